@@ -175,7 +175,7 @@ def train_vae(out: Path, n_steps: int, batch: int, seed: int) -> None:
         loss.backward()
         torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
         optimiser.step()
-        log.append(float(error.square().mean()))
+        log.append(error.detach().square().mean().item())
         if step % 100 == 99:
             psnr = 10 * math.log10(4 / np.mean(log[-100:]))
             print(f"vae step {step + 1} psnr {psnr:.2f} dB, {time.process_time() - started:.0f} CPU s", flush=True)
@@ -189,7 +189,7 @@ def train_vae(out: Path, n_steps: int, batch: int, seed: int) -> None:
 @torch.no_grad()
 def encode_all(vae: AutoencoderKL, images: torch.Tensor) -> torch.Tensor:
     parts = [vae.encode(to_model(x)).latent_dist.mode() for x in images.split(256)]
-    return torch.cat(parts)
+    return torch.cat(parts).contiguous()
 
 
 def train_unet(out: Path, n_steps: int, batch: int, seed: int) -> None:
@@ -316,8 +316,8 @@ def main() -> None:
     parser.add_argument("stage", choices=["vae", "unet", "export"])
     parser.add_argument("--out", type=Path, required=True, help="folder for checkpoints")
     parser.add_argument("--to", type=Path, help="folder for the exported model")
-    parser.add_argument("--steps", type=int, help="default: 3500 for vae, 12000 for unet")
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--steps", type=int, help="default: 3500 for vae, 6500 for unet")
+    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
@@ -325,7 +325,7 @@ def main() -> None:
     if arguments.stage == "vae":
         train_vae(arguments.out, arguments.steps or 3500, 16, arguments.seed)
     elif arguments.stage == "unet":
-        train_unet(arguments.out, arguments.steps or 12_000, 64, arguments.seed)
+        train_unet(arguments.out, arguments.steps or 6_500, 64, arguments.seed)
     else:
         export(arguments.out, arguments.to)
 

@@ -1,0 +1,117 @@
+"""The phantom: a simulated participant who saw drawn scenes, with a planted truth that a test can recover.
+
+Signals come from features of the bundled latent diffusion model, through components that no fitted band
+contains exactly. The truth is in `truth`, how trials are made from it in `simulation`, the scenes are drawn
+by `scenes`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import pandas as pd
+
+from latentcortex import _files
+from latentcortex._arrays import digest, listed
+from latentcortex.datasets import labels
+from latentcortex.datasets.phantom import scenes, simulation
+from latentcortex.datasets.phantom.truth import FACTORS, Truth
+from latentcortex.errors import InputError
+from latentcortex.responses import Responses
+from latentcortex.space import Surface
+from latentcortex.stimuli import Image, Stimuli
+
+N_TRAIN: Final = 900
+N_TEST: Final = 300
+VERSION: Final = 1
+
+
+class Phantom:
+    """A simulated dataset on fsaverage5.
+
+    Parameters
+    ----------
+    participants : sequence of str
+        Each has vertices, trials and noise of its own.
+    seed : int
+        Of the simulation; the scenes are always the same.
+    n_train, n_test : int
+        Use fewer stimuli than the 900 and 300 that there are.
+    """
+
+    def __init__(
+        self, participants: Sequence[str] = ("01",), *, seed: int = 0, n_train: int = N_TRAIN, n_test: int = N_TEST
+    ) -> None:
+        self.participants, self.seed = labels(participants), seed
+        if not (2 <= n_train <= N_TRAIN and 2 <= n_test <= N_TEST):
+            raise InputError(f"The phantom has 2..{N_TRAIN} train and 2..{N_TEST} test stimuli; got {n_train}, {n_test}.")
+        self.n_train, self.n_test = n_train, n_test
+
+    @property
+    def ids(self) -> list[str]:
+        """The stimulus ids, training stimuli first."""
+        return stimulus_ids(self.n_train, self.n_test)
+
+    def stimuli(self) -> Stimuli:
+        """Draw the scenes, with five captions each."""
+        return draw_stimuli(self.ids)
+
+    def truth(self, participant: str) -> Truth:
+        """Return what is planted in each vertex of a participant."""
+        self._check(participant)
+        return Truth.plant(seed=self.seed, participant=participant)
+
+    def responses(self, participant: str) -> Responses:
+        """Simulate the trials of a participant."""
+        truth = self.truth(participant)
+        trials = simulation.schedule(self.ids, self.n_train, seed=self.seed, participant=participant)
+        data = simulation.trials(truth, trials, seed=self.seed, participant=participant)
+        return Responses.single_trials(
+            data,
+            Surface("fsaverage5", truth.vertices),
+            stimulus=list(trials["stimulus"]),
+            session=list(trials["session"]),
+            run=list(trials["run"]),
+        )
+
+    def fingerprint(self, participant: str) -> str:
+        """Hash what the trials are made from."""
+        self._check(participant)
+        return digest("phantom", VERSION, _files.sha256(FACTORS), self.seed, participant, self.n_train, self.n_test)
+
+    def _check(self, participant: str) -> None:
+        if participant not in self.participants:
+            raise InputError(f"No participant {participant!r}; there are {listed(self.participants)}.")
+
+
+def stimulus_ids(n_train: int = N_TRAIN, n_test: int = N_TEST) -> list[str]:
+    """Name the stimuli: `train0001` and so on, then `test0001` and so on."""
+    return [f"train{i:04d}" for i in range(1, n_train + 1)] + [f"test{i:04d}" for i in range(1, n_test + 1)]
+
+
+def draw_stimuli(ids: Sequence[str]) -> Stimuli:
+    """Draw these scenes; each depends on its own id only."""
+    drawn = {name: scenes.draw_scene(_stream(name, 0)) for name in ids}
+    table = pd.DataFrame([vars(scene) for scene in drawn.values()], index=pd.Index(ids, name="stimulus_id"))
+    table["captions"] = [tuple(scenes.captions(scene, _stream(name, 1))) for name, scene in drawn.items()]
+    table["split"] = [name.rstrip("0123456789") for name in ids]
+
+    @lru_cache(maxsize=None)
+    def load(name: str) -> Image:
+        return scenes.render(drawn[name], _stream(name, 2))
+
+    return Stimuli(table, load)
+
+
+def _stream(name: str, what: int) -> np.random.Generator:
+    side = {"train": 2, "test": 3}[name.rstrip("0123456789")]
+    return np.random.default_rng([20261120, side, int(name[-4:]), what])
+
+
+def model_folder() -> Path:
+    """Return the folder of the bundled latent diffusion model."""
+    return Path(__file__).parent / "model"

@@ -1,0 +1,67 @@
+"""A shelf: classes that a user picks by name. A stranger adds one file and one line here."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Iterable
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any
+
+from latentcortex.errors import InputError
+
+
+def unknown(kind: str, name: str, known: Iterable[str]) -> InputError:
+    """Make the error for a name that is not known, with the nearest one that is.
+
+    Examples
+    --------
+    >>> str(unknown("extractor", "ldn", ["clip", "ldm"]))
+    "Unknown extractor 'ldn'. Did you mean 'ldm'? Known: clip, ldm."
+    """
+    names = sorted(known)
+    near = get_close_matches(name, names, n=1)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    return InputError(f"Unknown {kind} {name!r}.{hint} Known: {', '.join(names)}.")
+
+
+@dataclass(frozen=True)
+class Shelf:
+    """Classes by name, imported when asked for.
+
+    Parameters
+    ----------
+    kind : str
+        What stands on the shelf, for messages.
+    where : dict
+        Name -> `module:Class`.
+    """
+
+    kind: str
+    where: dict[str, str]
+
+    def find(self, name: str) -> type[Any]:
+        """Import the class of this name; raise `InputError` with the nearest name if there is none."""
+        if name not in self.where:
+            raise unknown(self.kind, name, self.where)
+        module, attribute = self.where[name].split(":")
+        found: type[Any] = getattr(importlib.import_module(module), attribute)
+        return found
+
+    def takes(self, name: str, argument: str) -> bool:
+        """Tell whether the class of this name has such an argument."""
+        return argument in inspect.signature(self.find(name)).parameters
+
+    def make(self, name: str, **arguments: Any) -> Any:
+        """Make an instance; an unknown argument is an `InputError` that names the known ones."""
+        maker = self.find(name)
+        known = [p for p in inspect.signature(maker).parameters if p != "self"]
+        for argument in arguments:
+            if argument not in known:
+                raise unknown(f"key of {self.kind} {name!r}:", argument, known)
+        try:
+            inspect.signature(maker).bind(**arguments)
+        except TypeError as error:
+            raise InputError(f"{self.kind} {name!r}: {error}.") from None
+        return maker(**arguments)

@@ -1,0 +1,197 @@
+"""A plain folder: how somebody with arrays starts.
+
+FOLDER/stimuli.tsv     stimulus_id, stim_file, caption (and caption_2, ...), split, ...
+FOLDER/trials.tsv      stimulus_id, session, run, split; row i describes row i of responses.npy
+FOLDER/responses.npy   (n_trials, n_voxels), float
+FOLDER/stimuli/        the images
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from functools import cached_property, lru_cache
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from latentcortex import _files
+from latentcortex._arrays import FloatArray, digest, listed, unique_ids
+from latentcortex.datasets import labels
+from latentcortex.errors import AlignmentError, InputError
+from latentcortex.responses import Responses
+from latentcortex.space import Bare, Space, Surface
+from latentcortex.stimuli import Image as Pixels
+from latentcortex.stimuli import Stimuli
+
+logger = logging.getLogger(__name__)
+
+
+class Folder:
+    """Stimuli and responses of one participant in a folder.
+
+    Parameters
+    ----------
+    root : str
+        The folder.
+    participants : sequence of str
+        The label of the one participant.
+    template : str, optional
+        Surface template whose vertices (left, then right hemisphere, all) are the columns of
+        `responses.npy`; without it the voxels have no known position.
+
+    Raises
+    ------
+    InputError
+        If the folder is missing.
+    """
+
+    def __init__(self, root: str, participants: Sequence[str] = ("01",), template: str | None = None) -> None:
+        self.root = Path(root)
+        if not self.root.is_dir():
+            raise InputError(f"Dataset folder {self.root} is not there; check `root` in [dataset].")
+        self.participants = labels(participants)
+        if len(self.participants) != 1:
+            raise InputError(f"A folder holds one participant; got {len(self.participants)}.")
+        self.template = template
+
+    @cached_property
+    def _trials(self) -> pd.DataFrame:
+        path = self.root / "trials.tsv"
+        table = _files.read_tsv(path, needs=("stimulus_id", "session", "run"))
+        unknown = sorted(set(table["stimulus_id"]) - set(self._table["stimulus_id"]))
+        if unknown:
+            known = listed(self._table["stimulus_id"], 3)
+            raise AlignmentError(
+                f"{path} names {len(unknown)} stimuli that stimuli.tsv does not have: {listed(unknown)} "
+                f"(it has {known}); ids are compared as text."
+            )
+        return table
+
+    @cached_property
+    def _table(self) -> pd.DataFrame:
+        path = self.root / "stimuli.tsv"
+        table = _files.read_tsv(path, needs=("stimulus_id", "stim_file"))
+        unique_ids(table["stimulus_id"], what=f"stimulus_id in {path}")
+        missing = [name for name in table["stim_file"] if not self._image_path(name).is_file()]
+        if missing:
+            raise InputError(
+                f"{len(missing)} images of {path} are not in {self.root / 'stimuli'}: {listed(missing)}."
+            )
+        return table
+
+    def _image_path(self, name: str) -> Path:
+        base = (self.root / "stimuli").resolve()
+        path = (base / name).resolve()
+        if not path.is_relative_to(base):
+            raise InputError(f"stim_file {name!r} escapes {self.root / 'stimuli'}; give a path inside it.")
+        return path
+
+    def stimuli(self) -> Stimuli:
+        """Return the stimuli; `split` is that of the trials."""
+        table = self._table.set_index("stimulus_id")
+        spoken = [name for name in table.columns if name == "caption" or name.startswith("caption_")]
+        table["captions"] = [tuple(t for t in row if t and t != "n/a") for row in table[spoken].to_numpy()]
+        if "split" in self._trials.columns:
+            table["split"] = self._split().reindex(table.index).fillna("")
+        files = table["stim_file"].to_dict()
+
+        @lru_cache(maxsize=256)
+        def load(name: str) -> Pixels:
+            return read_image(self._image_path(files[name]))
+
+        return Stimuli(table, load)
+
+    def _split(self) -> pd.Series[str]:
+        sides = self._trials.groupby("stimulus_id")["split"].agg(lambda values: listed(sorted(set(values))))
+        mixed = sides[sides.str.contains(", ")]
+        if len(mixed):
+            raise InputError(
+                f"{self.root / 'trials.tsv'}: {len(mixed)} stimuli are in two splits: {listed(mixed.index)}."
+            )
+        return sides
+
+    def responses(self, participant: str) -> Responses:
+        """Load the trials; row i of `trials.tsv` describes row i of `responses.npy`."""
+        data = read_array(self.root / "responses.npy")
+        if data.ndim != 2 or len(data) != len(self._trials):
+            raise AlignmentError(
+                f"{self.root / 'responses.npy'} is {data.shape}, trials.tsv has {len(self._trials)} rows; "
+                "expected one row per trial and one column per voxel."
+            )
+        space: Space = Surface(self.template) if self.template else Bare(data.shape[1])
+        trials = self._trials
+        return Responses.single_trials(
+            np.asarray(data, dtype=np.float32),
+            space,
+            stimulus=list(trials["stimulus_id"]),
+            session=list(trials["session"]),
+            run=list(trials["run"]),
+        )
+
+    def fingerprint(self, participant: str) -> str:
+        """Hash the three files."""
+        return digest(
+            [_files.sha256(self.root / name) for name in ("stimuli.tsv", "trials.tsv", "responses.npy")]
+        )
+
+
+def read_array(path: Path) -> FloatArray:
+    """Read an array of numbers; refuse pickled objects and anything truncated."""
+    if not path.is_file():
+        raise InputError(f"{path} is missing; expected an array (n_trials, n_voxels).")
+    try:
+        data: FloatArray = np.load(path, allow_pickle=False)
+    except (ValueError, OSError, EOFError) as error:
+        raise InputError(
+            f"{path} is not a plain .npy array of numbers: {str(error).splitlines()[0]}"
+        ) from None
+    if not np.issubdtype(data.dtype, np.floating) and not np.issubdtype(data.dtype, np.integer):
+        raise InputError(f"{path} holds {data.dtype}; expected floating-point numbers.")
+    if data.dtype != np.float32:
+        logger.info(
+            "Responses were cast from %s to float32.", data.dtype, extra={"facts": {"file": path.name}}
+        )
+    return data
+
+
+def read_image(path: Path) -> Pixels:
+    """Read an image as RGB; log what had to be converted.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read, has more than 8 bits per channel, is animated or partly transparent.
+    """
+    try:
+        with Image.open(path) as image:
+            image.load()
+            return _rgb(image, path)
+    except UnidentifiedImageError:
+        first = path.read_bytes()[:8]
+        raise InputError(f"{path} is not an image (it starts with {first!r}).") from None
+    except (OSError, SyntaxError) as error:
+        raise InputError(f"{path} cannot be read: {error}; is it truncated?") from None
+    except Image.DecompressionBombError as error:
+        raise InputError(f"{path} is too large: {error}") from None
+
+
+def _rgb(image: Image.Image, path: Path) -> Pixels:
+    if getattr(image, "n_frames", 1) > 1:
+        raise InputError(f"{path} has {image.n_frames} frames; give a still image.")  # type: ignore[attr-defined]
+    if image.mode.startswith(("I", "F")):
+        raise InputError(f"{path} has more than 8 bits per channel ({image.mode}); convert it to 8 bits.")
+    upright = ImageOps.exif_transpose(image)
+    if upright.size != image.size or upright.getexif() != image.getexif():
+        logger.info("An image was turned upright by its EXIF tag.", extra={"facts": {"file": path.name}})
+    if "A" in upright.getbands() or "transparency" in upright.info:
+        alpha = np.asarray(upright.convert("RGBA"))[..., 3]
+        if alpha.min() < 255:
+            raise InputError(f"{path} is partly transparent; lay it on the background that was shown.")
+    if upright.mode != "RGB":
+        logger.info(
+            "An image was converted from %s to RGB.", upright.mode, extra={"facts": {"file": path.name}}
+        )
+    return np.asarray(upright.convert("RGB"))

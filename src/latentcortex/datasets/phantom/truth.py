@@ -1,0 +1,200 @@
+"""What is planted in each vertex of the phantom."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy import sparse
+
+from latentcortex import _surfaces
+from latentcortex._arrays import FloatArray, positions, random_for
+from latentcortex.space import Atlas
+
+FACTORS: Final = Path(__file__).parent / "factors.npz"
+"""Planted signals of every stimulus, made by training/phantom_factors.py from the model's features."""
+
+N_NAN: Final = 40
+N_CONSTANT: Final = 25
+UNMODELLED_SHARE: Final = 0.15
+"""Of the signal variance, in the vertices that have an unmodelled component."""
+CEILINGS: Final = (0.25, 0.75)
+"""Range of the planted noise ceilings of responses averaged over three trials."""
+SHARES: Final = (0.0, 0.25, 0.5, 0.75, 1.0)
+"""Of z_c against z, in the regions with graded mixtures."""
+
+
+@dataclass(frozen=True, eq=False)
+class Truth:
+    """The planted truth of one participant.
+
+    Parameters
+    ----------
+    vertices : ndarray of int, shape (n_voxels,)
+        The cortical vertices, left then right hemisphere.
+    table : DataFrame of length n_voxels
+        `roi`; `kind` (null, z, c, zc, mixed or unet); `share` of z_c (mixed only); `layer` and `step` (unet
+        only); `nonlinear` and `unmodelled` (whether the signal has such a component); `ceiling` (for three
+        averaged trials, 0 without signal); `state` (valid, nan or constant).
+    weights : dict
+        Factor -> (n_factors, n_voxels) with which it enters the signal.
+    """
+
+    vertices: NDArray[np.intp]
+    table: pd.DataFrame
+    weights: dict[str, FloatArray]
+
+    @classmethod
+    def plant(cls, *, seed: int, participant: str) -> Truth:
+        """Draw a participant's truth."""
+        vertices = np.flatnonzero(_surfaces.cortex())
+        rng = random_for(seed, "truth", participant)
+        table = _kinds(vertices)
+        n_voxels = len(vertices)
+        smooth = smoother(vertices)
+        level = _ranked(smooth_noise(smooth, rng.standard_normal((n_voxels, 1)), 12)[:, 0])
+        signal = table["kind"] != "null"
+        table["ceiling"] = np.where(signal, CEILINGS[0] + (CEILINGS[1] - CEILINGS[0]) * level, 0.0)
+        table["nonlinear"] = signal & (rng.random(n_voxels) < 0.5)
+        table["unmodelled"] = signal & (rng.random(n_voxels) < 0.5)
+        table["state"] = "valid"
+        odd = rng.choice(n_voxels, N_NAN + N_CONSTANT, replace=False)
+        table.loc[odd[:N_NAN], "state"] = "nan"
+        table.loc[odd[N_NAN:], "state"] = "constant"
+        return cls(vertices, table, _tuning(table, smooth, rng))
+
+    def signal(self, ids: list[str]) -> FloatArray:
+        """Compute the noise-free responses, (n_stimuli, n_voxels); variance near 1 where there is signal."""
+        stored, factors = read_factors()
+        rows = positions(stored, ids, what="stimulus ids")
+        out = np.zeros((len(ids), len(self.vertices)), dtype=np.float32)
+        bent = self.table["nonlinear"].to_numpy()
+        for name, weights in self.weights.items():
+            part = factors[name][rows] @ weights
+            # An expansion beyond the linear span of every band: zero mean and unit variance kept.
+            size = np.sqrt((weights**2).sum(0))
+            square = np.divide(part**2 - size**2, np.sqrt(2) * size, out=np.zeros_like(part), where=size > 0)
+            out += np.where(bent, np.sqrt(0.9) * part + np.sqrt(0.1) * square, part)
+        return out
+
+
+@lru_cache(maxsize=1)
+def read_factors() -> tuple[list[str], dict[str, FloatArray]]:
+    """Read the planted factors: stimulus ids, and name -> (n_stimuli, n_factors), standardised."""
+    with np.load(FACTORS, allow_pickle=False) as stored:
+        facts = json.loads(stored["about"].tobytes())
+        return facts["ids"], {name: stored[name].astype(np.float32) for name in facts["factors"]}
+
+
+@lru_cache(maxsize=4)
+def _smoother(key: bytes) -> sparse.csr_matrix:
+    vertices = np.frombuffer(key, dtype=np.intp)
+    meshes = _surfaces.surface("white")
+    n_left = len(meshes[0].coordinates)
+    triangles = np.concatenate([meshes[0].triangles, meshes[1].triangles + n_left])
+    edges = np.concatenate([triangles[:, [0, 1]], triangles[:, [1, 2]], triangles[:, [2, 0]]])
+    n = n_left + len(meshes[1].coordinates)
+    ones = np.ones(len(edges), dtype=np.float32)
+    matrix = sparse.coo_matrix((ones, (edges[:, 0], edges[:, 1])), shape=(n, n)).tocsr()
+    matrix = ((matrix + matrix.T) > 0).astype(np.float32) + sparse.eye(n, dtype=np.float32, format="csr")
+    inside = matrix[vertices][:, vertices]
+    degree = np.asarray(inside.sum(1)).ravel()
+    return sparse.csr_matrix(sparse.diags(1 / degree) @ inside, dtype=np.float32)
+
+
+def smoother(vertices: NDArray[np.intp]) -> sparse.csr_matrix:
+    """Make the matrix (n_voxels, n_voxels) that averages each vertex with its neighbours."""
+    return _smoother(np.ascontiguousarray(vertices).tobytes())
+
+
+def smooth_noise(smooth: sparse.csr_matrix, noise: FloatArray, n_times: int) -> FloatArray:
+    """Smooth columns of noise (n_voxels, n) over the mesh and bring each voxel back to unit variance."""
+    gain = _gain(smooth.shape[0], smooth.nnz, n_times, smooth)
+    out = noise
+    for _ in range(n_times):
+        out = smooth @ out
+    return np.asarray(out / gain[:, None], dtype=np.float32)
+
+
+_gains: dict[tuple[int, int, int], FloatArray] = {}
+
+
+def _gain(n: int, nnz: int, n_times: int, smooth: sparse.csr_matrix) -> FloatArray:
+    """Compute by how much smoothing shrinks the standard deviation of white noise at each voxel."""
+    if (n, nnz, n_times) not in _gains:
+        power = sparse.eye(n, dtype=np.float32, format="csr")
+        for _ in range(n_times):
+            power = smooth @ power
+        _gains[n, nnz, n_times] = np.sqrt(np.asarray(power.multiply(power).sum(1)).ravel())
+    return _gains[n, nnz, n_times]
+
+
+def _kinds(vertices: NDArray[np.intp]) -> pd.DataFrame:
+    """Say which vertex is driven by what, from its region and where in the region it lies."""
+    atlas = Atlas.find("phantom", "fsaverage5")
+    names = np.array([atlas.names.get(int(label), "") for label in atlas.labels[vertices]])
+    table = pd.DataFrame({"roi": names, "kind": "null", "share": np.nan, "layer": -1, "step": -1})
+    along, across = _coordinates(vertices, atlas)
+    table.loc[names == "early", "kind"] = "z"
+    for roi in ("ventral", "lateral"):
+        own = names == roi
+        table.loc[own, "kind"] = np.where(along[own] < 0.5, "zc", "c")
+    for roi in ("midventral", "midlateral"):
+        own = names == roi
+        table.loc[own, "kind"] = "mixed"
+        table.loc[own, "share"] = np.array(SHARES)[np.minimum((along[own] * 5).astype(int), 4)]
+    for roi in ("midparietal", "parietal"):
+        own = names == roi
+        table.loc[own, "kind"] = "unet"
+        table.loc[own, "layer"] = np.minimum((along[own] * 5).astype(int), 4)
+        table.loc[own, "step"] = np.minimum((across[own] * 3).astype(int), 2)
+    return table
+
+
+def _coordinates(vertices: NDArray[np.intp], atlas: Atlas) -> tuple[FloatArray, FloatArray]:
+    """Rank each vertex within its region and hemisphere along the region's two principal axes, 0 to 1."""
+    left, right = _surfaces.surface("inflated")
+    place = np.concatenate([left.coordinates, right.coordinates])[vertices]
+    side = vertices >= len(left.coordinates)
+    along, across = np.zeros(len(vertices)), np.zeros(len(vertices))
+    for label in atlas.names:
+        for hemisphere in (False, True):
+            own = (atlas.labels[vertices] == label) & (side == hemisphere)
+            centred = place[own] - place[own].mean(0)
+            axes = np.linalg.svd(centred, full_matrices=False)[2]
+            axes = axes * np.sign(axes[:, 1:2] + 1e-9)  # point forwards, so that hemispheres agree
+            along[own], across[own] = (_ranked(centred @ axis) for axis in axes[:2])
+    return along, across
+
+
+def _ranked(values: FloatArray) -> FloatArray:
+    return np.asarray(values.argsort().argsort() / max(len(values) - 1, 1))
+
+
+def _tuning(table: pd.DataFrame, smooth: sparse.csr_matrix, rng: np.random.Generator) -> dict[str, FloatArray]:
+    """Draw smooth tuning to the factors of what drives each vertex; the squares sum to its share."""
+    _, factors = read_factors()
+    kind, share = table["kind"].to_numpy(), table["share"].to_numpy()
+    amount = {"z": (kind == "z") * 1.0, "c": (kind == "c") * 1.0, "zc": (kind == "zc") * 1.0}
+    amount["z"] = np.where(kind == "mixed", 1 - share, amount["z"])
+    amount["zc"] = np.where(kind == "mixed", share, amount["zc"])
+    for name in factors:
+        if name.startswith("unet"):
+            _, layer, step = name.split("-")
+            here = (table["layer"] == int(layer)) & (table["step"] == int(step))
+            amount[name] = here.to_numpy() * 1.0
+    beyond = np.where(table["unmodelled"], UNMODELLED_SHARE, 0.0)
+    amount = {name: values * (1 - beyond) for name, values in amount.items()} | {"unmodelled": beyond}
+    weights = {}
+    for name, values in amount.items():
+        drawn = rng.standard_normal((len(table), factors[name].shape[1]), dtype=np.float32)
+        tuned = 0.6 * smooth_noise(smooth, drawn, 4) + 0.8 * drawn
+        size = np.sqrt((tuned**2).sum(1))
+        weights[name] = np.asarray((tuned * (np.sqrt(values) / size)[:, None]).T, dtype=np.float32)
+    return weights

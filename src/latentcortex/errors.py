@@ -1,0 +1,28 @@
+"""What can go wrong because of what a user gave us. One line each; the command line exits with 2."""
+
+from __future__ import annotations
+
+
+class LatentcortexError(Exception):
+    """The user can mend this: the message says what was found, what was expected and what to do."""
+
+
+class InputError(LatentcortexError, ValueError):
+    """A file, a value or an argument is not what it must be."""
+
+
+class AlignmentError(InputError):
+    """Two things that must describe the same stimuli, trials or voxels do not."""
+
+
+class MissingExtraError(LatentcortexError, ImportError):
+    """An optional part of latentcortex is not installed."""
+
+    @classmethod
+    def of(cls, extra: str, *, needed_for: str) -> MissingExtraError:
+        """Make the error for an extra, saying what needs it and how to install it."""
+        return cls(f"{needed_for} needs an optional part: pip install 'latentcortex[{extra}]'.")
+
+
+class IncompleteError(LatentcortexError):
+    """Something on disk is damaged or unfinished and cannot be used."""

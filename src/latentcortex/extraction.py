@@ -1,0 +1,156 @@
+"""Stimuli -> features: one pass over the images, into a store that survives interruption."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from tqdm import tqdm
+
+from latentcortex import _files
+from latentcortex._arrays import FloatArray, digest, listed
+from latentcortex.errors import IncompleteError, InputError
+from latentcortex.extractors import Extractor
+from latentcortex.features import BLOCK, FORMAT, MANIFEST, Band, Features, write_block
+from latentcortex.stimuli import Stimuli, pixel_hash
+
+logger = logging.getLogger(__name__)
+
+NAME: Final = "block-{:04d}.npz"
+
+
+def extract(
+    stimuli: Stimuli,
+    extractor: Extractor,
+    *,
+    bands: Sequence[str] | None = None,
+    store: Path | str,
+    progress: bool = True,
+) -> Features:
+    """Extract bands of features from stimuli, or open them if this was done before.
+
+    The store is a folder named by what was asked: pixels, captions, weights, parameters, bands and version.
+    Blocks are written whole, each beside its hash, and the manifest last; a run that was killed goes on
+    with the first block that is missing or damaged.
+
+    Parameters
+    ----------
+    stimuli : Stimuli
+    extractor : Extractor
+        From `extractors.make`.
+    bands : sequence of str, optional
+        All of the extractor's by default.
+    store : path
+        Folder of stores.
+    progress : bool
+        Draw a progress bar.
+
+    Returns
+    -------
+    Features
+
+    Raises
+    ------
+    InputError
+        If a band is not known to the extractor, or a feature is not finite.
+    """
+    names = tuple(bands) if bands is not None else tuple(extractor.bands)
+    for name in names:
+        Band.parse(name)
+    extractor.check(names)
+    hashes = stimuli.pixel_hash(stimuli.ids)
+    captions = stimuli.captions(stimuli.ids)
+    made_by = {**extractor.made_by, "bands": list(names)}
+    key = digest(FORMAT, hashes, captions, stimuli.ids, made_by)[:16]
+    folder = Path(store) / f"{made_by['name']}-{key}"
+    if not _complete(folder):
+        _extract_into(folder, stimuli, extractor, names, made_by, progress)
+    return Features.open(folder)
+
+
+def _extract_into(
+    folder: Path,
+    stimuli: Stimuli,
+    extractor: Extractor,
+    bands: tuple[str, ...],
+    made_by: dict[str, Any],
+    progress: bool,
+) -> None:
+    starts = range(0, len(stimuli.ids), BLOCK)
+    hashes: dict[str, str] = {}
+    dims: dict[str, int] = {}
+    for start in tqdm(starts, desc="extracting", unit="block", disable=not progress):
+        path = folder / NAME.format(start // BLOCK)
+        record = path.with_suffix(".json")
+        done = _finished(path, record)
+        if done is None:
+            done = _extract_block(path, record, stimuli, extractor, bands, stimuli.ids[start : start + BLOCK])
+        hashes[path.name], dims = done["sha256"], done["dims"]
+    manifest = {
+        "format": FORMAT,
+        "ids": list(stimuli.ids),
+        "dims": dims,
+        "made_by": made_by,
+        "blocks": hashes,
+    }
+    _files.write_json(folder / MANIFEST, manifest)
+
+
+def _complete(folder: Path) -> bool:
+    """Tell whether a store has its manifest and every block that this lists; `verify` compares the hashes."""
+    if not (folder / MANIFEST).is_file():
+        return False
+    return all((folder / name).is_file() for name in _files.read_json(folder / MANIFEST)["blocks"])
+
+
+def _finished(path: Path, record: Path) -> dict[str, Any] | None:
+    """Return the record of a block that is there and whole."""
+    if not (path.is_file() and record.is_file()):
+        return None
+    try:
+        known: dict[str, Any] = _files.read_json(record)
+    except InputError:
+        known = {}
+    if not isinstance(known, dict) or _files.sha256(path) != known.get("sha256") or "dims" not in known:
+        logger.warning("%s does not match its hash and is computed again.", path)
+        return None
+    return known
+
+
+def _extract_block(
+    path: Path,
+    record: Path,
+    stimuli: Stimuli,
+    extractor: Extractor,
+    bands: tuple[str, ...],
+    ids: Sequence[str],
+) -> dict[str, Any]:
+    images = stimuli.images(ids)
+    found = extractor.extract(images, stimuli.captions(ids), [pixel_hash(image) for image in images], bands)
+    flat = {band: _checked(band, found[band], ids) for band in bands}
+    done = {"sha256": write_block(path, flat), "dims": {band: v.shape[1] for band, v in flat.items()}}
+    _files.write_json(record, done)
+    return done
+
+
+def _checked(band: str, values: FloatArray, ids: Sequence[str]) -> FloatArray:
+    flat = np.asarray(values, dtype=np.float32).reshape(len(ids), -1)
+    bad = np.asarray(~np.isfinite(flat).all(axis=1))
+    if bad.any():
+        names = listed(name for name, wrong in zip(ids, bad.tolist(), strict=True) if wrong)
+        raise InputError(f"Band {band} is not finite for {names}; compute in float32.")
+    return flat
+
+
+def verify(features: Features) -> None:
+    """Compare every block of a store with its hash; raise `IncompleteError` at the first that differs."""
+    if features.folder is None:
+        return
+    manifest = _files.read_json(features.folder / MANIFEST)
+    for name, expected in manifest["blocks"].items():
+        if _files.sha256(features.folder / name) != expected:
+            path = features.folder / name
+            raise IncompleteError(f"{path} does not match its hash; delete the folder and extract again.")

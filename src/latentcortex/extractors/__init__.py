@@ -1,0 +1,66 @@
+"""Extractors: what turns images and captions into bands. Add a file here and a line to the shelf."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from latentcortex._arrays import FloatArray
+from latentcortex._shelf import Shelf
+
+SHELF: Final = Shelf(
+    "extractor",
+    {
+        "ldm": "latentcortex.extractors.ldm:LDM",
+        "pixels": "latentcortex.extractors.pixels:Pixels",
+    },
+)
+
+
+class Extractor(Protocol):
+    """What extraction asks of an extractor."""
+
+    @property
+    def bands(self) -> tuple[str, ...]:
+        """The bands that it gives unless others are asked for."""
+        ...
+
+    @property
+    def made_by(self) -> dict[str, Any]:
+        """Everything that the features depend on, `name` first; it enters the key of the store."""
+        ...
+
+    def check(self, bands: Sequence[str]) -> None:
+        """Raise `InputError` for a band that it cannot give."""
+        ...
+
+    def extract(
+        self,
+        images: NDArray[np.uint8],
+        captions: Sequence[tuple[str, ...]],
+        pixel_hashes: Sequence[str],
+        bands: Sequence[str],
+    ) -> dict[str, FloatArray]:
+        """Compute the bands of a few stimuli; each row depends on its own stimulus only.
+
+        Parameters
+        ----------
+        images : ndarray of uint8, shape (n_stimuli, height, width, 3)
+        captions : sequence of tuple of str
+        pixel_hashes : sequence of str
+            For random draws that belong to an image.
+        bands : sequence of str
+
+        Returns
+        -------
+        dict of ndarray of shape (n_stimuli, ...)
+        """
+        ...
+
+
+def make(name: str, **arguments: Any) -> Any:
+    """Make an extractor by name."""
+    return SHELF.make(name, **arguments)

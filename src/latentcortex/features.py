@@ -1,0 +1,268 @@
+"""What a model sees in each stimulus: named bands, in a store on disk."""
+
+from __future__ import annotations
+
+import re
+import zipfile
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, Self
+
+import numpy as np
+
+from latentcortex import _files
+from latentcortex._arrays import (
+    FloatArray,
+    in_threads,
+    listed,
+    one_thread,
+    positions,
+    same_length,
+    unique_ids,
+)
+from latentcortex._shelf import unknown
+from latentcortex.errors import AlignmentError, IncompleteError, InputError
+
+MANIFEST: Final = "manifest.json"
+FORMAT: Final = "latentcortex-features 1"
+BLOCK: Final = 50
+"""Stimuli per file of a store."""
+COLUMNS_AT_ONCE: Final = 2048
+ROWS_AT_ONCE: Final = 512
+
+DAMAGE: Final = (OSError, ValueError, KeyError, EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error)
+"""What reading a damaged npz may raise."""
+
+_BAND = re.compile(r"[a-zA-Z][a-zA-Z0-9]*(_[a-z]+-[a-zA-Z0-9]+)*")
+
+
+@dataclass(frozen=True)
+class Band:
+    """A band's name, taken apart.
+
+    Examples
+    --------
+    >>> Band.parse("zc_strength-80_step-100").entities
+    {'strength': '80', 'step': '100'}
+    >>> Band.parse("z").kind
+    'z'
+    """
+
+    kind: str
+    entities: dict[str, str]
+
+    @classmethod
+    def parse(cls, name: str) -> Band:
+        """Take a name apart; raise `InputError` if it is not made like `kind_key-value_key-value`."""
+        if not _BAND.fullmatch(name):
+            raise InputError(
+                f"Band {name!r} is not a name; expected for example z or zc_strength-80_step-100."
+            )
+        kind, *pairs = name.split("_")
+        return cls(kind, dict(pair.split("-", 1) for pair in pairs))
+
+    def number(self, key: str) -> int:
+        """Read an entity as a whole number."""
+        value = self.entities.get(key, "")
+        if not value.isdecimal():
+            raise InputError(f"A band of kind {self.kind} needs {key}-NUMBER; got {value or 'nothing'}.")
+        return int(value)
+
+
+@dataclass(frozen=True, eq=False)
+class Features:
+    """Bands of features, one row per stimulus.
+
+    Made by `extract`, `Features.open` or `Features.from_arrays`. It owns centring and scaling: estimators
+    get Gram matrices that are centred and scaled on the ids that they are fitted on.
+
+    Parameters
+    ----------
+    ids : tuple of str
+        Stimulus ids.
+    dims : dict
+        Band -> n_dims.
+    made_by : dict
+        What made them, for the record.
+    folder : Path, optional
+        The store; None where the bands are in memory.
+    """
+
+    ids: tuple[str, ...]
+    dims: dict[str, int]
+    made_by: dict[str, Any]
+    folder: Path | None = None
+    _blocks: tuple[str, ...] = ()
+    _memory: dict[str, FloatArray] = field(default_factory=dict, repr=False)
+    _grams: dict[object, FloatArray] = field(default_factory=dict, repr=False)
+    _stored: tuple[str, ...] = ()
+
+    @classmethod
+    def from_arrays(cls, ids: Sequence[str], bands: Mapping[str, FloatArray]) -> Self:
+        """Make features from arrays of shape (n_stimuli, n_dims).
+
+        Raises
+        ------
+        AlignmentError
+            If an array does not have one row per id.
+        InputError
+            If a value is not finite.
+        """
+        names = unique_ids(ids, what="Stimulus ids")
+        for band, values in bands.items():
+            Band.parse(band)
+            same_length(ids=names, **{band.replace("-", "_"): values})
+            if not np.isfinite(values).all():
+                raise InputError(
+                    f"Band {band} has {int((~np.isfinite(values)).sum())} values that are not finite."
+                )
+        memory = {band: np.asarray(values, dtype=np.float32) for band, values in bands.items()}
+        return cls(names, {b: v.shape[1] for b, v in memory.items()}, {"name": "arrays"}, None, (), memory)
+
+    @classmethod
+    def open(cls, folder: Path) -> Self:
+        """Open a finished store; raise `IncompleteError` if its manifest is missing."""
+        if not (folder / MANIFEST).is_file():
+            raise IncompleteError(f"{folder} has no {MANIFEST}: extraction did not finish; run it again.")
+        manifest = _files.read_json(folder / MANIFEST)
+        if manifest.get("format") != FORMAT:
+            raise IncompleteError(f"{folder} is {manifest.get('format')!r}; this version reads {FORMAT!r}.")
+        ids = tuple(manifest["ids"])
+        return cls(ids, manifest["dims"], manifest["made_by"], folder, tuple(manifest["blocks"]), _stored=ids)
+
+    @property
+    def bands(self) -> tuple[str, ...]:
+        """The names of the bands."""
+        return tuple(self.dims)
+
+    def select(self, ids: Sequence[str]) -> Features:
+        """Take these stimuli, in this order."""
+        rows = positions(self.ids, ids, what="stimulus ids")
+        memory = {band: values[rows] for band, values in self._memory.items()}
+        return Features(
+            tuple(ids), self.dims, self.made_by, self.folder, self._blocks, memory, {}, self._stored
+        )
+
+    def only(self, bands: Sequence[str]) -> Features:
+        """Take these bands, in this order; they share the cache of Gram matrices."""
+        for band in bands:
+            self._check(band)
+        dims = {band: self.dims[band] for band in bands}
+        return Features(
+            self.ids, dims, self.made_by, self.folder, self._blocks, self._memory, self._grams, self._stored
+        )
+
+    def array(self, band: str, ids: Sequence[str] | None = None) -> FloatArray:
+        """Read one band, float32 (n_stimuli, n_dims)."""
+        self._check(band)
+        wanted = self.ids if ids is None else tuple(ids)
+        if self.folder is None:
+            return self._memory[band][positions(self.ids, wanted, what="stimulus ids")]
+        rows = positions(self._stored, wanted, what="stimulus ids")
+        out = np.empty((len(rows), self.dims[band]), dtype=np.float32)
+        for k in np.unique(rows // BLOCK):
+            here = rows // BLOCK == k
+            out[here] = read_block(self.folder / self._blocks[k], band)[rows[here] % BLOCK]
+        return out
+
+    @one_thread()
+    def gram(
+        self,
+        band: str,
+        ids: Sequence[str],
+        others: Sequence[str],
+        *,
+        fit_on: Sequence[str],
+        weights: FloatArray | None = None,
+    ) -> FloatArray:
+        """Compute the kernel between stimuli, centred and scaled on the stimuli that are fitted on.
+
+        Columns are centred on their weighted mean over `fit_on`; the kernel is divided by its mean diagonal
+        over `fit_on`, so that bands of any width weigh the same.
+
+        Parameters
+        ----------
+        band : str
+        ids, others : sequence of str
+        fit_on : sequence of str
+        weights : ndarray of shape (n_fit_on,), optional
+            Trials behind each stimulus; 1 by default.
+
+        Returns
+        -------
+        ndarray of float64, shape (len(ids), len(others))
+
+        Raises
+        ------
+        InputError
+            If the band is constant over `fit_on`.
+        """
+        w = np.ones(len(fit_on)) if weights is None else np.asarray(weights, dtype=np.float64)
+        same_length(fit_on=fit_on, weights=w)
+        full = self._full_gram(band)
+        rows = positions(self.ids, ids, what="stimulus ids")
+        columns = positions(self.ids, others, what="stimulus ids")
+        fitted = positions(self.ids, fit_on, what="stimulus ids")
+        w = w / w.sum()
+        onto_mean = full[:, fitted] @ w
+        mean_square = w @ onto_mean[fitted]
+        scale = float(np.mean(np.diag(full)[fitted] - 2 * onto_mean[fitted] + mean_square))
+        if not scale > 1e-12 * np.diag(full).max():
+            raise InputError(f"Band {band} is constant over the {len(fitted)} stimuli that are fitted on.")
+        centred = full[np.ix_(rows, columns)] - onto_mean[rows][:, None] - onto_mean[columns] + mean_square
+        return np.asarray(centred / scale)
+
+    def _full_gram(self, band: str) -> FloatArray:
+        """Compute the kernel between all stimuli once, centred in float64 on all of them.
+
+        Any other centring follows from it exactly; a common offset never reaches the products.
+        """
+        if (band, self.ids) not in self._grams:
+            values = self.array(band)
+            gram = np.zeros((len(values), len(values)))
+            for start in range(0, values.shape[1], COLUMNS_AT_ONCE):
+                part = values[:, start : start + COLUMNS_AT_ONCE].astype(np.float64)
+                part -= part.mean(0)
+                _add_products(gram, part)
+            self._grams[band, self.ids] = gram
+        return self._grams[band, self.ids]
+
+    def _check(self, band: str) -> None:
+        if band not in self.dims:
+            raise unknown("band", band, self.dims)
+
+
+def _add_products(gram: FloatArray, part: FloatArray) -> None:
+    """Add the products of all pairs of rows to a Gram matrix, in blocks whose bits no thread changes."""
+
+    def add(rows: slice) -> None:
+        gram[rows] += part[rows] @ part.T
+
+    in_threads(add, [slice(i, i + ROWS_AT_ONCE) for i in range(0, len(part), ROWS_AT_ONCE)])
+
+
+def write_block(path: Path, bands: Mapping[str, FloatArray]) -> str:
+    """Write one block of stimuli whole; return its sha256."""
+    with _files.writing(path) as part, part.open("wb") as handle:
+        np.savez(handle, allow_pickle=False, **bands)
+    return _files.sha256(path)
+
+
+def read_block(path: Path, band: str) -> FloatArray:
+    """Read one band of one block; raise `IncompleteError` if the file is missing or damaged."""
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            values: FloatArray = stored[band]
+    except DAMAGE as error:
+        raise IncompleteError(f"{path} is damaged ({error}); delete its folder and extract again.") from None
+    return values
+
+
+def aligned(features: Features, ids: Sequence[str]) -> None:
+    """Raise `AlignmentError` unless every id has features."""
+    known = set(features.ids)
+    missing = [name for name in ids if name not in known]
+    if missing:
+        raise AlignmentError(f"{len(missing)} of {len(ids)} stimuli have no features: {listed(missing)}.")

@@ -1,0 +1,271 @@
+"""Columns of numbers over voxels, each saying what it is; written as BIDS derivatives."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+from nibabel.gifti import gifti
+
+from latentcortex import _files
+from latentcortex._arrays import BoolArray, FloatArray, same_length
+from latentcortex.errors import AlignmentError, IncompleteError, InputError
+from latentcortex.features import DAMAGE
+from latentcortex.space import Bare, Space, Surface
+
+KEYS: Final = ("analysis", "model", "band", "statistic")
+"""What identifies a column: no two columns of `Maps` agree in all four."""
+_STRUCTURES: Final = {"L": "CortexLeft", "R": "CortexRight"}
+
+
+@dataclass(frozen=True, eq=False)
+class Maps:
+    """Numbers over voxels.
+
+    Parameters
+    ----------
+    data : ndarray of float32, shape (n_voxels, n_columns)
+        nan where undefined.
+    columns : DataFrame of length n_columns
+        What each column is: `analysis`, `model` (its bands, joined by +), `band` (empty where the column
+        belongs to the whole model), `statistic`, `unit`, `n_stimuli`; for significance also `correction`,
+        `q`, `family`, `n_tests`, `threshold`.
+    space : Space
+
+    Raises
+    ------
+    AlignmentError
+        If data, columns and space do not match, or two columns are the same thing.
+    """
+
+    data: FloatArray
+    columns: pd.DataFrame
+    space: Space
+
+    def __post_init__(self) -> None:
+        if self.data.shape != (self.space.n_voxels, len(self.columns)):
+            expected = (self.space.n_voxels, len(self.columns))
+            raise AlignmentError(f"Maps are {self.data.shape}; expected (n_voxels, n_columns) = {expected}.")
+        twice = self.columns.duplicated(subset=list(KEYS))
+        if twice.any():
+            raise AlignmentError(
+                f"Two columns are the same thing: {dict(self.columns[twice].iloc[0][list(KEYS)])}."
+            )
+
+    @classmethod
+    def of(cls, space: Space, columns: Sequence[tuple[FloatArray | BoolArray, Mapping[str, Any]]]) -> Maps:
+        """Make maps from pairs of values (n_voxels,) and what they are."""
+        data = np.stack([np.asarray(values, dtype=np.float32) for values, _ in columns], axis=1)
+        return cls(data, pd.DataFrame([dict(facts) for _, facts in columns]), space)
+
+    def find(self, **facts: str) -> Maps:
+        """Take the columns that agree with all given facts."""
+        kept = np.ones(len(self.columns), dtype=bool)
+        for name, value in facts.items():
+            kept &= (self.columns[name] == value).to_numpy()
+        return Maps(self.data[:, kept], self.columns[kept].reset_index(drop=True), self.space)
+
+    def values(self, **facts: str) -> FloatArray:
+        """Return the one column that agrees with all given facts, (n_voxels,).
+
+        Raises
+        ------
+        InputError
+            If none or several do.
+        """
+        found = self.find(**facts)
+        if len(found.columns) != 1:
+            raise InputError(f"{len(found.columns)} columns are {facts}; expected one.")
+        return found.data[:, 0]
+
+    def __iter__(self) -> Iterator[tuple[FloatArray, dict[str, Any]]]:
+        """Yield each column's values and what it is."""
+        for i, facts in enumerate(self.columns.to_dict("records")):
+            yield self.data[:, i], {str(k): v for k, v in facts.items()}
+
+    def join(self, other: Maps) -> Maps:
+        """Put the columns of two maps of one space side by side."""
+        same_length(these=self.data, those=other.data)
+        columns = pd.concat([self.columns, other.columns], ignore_index=True)
+        return Maps(np.concatenate([self.data, other.data], axis=1), columns, self.space)
+
+    def summarise(self, labels: Sequence[int], names: Mapping[int, str]) -> pd.DataFrame:
+        """Summarise every column over all valid voxels of each ROI.
+
+        Parameters
+        ----------
+        labels : ndarray of int, shape (n_voxels,)
+            The ROI of each voxel; labels without a name are left out.
+        names : dict
+            Label -> name.
+
+        Returns
+        -------
+        DataFrame
+            One row per ROI and column: `n_voxels`, `n_valid`, `mean`, `median` (nan without valid voxels).
+        """
+        same_length(data=self.data, labels=labels)
+        rows = []
+        for label, name in names.items():
+            inside = self.data[np.asarray(labels) == label]
+            for values, facts in zip(inside.T, self.columns[list(KEYS)].to_dict("records"), strict=True):
+                valid = values[np.isfinite(values)]
+                mean, median = (valid.mean(), np.median(valid)) if len(valid) else (np.nan, np.nan)
+                counts = {"n_voxels": len(values), "n_valid": len(valid)}
+                rows.append({"roi": name, **facts, **counts, "mean": float(mean), "median": float(median)})
+        return pd.DataFrame(rows)
+
+    def save(self, folder: Path, *, participant: str, task: str = "images") -> list[Path]:
+        """Write the maps as BIDS derivatives below `folder`, unthresholded, with sidecars.
+
+        Surfaces become one GIFTI per column and hemisphere; voxels of unknown position one table per model.
+        """
+        stem = f"sub-{participant}_task-{task}"
+        func = folder / f"sub-{participant}" / "func"
+        return (
+            _save_surface(self, func, stem)
+            if isinstance(self.space, Surface)
+            else _save_table(self, func, stem)
+        )
+
+
+def label(name: str) -> str:
+    """Turn a name into what BIDS allows after a hyphen.
+
+    Examples
+    --------
+    >>> label("z+zc_strength-80_step-100")
+    'zZcStrength80Step100'
+    """
+    words = re.split(r"[^a-zA-Z0-9]+", name)
+    return words[0] + "".join(word[:1].upper() + word[1:] for word in words[1:])
+
+
+def short(model: str) -> str:
+    """Name a model of many bands by what they have in common, so that file names stay short.
+
+    Examples
+    --------
+    >>> short("unet_layer-mid_step-50+unet_layer-up0_step-50+unet_layer-up2_step-50")
+    'unet_step-50'
+    >>> short("z+zc_strength-80_step-100")
+    'z+zc_strength-80_step-100'
+    """
+    bands = [band.split("_") for band in model.split("+")]
+    if len(bands) < 3:
+        return model
+    return "_".join(part for part in bands[0] if all(part in other for other in bands))
+
+
+def stem_of(facts: Mapping[str, Any]) -> str:
+    """Name the file of one column by its entities, with a suffix."""
+    parts = [str(facts["analysis"]), short(str(facts["model"])), str(facts["band"])]
+    # A band is named only where the model has several.
+    if facts["band"] == facts["model"]:
+        parts = parts[:-1]
+    parts = [part for part in parts if part]
+    statistic = str(facts["statistic"])
+    suffix = "mask" if statistic == "mask" else "statmap"
+    stat = "" if statistic == "mask" else f"stat-{label(statistic)}_"
+    return f"{stat}desc-{label('-'.join(parts))}_{suffix}"
+
+
+def _save_surface(maps: Maps, space: Surface, func: Path, stem: str) -> list[Path]:
+    written = []
+    place = f"space-{'fsaverage' if space.template.startswith('fsaverage') else space.template}_den-10k"
+    for values, facts in maps:
+        name = stem_of(facts)
+        for hemisphere, part in space.hemispheres(values).items():
+            path = func / f"{stem}_hemi-{hemisphere}_{place}_{name}.func.gii"
+            with _files.writing(path) as unfinished:
+                unfinished.write_bytes(_gifti(part, hemisphere))
+            written.append(path)
+        sidecar = func / f"{stem}_{place}_{name}.json"
+        _files.write_json(sidecar, _sidecar(maps, facts))
+        written.append(sidecar)
+    return written
+
+
+def _gifti(values: FloatArray, hemisphere: str) -> bytes:
+    array = gifti.GiftiDataArray(  # type: ignore[no-untyped-call]
+        np.asarray(values, dtype=np.float32), intent="NIFTI_INTENT_NONE", datatype="NIFTI_TYPE_FLOAT32"
+    )
+    structure = {"AnatomicalStructurePrimary": _STRUCTURES[hemisphere]}
+    meta = gifti.GiftiMetaData(structure)  # type: ignore[no-untyped-call]
+    image = gifti.GiftiImage(darrays=[array], meta=meta)  # type: ignore[no-untyped-call]
+    written: bytes = image.to_bytes()  # type: ignore[no-untyped-call]
+    return written
+
+
+def _save_table(maps: Maps, func: Path, stem: str) -> list[Path]:
+    written = []
+    for (analysis, model), columns in maps.columns.groupby(["analysis", "model"], sort=False):
+        name = f"{stem}_desc-{label(f'{analysis}-{model}')}_statmap"
+        records = columns.to_dict("records")
+        heads = [
+            f"{facts['statistic']}[{facts['band']}]" if facts["band"] else facts["statistic"]
+            for facts in records
+        ]
+        table = pd.DataFrame(maps.data[:, columns.index], columns=heads)
+        table.insert(0, "voxel", np.arange(len(table)))
+        with _files.writing(func / f"{name}.tsv") as unfinished:
+            table.to_csv(unfinished, sep="\t", index=False, na_rep="n/a", float_format="%.7g")
+        sidecar = {head: _sidecar(maps, facts) for head, facts in zip(heads, records, strict=True)}
+        _files.write_json(
+            func / f"{name}.json", {"voxel": {"Description": "row of the responses, from 0"}, **sidecar}
+        )
+        written += [func / f"{name}.tsv", func / f"{name}.json"]
+    return written
+
+
+_DESCRIPTIONS: Final = {
+    "r": "Pearson correlation of predicted and measured responses over test stimuli",
+    "r2": "Fraction of the variance of the measured test responses that the prediction explains",
+    "p": "One-sided p-value of r",
+    "q": "Smallest false discovery rate at which the voxel is rejected",
+    "mask": "Voxels rejected at the stated false discovery rate (1) or not (0); nan outside the family",
+    "shareR2": "Product share of the band in the joint R2; can be negative",
+    "shareR": "Product share of the band in the joint r; can be negative",
+    "ceiling": "Noise ceiling: fraction of the variance of the scored responses that any model could explain",
+    "alpha": "Chosen ridge penalty",
+    "preferred": "Number of the layer with the highest r, counted from 0 in the order of `layers`",
+    "confidence": "Fraction of bootstrap draws of test stimuli in which the preferred layer wins again",
+}
+
+
+def _sidecar(maps: Maps, facts: Mapping[str, Any]) -> dict[str, Any]:
+    known = {
+        key: value for key, value in facts.items() if value is not None and value == value and value != ""
+    }
+    return {"Description": _DESCRIPTIONS.get(str(facts["statistic"]), ""), **maps.space.description, **known}
+
+
+def save_state(maps: Maps, path: Path) -> None:
+    """Write maps into one file, to be read back by `load_state`."""
+    columns = np.frombuffer(
+        maps.columns.to_json(orient="records", double_precision=15).encode(), dtype=np.uint8
+    )
+    space = maps.space
+    vertices = space.vertices if isinstance(space, Surface) else np.arange(0)
+    kind = np.frombuffer((space.template if isinstance(space, Surface) else "bare").encode(), dtype=np.uint8)
+    with _files.writing(path) as part, part.open("wb") as handle:
+        np.savez_compressed(handle, data=maps.data, columns=columns, vertices=vertices, space=kind)
+
+
+def load_state(path: Path) -> Maps:
+    """Read maps back; raise `IncompleteError` if the file is damaged."""
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            data, vertices = stored["data"], stored["vertices"]
+            columns = pd.DataFrame(json.loads(stored["columns"].tobytes()))
+            kind = stored["space"].tobytes().decode()
+    except DAMAGE as error:
+        raise IncompleteError(f"{path} is damaged ({error}); delete it and run again.") from None
+    space: Space = Bare(len(data)) if kind == "bare" else Surface(kind, vertices)
+    return Maps(data, columns, space)

@@ -1,0 +1,36 @@
+"""Figures: maps on flattened and inflated cortex, profiles of regions, scores against their ceiling.
+
+Nothing here touches pyplot's global state; every function returns a `matplotlib.figure.Figure`.
+"""
+
+from latentcortex.plotting._canvas import save
+from latentcortex.plotting.maps import (
+    Panel,
+    PreferencePanel,
+    Rois,
+    SharePanel,
+    flatmaps,
+    inflated,
+    layer_colours,
+    preference_maps,
+    share_colours,
+    share_maps,
+)
+from latentcortex.plotting.scores import histogram, prediction_against_ceiling, roi_profiles
+
+__all__ = [
+    "Panel",
+    "PreferencePanel",
+    "Rois",
+    "SharePanel",
+    "flatmaps",
+    "histogram",
+    "inflated",
+    "layer_colours",
+    "prediction_against_ceiling",
+    "preference_maps",
+    "roi_profiles",
+    "save",
+    "share_colours",
+    "share_maps",
+]

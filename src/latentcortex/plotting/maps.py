@@ -1,0 +1,479 @@
+"""Maps on flattened and inflated cortex.
+
+Maps are arrays over all vertices of fsaverage5, left hemisphere first; nan means undefined or not
+significant, and there the curvature shows through. One figure has one scale.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from itertools import combinations
+from typing import Any, Final
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.collections import LineCollection
+from matplotlib.colors import Normalize, to_rgb
+from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
+
+from latentcortex import _surfaces
+from latentcortex._arrays import FloatArray, IntArray
+from latentcortex._surfaces import N_VERTICES, Outline, Raster, on_all_vertices
+from latentcortex.errors import InputError
+from latentcortex.plotting._canvas import INK, LARGE, MEDIUM, NAME, SMALL, axes_in_inches, empty_figure
+
+SHARE_COLOURS: Final = ("#0d6bff", "#ff5500")
+"""Of the two bands of a share map. Their mixtures are purple, not grey, which would look like bare cortex."""
+
+EDGE: Final = 0.15
+TITLE: Final = 0.38
+FOOT: Final = 0.95
+"""Of a figure's margins, in inches."""
+
+FLAT_PIXELS: Final = 640
+INFLATED_PIXELS: Final = 320
+"""Of height: enough that a printed pixel is smaller than a triangle."""
+
+
+@dataclass(frozen=True, eq=False)
+class Panel:
+    """One map of a figure.
+
+    Parameters
+    ----------
+    title : str
+    values : ndarray of shape (n_vertices,)
+        nan where undefined or not significant.
+    """
+
+    title: str
+    values: FloatArray
+
+    def __post_init__(self) -> None:
+        on_all_vertices(self.values)
+
+
+@dataclass(frozen=True, eq=False)
+class SharePanel:
+    """One map of two shares of explained variance.
+
+    Parameters
+    ----------
+    title : str
+    first, second : ndarray of shape (n_vertices,)
+        Share of each of the two bands; nan where undefined or not significant.
+    """
+
+    title: str
+    first: FloatArray
+    second: FloatArray
+
+    def __post_init__(self) -> None:
+        on_all_vertices(self.first)
+        on_all_vertices(self.second)
+
+
+@dataclass(frozen=True, eq=False)
+class PreferencePanel:
+    """One map of preferred layers.
+
+    Parameters
+    ----------
+    title : str
+    preferred : ndarray of shape (n_vertices,)
+        Number of the layer, from 0; nan where undefined or not significant.
+    confidence : ndarray of shape (n_vertices,), optional
+        0..1, drawn as opacity; nan counts as 0. Opaque everywhere by default.
+    """
+
+    title: str
+    preferred: FloatArray
+    confidence: FloatArray | None = None
+
+    def __post_init__(self) -> None:
+        on_all_vertices(self.preferred)
+        if self.confidence is not None:
+            on_all_vertices(self.confidence)
+
+
+@dataclass(frozen=True, eq=False)
+class Rois:
+    """Regions whose outlines and names are drawn.
+
+    Parameters
+    ----------
+    labels : ndarray of int, shape (n_vertices,)
+        Region of each vertex; 0 is none.
+    names : dict
+        Label -> name; a region without a name gets an outline only.
+    """
+
+    labels: IntArray
+    names: Mapping[int, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        on_all_vertices(self.labels)
+
+
+@dataclass(frozen=True, eq=False)
+class Grid:
+    """A figure, its panels' axes, and where its legend begins: the middle and the lower end, in inches."""
+
+    figure: Figure
+    axes: list[Axes]
+    legend: tuple[float, float]
+
+    def legend_axes(self, bottom: float, width: float, height: float) -> Axes:
+        """Add axes for the legend, so many inches above its lower end."""
+        middle, low = self.legend
+        return axes_in_inches(self.figure, middle - width / 2, low + bottom, width, height)
+
+
+def flatmaps(
+    panels: Sequence[Panel],
+    *,
+    rois: Rois | None = None,
+    cmap: str = "inferno",
+    limits: tuple[float, float] | None = None,
+    label: str = "",
+    n_columns: int | None = None,
+) -> Figure:
+    """Draw maps on flattened cortex, in a grid with one colour bar.
+
+    Parameters
+    ----------
+    panels : sequence of Panel
+    rois : Rois, optional
+    cmap : str
+        Name of a matplotlib colormap.
+    limits : tuple of float, optional
+        Ends of the colour scale; by default from 0, or the 0.5th percentile if that is less, to the 99.5th of
+        all maps together. The colour bar ends in a point where values lie beyond.
+    label : str
+        What the colours mean, with unit.
+    n_columns : int, optional
+        At most two by default, or three for more than four maps.
+
+    Returns
+    -------
+    Figure
+    """
+    raster = _surfaces.flat_raster(FLAT_PIXELS)
+    return _maps(panels, raster, rois=rois, cmap=cmap, limits=limits, label=label, n_columns=n_columns)
+
+
+def inflated(
+    panels: Sequence[Panel],
+    *,
+    rois: Rois | None = None,
+    cmap: str = "inferno",
+    limits: tuple[float, float] | None = None,
+    label: str = "",
+) -> Figure:
+    """Draw maps on inflated cortex, one below the other; the arguments are those of `flatmaps`.
+
+    Each map is seen eight times: left lateral, left medial, right medial, right lateral; left ventral, left
+    and right posterior, right ventral.
+    """
+    raster = _surfaces.inflated_views(INFLATED_PIXELS)
+    return _maps(panels, raster, rois=rois, cmap=cmap, limits=limits, label=label, n_columns=1)
+
+
+def share_maps(
+    panels: Sequence[SharePanel],
+    *,
+    names: tuple[str, str] = ("z", "z_c"),
+    rois: Rois | None = None,
+    limit: float | None = None,
+    label: str = "share of variance",
+    n_columns: int | None = None,
+) -> Figure:
+    """Draw two shares of variance per vertex: the hue tells which band, the brightness how much.
+
+    Parameters
+    ----------
+    panels : sequence of SharePanel
+    names : tuple of str
+        Of the first and the second band.
+    rois : Rois, optional
+    limit : float, optional
+        Share that is drawn brightest; by default the 99th percentile of all shares. Shares below 0 are drawn
+        as 0.
+    label : str
+        What is shared.
+    n_columns : int, optional
+
+    Returns
+    -------
+    Figure
+        With a square legend: the first band from left to right, the second upwards.
+    """
+    raster = _surfaces.flat_raster(FLAT_PIXELS)
+    shares = [values for panel in panels for values in (panel.first, panel.second)]
+    top = limit or max(_percentiles(shares, 99.0)[0], 0.0) or 1.0
+    grid = _grid(len(panels), raster, n_columns, foot=2.25)
+    borders = _borders(raster, rois)
+    for panel, ax in zip(panels, grid.axes, strict=True):
+        colours = share_colours(raster.paint(panel.first), raster.paint(panel.second), limit=top)
+        _draw(ax, raster, colours, panel.title)
+        _annotate(ax, borders, rois)
+    _share_legend(grid, names, top, label)
+    return grid.figure
+
+
+def share_colours(first: FloatArray, second: FloatArray, *, limit: float) -> FloatArray:
+    """Mix the colour of two shares.
+
+    Parameters
+    ----------
+    first, second : ndarray of the same shape
+    limit : float
+        Share at which a band's colour is brightest; shares are clipped to 0..limit.
+
+    Returns
+    -------
+    ndarray of shape (..., 4)
+        Red, green, blue and opacity, 0..1; transparent where a share is nan. Light adds up: black where both
+        are 0, almost white where both are at the limit.
+    """
+    amounts = [np.clip(np.nan_to_num(share) / limit, 0.0, 1.0)[..., None] for share in (first, second)]
+    light = sum(amount * np.array(to_rgb(c)) for amount, c in zip(amounts, SHARE_COLOURS, strict=True))
+    defined = np.isfinite(first) & np.isfinite(second)
+    return np.concatenate([np.clip(light, 0.0, 1.0), defined[..., None].astype(float)], axis=-1)
+
+
+def preference_maps(
+    panels: Sequence[PreferencePanel],
+    layers: Sequence[str],
+    *,
+    rois: Rois | None = None,
+    label: str = "preferred layer",
+    n_columns: int | None = None,
+) -> Figure:
+    """Draw the preferred layer of each vertex; opacity tells how sure that is.
+
+    Parameters
+    ----------
+    panels : sequence of PreferencePanel
+    layers : sequence of str
+        Names in the order of the network.
+    rois : Rois, optional
+    label : str
+    n_columns : int, optional
+
+    Raises
+    ------
+    InputError
+        If a panel prefers a layer that is not named.
+    """
+    _check_layers(panels, layers)
+    raster = _surfaces.flat_raster(FLAT_PIXELS)
+    grid = _grid(len(panels), raster, n_columns, foot=1.1)
+    borders = _borders(raster, rois)
+    for panel, ax in zip(panels, grid.axes, strict=True):
+        _draw(ax, raster, _preference_colours(raster, panel, len(layers)), panel.title)
+        _annotate(ax, borders, rois)
+    graded = any(panel.confidence is not None for panel in panels)
+    _layer_legend(grid, layers, label, graded=graded)
+    return grid.figure
+
+
+def layer_colours(n_layers: int) -> FloatArray:
+    """Choose a colour per layer, (n_layers, 3): dark to light in the network's order."""
+    return np.asarray(matplotlib.colormaps["plasma"](np.linspace(0.02, 0.95, n_layers)))[:, :3]
+
+
+def _maps(
+    panels: Sequence[Panel],
+    raster: Raster,
+    *,
+    rois: Rois | None,
+    cmap: str,
+    limits: tuple[float, float] | None,
+    label: str,
+    n_columns: int | None,
+) -> Figure:
+    values = [panel.values for panel in panels]
+    scale = _scale(values, limits)
+    palette = ScalarMappable(scale, cmap)
+    grid = _grid(len(panels), raster, n_columns, foot=FOOT)
+    borders = _borders(raster, rois)
+    for panel, ax in zip(panels, grid.axes, strict=True):
+        _draw(ax, raster, _mapped(palette, raster.paint(panel.values)), panel.title)
+        _annotate(ax, borders, rois)
+    _colour_bar(grid, palette, values, label)
+    return grid.figure
+
+
+def _mapped(palette: ScalarMappable, picture: FloatArray) -> FloatArray:
+    colours = np.array(palette.to_rgba(np.nan_to_num(picture)))
+    colours[..., 3] = np.isfinite(picture)
+    return colours
+
+
+def _scale(values: Sequence[FloatArray], limits: tuple[float, float] | None) -> Normalize:
+    low, high = limits or _percentiles(values, 0.5, 99.5)
+    return Normalize(low if limits else min(low, 0.0), high if high > low else low + 1.0)
+
+
+def _percentiles(values: Sequence[FloatArray], *percents: float) -> tuple[float, ...]:
+    """Take percentiles of all finite values together; 1 if there is none, so that there is a scale."""
+    together = np.concatenate([np.empty(0), *(v[np.isfinite(v)] for v in values)])
+    if not together.size:
+        return tuple(1.0 for _ in percents)
+    return tuple(float(p) for p in np.percentile(together, percents))
+
+
+def _grid(n_panels: int, raster: Raster, n_columns: int | None, *, foot: float) -> Grid:
+    """Lay out the panels; the legend gets a free place of the grid, or else a foot of so many inches."""
+    if not n_panels:
+        raise InputError("There is no panel to draw.")
+    columns = n_columns or (1 if n_panels == 1 else 2 if n_panels <= 4 else 3)
+    rows = -(-n_panels // columns)
+    free = rows * columns - n_panels
+    wide = {1: 8.4, 2: 6.0}.get(columns, 4.6)
+    tall = wide * raster.shape[0] / raster.shape[1]
+    bottom = EDGE if free else foot
+    width, height = columns * (wide + EDGE) + EDGE, rows * (tall + TITLE) + EDGE + bottom
+    figure = empty_figure(width, height)
+    axes = []
+    for index in range(n_panels):
+        row, column = divmod(index, columns)
+        place = (EDGE + column * (wide + EDGE), height - (row + 1) * (tall + TITLE), wide, tall)
+        axes.append(axes_in_inches(figure, *place))
+    middle = width - (EDGE + free * (wide + EDGE)) / 2 if free else width / 2
+    return Grid(figure, axes, (middle, EDGE + (tall - foot) / 2 if free else 0.0))
+
+
+@lru_cache(maxsize=4)
+def _underlay(raster: Raster) -> FloatArray:
+    """Grey levels (height, width): gyri light, sulci darker, white outside."""
+    sulci = np.nan_to_num(raster.paint(_surfaces.curvature()))
+    grey = 0.74 - 0.12 * np.tanh(12.0 * sulci)
+    return np.where(raster.inside, grey, 1.0)
+
+
+def _draw(ax: Axes, raster: Raster, colours: FloatArray, title: str) -> None:
+    """Lay colours with opacity over the curvature, and light on both."""
+    opacity = colours[..., 3:]
+    mixed = opacity * colours[..., :3] + (1.0 - opacity) * _underlay(raster)[..., None]
+    light = np.where(raster.inside, 0.5 + 0.5 * raster.shading, 1.0)
+    ax.imshow(np.clip(mixed * light[..., None], 0.0, 1.0), interpolation="antialiased")
+    ax.set_title(title, fontsize=LARGE, color=INK, pad=4)
+    ax.set_axis_off()
+
+
+def _borders(raster: Raster, rois: Rois | None) -> list[Outline]:
+    return [] if rois is None else _surfaces.outlines(raster, rois.labels, smoothing=raster.shape[0] / 180)
+
+
+def _annotate(ax: Axes, borders: Sequence[Outline], rois: Rois | None) -> None:
+    halo = [withStroke(linewidth=2.6, foreground="#00000099")]
+    lines = [line for outline in borders for line in outline.lines]
+    ax.add_collection(LineCollection(lines, colors="white", linewidths=1.1, path_effects=halo), autolim=False)
+    named = [(xy, rois.names[o.label]) for o in borders for xy in o.anchors if rois and o.label in rois.names]
+    wide = ax.get_position().width * ax.get_figure(root=True).get_figwidth()  # type: ignore[union-attr]
+    points = NAME if wide > 5 else NAME - 1.5
+    pixel = (ax.get_xlim()[1] - ax.get_xlim()[0]) / (72 * wide)
+    places = _parted(np.array([xy for xy, _ in named]), [name for _, name in named], points * pixel)
+    halo = [withStroke(linewidth=2.2, foreground="#000000cc")]
+    look: dict[str, Any] = {
+        "color": "white",
+        "ha": "center",
+        "va": "center",
+        "fontweight": "bold",
+        "path_effects": halo,
+    }
+    for (x, y), (_, name) in zip(places, named, strict=True):
+        ax.text(x, y, name, fontsize=points, **look)
+
+
+def _parted(places: FloatArray, names: Sequence[str], size: float) -> FloatArray:
+    """Move names (n, 2) up or down until none covers another, or nearly; a letter is `size` pixels high."""
+    moved = places.astype(np.float64)
+    half = np.array([0.34 * size * len(name) for name in names])
+    for _ in range(40):
+        for i, j in combinations(range(len(names)), 2):
+            apart = moved[j] - moved[i]
+            overlap = 1.25 * size - abs(apart[1])
+            if overlap > 0 and abs(apart[0]) < half[i] + half[j]:
+                push = 0.5 * overlap if apart[1] >= 0 else -0.5 * overlap
+                moved[i, 1] -= push
+                moved[j, 1] += push
+    return moved
+
+
+def _colour_bar(grid: Grid, palette: ScalarMappable, values: Sequence[FloatArray], label: str) -> None:
+    low, high = palette.get_clim()
+    together = np.concatenate([v[np.isfinite(v)] for v in values])
+    under, over = bool((together < low).any()), bool((together > high).any())
+    extend = {(True, True): "both", (True, False): "min", (False, True): "max", (False, False): "neither"}[
+        under, over
+    ]
+    ax = grid.legend_axes(FOOT - 0.32, 3.8, 0.17)
+    bar = grid.figure.colorbar(palette, cax=ax, orientation="horizontal", extend=extend)
+    bar.outline.set_visible(False)
+    bar.set_label(label, fontsize=MEDIUM, color=INK)
+    bar.ax.tick_params(labelsize=SMALL, color=INK, labelcolor=INK, length=3)
+
+
+def _share_legend(grid: Grid, names: tuple[str, str], top: float, label: str) -> None:
+    ax = grid.legend_axes(0.62, 1.2, 1.2)
+    steps = np.linspace(0.0, top, 128)
+    ax.imshow(share_colours(*np.meshgrid(steps, steps), limit=top), origin="lower", extent=(0, top, 0, top))
+    ax.set(
+        xticks=(0, top), yticks=(0, top), xticklabels=("≤0", f"≥{top:.2g}"), yticklabels=("≤0", f"≥{top:.2g}")
+    )
+    ax.tick_params(labelsize=SMALL, color=INK, labelcolor=INK, length=3)
+    ax.set_title(label, fontsize=MEDIUM, color=INK)
+    ax.set_xlabel(names[0], fontsize=MEDIUM, color=INK, labelpad=0)
+    ax.set_ylabel(names[1], fontsize=MEDIUM, color=INK, labelpad=0)
+
+
+def _check_layers(panels: Sequence[PreferencePanel], layers: Sequence[str]) -> None:
+    for panel in panels:
+        known = panel.preferred[np.isfinite(panel.preferred)]
+        if known.size and (known.min() < 0 or known.max() >= len(layers)):
+            raise InputError(
+                f"{panel.title}: preferred layers run from {known.min():g} to {known.max():g}, "
+                f"but {len(layers)} layers are named, counted from 0."
+            )
+
+
+def _preference_colours(raster: Raster, panel: PreferencePanel, n_layers: int) -> FloatArray:
+    number = np.where(np.isfinite(panel.preferred), panel.preferred, -1).astype(int)
+    nearest = raster.nearest(number)
+    colours = np.ones((*raster.shape, 4))
+    colours[..., :3] = layer_colours(n_layers)[np.maximum(nearest, 0)]
+    sure = np.ones(N_VERTICES) if panel.confidence is None else np.nan_to_num(panel.confidence)
+    colours[..., 3] = np.where(nearest >= 0, np.clip(np.nan_to_num(raster.paint(sure)), 0.0, 1.0), 0.0)
+    return colours
+
+
+def _layer_legend(grid: Grid, layers: Sequence[str], label: str, *, graded: bool) -> None:
+    """Draw a square per layer; with confidence, from the bare underlay below to the full colour above."""
+    ax = grid.legend_axes(0.55, 0.75 * len(layers), 0.4)
+    opacity = np.linspace(0.0, 1.0, 64)[:, None, None] if graded else np.ones((1, 1, 1))
+    ax.imshow(
+        opacity * layer_colours(len(layers)) + (1 - opacity) * 0.74,
+        origin="lower",
+        aspect="auto",
+        extent=(-0.5, len(layers) - 0.5, 0, 1),
+        interpolation="nearest",
+    )
+    ax.set(
+        xticks=range(len(layers)),
+        xticklabels=layers,
+        yticks=(0, 1) if graded else (),
+        yticklabels=("unsure", "sure") if graded else (),
+    )
+    ax.tick_params(labelsize=SMALL, color=INK, labelcolor=INK, length=0)
+    ax.set_xlabel(label, fontsize=MEDIUM, color=INK)
+    for boundary in np.arange(len(layers) - 1) + 0.5:
+        ax.axvline(boundary, color="white", linewidth=2)
+    ax.spines[:].set_visible(False)

@@ -1,0 +1,170 @@
+"""Where the voxels are: on a surface, or nowhere known."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import nibabel as nib
+import numpy as np
+from numpy.typing import NDArray
+
+from latentcortex import _files
+from latentcortex._arrays import FloatArray
+from latentcortex._shelf import unknown
+from latentcortex.errors import AlignmentError, InputError
+
+TEMPLATES: Final = {"fsaverage5": (10242, 10242)}
+"""Vertices of the left and right hemisphere of the templates that are known."""
+
+
+@dataclass(frozen=True)
+class Bare:
+    """Voxels without a known position.
+
+    Parameters
+    ----------
+    n_voxels : int
+    """
+
+    n_voxels: int
+
+    @property
+    def description(self) -> dict[str, object]:
+        """What a sidecar says of it."""
+        return {"SpatialReference": "unknown", "n_voxels": self.n_voxels}
+
+
+@dataclass(frozen=True, eq=False)
+class Surface:
+    """Voxels that are vertices of a template's two hemispheres.
+
+    Parameters
+    ----------
+    template : str
+        For example `fsaverage5`.
+    vertices : ndarray of int, shape (n_voxels,), optional
+        Which vertices, counted through the left and then the right hemisphere, ascending. All by default.
+
+    Raises
+    ------
+    InputError
+        If the template is not known.
+    AlignmentError
+        If the vertices are not ascending or not on the mesh.
+    """
+
+    template: str
+    vertices: NDArray[np.intp] = field(default_factory=lambda: np.arange(0, dtype=np.intp))
+
+    def __post_init__(self) -> None:
+        if self.template not in TEMPLATES:
+            raise InputError(f"Unknown surface template {self.template!r}. Known: {', '.join(TEMPLATES)}.")
+        if len(self.vertices) == 0:
+            object.__setattr__(self, "vertices", np.arange(self.n_vertices, dtype=np.intp))
+        if (
+            np.any(np.diff(self.vertices) <= 0)
+            or self.vertices[0] < 0
+            or self.vertices[-1] >= self.n_vertices
+        ):
+            raise AlignmentError(f"Vertices must ascend within 0..{self.n_vertices - 1} of {self.template}.")
+
+    @property
+    def n_voxels(self) -> int:
+        """Number of vertices that are voxels here."""
+        return len(self.vertices)
+
+    @property
+    def n_vertices(self) -> int:
+        """Number of vertices of both hemispheres."""
+        return sum(TEMPLATES[self.template])
+
+    @property
+    def description(self) -> dict[str, object]:
+        """What a sidecar says of it."""
+        return {
+            "SpatialReference": self.template,
+            "n_voxels": self.n_voxels,
+            "Density": "10242 vertices per hemisphere",
+        }
+
+    def on_mesh(self, values: FloatArray) -> FloatArray:
+        """Lay values (n_voxels,) onto all vertices (n_vertices,); nan where there is no voxel."""
+        if len(values) != self.n_voxels:
+            raise AlignmentError(f"Got {len(values)} values for {self.n_voxels} voxels of {self.template}.")
+        full = np.full(self.n_vertices, np.nan, dtype=np.float32)
+        full[self.vertices] = values
+        return full
+
+    def hemispheres(self, values: FloatArray) -> dict[str, FloatArray]:
+        """Lay values (n_voxels,) onto the two hemispheres, `L` and `R`."""
+        full, n_left = self.on_mesh(values), TEMPLATES[self.template][0]
+        return {"L": full[:n_left], "R": full[n_left:]}
+
+    def from_mesh(self, values: NDArray[np.generic]) -> NDArray[np.generic]:
+        """Take the voxels' values out of an array over all vertices."""
+        if len(values) != self.n_vertices:
+            raise AlignmentError(f"Got {len(values)} vertices; {self.template} has {self.n_vertices}.")
+        return values[self.vertices]
+
+
+Space = Bare | Surface
+
+
+@dataclass(frozen=True, eq=False)
+class Atlas:
+    """Regions of interest on a template.
+
+    Parameters
+    ----------
+    name : str
+    labels : ndarray of int, shape (n_vertices,)
+        The region of each vertex, left then right hemisphere; 0 is none.
+    names : dict
+        Label -> name.
+    """
+
+    name: str
+    labels: NDArray[np.intp]
+    names: dict[int, str]
+
+    @classmethod
+    def find(cls, name: str, template: str) -> Atlas:
+        """Read an atlas that comes with the package, or a folder of the same layout.
+
+        Raises
+        ------
+        InputError
+            If there is no such atlas, or it is not on this template.
+        """
+        known = _atlas_folders()
+        folder = known.get(name, Path(name))
+        if not (folder / "atlas.json").is_file():
+            raise unknown("atlas", name, known)
+        facts = _files.read_json(folder / "atlas.json")
+        if facts["space"] != template:
+            raise InputError(f"Atlas {name} is on {facts['space']}; the responses are on {template}.")
+        sides = [
+            nib.gifti.GiftiImage.from_filename(_only(folder, f"*hemi-{h}*.label.gii")).agg_data()
+            for h in "LR"
+        ]
+        table = _files.read_tsv(_only(folder, "*_dseg.tsv"), needs=("index", "name"))
+        names = dict(zip(table["index"].astype(int), table["name"], strict=True))
+        return cls(facts["name"], np.concatenate(sides).astype(np.intp), names)
+
+
+def _only(folder: Path, pattern: str) -> Path:
+    found = sorted(folder.glob(pattern))
+    if len(found) != 1:
+        raise InputError(f"Atlas folder {folder} has {len(found)} files {pattern}; expected one.")
+    return found[0]
+
+
+def _atlas_folders() -> dict[str, Path]:
+    """List the atlases in the wheel, or beside the checkout that is run."""
+    here = Path(__file__).parent
+    for place in (here / "_atlases", here.parents[1] / "atlases"):
+        if place.is_dir():
+            return {path.parent.name: path.parent for path in place.glob("*/atlas.json")}
+    return {}

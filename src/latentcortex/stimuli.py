@@ -1,0 +1,85 @@
+"""What was shown: images and their captions, by stimulus id."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from latentcortex._arrays import listed, positions, unique_ids
+from latentcortex.errors import InputError
+
+Image = NDArray[np.uint8]
+
+
+@dataclass(frozen=True, eq=False)
+class Stimuli:
+    """Images with captions.
+
+    Parameters
+    ----------
+    table : DataFrame of length n_stimuli
+        Index: stimulus ids, strings, unique. Column `captions` holds a tuple of strings for each image
+        (empty where there is none); further columns (`split`, `category`, ...) are kept as they are.
+    load : callable
+        Stimulus id -> image, uint8 RGB of shape (height, width, 3).
+
+    Raises
+    ------
+    InputError
+        If an id stands twice, or there is none.
+    """
+
+    table: pd.DataFrame
+    load: Callable[[str], Image]
+
+    def __post_init__(self) -> None:
+        if len(self.table) == 0:
+            raise InputError("There is no stimulus; expected at least one row.")
+        unique_ids(self.table.index, what="Stimulus ids")
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """The stimulus ids, in the order of the table."""
+        return tuple(self.table.index)
+
+    def select(self, ids: Sequence[str]) -> Stimuli:
+        """Take these stimuli, in this order."""
+        return Stimuli(self.table.iloc[positions(self.ids, ids, what="stimulus ids")], self.load)
+
+    def captions(self, ids: Sequence[str]) -> list[tuple[str, ...]]:
+        """Return the captions of each of these stimuli."""
+        rows = positions(self.ids, ids, what="stimulus ids")
+        return [tuple(captions) for captions in self.table["captions"].iloc[rows]]
+
+    def images(self, ids: Sequence[str]) -> NDArray[np.uint8]:
+        """Load images of one common size.
+
+        Returns
+        -------
+        ndarray of uint8, shape (n_stimuli, height, width, 3)
+
+        Raises
+        ------
+        InputError
+            If the images differ in size.
+        """
+        loaded = [self.load(name) for name in ids]
+        sizes = sorted({image.shape[:2] for image in loaded})
+        if len(sizes) > 1:
+            found = listed(f"{h} x {w}" for h, w in sizes)
+            raise InputError(f"Stimuli differ in size ({found}); bring them to one size.")
+        return np.stack(loaded)
+
+    def pixel_hash(self, ids: Sequence[str]) -> list[str]:
+        """Hash the pixels of each image: equal images have equal hashes whatever they are called."""
+        return [pixel_hash(self.load(name)) for name in ids]
+
+
+def pixel_hash(image: Image) -> str:
+    """Hash one image's size and pixels."""
+    return hashlib.sha256(repr(image.shape).encode() + np.ascontiguousarray(image).tobytes()).hexdigest()
