@@ -56,14 +56,10 @@ NAN_FIGURES = {
     "flatmaps": lambda: plotting.flatmaps([plotting.Panel("a", NOTHING)] * 3, rois=rois()),
     "inflated": lambda: plotting.inflated([plotting.Panel("a", NOTHING)], rois=rois()),
     "share_maps": lambda: plotting.share_maps([plotting.SharePanel("a", NOTHING, NOTHING)]),
-    "preference_maps": lambda: plotting.preference_maps(
-        [plotting.PreferencePanel("a", NOTHING, NOTHING)], LAYERS
-    ),
+    "preference_maps": lambda: plotting.preference_maps([plotting.PreferencePanel("a", NOTHING, NOTHING)], LAYERS),
     "prediction_against_ceiling": lambda: plotting.prediction_against_ceiling(NOTHING, NOTHING),
     "histogram": lambda: plotting.histogram(NOTHING, np.nan),
-    "roi_profiles": lambda: plotting.roi_profiles(
-        profile([60, 80]).assign(y=np.nan, low=np.nan, high=np.nan)
-    ),
+    "roi_profiles": lambda: plotting.roi_profiles(profile([60, 80]).assign(y=np.nan, low=np.nan, high=np.nan)),
 }
 
 

@@ -176,9 +176,7 @@ def test_anterior_is_left_in_the_left_lateral_view_and_right_in_the_right_one() 
     for hemisphere, sign in (("left", -1), ("right", 1)):
         raster = _surfaces.inflated_raster(hemisphere, "lateral", 90)
         across, _ = pixel_centres(raster)
-        np.testing.assert_allclose(
-            raster.paint(anterior)[raster.inside], sign * across[raster.inside], atol=1e-6
-        )
+        np.testing.assert_allclose(raster.paint(anterior)[raster.inside], sign * across[raster.inside], atol=1e-6)
 
 
 def test_views_of_one_figure_have_one_scale() -> None:

@@ -101,9 +101,7 @@ def write_gifti(path: Path, values: IntArray, hemisphere: str) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--to", type=Path, default=Path("atlases/phantom"))
     folder: Path = parser.parse_args().to
     names = [f"tpl-fsaverage_hemi-{letter}_atlas-phantom_den-10k_dseg.label.gii" for letter in "LR"]

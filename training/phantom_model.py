@@ -16,6 +16,7 @@ import json
 import math
 import time
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -109,7 +110,7 @@ def make_tokenizer() -> CLIPTokenizer:
     tokens = [*letters, *(letter + "</w>" for letter in letters)]
     merges: list[tuple[str, str]] = []
     while any(len(parts) > 1 for parts in split.values()):
-        pairs = Counter(pair for parts in split.values() for pair in zip(parts, parts[1:], strict=False))
+        pairs = Counter(pair for parts in split.values() for pair in pairwise(parts))
         best = min(pairs, key=lambda pair: (-pairs[pair], pair))
         merges.append(best)
         tokens.append("".join(best))
@@ -178,7 +179,10 @@ def train_vae(out: Path, n_steps: int, batch: int, seed: int) -> None:
         log.append(error.detach().square().mean().item())
         if step % 100 == 99:
             psnr = 10 * math.log10(4 / np.mean(log[-100:]))
-            print(f"vae step {step + 1} psnr {psnr:.2f} dB, {time.process_time() - started:.0f} CPU s", flush=True)
+            print(
+                f"vae step {step + 1} psnr {psnr:.2f} dB, {time.process_time() - started:.0f} CPU s",
+                flush=True,
+            )
     latents = encode_all(vae, images)
     vae.register_to_config(scaling_factor=float(1 / latents.std()))
     vae.save_pretrained(out / "vae")
@@ -199,7 +203,11 @@ def train_unet(out: Path, n_steps: int, batch: int, seed: int) -> None:
     tokens = torch.stack([tokenize(tokenizer, pool_scene(i)[1]) for i in range(POOL)])
     empty = tokenize(tokenizer, [""])
     torch.manual_seed(seed)
-    unet, text, scheduler = make_unet().to(memory_format=torch.channels_last), make_text_encoder(tokenizer), make_scheduler()
+    unet, text, scheduler = (
+        make_unet().to(memory_format=torch.channels_last),
+        make_text_encoder(tokenizer),
+        make_scheduler(),
+    )
     model = torch.nn.ModuleDict({"unet": unet, "text": text})
     average = {name: p.detach().clone() for name, p in model.named_parameters()}
     optimiser = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=1e-2, betas=(0.9, 0.99))
@@ -225,7 +233,10 @@ def train_unet(out: Path, n_steps: int, batch: int, seed: int) -> None:
             average[name].lerp_(p.detach(), 1 - keep)
         log.append(loss.item())
         if step % 100 == 99:
-            print(f"unet step {step + 1} loss {np.mean(log[-100:]):.4f}, {time.process_time() - started:.0f} CPU s", flush=True)
+            print(
+                f"unet step {step + 1} loss {np.mean(log[-100:]):.4f}, {time.process_time() - started:.0f} CPU s",
+                flush=True,
+            )
         if step % 500 == 499 or step == n_steps - 1:
             checkpoint(out, step + 1, model, average, optimiser)
             write_log(out, "unet", step + 1, batch, time.process_time() - started, loss=float(np.mean(log[-500:])))
@@ -245,7 +256,13 @@ def condition(
     return text(torch.where(dropped[:, None], empty, chosen)).last_hidden_state
 
 
-def checkpoint(out: Path, step: int, model: torch.nn.Module, average: dict[str, torch.Tensor], optimiser: torch.optim.Optimizer) -> None:
+def checkpoint(
+    out: Path,
+    step: int,
+    model: torch.nn.Module,
+    average: dict[str, torch.Tensor],
+    optimiser: torch.optim.Optimizer,
+) -> None:
     names = [name for name, _ in model.named_parameters()]
     state = optimiser.state_dict()["state"]
     tensors = {f"model/{k}": p.detach().contiguous() for k, p in model.named_parameters()}
@@ -257,13 +274,15 @@ def checkpoint(out: Path, step: int, model: torch.nn.Module, average: dict[str, 
     (out / "unet-new.safetensors").replace(out / "unet.safetensors")
 
 
-def resume(out: Path, model: torch.nn.Module, average: dict[str, torch.Tensor], optimiser: torch.optim.Optimizer) -> int:
+def resume(
+    out: Path, model: torch.nn.Module, average: dict[str, torch.Tensor], optimiser: torch.optim.Optimizer
+) -> int:
     """Load the last checkpoint, if there is one; return the step it reached."""
     if not (out / "unet.safetensors").exists():
         return 0
     saved = load_file(out / "unet.safetensors")
     step = int(saved["step"])
-    for i, (name, p) in enumerate(model.named_parameters()):
+    for name, p in model.named_parameters():
         p.data.copy_(saved[f"model/{name}"])
         average[name].copy_(saved[f"average/{name}"])
         optimiser.state[p] = {

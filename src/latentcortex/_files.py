@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import io
 import json
@@ -10,15 +11,14 @@ import math
 import os
 import socket
 import uuid
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
+from latentcortex._arrays import unique_ids
 from latentcortex.errors import InputError
 
 
@@ -58,16 +58,17 @@ def write_text(path: Path, text: str) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """Write JSON whole, keys in their given order; what is not finite is not JSON and becomes null."""
-    write_text(path, json.dumps(_plain(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    write_text(path, json.dumps(plain(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """Turn a value into what JSON knows: arrays into lists, paths into text, what is not finite into None."""
     if isinstance(value, dict):
-        return {str(k): _plain(v) for k, v in value.items()}
+        return {str(k): plain(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(v) for v in value]
+        return [plain(v) for v in value]
     if hasattr(value, "tolist"):
-        return _plain(value.tolist())
+        return plain(value.tolist())
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return str(value) if isinstance(value, Path) else value
@@ -96,26 +97,23 @@ def read_tsv(path: Path, *, needs: tuple[str, ...]) -> pd.DataFrame:
         raise InputError(f"{path} is missing; expected a tab-separated table with {', '.join(needs)}.")
     try:
         text = path.read_bytes().decode("utf-8-sig")
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", pd.errors.ParserWarning)
-            table = pd.read_csv(
-                io.StringIO(text), sep="\t", dtype=str, keep_default_na=False, index_col=False
-            )
+        rows = [row for row in csv.reader(io.StringIO(text, newline=""), delimiter="\t", strict=True) if row]
     except UnicodeDecodeError as error:
         raise InputError(f"{path} is not UTF-8 (byte {error.start}); save it as UTF-8.") from None
-    except (pd.errors.ParserError, pd.errors.ParserWarning, pd.errors.EmptyDataError) as error:
-        raise InputError(f"{path} is not a table: {str(error).strip()}.") from None
-    missing = [name for name in needs if name not in table.columns]
+    except csv.Error as error:
+        raise InputError(f"{path} is not a table: {error}.") from None
+    if not rows:
+        raise InputError(f"{path} is empty; expected a tab-separated table with {', '.join(needs)}.")
+    header = rows[0]
+    missing = [name for name in needs if name not in header]
     if missing:
-        comma = " It looks comma-separated; use tabs." if "," in str(table.columns[0]) else ""
-        found = ", ".join(map(str, table.columns))
+        comma = " It looks comma-separated; use tabs." if "," in header[0] else ""
+        found = ", ".join(header)
         raise InputError(f"{path} has no column {', '.join(missing)}; found {found}.{comma}")
-    short = np.flatnonzero(table.isna().any(axis=1))
-    if len(short):
-        raise InputError(
-            f"{path} line {short[0] + 2} has fewer cells than the header; write n/a where empty."
-        )
-    return table
+    for number, row in enumerate(rows, start=1):
+        if len(row) != len(header):
+            raise InputError(f"{path} row {number} has {len(row)} cells; its header has {len(header)}.")
+    return pd.DataFrame(rows[1:], columns=unique_ids(header, what=f"Columns of {path}"), dtype=str)
 
 
 def sha256(path: Path) -> str:
@@ -136,7 +134,7 @@ class JsonLines(logging.Handler):
         entry = {"level": record.levelname.lower(), "what": record.getMessage()}
         entry |= getattr(record, "facts", {})
         with self.path.open("a", encoding="utf-8") as handle:
-            handle.write(json.dumps(_plain(entry), ensure_ascii=False) + "\n")
+            handle.write(json.dumps(plain(entry), ensure_ascii=False) + "\n")
 
 
 @contextmanager

@@ -15,8 +15,6 @@ import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from latentcortex import _files
-from latentcortex._arrays import digest
 from latentcortex.errors import InputError
 
 logger = logging.getLogger(__name__)
@@ -25,6 +23,8 @@ Tensor = torch.Tensor
 Tap = tuple[int, int]
 """A strength and a step, both in percent."""
 
+CAPTIONS: Final = 64
+"""Captions per pass of the text encoder."""
 PARTS: Final = ("scheduler", "text_encoder", "tokenizer", "unet", "vae")
 
 
@@ -38,8 +38,6 @@ class LatentDiffusion:
         As diffusers and transformers load them.
     scheduler : DDIMScheduler
         Deterministic, without clipping.
-    weights : str
-        Hash of all weight files.
     """
 
     vae: Any
@@ -47,26 +45,6 @@ class LatentDiffusion:
     text_encoder: Any
     tokenizer: Any
     scheduler: Any
-    weights: str
-
-    @property
-    def pixels(self) -> int:
-        """Height and width of the images that the model was made for."""
-        factor = 2 ** (len(self.vae.config.block_out_channels) - 1)
-        return int(self.unet.config.sample_size * factor)
-
-    @property
-    def layers(self) -> dict[str, str]:
-        """Short names of the U-Net's blocks -> names of its modules."""
-        down = {f"down{i}": f"down_blocks.{i}" for i in range(len(self.unet.down_blocks))}
-        up = {f"up{i}": f"up_blocks.{i}" for i in range(len(self.unet.up_blocks))}
-        return {**down, "mid": "mid_block", **up}
-
-
-def weights_hash(folder: Path) -> str:
-    """Hash all weight and configuration files of a model folder, whatever the folder is called."""
-    files = sorted(path for path in folder.rglob("*") if path.suffix in (".safetensors", ".json", ".txt"))
-    return digest([(path.relative_to(folder).as_posix(), _files.sha256(path)) for path in files])
 
 
 def load(folder: Path) -> LatentDiffusion:
@@ -95,7 +73,7 @@ def load(folder: Path) -> LatentDiffusion:
     )
     for part in (vae, unet, text):
         part.eval().requires_grad_(False)
-    return LatentDiffusion(vae, unet, text, tokenizer, scheduler, weights_hash(folder))
+    return LatentDiffusion(vae, unet, text, tokenizer, scheduler)
 
 
 @contextmanager
@@ -133,24 +111,24 @@ def encode_images(model: LatentDiffusion, images: np.ndarray[Any, Any]) -> Tenso
 def encode_captions(model: LatentDiffusion, captions: Sequence[tuple[str, ...]]) -> Tensor:
     """Encode each image's captions to c (n, n_tokens, width): the mean of their last hidden states.
 
-    Every caption is encoded on its own, so that c does not depend on which others are asked for. An image
-    without captions gets the embedding of the empty text.
+    Captions are encoded in padded batches of one size, so that c does not depend on which others are asked
+    for. An image without captions gets the embedding of the empty text.
     """
-    known: dict[str, Tensor] = {}
-
-    def embedding(text: str) -> Tensor:
-        if text not in known:
-            tokens = model.tokenizer(
-                text,
-                padding="max_length",
-                max_length=model.tokenizer.model_max_length,
-                truncation=True,
-                return_tensors="pt",
-            )
-            known[text] = model.text_encoder(tokens.input_ids).last_hidden_state[0]
-        return known[text]
-
-    return torch.stack([torch.stack([embedding(t) for t in (texts or ("",))]).mean(0) for texts in captions])
+    texts = list(dict.fromkeys(text for known in captions for text in (known or ("",))))
+    embedded: dict[str, Tensor] = {}
+    for start in range(0, len(texts), CAPTIONS):
+        some = texts[start : start + CAPTIONS]
+        padded = some + [""] * (CAPTIONS - len(some))
+        tokens = model.tokenizer(
+            padded,
+            padding="max_length",
+            max_length=model.tokenizer.model_max_length,
+            truncation=True,
+            return_tensors="pt",
+        )
+        states = model.text_encoder(tokens.input_ids).last_hidden_state
+        embedded |= dict(zip(some, states, strict=False))
+    return torch.stack([torch.stack([embedded[t] for t in (known or ("",))]).mean(0) for known in captions])
 
 
 def n_steps_of(strength: int, n_steps: int) -> int:
@@ -184,7 +162,7 @@ class Trajectory:
     latents : dict
         (strength, step) -> x_t of shape (n, channels, h, w), after `step` percent of the strength's steps.
     layers : dict
-        (layer, strength, step) -> output of that block in the U-Net call that completes the step.
+        (module, strength, step) -> output of that module of the U-Net in the call that completes the step.
     """
 
     latents: dict[Tap, Tensor]
@@ -246,9 +224,7 @@ def trajectory(
     return caught
 
 
-def _catch_latents(
-    caught: Trajectory, taps: Sequence[Tap], strength: int, done: int, n_steps: int, x: Tensor
-) -> None:
+def _catch_latents(caught: Trajectory, taps: Sequence[Tap], strength: int, done: int, n_steps: int, x: Tensor) -> None:
     for tap in taps:
         if tap[0] == strength and step_index(tap[1], n_steps_of(strength, n_steps)) == done:
             caught.latents[tap] = x
@@ -279,10 +255,8 @@ def _listening(model: LatentDiffusion, layers: Sequence[str]) -> Iterator[dict[s
 
         return hook
 
-    modules = [model.unet.get_submodule(model.layers[layer]) for layer in layers]
-    handles = [
-        module.register_forward_hook(keep(layer)) for layer, module in zip(layers, modules, strict=True)
-    ]
+    modules = [model.unet.get_submodule(layer) for layer in layers]
+    handles = [module.register_forward_hook(keep(layer)) for layer, module in zip(layers, modules, strict=True)]
     try:
         yield heard
     finally:

@@ -90,16 +90,12 @@ class _Problem:
     def of(cls, grams: Sequence[FloatArray], y: FloatArray, weights: FloatArray) -> _Problem:
         rotation = _Rotation(np.sqrt(weights))
         rotated = [rotation.gram(gram) for gram in grams]
-        values, vectors = linalg.eigh(
-            np.sum(rotated, axis=0), driver="evd", overwrite_a=True, check_finite=False
-        )
+        values, vectors = linalg.eigh(np.sum(rotated, axis=0), driver="evd", overwrite_a=True, check_finite=False)
         kept = values > RANK_TOLERANCE * max(values[-1], np.finfo(float).tiny)
         basis = vectors[:, kept]
         inner = [basis.T @ gram @ basis for gram in rotated]
         intercept = weights @ y / weights.sum()
-        parts = in_threads(
-            lambda tile: _targets(y[:, tile], intercept[tile], rotation, basis), tiles(y.shape[1])
-        )
+        parts = in_threads(lambda tile: _targets(y[:, tile], intercept[tile], rotation, basis), tiles(y.shape[1]))
         targets = np.concatenate([part[0] for part in parts], axis=1)
         n_outside = int(len(values) - kept.sum())
         # What is left of a response that the bands can reach in full is rounding.
@@ -161,10 +157,7 @@ def _fold_errors(
     train = ~np.asarray(test, dtype=bool)
     inner = [gram[np.ix_(train, train)] for gram in grams]
     problem = _Problem.of(inner, y[train], weights[train])
-    onto = [
-        _centred_rows(gram[np.ix_(test, train)], k, weights[train])
-        for gram, k in zip(grams, inner, strict=True)
-    ]
+    onto = [_centred_rows(gram[np.ix_(test, train)], k, weights[train]) for gram, k in zip(grams, inner, strict=True)]
     truth = (y[test] - problem.intercept).astype(np.float32)
     importance = weights[test].astype(np.float32)
     out = np.zeros((len(mixtures), len(alphas), y.shape[1]), dtype=np.float32)

@@ -129,9 +129,7 @@ class Raster:
         finite = np.isfinite(corners)
         known = np.where(finite, weights, 0.0)
         defined = np.take_along_axis(finite, weights.argmax(axis=1)[:, None], axis=1)[:, 0]
-        mean = (known * np.where(finite, corners, 0.0)).sum(axis=1) / np.where(
-            defined, known.sum(axis=1), np.nan
-        )
+        mean = (known * np.where(finite, corners, 0.0)).sum(axis=1) / np.where(defined, known.sum(axis=1), np.nan)
         picture = np.full(self.shape, np.nan)
         picture[self.inside] = mean
         return picture
@@ -478,9 +476,7 @@ def _window(mask: BoolArray, margin: int) -> tuple[tuple[slice, slice], tuple[in
     found = ndimage.find_objects(mask.astype(np.int8))
     if not found:
         return (slice(0, 2), slice(0, 2)), (0, 0)
-    rows, columns = (
-        slice(max(s.start - margin, 0), s.stop + margin) for s in cast(Iterable[slice], found[0])
-    )
+    rows, columns = (slice(max(s.start - margin, 0), s.stop + margin) for s in cast(Iterable[slice], found[0]))
     return (rows, columns), (columns.start, rows.start)
 
 

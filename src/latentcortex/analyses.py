@@ -1,25 +1,126 @@
-"""The analyses of a study, run: every model of each, on a held-out test set or across folds."""
+"""The analyses of a study: which joint models each has, and how they are run."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import numpy as np
 from tqdm import tqdm
 
-from latentcortex import scoring
-from latentcortex.encoding import Analysis, Encoder, Prediction, by_step, preference
+from latentcortex import inference, scoring
+from latentcortex._arrays import FloatArray
+from latentcortex._shelf import unknown
+from latentcortex.encoding import Column, Encoder, Prediction, significance
 from latentcortex.errors import InputError
-from latentcortex.features import Features
+from latentcortex.features import Band, Features
 from latentcortex.maps import Maps
 from latentcortex.responses import Responses, Within
 from latentcortex.splits import Splits
 
+N_BOOTSTRAP: Final = 200
+
+
+# Which models
+
 
 @dataclass(frozen=True)
-class Tests:
+class Analysis:
+    """A named set of joint models.
+
+    Parameters
+    ----------
+    name : str
+    models : tuple of tuple of str
+        The bands of each model.
+    """
+
+    name: str
+    models: tuple[tuple[str, ...], ...]
+
+
+def canonical(name: str, bands: Sequence[str]) -> Analysis:
+    """Choose the models of a canonical analysis among the bands that there are.
+
+    `latents`: each latent alone (z_c at 80 percent strength, or the nearest). `noise-levels`: z with z_c at
+    each strength. `denoising-steps`: z with z_c at each step. `unet-layers`: each layer alone at each step.
+    `unet-partition`: the layers of one step jointly.
+
+    Raises
+    ------
+    InputError
+        If the name is not known, or no band that it needs is there.
+    """
+    if name not in ANALYSES:
+        raise unknown("analysis", name, ANALYSES)
+    models = tuple(ANALYSES[name](_Atlas(tuple(bands))))
+    if not models:
+        raise InputError(f"Analysis {name!r} needs bands that are not there; there are {', '.join(bands)}.")
+    return Analysis(name, models)
+
+
+@dataclass(frozen=True)
+class _Atlas:
+    """The bands that there are, by what they are."""
+
+    names: tuple[str, ...]
+
+    def of(self, kind: str, **entities: int) -> list[str]:
+        found = []
+        for name in self.names:
+            band = Band.parse(name)
+            if band.kind == kind and all(band.number(key) == value for key, value in entities.items()):
+                found.append(name)
+        return found
+
+    def values(self, kind: str, key: str) -> list[int]:
+        return sorted({Band.parse(name).number(key) for name in self.of(kind)})
+
+    @property
+    def strength(self) -> int:
+        """The z_c strength nearest to 80 percent."""
+        return min(self.values("zc", "strength"), key=lambda s: abs(s - 80), default=0)
+
+
+def _latents(atlas: _Atlas) -> list[tuple[str, ...]]:
+    singles = atlas.of("z") + atlas.of("c") + atlas.of("zc", strength=atlas.strength, step=100)
+    # A store without latents still has bands to look at, one by one.
+    return [(name,) for name in singles or atlas.names]
+
+
+def _noise_levels(atlas: _Atlas) -> list[tuple[str, ...]]:
+    levels = [name for s in atlas.values("zc", "strength") for name in atlas.of("zc", strength=s, step=100)]
+    return [("z", name) for name in levels if "z" in atlas.names]
+
+
+def _denoising_steps(atlas: _Atlas) -> list[tuple[str, ...]]:
+    stages = [n for k in atlas.values("zc", "step") for n in atlas.of("zc", strength=atlas.strength, step=k)]
+    return [("z", name) for name in stages if "z" in atlas.names]
+
+
+def _unet_layers(atlas: _Atlas) -> list[tuple[str, ...]]:
+    return [(name,) for step in atlas.values("unet", "step") for name in atlas.of("unet", step=step)]
+
+
+def _unet_partition(atlas: _Atlas) -> list[tuple[str, ...]]:
+    return [tuple(atlas.of("unet", step=step)) for step in atlas.values("unet", "step")]
+
+
+ANALYSES: Final[dict[str, Callable[[_Atlas], list[tuple[str, ...]]]]] = {
+    "latents": _latents,
+    "noise-levels": _noise_levels,
+    "denoising-steps": _denoising_steps,
+    "unet-layers": _unet_layers,
+    "unet-partition": _unet_partition,
+}
+
+
+# How they are run
+
+
+@dataclass(frozen=True)
+class Criterion:
     """How significance is found.
 
     Parameters
@@ -62,7 +163,7 @@ class HeldOut:
     train, test : Responses
     make_estimator : callable
         Makes a fresh estimator for each model.
-    tests : Tests
+    criterion : Criterion
     progress : bool
     """
 
@@ -70,7 +171,7 @@ class HeldOut:
     train: Responses
     test: Responses
     make_estimator: Callable[[], Any]
-    tests: Tests
+    criterion: Criterion
     progress: bool = False
 
     def score(self, analysis: Analysis) -> Maps:
@@ -81,7 +182,7 @@ class HeldOut:
             encoder = Encoder(self.make_estimator(), analysis=analysis.name)
             chosen = self.features.only(bands)
             held_out = encoder.fit(chosen, self.train).predict_held_out(chosen, self.test)
-            found.append(encoder.maps_of(held_out, self.test.space, **self.tests.arguments))
+            found.append(encoder.maps_of(held_out, self.test.space, **self.criterion.arguments))
             if len(bands) == 1:
                 predictions[bands[0]] = held_out
         if analysis.name == "unet-layers":
@@ -89,11 +190,10 @@ class HeldOut:
         return joined(found)
 
     def _preferred(self, analysis: Analysis, predictions: dict[str, Prediction]) -> Maps:
-        columns = []
+        columns: list[Column] = []
         for step, names in by_step(analysis.models).items():
             here = {name: predictions[name] for name in names}
-            tests = {"q": self.tests.q, "correction": self.tests.correction, "seed": self.tests.seed}
-            columns += list(preference(here, analysis=analysis.name, step=step, **tests))
+            columns += preference(here, self.criterion, analysis=analysis.name, step=step)
         return Maps.of(self.test.space, columns)
 
 
@@ -108,7 +208,7 @@ class AcrossFolds:
     splits : Splits
     zscore : {"session", "run", "none"}
     make_estimator : callable
-    tests : Tests
+    criterion : Criterion
         With permutations.
     progress : bool
     """
@@ -118,7 +218,7 @@ class AcrossFolds:
     splits: Splits
     zscore: Within
     make_estimator: Callable[[], Any]
-    tests: Tests
+    criterion: Criterion
     progress: bool = False
 
     def score(self, analysis: Analysis) -> Maps:
@@ -127,11 +227,55 @@ class AcrossFolds:
         for bands in analysis.models:
             encoder = Encoder(self.make_estimator(), analysis=analysis.name, progress=self.progress)
             chosen = self.features.only(bands)
-            arguments = self.tests.arguments
-            found.append(
-                encoder.cross_validate(chosen, self.responses, self.splits, zscore=self.zscore, **arguments)
-            )
+            arguments = self.criterion.arguments
+            found.append(encoder.cross_validate(chosen, self.responses, self.splits, zscore=self.zscore, **arguments))
         return joined(found)
+
+
+def by_step(models: Sequence[tuple[str, ...]]) -> dict[str, list[str]]:
+    """Group single-band models of U-Net layers by their denoising step."""
+    steps: dict[str, list[str]] = {}
+    for (name,) in models:
+        band = Band.parse(name)
+        if band.kind == "unet":
+            steps.setdefault(band.entities["step"], []).append(name)
+    return steps
+
+
+def preference(predictions: dict[str, Prediction], criterion: Criterion, *, analysis: str, step: str) -> Iterator[Column]:
+    """Find each voxel's preferred layer at one step, and how sure it is.
+
+    Where anything is found is decided by BH over each voxel's Simes p across layers; confidence is the
+    fraction of bootstrap draws of test stimuli in which the preferred layer wins again. It does not carry
+    the uncertainty of the fit.
+
+    Yields
+    ------
+    columns
+        preferred (number of the layer, nan where not valid), confidence, and p, q, mask.
+    """
+    names = tuple(predictions)
+    n_stimuli = len(next(iter(predictions.values())).y)
+    r = np.stack([scoring.correlation(one.y, one.yhat) for one in predictions.values()])
+    p = inference.simes_p(np.stack([inference.correlation_p(row, n_stimuli) for row in r]))
+    valid = ~np.isnan(r).any(0)
+    winner = np.where(valid, np.where(np.isnan(r), -np.inf, r).argmax(0), np.nan)
+    again = _confidence(list(predictions.values()), winner, seed=criterion.seed)
+    about = {"analysis": analysis, "model": f"layers_step-{step}", "band": "", "n_stimuli": n_stimuli}
+    layers = [Band.parse(name).entities["layer"] for name in names]
+    yield winner, {**about, "statistic": "preferred", "unit": "layer number", "layers": "+".join(layers)}
+    yield np.where(valid, again, np.nan), {**about, "statistic": "confidence", "unit": "fraction of draws"}
+    yield from significance(about, p, q=criterion.q, correction=criterion.correction)
+
+
+def _confidence(predictions: Sequence[Prediction], winner: FloatArray, *, seed: int) -> FloatArray:
+    """Count in which fraction of bootstrap draws of stimuli each voxel's winner wins again, (n_voxels,)."""
+    n_stimuli = len(predictions[0].y)
+    draws = inference.bootstrap_rows(n_stimuli, n_draws=N_BOOTSTRAP, seed=seed)
+    counts = np.stack([np.bincount(rows, minlength=n_stimuli) for rows in draws]) / n_stimuli
+    r = np.stack([scoring.weighted_correlation(one.y, one.yhat, counts) for one in predictions])
+    again = np.where(np.isnan(r), -np.inf, r).argmax(0) == winner
+    return np.asarray(again.mean(0))
 
 
 def joined(found: list[Maps]) -> Maps:
@@ -152,5 +296,11 @@ def ceiling(test: Responses) -> Maps | None:
     n_averaged = 1 / float(np.mean(1 / counts))
     values = scoring.noise_ceiling(test.repeats(), n_averaged=n_averaged)
     values = np.where(test.valid(), values, np.nan)
-    about = {"analysis": "ceiling", "model": "", "band": "", "statistic": "ceiling", "unit": "fraction of variance"}
+    about = {
+        "analysis": "ceiling",
+        "model": "",
+        "band": "",
+        "statistic": "ceiling",
+        "unit": "fraction of variance",
+    }
     return Maps.of(test.space, [(values, {**about, "n_stimuli": len(counts), "n_averaged": round(n_averaged, 3)})])

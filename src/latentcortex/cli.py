@@ -16,7 +16,7 @@ def parser() -> argparse.ArgumentParser:
     """Describe the subcommands."""
     top = argparse.ArgumentParser(
         prog="latentcortex",
-        description="Which part of a latent diffusion model explains which part of cortex, and how sure one may be of it.",
+        description="Which part of a latent diffusion model explains which part of cortex, and how sure is it?",
     )
     top.add_argument("--version", action="store_true", help="print the version and exit")
     stages = top.add_subparsers(dest="command", metavar="COMMAND")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Self
 
@@ -16,7 +16,7 @@ from latentcortex._arrays import BoolArray, FloatArray, in_threads
 from latentcortex._shelf import unknown
 from latentcortex.errors import InputError
 from latentcortex.estimators import Estimator
-from latentcortex.features import Band, Features, aligned
+from latentcortex.features import Features, aligned
 from latentcortex.maps import Maps
 from latentcortex.responses import Responses, Within
 from latentcortex.space import Space
@@ -24,7 +24,7 @@ from latentcortex.splits import Splits
 
 logger = logging.getLogger(__name__)
 
-N_BOOTSTRAP: Final = 200
+LEAST: Final = float(np.finfo(np.float32).tiny)  # maps are float32, and no p may become 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,7 +143,7 @@ class Encoder:
         correction : {"bh", "by"}
         n_permutations : int
             0: the closed form of the null of independent Gaussian vectors. Otherwise test stimuli are
-            exchanged against the fixed predictions.
+            exchanged against the fixed predictions; at least 1 across folds.
         seed : int
             For the permutations.
 
@@ -152,15 +152,9 @@ class Encoder:
         Maps
             r, r2, p, q, mask; with several bands also the shares of each.
         """
-        tests: dict[str, Any] = {
-            "q": q,
-            "correction": correction,
-            "n_permutations": n_permutations,
-            "seed": seed,
-        }
-        return self.maps_of(
-            self.predict_held_out(features, test), test.space, shares=shares, seed=seed, **tests
-        )
+        held_out = self.predict_held_out(features, test)
+        tests: dict[str, Any] = {"q": q, "correction": correction, "n_permutations": n_permutations}
+        return self.maps_of(held_out, test.space, shares=shares, seed=seed, **tests)
 
     def maps_of(
         self,
@@ -211,21 +205,17 @@ class Encoder:
         features : Features
         responses : Responses
         splits : Splits
-            Its folds override any other split.
         zscore : {"session", "run", "none"}
             With the statistics of each fold's training rows.
-        q, correction
+        q, correction, n_permutations, seed
             As in `score`.
-        n_permutations : int
-        seed : int
-            For the permutations.
 
         Returns
         -------
         Maps
             r, r2, p, q, mask.
         """
-        folds = _Folds.of(features, responses, splits, zscore)
+        folds = Folds.of(features, responses, splits, zscore)
         held_out = folds.predict(self.estimator, np.arange(len(splits.ids)))
         r = scoring.correlation(held_out.y, held_out.yhat)
         null = self.null(folds, n_permutations=n_permutations, seed=seed)
@@ -236,11 +226,9 @@ class Encoder:
         columns += significance(about, p, q=q, correction=correction, n_permutations=n_permutations)
         return Maps.of(responses.space, columns)
 
-    def null(self, folds: _Folds, *, n_permutations: int, seed: int) -> FloatArray:
+    def null(self, folds: Folds, *, n_permutations: int, seed: int) -> FloatArray:
         """Refit and score after exchanging stimuli; r of shape (n_permutations, n_voxels)."""
-        orders = inference.exchange(
-            len(folds.ids), n_permutations=n_permutations, seed=seed, groups=folds.groups
-        )
+        orders = inference.exchange(len(folds.ids), n_permutations=n_permutations, seed=seed, groups=folds.groups)
 
         def exchanged(order: Any) -> FloatArray:
             held_out = folds.predict(self.estimator, order)
@@ -269,7 +257,7 @@ def usable(responses: Responses) -> BoolArray:
 
 
 @dataclass(frozen=True, eq=False)
-class _Folds:
+class Folds:
     """Cross-validation folds, made ready once; a permutation only changes whose features are whose."""
 
     features: Features
@@ -278,7 +266,8 @@ class _Folds:
     sides: list[tuple[Responses, Responses]]
 
     @classmethod
-    def of(cls, features: Features, responses: Responses, splits: Splits, zscore: Within) -> _Folds:
+    def of(cls, features: Features, responses: Responses, splits: Splits, zscore: Within) -> Folds:
+        """Z-score and average both sides of every fold."""
         aligned(features, splits.ids)
         sides = []
         for train_ids, test_ids in splits:
@@ -291,9 +280,7 @@ class _Folds:
         has = {name: self.ids[i] for name, i in zip(self.ids, order, strict=True)}
         valid = np.logical_and.reduce([train.valid() for train, _ in self.sides])
         if not valid.any():
-            raise InputError(
-                f"0 of {len(valid)} voxels are usable in every fold: each has a nan or does not vary."
-            )
+            raise InputError(f"0 of {len(valid)} voxels are usable in every fold.")
         y, parts = [], []
         for train, test in self.sides:
             fitted, new = [has[name] for name in train.ids], [has[name] for name in test.ids]
@@ -322,16 +309,14 @@ def significance(
     if n_permutations:
         needed = inference.permutations_needed(found.n_tests, max(int((p < q).sum()), 1), q)
         if needed > n_permutations:
-            logger.warning(
-                "%d permutations are too few to reject at q = %g; needs %d.", n_permutations, q, needed
-            )
+            logger.warning("%d permutations are too few to reject at q = %g; needs %d.", n_permutations, q, needed)
     name = f"{about['analysis']}: all {found.n_tests} valid voxels of {about['model']}"
     null = f"{n_permutations} permutations of stimuli" if n_permutations else "independent Gaussian vectors"
     family = {"correction": correction, "q": q, "family": name, "n_tests": found.n_tests, "null": null}
     mask = np.where(np.isnan(p), np.nan, found.rejected)
     return [
-        (p, {**about, "statistic": "p", "unit": "probability", "null": null}),
-        (found.q_values, {**about, "statistic": "q", "unit": "rate", **family}),
+        (np.maximum(p, LEAST), {**about, "statistic": "p", "unit": "probability", "null": null}),
+        (np.maximum(found.q_values, LEAST), {**about, "statistic": "q", "unit": "rate", **family}),
         (mask, {**about, "statistic": "mask", "unit": "0 or 1", **family, "threshold": found.threshold}),
     ]
 
@@ -366,153 +351,3 @@ def _exchanged_p(held_out: Prediction, r: FloatArray, n_permutations: int, seed:
     for order in inference.exchange(len(held_out.y), n_permutations=n_permutations, seed=seed):
         reached += scoring.correlation(held_out.y[order], held_out.yhat) >= r
     return np.asarray(np.where(np.isnan(r), np.nan, (reached + 1) / (n_permutations + 1)))
-
-
-# The canonical analyses
-
-
-@dataclass(frozen=True)
-class Analysis:
-    """A named set of joint models.
-
-    Parameters
-    ----------
-    name : str
-    models : tuple of tuple of str
-        The bands of each model.
-    """
-
-    name: str
-    models: tuple[tuple[str, ...], ...]
-
-
-def canonical(name: str, bands: Sequence[str]) -> Analysis:
-    """Choose the models of a canonical analysis among the bands that there are.
-
-    `latents`: each latent alone (z_c at 80 percent strength, or the nearest). `noise-levels`: z with z_c at
-    each strength. `denoising-steps`: z with z_c at each step. `unet-layers`: each layer alone at each step.
-    `unet-partition`: the layers of one step jointly.
-
-    Raises
-    ------
-    InputError
-        If the name is not known, or no band that it needs is there.
-    """
-    if name not in ANALYSES:
-        raise unknown("analysis", name, ANALYSES)
-    models = tuple(ANALYSES[name](_Atlas(tuple(bands))))
-    if not models:
-        raise InputError(f"Analysis {name!r} needs bands that are not there; there are {', '.join(bands)}.")
-    return Analysis(name, models)
-
-
-@dataclass(frozen=True)
-class _Atlas:
-    """The bands that there are, by what they are."""
-
-    names: tuple[str, ...]
-
-    def of(self, kind: str, **entities: int) -> list[str]:
-        found = []
-        for name in self.names:
-            band = Band.parse(name)
-            if band.kind == kind and all(band.number(key) == value for key, value in entities.items()):
-                found.append(name)
-        return found
-
-    def values(self, kind: str, key: str) -> list[int]:
-        return sorted({Band.parse(name).number(key) for name in self.of(kind)})
-
-    @property
-    def strength(self) -> int:
-        """The z_c strength nearest to 80 percent."""
-        return min(self.values("zc", "strength"), key=lambda s: abs(s - 80), default=0)
-
-
-def _latents(atlas: _Atlas) -> list[tuple[str, ...]]:
-    singles = atlas.of("z") + atlas.of("c") + atlas.of("zc", strength=atlas.strength, step=100)
-    # A store without latents still has bands to look at, one by one.
-    return [(name,) for name in singles or atlas.names]
-
-
-def _noise_levels(atlas: _Atlas) -> list[tuple[str, ...]]:
-    levels = [name for s in atlas.values("zc", "strength") for name in atlas.of("zc", strength=s, step=100)]
-    return [("z", name) for name in levels if "z" in atlas.names]
-
-
-def _denoising_steps(atlas: _Atlas) -> list[tuple[str, ...]]:
-    stages = [n for k in atlas.values("zc", "step") for n in atlas.of("zc", strength=atlas.strength, step=k)]
-    return [("z", name) for name in stages if "z" in atlas.names]
-
-
-def _unet_layers(atlas: _Atlas) -> list[tuple[str, ...]]:
-    return [(name,) for step in atlas.values("unet", "step") for name in atlas.of("unet", step=step)]
-
-
-def _unet_partition(atlas: _Atlas) -> list[tuple[str, ...]]:
-    return [tuple(atlas.of("unet", step=step)) for step in atlas.values("unet", "step")]
-
-
-ANALYSES: Final[dict[str, Callable[[_Atlas], list[tuple[str, ...]]]]] = {
-    "latents": _latents,
-    "noise-levels": _noise_levels,
-    "denoising-steps": _denoising_steps,
-    "unet-layers": _unet_layers,
-    "unet-partition": _unet_partition,
-}
-
-
-def by_step(models: Sequence[tuple[str, ...]]) -> dict[str, list[str]]:
-    """Group single-band models of U-Net layers by their denoising step."""
-    steps: dict[str, list[str]] = {}
-    for (name,) in models:
-        band = Band.parse(name)
-        if band.kind == "unet":
-            steps.setdefault(band.entities["step"], []).append(name)
-    return steps
-
-
-def preference(
-    predictions: dict[str, Prediction], *, analysis: str, step: str, q: float, correction: str, seed: int
-) -> Iterator[Column]:
-    """Find each voxel's preferred layer at one step, and how sure it is.
-
-    Where anything is found is decided by BH over each voxel's Simes p across layers; confidence is the
-    fraction of bootstrap draws of test stimuli in which the preferred layer wins again. It does not carry
-    the uncertainty of the fit.
-
-    Yields
-    ------
-    columns
-        preferred (number of the layer, nan where not valid), confidence, and p, q, mask.
-    """
-    names = tuple(predictions)
-    n_stimuli = len(next(iter(predictions.values())).y)
-    r = np.stack([scoring.correlation(one.y, one.yhat) for one in predictions.values()])
-    p = inference.simes_p(np.stack([inference.correlation_p(row, n_stimuli) for row in r]))
-    valid = ~np.isnan(r).any(0)
-    winner = np.where(valid, np.where(np.isnan(r), -np.inf, r).argmax(0), np.nan)
-    draws = inference.bootstrap_rows(n_stimuli, n_draws=N_BOOTSTRAP, seed=seed)
-    again = resampled(list(predictions.values()), draws, lambda scores: scores.argmax(0) == winner)
-    about = {"analysis": analysis, "model": f"layers_step-{step}", "band": "", "n_stimuli": n_stimuli}
-    layers = [Band.parse(name).entities["layer"] for name in names]
-    yield winner, {**about, "statistic": "preferred", "unit": "layer number", "layers": "+".join(layers)}
-    yield np.where(valid, again, np.nan), {**about, "statistic": "confidence", "unit": "fraction of draws"}
-    yield from significance(about, p, q=q, correction=correction)
-
-
-def resampled(
-    predictions: Sequence[Prediction], draws: Any, event: Callable[[FloatArray], BoolArray]
-) -> FloatArray:
-    """Count in how many draws of stimuli an event happens to the scores r (n_models, n_voxels).
-
-    Returns
-    -------
-    ndarray of shape (n_voxels,)
-        In [0, 1].
-    """
-    n_rows = len(predictions[0].y)
-    counts = np.stack([np.bincount(rows, minlength=n_rows) for rows in draws]).astype(np.float32) / n_rows
-    scores = np.stack([scoring.weighted_correlation(one.y, one.yhat, counts) for one in predictions])
-    happened = [event(np.nan_to_num(scores[:, d], nan=-np.inf)) for d in range(len(counts))]
-    return np.asarray(np.mean(happened, axis=0))

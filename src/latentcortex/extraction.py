@@ -61,7 +61,7 @@ def extract(
     for name in names:
         Band.parse(name)
     extractor.check(names)
-    hashes = stimuli.pixel_hash(stimuli.ids)
+    hashes = stimuli.pixel_hashes()
     captions = stimuli.captions(stimuli.ids)
     made_by = {**extractor.made_by, "bands": list(names)}
     key = digest(FORMAT, hashes, captions, stimuli.ids, made_by)[:16]
@@ -111,10 +111,10 @@ def _finished(path: Path, record: Path) -> dict[str, Any] | None:
     if not (path.is_file() and record.is_file()):
         return None
     try:
-        known: dict[str, Any] = _files.read_json(record)
+        known: Any = _files.read_json(record)
     except InputError:
-        known = {}
-    if not isinstance(known, dict) or _files.sha256(path) != known.get("sha256") or "dims" not in known:
+        known = None
+    if not isinstance(known, dict) or known.get("sha256") != _files.sha256(path) or "dims" not in known:
         logger.warning("%s does not match its hash and is computed again.", path)
         return None
     return known

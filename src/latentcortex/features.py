@@ -57,9 +57,7 @@ class Band:
     def parse(cls, name: str) -> Band:
         """Take a name apart; raise `InputError` if it is not made like `kind_key-value_key-value`."""
         if not _BAND.fullmatch(name):
-            raise InputError(
-                f"Band {name!r} is not a name; expected for example z or zc_strength-80_step-100."
-            )
+            raise InputError(f"Band {name!r} is not a name; expected for example z or zc_strength-80_step-100.")
         kind, *pairs = name.split("_")
         return cls(kind, dict(pair.split("-", 1) for pair in pairs))
 
@@ -115,9 +113,7 @@ class Features:
             Band.parse(band)
             same_length(ids=names, **{band.replace("-", "_"): values})
             if not np.isfinite(values).all():
-                raise InputError(
-                    f"Band {band} has {int((~np.isfinite(values)).sum())} values that are not finite."
-                )
+                raise InputError(f"Band {band} has {int((~np.isfinite(values)).sum())} values that are not finite.")
         memory = {band: np.asarray(values, dtype=np.float32) for band, values in bands.items()}
         return cls(names, {b: v.shape[1] for b, v in memory.items()}, {"name": "arrays"}, None, (), memory)
 
@@ -141,9 +137,7 @@ class Features:
         """Take these stimuli, in this order."""
         rows = positions(self.ids, ids, what="stimulus ids")
         memory = {band: values[rows] for band, values in self._memory.items()}
-        return Features(
-            tuple(ids), self.dims, self.made_by, self.folder, self._blocks, memory, {}, self._stored
-        )
+        return Features(tuple(ids), self.dims, self.made_by, self.folder, self._blocks, memory, {}, self._stored)
 
     def only(self, bands: Sequence[str]) -> Features:
         """Take these bands, in this order; they share the cache of Gram matrices."""
@@ -253,7 +247,7 @@ def write_block(path: Path, bands: Mapping[str, FloatArray]) -> str:
 def read_block(path: Path, band: str) -> FloatArray:
     """Read one band of one block; raise `IncompleteError` if the file is missing or damaged."""
     try:
-        with np.load(path, allow_pickle=False) as stored:
+        with path.open("rb") as handle, np.load(handle, allow_pickle=False) as stored:
             values: FloatArray = stored[band]
     except DAMAGE as error:
         raise IncompleteError(f"{path} is damaged ({error}); delete its folder and extract again.") from None

@@ -141,12 +141,8 @@ def exchange(n_rows: int, *, n_permutations: int, seed: int, groups: Sequence[st
         alike.setdefault(len(rows), []).append(rows)
     blocks = [np.array(same) for same in alike.values()]
     if all(len(block) < 2 for block in blocks):
-        raise InputError(
-            f"{len(members)} groups of different sizes cannot be exchanged; use groups of one size."
-        )
-    return np.stack(
-        [_exchanged(blocks, n_rows, random_for(seed, "exchange", i)) for i in range(n_permutations)]
-    )
+        raise InputError(f"{len(members)} groups of different sizes cannot be exchanged; use groups of one size.")
+    return np.stack([_exchanged(blocks, n_rows, random_for(seed, "exchange", i)) for i in range(n_permutations)])
 
 
 def _exchanged(blocks: Sequence[IntArray], n_rows: int, rng: np.random.Generator) -> IntArray:

@@ -54,9 +54,7 @@ class Maps:
             raise AlignmentError(f"Maps are {self.data.shape}; expected (n_voxels, n_columns) = {expected}.")
         twice = self.columns.duplicated(subset=list(KEYS))
         if twice.any():
-            raise AlignmentError(
-                f"Two columns are the same thing: {dict(self.columns[twice].iloc[0][list(KEYS)])}."
-            )
+            raise AlignmentError(f"Two columns are the same thing: {dict(self.columns[twice].iloc[0][list(KEYS)])}.")
 
     @classmethod
     def of(cls, space: Space, columns: Sequence[tuple[FloatArray | BoolArray, Mapping[str, Any]]]) -> Maps:
@@ -118,7 +116,8 @@ class Maps:
                 valid = values[np.isfinite(values)]
                 mean, median = (valid.mean(), np.median(valid)) if len(valid) else (np.nan, np.nan)
                 counts = {"n_voxels": len(values), "n_valid": len(valid)}
-                rows.append({"roi": name, **facts, **counts, "mean": float(mean), "median": float(median)})
+                row: dict[Any, Any] = {"roi": name, **facts, **counts}
+                rows.append(row | {"mean": float(mean), "median": float(median)})
         return pd.DataFrame(rows)
 
     def save(self, folder: Path, *, participant: str, task: str = "images") -> list[Path]:
@@ -129,7 +128,7 @@ class Maps:
         stem = f"sub-{participant}_task-{task}"
         func = folder / f"sub-{participant}" / "func"
         return (
-            _save_surface(self, func, stem)
+            _save_surface(self, self.space, func, stem)
             if isinstance(self.space, Surface)
             else _save_table(self, func, stem)
         )
@@ -193,13 +192,13 @@ def _save_surface(maps: Maps, space: Surface, func: Path, stem: str) -> list[Pat
 
 
 def _gifti(values: FloatArray, hemisphere: str) -> bytes:
-    array = gifti.GiftiDataArray(  # type: ignore[no-untyped-call]
+    array = gifti.GiftiDataArray(
         np.asarray(values, dtype=np.float32), intent="NIFTI_INTENT_NONE", datatype="NIFTI_TYPE_FLOAT32"
     )
     structure = {"AnatomicalStructurePrimary": _STRUCTURES[hemisphere]}
-    meta = gifti.GiftiMetaData(structure)  # type: ignore[no-untyped-call]
-    image = gifti.GiftiImage(darrays=[array], meta=meta)  # type: ignore[no-untyped-call]
-    written: bytes = image.to_bytes()  # type: ignore[no-untyped-call]
+    meta = gifti.GiftiMetaData(structure)
+    image = gifti.GiftiImage(darrays=[array], meta=meta)
+    written: bytes = image.to_bytes()
     return written
 
 
@@ -208,18 +207,13 @@ def _save_table(maps: Maps, func: Path, stem: str) -> list[Path]:
     for (analysis, model), columns in maps.columns.groupby(["analysis", "model"], sort=False):
         name = f"{stem}_desc-{label(f'{analysis}-{model}')}_statmap"
         records = columns.to_dict("records")
-        heads = [
-            f"{facts['statistic']}[{facts['band']}]" if facts["band"] else facts["statistic"]
-            for facts in records
-        ]
+        heads = [f"{facts['statistic']}[{facts['band']}]" if facts["band"] else facts["statistic"] for facts in records]
         table = pd.DataFrame(maps.data[:, columns.index], columns=heads)
         table.insert(0, "voxel", np.arange(len(table)))
         with _files.writing(func / f"{name}.tsv") as unfinished:
             table.to_csv(unfinished, sep="\t", index=False, na_rep="n/a", float_format="%.7g")
         sidecar = {head: _sidecar(maps, facts) for head, facts in zip(heads, records, strict=True)}
-        _files.write_json(
-            func / f"{name}.json", {"voxel": {"Description": "row of the responses, from 0"}, **sidecar}
-        )
+        _files.write_json(func / f"{name}.json", {"voxel": {"Description": "row of the responses, from 0"}, **sidecar})
         written += [func / f"{name}.tsv", func / f"{name}.json"]
     return written
 
@@ -239,18 +233,14 @@ _DESCRIPTIONS: Final = {
 }
 
 
-def _sidecar(maps: Maps, facts: Mapping[str, Any]) -> dict[str, Any]:
-    known = {
-        key: value for key, value in facts.items() if value is not None and value == value and value != ""
-    }
+def _sidecar(maps: Maps, facts: Mapping[Any, Any]) -> dict[str, Any]:
+    known = {key: value for key, value in facts.items() if value is not None and value == value and value != ""}
     return {"Description": _DESCRIPTIONS.get(str(facts["statistic"]), ""), **maps.space.description, **known}
 
 
 def save_state(maps: Maps, path: Path) -> None:
     """Write maps into one file, to be read back by `load_state`."""
-    columns = np.frombuffer(
-        maps.columns.to_json(orient="records", double_precision=15).encode(), dtype=np.uint8
-    )
+    columns = np.frombuffer(json.dumps(_files.plain(maps.columns.to_dict("records"))).encode(), dtype=np.uint8)
     space = maps.space
     vertices = space.vertices if isinstance(space, Surface) else np.arange(0)
     kind = np.frombuffer((space.template if isinstance(space, Surface) else "bare").encode(), dtype=np.uint8)
@@ -261,7 +251,7 @@ def save_state(maps: Maps, path: Path) -> None:
 def load_state(path: Path) -> Maps:
     """Read maps back; raise `IncompleteError` if the file is damaged."""
     try:
-        with np.load(path, allow_pickle=False) as stored:
+        with path.open("rb") as handle, np.load(handle, allow_pickle=False) as stored:
             data, vertices = stored["data"], stored["vertices"]
             columns = pd.DataFrame(json.loads(stored["columns"].tobytes()))
             kind = stored["space"].tobytes().decode()

@@ -16,8 +16,9 @@ import pandas as pd
 import latentcortex
 from latentcortex import _files, plotting
 from latentcortex._arrays import FloatArray
+from latentcortex.errors import InputError
 from latentcortex.features import Band
-from latentcortex.maps import Maps
+from latentcortex.maps import Maps, short
 from latentcortex.responses import Responses
 from latentcortex.space import Atlas, Surface
 from latentcortex.stimuli import Stimuli
@@ -30,6 +31,9 @@ TITLES: Final = {
     "unet-layers": "Preferred U-Net layer, step by step",
     "unet-partition": "Shares of the U-Net's layers, fitted jointly",
 }
+
+LOWEST_CEILING: Final = 0.1
+"""Noise ceiling below which a voxel is not drawn."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +71,8 @@ class Content:
 
     def on_mesh(self, values: FloatArray) -> FloatArray:
         """Lay values (n_voxels,) onto the mesh."""
-        assert isinstance(self.maps.space, Surface)  # figures of bare voxels do not come here
+        if not isinstance(self.maps.space, Surface):
+            raise InputError("Maps of voxels without a known position cannot be drawn on cortex.")
         return self.maps.space.on_mesh(values)
 
 
@@ -149,10 +154,12 @@ def title_of(band: str) -> str:
 
 def _ceiling(content: Content, analysis: str) -> Iterator[Figure]:
     values = content.maps.values(statistic="ceiling")
-    panel = plotting.Panel("noise ceiling", content.on_mesh(values))
+    shown = np.where(values >= LOWEST_CEILING, values, np.nan)
+    panel = plotting.Panel("noise ceiling", content.on_mesh(shown))
     yield Figure(
         "ceiling",
-        "Noise ceiling of the averaged test responses: the fraction of variance that any model could explain.",
+        "Noise ceiling of the averaged test responses: the fraction of variance that any model could explain. "
+        f"Voxels below {LOWEST_CEILING:g} are not coloured here; the map keeps them.",
         lambda: plotting.flatmaps([panel], rois=content.rois, label="explainable variance", limits=(0, 1)),
     )
     if (content.maps.columns["analysis"] == "latents").any():
@@ -390,7 +397,18 @@ def write_dataset(out: Path, maps: Maps, participant: str) -> None:
             "GeneratedBy": [{"Name": "latentcortex", "Version": latentcortex.__version__}],
         },
     )
-    ignored = ("*_statmap.*", "*_mask.*", "*_rois.*", "*.html", "figures", "features", "work", "logs", "*.json", "*.toml")
+    ignored = (
+        "*_statmap.*",
+        "*_mask.*",
+        "*_rois.*",
+        "*.html",
+        "figures",
+        "features",
+        "work",
+        "logs",
+        "*.json",
+        "*.toml",
+    )
     _files.write_text(out / ".bidsignore", "\n".join(ignored) + "\n")
     _files.write_text(
         out / "README.md",
@@ -438,7 +456,7 @@ def _render(
         facts=content.facts,
         sections=sections,
         titles=TITLES,
-        rows=summary_rows(content.participant, content.maps),
+        rows=[row | {"band": short(row["band"])} for row in summary_rows(content.participant, content.maps)],
         rois=small.to_dict("split") if small is not None else None,
         alterations=alterations(content.log),
         methods=methods(content),

@@ -53,9 +53,7 @@ class Responses:
         if missing:
             raise InputError(f"The rows of responses lack {listed(missing)}.")
         if self.data.ndim != 2 or self.data.shape[1] != self.space.n_voxels:
-            raise AlignmentError(
-                f"Responses are {self.data.shape}; expected (n_rows, {self.space.n_voxels})."
-            )
+            raise AlignmentError(f"Responses are {self.data.shape}; expected (n_rows, {self.space.n_voxels}).")
 
     @classmethod
     def single_trials(

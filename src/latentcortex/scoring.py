@@ -85,9 +85,7 @@ def product_shares(y: FloatArray, yhat_bands: FloatArray, *, of: Literal["r2", "
     Dupré la Tour et al. (2022), doi:10.1016/j.neuroimage.2022.119728
     """
     if yhat_bands.ndim != 3 or yhat_bands.shape[1:] != y.shape:
-        raise AlignmentError(
-            f"yhat_bands is {yhat_bands.shape}; expected (n_bands, {y.shape[0]}, {y.shape[1]})."
-        )
+        raise AlignmentError(f"yhat_bands is {yhat_bands.shape}; expected (n_bands, {y.shape[0]}, {y.shape[1]}).")
     centred = _centred(y)
     joint = _centred(yhat_bands.sum(0))
     parts = [_centred(band) for band in yhat_bands]
@@ -121,8 +119,8 @@ def noise_ceiling(repeats: FloatArray, *, n_averaged: float = 1) -> FloatArray:
     Returns
     -------
     ndarray of shape (n_voxels,)
-        Unclipped, so that it is unbiased where there is no signal: it can be below 0. nan where fewer than
-        two stimuli have two repeats, or where nothing varies.
+        Unclipped, so that it can be below 0 where there is no signal: only the bias of a ratio remains,
+        of order 1 / n_stimuli. nan where fewer than two stimuli have two repeats, or where nothing varies.
 
     References
     ----------

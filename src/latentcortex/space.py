@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-import nibabel as nib
 import numpy as np
+from nibabel.gifti import gifti
 from numpy.typing import NDArray
 
 from latentcortex import _files
@@ -63,11 +63,7 @@ class Surface:
             raise InputError(f"Unknown surface template {self.template!r}. Known: {', '.join(TEMPLATES)}.")
         if len(self.vertices) == 0:
             object.__setattr__(self, "vertices", np.arange(self.n_vertices, dtype=np.intp))
-        if (
-            np.any(np.diff(self.vertices) <= 0)
-            or self.vertices[0] < 0
-            or self.vertices[-1] >= self.n_vertices
-        ):
+        if np.any(np.diff(self.vertices) <= 0) or self.vertices[0] < 0 or self.vertices[-1] >= self.n_vertices:
             raise AlignmentError(f"Vertices must ascend within 0..{self.n_vertices - 1} of {self.template}.")
 
     @property
@@ -145,10 +141,7 @@ class Atlas:
         facts = _files.read_json(folder / "atlas.json")
         if facts["space"] != template:
             raise InputError(f"Atlas {name} is on {facts['space']}; the responses are on {template}.")
-        sides = [
-            nib.gifti.GiftiImage.from_filename(_only(folder, f"*hemi-{h}*.label.gii")).agg_data()
-            for h in "LR"
-        ]
+        sides = [gifti.GiftiImage.from_filename(_only(folder, f"*hemi-{h}*.label.gii")).agg_data() for h in "LR"]
         table = _files.read_tsv(_only(folder, "*_dseg.tsv"), needs=("index", "name"))
         names = dict(zip(table["index"].astype(int), table["name"], strict=True))
         return cls(facts["name"], np.concatenate(sides).astype(np.intp), names)

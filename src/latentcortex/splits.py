@@ -44,9 +44,7 @@ class Splits:
                 raise AlignmentError(f"Group {group!r} straddles folds {of_group[group]} and {fold}.")
 
     @classmethod
-    def k_fold(
-        cls, ids: Sequence[str], n_splits: int, *, groups: Sequence[str] | None = None, seed: int
-    ) -> Splits:
+    def k_fold(cls, ids: Sequence[str], n_splits: int, *, groups: Sequence[str] | None = None, seed: int) -> Splits:
         """Deal whole groups of stimuli into folds of nearly equal size.
 
         Parameters

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -69,15 +69,33 @@ class Stimuli:
             If the images differ in size.
         """
         loaded = [self.load(name) for name in ids]
-        sizes = sorted({image.shape[:2] for image in loaded})
-        if len(sizes) > 1:
-            found = listed(f"{h} x {w}" for h, w in sizes)
-            raise InputError(f"Stimuli differ in size ({found}); bring them to one size.")
+        _one_size(image.shape for image in loaded)
         return np.stack(loaded)
 
-    def pixel_hash(self, ids: Sequence[str]) -> list[str]:
-        """Hash the pixels of each image: equal images have equal hashes whatever they are called."""
-        return [pixel_hash(self.load(name)) for name in ids]
+    def pixel_hashes(self) -> list[str]:
+        """Look at every image once: hash its pixels, and check that all have one size.
+
+        Equal images have equal hashes, whatever they are called.
+
+        Raises
+        ------
+        InputError
+            If the images differ in size.
+        """
+        shapes, hashes = set(), []
+        for name in self.ids:
+            image = self.load(name)
+            shapes.add(image.shape)
+            hashes.append(pixel_hash(image))
+        _one_size(shapes)
+        return hashes
+
+
+def _one_size(shapes: Iterable[tuple[int, ...]]) -> None:
+    sizes = sorted({shape[:2] for shape in shapes})
+    if len(sizes) > 1:
+        found = listed(f"{h} x {w}" for h, w in sizes)
+        raise InputError(f"Stimuli differ in size ({found}); bring them to one size.")
 
 
 def pixel_hash(image: Image) -> str:

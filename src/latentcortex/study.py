@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,7 +17,7 @@ from latentcortex import _files, analyses, datasets, encoding, estimators, extra
 from latentcortex._arrays import digest, listed
 from latentcortex._shelf import unknown
 from latentcortex._watch import Stages
-from latentcortex.encoding import Analysis
+from latentcortex.analyses import Analysis
 from latentcortex.errors import InputError
 from latentcortex.extraction import extract
 from latentcortex.features import Features
@@ -33,7 +34,7 @@ OPEN: Final = ("dataset", "extractor", "estimator")
 SCHEMA: Final[dict[str, dict[str, Any]]] = {
     "responses": {"zscore": "session"},
     "splits": {"test": "split", "cross_validation": 0, "unit": "stimulus"},
-    "analyses": {"run": list(encoding.ANALYSES)},
+    "analyses": {"run": list(analyses.ANALYSES)},
     "inference": {"q": 0.05, "correction": "bh", "null": "", "n_permutations": 1000},
     "report": {"atlas": ""},
     "run": {"seed": 0, "out": ""},
@@ -90,7 +91,12 @@ class Study:
         return self._path(given) if given else None
 
     def run(
-        self, out: Path | None = None, *, until: str = "report", overwrite: bool = False, progress: bool = True
+        self,
+        out: Path | None = None,
+        *,
+        until: str = "report",
+        overwrite: bool = False,
+        progress: bool = True,
     ) -> Outcome:
         """Run the stages up to one, skipping what is done.
 
@@ -128,9 +134,9 @@ class Study:
         """Make the estimator."""
         return self._make(estimators.SHELF, "estimator", seeded=True)
 
-    def analyses(self, bands: tuple[str, ...]) -> list[Analysis]:
+    def models(self, bands: tuple[str, ...]) -> list[Analysis]:
         """Choose the models of all analyses."""
-        return [encoding.canonical(name, bands) for name in self.settings["analyses"]["run"]]
+        return [analyses.canonical(name, bands) for name in self.settings["analyses"]["run"]]
 
     def _make(self, shelf: Any, section: str, *, paths: tuple[str, ...] = (), seeded: bool = False) -> Any:
         arguments = dict(self.settings[section])
@@ -186,8 +192,8 @@ def _consistent(settings: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]
     """Check values against each other and against what is known."""
     splits, tests = settings["splits"], settings["inference"]
     for name in settings["analyses"]["run"]:
-        if name not in encoding.ANALYSES:
-            raise unknown("analysis", str(name), encoding.ANALYSES)
+        if name not in analyses.ANALYSES:
+            raise unknown("analysis", str(name), analyses.ANALYSES)
     if splits["unit"] not in ("stimulus",):
         raise unknown("unit in [splits]:", splits["unit"], ("stimulus",))
     if splits["test"] not in ("split",):
@@ -249,8 +255,8 @@ class _Run:
         if self._is_done(until):
             return Outcome(self.out, reports, computed=False)
         with self.stages.watch("check"):
-            self.study.analyses(self.extractor.bands)
-            self.hashes = self.stimuli.pixel_hash(self.stimuli.ids)
+            self.study.models(self.extractor.bands)
+            self.hashes = self.stimuli.pixel_hashes()
             loaded = self._check_participants()
         self._begin()
         with _files.logging_to(self.out / "logs" / "latentcortex.jsonl"):
@@ -296,6 +302,9 @@ class _Run:
 
     def _refuse_foreign(self) -> None:
         record = self.out / "study.json"
+        above = next(path for path in (self.out.absolute(), *self.out.absolute().parents) if path.exists())
+        if not (above.is_dir() and os.access(above, os.W_OK)):
+            raise InputError(f"{self.out} cannot be written: {above} is not a folder that you may write to.")
         if not self.out.exists() or not any(self.out.iterdir()) or self.overwrite:
             return
         if not record.is_file():
@@ -361,7 +370,7 @@ class _Run:
             train, test = self._sides(responses)
             found = [] if test is None else [analyses.ceiling(test)]
             scorer = self._scorer(features, responses, train, test)
-            for analysis in self.study.analyses(self.extractor.bands):
+            for analysis in self.study.models(self.extractor.bands):
                 path = self.out / "work" / f"sub-{participant}_{analysis.name}.npz"
                 if not self._made_now(path):
                     save_state(scorer.score(analysis), path)
@@ -389,15 +398,15 @@ class _Run:
         settings = self.study.settings
         given = settings["inference"]
         n_permutations = given["n_permutations"] if given["null"] == "permutation" else 0
-        tests = analyses.Tests(given["q"], given["correction"], n_permutations, self.study.seed)
+        criterion = analyses.Criterion(given["q"], given["correction"], n_permutations, self.study.seed)
         if test is not None:
-            return analyses.HeldOut(features, train, test, self.study.estimator, tests, self.progress)
+            return analyses.HeldOut(features, train, test, self.study.estimator, criterion, self.progress)
         hashes = dict(zip(self.stimuli.ids, self.hashes, strict=True))
         groups = [hashes[name] for name in responses.ids]
         n_splits = settings["splits"]["cross_validation"]
         splits = Splits.k_fold(responses.ids, n_splits, groups=groups, seed=self.study.seed)
         zscore = settings["responses"]["zscore"]
-        return analyses.AcrossFolds(features, responses, splits, zscore, self.study.estimator, tests, self.progress)
+        return analyses.AcrossFolds(features, responses, splits, zscore, self.study.estimator, criterion, self.progress)
 
     def _made_now(self, path: Path) -> bool:
         record = path.with_suffix(".json")

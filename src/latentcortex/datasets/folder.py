@@ -77,9 +77,7 @@ class Folder:
         unique_ids(table["stimulus_id"], what=f"stimulus_id in {path}")
         missing = [name for name in table["stim_file"] if not self._image_path(name).is_file()]
         if missing:
-            raise InputError(
-                f"{len(missing)} images of {path} are not in {self.root / 'stimuli'}: {listed(missing)}."
-            )
+            raise InputError(f"{len(missing)} images of {path} are not in {self.root / 'stimuli'}: {listed(missing)}.")
         return table
 
     def _image_path(self, name: str) -> Path:
@@ -115,6 +113,8 @@ class Folder:
 
     def responses(self, participant: str) -> Responses:
         """Load the trials; row i of `trials.tsv` describes row i of `responses.npy`."""
+        if participant not in self.participants:
+            raise InputError(f"No participant {participant!r}; there is {self.participants[0]!r}.")
         data = read_array(self.root / "responses.npy")
         if data.ndim != 2 or len(data) != len(self._trials):
             raise AlignmentError(
@@ -122,6 +122,11 @@ class Folder:
                 "expected one row per trial and one column per voxel."
             )
         space: Space = Surface(self.template) if self.template else Bare(data.shape[1])
+        if space.n_voxels != data.shape[1]:
+            raise AlignmentError(
+                f"{self.root / 'responses.npy'} has {data.shape[1]} columns, {self.template} has "
+                f"{space.n_voxels} vertices; expected all of them, left then right, or no template."
+            )
         trials = self._trials
         return Responses.single_trials(
             np.asarray(data, dtype=np.float32),
@@ -133,9 +138,7 @@ class Folder:
 
     def fingerprint(self, participant: str) -> str:
         """Hash the three files."""
-        return digest(
-            [_files.sha256(self.root / name) for name in ("stimuli.tsv", "trials.tsv", "responses.npy")]
-        )
+        return digest([_files.sha256(self.root / name) for name in ("stimuli.tsv", "trials.tsv", "responses.npy")])
 
 
 def read_array(path: Path) -> FloatArray:
@@ -143,17 +146,14 @@ def read_array(path: Path) -> FloatArray:
     if not path.is_file():
         raise InputError(f"{path} is missing; expected an array (n_trials, n_voxels).")
     try:
-        data: FloatArray = np.load(path, allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
-        raise InputError(
-            f"{path} is not a plain .npy array of numbers: {str(error).splitlines()[0]}"
-        ) from None
-    if not np.issubdtype(data.dtype, np.floating) and not np.issubdtype(data.dtype, np.integer):
+        with path.open("rb") as handle:
+            data: FloatArray = np.lib.format.read_array(handle, allow_pickle=False)
+    except (ValueError, OSError, EOFError, MemoryError) as error:
+        raise InputError(f"{path} is not a plain .npy array of numbers: {str(error).splitlines()[0]}") from None
+    if data.dtype.kind not in "fiu":
         raise InputError(f"{path} holds {data.dtype}; expected floating-point numbers.")
     if data.dtype != np.float32:
-        logger.info(
-            "Responses were cast from %s to float32.", data.dtype, extra={"facts": {"file": path.name}}
-        )
+        logger.info("Responses were cast from %s to float32.", data.dtype, extra={"facts": {"file": path.name}})
     return data
 
 
@@ -167,6 +167,9 @@ def read_image(path: Path) -> Pixels:
     """
     try:
         with Image.open(path) as image:
+            deep = [part for part in image.tile if "16" in str(part[3])]
+            if deep:
+                raise InputError(f"{path} has 16 bits per channel; convert it to 8 bits.")
             image.load()
             return _rgb(image, path)
     except UnidentifiedImageError:
@@ -191,7 +194,5 @@ def _rgb(image: Image.Image, path: Path) -> Pixels:
         if alpha.min() < 255:
             raise InputError(f"{path} is partly transparent; lay it on the background that was shown.")
     if upright.mode != "RGB":
-        logger.info(
-            "An image was converted from %s to RGB.", upright.mode, extra={"facts": {"file": path.name}}
-        )
+        logger.info("An image was converted from %s to RGB.", upright.mode, extra={"facts": {"file": path.name}})
     return np.asarray(upright.convert("RGB"))

@@ -153,9 +153,7 @@ class BandedRidge:
         n_rows = len(y)
         if any(gram.shape != (n_rows, n_rows) for gram in grams.values()):
             shapes = listed(f"{b} {g.shape}" for b, g in grams.items())
-            raise AlignmentError(
-                f"Gram matrices must be ({n_rows}, {n_rows}) as the responses are; got {shapes}."
-            )
+            raise AlignmentError(f"Gram matrices must be ({n_rows}, {n_rows}) as the responses are; got {shapes}.")
         check_finite(y, grams)
         w = checked_weights(weights, n_rows)
         self.bands = tuple(grams)
@@ -219,9 +217,7 @@ class BandedRidge:
         low = float(np.mean(self._solution.alpha <= min(self.alphas)))
         if low > 0.01:
             percent = f"{100 * low:.1f} % of voxels"
-            logger.warning(
-                "%s chose the smallest alpha (%g): extend the grid downwards.", percent, min(self.alphas)
-            )
+            logger.warning("%s chose the smallest alpha (%g): extend the grid downwards.", percent, min(self.alphas))
 
 
 def _banded(x: Mapping[str, FloatArray] | FloatArray) -> dict[str, FloatArray]:
@@ -250,9 +246,7 @@ def checked_weights(weights: FloatArray | None, n_rows: int) -> FloatArray:
     return w
 
 
-def near_duplicates(
-    grams: Sequence[FloatArray], groups: Sequence[str] | None, *, n_splits: int = 5
-) -> list[str]:
+def near_duplicates(grams: Sequence[FloatArray], groups: Sequence[str] | None, *, n_splits: int = 5) -> list[str]:
     """Name the group of each row: rows that nearly repeat each other, or share a group, go together.
 
     Two rows nearly repeat each other if their squared distance is below 0.5 % of the sum of their squared
@@ -303,9 +297,7 @@ def folds_of(groups: Sequence[str], n_splits: int, *, seed: int) -> IntArray:
     """
     n_groups = len(set(groups))
     if n_groups < 2:
-        raise InputError(
-            f"All {len(groups)} rows repeat each other: nothing can be held out to choose alpha."
-        )
+        raise InputError(f"All {len(groups)} rows repeat each other: nothing can be held out to choose alpha.")
     ids = [str(i) for i in range(len(groups))]
     return Splits.k_fold(ids, min(n_splits, n_groups), groups=groups, seed=seed).fold
 
@@ -324,9 +316,7 @@ def mixtures_for(mixtures: FloatArray | None, n_bands: int, *, seed: int) -> Flo
         return default_mixtures(n_bands, seed=seed)
     gamma = np.asarray(mixtures, dtype=np.float64)
     if gamma.ndim != 2 or gamma.shape[1] != n_bands:
-        raise AlignmentError(
-            f"mixtures are {gamma.shape}; expected (n_mixtures, {n_bands}), one column per band."
-        )
+        raise AlignmentError(f"mixtures are {gamma.shape}; expected (n_mixtures, {n_bands}), one column per band.")
     if not (gamma.min() >= 0 and np.allclose(gamma.sum(1), 1)):
         raise InputError("mixtures must be at least 0 and each sum to 1.")
     return gamma

@@ -79,9 +79,7 @@ class Himalaya:
         w = checked_weights(weights, len(y))
         self._root = np.sqrt(w)
         self._intercept = w @ y / w.sum()
-        fold = folds_of(
-            near_duplicates(list(grams.values()), groups, n_splits=self.cv), self.cv, seed=self.seed
-        )
+        fold = folds_of(near_duplicates(list(grams.values()), groups, n_splits=self.cv), self.cv, seed=self.seed)
         mixtures = mixtures_for(self.mixtures, len(grams), seed=self.seed)
         with _backend(self.backend) as backend:
             log_weights, dual, _ = solve_multiple_kernel_ridge_random_search(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cached_property, lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from latentcortex._arrays import FloatArray, listed, random_for
+from latentcortex import _files
+from latentcortex._arrays import FloatArray, digest, listed, random_for
 from latentcortex._shelf import unknown
 from latentcortex.errors import InputError, MissingExtraError
 from latentcortex.features import Band
@@ -97,10 +98,29 @@ class LDM:
             return Path(__file__).parents[1] / "datasets" / "phantom" / "model"
         folder = Path(self.model)
         if not folder.is_dir():
-            raise InputError(
-                f"Model {self.model} is not a folder; give one in Stable Diffusion's layout or 'phantom'."
-            )
+            raise InputError(f"Model {self.model} is not a folder; give one in Stable Diffusion's layout or 'phantom'.")
         return folder
+
+    def _config(self, part: str) -> dict[str, Any]:
+        """Read a part's configuration; what a model is can be known without loading it."""
+        path = self.folder / part / "config.json"
+        if not path.is_file():
+            raise InputError(f"{self.folder} is not a latent diffusion model: {part}/config.json is missing.")
+        config: dict[str, Any] = _files.read_json(path)
+        return config
+
+    @property
+    def pixels(self) -> int:
+        """Height and width of the images that the model was made for."""
+        factor = 2 ** (len(self._config("vae")["block_out_channels"]) - 1)
+        return int(self._config("unet")["sample_size"] * factor)
+
+    @property
+    def modules(self) -> dict[str, str]:
+        """Short names of the U-Net's blocks -> names of its modules."""
+        n = len(self._config("unet")["down_block_types"])
+        down = {f"down{i}": f"down_blocks.{i}" for i in range(n)}
+        return {**down, "mid": "mid_block", **{f"up{i}": f"up_blocks.{i}" for i in range(n)}}
 
     @property
     def strength(self) -> int:
@@ -123,9 +143,7 @@ class LDM:
             return self._bands
         levels = [f"zc_strength-{s}_step-100" for s in self.strengths]
         stages = [f"zc_strength-{self.strength}_step-{k}" for k in self.steps]
-        blocks = [
-            f"unet_layer-{la}_strength-{self.strength}_step-{k}" for k in self.steps for la in self.layers
-        ]
+        blocks = [f"unet_layer-{la}_strength-{self.strength}_step-{k}" for k in self.steps for la in self.layers]
         return tuple(dict.fromkeys(["z", "c", *levels, *stages, *blocks]))
 
     @property
@@ -134,8 +152,8 @@ class LDM:
         return {
             "name": "ldm",
             "version": 1,
-            "weights": self.parts.weights,
-            "pixels": self.parts.pixels,
+            "weights": weights_hash(self.folder),
+            "pixels": self.pixels,
             "n_steps": self.n_steps,
             "guidance": "none",
             "z": "posterior mean",
@@ -170,11 +188,9 @@ class LDM:
             strength, step = band.number("strength"), band.number("step")
             lowest = 0 if band.kind == "zc" else 1
             if not (strength * self.n_steps >= 100 and strength <= 100 and lowest <= step <= 100):
-                raise InputError(
-                    f"Band {name}: strength must give at least one step, and step lie in {lowest}..100."
-                )
-            if band.kind == "unet" and band.entities.get("layer") not in self.parts.layers:
-                raise unknown("layer", band.entities.get("layer", ""), self.parts.layers)
+                raise InputError(f"Band {name}: strength must give at least one step, and step lie in {lowest}..100.")
+            if band.kind == "unet" and band.entities.get("layer") not in self.modules:
+                raise unknown("layer", band.entities.get("layer", ""), self.modules)
 
     def extract(
         self,
@@ -190,9 +206,7 @@ class LDM:
         for start in range(0, len(images), BATCH):
             rows = list(range(start, min(start + BATCH, len(images))))
             padded = rows + [rows[-1]] * (BATCH - len(rows))
-            found = self._pass(
-                images[padded], [captions[i] for i in padded], [pixel_hashes[i] for i in padded], bands
-            )
+            found = self._pass(images[padded], [captions[i] for i in padded], [pixel_hashes[i] for i in padded], bands)
             parts.append({band: values[: len(rows)] for band, values in found.items()})
         return {band: np.concatenate([part[band] for part in parts]) for band in bands}
 
@@ -214,7 +228,7 @@ class LDM:
         parsed = {band: Band.parse(band) for band in bands}
         latents = {n: (b.number("strength"), b.number("step")) for n, b in parsed.items() if b.kind == "zc"}
         layers = {
-            n: (b.entities["layer"], b.number("strength"), b.number("step"))
+            n: (self.modules[b.entities["layer"]], b.number("strength"), b.number("step"))
             for n, b in parsed.items()
             if b.kind == "unet"
         }
@@ -237,13 +251,18 @@ class LDM:
         return random_for(self.seed, "diffusion noise", pixel_hash).standard_normal(shape, dtype=np.float32)
 
     def _resized(self, images: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        size = (self.parts.pixels, self.parts.pixels)
+        size = (self.pixels, self.pixels)
         if images.shape[1:3] == size:
             return images
         logger.info("Images of %s were resized to %s for the model.", images.shape[1:3], size)
-        return np.stack(
-            [np.asarray(Image.fromarray(i).resize(size, Image.Resampling.LANCZOS)) for i in images]
-        )
+        return np.stack([np.asarray(Image.fromarray(i).resize(size, Image.Resampling.LANCZOS)) for i in images])
+
+
+@lru_cache(maxsize=8)
+def weights_hash(folder: Path) -> str:
+    """Hash all weight and configuration files of a model folder, whatever the folder is called."""
+    files = sorted(path for path in folder.rglob("*") if path.suffix in (".safetensors", ".json", ".txt"))
+    return digest([(path.relative_to(folder).as_posix(), _files.sha256(path)) for path in files])
 
 
 def _percents(name: str, values: Sequence[int]) -> tuple[int, ...]:

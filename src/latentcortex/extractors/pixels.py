@@ -53,7 +53,5 @@ class Pixels:
     ) -> dict[str, FloatArray]:
         """Resize and convert to luminance, 0 to 1; (n_stimuli, size * size)."""
         shape = (self.size, self.size)
-        small = [
-            Image.fromarray(image).convert("L").resize(shape, Image.Resampling.BICUBIC) for image in images
-        ]
+        small = [Image.fromarray(image).convert("L").resize(shape, Image.Resampling.BICUBIC) for image in images]
         return {"pixels": np.stack([np.asarray(one, dtype=np.float32).ravel() / 255 for one in small])}

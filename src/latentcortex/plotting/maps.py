@@ -221,7 +221,7 @@ def share_maps(
     for panel, ax in zip(panels, grid.axes, strict=True):
         colours = share_colours(raster.paint(panel.first), raster.paint(panel.second), limit=top)
         _draw(ax, raster, colours, panel.title)
-        _annotate(ax, borders, rois)
+        _annotate(ax, borders, rois, named=ax is grid.axes[0])
     _share_legend(grid, names, top, label)
     return grid.figure
 
@@ -277,7 +277,7 @@ def preference_maps(
     borders = _borders(raster, rois)
     for panel, ax in zip(panels, grid.axes, strict=True):
         _draw(ax, raster, _preference_colours(raster, panel, len(layers)), panel.title)
-        _annotate(ax, borders, rois)
+        _annotate(ax, borders, rois, named=ax is grid.axes[0])
     graded = any(panel.confidence is not None for panel in panels)
     _layer_legend(grid, layers, label, graded=graded)
     return grid.figure
@@ -305,7 +305,7 @@ def _maps(
     borders = _borders(raster, rois)
     for panel, ax in zip(panels, grid.axes, strict=True):
         _draw(ax, raster, _mapped(palette, raster.paint(panel.values)), panel.title)
-        _annotate(ax, borders, rois)
+        _annotate(ax, borders, rois, named=ax is grid.axes[0])
     _colour_bar(grid, palette, values, label)
     return grid.figure
 
@@ -372,15 +372,18 @@ def _borders(raster: Raster, rois: Rois | None) -> list[Outline]:
     return [] if rois is None else _surfaces.outlines(raster, rois.labels, smoothing=raster.shape[0] / 180)
 
 
-def _annotate(ax: Axes, borders: Sequence[Outline], rois: Rois | None) -> None:
+def _annotate(ax: Axes, borders: Sequence[Outline], rois: Rois | None, *, named: bool) -> None:
+    """Draw outlines, and names on the first map only: they would cover what the others are there to show."""
     halo = [withStroke(linewidth=2.6, foreground="#00000099")]
     lines = [line for outline in borders for line in outline.lines]
     ax.add_collection(LineCollection(lines, colors="white", linewidths=1.1, path_effects=halo), autolim=False)
-    named = [(xy, rois.names[o.label]) for o in borders for xy in o.anchors if rois and o.label in rois.names]
+    if rois is None or not named:
+        return
+    names = [(xy, rois.names[o.label]) for o in borders for xy in o.anchors if o.label in rois.names]
     wide = ax.get_position().width * ax.get_figure(root=True).get_figwidth()  # type: ignore[union-attr]
     points = NAME if wide > 5 else NAME - 1.5
     pixel = (ax.get_xlim()[1] - ax.get_xlim()[0]) / (72 * wide)
-    places = _parted(np.array([xy for xy, _ in named]), [name for _, name in named], points * pixel)
+    places = _parted(np.array([xy for xy, _ in names]), [name for _, name in names], points * pixel)
     halo = [withStroke(linewidth=2.2, foreground="#000000cc")]
     look: dict[str, Any] = {
         "color": "white",
@@ -389,7 +392,7 @@ def _annotate(ax: Axes, borders: Sequence[Outline], rois: Rois | None) -> None:
         "fontweight": "bold",
         "path_effects": halo,
     }
-    for (x, y), (_, name) in zip(places, named, strict=True):
+    for (x, y), (_, name) in zip(places, names, strict=True):
         ax.text(x, y, name, fontsize=points, **look)
 
 
@@ -412,9 +415,7 @@ def _colour_bar(grid: Grid, palette: ScalarMappable, values: Sequence[FloatArray
     low, high = palette.get_clim()
     together = np.concatenate([v[np.isfinite(v)] for v in values])
     under, over = bool((together < low).any()), bool((together > high).any())
-    extend = {(True, True): "both", (True, False): "min", (False, True): "max", (False, False): "neither"}[
-        under, over
-    ]
+    extend = {(True, True): "both", (True, False): "min", (False, True): "max", (False, False): "neither"}[under, over]
     ax = grid.legend_axes(FOOT - 0.32, 3.8, 0.17)
     bar = grid.figure.colorbar(palette, cax=ax, orientation="horizontal", extend=extend)
     bar.outline.set_visible(False)
@@ -426,9 +427,7 @@ def _share_legend(grid: Grid, names: tuple[str, str], top: float, label: str) ->
     ax = grid.legend_axes(0.62, 1.2, 1.2)
     steps = np.linspace(0.0, top, 128)
     ax.imshow(share_colours(*np.meshgrid(steps, steps), limit=top), origin="lower", extent=(0, top, 0, top))
-    ax.set(
-        xticks=(0, top), yticks=(0, top), xticklabels=("≤0", f"≥{top:.2g}"), yticklabels=("≤0", f"≥{top:.2g}")
-    )
+    ax.set(xticks=(0, top), yticks=(0, top), xticklabels=("≤0", f"≥{top:.2g}"), yticklabels=("≤0", f"≥{top:.2g}"))
     ax.tick_params(labelsize=SMALL, color=INK, labelcolor=INK, length=3)
     ax.set_title(label, fontsize=MEDIUM, color=INK)
     ax.set_xlabel(names[0], fontsize=MEDIUM, color=INK, labelpad=0)

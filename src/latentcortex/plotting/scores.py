@@ -16,9 +16,7 @@ from latentcortex.errors import InputError
 from latentcortex.plotting._canvas import INK, MEDIUM, SERIES, empty_figure, plain
 
 
-def roi_profiles(
-    table: pd.DataFrame, *, x_label: str = "", y_label: str = "", n_columns: int | None = None
-) -> Figure:
+def roi_profiles(table: pd.DataFrame, *, x_label: str = "", y_label: str = "", n_columns: int | None = None) -> Figure:
     """Draw how a statistic goes along some axis, one small picture per region, all with the same scale.
 
     Parameters
@@ -38,9 +36,7 @@ def roi_profiles(
     """
     missing = [name for name in ("roi", "x", "y", "low", "high", "series") if name not in table]
     if missing or table.empty:
-        raise InputError(
-            f"A profile needs rows with roi, x, y, low, high, series; lacks {missing or 'rows'}."
-        )
+        raise InputError(f"A profile needs rows with roi, x, y, low, high, series; lacks {missing or 'rows'}.")
     regions = list(dict.fromkeys(table["roi"]))
     columns = n_columns or min(len(regions), 4)
     rows = -(-len(regions) // columns)
@@ -57,9 +53,7 @@ def roi_profiles(
         axes[index - columns].tick_params(labelbottom=True)
     handles, names = axes[0].get_legend_handles_labels()
     if len(names) > 1:
-        figure.legend(
-            handles, names, fontsize=MEDIUM, frameon=False, loc="outside upper center", ncols=len(names)
-        )
+        figure.legend(handles, names, fontsize=MEDIUM, frameon=False, loc="outside upper center", ncols=len(names))
     figure.supxlabel(x_label, fontsize=MEDIUM, color=INK)
     figure.supylabel(y_label, fontsize=MEDIUM, color=INK)
     return figure

@@ -8,7 +8,7 @@ by `scenes`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -44,11 +44,18 @@ class Phantom:
     """
 
     def __init__(
-        self, participants: Sequence[str] = ("01",), *, seed: int = 0, n_train: int = N_TRAIN, n_test: int = N_TEST
+        self,
+        participants: Sequence[str] = ("01",),
+        *,
+        seed: int = 0,
+        n_train: int = N_TRAIN,
+        n_test: int = N_TEST,
     ) -> None:
         self.participants, self.seed = labels(participants), seed
         if not (2 <= n_train <= N_TRAIN and 2 <= n_test <= N_TEST):
-            raise InputError(f"The phantom has 2..{N_TRAIN} train and 2..{N_TEST} test stimuli; got {n_train}, {n_test}.")
+            raise InputError(
+                f"The phantom has 2..{N_TRAIN} train and 2..{N_TEST} test stimuli; got {n_train}, {n_test}."
+            )
         self.n_train, self.n_test = n_train, n_test
 
     @property
@@ -100,7 +107,7 @@ def draw_stimuli(ids: Sequence[str]) -> Stimuli:
     table["captions"] = [tuple(scenes.captions(scene, _stream(name, 1))) for name, scene in drawn.items()]
     table["split"] = [name.rstrip("0123456789") for name in ids]
 
-    @lru_cache(maxsize=None)
+    @cache
     def load(name: str) -> Image:
         return scenes.render(drawn[name], _stream(name, 2))
 

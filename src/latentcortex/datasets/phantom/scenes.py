@@ -131,7 +131,7 @@ def render(scene: Scene, rng: np.random.Generator) -> NDArray[np.uint8]:
     image = image * (1 - inside) + colour * shading[..., None] * inside
     image = image * (1 - 0.75 * outline) + 0.75 * outline * (0.25 * colour)
     lit = image * look.light * look.tint
-    return np.clip(np.rint(lit), 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(np.rint(lit), 0, 255), dtype=np.uint8)
 
 
 @dataclass(frozen=True)
@@ -182,9 +182,7 @@ def _background(
     return np.asarray(image)
 
 
-def _skyline(
-    name: str, x: NDArray[np.float64], look: _Appearance, rng: np.random.Generator
-) -> NDArray[np.float64]:
+def _skyline(name: str, x: NDArray[np.float64], look: _Appearance, rng: np.random.Generator) -> NDArray[np.float64]:
     """How far the ground's edge lies below (+) or above (-) the horizon, in pixels."""
     if name == "desert":
         return np.asarray(4.0 * np.sin(2 * np.pi * x / 46 + look.phase))
@@ -202,7 +200,7 @@ def _skyline(
 def _ground_texture(
     name: str, x: NDArray[np.float64], y: NDArray[np.float64], look: _Appearance
 ) -> NDArray[np.float64]:
-    """A factor near 1 by which the ground's colour is multiplied."""
+    """Compute a factor near 1 by which the ground's colour is multiplied."""
     if name == "sea":
         return np.asarray(1.0 + 0.22 * np.sin(2 * np.pi * y / 6 + 0.8 * np.sin(x / 6 + look.phase)))
     if name == "city":
@@ -222,9 +220,7 @@ def _object_distance(
     return _shape_distance(scene.shape, cos * u + sin * v, cos * v - sin * u, SIZES[scene.size])
 
 
-def _shape_distance(
-    shape: str, u: NDArray[np.float64], v: NDArray[np.float64], radius: float
-) -> NDArray[np.float64]:
+def _shape_distance(shape: str, u: NDArray[np.float64], v: NDArray[np.float64], radius: float) -> NDArray[np.float64]:
     out: Any
     if shape == "circle":
         out = np.hypot(u, v) - radius

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from latentcortex._arrays import FloatArray, IntArray, random_for
-from latentcortex.datasets.phantom.truth import Truth, smooth_noise, smoother
+from latentcortex.datasets.phantom.truth import Truth, smooth_noise
 
 N_SESSIONS: Final = 6
 RUNS_PER_SESSION: Final = 5
@@ -71,11 +71,10 @@ def trials(truth: Truth, table: pd.DataFrame, *, seed: int, participant: str) ->
 
 def _session_noise(truth: Truth, n_trials: int, rng: np.random.Generator) -> FloatArray:
     """Draw the noise of one session, (n_trials, n_voxels), of unit variance."""
-    smooth = smoother(truth.vertices)
     n_voxels = len(truth.vertices)
     white = rng.standard_normal((n_voxels, n_trials), dtype=np.float32)
-    near = smooth_noise(smooth, rng.standard_normal((n_voxels, n_trials), dtype=np.float32), 3)
-    drift = smooth_noise(smooth, rng.standard_normal((n_voxels, 4), dtype=np.float32), 6) @ _slow(n_trials, rng)
+    near = smooth_noise(truth.vertices, rng.standard_normal((n_voxels, n_trials), dtype=np.float32), 3)
+    drift = smooth_noise(truth.vertices, rng.standard_normal((n_voxels, 4), dtype=np.float32), 6) @ _slow(n_trials, rng)
     fractions = np.sqrt([1 - SMOOTH_FRACTION - DRIFT_FRACTION, SMOOTH_FRACTION, DRIFT_FRACTION], dtype=np.float32)
     return np.asarray((fractions[0] * white + fractions[1] * near + fractions[2] * drift).T)
 

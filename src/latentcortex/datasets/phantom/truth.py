@@ -57,8 +57,7 @@ class Truth:
         rng = random_for(seed, "truth", participant)
         table = _kinds(vertices)
         n_voxels = len(vertices)
-        smooth = smoother(vertices)
-        level = _ranked(smooth_noise(smooth, rng.standard_normal((n_voxels, 1)), 12)[:, 0])
+        level = _ranked(smooth_noise(vertices, rng.standard_normal((n_voxels, 1)), 12)[:, 0])
         signal = table["kind"] != "null"
         table["ceiling"] = np.where(signal, CEILINGS[0] + (CEILINGS[1] - CEILINGS[0]) * level, 0.0)
         table["nonlinear"] = signal & (rng.random(n_voxels) < 0.5)
@@ -67,7 +66,12 @@ class Truth:
         odd = rng.choice(n_voxels, N_NAN + N_CONSTANT, replace=False)
         table.loc[odd[:N_NAN], "state"] = "nan"
         table.loc[odd[N_NAN:], "state"] = "constant"
-        return cls(vertices, table, _tuning(table, smooth, rng))
+        return cls(vertices, table, _tuning(table, vertices, rng))
+
+    def only(self, voxels: NDArray[np.intp]) -> Truth:
+        """Take some voxels, by their number."""
+        table = self.table.iloc[voxels].reset_index(drop=True)
+        return Truth(self.vertices[voxels], table, {name: w[:, voxels] for name, w in self.weights.items()})
 
     def signal(self, ids: list[str]) -> FloatArray:
         """Compute the noise-free responses, (n_stimuli, n_voxels); variance near 1 where there is signal."""
@@ -94,6 +98,7 @@ def read_factors() -> tuple[list[str], dict[str, FloatArray]]:
 
 @lru_cache(maxsize=4)
 def _smoother(key: bytes) -> sparse.csr_matrix:
+    """Make the matrix (n_voxels, n_voxels) that averages each vertex with its neighbours."""
     vertices = np.frombuffer(key, dtype=np.intp)
     meshes = _surfaces.surface("white")
     n_left = len(meshes[0].coordinates)
@@ -108,31 +113,24 @@ def _smoother(key: bytes) -> sparse.csr_matrix:
     return sparse.csr_matrix(sparse.diags(1 / degree) @ inside, dtype=np.float32)
 
 
-def smoother(vertices: NDArray[np.intp]) -> sparse.csr_matrix:
-    """Make the matrix (n_voxels, n_voxels) that averages each vertex with its neighbours."""
-    return _smoother(np.ascontiguousarray(vertices).tobytes())
-
-
-def smooth_noise(smooth: sparse.csr_matrix, noise: FloatArray, n_times: int) -> FloatArray:
+def smooth_noise(vertices: NDArray[np.intp], noise: FloatArray, n_times: int) -> FloatArray:
     """Smooth columns of noise (n_voxels, n) over the mesh and bring each voxel back to unit variance."""
-    gain = _gain(smooth.shape[0], smooth.nnz, n_times, smooth)
+    key = np.ascontiguousarray(vertices).tobytes()
+    smooth, gain = _smoother(key), _gain(key, n_times)
     out = noise
     for _ in range(n_times):
         out = smooth @ out
     return np.asarray(out / gain[:, None], dtype=np.float32)
 
 
-_gains: dict[tuple[int, int, int], FloatArray] = {}
-
-
-def _gain(n: int, nnz: int, n_times: int, smooth: sparse.csr_matrix) -> FloatArray:
+@lru_cache(maxsize=12)
+def _gain(key: bytes, n_times: int) -> FloatArray:
     """Compute by how much smoothing shrinks the standard deviation of white noise at each voxel."""
-    if (n, nnz, n_times) not in _gains:
-        power = sparse.eye(n, dtype=np.float32, format="csr")
-        for _ in range(n_times):
-            power = smooth @ power
-        _gains[n, nnz, n_times] = np.sqrt(np.asarray(power.multiply(power).sum(1)).ravel())
-    return _gains[n, nnz, n_times]
+    smooth = _smoother(key)
+    power = sparse.eye(smooth.shape[0], dtype=np.float32, format="csr")
+    for _ in range(n_times):
+        power = smooth @ power
+    return np.asarray(np.sqrt(np.asarray(power.multiply(power).sum(1)).ravel()))
 
 
 def _kinds(vertices: NDArray[np.intp]) -> pd.DataFrame:
@@ -177,7 +175,7 @@ def _ranked(values: FloatArray) -> FloatArray:
     return np.asarray(values.argsort().argsort() / max(len(values) - 1, 1))
 
 
-def _tuning(table: pd.DataFrame, smooth: sparse.csr_matrix, rng: np.random.Generator) -> dict[str, FloatArray]:
+def _tuning(table: pd.DataFrame, vertices: NDArray[np.intp], rng: np.random.Generator) -> dict[str, FloatArray]:
     """Draw smooth tuning to the factors of what drives each vertex; the squares sum to its share."""
     _, factors = read_factors()
     kind, share = table["kind"].to_numpy(), table["share"].to_numpy()
@@ -194,7 +192,7 @@ def _tuning(table: pd.DataFrame, smooth: sparse.csr_matrix, rng: np.random.Gener
     weights = {}
     for name, values in amount.items():
         drawn = rng.standard_normal((len(table), factors[name].shape[1]), dtype=np.float32)
-        tuned = 0.6 * smooth_noise(smooth, drawn, 4) + 0.8 * drawn
+        tuned = 0.6 * smooth_noise(vertices, drawn, 4) + 0.8 * drawn
         size = np.sqrt((tuned**2).sum(1))
         weights[name] = np.asarray((tuned * (np.sqrt(values) / size)[:, None]).T, dtype=np.float32)
     return weights

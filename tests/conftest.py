@@ -1,0 +1,150 @@
+"""What several tests need: a tiny latent diffusion model with random weights, and pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from latentcortex.features import Features
+from latentcortex.stimuli import Stimuli
+
+Pictures = Callable[..., Stimuli]
+
+
+@pytest.fixture(scope="session")
+def pictures() -> Pictures:
+    """Make stimuli of seeded noise, each with one or two captions; one depends on its own id only."""
+
+    def make(ids: list[str], size: int = 16) -> Stimuli:
+        def load(name: str) -> np.ndarray:
+            rng = np.random.default_rng(list(name.encode()))
+            return rng.integers(0, 256, (size, size, 3), dtype=np.uint8)
+
+        words = ("a cat", "dog", "red car and a bus")
+        captions = [(words[sum(name.encode()) % 3], *(["a dog"] if name > "m" else [])) for name in ids]
+        return Stimuli(pd.DataFrame({"captions": captions}, index=pd.Index(ids)), load)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Save a model of Stable Diffusion's classes, for images of 16 x 16, with random weights."""
+    torch = pytest.importorskip("torch")
+    diffusers = pytest.importorskip("diffusers")
+    transformers = pytest.importorskip("transformers")
+    folder = tmp_path_factory.mktemp("model") / "tiny"
+    torch.manual_seed(0)
+    diffusers.AutoencoderKL(
+        down_block_types=["DownEncoderBlock2D"] * 2,
+        up_block_types=["UpDecoderBlock2D"] * 2,
+        block_out_channels=(8, 8),
+        layers_per_block=1,
+        latent_channels=4,
+        norm_num_groups=4,
+        sample_size=16,
+        scaling_factor=0.7,
+    ).save_pretrained(folder / "vae")
+    diffusers.UNet2DConditionModel(
+        sample_size=8,
+        down_block_types=("CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
+        block_out_channels=(8, 16, 16),
+        layers_per_block=1,
+        cross_attention_dim=12,
+        attention_head_dim=2,
+        norm_num_groups=4,
+    ).save_pretrained(folder / "unet")
+    diffusers.DDIMScheduler(
+        beta_schedule="scaled_linear",
+        beta_start=0.00085,
+        beta_end=0.012,
+        clip_sample=False,
+        set_alpha_to_one=False,
+        steps_offset=1,
+    ).save_pretrained(folder / "scheduler")
+    letters = [chr(i) for i in range(ord("a"), ord("z") + 1)]
+    tokens = [*letters, *(letter + "</w>" for letter in letters), "<|startoftext|>", "<|endoftext|>"]
+    tokenizer = transformers.CLIPTokenizer(
+        vocab={token: i for i, token in enumerate(tokens)}, merges=[], model_max_length=16
+    )
+    tokenizer.save_pretrained(folder / "tokenizer")
+    end = tokenizer.eos_token_id
+    transformers.CLIPTextModel(
+        transformers.CLIPTextConfig(
+            vocab_size=len(tokens),
+            hidden_size=12,
+            intermediate_size=24,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            max_position_embeddings=16,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=end,
+            pad_token_id=end,
+        )
+    ).save_pretrained(folder / "text_encoder")
+    return folder
+
+
+STUDY = """
+[dataset]
+name = "folder"
+root = "data"
+participants = ["01"]
+
+[extractor]
+name = "pixels"
+size = 8
+
+[estimator]
+name = "banded_ridge"
+
+[analyses]
+run = ["latents"]
+
+[inference]
+q = 0.05
+"""
+
+
+@pytest.fixture
+def folder_study(tmp_path: Path) -> Path:
+    """Write a study of 60 pictures and 30 voxels: ten driven by the pixels, one nan, one constant."""
+    from PIL import Image
+
+    data = tmp_path / "study" / "data"
+    (data / "stimuli").mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    ids = [f"s{i:03d}" for i in range(60)]
+    small = rng.random((60, 4, 4))
+    for name, grey in zip(ids, small, strict=True):
+        picture = np.kron((grey * 255).astype(np.uint8), np.ones((4, 4), dtype=np.uint8))
+        Image.fromarray(picture).convert("RGB").save(data / "stimuli" / f"{name}.png")
+    stimuli = pd.DataFrame({"stimulus_id": ids, "stim_file": [f"{name}.png" for name in ids]})
+    stimuli.to_csv(data / "stimuli.tsv", sep="\t", index=False)
+    trials = pd.DataFrame({"stimulus_id": ids * 2, "session": ["01"] * 60 + ["02"] * 60, "run": "01"})
+    trials["split"] = ["train" if int(name[1:]) < 40 else "test" for name in trials["stimulus_id"]]
+    trials.to_csv(data / "trials.tsv", sep="\t", index=False)
+    responses = rng.standard_normal((120, 30))
+    driven = small.reshape(60, 16) @ rng.standard_normal((16, 10))
+    responses[:, :10] += 2 * np.tile((driven - driven.mean(0)) / driven.std(0), (2, 1))
+    responses[5, 28], responses[:, 29] = np.nan, 3.0
+    np.save(data / "responses.npy", responses.astype(np.float32))
+    (data.parent / "study.toml").write_text(STUDY)
+    return data.parent / "study.toml"
+
+
+@pytest.fixture(scope="session")
+def phantom_features(tmp_path_factory: pytest.TempPathFactory) -> Features:
+    """Extract every band of the phantom's canonical analyses, once for all tests."""
+    pytest.importorskip("torch", reason="the phantom's features need the extra [ldm]")
+    from latentcortex import extractors
+    from latentcortex.datasets.phantom import Phantom
+    from latentcortex.extraction import extract
+
+    store = tmp_path_factory.mktemp("phantom")
+    return extract(Phantom().stimuli(), extractors.make("ldm"), store=store, progress=False)

@@ -1,0 +1,55 @@
+"""The whole path on a real recording: V1-V3 of one participant, 100 handwritten digits, one trial each."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from latentcortex import inference, scoring
+from latentcortex.encoding import Encoder, Folds
+from latentcortex.estimators.banded_ridge import BandedRidge
+from latentcortex.extraction import extract
+from latentcortex.extractors import make
+from latentcortex.splits import Splits
+from latentcortex.study import Study
+
+ROOT = Path(__file__).parents[1]
+DIGITS = ROOT.parent / "shared" / "data" / "digits69"
+pytestmark = pytest.mark.skipif(not DIGITS.is_dir(), reason="the recording digits69 is not shipped with the project")
+
+
+def test_the_image_latent_finds_hundreds_of_voxels(tmp_path):
+    """Fewer permutations than in the example; enough for this many voxels by BH."""
+    pytest.importorskip("torch", reason="z needs the extra [ldm]")
+    text = (ROOT / "examples" / "digits69.toml").read_text().replace("../../shared/data/digits69", str(DIGITS))
+    study = tmp_path / "digits69.toml"
+    study.write_text(text.replace("n_permutations = 500", "n_permutations = 120"))
+    Study.read(study).run(tmp_path / "out", progress=False)
+    row = json.loads((tmp_path / "out" / "summary.json").read_text())["results"][0]
+    assert (row["band"], row["n_voxels"]) == ("z", 3092)
+    assert row["n_significant"] >= 650
+
+
+@pytest.mark.slow
+def test_shuffled_stimuli_find_nothing(tmp_path):
+    """Ten shuffles, each tested against the others and 390 more."""
+    pytest.importorskip("torch", reason="z needs the extra [ldm]")
+    from latentcortex.datasets.folder import Folder
+
+    folder = Folder(str(DIGITS))
+    features = extract(folder.stimuli(), make("ldm", bands=["z"]), store=tmp_path, progress=False)
+    responses = folder.responses("01")
+    splits = Splits.k_fold(responses.ids, 10, seed=0)
+    folds = Folds.of(features, responses, splits, "session")
+    null = Encoder(BandedRidge(seed=0)).null(folds, n_permutations=400, seed=1)
+    empty = 0
+    for i in range(10):
+        p = inference.permutation_p(null[i], np.delete(null, i, axis=0))
+        empty += not inference.fdr(p, q=0.05).rejected.any()
+    assert empty >= 9
+    same = folds.predict(BandedRidge(seed=0), np.arange(len(splits.ids)))
+    p = inference.permutation_p(scoring.correlation(same.y, same.yhat), null)
+    assert inference.fdr(p, q=0.05).rejected.sum() >= 650

@@ -1,0 +1,282 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sklearn.linear_model import Ridge
+
+from latentcortex import Encoder, Features, Maps, Responses, estimators, scoring
+from latentcortex.analyses import Criterion, by_step, canonical, preference
+from latentcortex.encoding import Folds
+from latentcortex.errors import AlignmentError, InputError
+from latentcortex.estimators.banded_ridge import BandedRidge
+from latentcortex.inference import exchange
+from latentcortex.space import Bare
+from latentcortex.splits import Splits
+
+IDS = [f"s{i:03d}" for i in range(120)]
+TEST = IDS[80:]
+
+
+def study(n_voxels: int = 12, signal: float = 1.0, n_repeats: int = 2, seed: int = 0):
+    """Plant voxels that follow z (first third), zc (second third) or nothing, with unequal repeats."""
+    rng = np.random.default_rng(seed)
+    bands = {"z": rng.standard_normal((120, 10)), "zc_strength-80_step-100": rng.standard_normal((120, 25))}
+    third = n_voxels // 3
+    mean = np.zeros((120, n_voxels))
+    for k, x in enumerate(bands.values()):
+        mean[:, k * third : (k + 1) * third] = (
+            signal * x @ rng.standard_normal((x.shape[1], third)) / np.sqrt(x.shape[1])
+        )
+    shown = np.concatenate([np.repeat(np.arange(120), n_repeats), np.arange(0, 120, 2)])
+    shown = rng.permutation(shown)
+    data = (mean[shown] + rng.standard_normal((len(shown), n_voxels))).astype(np.float32)
+    session = [str(i % 3) for i in range(len(shown))]
+    responses = Responses.single_trials(
+        data, Bare(n_voxels), stimulus=[IDS[i] for i in shown], session=session, run=["1"] * len(shown)
+    )
+    return Features.from_arrays(IDS, bands), responses
+
+
+def encoder(**arguments) -> Encoder:
+    return Encoder(estimators.make("banded_ridge", **arguments), analysis="test")
+
+
+def test_the_fit_is_sklearns_on_single_trials() -> None:
+    features, responses = study()
+    train, _test = responses.split(test_ids=TEST, zscore="none")
+    one = features.only(["z"])
+    found = encoder(alphas=[5.0], selection="gcv").fit(one, train).predict(one, TEST)
+    rows = [IDS.index(name) for name in train.rows["stimulus"]]
+    x = features.array("z").astype(np.float64)
+    averaged = train.averaged()
+    fitted = x[[IDS.index(name) for name in averaged.ids]]
+    centred = fitted - np.average(fitted, axis=0, weights=averaged.n_repeats)
+    theirs = Ridge(alpha=5 * (centred**2).sum(1).mean()).fit(x[rows], train.data)
+    np.testing.assert_allclose(found, theirs.predict(x[80:]), rtol=1e-4, atol=1e-5)
+
+
+def test_planted_voxels_are_found_and_shares_go_to_their_band() -> None:
+    features, responses = study(n_voxels=30)
+    train, test = responses.split(test_ids=TEST)
+    maps = encoder().fit(features, train).score(features, test)
+    mask = maps.values(statistic="mask")
+    assert mask[:20].mean() > 0.9
+    assert mask[20:].mean() <= 0.2
+    share = {band: maps.values(statistic="shareR2", band=band) for band in features.bands}
+    z, zc = share["z"], share["zc_strength-80_step-100"]
+    assert (z[:10] > zc[:10]).all()
+    assert (z[10:20] < zc[10:20]).all()
+    r = sum(maps.values(statistic="shareR", band=band) for band in features.bands)
+    np.testing.assert_allclose(r, maps.values(statistic="r"), rtol=1e-5)
+
+
+def test_constant_and_nan_voxels_are_nan_in_every_map_and_outside_the_family() -> None:
+    features, responses = study()
+    data = responses.data.copy()
+    data[:, 0], data[5, 1], data[:, 2] = 4.0, np.nan, np.nan
+    spoiled = Responses(data, responses.rows, responses.space)
+    train, test = spoiled.split(test_ids=TEST)
+    maps = encoder().fit(features, train).score(features, test)
+    assert np.isnan(maps.data[:3]).all()
+    assert np.isfinite(maps.data[3:]).all()
+    assert (maps.find(statistic="q").columns["n_tests"] == 9).all()
+    few = Responses(data[:, 3:], responses.rows, Bare(9)).split(test_ids=TEST)
+    alone = encoder().fit(features, few[0]).score(features, few[1])
+    np.testing.assert_allclose(alone.data, maps.data[3:], rtol=1e-4, atol=1e-5)
+
+
+def test_no_usable_voxel_is_an_input_error() -> None:
+    features, responses = study()
+    empty = Responses(np.full_like(responses.data, np.nan), responses.rows, responses.space)
+    with pytest.raises(InputError, match="0 of 12 voxels are usable"):
+        encoder().fit(features, empty)
+    with pytest.raises(InputError, match="0 of 12 voxels are usable in every fold"):
+        encoder().cross_validate(features, empty, Splits.k_fold(IDS, 3, seed=0), n_permutations=1)
+
+
+def test_a_stimulus_that_was_fitted_on_cannot_be_scored() -> None:
+    features, responses = study()
+    model = encoder().fit(features, responses)
+    with pytest.raises(InputError, match="120 test stimuli were fitted on"):
+        model.score(features, responses)
+    with pytest.raises(AlignmentError, match="no features"):
+        encoder().fit(features.select(IDS[:50]), responses)
+
+
+def test_two_encoders_with_one_estimator_do_not_change_each_other() -> None:
+    features, responses = study()
+    train, _ = responses.split(test_ids=TEST)
+    estimator = BandedRidge()
+    one = Encoder(estimator).fit(features, train)
+    before = one.predict(features, TEST)
+    Encoder(estimator).fit(features, train.select(IDS[:40]))
+    np.testing.assert_array_equal(one.predict(features, TEST), before)
+
+
+def test_the_permutation_p_of_a_held_out_set_agrees_with_the_closed_form() -> None:
+    features, responses = study(n_voxels=60, signal=0.3)
+    train, test = responses.split(test_ids=TEST)
+    model = encoder().fit(features, train)
+    closed = model.score(features, test).values(statistic="p")
+    drawn = model.score(features, test, n_permutations=500).values(statistic="p")
+    assert np.abs(closed - drawn).max() < 4 * np.sqrt(0.25 / 500)
+    assert drawn.min() >= 1 / 501 - 1e-9
+
+
+def test_cross_validation_never_fits_on_what_it_tests() -> None:
+    features, responses = study()
+    splits = Splits.k_fold(IDS, 4, seed=0)
+    for (train_ids, test_ids), (train, test) in zip(
+        splits, Folds.of(features, responses, splits, "session").sides, strict=True
+    ):
+        assert set(train.ids) == set(train_ids)
+        assert set(test.ids) == set(test_ids)
+
+
+def test_cross_validation_predicts_what_an_encoder_fitted_on_each_fold_predicts() -> None:
+    features, responses = study()
+    splits = Splits.k_fold(IDS, 3, seed=0)
+    found = Folds.of(features, responses, splits, "session").predict(BandedRidge(), np.arange(120))
+    expected = []
+    for train_ids, test_ids in splits:
+        train, test = responses.split(train_ids=train_ids, test_ids=test_ids)
+        expected.append(encoder().fit(features, train).predict_held_out(features, test).yhat)
+    np.testing.assert_allclose(found.yhat, np.concatenate(expected), rtol=1e-4, atol=1e-5)
+
+
+def test_a_permutation_is_a_fit_to_features_that_changed_owners() -> None:
+    features, responses = study()
+    splits = Splits.k_fold(IDS, 3, seed=0)
+    order = exchange(120, n_permutations=1, seed=0)[0]
+    exchanged = Features.from_arrays(IDS, {b: features.array(b)[order] for b in features.bands})
+    found = Folds.of(features, responses, splits, "session").predict(BandedRidge(), order)
+    expected = Folds.of(exchanged, responses, splits, "session").predict(BandedRidge(), np.arange(120))
+    np.testing.assert_allclose(found.yhat, expected.yhat, rtol=1e-4, atol=1e-5)
+
+
+def test_the_pooled_null_is_valid_and_planted_voxels_are_found() -> None:
+    features, responses = study(n_voxels=600)
+    maps = encoder(alphas=[10.0], mixtures=np.array([[0.5, 0.5]]), selection="gcv").cross_validate(
+        features, responses, Splits.k_fold(IDS, 3, seed=0), n_permutations=59
+    )
+    p = maps.values(statistic="p")
+    assert p.min() >= 1 / 60 - 1e-9
+    assert (p[:400] <= 0.05).mean() > 0.9
+    # The 200 null voxels share their predictions' stimuli, so their rate varies more than independent ones.
+    assert (p[400:] <= 0.05).mean() <= 0.05 + 4 * np.sqrt(0.05 * 0.95 / 200)
+
+
+def test_permutations_extend_bit_for_bit() -> None:
+    features, responses = study()
+    folds = Folds.of(features, responses, Splits.k_fold(IDS, 3, seed=0), "session")
+    few, many = (encoder().null(folds, n_permutations=n, seed=1) for n in (3, 12))
+    np.testing.assert_array_equal(few, many[:3])
+
+
+def test_groups_stay_together_when_stimuli_are_exchanged(monkeypatch) -> None:
+    features, responses = study()
+    groups = [f"g{i // 4}" for i in range(120)]
+    folds = Folds.of(features, responses, Splits.k_fold(IDS, 3, groups=groups, seed=0), "session")
+    seen = []
+    monkeypatch.setattr(Folds, "predict", lambda self, estimator, order: seen.append(order) or study_prediction())
+    encoder().null(folds, n_permutations=2, seed=0)
+    for order in seen:
+        assert len({tuple(row) for row in np.sort(order).reshape(-1, 4)}) == 30
+        assert all(len({groups[i] for i in order[k : k + 4]}) == 1 for k in range(0, 120, 4))
+
+
+def study_prediction():
+    from latentcortex.encoding import Prediction
+
+    rng = np.random.default_rng(0)
+    return Prediction(rng.standard_normal((9, 2)), rng.standard_normal((1, 9, 2)), np.zeros(2))
+
+
+def test_too_few_permutations_are_warned_of(caplog) -> None:
+    features, responses = study(n_voxels=60, signal=0.0)
+    train, test = responses.split(test_ids=TEST)
+    encoder().fit(features, train).score(features, test, n_permutations=5)
+    assert "5 permutations are too few to reject at q = 0.05; needs" in caplog.text
+
+
+def test_an_unknown_share_is_an_input_error() -> None:
+    features, responses = study()
+    train, test = responses.split(test_ids=TEST)
+    with pytest.raises(InputError, match=r"Unknown share 'produkt'. Did you mean 'product'"):
+        encoder().fit(features, train).score(features, test, shares=["produkt"])
+
+
+# The canonical analyses
+
+BANDS = [
+    "z",
+    "c",
+    "zc_strength-20_step-100",
+    "zc_strength-80_step-50",
+    "zc_strength-80_step-100",
+    *(f"unet_layer-{la}_strength-80_step-{k}" for k in (50, 100) for la in ("down0", "mid", "up2")),
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "models"),
+    [
+        ("latents", [("z",), ("c",), ("zc_strength-80_step-100",)]),
+        ("noise-levels", [("z", "zc_strength-20_step-100"), ("z", "zc_strength-80_step-100")]),
+        ("denoising-steps", [("z", "zc_strength-80_step-50"), ("z", "zc_strength-80_step-100")]),
+        ("unet-layers", [(name,) for name in BANDS[5:]]),
+        ("unet-partition", [tuple(BANDS[5:8]), tuple(BANDS[8:])]),
+    ],
+)
+def test_the_canonical_analyses_choose_their_models(name: str, models: list) -> None:
+    assert list(canonical(name, BANDS).models) == models
+
+
+def test_an_analysis_without_its_bands_is_an_input_error() -> None:
+    with pytest.raises(InputError, match="needs bands that are not there; there are z, c"):
+        canonical("unet-layers", ["z", "c"])
+    with pytest.raises(InputError, match="Did you mean 'latents'"):
+        canonical("latent", BANDS)
+    assert canonical("latents", ["pixels"]).models == (("pixels",),)
+
+
+def test_layers_are_grouped_by_step() -> None:
+    models = [*canonical("unet-layers", BANDS).models, ("z",)]
+    assert by_step(models) == {"50": BANDS[5:8], "100": BANDS[8:]}
+
+
+def test_the_preferred_layer_is_the_planted_one_and_ties_are_unsure() -> None:
+    rng = np.random.default_rng(0)
+    layers = BANDS[5:8]
+    values = {name: rng.standard_normal((120, 8)) for name in layers}
+    features = Features.from_arrays(IDS, values)
+    mean = np.hstack([values[name] @ rng.standard_normal((8, 20)) for name in layers])
+    mean = np.hstack([mean, np.zeros((120, 20)), np.ones((120, 1))])
+    data = mean + np.r_[np.ones(80), 0] * rng.standard_normal(mean.shape)
+    responses = Responses.single_trials(
+        data.astype(np.float32), Bare(81), stimulus=IDS, session=["1"] * 120, run=["1"] * 120
+    )
+    train, test = responses.split(test_ids=TEST)
+    predictions = {
+        name: encoder().fit(features.only([name]), train).predict_held_out(features.only([name]), test)
+        for name in layers
+    }
+    columns = preference(predictions, Criterion(), analysis="unet-layers", step="50")
+    maps = Maps.of(Bare(81), list(columns))
+    preferred, confidence = maps.values(statistic="preferred"), maps.values(statistic="confidence")
+    np.testing.assert_array_equal(preferred[:60], np.repeat([0, 1, 2], 20))
+    assert (confidence[:60] > 0.95).mean() > 0.9
+    assert np.median(confidence[60:80]) < 0.9
+    assert np.isnan(maps.data[80]).all()
+    assert maps.values(statistic="mask")[:60].mean() > 0.9
+    assert scoring.correlation(test.data, predictions[layers[0]].yhat)[:20].min() > 0.3
+
+
+def test_a_tiny_p_is_not_0_in_float32_maps() -> None:
+    features, _ = study()
+    x = features.array("z") @ np.random.default_rng(0).standard_normal((10, 3))
+    exact = Responses.single_trials(x.astype(np.float32), Bare(3), stimulus=IDS, session=["1"] * 120, run=["1"] * 120)
+    train, test = exact.split(test_ids=TEST)
+    maps = encoder(alphas=[1e-6], selection="gcv").fit(features.only(["z"]), train).score(features.only(["z"]), test)
+    assert (maps.values(statistic="p") > 0).all()
+    assert (maps.values(statistic="q") > 0).all()

@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from latentcortex import extract
+from latentcortex.errors import IncompleteError, InputError
+from latentcortex.extraction import verify
+from latentcortex.extractors import make
+from latentcortex.features import MANIFEST
+
+IDS = [f"s{i:03d}" for i in range(120)]
+
+
+@pytest.fixture
+def stimuli(pictures):
+    return pictures(IDS)
+
+
+def run(stimuli, store: Path, **arguments):
+    return extract(stimuli, make("pixels", size=4), store=store, progress=False, **arguments)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_the_store_gives_what_the_extractor_gives(stimuli, tmp_path: Path) -> None:
+    features = run(stimuli, tmp_path)
+    extractor = make("pixels", size=4)
+    expected = extractor.extract(stimuli.images(IDS), stimuli.captions(IDS), IDS, ["pixels"])["pixels"]
+    np.testing.assert_array_equal(features.array("pixels"), expected)
+    assert features.ids == tuple(IDS)
+    assert features.made_by["size"] == 4
+    verify(features)
+
+
+def test_a_killed_run_goes_on_and_ends_in_the_same_bytes(stimuli, tmp_path: Path) -> None:
+    whole = contents(run(stimuli, tmp_path / "a").folder)
+    folder = run(stimuli, tmp_path / "b").folder
+    (folder / MANIFEST).unlink()
+    (folder / "block-0001.npz").unlink()
+    damaged = bytearray((folder / "block-0002.npz").read_bytes())
+    damaged[len(damaged) // 2] ^= 1
+    (folder / "block-0002.npz").write_bytes(bytes(damaged))
+    kept = (folder / "block-0000.npz").stat().st_mtime_ns
+    run(stimuli, tmp_path / "b")
+    assert contents(folder) == whole
+    assert (folder / "block-0000.npz").stat().st_mtime_ns == kept
+
+
+@pytest.mark.parametrize("record", ["", "{", "[]", "{}", '{"sha256": "0"}'])
+def test_a_damaged_record_is_computed_again(stimuli, tmp_path: Path, record: str) -> None:
+    folder = run(stimuli, tmp_path).folder
+    whole = contents(folder)
+    (folder / MANIFEST).unlink()
+    (folder / "block-0000.json").write_text(record)
+    run(stimuli, tmp_path)
+    assert contents(folder) == whole
+
+
+def test_a_block_that_is_gone_is_computed_again(stimuli, tmp_path: Path) -> None:
+    folder = run(stimuli, tmp_path).folder
+    (folder / "block-0001.npz").unlink()
+    assert run(stimuli, tmp_path).array("pixels").shape == (120, 16)
+
+
+def test_nothing_is_computed_again_when_finished(stimuli, tmp_path: Path, monkeypatch) -> None:
+    folder = run(stimuli, tmp_path).folder
+    before = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
+    monkeypatch.setattr("latentcortex.extractors.pixels.Pixels.extract", None)
+    run(stimuli, tmp_path)
+    assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == before
+
+
+def test_other_pixels_captions_or_parameters_are_another_store(stimuli, pictures, tmp_path: Path) -> None:
+    folders = {
+        run(stimuli, tmp_path).folder,
+        run(pictures(IDS, size=8), tmp_path).folder,
+        run(stimuli.select(IDS[::-1]), tmp_path).folder,
+        extract(stimuli, make("pixels", size=5), store=tmp_path, progress=False).folder,
+    }
+    assert len(folders) == 4
+    assert run(pictures(IDS), tmp_path).folder in folders
+
+
+def test_damage_is_found_by_verify(stimuli, tmp_path: Path) -> None:
+    features = run(stimuli, tmp_path)
+    path = features.folder / "block-0000.npz"
+    path.write_bytes(path.read_bytes() + b"x")
+    with pytest.raises(IncompleteError, match="does not match its hash"):
+        verify(features)
+
+
+def test_a_feature_that_is_not_finite_names_its_stimulus(stimuli, tmp_path: Path, monkeypatch) -> None:
+    def spoiled(self, images, captions, hashes, bands):
+        values = np.ones((len(images), 3))
+        values[7] = np.inf
+        return {"pixels": values}
+
+    monkeypatch.setattr("latentcortex.extractors.pixels.Pixels.extract", spoiled)
+    with pytest.raises(InputError, match="Band pixels is not finite for s007"):
+        run(stimuli, tmp_path)
+
+
+def test_an_unknown_band_is_an_input_error_before_any_work(stimuli, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="Did you mean 'pixels'"):
+        run(stimuli, tmp_path, bands=["pixel"])
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_latent_diffusion_model_is_extracted(tiny_model: Path, pictures, tmp_path: Path) -> None:
+    stimuli = pictures(["a", "b", "c"])
+    model = make("ldm", model=str(tiny_model))
+    features = extract(stimuli, model, bands=["z", "c"], store=tmp_path, progress=False)
+    assert features.dims == {"z": 256, "c": 16 * 12}
+    alone = extract(stimuli.select(["b"]), model, bands=["z", "c"], store=tmp_path, progress=False)
+    for band in ("z", "c"):
+        np.testing.assert_array_equal(alone.array(band), features.array(band, ["b"]))

@@ -1,0 +1,146 @@
+"""Bad input: one line with what was found and expected, exit code 2, no traceback, nothing left behind."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from latentcortex import cli
+
+
+def fails(capsys, study: Path, out: Path, *expected: str) -> None:
+    """Run a study that must fail as the house style asks."""
+    code = cli.main(["run", str(study), "--out", str(out), "--quiet"])
+    captured = capsys.readouterr()
+    assert code == 2
+    assert captured.err.startswith("latentcortex: ")
+    assert captured.err.count("\n") == 1
+    assert "Traceback" not in captured.err
+    for text in expected:
+        assert text in captured.err
+    assert not out.exists()
+
+
+def edit(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ('name = "folder"', 'name = "foldr"', ("Unknown dataset 'foldr'. Did you mean 'folder'?",)),
+        ("[estimator]", "[estimator]\nalpahs = [1.0]", ("'alpahs'", "Did you mean 'alphas'?")),
+        ("[estimator]", "[estimator]\nalphas = [0.0]", ("alphas must be > 0",)),
+        ("[estimator]", "[estimatr]", ("Unknown section 'estimatr'. Did you mean 'estimator'?",)),
+        ("q = 0.05", "q = 5", ("q must lie between 0 and 1", "Did you mean 0.05?")),
+        ("q = 0.05", 'q = "0.05"', ("`q` in [inference] must be a number",)),
+        ("q = 0.05", "q = 0.05\nq = 0.01", ("is not TOML",)),
+        ("q = 0.05", "q = 0.05\ncorection = 'bh'", ("Did you mean 'correction'?",)),
+        ("q = 0.05", "q = 0.05\ncorrection = 'bhh'", ("Unknown correction 'bhh'",)),
+        ('participants = ["01"]', "participants = [1]", ("must be a string of letters and digits",)),
+        ('participants = ["01"]', 'participants = ["../x"]', ("letters and digits",)),
+        ('participants = ["01"]', "participants = [01]", ("is not TOML",)),
+        ('root = "data"', 'root = "nowhere"', ("nowhere", "is not there")),
+        ('root = "data"', "", ("missing a required argument: 'root'",)),
+        ('run = ["latents"]', 'run = ["latent"]', ("Unknown analysis 'latent'. Did you mean 'latents'?",)),
+        ("[analyses]", "[splits]\ncross_validation = 1000\n[analyses]", ("1000 folds need",)),
+    ],
+)
+def test_a_wrong_study_file_is_named_with_the_nearest_known_key(folder_study, tmp_path, capsys, old, new, expected):
+    edit(folder_study, old, new)
+    fails(capsys, folder_study, tmp_path / "out", *expected)
+
+
+def test_a_missing_study_file(tmp_path, capsys):
+    fails(capsys, tmp_path / "none.toml", tmp_path / "out", "none.toml is not there")
+
+
+def test_trials_that_name_unknown_stimuli(folder_study, tmp_path, capsys):
+    edit(folder_study.parent / "data" / "trials.tsv", "s000\t", "S000\t")
+    fails(capsys, folder_study, tmp_path / "out", "trials.tsv", "S000")
+
+
+def test_a_wrong_number_of_rows(folder_study, tmp_path, capsys):
+    path = folder_study.parent / "data" / "responses.npy"
+    np.save(path, np.load(path)[:-1])
+    fails(capsys, folder_study, tmp_path / "out", "responses.npy is (", "expected one row per trial")
+
+
+def test_responses_that_are_nan_everywhere(folder_study, tmp_path, capsys):
+    path = folder_study.parent / "data" / "responses.npy"
+    np.save(path, np.full_like(np.load(path), np.nan))
+    fails(capsys, folder_study, tmp_path / "out", "0 of 30 voxels are usable")
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [(b"hello, this is text", "is not an image"), (b"", "is not an image"), (None, "cannot be read")],
+)
+def test_an_unreadable_image(folder_study, tmp_path, capsys, content, expected):
+    path = folder_study.parent / "data" / "stimuli" / "s003.png"
+    path.write_bytes(path.read_bytes()[:-40] if content is None else content)
+    fails(capsys, folder_study, tmp_path / "out", "s003.png", expected)
+
+
+def test_images_of_several_sizes(folder_study, tmp_path, capsys):
+    from PIL import Image
+
+    path = folder_study.parent / "data" / "stimuli" / "s003.png"
+    Image.open(path).resize((9, 9)).save(path)
+    fails(capsys, folder_study, tmp_path / "out", "differ in size", "9 x 9")
+
+
+def test_a_missing_image(folder_study, tmp_path, capsys):
+    (folder_study.parent / "data" / "stimuli" / "s003.png").unlink()
+    fails(capsys, folder_study, tmp_path / "out", "1 images", "s003.png")
+
+
+def test_a_stimulus_in_both_splits(folder_study, tmp_path, capsys):
+    path = folder_study.parent / "data" / "trials.tsv"
+    lines = path.read_text().splitlines()
+    first = next(i for i, line in enumerate(lines) if line.startswith("s000\t"))
+    lines[first] = lines[first].replace("train", "test")
+    path.write_text("\n".join(lines) + "\n")
+    fails(capsys, folder_study, tmp_path / "out", "two splits", "s000")
+
+
+def test_a_pickled_array_is_not_loaded(folder_study, tmp_path, capsys):
+    np.save(folder_study.parent / "data" / "responses.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
+    fails(capsys, folder_study, tmp_path / "out", "responses.npy", "not a plain .npy array")
+
+
+def test_an_unwritable_folder_for_results_is_said_before_anything_is_computed(folder_study, tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    code = cli.main(["run", str(folder_study), "--out", str(tmp_path / "file" / "out"), "--quiet"])
+    assert code == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_the_command_line_itself_exits_with_2(folder_study, tmp_path):
+    edit(folder_study, "q = 0.05", "q = 5")
+    command = [
+        sys.executable,
+        "-m",
+        "latentcortex.cli",
+        "run",
+        str(folder_study),
+        "--out",
+        str(tmp_path / "out"),
+    ]
+    found = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert (found.returncode, found.stdout) == (2, "")
+    assert found.stderr.startswith("latentcortex: ")
+
+
+def test_help_names_every_command(capsys):
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["--help"])
+    assert stop.value.code == 0
+    text = capsys.readouterr().out
+    assert all(name in text for name in ("demo", "run", "extract", "encode", "report"))

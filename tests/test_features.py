@@ -1,0 +1,164 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from latentcortex import _files
+from latentcortex.errors import AlignmentError, IncompleteError, InputError
+from latentcortex.features import BLOCK, FORMAT, MANIFEST, Band, Features, aligned, read_block, write_block
+
+IDS = [f"s{i:03d}" for i in range(120)]
+
+
+def arrays(offset: float = 0.0) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(0)
+    return {"z": rng.standard_normal((120, 30)) + offset, "zc_strength-80_step-100": rng.random((120, 2500))}
+
+
+def direct(values: np.ndarray, rows, columns, fitted, weights) -> np.ndarray:
+    """Centre the columns, multiply, scale: what `gram` gets from one globally centred kernel."""
+    wide = values.astype(np.float32).astype(np.float64)
+    centred = wide - np.average(wide[fitted], axis=0, weights=weights)
+    return centred[rows] @ centred[columns].T / (centred[fitted] ** 2).sum(1).mean()
+
+
+@pytest.mark.parametrize("offset", [0.0, 1000.0])
+@pytest.mark.parametrize("band", ["z", "zc_strength-80_step-100"])
+def test_the_kernel_is_centred_and_scaled_on_the_fitted_stimuli(band: str, offset: float) -> None:
+    bands = arrays(offset)
+    features = Features.from_arrays(IDS, bands)
+    fitted, new = np.arange(10, 70), np.r_[3, 100:120]
+    weights = np.random.default_rng(1).integers(1, 4, 60)
+    ids = [[IDS[i] for i in rows] for rows in (new, fitted)]
+    found = features.gram(band, *ids, fit_on=ids[1], weights=weights)
+    np.testing.assert_allclose(found, direct(bands[band], new, fitted, fitted, weights), rtol=1e-9, atol=1e-10)
+
+
+def test_the_mean_diagonal_over_the_fitted_stimuli_is_1_and_the_weighted_mean_is_the_origin() -> None:
+    features = Features.from_arrays(IDS, arrays())
+    weights = np.arange(1, 61)
+    gram = features.gram("z", IDS[:60], IDS[:60], fit_on=IDS[:60], weights=weights)
+    assert np.isclose(np.diag(gram).mean(), 1)
+    np.testing.assert_allclose(weights @ gram, 0, atol=1e-10)
+
+
+def test_the_kernel_does_not_depend_on_the_units_of_a_band() -> None:
+    bands = arrays()
+    one, other = (Features.from_arrays(IDS, {"z": bands["z"] * k}) for k in (1, 1024))
+    ids = IDS[:50]
+    np.testing.assert_allclose(one.gram("z", ids, ids, fit_on=ids), other.gram("z", ids, ids, fit_on=ids), rtol=1e-9)
+
+
+def test_the_kernel_of_selected_stimuli_is_that_of_all() -> None:
+    features = Features.from_arrays(IDS, arrays())
+    ids = IDS[20:90]
+    few = features.select(ids[::-1]).gram("z", ids, ids, fit_on=ids)
+    np.testing.assert_allclose(few, features.gram("z", ids, ids, fit_on=ids), rtol=1e-9, atol=1e-12)
+
+
+def test_a_band_that_is_constant_over_the_fitted_stimuli_is_an_input_error() -> None:
+    values = np.ones((120, 3))
+    values[60:] = np.random.default_rng(0).random((60, 3))
+    features = Features.from_arrays(IDS, {"z": values})
+    with pytest.raises(InputError, match="constant over the 60 stimuli"):
+        features.gram("z", IDS[:60], IDS[:60], fit_on=IDS[:60])
+
+
+def test_selected_stimuli_and_bands_come_in_the_asked_order() -> None:
+    bands = arrays()
+    features = Features.from_arrays(IDS, bands).select(["s010", "s002"]).only(["zc_strength-80_step-100", "z"])
+    assert features.bands == ("zc_strength-80_step-100", "z")
+    np.testing.assert_array_equal(features.array("z"), bands["z"][[10, 2]].astype(np.float32))
+    np.testing.assert_array_equal(features.array("z", ["s002"]), bands["z"][[2]].astype(np.float32))
+
+
+@pytest.mark.parametrize(
+    ("ids", "values", "error"),
+    [
+        (["a", "a"], np.ones((2, 1)), InputError),
+        (["a", "b"], np.ones((3, 1)), AlignmentError),
+        (["a", "b"], np.array([[1.0], [np.nan]]), InputError),
+    ],
+)
+def test_arrays_that_do_not_fit_are_errors(ids: list[str], values: np.ndarray, error: type) -> None:
+    with pytest.raises(error):
+        Features.from_arrays(ids, {"z": values})
+
+
+def test_what_is_not_there_is_named() -> None:
+    features = Features.from_arrays(IDS, arrays())
+    with pytest.raises(InputError, match=r"Unknown band 'zz'. Did you mean 'z'"):
+        features.array("zz")
+    with pytest.raises(AlignmentError, match="1 of 2 stimulus ids are not there: x"):
+        features.select(["s001", "x"])
+    with pytest.raises(AlignmentError, match="1 of 2 stimuli have no features: x"):
+        aligned(features, ["s001", "x"])
+
+
+@pytest.mark.parametrize("name", ["", "z_", "_z", "z_strength", "z_strength-", "z-80", "a/b", "z__a-1", "é"])
+def test_a_name_that_is_not_made_like_a_band_is_an_input_error(name: str) -> None:
+    with pytest.raises(InputError, match="is not a name"):
+        Band.parse(name)
+    with pytest.raises(InputError):
+        Band.parse("zc_strength-a").number("strength")
+
+
+def store(folder: Path) -> dict[str, np.ndarray]:
+    bands = {name: values.astype(np.float32) for name, values in arrays().items()}
+    blocks = {}
+    for k in range(0, 120, BLOCK):
+        path = folder / f"block-{k // BLOCK}.npz"
+        blocks[path.name] = write_block(path, {name: v[k : k + BLOCK] for name, v in bands.items()})
+    dims = {name: v.shape[1] for name, v in bands.items()}
+    manifest = {"format": FORMAT, "ids": IDS, "dims": dims, "made_by": {"name": "test"}, "blocks": blocks}
+    _files.write_json(folder / MANIFEST, manifest)
+    return bands
+
+
+def test_a_store_is_read_by_id_across_blocks(tmp_path: Path) -> None:
+    bands = store(tmp_path)
+    features = Features.open(tmp_path)
+    rows = [110, 3, 55, 49, 50]
+    for band, values in bands.items():
+        np.testing.assert_array_equal(features.array(band), values)
+        picked = features.select([IDS[i] for i in rows])
+        np.testing.assert_array_equal(picked.array(band), values[rows])
+        np.testing.assert_array_equal(picked.select([IDS[55]]).array(band), values[[55]])
+
+
+def test_an_unfinished_or_foreign_store_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(IncompleteError, match="did not finish"):
+        Features.open(tmp_path)
+    _files.write_json(tmp_path / MANIFEST, {"format": "other 9"})
+    with pytest.raises(IncompleteError, match="'other 9'"):
+        Features.open(tmp_path)
+
+
+def test_a_flipped_byte_is_refused_or_harmless_but_never_used(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).standard_normal((20, 10)).astype(np.float32)
+    path = tmp_path / "block.npz"
+    write_block(path, {"z": values})
+    whole = path.read_bytes()
+    refused = 0
+    for position in np.random.default_rng(1).integers(len(whole), size=300):
+        damaged = bytearray(whole)
+        damaged[position] ^= 0x41
+        path.write_bytes(bytes(damaged))
+        try:
+            np.testing.assert_array_equal(read_block(path, "z"), values)
+        except IncompleteError:
+            refused += 1
+    assert refused > 200
+
+
+@pytest.mark.parametrize("left", [0, 10, 400])
+def test_a_truncated_or_missing_block_is_refused(tmp_path: Path, left: int) -> None:
+    path = tmp_path / "block.npz"
+    with pytest.raises(IncompleteError):
+        read_block(path, "z")
+    write_block(path, {"z": np.ones((20, 10), np.float32)})
+    path.write_bytes(path.read_bytes()[:left])
+    with pytest.raises(IncompleteError, match="is damaged"):
+        read_block(path, "z")

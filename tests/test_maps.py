@@ -1,0 +1,180 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import pytest
+
+from latentcortex.errors import AlignmentError, IncompleteError, InputError
+from latentcortex.maps import Maps, label, load_state, save_state, stem_of
+from latentcortex.space import Atlas, Bare, Surface
+
+ABOUT = {"analysis": "latents", "model": "z", "band": "z", "n_stimuli": 40}
+LAYERS = [f"unet_layer-{la}_strength-80_step-100" for la in ("down0", "down2", "mid", "up1", "up3")]
+
+
+def maps(space) -> Maps:
+    values = np.arange(space.n_voxels, dtype=np.float32)
+    values[0] = np.nan
+    q = {"correction": "bh", "q": 0.05, "n_tests": 9, "threshold": 0.0123456789012345}
+    return Maps.of(
+        space,
+        [
+            (values, {**ABOUT, "statistic": "r", "unit": "correlation"}),
+            (values > 2, {**ABOUT, "statistic": "mask", "unit": "0 or 1", **q}),
+        ],
+    )
+
+
+def test_a_column_is_found_by_what_it_is() -> None:
+    found = maps(Bare(5))
+    np.testing.assert_array_equal(found.values(statistic="mask"), [0, 0, 0, 1, 1])
+    assert [facts["statistic"] for _, facts in found] == ["r", "mask"]
+    with pytest.raises(InputError, match="0 columns are"):
+        found.values(statistic="p")
+
+
+def test_columns_that_do_not_fit_or_stand_twice_are_errors() -> None:
+    found = maps(Bare(5))
+    with pytest.raises(AlignmentError, match="Two columns are the same thing"):
+        found.join(found)
+    with pytest.raises(AlignmentError, match="expected \\(n_voxels, n_columns\\) = \\(4, 2\\)"):
+        Maps(found.data, found.columns, Bare(4))
+
+
+def test_joined_maps_keep_their_columns() -> None:
+    found = maps(Bare(5))
+    other = Maps.of(Bare(5), [(np.ones(5), {**ABOUT, "statistic": "ceiling", "unit": "fraction"})])
+    joined = found.join(other)
+    assert joined.data.shape == (5, 3)
+    np.testing.assert_array_equal(joined.values(statistic="ceiling"), 1)
+
+
+def test_rois_are_summarised_over_all_valid_voxels_as_pandas_does() -> None:
+    found = maps(Bare(6))
+    table = found.summarise([1, 1, 1, 2, 2, 0], {1: "V1", 2: "V2", 3: "none"})
+    row = table[(table["roi"] == "V1") & (table["statistic"] == "r")].iloc[0]
+    assert (row["n_voxels"], row["n_valid"], row["mean"], row["median"]) == (3, 2, 1.5, 1.5)
+    assert table[table["roi"] == "none"]["mean"].isna().all()
+
+
+@pytest.mark.parametrize("space", [Bare(7), Surface("fsaverage5", np.array([0, 5, 10242, 20483]))])
+def test_state_is_read_back_as_it_was(space, tmp_path: Path) -> None:
+    before = maps(space)
+    save_state(before, tmp_path / "x.npz")
+    after = load_state(tmp_path / "x.npz")
+    np.testing.assert_array_equal(after.data, before.data)
+    pd.testing.assert_frame_equal(after.columns, before.columns, check_dtype=False)
+    assert after.space.description == space.description
+    assert after.columns["threshold"][1] == 0.0123456789012345
+
+
+@pytest.mark.parametrize("left", [0, 50, 300])
+def test_damaged_state_is_refused(left: int, tmp_path: Path) -> None:
+    save_state(maps(Bare(7)), tmp_path / "x.npz")
+    (tmp_path / "x.npz").write_bytes((tmp_path / "x.npz").read_bytes()[:left])
+    with pytest.raises(IncompleteError, match="is damaged"):
+        load_state(tmp_path / "x.npz")
+
+
+def test_surface_maps_are_gifti_that_nibabel_reads(tmp_path: Path) -> None:
+    surface = Surface("fsaverage5", np.array([0, 5, 10242, 20483]))
+    written = maps(surface).save(tmp_path, participant="01")
+    gifti = [path for path in written if path.name.endswith(".func.gii")]
+    assert len(gifti) == 4
+    left = next(path for path in gifti if "hemi-L" in path.name and "stat-r" in path.name)
+    image = nib.load(left)
+    values = image.agg_data()
+    assert (len(values), values[5], np.isnan(values[0]), np.isnan(values[1])) == (10242, 1.0, True, True)
+    assert image.meta["AnatomicalStructurePrimary"] == "CortexLeft"
+    sidecar = json.loads(next(p for p in written if "stat-r" in p.name and p.suffix == ".json").read_text())
+    assert sidecar["analysis"] == "latents"
+    assert "threshold" not in sidecar  # nan is left out
+
+
+def test_bare_maps_are_a_table_with_a_sidecar(tmp_path: Path) -> None:
+    table, sidecar = maps(Bare(5)).save(tmp_path, participant="01")
+    read = pd.read_csv(table, sep="\t")
+    np.testing.assert_array_equal(read["r[z]"], [np.nan, 1, 2, 3, 4])
+    assert set(json.loads(sidecar.read_text())) == set(read.columns)
+
+
+@pytest.mark.parametrize("band", ["", *LAYERS])
+def test_file_names_fit_a_file_system_and_bids(band: str) -> None:
+    facts = {"analysis": "unet-partition", "model": "+".join(LAYERS), "band": band, "statistic": "shareR2"}
+    name = stem_of(facts)
+    assert len(name) < 150
+    assert all(part.isalnum() for pair in name.split("_")[:-1] for part in pair.split("-"))
+
+
+def test_different_columns_have_different_file_names() -> None:
+    models = [("z",), ("z", "zc_strength-80_step-100"), ("z", "zc_strength-20_step-100"), tuple(LAYERS)]
+    facts = [
+        {"analysis": "a", "model": "+".join(model), "band": band, "statistic": statistic}
+        for model in models
+        for band in ("", *model)
+        for statistic in ("r", "shareR", "shareR2", "mask")
+        if len(model) > 1 or band
+    ]
+    assert len({stem_of(one) for one in facts}) == len(facts)
+
+
+def test_labels_are_letters_and_digits() -> None:
+    assert label("a-b_c.d+e 1") == "aBCDE1"
+
+
+# Where voxels are
+
+
+def test_values_go_to_the_mesh_and_back() -> None:
+    surface = Surface("fsaverage5", np.array([3, 10242, 10250]))
+    sides = surface.hemispheres(np.array([1.0, 2.0, 3.0]))
+    assert (sides["L"][3], sides["R"][0], sides["R"][8]) == (1, 2, 3)
+    assert np.isfinite(np.r_[sides["L"], sides["R"]]).sum() == 3
+    np.testing.assert_array_equal(surface.from_mesh(np.r_[sides["L"], sides["R"]]), [1, 2, 3])
+    assert Surface("fsaverage5").n_voxels == 20484
+
+
+@pytest.mark.parametrize(
+    ("call", "says"),
+    [
+        (lambda: Surface("fsaverage6"), "Unknown surface template"),
+        (lambda: Surface("fsaverage5", np.array([3, 3])), "must ascend"),
+        (lambda: Surface("fsaverage5", np.array([20484])), "must ascend"),
+        (lambda: Surface("fsaverage5").on_mesh(np.ones(3)), "Got 3 values for 20484"),
+        (lambda: Surface("fsaverage5").from_mesh(np.ones(3)), "has 20484"),
+    ],
+)
+def test_what_is_not_on_the_mesh_is_an_input_error(call, says: str) -> None:
+    with pytest.raises(InputError, match=says):
+        call()
+
+
+def atlas(folder: Path) -> Path:
+    folder.mkdir()
+    (folder / "atlas.json").write_text('{"name": "mine", "space": "fsaverage5"}')
+    (folder / "x_dseg.tsv").write_text("index\tname\n1\tV1\n2\tV2\n")
+    for side, value in (("L", 1), ("R", 2)):
+        array = nib.gifti.GiftiDataArray(np.full(10242, value, np.int32), intent="NIFTI_INTENT_LABEL")
+        nib.save(nib.gifti.GiftiImage(darrays=[array]), folder / f"x_hemi-{side}_dseg.label.gii")
+    return folder
+
+
+def test_a_folder_is_an_atlas(tmp_path: Path) -> None:
+    found = Atlas.find(str(atlas(tmp_path / "mine")), "fsaverage5")
+    assert (found.name, found.names) == ("mine", {1: "V1", 2: "V2"})
+    assert np.bincount(found.labels).tolist() == [0, 10242, 10242]
+
+
+def test_an_atlas_that_is_not_there_or_elsewhere_or_unfinished_is_an_input_error(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="Unknown atlas 'none'"):
+        Atlas.find("none", "fsaverage5")
+    folder = atlas(tmp_path / "mine")
+    with pytest.raises(InputError, match="is on fsaverage5; the responses are on fsaverage"):
+        Atlas.find(str(folder), "fsaverage")
+    next(folder.glob("*hemi-R*")).unlink()
+    with pytest.raises(InputError, match="has 0 files"):
+        Atlas.find(str(folder), "fsaverage5")

@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from latentcortex import scoring
+from latentcortex.errors import AlignmentError, InputError
+from latentcortex.responses import Responses
+from latentcortex.space import Bare
+
+SHOWN = [*"abcab", *"cdeab", *"fdefc"]
+SESSION = [*"11111", *"22222", *"33333"]
+
+
+def trials(n_voxels: int = 4) -> Responses:
+    data = np.random.default_rng(0).standard_normal((15, n_voxels)).astype(np.float32) * 3 + 10
+    return Responses.single_trials(data, Bare(n_voxels), stimulus=SHOWN, session=SESSION, run=["1"] * 15)
+
+
+def test_averages_are_pandas_and_carry_their_number_of_trials() -> None:
+    responses = trials()
+    expected = pd.DataFrame(responses.data).groupby(SHOWN).mean()
+    averaged = responses.averaged()
+    assert averaged.ids == (*"abcdef",)
+    np.testing.assert_allclose(averaged.data, expected.loc[list(averaged.ids)], rtol=1e-5)
+    assert averaged.n_repeats.tolist() == [3, 3, 3, 2, 2, 2]
+
+
+def test_averages_of_averages_are_those_of_trials() -> None:
+    responses = trials()
+    half = [responses.select(list("abc")).averaged(), responses.select(list("def")).averaged()]
+    rows = pd.concat([one.rows for one in half], ignore_index=True)
+    joined = Responses(np.concatenate([one.data for one in half]), rows, Bare(4))
+    np.testing.assert_allclose(joined.averaged().data, responses.averaged().data, rtol=1e-6)
+
+
+def test_z_scores_use_the_training_rows_of_each_session_only() -> None:
+    responses = trials()
+    train, test = responses.split(test_ids=["a", "f"])
+    fit = ~np.isin(SHOWN, ["a", "f"])
+    for session in "123":
+        here = np.array(SESSION) == session
+        own = responses.data[here & fit].astype(np.float64)
+        np.testing.assert_allclose(train.data[train.rows["session"] == session].mean(0), 0, atol=1e-5)
+        expected = (responses.data[here & ~fit] - own.mean(0)) / own.std(0)
+        np.testing.assert_allclose(test.data[test.rows["session"] == session], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_test_rows_never_change_the_training_rows() -> None:
+    responses = trials()
+    changed = responses.data.copy()
+    changed[np.isin(SHOWN, ["a", "f"])] *= 100
+    other = Responses(changed, responses.rows, responses.space)
+    np.testing.assert_array_equal(
+        responses.split(test_ids=["a", "f"])[0].data, other.split(test_ids=["a", "f"])[0].data
+    )
+
+
+def test_rows_in_neither_side_are_left_out_and_need_no_statistics() -> None:
+    responses = trials()
+    only = responses.select(list("abc"))
+    train, test = responses.split(train_ids=["a", "b", "c"], test_ids=["d"], zscore="none")
+    assert (train.ids, test.ids) == (("a", "b", "c"), ("d",))
+    np.testing.assert_array_equal(train.data, only.data)
+    rows = responses.rows.assign(session=["1"] * 10 + ["9"] * 5)
+    lonely = Responses(responses.data, rows.assign(stimulus=[*"abcababcab", *"fffff"]), responses.space)
+    lonely.split(train_ids=["a", "b"], test_ids=["c"])
+
+
+def test_a_session_without_training_rows_is_an_input_error() -> None:
+    responses = trials()
+    with pytest.raises(InputError, match=r"session 3 has 0 training rows.*zscore='none'"):
+        responses.split(train_ids=["a", "b"], test_ids=["f"])
+
+
+def test_runs_are_told_apart_by_session() -> None:
+    responses = trials()
+    rows = responses.rows.assign(run=["1", "1", "2", "2", "2"] * 3)
+    scored = Responses(responses.data, rows, Bare(4)).zscored(fit=np.ones(15, bool), within="run")
+    np.testing.assert_allclose(scored.data[:2].mean(0), 0, atol=1e-6)
+    np.testing.assert_allclose(scored.data[:2].std(0), 1, atol=1e-5)
+
+
+def test_constant_and_nan_voxels_are_not_valid_even_after_averaging_and_z_scoring() -> None:
+    data = np.random.default_rng(0).standard_normal((15, 5)).astype(np.float32)
+    data[:, 0], data[1, 1], data[2, 2] = 0.1, np.nan, np.inf
+    data[:5, 3] = 7.7  # constant in one session only
+    responses = Responses.single_trials(data, Bare(5), stimulus=SHOWN, session=SESSION, run=["1"] * 15)
+    assert responses.valid().tolist() == [False, False, False, True, True]
+    assert responses.averaged().valid().tolist() == [False, False, False, True, True]
+    train, _ = responses.split(test_ids=["a"])
+    assert train.averaged().valid().tolist() == [False] * 4 + [True]
+
+
+def test_repeats_are_laid_out_for_the_noise_ceiling() -> None:
+    responses = trials()
+    repeats = responses.repeats()
+    assert repeats.shape == (3, 6, 4)
+    assert np.isnan(repeats[2, 3:]).all()
+    np.testing.assert_allclose(np.nanmean(repeats, axis=0), responses.averaged().data, rtol=1e-5)
+    assert np.isfinite(scoring.noise_ceiling(repeats)).all()
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "says"),
+    [
+        (lambda r: r.split(test_ids=["x"]), AlignmentError, "no response: x"),
+        (lambda r: r.split(test_ids=["a"], train_ids=["a", "b"]), InputError, "both in train and test: a"),
+        (lambda r: r.split(test_ids=["a"], zscore="sesion"), InputError, "Did you mean 'session'"),
+        (lambda r: Responses(r.data[1:], r.rows, r.space), AlignmentError, "14"),
+        (lambda r: Responses(r.data, r.rows, Bare(3)), AlignmentError, "expected \\(n_rows, 3\\)"),
+        (lambda r: Responses(r.data, r.rows.drop(columns="run"), r.space), InputError, "lack run"),
+    ],
+)
+def test_what_does_not_fit_is_an_error(call, error: type, says: str) -> None:
+    with pytest.raises(error, match=says):
+        call(trials())

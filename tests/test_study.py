@@ -1,0 +1,176 @@
+"""A study runs, skips what is done, goes on where it was killed, and says what it did."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from latentcortex import cli, reporting
+from latentcortex.errors import InputError
+from latentcortex.study import Study
+
+SUMMARY_KEYS = {
+    "participant",
+    "analysis",
+    "band",
+    "statistic",
+    "n_voxels",
+    "n_valid",
+    "n_significant",
+    "correction",
+    "q",
+    "family",
+    "score_max",
+    "score_median",
+}
+
+
+def outputs(folder: Path) -> dict[str, tuple[int, bytes]]:
+    """Modification time and content of every file."""
+    return {
+        path.relative_to(folder).as_posix(): (path.stat().st_mtime_ns, path.read_bytes())
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def maps_only(folder: Path) -> dict[str, bytes]:
+    """Content of the files that hold numbers, without times or paths."""
+    return {name: content for name, (_, content) in outputs(folder).items() if "/func/" in name or "block-" in name}
+
+
+def test_a_study_finds_the_planted_voxels_and_no_others(folder_study, tmp_path):
+    Study.read(folder_study).run(tmp_path / "out", progress=False)
+    rows = json.loads((tmp_path / "out" / "summary.json").read_text())["results"]
+    assert [set(row) for row in rows] == [SUMMARY_KEYS]
+    assert rows[0]["band"] == "pixels"
+    assert rows[0]["n_voxels"] == 30
+    assert rows[0]["n_valid"] == 28  # one nan, one constant
+    assert 9 <= rows[0]["n_significant"] <= 12  # ten are driven by the pixels
+
+
+def test_summary_states_seconds_and_memory_of_each_stage(folder_study, tmp_path):
+    Study.read(folder_study).run(tmp_path / "out", progress=False)
+    stages = json.loads((tmp_path / "out" / "summary.json").read_text())["stages"]
+    assert {"extract", "encode", "report"} <= {row["stage"] for row in stages}
+    assert all(row["seconds"] >= 0 and row["peak_bytes"] > 1e6 for row in stages)
+
+
+def test_running_twice_computes_nothing_the_second_time(folder_study, tmp_path, capsys):
+    arguments = ["run", str(folder_study), "--out", str(tmp_path / "out"), "--quiet"]
+    assert cli.main(arguments) == 0
+    before = outputs(tmp_path / "out")
+    capsys.readouterr()
+    assert cli.main(arguments) == 0
+    assert outputs(tmp_path / "out") == before
+    assert "Nothing to do" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("broken", ["write_dataset", "write", "write_summary"])
+def test_a_run_killed_in_the_middle_goes_on_to_the_same_maps(folder_study, tmp_path, monkeypatch, broken):
+    Study.read(folder_study).run(tmp_path / "whole", progress=False)
+    with monkeypatch.context() as patch:
+        patch.setattr(reporting, broken, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            Study.read(folder_study).run(tmp_path / "out", progress=False)
+    done = (tmp_path / "out" / "work" / "sub-01_latents.npz").stat().st_mtime_ns
+    assert Study.read(folder_study).run(tmp_path / "out", progress=False).computed
+    assert (tmp_path / "out" / "work" / "sub-01_latents.npz").stat().st_mtime_ns == done
+    assert maps_only(tmp_path / "out") == maps_only(tmp_path / "whole")
+
+
+def test_a_deleted_output_is_made_again(folder_study, tmp_path):
+    Study.read(folder_study).run(tmp_path / "out", progress=False)
+    (tmp_path / "out" / "sub-01.html").unlink()
+    assert Study.read(folder_study).run(tmp_path / "out", progress=False).computed
+    assert (tmp_path / "out" / "sub-01.html").is_file()
+
+
+def test_stages_can_be_run_one_by_one(folder_study, tmp_path):
+    study, out = Study.read(folder_study), tmp_path / "out"
+    study.run(out, until="extract", progress=False)
+    assert not (out / "work").exists()
+    study.run(out, until="encode", progress=False)
+    assert not (out / "sub-01.html").exists()
+    assert not study.run(out, until="encode", progress=False).computed
+    study.run(out, until="report", progress=False)
+    assert (out / "sub-01.html").is_file()
+
+
+def test_results_of_another_study_are_not_overwritten_unless_asked(folder_study, tmp_path):
+    Study.read(folder_study).run(tmp_path / "out", progress=False)
+    changed = folder_study.with_name("changed.toml")
+    changed.write_text(folder_study.read_text().replace("q = 0.05", "q = 0.01"))
+    before = outputs(tmp_path / "out")
+    with pytest.raises(InputError, match=r"another study \(inference.q\)"):
+        Study.read(changed).run(tmp_path / "out", progress=False)
+    assert outputs(tmp_path / "out") == before
+    assert Study.read(changed).run(tmp_path / "out", overwrite=True, progress=False).computed
+
+
+def test_a_folder_that_holds_something_else_is_refused(folder_study, tmp_path):
+    (tmp_path / "precious.txt").write_text("mine")
+    with pytest.raises(InputError, match="not empty"):
+        Study.read(folder_study).run(tmp_path, progress=False)
+
+
+def test_one_byte_flipped_in_an_analysis_is_noticed_and_computed_again(folder_study, tmp_path):
+    study, out = Study.read(folder_study), tmp_path / "out"
+    study.run(out, progress=False)
+    before = maps_only(out)
+    state = out / "work" / "sub-01_latents.npz"
+    damaged = bytearray(state.read_bytes())
+    damaged[len(damaged) // 2] ^= 1
+    state.write_bytes(damaged)
+    (out / "sub-01.html").unlink()
+    study.run(out, progress=False)
+    assert maps_only(out) == before
+
+
+def test_cross_validation_uses_permutations_and_a_parametric_null_is_refused(folder_study, tmp_path):
+    text = folder_study.read_text() + "\n[splits]\ncross_validation = 4\n"
+    crossed = folder_study.with_name("crossed.toml")
+    crossed.write_text(text.replace("q = 0.05", "q = 0.05\nn_permutations = 99"))
+    Study.read(crossed).run(tmp_path / "out", progress=False)
+    row = json.loads((tmp_path / "out" / "summary.json").read_text())["results"][0]
+    assert row["n_significant"] >= 8
+    crossed.write_text(text.replace("q = 0.05", 'q = 0.05\nnull = "analytic"'))
+    with pytest.raises(InputError, match="not valid for predictions pooled over folds"):
+        Study.read(crossed)
+
+
+def test_report_has_no_network_no_script_and_escapes_what_users_wrote(folder_study, tmp_path):
+    Study.read(folder_study).run(tmp_path / "out", progress=False)
+    page = (tmp_path / "out" / "sub-01.html").read_text()
+    assert "Content-Security-Policy" in page
+    assert "<script" not in page
+    assert 'src="http' not in page
+    assert 'href="http' not in page
+    assert page.count("<img") == page.count('<img alt="')
+    assert "Benjamini-Hochberg" in page
+
+
+def test_numbers_in_the_methods_text_are_those_of_the_data(folder_study, tmp_path):
+    Study.read(folder_study).run(tmp_path / "out", progress=False)
+    page = (tmp_path / "out" / "sub-01.html").read_text()
+    assert "30 voxels of which 28 were valid" in page
+    trials = np.load(folder_study.parent / "data" / "responses.npy")
+    assert f"({len(trials)} trials in 2 sessions" in page
+
+
+def test_derivatives_pass_the_bids_validator(folder_study, tmp_path):
+    pytest.importorskip("bids_validator_deno", reason="needs bids-validator-deno")
+    import subprocess
+    import sys
+
+    Study.read(folder_study).run(tmp_path / "out", progress=False)
+    command = [
+        str(Path(sys.executable).with_name("bids-validator-deno")),
+        str(tmp_path / "out"),
+        "--ignoreWarnings",
+    ]
+    found = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert found.returncode == 0, found.stdout
