@@ -144,3 +144,19 @@ def test_help_names_every_command(capsys):
     assert stop.value.code == 0
     text = capsys.readouterr().out
     assert all(name in text for name in ("demo", "run", "extract", "encode", "report"))
+
+
+def test_an_image_on_both_sides_of_the_split_under_two_names(folder_study, tmp_path, capsys):
+    stimuli = folder_study.parent / "data" / "stimuli"
+    (stimuli / "s050.png").write_bytes((stimuli / "s003.png").read_bytes())
+    fails(capsys, folder_study, tmp_path / "out", "1 test images are identical", "s050 = s003")
+
+
+def test_an_unknown_atlas_is_named_before_anything_is_computed(folder_study, tmp_path, capsys):
+    path = folder_study.parent / "data" / "responses.npy"
+    responses = np.zeros((120, 20484), dtype=np.float32)
+    responses[:, :30] = np.load(path)
+    np.save(path, responses)
+    edit(folder_study, 'root = "data"', 'root = "data"\ntemplate = "fsaverage5"')
+    edit(folder_study, "[inference]", '[report]\natlas = "fantom"\n\n[inference]')
+    fails(capsys, folder_study, tmp_path / "out", "Unknown atlas 'fantom'. Did you mean 'phantom'?")

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from latentcortex.analyses import Analysis, HeldOut, Criterion, canonical
+from latentcortex.analyses import Analysis, Criterion, HeldOut, canonical
 from latentcortex.datasets.phantom import Phantom, simulation
 from latentcortex.datasets.phantom.truth import Truth
 from latentcortex.estimators.banded_ridge import BandedRidge

@@ -242,7 +242,9 @@ def by_step(models: Sequence[tuple[str, ...]]) -> dict[str, list[str]]:
     return steps
 
 
-def preference(predictions: dict[str, Prediction], criterion: Criterion, *, analysis: str, step: str) -> Iterator[Column]:
+def preference(
+    predictions: dict[str, Prediction], criterion: Criterion, *, analysis: str, step: str
+) -> Iterator[Column]:
     """Find each voxel's preferred layer at one step, and how sure it is.
 
     Where anything is found is decided by BH over each voxel's Simes p across layers; confidence is the

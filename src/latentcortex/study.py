@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ import numpy as np
 import latentcortex
 from latentcortex import _files, analyses, datasets, encoding, estimators, extractors, inference, reporting
 from latentcortex._arrays import digest, listed
+from latentcortex._record import Record
 from latentcortex._shelf import unknown
 from latentcortex._watch import Stages
 from latentcortex.analyses import Analysis
@@ -239,10 +239,10 @@ class _Run:
         self.stimuli: Stimuli = self.dataset.stimuli()
         self.hashes: list[str] = []
         study.estimator()
+        self.record = Record(out, self._key(), study.settings)
 
-    @property
-    def key(self) -> str:
-        """Hash of everything that the results depend on."""
+    def _key(self) -> str:
+        """Hash everything that the results depend on."""
         prints = [self.dataset.fingerprint(name) for name in self.dataset.participants]
         settings = {name: keys for name, keys in self.study.settings.items() if name != "run"}
         made_by = self.extractor.made_by
@@ -251,14 +251,16 @@ class _Run:
     def through(self, until: str) -> Outcome:
         """Run up to a stage."""
         reports = {name: self.out / f"sub-{name}.html" for name in self.dataset.participants}
-        self._refuse_foreign()
-        if self._is_done(until):
+        self.record.refuse_foreign()
+        if not self.overwrite:
+            self.record.refuse_other_study()
+        if self.record.is_done(until):
             return Outcome(self.out, reports, computed=False)
         with self.stages.watch("check"):
             self.study.models(self.extractor.bands)
             self.hashes = self.stimuli.pixel_hashes()
             loaded = self._check_participants()
-        self._begin()
+        self.record.begin()
         with _files.logging_to(self.out / "logs" / "latentcortex.jsonl"):
             self._note_duplicates()
             features = self._features()
@@ -267,7 +269,7 @@ class _Run:
                 maps = self._encode(name, features, responses)
                 if until == "report":
                     self._report(name, maps, responses)
-        self._finish(until)
+        self.record.finish(STAGES[: STAGES.index(until) + 1])
         return Outcome(self.out, reports, computed=True)
 
     def _check_participants(self) -> dict[str, Responses]:
@@ -275,15 +277,25 @@ class _Run:
         loaded: dict[str, Responses] = {}
         for name in reversed(self.dataset.participants):
             loaded = {name: self._responses(name)}
-            self._sides_exist(loaded[name])
+            self._check_sides(loaded[name])
+            self._atlas(loaded[name])
         return loaded
 
-    def _sides_exist(self, responses: Responses) -> None:
+    def _check_sides(self, responses: Responses) -> None:
+        """Check that there is something to fit on and to test on, and that no image is on both sides."""
         n_splits = self.study.settings["splits"]["cross_validation"]
         if n_splits:
             Splits.k_fold(responses.ids, n_splits, seed=self.study.seed)
-        else:
-            self._split_ids(responses)
+            return
+        train_ids, test_ids = self._split_ids(responses)
+        hashes = dict(zip(self.stimuli.ids, self.hashes, strict=True))
+        fitted = {hashes[name]: name for name in train_ids}
+        leaking = [f"{name} = {fitted[hashes[name]]}" for name in test_ids if hashes[name] in fitted]
+        if leaking:
+            raise InputError(
+                f"{len(leaking)} test images are identical to training images ({listed(leaking)}); "
+                "put each image on one side of the split."
+            )
 
     def _note_duplicates(self) -> None:
         """Log images that are the same under several names."""
@@ -293,58 +305,10 @@ class _Run:
         same = [names for names in by_hash.values() if len(names) > 1]
         if same:
             logger.warning(
-                "%d images are identical under several ids; they are kept in one fold.",
+                "%d images are identical under several ids; they are kept on one side of every split.",
                 sum(map(len, same)),
                 extra={"facts": {"stimuli": same}},
             )
-
-    # What is there already
-
-    def _refuse_foreign(self) -> None:
-        record = self.out / "study.json"
-        above = next(path for path in (self.out.absolute(), *self.out.absolute().parents) if path.exists())
-        if not (above.is_dir() and os.access(above, os.W_OK)):
-            raise InputError(f"{self.out} cannot be written: {above} is not a folder that you may write to.")
-        if not self.out.exists() or not any(self.out.iterdir()) or self.overwrite:
-            return
-        if not record.is_file():
-            raise InputError(f"{self.out} is not empty and holds no study; choose another folder.")
-        known = _files.read_json(record)
-        if known["key"] != self.key:
-            differs = [
-                f"{section}.{key}"
-                for section, keys in self.study.settings.items()
-                for key, value in keys.items()
-                if known["settings"].get(section, {}).get(key) != value
-            ]
-            what = listed(differs) or "the data, the model or the version"
-            raise InputError(f"{self.out} holds results of another study ({what}); use another folder or --overwrite.")
-
-    def _is_done(self, until: str) -> bool:
-        record = self.out / "study.json"
-        if not record.is_file():
-            return False
-        known = _files.read_json(record)
-        if known["key"] != self.key or until not in known["done"]:
-            return False
-        return all((self.out / name).is_file() for name in known["files"])
-
-    def _begin(self) -> None:
-        self.out.mkdir(parents=True, exist_ok=True)
-        record = {"format": "latentcortex-study 1", "key": self.key, "settings": self.study.settings}
-        known = _files.read_json(self.out / "study.json") if (self.out / "study.json").is_file() else {}
-        done = known["done"] if known.get("key") == self.key else []
-        _files.write_json(self.out / "study.json", {**record, "done": done, "files": []})
-
-    def _finish(self, until: str) -> None:
-        done = STAGES[: STAGES.index(until) + 1]
-        files = sorted(
-            p.relative_to(self.out).as_posix()
-            for p in self.out.rglob("*")
-            if p.is_file() and p.suffix not in (".npz",) and p.name != "study.json"
-        )
-        record = _files.read_json(self.out / "study.json")
-        _files.write_json(self.out / "study.json", {**record, "done": list(done), "files": files})
 
     # Stages
 
@@ -372,9 +336,9 @@ class _Run:
             scorer = self._scorer(features, responses, train, test)
             for analysis in self.study.models(self.extractor.bands):
                 path = self.out / "work" / f"sub-{participant}_{analysis.name}.npz"
-                if not self._made_now(path):
+                if not self.record.has(path):
                     save_state(scorer.score(analysis), path)
-                    _files.write_json(path.with_suffix(".json"), {"key": self.key, "sha256": _files.sha256(path)})
+                    self.record.keep(path)
                 found.append(load_state(path))
             return analyses.joined([maps for maps in found if maps is not None])
 
@@ -407,11 +371,6 @@ class _Run:
         splits = Splits.k_fold(responses.ids, n_splits, groups=groups, seed=self.study.seed)
         zscore = settings["responses"]["zscore"]
         return analyses.AcrossFolds(features, responses, splits, zscore, self.study.estimator, criterion, self.progress)
-
-    def _made_now(self, path: Path) -> bool:
-        record = path.with_suffix(".json")
-        known = _files.read_json(record) if record.is_file() else {}
-        return known.get("key") == self.key and known.get("sha256") == _files.sha256(path)
 
     def _report(self, participant: str, maps: Maps, responses: Responses) -> None:
         with self.stages.watch("write"):

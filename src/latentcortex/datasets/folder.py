@@ -137,8 +137,12 @@ class Folder:
         )
 
     def fingerprint(self, participant: str) -> str:
-        """Hash the three files."""
-        return digest([_files.sha256(self.root / name) for name in ("stimuli.tsv", "trials.tsv", "responses.npy")])
+        """Hash the tables, the responses and every image."""
+        names = ("stimuli.tsv", "trials.tsv", "responses.npy")
+        images = [self._image_path(name) for name in self._table["stim_file"]]
+        return digest(
+            participant, self.template, [_files.sha256(path) for path in [self.root / n for n in names] + images]
+        )
 
 
 def read_array(path: Path) -> FloatArray:

@@ -1,0 +1,109 @@
+"""What a folder of results holds already: whose it is, which stages are done, and whether its files are whole."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from latentcortex import _files
+from latentcortex._arrays import listed
+from latentcortex.errors import InputError
+
+NAME: Final = "study.json"
+FORMAT: Final = "latentcortex-study 1"
+OWN_RECORDS: Final = ("features", "work")
+"""Folders whose files are listed with their hashes elsewhere."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """The memory of one folder of results, for one study.
+
+    Parameters
+    ----------
+    folder : Path
+    key : str
+        Hash of everything that the results depend on.
+    settings : dict
+        The study's, section by section.
+    """
+
+    folder: Path
+    key: str
+    settings: Mapping[str, Mapping[str, Any]]
+
+    @property
+    def _known(self) -> dict[str, Any]:
+        path = self.folder / NAME
+        return _files.read_json(path) if path.is_file() else {"key": "", "settings": {}, "done": [], "files": {}}
+
+    def refuse_foreign(self) -> None:
+        """Raise `InputError` if the folder cannot be written, or holds anything but this study's results."""
+        above = next(path for path in (self.folder.absolute(), *self.folder.absolute().parents) if path.exists())
+        if not (above.is_dir() and os.access(above, os.W_OK)):
+            raise InputError(f"{self.folder} cannot be written: {above} is not a folder that you may write to.")
+        if not self.folder.exists() or not any(self.folder.iterdir()):
+            return
+        if not (self.folder / NAME).is_file():
+            raise InputError(f"{self.folder} is not empty and holds no study; choose another folder.")
+
+    def refuse_other_study(self) -> None:
+        """Raise `InputError`, naming what differs, if the folder holds results of another study."""
+        known = self._known
+        if known["key"] in ("", self.key):
+            return
+        differs = [
+            f"{section}.{key}"
+            for section, keys in self.settings.items()
+            for key, value in keys.items()
+            if known["settings"].get(section, {}).get(key) != value
+        ]
+        what = listed(differs) or "the data, the model or the version"
+        raise InputError(f"{self.folder} holds results of another study ({what}); use another folder or --overwrite.")
+
+    def is_done(self, stage: str) -> bool:
+        """Tell whether a stage is done and every file that was left is as it was left."""
+        known = self._known
+        if known["key"] != self.key or stage not in known["done"]:
+            return False
+        return all(
+            (self.folder / name).is_file() and _files.sha256(self.folder / name) == expected
+            for name, expected in known["files"].items()
+        )
+
+    def begin(self) -> None:
+        """Claim the folder; files that another study left here are removed (it was asked to be overwritten)."""
+        known = self._known
+        if known["key"] != self.key:
+            for name in known["files"]:
+                (self.folder / name).unlink(missing_ok=True)
+            known = {"done": []}
+        self._write(done=known["done"], files={})
+
+    def finish(self, done: tuple[str, ...]) -> None:
+        """List what is there, with hashes; until this is written, nothing is called done."""
+        paths = sorted(path for path in self.folder.rglob("*") if path.is_file())
+        names = [path.relative_to(self.folder) for path in paths if path.name != NAME]
+        files = {n.as_posix(): _files.sha256(self.folder / n) for n in names if n.parts[0] not in OWN_RECORDS}
+        self._write(done=list(done), files=files)
+
+    def _write(self, *, done: list[str], files: dict[str, str]) -> None:
+        content = {"format": FORMAT, "key": self.key, "settings": self.settings, "done": done, "files": files}
+        _files.write_json(self.folder / NAME, content)
+
+    # Single files of its own
+
+    def keep(self, path: Path) -> None:
+        """Note, beside a file, that it belongs to this study, and its hash."""
+        _files.write_json(path.with_suffix(".json"), {"key": self.key, "sha256": _files.sha256(path)})
+
+    def has(self, path: Path) -> bool:
+        """Tell whether a file is there, belongs to this study and is whole."""
+        note = path.with_suffix(".json")
+        if not (path.is_file() and note.is_file()):
+            return False
+        known = _files.read_json(note)
+        return bool(known["key"] == self.key and known["sha256"] == _files.sha256(path))
