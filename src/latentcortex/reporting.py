@@ -400,14 +400,15 @@ def write_dataset(out: Path, maps: Maps, participant: str) -> None:
     ignored = (
         "*_statmap.*",
         "*_mask.*",
-        "*_rois.*",
+        "*_rois.tsv",
+        "*_truth.tsv",
         "*.html",
         "figures",
         "features",
         "work",
         "logs",
-        "*.json",
-        "*.toml",
+        "study.json",
+        "summary.json",
     )
     _files.write_text(out / ".bidsignore", "\n".join(ignored) + "\n")
     _files.write_text(
@@ -416,6 +417,12 @@ def write_dataset(out: Path, maps: Maps, participant: str) -> None:
         "each sidecar names its family of tests. Begin with sub-*.html.\n",
     )
     maps.save(out, participant=participant)
+
+
+def write_table(out: Path, participant: str, name: str, table: pd.DataFrame) -> None:
+    """Write one table of a participant, tab-separated."""
+    with _files.writing(out / f"sub-{participant}" / f"sub-{participant}_{name}.tsv") as part:
+        table.to_csv(part, sep="\t", index=False, na_rep="n/a", float_format="%.5g")
 
 
 def write(out: Path, content: Content, stages: Sequence[Mapping[str, Any]]) -> Path:
@@ -428,9 +435,7 @@ def write(out: Path, content: Content, stages: Sequence[Mapping[str, Any]]) -> P
         sections.setdefault(name, []).append({"caption": figure.caption, "picture": picture})
     table = roi_table(content)
     if table is not None:
-        path = out / f"sub-{content.participant}" / f"sub-{content.participant}_rois.tsv"
-        with _files.writing(path) as part:
-            table.to_csv(part, sep="\t", index=False, na_rep="n/a", float_format="%.5g")
+        write_table(out, content.participant, "rois", table)
     page = out / f"sub-{content.participant}.html"
     _files.write_text(page, _render(content, sections, table, stages))
     return page

@@ -375,6 +375,8 @@ class _Run:
     def _report(self, participant: str, maps: Maps, responses: Responses) -> None:
         with self.stages.watch("write"):
             reporting.write_dataset(self.out, maps, participant)
+            for name, table in self.dataset.tables(participant).items():
+                reporting.write_table(self.out, participant, name, table)
         with self.stages.watch("report"):
             content = reporting.Content(
                 participant=participant,

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final, Protocol
 
+import pandas as pd
+
 from latentcortex._shelf import Shelf
 from latentcortex.errors import InputError
 from latentcortex.responses import Responses
@@ -33,6 +35,10 @@ class Dataset(Protocol):
 
     def responses(self, participant: str) -> Responses:
         """Load the single trials of one participant."""
+        ...
+
+    def tables(self, participant: str) -> dict[str, pd.DataFrame]:
+        """Return what else is known of the voxels, by name, to be kept beside the maps."""
         ...
 
     def fingerprint(self, participant: str) -> str:

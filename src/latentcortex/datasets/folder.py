@@ -136,6 +136,10 @@ class Folder:
             run=list(trials["run"]),
         )
 
+    def tables(self, participant: str) -> dict[str, pd.DataFrame]:
+        """Return nothing: a folder holds no more than the responses."""
+        return {}
+
     def fingerprint(self, participant: str) -> str:
         """Hash the tables, the responses and every image."""
         names = ("stimuli.tsv", "trials.tsv", "responses.npy")

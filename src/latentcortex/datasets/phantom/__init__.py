@@ -85,6 +85,13 @@ class Phantom:
             run=list(trials["run"]),
         )
 
+    def tables(self, participant: str) -> dict[str, pd.DataFrame]:
+        """Return the planted truth of every vertex, so that it lies beside what was found."""
+        truth = self.truth(participant)
+        table = truth.table.copy()
+        table.insert(0, "vertex", truth.vertices)
+        return {"truth": table}
+
     def fingerprint(self, participant: str) -> str:
         """Hash what the trials are made from."""
         self._check(participant)
