@@ -10,7 +10,7 @@ generalised cross-validation could choose the smallest alpha.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -18,6 +18,8 @@ from scipy import linalg
 
 from latentcortex._arrays import FloatArray, IntArray, in_threads, one_thread, tiles
 
+HOPELESS = 0.997
+"""Fraction of the null model's GCV score above which a voxel's first mixture has found nothing."""
 RANK_TOLERANCE: Final = 1e-12
 """Directions whose eigenvalue is below this fraction of the largest are rounding."""
 TIE: Final = 1e-5
@@ -93,7 +95,7 @@ class _Problem:
         values, vectors = linalg.eigh(np.sum(rotated, axis=0), driver="evd", overwrite_a=True, check_finite=False)
         kept = values > RANK_TOLERANCE * max(values[-1], np.finfo(float).tiny)
         basis = vectors[:, kept]
-        inner = [basis.T @ gram @ basis for gram in rotated]
+        inner = [basis.T @ gram @ basis for gram in rotated] if len(grams) > 1 else [np.diag(values[kept])]
         intercept = weights @ y / weights.sum()
         parts = in_threads(lambda tile: _targets(y[:, tile], intercept[tile], rotation, basis), tiles(y.shape[1]))
         targets = np.concatenate([part[0] for part in parts], axis=1)
@@ -101,6 +103,10 @@ class _Problem:
         # What is left of a response that the bands can reach in full is rounding.
         outside = np.concatenate([part[1] for part in parts]) * (n_outside > 0)
         return cls(inner, targets, outside, n_outside, basis, rotation, intercept)
+
+    def only(self, voxels: slice | IntArray) -> _Problem:
+        """Take some voxels."""
+        return replace(self, targets=self.targets[:, voxels], outside=self.outside[voxels])
 
 
 def _targets(
@@ -125,21 +131,61 @@ def _weighted_sum(mixture: FloatArray, grams: Sequence[FloatArray]) -> FloatArra
     return total
 
 
-def _mixed(grams: Sequence[FloatArray], mixture: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Decompose one mixture of kernels: eigenvalues (r,), at least 0, and eigenvectors (r, r)."""
-    values, vectors = _decomposed(_weighted_sum(mixture, grams))
-    return np.maximum(values, 0), vectors
+@dataclass(frozen=True, eq=False)
+class _Mixed:
+    """One mixture of kernels, decomposed: eigenvalues (r,), at least 0, and eigenvectors (r, r).
+
+    With a single band the basis of the problem is that of the eigenvectors already: there are none to apply.
+    """
+
+    values: FloatArray
+    vectors: FloatArray | None
+
+    @classmethod
+    def of(cls, grams: Sequence[FloatArray], mixture: FloatArray) -> _Mixed:
+        if len(grams) == 1:
+            return cls(np.maximum(mixture[0] * np.diag(grams[0]), 0), None)
+        values, vectors = _decomposed(_weighted_sum(mixture, grams))
+        return cls(np.maximum(values, 0), vectors)
+
+    def forward(self, targets: FloatArray) -> FloatArray:
+        """Rotate targets (r, n_voxels) to the eigenvectors, in their own precision."""
+        return targets if self.vectors is None else self.vectors.T.astype(targets.dtype) @ targets
+
+    def backward(self, dual: FloatArray) -> FloatArray:
+        """Rotate dual weights (r, n_voxels) back."""
+        return dual if self.vectors is None else self.vectors @ dual
 
 
-def _gcv(problem: _Problem, values: FloatArray, vectors: FloatArray, alphas: FloatArray) -> FloatArray:
+def _search(problem: _Problem, mixed: Sequence[_Mixed], alphas: FloatArray) -> list[tuple[FloatArray, IntArray]]:
+    """Find the best alpha of every mixture by generalised cross-validation: its score and number.
+
+    The first mixture is tried on all voxels. The others are tried where it leaves less than a hopeless part of
+    the variance; elsewhere there is nothing to divide between bands, and their score is infinite.
+    """
+    n_voxels = problem.targets.shape[1]
+    first = in_threads(lambda tile: _smallest(_gcv(problem.only(tile), mixed[0], alphas)), tiles(n_voxels))
+    score, index = (np.concatenate(part) for part in zip(*first, strict=True))
+    nothing = ((problem.targets**2).sum(0) + problem.outside) / (len(problem.basis)) ** 2
+    hopeful = np.flatnonzero(score < HOPELESS * nothing)
+    narrowed = problem.only(hopeful)
+    best = [(score, index)]
+    for some_score, some_index in in_threads(lambda one: _smallest(_gcv(narrowed, one, alphas)), mixed[1:]):
+        full, numbers = np.full(n_voxels, np.inf, dtype=np.float32), np.zeros(n_voxels, dtype=np.intp)
+        full[hopeful], numbers[hopeful] = some_score, some_index
+        best.append((full, numbers))
+    return best
+
+
+def _gcv(problem: _Problem, mixed: _Mixed, alphas: FloatArray) -> FloatArray:
     """Score every alpha by generalised cross-validation; (n_alphas, n_voxels), smaller is better."""
+    values = mixed.values
     shrink = alphas[:, None] / (values + alphas[:, None])
     free = shrink.sum(1) + problem.n_outside
     squared = (shrink**2).astype(np.float32)
-    q = vectors.T.astype(np.float32)
     out = np.empty((len(alphas), problem.targets.shape[1]), dtype=np.float32)
     for tile in tiles(problem.targets.shape[1]):
-        z = q @ problem.targets[:, tile]
+        z = mixed.forward(problem.targets[:, tile])
         error = squared @ (z * z) + problem.outside[tile].astype(np.float32)
         out[:, tile] = error / (free**2)[:, None]
     return out
@@ -162,9 +208,10 @@ def _fold_errors(
     importance = weights[test].astype(np.float32)
     out = np.zeros((len(mixtures), len(alphas), y.shape[1]), dtype=np.float32)
     for m, mixture in enumerate(mixtures):
-        values, vectors = _mixed(problem.grams, mixture)
-        z = vectors.T.astype(np.float32) @ problem.targets
-        ahead = _weighted_sum(mixture, onto) @ problem.rotation.backward(problem.basis @ vectors)
+        mixed = _Mixed.of(problem.grams, mixture)
+        values, z = mixed.values, mixed.forward(problem.targets)
+        directions = problem.basis if mixed.vectors is None else problem.basis @ mixed.vectors
+        ahead = _weighted_sum(mixture, onto) @ problem.rotation.backward(directions)
         for a, alpha in enumerate(alphas):
             error = truth - (ahead / (values + alpha)).astype(np.float32) @ z
             out[m, a] = importance @ (error * error)
@@ -214,9 +261,9 @@ def solve(
     doi:10.1016/j.neuroimage.2022.119728
     """
     problem = _Problem.of(grams, y, weights)
-    mixed = in_threads(lambda mixture: _mixed(problem.grams, mixture), list(mixtures))
+    mixed = in_threads(lambda mixture: _Mixed.of(problem.grams, mixture), list(mixtures))
     if folds is None:
-        best = in_threads(lambda pair: _smallest(_gcv(problem, *pair, alphas)), mixed)
+        best = _search(problem, mixed, alphas)
     else:
         parts = in_threads(
             lambda k: _fold_errors(grams, y, weights, mixtures, alphas, folds == k), list(np.unique(folds))
@@ -235,18 +282,15 @@ def _smallest(errors: FloatArray) -> tuple[FloatArray, IntArray]:
     return smallest, len(errors) - 1 - equal[::-1].argmax(0)
 
 
-def _assemble(
-    problem: _Problem, mixed: Sequence[tuple[FloatArray, FloatArray]], mixture: IntArray, alpha: FloatArray
-) -> Solution:
+def _assemble(problem: _Problem, mixed: Sequence[_Mixed], mixture: IntArray, alpha: FloatArray) -> Solution:
     """Solve at the chosen mixture and alpha of each voxel, in blocks of the canonical grid."""
 
     def block(tile: slice) -> FloatArray:
         dual = np.empty(problem.targets[:, tile].shape, dtype=np.float64)
         for m in np.unique(mixture[tile]):
-            values, vectors = mixed[m]
             own = np.flatnonzero(mixture[tile] == m)
-            z = vectors.T @ problem.targets[:, tile][:, own]
-            dual[:, own] = vectors @ (z / (values[:, None] + alpha[tile][own]))
+            z = mixed[m].forward(problem.targets[:, tile][:, own].astype(np.float64))
+            dual[:, own] = mixed[m].backward(z / (mixed[m].values[:, None] + alpha[tile][own]))
         return problem.rotation.backward(problem.basis @ dual)
 
     blocks = in_threads(block, tiles(len(alpha)))

@@ -6,13 +6,13 @@ import copy
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Self
+from typing import Any, Final, Literal, Self
 
 import numpy as np
 from tqdm import tqdm
 
 from latentcortex import inference, scoring
-from latentcortex._arrays import BoolArray, FloatArray, in_threads
+from latentcortex._arrays import BoolArray, FloatArray, in_threads, tiles
 from latentcortex._shelf import unknown
 from latentcortex.errors import InputError
 from latentcortex.estimators import Estimator
@@ -331,13 +331,24 @@ def _scores(about: dict[str, Any], held_out: Prediction, r: FloatArray) -> list[
 
 def _product_shares(about: dict[str, Any], held_out: Prediction, bands: Sequence[str]) -> list[Column]:
     columns: list[Column] = []
-    for of, statistic, unit in (("r2", "shareR2", "fraction of variance"), ("r", "shareR", "correlation")):
-        split = scoring.product_shares(held_out.y, held_out.yhat_bands, of=of)  # type: ignore[arg-type]
+    kinds: tuple[tuple[Literal["r2", "r"], str, str], ...]
+    kinds = (("r2", "shareR2", "fraction of variance"), ("r", "shareR", "correlation"))
+    for of, statistic, unit in kinds:
+        split = _by_tile(held_out, of)
         columns += [
             (share, {**about, "band": band, "statistic": statistic, "unit": unit})
             for share, band in zip(split, bands, strict=True)
         ]
     return columns
+
+
+def _by_tile(held_out: Prediction, of: Literal["r2", "r"]) -> FloatArray:
+    """Split the score of all voxels, a block of them per thread; (n_bands, n_voxels)."""
+
+    def block(tile: slice) -> FloatArray:
+        return scoring.product_shares(held_out.y[:, tile], held_out.yhat_bands[:, :, tile], of=of)
+
+    return np.concatenate(in_threads(block, tiles(held_out.y.shape[1])), axis=1)
 
 
 _SHARES: Final[dict[str, Callable[[dict[str, Any], Prediction, Sequence[str]], list[Column]]]] = {

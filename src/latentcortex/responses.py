@@ -147,6 +147,8 @@ class Responses:
     def averaged(self) -> Responses:
         """Average the rows of each stimulus; `n_repeats` says over how many trials."""
         codes, first = pd.factorize(self.rows["stimulus"])
+        if len(first) == len(codes):
+            return self
         weights = self.n_repeats
         total = np.bincount(codes, weights=weights)
         order = np.argsort(codes, kind="stable")

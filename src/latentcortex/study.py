@@ -364,7 +364,9 @@ class _Run:
         n_permutations = given["n_permutations"] if given["null"] == "permutation" else 0
         criterion = analyses.Criterion(given["q"], given["correction"], n_permutations, self.study.seed)
         if test is not None:
-            return analyses.HeldOut(features, train, test, self.study.estimator, criterion, self.progress)
+            return analyses.HeldOut(
+                features, train.averaged(), test.averaged(), self.study.estimator, criterion, self.progress
+            )
         hashes = dict(zip(self.stimuli.ids, self.hashes, strict=True))
         groups = [hashes[name] for name in responses.ids]
         n_splits = settings["splits"]["cross_validation"]

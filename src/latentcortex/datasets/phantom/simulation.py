@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
-from latentcortex._arrays import FloatArray, IntArray, random_for
+from latentcortex._arrays import FloatArray, IntArray, in_threads, random_for
 from latentcortex.datasets.phantom.truth import Truth, smooth_noise
 
 N_SESSIONS: Final = 6
@@ -62,10 +62,15 @@ def trials(truth: Truth, table: pd.DataFrame, *, seed: int, participant: str) ->
     variance = np.where(ceiling > 0, N_TEST_REPEATS * (1 - ceiling) / np.maximum(ceiling, 1e-9), 2.0)
     spread = np.sqrt(variance).astype(np.float32)
     data = truth.signal(stimuli)[shown]
-    for session, rows in table.groupby("session").indices.items():
-        rng = random_for(seed, "noise", participant, str(session))
-        data[rows] += _session_noise(truth, len(rows), rng) * spread
-        data[rows] += rng.standard_normal(len(spread), dtype=np.float32)  # each session's own offset
+
+    def add_noise(session: str) -> None:
+        rows = np.flatnonzero(table["session"] == session)
+        rng = random_for(seed, "noise", participant, session)
+        noise = _session_noise(truth, len(rows), rng) * spread
+        offset = rng.standard_normal(len(spread), dtype=np.float32)  # each session has its own
+        data[rows] += noise + offset
+
+    in_threads(add_noise, sorted(set(table["session"])))
     return _spoiled(truth, data)
 
 

@@ -80,11 +80,12 @@ class Truth:
         out = np.zeros((len(ids), len(self.vertices)), dtype=np.float32)
         bent = self.table["nonlinear"].to_numpy()
         for name, weights in self.weights.items():
-            part = factors[name][rows] @ weights
+            own = np.flatnonzero(weights.any(axis=0))
+            part = factors[name][rows] @ weights[:, own]
             # An expansion beyond the linear span of every band: zero mean and unit variance kept.
-            size = np.sqrt((weights**2).sum(0))
-            square = np.divide(part**2 - size**2, np.sqrt(2) * size, out=np.zeros_like(part), where=size > 0)
-            out += np.where(bent, np.sqrt(0.9) * part + np.sqrt(0.1) * square, part)
+            size = np.sqrt((weights[:, own] ** 2).sum(0))
+            square = (part**2 - size**2) / (np.sqrt(2) * size)
+            out[:, own] += np.where(bent[own], np.sqrt(0.9) * part + np.sqrt(0.1) * square, part)
         return out
 
 
