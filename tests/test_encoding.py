@@ -266,7 +266,7 @@ def test_the_preferred_layer_is_the_planted_one_and_ties_are_unsure() -> None:
     preferred, confidence = maps.values(statistic="preferred"), maps.values(statistic="confidence")
     np.testing.assert_array_equal(preferred[:60], np.repeat([0, 1, 2], 20))
     assert (confidence[:60] > 0.95).mean() > 0.9
-    assert np.median(confidence[60:80]) < 0.9
+    assert not (confidence[60:80] > 0.95).any()  # found by chance at most, and then unsure
     assert np.isnan(maps.data[80]).all()
     assert maps.values(statistic="mask")[:60].mean() > 0.9
     assert scoring.correlation(test.data, predictions[layers[0]].yhat)[:20].min() > 0.3

@@ -97,11 +97,16 @@ class _Problem:
         basis = vectors[:, kept]
         inner = [basis.T @ gram @ basis for gram in rotated] if len(grams) > 1 else [np.diag(values[kept])]
         intercept = weights @ y / weights.sum()
-        parts = in_threads(lambda tile: _targets(y[:, tile], intercept[tile], rotation, basis), tiles(y.shape[1]))
-        targets = np.concatenate([part[0] for part in parts], axis=1)
+        targets = np.empty((basis.shape[1], y.shape[1]), dtype=np.float32)
+        outside = np.empty(y.shape[1])
+
+        def fill(tile: slice) -> None:
+            targets[:, tile], outside[tile] = _targets(y[:, tile], intercept[tile], rotation, basis)
+
+        in_threads(fill, tiles(y.shape[1]))
         n_outside = int(len(values) - kept.sum())
         # What is left of a response that the bands can reach in full is rounding.
-        outside = np.concatenate([part[1] for part in parts]) * (n_outside > 0)
+        outside *= n_outside > 0
         return cls(inner, targets, outside, n_outside, basis, rotation, intercept)
 
     def only(self, voxels: slice | IntArray) -> _Problem:
@@ -284,17 +289,18 @@ def _smallest(errors: FloatArray) -> tuple[FloatArray, IntArray]:
 
 def _assemble(problem: _Problem, mixed: Sequence[_Mixed], mixture: IntArray, alpha: FloatArray) -> Solution:
     """Solve at the chosen mixture and alpha of each voxel, in blocks of the canonical grid."""
+    out = np.empty((len(problem.basis) + 1, len(alpha)))
 
-    def block(tile: slice) -> FloatArray:
+    def fill(tile: slice) -> None:
         dual = np.empty(problem.targets[:, tile].shape, dtype=np.float64)
         for m in np.unique(mixture[tile]):
             own = np.flatnonzero(mixture[tile] == m)
             z = mixed[m].forward(problem.targets[:, tile][:, own].astype(np.float64))
             dual[:, own] = mixed[m].backward(z / (mixed[m].values[:, None] + alpha[tile][own]))
-        return problem.rotation.backward(problem.basis @ dual)
+        out[:, tile] = problem.rotation.backward(problem.basis @ dual)
 
-    blocks = in_threads(block, tiles(len(alpha)))
-    return Solution(np.concatenate(blocks, axis=1), problem.intercept, alpha, mixture)
+    in_threads(fill, tiles(len(alpha)))
+    return Solution(out, problem.intercept, alpha, mixture)
 
 
 def predict_bands(grams: Sequence[FloatArray], solution: Solution, mixtures: FloatArray) -> FloatArray:
@@ -313,9 +319,12 @@ def predict_bands(grams: Sequence[FloatArray], solution: Solution, mixtures: Flo
     """
     gamma = mixtures[solution.mixture]
 
-    def block(tile: slice) -> FloatArray:
-        # In float64: where alpha is small, dual weights are large and cancel.
-        dual = solution.dual[:, tile]
-        return np.stack([((k @ dual) * gamma[tile, b]).astype(np.float32) for b, k in enumerate(grams)])
+    out = np.empty((len(grams), len(grams[0]), solution.dual.shape[1]), dtype=np.float32)
 
-    return np.concatenate(in_threads(block, tiles(solution.dual.shape[1])), axis=2)
+    def fill(tile: slice) -> None:
+        # In float64: where alpha is small, dual weights are large and cancel.
+        for b, gram in enumerate(grams):
+            out[b, :, tile] = (gram @ solution.dual[:, tile]) * gamma[tile, b]
+
+    in_threads(fill, tiles(solution.dual.shape[1]))
+    return out

@@ -10,7 +10,7 @@ import numpy as np
 from tqdm import tqdm
 
 from latentcortex import inference, scoring
-from latentcortex._arrays import FloatArray
+from latentcortex._arrays import FloatArray, IntArray, in_threads
 from latentcortex._shelf import unknown
 from latentcortex.encoding import Column, Encoder, Prediction, significance
 from latentcortex.errors import InputError
@@ -176,17 +176,21 @@ class HeldOut:
 
     def score(self, analysis: Analysis) -> Maps:
         """Fit and score every model; single-layer models also give each voxel's preferred layer."""
-        found: list[Maps] = []
-        predictions: dict[str, Prediction] = {}
-        for bands in tqdm(analysis.models, desc=analysis.name, unit="model", disable=not self.progress):
-            encoder = Encoder(self.make_estimator(), analysis=analysis.name)
-            chosen = self.features.only(bands)
-            held_out = encoder.fit(chosen, self.train).predict_held_out(chosen, self.test)
-            found.append(encoder.maps_of(held_out, self.test.space, **self.criterion.arguments))
-            if len(bands) == 1:
-                predictions[bands[0]] = held_out
+        with tqdm(total=len(analysis.models), desc=analysis.name, unit="model", disable=not self.progress) as bar:
+
+            def fitted(bands: tuple[str, ...]) -> tuple[Maps, Prediction | None]:
+                encoder, chosen = Encoder(self.make_estimator(), analysis=analysis.name), self.features.only(bands)
+                held_out = encoder.fit(chosen, self.train).predict_held_out(chosen, self.test)
+                maps = encoder.maps_of(held_out, self.test.space, **self.criterion.arguments)
+                bar.update()
+                return maps, held_out if len(bands) == 1 else None
+
+            # Models side by side, each on one thread: most of a fit is too small to share.
+            done = in_threads(fitted, analysis.models)
+        found = [maps for maps, _ in done]
         if analysis.name == "unet-layers":
-            found.append(self._preferred(analysis, predictions))
+            singles = zip(analysis.models, (one for _, one in done), strict=True)
+            found.append(self._preferred(analysis, {bands[0]: one for bands, one in singles if one is not None}))
         return joined(found)
 
     def _preferred(self, analysis: Analysis, predictions: dict[str, Prediction]) -> Maps:
@@ -254,30 +258,32 @@ def preference(
     Yields
     ------
     columns
-        preferred (number of the layer, nan where not valid), confidence, and p, q, mask.
+        preferred (number of the layer, nan where not valid), confidence (nan where nothing is found), and p, q,
+        mask.
     """
-    names = tuple(predictions)
     n_stimuli = len(next(iter(predictions.values())).y)
-    r = np.stack([scoring.correlation(one.y, one.yhat) for one in predictions.values()])
+    r = np.stack([one.r for one in predictions.values()])
     p = inference.simes_p(np.stack([inference.correlation_p(row, n_stimuli) for row in r]))
     valid = ~np.isnan(r).any(0)
     winner = np.where(valid, np.where(np.isnan(r), -np.inf, r).argmax(0), np.nan)
-    again = _confidence(list(predictions.values()), winner, seed=criterion.seed)
     about = {"analysis": analysis, "model": f"layers_step-{step}", "band": "", "n_stimuli": n_stimuli}
-    layers = [Band.parse(name).entities["layer"] for name in names]
-    yield winner, {**about, "statistic": "preferred", "unit": "layer number", "layers": "+".join(layers)}
-    yield np.where(valid, again, np.nan), {**about, "statistic": "confidence", "unit": "fraction of draws"}
-    yield from significance(about, p, q=criterion.q, correction=criterion.correction)
+    decided = significance(about, p, q=criterion.q, correction=criterion.correction)
+    found = np.flatnonzero(decided[-1][0] == 1)
+    sure = np.full(len(winner), np.nan)
+    sure[found] = _confidence(list(predictions.values()), winner, found, seed=criterion.seed)
+    layers = "+".join(Band.parse(name).entities["layer"] for name in predictions)
+    yield winner, {**about, "statistic": "preferred", "unit": "layer number", "layers": layers}
+    yield sure, {**about, "statistic": "confidence", "unit": "fraction of draws"}
+    yield from decided
 
 
-def _confidence(predictions: Sequence[Prediction], winner: FloatArray, *, seed: int) -> FloatArray:
-    """Count in which fraction of bootstrap draws of stimuli each voxel's winner wins again, (n_voxels,)."""
+def _confidence(predictions: Sequence[Prediction], winner: FloatArray, found: IntArray, *, seed: int) -> FloatArray:
+    """Count in which fraction of bootstrap draws of stimuli the winners of the voxels `found` win again."""
     n_stimuli = len(predictions[0].y)
     draws = inference.bootstrap_rows(n_stimuli, n_draws=N_BOOTSTRAP, seed=seed)
     counts = np.stack([np.bincount(rows, minlength=n_stimuli) for rows in draws]) / n_stimuli
-    r = np.stack([scoring.weighted_correlation(one.y, one.yhat, counts) for one in predictions])
-    again = np.where(np.isnan(r), -np.inf, r).argmax(0) == winner
-    return np.asarray(again.mean(0))
+    r = np.stack([scoring.weighted_correlation(one.y[:, found], one.yhat[:, found], counts) for one in predictions])
+    return np.asarray((np.where(np.isnan(r), -np.inf, r).argmax(0) == winner[found]).mean(0))
 
 
 def joined(found: list[Maps]) -> Maps:

@@ -6,6 +6,7 @@ import copy
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property, partial
 from typing import Any, Final, Literal, Self
 
 import numpy as np
@@ -43,10 +44,15 @@ class Prediction:
     yhat_bands: FloatArray
     intercept: FloatArray
 
-    @property
+    @cached_property
     def yhat(self) -> FloatArray:
         """The joint prediction, (n_stimuli, n_voxels)."""
         return np.asarray(self.yhat_bands.sum(0) + self.intercept.astype(np.float32))
+
+    @cached_property
+    def r(self) -> FloatArray:
+        """The correlation of each voxel, (n_voxels,)."""
+        return _by_tile(scoring.correlation, self.y, self.yhat)
 
 
 class Encoder:
@@ -171,7 +177,7 @@ class Encoder:
         for share in shares:
             if share not in _SHARES:
                 raise unknown("share", share, _SHARES)
-        r = scoring.correlation(held_out.y, held_out.yhat)
+        r = held_out.r
         if n_permutations:
             p = _exchanged_p(held_out, r, n_permutations, seed)
         else:
@@ -322,7 +328,7 @@ def significance(
 
 
 def _scores(about: dict[str, Any], held_out: Prediction, r: FloatArray) -> list[Column]:
-    explained = scoring.r2(held_out.y, held_out.yhat)
+    explained = _by_tile(scoring.r2, held_out.y, held_out.yhat)
     return [
         (r, {**about, "statistic": "r", "unit": "correlation"}),
         (explained, {**about, "statistic": "r2", "unit": "fraction of variance"}),
@@ -334,7 +340,7 @@ def _product_shares(about: dict[str, Any], held_out: Prediction, bands: Sequence
     kinds: tuple[tuple[Literal["r2", "r"], str, str], ...]
     kinds = (("r2", "shareR2", "fraction of variance"), ("r", "shareR", "correlation"))
     for of, statistic, unit in kinds:
-        split = _by_tile(held_out, of)
+        split = _by_tile(partial(scoring.product_shares, of=of), held_out.y, held_out.yhat_bands)
         columns += [
             (share, {**about, "band": band, "statistic": statistic, "unit": unit})
             for share, band in zip(split, bands, strict=True)
@@ -342,13 +348,13 @@ def _product_shares(about: dict[str, Any], held_out: Prediction, bands: Sequence
     return columns
 
 
-def _by_tile(held_out: Prediction, of: Literal["r2", "r"]) -> FloatArray:
-    """Split the score of all voxels, a block of them per thread; (n_bands, n_voxels)."""
+def _by_tile(score: Callable[[FloatArray, FloatArray], FloatArray], y: FloatArray, yhat: FloatArray) -> FloatArray:
+    """Score all voxels, a block of them per thread; voxels are the last axis of all three arrays."""
 
     def block(tile: slice) -> FloatArray:
-        return scoring.product_shares(held_out.y[:, tile], held_out.yhat_bands[:, :, tile], of=of)
+        return score(y[:, tile], yhat[..., tile])
 
-    return np.concatenate(in_threads(block, tiles(held_out.y.shape[1])), axis=1)
+    return np.concatenate(in_threads(block, tiles(y.shape[1])), axis=-1)
 
 
 _SHARES: Final[dict[str, Callable[[dict[str, Any], Prediction, Sequence[str]], list[Column]]]] = {
