@@ -212,7 +212,8 @@ def train_unet(out: Path, n_steps: int, batch: int, seed: int) -> None:
     average = {name: p.detach().clone() for name, p in model.named_parameters()}
     optimiser = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=1e-2, betas=(0.9, 0.99))
     first = resume(out, model, average, optimiser)
-    started, log = time.process_time(), []
+    before = 60 * json.loads((out / "unet.json").read_text())["cpu_minutes"] if first else 0.0
+    started, log = time.process_time() - before, []
     for step in range(first, n_steps):
         generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
         for group in optimiser.param_groups:

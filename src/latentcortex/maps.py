@@ -120,13 +120,13 @@ class Maps:
                 rows.append(row | {"mean": float(mean), "median": float(median)})
         return pd.DataFrame(rows)
 
-    def save(self, folder: Path, *, participant: str, task: str = "images") -> list[Path]:
+    def save(self, folder: Path | str, *, participant: str, task: str = "images") -> list[Path]:
         """Write the maps as BIDS derivatives below `folder`, unthresholded, with sidecars.
 
         Surfaces become one GIFTI per column and hemisphere; voxels of unknown position one table per model.
         """
         stem = f"sub-{participant}_task-{task}"
-        func = folder / f"sub-{participant}" / "func"
+        func = Path(folder) / f"sub-{participant}" / "func"
         return (
             _save_surface(self, self.space, func, stem)
             if isinstance(self.space, Surface)

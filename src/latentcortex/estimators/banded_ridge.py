@@ -216,8 +216,9 @@ class BandedRidge:
     def _warn_at_edge(self) -> None:
         low = float(np.mean(self._solution.alpha <= min(self.alphas)))
         if low > 0.01:
-            percent = f"{100 * low:.1f} % of voxels"
-            logger.warning("%s chose the smallest alpha (%g): extend the grid downwards.", percent, min(self.alphas))
+            percent, bands = f"{100 * low:.1f} % of voxels", listed(self.bands, 2)
+            text = "%s chose the smallest alpha (%g) in the model of %s: extend the grid downwards."
+            logger.warning(text, percent, min(self.alphas), bands)
 
 
 def _banded(x: Mapping[str, FloatArray] | FloatArray) -> dict[str, FloatArray]:
