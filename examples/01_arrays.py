@@ -18,6 +18,5 @@ r = lc.scoring.correlation(y[test], yhat)
 p = lc.inference.correlation_p(r, n=100)
 found = lc.inference.fdr(p, q=0.05)
 print(f"{found.rejected.sum()} of {found.n_tests} voxels at q < 0.05; mean r {r.mean():.2f}")
-print(
-    f"weight of band a: {model.mixture[:20, 0].mean():.2f} in its voxels, {model.mixture[20:, 0].mean():.2f} in the others"
-)
+weight = model.mixture[:, 0]
+print(f"weight of band a: {weight[:20].mean():.2f} in its voxels, {weight[20:].mean():.2f} in the others")
