@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.linear_model import Ridge
 
-from latentcortex import Encoder, Features, Maps, Responses, estimators, scoring
+from latentcortex import Encoder, Features, Maps, Responses, estimators, inference, scoring
 from latentcortex.analyses import Criterion, by_step, canonical, preference
 from latentcortex.encoding import Folds
 from latentcortex.errors import AlignmentError, InputError
@@ -261,7 +261,8 @@ def test_the_preferred_layer_is_the_planted_one_and_ties_are_unsure() -> None:
         name: encoder().fit(features.only([name]), train).predict_held_out(features.only([name]), test)
         for name in layers
     }
-    columns = preference(predictions, Criterion(), analysis="unet-layers", step="50")
+    p = np.stack([inference.correlation_p(one.r, len(one.y)) for one in predictions.values()])
+    columns = preference(predictions, p, Criterion(), analysis="unet-layers", step="50")
     maps = Maps.of(Bare(81), list(columns))
     preferred, confidence = maps.values(statistic="preferred"), maps.values(statistic="confidence")
     np.testing.assert_array_equal(preferred[:60], np.repeat([0, 1, 2], 20))
@@ -280,3 +281,13 @@ def test_a_tiny_p_is_not_0_in_float32_maps() -> None:
     maps = encoder(alphas=[1e-6], selection="gcv").fit(features.only(["z"]), train).score(features.only(["z"]), test)
     assert (maps.values(statistic="p") > 0).all()
     assert (maps.values(statistic="q") > 0).all()
+
+
+def test_cross_validation_splits_joint_scores_between_bands() -> None:
+    features, responses = study(n_voxels=12)[:2]
+    splits = Splits.k_fold(IDS, 4, seed=0)
+    maps = Encoder(BandedRidge(seed=0)).cross_validate(features, responses, splits, n_permutations=19)
+    shares = np.stack([maps.values(band=band, statistic="shareR2") for band in features.bands])
+    assert (shares[0] > shares[1])[:4].all()
+    assert (shares[1] > shares[0])[4:8].all()
+    np.testing.assert_allclose(shares.sum(0), maps.values(statistic="r2"), atol=0.05)

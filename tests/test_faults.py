@@ -160,3 +160,22 @@ def test_an_unknown_atlas_is_named_before_anything_is_computed(folder_study, tmp
     edit(folder_study, 'root = "data"', 'root = "data"\ntemplate = "fsaverage5"')
     edit(folder_study, "[inference]", '[report]\natlas = "fantom"\n\n[inference]')
     fails(capsys, folder_study, tmp_path / "out", "Unknown atlas 'fantom'. Did you mean 'phantom'?")
+
+
+@pytest.mark.parametrize("run", ["[]", '["latents", "latents"]'])
+def test_each_analysis_is_named_once(folder_study, tmp_path, capsys, run):
+    edit(folder_study, '["latents"]', run)
+    fails(capsys, folder_study, tmp_path / "out", "must name each analysis once")
+
+
+def test_a_session_without_training_rows_is_found_before_extraction(folder_study, tmp_path, capsys):
+    path = folder_study.parent / "data" / "trials.tsv"
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join(line.replace("\t02\t", "\t03\t") if "test" in line else line for line in lines) + "\n")
+    fails(capsys, folder_study, tmp_path / "out", "session 03 has 0 training rows")
+
+
+def test_captions_that_are_missing_are_found_before_extraction(folder_study, tmp_path, capsys):
+    pytest.importorskip("torch", reason="the extractor ldm needs the extra [ldm]")
+    edit(folder_study, 'name = "pixels"\nsize = 8', 'name = "ldm"\nbands = ["z", "zc_strength-80_step-100"]')
+    fails(capsys, folder_study, tmp_path / "out", "zc_strength-80_step-100 needs captions", "60 stimuli have none")

@@ -174,3 +174,52 @@ def test_derivatives_pass_the_bids_validator(folder_study, tmp_path):
     ]
     found = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
     assert found.returncode == 0, found.stdout
+
+
+def test_a_repair_that_was_interrupted_is_not_called_complete(folder_study, tmp_path, monkeypatch):
+    study, out = Study.read(folder_study), tmp_path / "out"
+    study.run(out, progress=False)
+    (out / "sub-01.html").unlink()
+    with monkeypatch.context() as patch:
+        patch.setattr(reporting, "write", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            study.run(out, progress=False)
+    assert study.run(out, progress=False).computed
+    assert (out / "sub-01.html").is_file()
+
+
+def test_features_that_were_deleted_are_extracted_again(folder_study, tmp_path):
+    import shutil
+
+    study, out = Study.read(folder_study), tmp_path / "out"
+    study.run(out, until="extract", progress=False)
+    shutil.rmtree(out / "features")
+    assert study.run(out, until="extract", progress=False).computed
+    assert list((out / "features").glob("*/manifest.json"))
+
+
+def test_overwriting_removes_what_an_interrupted_study_left_and_nothing_of_the_user(
+    folder_study, tmp_path, monkeypatch
+):
+    out = tmp_path / "out"
+    with monkeypatch.context() as patch:
+        patch.setattr(reporting, "write_summary", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            Study.read(folder_study).run(out, progress=False)
+    (out / "notes.txt").write_text("mine")
+    left = out / "sub-01" / "func" / "left.tsv"
+    left.write_text("from the first study")
+    changed = folder_study.with_name("changed.toml")
+    changed.write_text(folder_study.read_text().replace("q = 0.05", "q = 0.01"))
+    Study.read(changed).run(out, overwrite=True, progress=False)
+    assert (out / "notes.txt").read_text() == "mine"
+    assert not left.exists()
+
+
+def test_casts_made_while_checking_are_in_the_report(folder_study, tmp_path):
+    path = folder_study.parent / "data" / "responses.npy"
+    np.save(path, np.load(path).astype(np.float64))
+    Study.read(folder_study).run(tmp_path / "out", progress=False)
+    page = (tmp_path / "out" / "sub-01.html").read_text()
+    assert "cast from float64 to float32" in page
+    assert "Nothing was altered" not in page

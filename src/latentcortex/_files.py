@@ -137,6 +137,32 @@ class JsonLines(logging.Handler):
             handle.write(json.dumps(plain(entry), ensure_ascii=False) + "\n")
 
 
+class _Memory(logging.Handler):
+    """Keep records until there is a place for them."""
+
+    def __init__(self) -> None:
+        super().__init__(level=logging.INFO)
+        self.records: list[logging.LogRecord] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep one record."""
+        self.records.append(record)
+
+
+@contextmanager
+def remembering() -> Iterator[list[logging.LogRecord]]:
+    """Remember the package's log while the block runs, for a log file that may not be begun yet."""
+    logger, handler = logging.getLogger("latentcortex"), _Memory()
+    before = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield handler.records
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(before)
+
+
 @contextmanager
 def logging_to(path: Path) -> Iterator[None]:
     """Keep the package's log beside the outputs while the block runs."""

@@ -14,8 +14,18 @@ from latentcortex.errors import InputError
 
 NAME: Final = "study.json"
 FORMAT: Final = "latentcortex-study 1"
-OWN_RECORDS: Final = ("features", "work")
-"""Folders whose files are listed with their hashes elsewhere."""
+OURS: Final = (
+    "sub-*.html",
+    "sub-*/**/*",
+    "work/*",
+    "features/*/manifest.json",
+    "logs/*",
+    "summary.json",
+    "dataset_description.json",
+    "README.md",
+    ".bidsignore",
+)
+"""What a study writes; whatever else lies in the folder is the user's and is never touched."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +75,7 @@ class Record:
         raise InputError(f"{self.folder} holds results of another study ({what}); use another folder or --overwrite.")
 
     def is_done(self, stage: str) -> bool:
-        """Tell whether a stage is done and every file that was left is as it was left."""
+        """Tell whether a stage is done and every file that it left is as it was left."""
         known = self._known
         if known["key"] != self.key or stage not in known["done"]:
             return False
@@ -77,17 +87,16 @@ class Record:
     def begin(self) -> None:
         """Claim the folder; files that another study left here are removed (it was asked to be overwritten)."""
         known = self._known
-        if known["key"] != self.key:
-            for name in known["files"]:
-                (self.folder / name).unlink(missing_ok=True)
-            known = {"done": []}
-        self._write(done=known["done"], files={})
+        if known["key"] not in ("", self.key):
+            ours = [path for place in OURS for path in self.folder.glob(place) if path.is_file()]
+            for path in ours:
+                path.unlink()
+        self._write(done=[], files={})
 
     def finish(self, done: tuple[str, ...]) -> None:
         """List what is there, with hashes; until this is written, nothing is called done."""
-        paths = sorted(path for path in self.folder.rglob("*") if path.is_file())
-        names = [path.relative_to(self.folder) for path in paths if path.name != NAME]
-        files = {n.as_posix(): _files.sha256(self.folder / n) for n in names if n.parts[0] not in OWN_RECORDS}
+        found = sorted({path for place in OURS for path in self.folder.glob(place) if path.is_file()})
+        files = {path.relative_to(self.folder).as_posix(): _files.sha256(path) for path in found}
         self._write(done=list(done), files=files)
 
     def _write(self, *, done: list[str], files: dict[str, str]) -> None:

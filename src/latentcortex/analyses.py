@@ -77,14 +77,17 @@ class _Atlas:
     def values(self, kind: str, key: str) -> list[int]:
         return sorted({Band.parse(name).number(key) for name in self.of(kind)})
 
-    @property
-    def strength(self) -> int:
-        """The z_c strength nearest to 80 percent."""
-        return min(self.values("zc", "strength"), key=lambda s: abs(s - 80), default=0)
+    def strength(self, kind: str) -> int:
+        """Choose the strength nearest to 80 percent."""
+        return min(self.values(kind, "strength"), key=lambda s: abs(s - 80), default=0)
+
+    def layers(self, step: int) -> list[str]:
+        """List the U-Net layers at one step, all of one strength."""
+        return self.of("unet", strength=self.strength("unet"), step=step)
 
 
 def _latents(atlas: _Atlas) -> list[tuple[str, ...]]:
-    singles = atlas.of("z") + atlas.of("c") + atlas.of("zc", strength=atlas.strength, step=100)
+    singles = atlas.of("z") + atlas.of("c") + atlas.of("zc", strength=atlas.strength("zc"), step=100)
     # A store without latents still has bands to look at, one by one.
     return [(name,) for name in singles or atlas.names]
 
@@ -95,16 +98,16 @@ def _noise_levels(atlas: _Atlas) -> list[tuple[str, ...]]:
 
 
 def _denoising_steps(atlas: _Atlas) -> list[tuple[str, ...]]:
-    stages = [n for k in atlas.values("zc", "step") for n in atlas.of("zc", strength=atlas.strength, step=k)]
+    stages = [n for k in atlas.values("zc", "step") for n in atlas.of("zc", strength=atlas.strength("zc"), step=k)]
     return [("z", name) for name in stages if "z" in atlas.names]
 
 
 def _unet_layers(atlas: _Atlas) -> list[tuple[str, ...]]:
-    return [(name,) for step in atlas.values("unet", "step") for name in atlas.of("unet", step=step)]
+    return [(name,) for step in atlas.values("unet", "step") for name in atlas.layers(step)]
 
 
 def _unet_partition(atlas: _Atlas) -> list[tuple[str, ...]]:
-    return [tuple(atlas.of("unet", step=step)) for step in atlas.values("unet", "step")]
+    return [tuple(atlas.layers(step)) for step in atlas.values("unet", "step")]
 
 
 ANALYSES: Final[dict[str, Callable[[_Atlas], list[tuple[str, ...]]]]] = {
@@ -190,14 +193,16 @@ class HeldOut:
         found = [maps for maps, _ in done]
         if analysis.name == "unet-layers":
             singles = zip(analysis.models, (one for _, one in done), strict=True)
-            found.append(self._preferred(analysis, {bands[0]: one for bands, one in singles if one is not None}))
+            there = {bands[0]: one for bands, one in singles if one is not None}
+            found.append(self._preferred(analysis, there, joined(found)))
         return joined(found)
 
-    def _preferred(self, analysis: Analysis, predictions: dict[str, Prediction]) -> Maps:
+    def _preferred(self, analysis: Analysis, predictions: dict[str, Prediction], singles: Maps) -> Maps:
         columns: list[Column] = []
         for step, names in by_step(analysis.models).items():
             here = {name: predictions[name] for name in names}
-            columns += preference(here, self.criterion, analysis=analysis.name, step=step)
+            p = np.stack([singles.values(band=name, statistic="p") for name in names])
+            columns += preference(here, p, self.criterion, analysis=analysis.name, step=step)
         return Maps.of(self.test.space, columns)
 
 
@@ -247,13 +252,23 @@ def by_step(models: Sequence[tuple[str, ...]]) -> dict[str, list[str]]:
 
 
 def preference(
-    predictions: dict[str, Prediction], criterion: Criterion, *, analysis: str, step: str
+    predictions: dict[str, Prediction], p: FloatArray, criterion: Criterion, *, analysis: str, step: str
 ) -> Iterator[Column]:
     """Find each voxel's preferred layer at one step, and how sure it is.
 
     Where anything is found is decided by BH over each voxel's Simes p across layers; confidence is the
     fraction of bootstrap draws of test stimuli in which the preferred layer wins again. It does not carry
     the uncertainty of the fit.
+
+    Parameters
+    ----------
+    predictions : dict
+        Band of each layer -> its prediction.
+    p : ndarray of shape (n_layers, n_voxels)
+        Of each layer's r.
+    criterion : Criterion
+    analysis, step : str
+        For the columns.
 
     Yields
     ------
@@ -263,11 +278,15 @@ def preference(
     """
     n_stimuli = len(next(iter(predictions.values())).y)
     r = np.stack([one.r for one in predictions.values()])
-    p = inference.simes_p(np.stack([inference.correlation_p(row, n_stimuli) for row in r]))
     valid = ~np.isnan(r).any(0)
     winner = np.where(valid, np.where(np.isnan(r), -np.inf, r).argmax(0), np.nan)
     about = {"analysis": analysis, "model": f"layers_step-{step}", "band": "", "n_stimuli": n_stimuli}
-    decided = significance(about, p, q=criterion.q, correction=criterion.correction)
+    tests: dict[str, Any] = {
+        "q": criterion.q,
+        "correction": criterion.correction,
+        "n_permutations": criterion.n_permutations,
+    }
+    decided = significance(about, inference.simes_p(p), **tests)
     found = np.flatnonzero(decided[-1][0] == 1)
     sure = np.full(len(winner), np.nan)
     sure[found] = _confidence(list(predictions.values()), winner, found, seed=criterion.seed)

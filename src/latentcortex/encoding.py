@@ -219,7 +219,7 @@ class Encoder:
         Returns
         -------
         Maps
-            r, r2, p, q, mask.
+            r, r2, p, q, mask; with several bands also the product shares of each.
         """
         folds = Folds.of(features, responses, splits, zscore)
         held_out = folds.predict(self.estimator, np.arange(len(splits.ids)))
@@ -230,6 +230,8 @@ class Encoder:
         about = self._about(len(held_out.y))
         columns = _scores(about, held_out, r)
         columns += significance(about, p, q=q, correction=correction, n_permutations=n_permutations)
+        if len(self.bands) > 1:
+            columns += _product_shares(about, held_out, self.bands)
         return Maps.of(responses.space, columns)
 
     def null(self, folds: Folds, *, n_permutations: int, seed: int) -> FloatArray:

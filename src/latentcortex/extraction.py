@@ -60,7 +60,7 @@ def extract(
     names = tuple(bands) if bands is not None else tuple(extractor.bands)
     for name in names:
         Band.parse(name)
-    extractor.check(names)
+    extractor.check(names, stimuli.captions(stimuli.ids))
     hashes = stimuli.pixel_hashes()
     captions = stimuli.captions(stimuli.ids)
     made_by = {**extractor.made_by, "bands": list(names)}

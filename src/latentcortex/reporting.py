@@ -95,8 +95,9 @@ class Figure:
     draw: Callable[[], Any]
 
 
-def facts_of(responses: Responses, stimuli: Stimuli) -> dict[str, Any]:
-    """Count what the report states of the data."""
+def facts_of(maps: Maps, responses: Responses, stimuli: Stimuli) -> dict[str, Any]:
+    """Count what the report states of the data; valid voxels are those that have a map."""
+    fitted = np.isfinite(maps.find(statistic="r").data).any(axis=1)
     shown = stimuli.select(responses.ids).table
     split = shown["split"] if "split" in shown.columns else pd.Series([""] * len(shown))
     return {
@@ -105,7 +106,7 @@ def facts_of(responses: Responses, stimuli: Stimuli) -> dict[str, Any]:
         "n_train": int((split == "train").sum()),
         "n_test": int((split == "test").sum()),
         "n_voxels": responses.space.n_voxels,
-        "n_valid": int(responses.valid().sum()),
+        "n_valid": int(fitted.sum()),
     }
 
 
@@ -115,9 +116,11 @@ def facts_of(responses: Responses, stimuli: Stimuli) -> dict[str, Any]:
 def figures(content: Content) -> Iterator[tuple[str, Figure]]:
     """Yield the figures of every analysis that the maps hold, with the name of the analysis."""
     there = list(dict.fromkeys(content.maps.columns["analysis"]))
-    makers = _ON_SURFACE if isinstance(content.maps.space, Surface) else {}
     for name in there:
-        for figure in makers.get(name, _histograms)(content, name):
+        own = set(content.maps.find(analysis=name).columns["statistic"])
+        maker, needed = _ON_SURFACE.get(name, (_histograms, "r"))
+        drawable = isinstance(content.maps.space, Surface) and needed in own
+        for figure in (maker if drawable else _histograms)(content, name):
             yield name, figure
 
 
@@ -263,14 +266,15 @@ def _histograms(content: Content, analysis: str) -> Iterator[Figure]:
         )
 
 
-_ON_SURFACE: Final[dict[str, Callable[[Content, str], Iterator[Figure]]]] = {
-    "ceiling": _ceiling,
-    "latents": _accuracy,
-    "noise-levels": _shares,
-    "denoising-steps": _shares,
-    "unet-layers": _preferences,
-    "unet-partition": _partition,
+_ON_SURFACE: Final[dict[str, tuple[Callable[[Content, str], Iterator[Figure]], str]]] = {
+    "ceiling": (_ceiling, "ceiling"),
+    "latents": (_accuracy, "r"),
+    "noise-levels": (_shares, "shareR2"),
+    "denoising-steps": (_shares, "shareR2"),
+    "unet-layers": (_preferences, "preferred"),
+    "unet-partition": (_partition, "shareR2"),
 }
+"""How each analysis is drawn on cortex, and the statistic that this needs."""
 
 
 # Tables
@@ -341,14 +345,15 @@ def methods(content: Content) -> list[str]:
         f"sessions, {facts['n_voxels']} voxels of which {facts['n_valid']} were valid) were {scored}, and repeats "
         "of a stimulus were averaged and weighted by their number."
     )
-    made = {key: value for key, value in content.made_by.items() if key not in ("bands", "weights")}
+    made = {key: value for key, value in content.made_by.items() if key not in ("name", "bands", "weights")}
+    solver = {"himalaya": "himalaya's random search, called from "}.get(settings["estimator"]["name"], "")
     second = (
-        "Features came from the extractor "
-        + ", ".join(f"{key} {value}" for key, value in made.items())
-        + ". Feature columns were centred on training stimuli and bands scaled to equal mean kernel diagonal. "
+        f"Features came from the extractor {content.made_by['name']} ("
+        + ", ".join(f"{key}: {value}" for key, value in made.items())
+        + "). Feature columns were centred on training stimuli and bands scaled to equal mean kernel diagonal. "
         "Voxel-wise encoding models were fitted by banded ridge regression, with the penalty and the mixture of "
         "bands chosen for each voxel within the training stimuli (Dupré la Tour et al., 2022), as implemented in "
-        f"latentcortex {latentcortex.__version__}."
+        f"{solver}latentcortex {latentcortex.__version__}."
     )
     n_folds = settings["splits"]["cross_validation"]
     if n_folds:
@@ -366,10 +371,9 @@ def methods(content: Content) -> list[str]:
             f"Models were fitted on {facts['n_train']} stimuli and scored by the Pearson correlation with averaged "
             f"responses to {facts['n_test']} held-out stimuli; one-sided p-values came from {null}."
         )
-    third += (
-        f" The false discovery rate was controlled at q = {q} ({name}) for each map over all its valid voxels. "
-        "The variance explained by joint models was split between bands by the product measure."
-    )
+    third += f" The false discovery rate was controlled at q = {q} ({name}) for each map over all its valid voxels."
+    if (content.maps.columns["statistic"] == "shareR2").any():
+        third += " The variance explained by joint models was split between bands by the product measure."
     return [first, second, third]
 
 

@@ -142,6 +142,9 @@ class Responses:
                     "Use zscore='none', or another split."
                 )
             data[rows] = _scored(self.data[rows], self.data[own])
+            lost = int((np.isnan(data[rows]).any(0) & np.isfinite(self.data[rows]).all(0)).sum())
+            if lost:
+                logger.info("%d voxels do not vary over the training rows of a %s and are left out.", lost, within)
         return Responses(data, self.rows, self.space)
 
     def averaged(self) -> Responses:

@@ -23,7 +23,7 @@ from latentcortex.extraction import extract
 from latentcortex.features import Features
 from latentcortex.maps import Maps, load_state, save_state
 from latentcortex.responses import Responses
-from latentcortex.space import Atlas, Surface
+from latentcortex.space import Atlas, Bare, Surface
 from latentcortex.splits import Splits, held_out
 from latentcortex.stimuli import Stimuli
 
@@ -40,6 +40,8 @@ SCHEMA: Final[dict[str, dict[str, Any]]] = {
     "run": {"seed": 0, "out": ""},
 }
 """The other sections: their keys, and the values that they have unless given."""
+NOT_PATHS: Final = ("phantom",)
+"""Names that stand where a path could."""
 STAGES: Final = ("extract", "encode", "report")
 
 
@@ -142,7 +144,9 @@ class Study:
         arguments = dict(self.settings[section])
         name = arguments.pop("name")
         for key in paths:
-            if key in arguments and (self.folder / arguments[key]).exists():
+            if key in arguments and arguments[key] not in NOT_PATHS:
+                if not isinstance(arguments[key], str):
+                    raise InputError(f"`{key}` in [{section}] must be a string; got {arguments[key]!r}.")
                 arguments[key] = str(self._path(arguments[key]))
         if seeded and "seed" not in arguments and shelf.takes(name, "seed"):
             arguments["seed"] = self.seed
@@ -191,7 +195,10 @@ def _same_type(section: str, key: str, value: Any, default: Any) -> None:
 def _consistent(settings: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """Check values against each other and against what is known."""
     splits, tests = settings["splits"], settings["inference"]
-    for name in settings["analyses"]["run"]:
+    names = settings["analyses"]["run"]
+    if not names or len(set(map(str, names))) < len(names):
+        raise InputError(f"`run` in [analyses] must name each analysis once; got {listed(names) or 'none'}.")
+    for name in names:
         if name not in analyses.ANALYSES:
             raise unknown("analysis", str(name), analyses.ANALYSES)
     if splits["unit"] not in ("stimulus",):
@@ -256,12 +263,15 @@ class _Run:
             self.record.refuse_other_study()
         if self.record.is_done(until):
             return Outcome(self.out, reports, computed=False)
-        with self.stages.watch("check"):
+        with self.stages.watch("check"), _files.remembering() as noticed:
             self.study.models(self.extractor.bands)
+            self.extractor.check(self.extractor.bands, self.stimuli.captions(self.stimuli.ids))
             self.hashes = self.stimuli.pixel_hashes()
             loaded = self._check_participants()
         self.record.begin()
         with _files.logging_to(self.out / "logs" / "latentcortex.jsonl"):
+            for record in noticed:
+                logging.getLogger(record.name).handle(record)
             self._note_duplicates()
             features = self._features()
             for name in self.dataset.participants if until != "extract" else ():
@@ -283,11 +293,13 @@ class _Run:
 
     def _check_sides(self, responses: Responses) -> None:
         """Check that there is something to fit on and to test on, and that no image is on both sides."""
-        n_splits = self.study.settings["splits"]["cross_validation"]
-        if n_splits:
-            Splits.k_fold(responses.ids, n_splits, seed=self.study.seed)
+        one_voxel = Responses(responses.data[:, :1], responses.rows, Bare(1))
+        if self.study.settings["splits"]["cross_validation"]:
+            for train_ids, test_ids in self._splits(responses):
+                one_voxel.split(test_ids=test_ids, train_ids=train_ids, zscore=self._zscore)
             return
         train_ids, test_ids = self._split_ids(responses)
+        one_voxel.split(test_ids=test_ids, train_ids=train_ids, zscore=self._zscore)
         hashes = dict(zip(self.stimuli.ids, self.hashes, strict=True))
         fitted = {hashes[name]: name for name in train_ids}
         leaking = [f"{name} = {fitted[hashes[name]]}" for name in test_ids if hashes[name] in fitted]
@@ -296,6 +308,17 @@ class _Run:
                 f"{len(leaking)} test images are identical to training images ({listed(leaking)}); "
                 "put each image on one side of the split."
             )
+
+    @property
+    def _zscore(self) -> Any:
+        return self.study.settings["responses"]["zscore"]
+
+    def _splits(self, responses: Responses) -> Splits:
+        """Deal the stimuli into folds, identical images together."""
+        hashes = dict(zip(self.stimuli.ids, self.hashes, strict=True))
+        groups = [hashes[name] for name in responses.ids]
+        n_splits = self.study.settings["splits"]["cross_validation"]
+        return Splits.k_fold(responses.ids, n_splits, groups=groups, seed=self.study.seed)
 
     def _note_duplicates(self) -> None:
         """Log images that are the same under several names."""
@@ -346,9 +369,8 @@ class _Run:
         """Part the responses by the `split` column; without a test set where folds are asked for."""
         if self.study.settings["splits"]["cross_validation"]:
             return responses, None
-        zscore = self.study.settings["responses"]["zscore"]
         train_ids, test_ids = self._split_ids(responses)
-        return responses.split(test_ids=test_ids, train_ids=train_ids, zscore=zscore)
+        return responses.split(test_ids=test_ids, train_ids=train_ids, zscore=self._zscore)
 
     def _split_ids(self, responses: Responses) -> tuple[list[str], list[str]]:
         table = self.stimuli.select(responses.ids).table
@@ -367,12 +389,10 @@ class _Run:
             return analyses.HeldOut(
                 features, train.averaged(), test.averaged(), self.study.estimator, criterion, self.progress
             )
-        hashes = dict(zip(self.stimuli.ids, self.hashes, strict=True))
-        groups = [hashes[name] for name in responses.ids]
-        n_splits = settings["splits"]["cross_validation"]
-        splits = Splits.k_fold(responses.ids, n_splits, groups=groups, seed=self.study.seed)
-        zscore = settings["responses"]["zscore"]
-        return analyses.AcrossFolds(features, responses, splits, zscore, self.study.estimator, criterion, self.progress)
+        splits = self._splits(responses)
+        return analyses.AcrossFolds(
+            features, responses, splits, self._zscore, self.study.estimator, criterion, self.progress
+        )
 
     def _report(self, participant: str, maps: Maps, responses: Responses) -> None:
         with self.stages.watch("write"):
@@ -384,7 +404,7 @@ class _Run:
                 participant=participant,
                 maps=maps,
                 atlas=self._atlas(responses),
-                facts=reporting.facts_of(responses, self.stimuli),
+                facts=reporting.facts_of(maps, responses, self.stimuli),
                 settings=self.study.settings,
                 made_by=self.extractor.made_by,
                 log=self.out / "logs" / "latentcortex.jsonl",

@@ -33,8 +33,8 @@ class Extractor(Protocol):
         """Everything that the features depend on, `name` first; it enters the key of the store."""
         ...
 
-    def check(self, bands: Sequence[str]) -> None:
-        """Raise `InputError` for a band that it cannot give."""
+    def check(self, bands: Sequence[str], captions: Sequence[tuple[str, ...]] | None = None) -> None:
+        """Raise `InputError` for a band that it cannot give, or not with these captions."""
         ...
 
     def extract(

@@ -177,8 +177,15 @@ class LDM:
         t = int(scheduler.timesteps[self.n_steps - left]) if left > 0 else 0
         return {"timestep": t, "alpha_bar": float(scheduler.alphas_cumprod[t])}
 
-    def check(self, bands: Sequence[str]) -> None:
-        """Raise `InputError` for a band that the model does not have."""
+    def check(self, bands: Sequence[str], captions: Sequence[tuple[str, ...]] | None = None) -> None:
+        """Raise `InputError` for a band that the model does not have, or that needs captions that are missing.
+
+        All bands but z are conditioned on captions.
+        """
+        conditioned = [name for name in bands if Band.parse(name).kind != "z"]
+        if conditioned and captions is not None and not all(captions):
+            missing = sum(not texts for texts in captions)
+            raise InputError(f"Band {conditioned[0]} needs captions; {missing} stimuli have none. Ask for z alone.")
         for name in bands:
             band = Band.parse(name)
             if band.kind in ("z", "c") and not band.entities:
@@ -200,8 +207,7 @@ class LDM:
         bands: Sequence[str],
     ) -> dict[str, FloatArray]:
         """Compute the bands of a few stimuli in padded passes; each (n_stimuli, n_dims)."""
-        if "c" in bands and not all(captions):
-            raise InputError(f"Band c needs captions; {sum(not c for c in captions)} stimuli have none.")
+        self.check(bands, captions)
         parts = []
         for start in range(0, len(images), BATCH):
             rows = list(range(start, min(start + BATCH, len(images))))

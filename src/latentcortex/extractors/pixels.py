@@ -38,7 +38,7 @@ class Pixels:
         """What the features depend on."""
         return {"name": "pixels", "version": 1, "size": self.size}
 
-    def check(self, bands: Sequence[str]) -> None:
+    def check(self, bands: Sequence[str], captions: Sequence[tuple[str, ...]] | None = None) -> None:
         """Raise `InputError` for another band."""
         for band in bands:
             if band not in self.bands:

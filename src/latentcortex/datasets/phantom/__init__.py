@@ -1,8 +1,8 @@
 """The phantom: a simulated participant who saw drawn scenes, with a planted truth that a test can recover.
 
-Signals come from features of the bundled latent diffusion model, through components that no fitted band
-contains exactly. The truth is in `truth`, how trials are made from it in `simulation`, the scenes are drawn
-by `scenes`.
+Signals come from features of the bundled latent diffusion model; three in four vertices with signal have a
+nonlinear or an unmodelled component that no fitted band contains. The truth is in `truth`, how trials are made
+from it in `simulation`, the scenes are drawn by `scenes`.
 """
 
 from __future__ import annotations
