@@ -257,11 +257,14 @@ def _partition(content: Content, analysis: str) -> Iterator[Figure]:
 def _histograms(content: Content, analysis: str) -> Iterator[Figure]:
     for model in models(content.maps, analysis):
         r = content.maps.values(analysis=analysis, model=model, statistic="r")
-        mask = content.maps.values(analysis=analysis, model=model, statistic="mask")
-        threshold = float(r[mask == 1].min()) if (mask == 1).any() else None
+        found = content.maps.values(analysis=analysis, model=model, statistic="mask") == 1
+        # A permutation null belongs to each voxel, and then no one value of r parts the significant from the rest.
+        parts = found.any() and np.nanmin(r[found]) > np.nanmax(r[~found], initial=-1)
+        threshold = float(r[found].min()) if parts else None
+        line = " The line is the smallest significant r." if parts else ""
         yield Figure(
             f"{analysis}-{model.replace('+', '-')}",
-            f"Prediction accuracy of {model} over voxels; the line is the smallest significant r.",
+            f"Prediction accuracy of {model} over voxels, of which {found.sum():,} are significant.{line}",
             lambda r=r, threshold=threshold: plotting.histogram(r, threshold),  # type: ignore[misc]
         )
 
