@@ -369,7 +369,7 @@ def test_features_that_do_not_vary_give_the_intercept() -> None:
 def test_the_smallest_alpha_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
     x, y = planted(60, 5, noise=0.01)
     BandedRidge(alphas=[10.0, 100.0], selection="gcv").fit(x, y)
-    assert "chose the smallest alpha (10)" in caplog.text
+    assert "The smallest alpha (10) was the best" in caplog.text
 
 
 # himalaya

@@ -2,10 +2,10 @@ from __future__ import annotations
 
 import pytest
 
-from latentcortex import datasets, estimators, extractors
+from latentcortex import datasets, estimators, extractors, reconstructors
 from latentcortex.errors import InputError
 
-SHELVES = [datasets, extractors, estimators]
+SHELVES = [datasets, extractors, estimators, reconstructors]
 
 
 @pytest.mark.parametrize("shelf", SHELVES, ids=lambda s: s.SHELF.kind)
@@ -20,6 +20,7 @@ def test_everything_on_a_shelf_can_be_found(shelf) -> None:
         (datasets, "fantom", "phantom"),
         (extractors, "ldn", "ldm"),
         (estimators, "banded-ridge", "banded_ridge"),
+        (reconstructors, "retreival", "retrieval"),
     ],
 )
 def test_an_unknown_name_is_answered_with_the_nearest(shelf, name: str, nearest: str) -> None:

@@ -20,9 +20,21 @@ _NAMES = {
     "Encoder": "encoding",
     "Study": "study",
     "extract": "extraction",
+    "Decoder": "decoding",
+    "reconstruct": "reconstruction",
     "BandedRidge": "estimators.banded_ridge",
 }
-_MODULES = ("datasets", "estimators", "extractors", "inference", "plotting", "reporting", "scoring")
+_MODULES = (
+    "datasets",
+    "estimators",
+    "evaluation",
+    "extractors",
+    "inference",
+    "plotting",
+    "reconstructors",
+    "reporting",
+    "scoring",
+)
 
 __all__ = ["__version__", *sorted(_NAMES), *_MODULES]
 

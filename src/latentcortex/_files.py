@@ -11,7 +11,7 @@ import math
 import os
 import socket
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -161,6 +161,12 @@ def remembering() -> Iterator[list[logging.LogRecord]]:
     finally:
         logger.removeHandler(handler)
         logger.setLevel(before)
+
+
+def replay(records: Iterable[logging.LogRecord]) -> None:
+    """Handle log records again that were made before there was a file for them."""
+    for record in records:
+        logging.getLogger(record.name).handle(record)
 
 
 @contextmanager

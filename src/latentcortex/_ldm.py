@@ -265,6 +265,43 @@ def _listening(model: LatentDiffusion, layers: Sequence[str]) -> Iterator[dict[s
 
 
 @torch.inference_mode()
+def noised(model: LatentDiffusion, z: Tensor, noise: Tensor, *, n_own: int, n_steps: int) -> Tensor:
+    """Noise latents (n, channels, h, w) to where the last `n_own` of `n_steps` denoising steps begin."""
+    model.scheduler.set_timesteps(n_steps)
+    x: Tensor = model.scheduler.add_noise(z, noise, model.scheduler.timesteps[n_steps - n_own][None])
+    return x
+
+
+@torch.inference_mode()
+def denoised(model: LatentDiffusion, x: Tensor, c: Tensor, *, n_own: int, n_steps: int, guidance: float) -> Tensor:
+    """Denoise latents with c through the last `n_own` of `n_steps` steps of DDIM (eta 0).
+
+    Parameters
+    ----------
+    model : LatentDiffusion
+    x : Tensor of shape (n, channels, h, w)
+    c : Tensor of shape (n, n_tokens, width)
+    n_own, n_steps : int
+    guidance : float
+        How far each prediction goes from the one for the empty text towards, and beyond, the one for c;
+        1 is none.
+
+    Returns
+    -------
+    Tensor of shape (n, channels, h, w)
+    """
+    model.scheduler.set_timesteps(n_steps)
+    nothing = encode_captions(model, [()]).expand_as(c)
+    for t in model.scheduler.timesteps[n_steps - n_own :]:
+        predicted = model.unet(x, t, c).sample
+        if guidance != 1:
+            without = model.unet(x, t, nothing).sample
+            predicted = without + guidance * (predicted - without)
+        x = model.scheduler.step(predicted, t, x).prev_sample
+    return x
+
+
+@torch.inference_mode()
 def decode(model: LatentDiffusion, z: Tensor) -> np.ndarray[Any, Any]:
     """Decode latents to uint8 images (n, height, width, 3); values outside 0..255 are clipped."""
     x = model.vae.decode(z / model.vae.config.scaling_factor).sample

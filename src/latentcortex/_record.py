@@ -14,18 +14,6 @@ from latentcortex.errors import InputError
 
 NAME: Final = "study.json"
 FORMAT: Final = "latentcortex-study 1"
-OURS: Final = (
-    "sub-*.html",
-    "sub-*/**/*",
-    "work/*",
-    "features/*/manifest.json",
-    "logs/*",
-    "summary.json",
-    "dataset_description.json",
-    "README.md",
-    ".bidsignore",
-)
-"""What a study writes; whatever else lies in the folder is the user's and is never touched."""
 
 
 @dataclass(frozen=True)
@@ -38,12 +26,15 @@ class Record:
     key : str
         Hash of everything that the results depend on.
     settings : dict
-        The study's, section by section.
+        Those that the results depend on, section by section.
+    ours : tuple of str
+        Patterns of what is written here; whatever else lies in the folder is the user's and is never touched.
     """
 
     folder: Path
     key: str
     settings: Mapping[str, Mapping[str, Any]]
+    ours: tuple[str, ...]
 
     @property
     def _known(self) -> dict[str, Any]:
@@ -88,14 +79,14 @@ class Record:
         """Claim the folder; files that another study left here are removed (it was asked to be overwritten)."""
         known = self._known
         if known["key"] not in ("", self.key):
-            ours = [path for place in OURS for path in self.folder.glob(place) if path.is_file()]
+            ours = [path for place in self.ours for path in self.folder.glob(place) if path.is_file()]
             for path in ours:
                 path.unlink()
         self._write(done=[], files={})
 
     def finish(self, done: tuple[str, ...]) -> None:
         """List what is there, with hashes; until this is written, nothing is called done."""
-        found = sorted({path for place in OURS for path in self.folder.glob(place) if path.is_file()})
+        found = sorted({path for place in self.ours for path in self.folder.glob(place) if path.is_file()})
         files = {path.relative_to(self.folder).as_posix(): _files.sha256(path) for path in found}
         self._write(done=list(done), files=files)
 

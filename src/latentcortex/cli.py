@@ -28,6 +28,9 @@ def parser() -> argparse.ArgumentParser:
         ("extract", "extract the features of a study's stimuli"),
         ("encode", "fit and score all models of a study, extracting first what is missing"),
         ("report", "write maps, figures, tables and the report, computing first what is missing"),
+        ("decode", "decode the features of a study's test stimuli from responses"),
+        ("reconstruct", "make images from decoded features, decoding first what is missing"),
+        ("evaluate", "score reconstructions and write their page, computing first what is missing"),
     ):
         stage = stages.add_parser(name, help=about, description=about[0].upper() + about[1:] + ".")
         stage.add_argument("study", type=Path, metavar="STUDY.toml", help="the study file")
@@ -68,15 +71,15 @@ def _run(given: argparse.Namespace) -> int:
 
     demo = given.command == "demo"
     study = Study.read(DEMO if demo else given.study)
-    until = given.command if given.command in ("extract", "encode") else "report"
+    until = None if given.command in ("demo", "run") else given.command
     out = given.out if demo or given.out is not None else study.out
     outcome = study.run(out, until=until, overwrite=given.overwrite, progress=not given.quiet)
     if not outcome.computed:
         print(f"Nothing to do: {outcome.out} is complete.")
-    if until == "report":
-        for participant, page in outcome.reports.items():
-            print(f"Report of participant {participant}: {page.resolve()}")
-    else:
+    for participant, pages in outcome.pages.items():
+        for page in pages:
+            print(f"Participant {participant}: {page.resolve()}")
+    if until in ("extract", "encode", "decode", "reconstruct"):
         print(f"Done up to {until}: {outcome.out.resolve()}")
     return 0
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -14,12 +14,10 @@ from latentcortex import _files
 from latentcortex._arrays import FloatArray, digest, listed
 from latentcortex.errors import IncompleteError, InputError
 from latentcortex.extractors import Extractor
-from latentcortex.features import BLOCK, FORMAT, MANIFEST, Band, Features, write_block
+from latentcortex.features import BLOCK, FORMAT, MANIFEST, Band, Features, block_path, write_block, write_manifest
 from latentcortex.stimuli import Stimuli, pixel_hash
 
 logger = logging.getLogger(__name__)
-
-NAME: Final = "block-{:04d}.npz"
 
 
 def extract(
@@ -83,20 +81,13 @@ def _extract_into(
     hashes: dict[str, str] = {}
     dims: dict[str, int] = {}
     for start in tqdm(starts, desc="extracting", unit="block", disable=not progress):
-        path = folder / NAME.format(start // BLOCK)
+        path = block_path(folder, start)
         record = path.with_suffix(".json")
         done = _finished(path, record)
         if done is None:
             done = _extract_block(path, record, stimuli, extractor, bands, stimuli.ids[start : start + BLOCK])
         hashes[path.name], dims = done["sha256"], done["dims"]
-    manifest = {
-        "format": FORMAT,
-        "ids": list(stimuli.ids),
-        "dims": dims,
-        "made_by": made_by,
-        "blocks": hashes,
-    }
-    _files.write_json(folder / MANIFEST, manifest)
+    write_manifest(folder, stimuli.ids, dims, made_by, hashes)
 
 
 def _complete(folder: Path) -> bool:

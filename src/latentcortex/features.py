@@ -98,8 +98,10 @@ class Features:
     _stored: tuple[str, ...] = ()
 
     @classmethod
-    def from_arrays(cls, ids: Sequence[str], bands: Mapping[str, FloatArray]) -> Self:
-        """Make features from arrays of shape (n_stimuli, n_dims).
+    def from_arrays(
+        cls, ids: Sequence[str], bands: Mapping[str, FloatArray], *, made_by: Mapping[str, Any] | None = None
+    ) -> Self:
+        """Make features from arrays of shape (n_stimuli, n_dims); `made_by` is kept for the record.
 
         Raises
         ------
@@ -115,7 +117,8 @@ class Features:
             if not np.isfinite(values).all():
                 raise InputError(f"Band {band} has {int((~np.isfinite(values)).sum())} values that are not finite.")
         memory = {band: np.asarray(values, dtype=np.float32) for band, values in bands.items()}
-        return cls(names, {b: v.shape[1] for b, v in memory.items()}, {"name": "arrays"}, None, (), memory)
+        dims = {band: values.shape[1] for band, values in memory.items()}
+        return cls(names, dims, {"name": "arrays", **(made_by or {})}, None, (), memory)
 
     @classmethod
     def open(cls, folder: Path) -> Self:
@@ -127,6 +130,15 @@ class Features:
             raise IncompleteError(f"{folder} is {manifest.get('format')!r}; this version reads {FORMAT!r}.")
         ids = tuple(manifest["ids"])
         return cls(ids, manifest["dims"], manifest["made_by"], folder, tuple(manifest["blocks"]), _stored=ids)
+
+    def save(self, folder: Path) -> Features:
+        """Write the bands to a store, the manifest last; return it opened."""
+        blocks = {}
+        for start in range(0, len(self.ids), BLOCK):
+            path, here = block_path(folder, start), self.ids[start : start + BLOCK]
+            blocks[path.name] = write_block(path, {band: self.array(band, here) for band in self.bands})
+        write_manifest(folder, self.ids, self.dims, self.made_by, blocks)
+        return Features.open(folder)
 
     @property
     def bands(self) -> tuple[str, ...]:
@@ -235,6 +247,23 @@ def _add_products(gram: FloatArray, part: FloatArray) -> None:
         gram[rows] += part[rows] @ part.T
 
     in_threads(add, [slice(i, i + ROWS_AT_ONCE) for i in range(0, len(part), ROWS_AT_ONCE)])
+
+
+def block_path(folder: Path, start: int) -> Path:
+    """Name the file of a store that begins with stimulus number `start`."""
+    return folder / f"block-{start // BLOCK:04d}.npz"
+
+
+def write_manifest(
+    folder: Path,
+    ids: Sequence[str],
+    dims: Mapping[str, int],
+    made_by: Mapping[str, Any],
+    blocks: Mapping[str, str],
+) -> None:
+    """Finish a store: say what is in it, and the hash of each block."""
+    content = {"format": FORMAT, "ids": list(ids), "dims": dict(dims), "made_by": dict(made_by), "blocks": dict(blocks)}
+    _files.write_json(folder / MANIFEST, content)
 
 
 def write_block(path: Path, bands: Mapping[str, FloatArray]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -145,6 +146,23 @@ class Atlas:
         table = _files.read_tsv(_only(folder, "*_dseg.tsv"), needs=("index", "name"))
         names = dict(zip(table["index"].astype(int), table["name"], strict=True))
         return cls(facts["name"], np.concatenate(sides).astype(np.intp), names)
+
+    def voxels(self, space: Surface, regions: Sequence[str]) -> NDArray[np.intp]:
+        """Find the voxels that lie in any of these regions, ascending.
+
+        Raises
+        ------
+        InputError
+            If there is no such region, or no voxel in one.
+        """
+        labels = {name: label for label, name in self.names.items()}
+        of_voxel = space.from_mesh(self.labels)
+        for region in regions:
+            if region not in labels:
+                raise unknown(f"region of atlas {self.name!r}:", region, labels)
+            if not np.any(of_voxel == labels[region]):
+                raise InputError(f"Region {region} of atlas {self.name} has no voxel among these responses.")
+        return np.flatnonzero(np.isin(of_voxel, [labels[region] for region in regions]))
 
 
 def _only(folder: Path, pattern: str) -> Path:

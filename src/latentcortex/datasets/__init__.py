@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final, Protocol
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
+from latentcortex._arrays import FloatArray
 from latentcortex._shelf import Shelf
 from latentcortex.errors import InputError
 from latentcortex.responses import Responses
@@ -19,6 +22,19 @@ SHELF: Final = Shelf(
         "phantom": "latentcortex.datasets.phantom:Phantom",
     },
 )
+
+
+class Probe(Protocol):
+    """What reads attributes off images."""
+
+    @property
+    def attributes(self) -> dict[str, tuple[str, ...]]:
+        """Attribute -> its words, in the order of the log-probabilities."""
+        ...
+
+    def read(self, images: NDArray[np.uint8]) -> dict[str, FloatArray]:
+        """Read images (n_images, height, width, 3): attribute -> log-probabilities (n_images, n_words)."""
+        ...
 
 
 class Dataset(Protocol):
@@ -39,6 +55,13 @@ class Dataset(Protocol):
 
     def tables(self, participant: str) -> dict[str, pd.DataFrame]:
         """Return what else is known of the voxels, by name, to be kept beside the maps."""
+        ...
+
+    def probe(self) -> Probe | None:
+        """Return what reads attributes off images, if there is such a network.
+
+        Its attributes are columns of the stimuli's table.
+        """
         ...
 
     def fingerprint(self, participant: str) -> str:

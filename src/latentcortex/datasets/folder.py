@@ -140,6 +140,9 @@ class Folder:
         """Return nothing: a folder holds no more than the responses."""
         return {}
 
+    def probe(self) -> None:
+        """Return nothing: no network is known to read these images."""
+
     def fingerprint(self, participant: str) -> str:
         """Hash the tables, the responses and every image."""
         names = ("stimuli.tsv", "trials.tsv", "responses.npy")

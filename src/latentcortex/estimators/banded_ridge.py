@@ -216,9 +216,9 @@ class BandedRidge:
     def _warn_at_edge(self) -> None:
         low = float(np.mean(self._solution.alpha <= min(self.alphas)))
         if low > 0.01:
-            percent, bands = f"{100 * low:.1f} % of voxels", listed(self.bands, 2)
-            text = "%s chose the smallest alpha (%g) in the model of %s: extend the grid downwards."
-            logger.warning(text, percent, min(self.alphas), bands)
+            percent, bands = f"{100 * low:.1f} % of what is predicted", listed(self.bands, 2)
+            text = "The smallest alpha (%g) was the best for %s from %s: extend the grid downwards."
+            logger.warning(text, min(self.alphas), percent, bands)
 
 
 def _banded(x: Mapping[str, FloatArray] | FloatArray) -> dict[str, FloatArray]:

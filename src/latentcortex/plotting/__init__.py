@@ -4,6 +4,7 @@ Nothing here touches pyplot's global state; every function returns a `matplotlib
 """
 
 from latentcortex.plotting._canvas import save
+from latentcortex.plotting.images import image_grid
 from latentcortex.plotting.maps import (
     Panel,
     PreferencePanel,
@@ -16,7 +17,7 @@ from latentcortex.plotting.maps import (
     share_colours,
     share_maps,
 )
-from latentcortex.plotting.scores import histogram, prediction_against_ceiling, roi_profiles
+from latentcortex.plotting.scores import histogram, prediction_against_ceiling, roi_profiles, score_intervals
 
 __all__ = [
     "Panel",
@@ -25,12 +26,14 @@ __all__ = [
     "SharePanel",
     "flatmaps",
     "histogram",
+    "image_grid",
     "inflated",
     "layer_colours",
     "prediction_against_ceiling",
     "preference_maps",
     "roi_profiles",
     "save",
+    "score_intervals",
     "share_colours",
     "share_maps",
 ]

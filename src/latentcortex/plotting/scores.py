@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from typing import cast
 
@@ -13,7 +14,7 @@ from matplotlib.figure import Figure
 
 from latentcortex._arrays import FloatArray, same_length
 from latentcortex.errors import InputError
-from latentcortex.plotting._canvas import INK, MEDIUM, SERIES, empty_figure, plain
+from latentcortex.plotting._canvas import INK, MEDIUM, SERIES, SMALL, empty_figure, plain
 
 
 def roi_profiles(table: pd.DataFrame, *, x_label: str = "", y_label: str = "", n_columns: int | None = None) -> Figure:
@@ -128,6 +129,64 @@ def histogram(score: FloatArray, threshold: float | None = None, *, label: str =
     ax.set_ylabel("voxels", fontsize=MEDIUM, color=INK)
     plain(ax)
     return figure
+
+
+def score_intervals(table: pd.DataFrame, *, n_columns: int = 3) -> Figure:
+    """Draw scores with their intervals, each beside what chance gives and beside its control.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Columns `panel`, `measure`, `series`, `value`, `low`, `high`, `chance` and `control` (nan for none), in the
+        order in which they are drawn. Series are told apart by colour; the control is a hollow mark, chance a bar.
+    n_columns : int
+        Panels beside each other.
+
+    Raises
+    ------
+    InputError
+        If there is no row.
+    """
+    if table.empty:
+        raise InputError("There is no score to draw.")
+    panels, series = list(dict.fromkeys(table["panel"])), list(dict.fromkeys(table["series"]))
+    columns = min(n_columns, len(panels))
+    rows = -(-len(panels) // columns)
+    lengths = [table[table["panel"] == panel]["measure"].nunique() for panel in panels]
+    heights = [0.6 * max(lengths[i : i + columns]) + 0.7 for i in range(0, len(panels), columns)]
+    figure = empty_figure(4.8 * columns, sum(heights) + 0.5)
+    figure.set_layout_engine("constrained")
+    axes = figure.subplots(rows, columns, squeeze=False, height_ratios=heights).ravel()
+    for ax in axes[len(panels) :]:
+        ax.set_axis_off()
+    for panel, ax in zip(panels, axes[: len(panels)], strict=True):
+        _intervals(ax, table[table["panel"] == panel], series)
+        ax.set_title(textwrap.fill(panel, 24), fontsize=MEDIUM, color=INK, loc="left")
+        plain(ax)
+    handles, names = axes[0].get_legend_handles_labels()
+    known = dict(zip(names, handles, strict=True))
+    figure.legend(known.values(), known.keys(), fontsize=SMALL, frameon=False, loc="outside lower center", ncols=6)
+    return figure
+
+
+def _intervals(ax: Axes, rows: pd.DataFrame, series: Sequence[str]) -> None:
+    """Draw one panel: measures from top to bottom, the series of each a little apart."""
+    measures = list(dict.fromkeys(rows["measure"]))
+    step = 0.7 / len(series)
+    for i, name in enumerate(series):
+        part, colour = rows[rows["series"] == name], SERIES[i % len(SERIES)]
+        y = part["measure"].map(measures.index).to_numpy(float) + (i - (len(series) - 1) / 2) * step
+        value = part["value"].to_numpy(float)
+        reach = np.abs(np.stack([value - part["low"].to_numpy(float), part["high"].to_numpy(float) - value]))
+        ax.errorbar(value, y, xerr=reach, fmt="o", color=colour, markersize=5, linewidth=1.4, label=name)
+        names = ("shuffled", "chance") if i == 0 else ("_shuffled", "_chance")  # `_` keeps one out of the legend
+        control, chance = part["control"].to_numpy(float), part["chance"].to_numpy(float)
+        ax.plot(control, y, "o", color=colour, markerfacecolor="none", markersize=5, label=names[0])
+        ax.plot(chance, y, "|", color="#888888", markersize=9, label=names[1])
+    ax.set_yticks(range(len(measures)), measures)
+    ax.set_ylim(len(measures) - 0.5, -0.5)
+    ax.grid(axis="x", color="#e5e5e5", linewidth=0.8)
+    ax.set_axisbelow(True)
 
 
 def _span(values: Sequence[FloatArray]) -> tuple[float, float]:

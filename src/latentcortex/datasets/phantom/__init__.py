@@ -19,6 +19,7 @@ from latentcortex import _files
 from latentcortex._arrays import digest, listed
 from latentcortex.datasets import labels
 from latentcortex.datasets.phantom import scenes, simulation
+from latentcortex.datasets.phantom.probe import Probe
 from latentcortex.datasets.phantom.truth import FACTORS, Truth
 from latentcortex.errors import InputError
 from latentcortex.responses import Responses
@@ -92,6 +93,10 @@ class Phantom:
         table.insert(0, "vertex", truth.vertices)
         return {"truth": table}
 
+    def probe(self) -> Probe:
+        """Return what reads the attributes of a scene off an image."""
+        return Probe()
+
     def fingerprint(self, participant: str) -> str:
         """Hash what the trials are made from."""
         self._check(participant)
@@ -111,6 +116,7 @@ def draw_stimuli(ids: Sequence[str]) -> Stimuli:
     """Draw these scenes; each depends on its own id only."""
     drawn = {name: scenes.draw_scene(_stream(name, 0)) for name in ids}
     table = pd.DataFrame([vars(scene) for scene in drawn.values()], index=pd.Index(ids, name="stimulus_id"))
+    table["place"] = table["row"] + " " + table["column"]
     table["captions"] = [tuple(scenes.captions(scene, _stream(name, 1))) for name, scene in drawn.items()]
     table["split"] = [name.rstrip("0123456789") for name in ids]
 

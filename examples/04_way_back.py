@@ -1,0 +1,21 @@
+"""From responses back to images: decode z and c, reconstruct, and ask which of two images it was."""
+
+import latentcortex as lc
+
+phantom = lc.datasets.make("phantom", n_train=400, n_test=30)
+stimuli = phantom.stimuli()
+test_ids = list(stimuli.table.query("split == 'test'").index)
+train, test = phantom.responses("01").split(test_ids=test_ids)
+
+features = lc.extract(stimuli, lc.extractors.make("ldm", model="phantom"), bands=["z", "c"], store="features")
+decoder = lc.Decoder("takagi2023", atlas=lc.Atlas.find("phantom", "fsaverage5")).fit(features, train)
+decoded = decoder.decode(test)
+
+latent_diffusion = lc.reconstructors.make("ldm", model="phantom", guidance=3, n_samples=1)
+counts = lc.evaluation.bootstrap_counts(len(test_ids), n_draws=500, seed=0)
+for route in latent_diffusion.routes:
+    images = lc.reconstruct(decoded, latent_diffusion, route, store="reconstructions")
+    similarity = lc.evaluation.pixel_correlation(stimuli.images(test_ids), images.images(images.ids))[:, :, None]
+    score = lc.evaluation.identification(similarity, counts, fixed="original")
+    low, high = score.interval
+    print(f"{route}: {score.value:.3f} [{low:.3f}, {high:.3f}] of two-way comparisons right (chance .5)")

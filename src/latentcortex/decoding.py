@@ -1,0 +1,258 @@
+"""Responses -> features: encoding read backwards, from a participant's voxels to the bands of a model."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, Self
+
+import numpy as np
+
+from latentcortex import scoring
+from latentcortex._arrays import BoolArray, FloatArray, IntArray, listed, random_for
+from latentcortex._shelf import unknown
+from latentcortex.errors import AlignmentError, InputError
+from latentcortex.estimators.banded_ridge import ALPHAS, BandedRidge, folds_of
+from latentcortex.features import Features, aligned
+from latentcortex.responses import Responses
+from latentcortex.space import Atlas, Surface
+
+logger = logging.getLogger(__name__)
+
+Regions = Mapping[str, Sequence[str]]
+ROIS: Final[dict[str, dict[str, tuple[str, ...]]]] = {"takagi2023": {"z": ("early",), "c": ("ventral",)}}
+"""Presets: band -> regions of the atlas `streams` that it is decoded from."""
+
+
+class Decoder:
+    """Ridge regression from voxels to every dimension of each band.
+
+    Averaged responses are centred on their weighted mean over training stimuli. Each dimension has an
+    intercept and a penalty of its own, chosen by cross-validation in which equal stimuli share a fold.
+
+    Parameters
+    ----------
+    rois : str or dict, optional
+        Band -> names of regions, or the name of a preset in `ROIS`. Without it every band is decoded from all
+        voxels.
+    atlas : Atlas, optional
+        Where those regions are.
+    n_voxels : int
+        Of the voxels of a band, take those that the band itself predicts best in cross-validation within the
+        training stimuli; 0 takes all. The penalty is chosen on the voxels that were taken.
+    alphas : sequence of float
+        Penalties to choose from.
+    cv : int
+        Folds, for the penalty and for the choice of voxels.
+    seed : int
+        For the folds.
+
+    Raises
+    ------
+    InputError
+        If a preset is not known, or regions are named without an atlas.
+
+    References
+    ----------
+    Takagi and Nishimoto (2023), doi:10.1109/CVPR52729.2023.01389, for the preset; unlike theirs, this ridge has
+    an intercept and averages repeats.
+    """
+
+    def __init__(
+        self,
+        rois: str | Regions | None = None,
+        *,
+        atlas: Atlas | None = None,
+        n_voxels: int = 0,
+        alphas: Sequence[float] = ALPHAS,
+        cv: int = 5,
+        seed: int = 0,
+    ) -> None:
+        self.rois, self.atlas = regions_of(rois), atlas
+        if self.rois and atlas is None:
+            raise InputError(f"Decoding from {listed(self.rois)} by region needs an atlas; give one, or no rois.")
+        if n_voxels < 0:
+            raise InputError(f"n_voxels must be 0 (all) or more; got {n_voxels}.")
+        self.n_voxels, self.alphas, self.cv, self.seed = n_voxels, alphas, cv, seed
+        self._models: dict[str, tuple[IntArray, BandedRidge]] = {}
+
+    @property
+    def made_by(self) -> dict[str, Any]:
+        """What the decoded features depend on, beside the data."""
+        return {
+            "name": "decoder",
+            "version": 1,
+            "rois": {band: list(names) for band, names in self.rois.items()},
+            "atlas": self.atlas.name if self.atlas else "",
+            "n_voxels": self.n_voxels,
+            "alphas": [float(alpha) for alpha in self.alphas],
+            "cv": self.cv,
+            "seed": self.seed,
+        }
+
+    def candidates(self, band: str, responses: Responses, valid: BoolArray) -> IntArray:
+        """List the valid voxels of the regions that a band is decoded from.
+
+        Raises
+        ------
+        InputError
+            If there is none, the table has no such band, or the responses have no known position.
+        """
+        voxels: IntArray = np.arange(len(valid))
+        if self.rois:
+            if band not in self.rois:
+                raise unknown("band of the regions' table", band, self.rois)
+            if self.atlas is None or not isinstance(responses.space, Surface):
+                raise InputError("Responses have no known position: decode without `rois`.")
+            voxels = self.atlas.voxels(responses.space, self.rois[band])
+        voxels = voxels[valid[voxels]]
+        if len(voxels) == 0:
+            raise InputError(f"No valid voxel to decode {band} from.")
+        return voxels
+
+    def fit(
+        self,
+        features: Features,
+        train: Responses,
+        *,
+        groups: Mapping[str, str] | None = None,
+        usable: BoolArray | None = None,
+    ) -> Self:
+        """Fit one ridge per band on averaged responses, weighted by how many trials they average.
+
+        Parameters
+        ----------
+        features : Features
+            Each of its bands is decoded.
+        train : Responses
+        groups : dict, optional
+            Stimulus id -> group; stimuli of one group (the same image under two ids) share a fold.
+        usable : ndarray of bool, shape (n_voxels,), optional
+            Use no other voxels, for example only those that are finite in the responses to be decoded.
+
+        Raises
+        ------
+        AlignmentError
+            If a stimulus has no features.
+        InputError
+            If a band has no regions in the table, or no voxel is valid.
+        """
+        averaged = train.averaged()
+        aligned(features, averaged.ids)
+        shared = [groups[name] for name in averaged.ids] if groups is not None else list(averaged.ids)
+        valid = averaged.valid() if usable is None else averaged.valid() & usable
+        self._models = {}
+        for band in features.bands:
+            latents = features.array(band, averaged.ids).astype(np.float64)
+            candidates = self.candidates(band, averaged, valid)
+            voxels = self._best(candidates, latents, averaged, shared)
+            model = BandedRidge(alphas=self.alphas, selection="kfold", cv=self.cv, seed=self.seed)
+            x = {f"responses (decoding {band})": averaged.data[:, voxels]}
+            self._models[band] = voxels, model.fit(x, latents, weights=averaged.n_repeats, groups=shared)
+            logger.info("%s is decoded from %d of %d voxels.", band, len(voxels), len(valid))
+        return self
+
+    def decode(self, responses: Responses) -> Features:
+        """Decode the bands of each stimulus from its averaged responses.
+
+        Raises
+        ------
+        AlignmentError
+            If a voxel that was fitted is not finite here.
+        """
+        averaged = responses.averaged()
+        bands = {}
+        for band, (voxels, model) in self._models.items():
+            x = averaged.data[:, voxels]
+            if not np.isfinite(x).all():
+                bad = int((~np.isfinite(x).all(0)).sum())
+                raise AlignmentError(f"{bad} of the {len(voxels)} voxels that {band} is decoded from are not finite.")
+            bands[band] = model.predict({model.bands[0]: x})
+        return Features.from_arrays(averaged.ids, bands, made_by=self.made_by)
+
+    def _best(self, voxels: IntArray, latents: FloatArray, train: Responses, groups: Sequence[str]) -> IntArray:
+        """Take the voxels that the band predicts best, ascending; training stimuli only."""
+        if not self.n_voxels or self.n_voxels >= len(voxels):
+            return voxels
+        fold = folds_of(groups, self.cv, seed=self.seed)
+        y, predicted = train.data[:, voxels], np.empty((len(latents), len(voxels)))
+        for k in np.unique(fold):
+            fitted = fold != k
+            model = BandedRidge(alphas=self.alphas, selection="gcv", seed=self.seed)
+            model.fit(latents[fitted], y[fitted], weights=train.n_repeats[fitted])
+            predicted[~fitted] = model.predict(latents[~fitted])
+        r = scoring.correlation(y, predicted)
+        return np.sort(voxels[np.argsort(-np.nan_to_num(r, nan=-2), kind="stable")[: self.n_voxels]])
+
+
+def regions_of(rois: str | Regions | None) -> dict[str, tuple[str, ...]]:
+    """Look up a preset, or check a table of regions; empty for all voxels.
+
+    Examples
+    --------
+    >>> regions_of("takagi2023")
+    {'z': ('early',), 'c': ('ventral',)}
+    """
+    if not rois:
+        return {}
+    if isinstance(rois, str):
+        if rois not in ROIS:
+            raise unknown("preset of rois", rois, ROIS)
+        return dict(ROIS[rois])
+    for band, names in rois.items():
+        if isinstance(names, str) or not names or not all(isinstance(name, str) for name in names):
+            raise InputError(f"Band {band} needs a list of regions, for example ['early']; got {names!r}.")
+    return {band: tuple(names) for band, names in rois.items()}
+
+
+def decode_held_out(
+    make_decoder: Callable[[], Decoder],
+    features: Features,
+    sides: Sequence[tuple[Responses, Responses]],
+    *,
+    groups: Mapping[str, str] | None = None,
+) -> Features:
+    """Decode the test stimuli of each side with a decoder that was fitted on its training stimuli.
+
+    Parameters
+    ----------
+    make_decoder : callable
+        Makes a fresh decoder.
+    features : Features
+        Their bands are decoded.
+    sides : sequence of (train, test)
+        One pair, or one for each fold; no stimulus may be on both sides of a pair, or in two test sets.
+    groups : dict, optional
+        See `Decoder.fit`.
+    """
+    parts = []
+    for train, test in sides:
+        both = sorted(set(train.ids) & set(test.ids))
+        if both:
+            raise InputError(f"{len(both)} stimuli to decode were fitted on: {listed(both)}.")
+        finite = np.asarray(np.isfinite(test.data).all(0))
+        parts.append(make_decoder().fit(features, train, groups=groups, usable=finite).decode(test))
+    ids = [name for part in parts for name in part.ids]
+    bands = {band: np.concatenate([part.array(band) for part in parts]) for band in parts[0].bands}
+    return Features.from_arrays(ids, bands, made_by=parts[0].made_by)
+
+
+def shuffled(sides: Sequence[tuple[Responses, Responses]], *, seed: int) -> list[tuple[Responses, Responses]]:
+    """Exchange averaged responses between stimuli, on each side for itself: a brain that knows nothing of the images.
+
+    Training responses alone would not do: a decoder fitted on noise is still one fixed map, and what it makes of
+    true test responses, which have few dimensions, can lie systematically nearer to or further from the truth.
+    """
+    return [
+        (
+            _exchanged(train, random_for(seed, "shuffled", k, "train")),
+            _exchanged(test, random_for(seed, "shuffled", k, "test")),
+        )
+        for k, (train, test) in enumerate(sides)
+    ]
+
+
+def _exchanged(responses: Responses, rng: np.random.Generator) -> Responses:
+    averaged = responses.averaged()
+    names = [averaged.ids[i] for i in rng.permutation(len(averaged.ids))]
+    return Responses(averaged.data, averaged.rows.assign(stimulus=names), averaged.space)

@@ -1,0 +1,30 @@
+"""How like the seen images reconstructions are: similarity, identification and attributes, each with its chance."""
+
+from latentcortex.evaluation.measures import (
+    Seen,
+    check_words,
+    image_scores,
+    image_similarities,
+    latent_scores,
+    score_table,
+)
+from latentcortex.evaluation.scores import Score, bootstrap_counts, identification, own_score, pool_size
+from latentcortex.evaluation.similarity import pixel_correlation, row_correlation, ssim, two_alternative
+
+__all__ = [
+    "Score",
+    "Seen",
+    "bootstrap_counts",
+    "check_words",
+    "identification",
+    "image_scores",
+    "image_similarities",
+    "latent_scores",
+    "own_score",
+    "pixel_correlation",
+    "pool_size",
+    "row_correlation",
+    "score_table",
+    "ssim",
+    "two_alternative",
+]

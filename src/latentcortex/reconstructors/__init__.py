@@ -1,0 +1,64 @@
+"""Reconstructors: what turns decoded features into images. Add a file here and a line to the shelf."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, Protocol, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from latentcortex._arrays import FloatArray
+from latentcortex._shelf import Shelf
+from latentcortex.features import Features
+from latentcortex.stimuli import Stimuli
+
+SHELF: Final = Shelf(
+    "reconstructor",
+    {
+        "ldm": "latentcortex.reconstructors.ldm:LDM",
+        "retrieval": "latentcortex.reconstructors.retrieval:Retrieval",
+    },
+)
+
+Side = tuple[Sequence[str], Sequence[str]]
+"""The ids that a decoder was fitted on, and those that it decodes."""
+
+
+class Reconstructor(Protocol):
+    """What reconstruction asks of a reconstructor."""
+
+    @property
+    def routes(self) -> dict[str, tuple[str, ...]]:
+        """The ways to an image that it knows, and the bands that each needs; a reconstruction is named by its route."""
+        ...
+
+    @property
+    def made_by(self) -> dict[str, Any]:
+        """What the images depend on, beside the decoded features."""
+        ...
+
+    def fit(self, features: Features, stimuli: Stimuli, sides: Sequence[Side]) -> Self:
+        """Learn from the training stimuli of each side what the reconstructions of its test stimuli need."""
+        ...
+
+    def n_samples(self, route: str) -> int:
+        """How many images it makes of one stimulus: 1 where nothing is drawn at random."""
+        ...
+
+    def reconstruct(
+        self, route: str, latents: Mapping[str, FloatArray], ids: Sequence[str], n_samples: int
+    ) -> NDArray[np.uint8]:
+        """Make images from decoded bands, each (n_stimuli, n_dims).
+
+        Returns
+        -------
+        ndarray of uint8, shape (n_stimuli, n_samples, height, width, 3)
+            Sample k of a stimulus depends on the seed, its id and k, and on no other stimulus.
+        """
+        ...
+
+
+def make(name: str, **arguments: Any) -> Any:
+    """Make a reconstructor by name."""
+    return SHELF.make(name, **arguments)

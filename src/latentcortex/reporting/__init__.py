@@ -1,0 +1,30 @@
+"""Maps -> what a paper needs: BIDS derivatives, figures, an ROI table, a methods paragraph and one page."""
+
+from latentcortex.reporting.content import Content, facts_of
+from latentcortex.reporting.figures import Figure, models, significant, title_of
+from latentcortex.reporting.page import write, write_dataset
+from latentcortex.reporting.reconstructions import Reconstructions, measure_title, write_reconstructions
+from latentcortex.reporting.tables import alterations, compact, roi_table, summary_rows, write_summary, write_table
+from latentcortex.reporting.text import REFERENCES, methods
+
+__all__ = [
+    "REFERENCES",
+    "Content",
+    "Figure",
+    "Reconstructions",
+    "alterations",
+    "compact",
+    "facts_of",
+    "measure_title",
+    "methods",
+    "models",
+    "roi_table",
+    "significant",
+    "summary_rows",
+    "title_of",
+    "write",
+    "write_dataset",
+    "write_reconstructions",
+    "write_summary",
+    "write_table",
+]

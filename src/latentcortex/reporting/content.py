@@ -1,0 +1,77 @@
+"""What a report is made from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from latentcortex import plotting
+from latentcortex._arrays import FloatArray
+from latentcortex.errors import InputError
+from latentcortex.maps import Maps
+from latentcortex.responses import Responses
+from latentcortex.space import Atlas, Surface
+from latentcortex.stimuli import Stimuli
+
+
+@dataclass(frozen=True, eq=False)
+class Content:
+    """What a report is made from.
+
+    Parameters
+    ----------
+    participant : str
+    maps : Maps
+        All columns of the participant.
+    atlas : Atlas, optional
+    facts : dict
+        Numbers of the data: `n_trials`, `n_sessions`, `n_train`, `n_test`, `n_voxels`, `n_valid`.
+    settings : dict
+        The study's.
+    made_by : dict
+        What made the features.
+    log : Path
+        JSON lines with what was altered or excluded.
+    reconstructions : str
+        The page of reconstructions that the report links to, relative to it; empty for none.
+    """
+
+    participant: str
+    maps: Maps
+    atlas: Atlas | None
+    facts: Mapping[str, Any]
+    settings: Mapping[str, Any]
+    made_by: Mapping[str, Any]
+    log: Path
+    reconstructions: str = ""
+
+    @property
+    def rois(self) -> plotting.Rois | None:
+        """The regions as figures draw them."""
+        return plotting.Rois(self.atlas.labels, self.atlas.names) if self.atlas else None
+
+    def on_mesh(self, values: FloatArray) -> FloatArray:
+        """Lay values (n_voxels,) onto the mesh."""
+        if not isinstance(self.maps.space, Surface):
+            raise InputError("Maps of voxels without a known position cannot be drawn on cortex.")
+        return self.maps.space.on_mesh(values)
+
+
+def facts_of(maps: Maps, responses: Responses, stimuli: Stimuli) -> dict[str, Any]:
+    """Count what the report states of the data; valid voxels are those that have a map."""
+    fitted = np.isfinite(maps.find(statistic="r").data).any(axis=1)
+    shown = stimuli.select(responses.ids).table
+    split = shown["split"] if "split" in shown.columns else pd.Series([""] * len(shown))
+    return {
+        "n_trials": len(responses.rows),
+        "n_sessions": responses.rows["session"].nunique(),
+        "n_train": int((split == "train").sum()),
+        "n_test": int((split == "test").sum()),
+        "n_voxels": responses.space.n_voxels,
+        "n_valid": int(fitted.sum()),
+    }

@@ -1,0 +1,205 @@
+"""The figures of every analysis, each with its caption."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+
+from latentcortex import plotting
+from latentcortex._arrays import FloatArray
+from latentcortex.features import Band
+from latentcortex.maps import Maps
+from latentcortex.reporting.content import Content
+from latentcortex.space import Surface
+
+LOWEST_CEILING: Final = 0.1
+"""Noise ceiling below which a voxel is not drawn."""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One picture of the report.
+
+    Parameters
+    ----------
+    name : str
+        Of its file.
+    caption : str
+        What it shows, also for those who cannot see it.
+    draw : callable
+        Draws it.
+    """
+
+    name: str
+    caption: str
+    draw: Callable[[], Any]
+
+
+def figures(content: Content) -> Iterator[tuple[str, Figure]]:
+    """Yield the figures of every analysis that the maps hold, with the name of the analysis."""
+    there = list(dict.fromkeys(content.maps.columns["analysis"]))
+    for name in there:
+        own = set(content.maps.find(analysis=name).columns["statistic"])
+        maker, needed = _ON_SURFACE.get(name, (_histograms, "r"))
+        drawable = isinstance(content.maps.space, Surface) and needed in own
+        for figure in (maker if drawable else _histograms)(content, name):
+            yield name, figure
+
+
+def significant(maps: Maps, values: FloatArray, *, analysis: str, model: str) -> FloatArray:
+    """Keep values where the model's own mask says so; nan elsewhere."""
+    mask = maps.values(analysis=analysis, model=model, statistic="mask")
+    return np.asarray(np.where(mask == 1, values, np.nan), dtype=np.float32)
+
+
+def models(maps: Maps, analysis: str) -> list[str]:
+    """List the models of an analysis in their order."""
+    own = maps.find(analysis=analysis)
+    return list(dict.fromkeys(own.find(statistic="r").columns["model"]))
+
+
+def title_of(band: str) -> str:
+    """Say a band's name in words.
+
+    Examples
+    --------
+    >>> title_of("zc_strength-80_step-100")
+    'z_c, strength 80 %'
+    >>> title_of("unet_layer-mid_strength-80_step-50")
+    'mid, step 50 %'
+    """
+    parsed = Band.parse(band)
+    if parsed.kind == "zc":
+        late = "" if parsed.entities["step"] == "100" else f", step {parsed.entities['step']} %"
+        return f"z_c, strength {parsed.entities['strength']} %{late}"
+    if parsed.kind == "unet":
+        return f"{parsed.entities['layer']}, step {parsed.entities['step']} %"
+    return band
+
+
+def _ceiling(content: Content, analysis: str) -> Iterator[Figure]:
+    values = content.maps.values(statistic="ceiling")
+    shown = np.where(values >= LOWEST_CEILING, values, np.nan)
+    panel = plotting.Panel("noise ceiling", content.on_mesh(shown))
+    yield Figure(
+        "ceiling",
+        "Noise ceiling of the averaged test responses: the fraction of variance that any model could explain. "
+        f"Voxels below {LOWEST_CEILING:g} are not coloured here; the map keeps them.",
+        lambda: plotting.flatmaps([panel], rois=content.rois, label="explainable variance", limits=(0, 1)),
+    )
+    if (content.maps.columns["analysis"] == "latents").any():
+        names = models(content.maps, "latents")
+        best = np.stack([content.maps.values(analysis="latents", model=m, statistic="r2") for m in names])
+        score = np.where(np.isnan(best).all(0), np.nan, np.nan_to_num(best, nan=-np.inf).max(0))
+        yield Figure(
+            "prediction-against-ceiling",
+            "Variance explained by the best single latent against the noise ceiling; the line is equality.",
+            lambda: plotting.prediction_against_ceiling(score, values, label="R², best latent"),
+        )
+
+
+def _accuracy(content: Content, analysis: str) -> Iterator[Figure]:
+    maps = content.maps
+    panels = []
+    for model in models(maps, analysis):
+        r = maps.values(analysis=analysis, model=model, statistic="r")
+        shown = significant(maps, r, analysis=analysis, model=model)
+        panels.append(plotting.Panel(title_of(model), content.on_mesh(shown)))
+    q = maps.find(analysis=analysis, statistic="mask").columns["q"].iloc[0]
+    about = f"Prediction accuracy (r) of each latent alone; only voxels with q < {q:g} are coloured."
+    label = "prediction accuracy r"
+    yield Figure("latents-flat", about, lambda: plotting.flatmaps(panels, rois=content.rois, label=label))
+    yield Figure(
+        "latents-inflated", about[:-1] + ", on inflated cortex.",
+        lambda: plotting.inflated(panels, rois=content.rois, label=label),
+    )  # fmt: skip
+
+
+def _shares(content: Content, analysis: str) -> Iterator[Figure]:
+    maps, panels = content.maps, []
+    for model in models(maps, analysis):
+        first, second = (
+            content.on_mesh(
+                significant(
+                    maps,
+                    maps.values(analysis=analysis, model=model, band=band, statistic="shareR2"),
+                    analysis=analysis,
+                    model=model,
+                )
+            )
+            for band in model.split("+")
+        )
+        step = Band.parse(model.split("+")[1])
+        word = f"strength {step.entities['strength']} %"
+        if analysis == "denoising-steps":
+            word = f"step {step.entities['step']} %"
+        panels.append(plotting.SharePanel(word, first, second))
+    yield Figure(
+        analysis,
+        "Product shares of z and z_c in the variance that their joint model explains, where the joint model "
+        "is significant. Negative shares are drawn as 0 and kept in the maps.",
+        lambda: plotting.share_maps(panels, rois=content.rois, label="share of variance (R²)"),
+    )
+
+
+def _preferences(content: Content, analysis: str) -> Iterator[Figure]:
+    found = content.maps.find(analysis=analysis, statistic="preferred")
+    layers = str(found.columns["layers"].iloc[0]).split("+")
+    panels = []
+    for model in found.columns["model"]:
+        preferred = content.maps.values(analysis=analysis, model=model, statistic="preferred")
+        shown = significant(content.maps, preferred, analysis=analysis, model=model)
+        sure = content.maps.values(analysis=analysis, model=model, statistic="confidence")
+        title = f"step {model.split('-')[1]} %"
+        panels.append(plotting.PreferencePanel(title, content.on_mesh(shown), content.on_mesh(sure)))
+    yield Figure(
+        "unet-layers",
+        "The U-Net layer that predicts each voxel best. Opacity is the fraction of bootstrap draws of test "
+        "stimuli in which it wins; it does not carry the uncertainty of the fit.",
+        lambda: plotting.preference_maps(panels, layers, rois=content.rois),
+    )
+
+
+def _partition(content: Content, analysis: str) -> Iterator[Figure]:
+    maps, panels = content.maps, []
+    for model in models(maps, analysis):
+        for band in model.split("+"):
+            share = maps.values(analysis=analysis, model=model, band=band, statistic="shareR2")
+            shown = significant(maps, share, analysis=analysis, model=model)
+            panels.append(plotting.Panel(title_of(band), content.on_mesh(shown)))
+    n_layers = len(models(maps, analysis)[0].split("+"))
+    yield Figure(
+        "unet-partition",
+        "Product share of each layer in the variance that the joint model of all layers explains, where that "
+        "model is significant.",
+        lambda: plotting.flatmaps(panels, rois=None, label="share of variance (R²)", n_columns=n_layers),
+    )
+
+
+def _histograms(content: Content, analysis: str) -> Iterator[Figure]:
+    for model in models(content.maps, analysis):
+        r = content.maps.values(analysis=analysis, model=model, statistic="r")
+        found = content.maps.values(analysis=analysis, model=model, statistic="mask") == 1
+        # A permutation null belongs to each voxel, and then no one value of r parts the significant from the rest.
+        parts = found.any() and np.nanmin(r[found]) > np.nanmax(r[~found], initial=-1)
+        threshold = float(r[found].min()) if parts else None
+        line = " The line is the smallest significant r." if parts else ""
+        yield Figure(
+            f"{analysis}-{model.replace('+', '-')}",
+            f"Prediction accuracy of {model} over voxels, of which {found.sum():,} are significant.{line}",
+            lambda r=r, threshold=threshold: plotting.histogram(r, threshold),  # type: ignore[misc]
+        )
+
+
+_ON_SURFACE: Final[dict[str, tuple[Callable[[Content, str], Iterator[Figure]], str]]] = {
+    "ceiling": (_ceiling, "ceiling"),
+    "latents": (_accuracy, "r"),
+    "noise-levels": (_shares, "shareR2"),
+    "denoising-steps": (_shares, "shareR2"),
+    "unet-layers": (_preferences, "preferred"),
+    "unet-partition": (_partition, "shareR2"),
+}
+"""How each analysis is drawn on cortex, and the statistic that this needs."""

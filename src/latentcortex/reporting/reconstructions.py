@@ -1,0 +1,188 @@
+"""The page of one participant's reconstructions: what was seen beside what came back, and how good it is."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+import latentcortex
+from latentcortex import _files, plotting
+from latentcortex.reporting.page import environment
+from latentcortex.reporting.tables import alterations
+
+ROUTES: Final = {"zc": "z_c", "z": "z alone", "c": "c alone", "retrieval": "nearest training image"}
+"""Routes in words."""
+SIMILARITY: Final = "similarity to the original"
+ATTRIBUTES: Final = "attributes, two alternatives"
+BASELINE: Final = "retrieval"
+
+
+@dataclass(frozen=True, eq=False)
+class Reconstructions:
+    """What the page of reconstructions is made from.
+
+    Parameters
+    ----------
+    participant : str
+    names : sequence of str
+        Of the stimuli in the grid.
+    pictures : dict
+        Row of the grid -> images, uint8 (n_stimuli, height, width, 3): `seen`, then the first sample of each route.
+    scores : DataFrame
+        See `evaluation.score_table`.
+    facts : dict
+        Numbers of the data.
+    settings, made_by : dict
+        The study's, and what made decoded features and images.
+    log : Path
+        JSON lines with what was altered or excluded.
+    """
+
+    participant: str
+    names: Sequence[str]
+    pictures: Mapping[str, NDArray[np.uint8]]
+    scores: pd.DataFrame
+    facts: Mapping[str, Any]
+    settings: Mapping[str, Any]
+    made_by: Mapping[str, Any]
+    log: Path
+
+
+def measure_title(measure: str) -> tuple[str, str]:
+    """Say a measure in words: the group that it belongs to, and its name there.
+
+    Examples
+    --------
+    >>> measure_title("identification_space-pixels_fixed-original_pool-48")
+    ('two-way identification, pool 48', 'pixels, original fixed')
+    >>> measure_title("attribute_name-colour")
+    ('attributes, two alternatives', 'colour')
+    """
+    kind, *pairs = measure.split("_")
+    entities = dict(pair.split("-", 1) for pair in pairs)
+    if kind == "identification":
+        within = f" within {entities['within']}" if "within" in entities else ""
+        group = f"two-way identification{within}, pool {entities['pool']}"
+        return group, f"{_space(entities['space'])}, {entities['fixed']} fixed"
+    if kind == "attribute":
+        return ATTRIBUTES, entities["name"]
+    return SIMILARITY, _space("ssim") if kind == "ssim" else f"correlation of {entities['space']}"
+
+
+def _space(name: str) -> str:
+    return "SSIM" if name == "ssim" else name
+
+
+def write_reconstructions(out: Path, content: Reconstructions, stages: Sequence[Mapping[str, Any]]) -> Path:
+    """Write figures and page of one participant; return the page."""
+    folder, figures = out / f"sub-{content.participant}" / "figures", {}
+    for name, figure in {"reconstructions": _grid(content), "scores": _score_figure(content.scores)}.items():
+        plotting.save(figure, folder / f"{name}.png")
+        figures[name] = base64.b64encode((folder / f"{name}.png").read_bytes()).decode()
+    page = (
+        environment()
+        .get_template("reconstructions.html")
+        .render(
+            participant=content.participant,
+            version=latentcortex.__version__,
+            facts=content.facts,
+            figures=figures,
+            groups=_groups(content.scores),
+            routes=ROUTES,
+            alterations=alterations(content.log),
+            methods=_methods(content),
+            settings=json.dumps(content.settings, indent=2, default=str),
+            made_by=json.dumps(dict(content.made_by), indent=2, default=str),
+            stages=stages,
+        )
+    )
+    path = out / f"sub-{content.participant}.html"
+    _files.write_text(path, page)
+    return path
+
+
+def _grid(content: Reconstructions) -> Figure:
+    rows = {ROUTES.get(name, name): images for name, images in content.pictures.items()}
+    return plotting.image_grid(rows, content.names)
+
+
+def _score_figure(scores: pd.DataFrame) -> Figure:
+    """Draw the scores of images; those of decoded bands stand in the table."""
+    own = scores[scores["route"] != "decoded"]
+    titles = [measure_title(measure) for measure in own["measure"]]
+    table = pd.DataFrame(
+        {
+            "panel": [group for group, _ in titles],
+            "measure": [name for _, name in titles],
+            "series": [ROUTES.get(route, route) for route in own["route"]],
+            "value": own["score"].to_numpy(),
+            "low": own["score_low"].to_numpy(),
+            "high": own["score_high"].to_numpy(),
+            "chance": own["chance"].to_numpy(),
+            "control": own["shuffled"].to_numpy(),
+        }
+    )
+    return plotting.score_intervals(table, n_columns=2)
+
+
+def _groups(scores: pd.DataFrame) -> list[dict[str, Any]]:
+    """Lay out the table: groups of measures, a row for each measure, a cell for each route."""
+    groups: dict[tuple[str, str], dict[str, dict[str, Any]]] = {}
+    for row in scores.to_dict("records"):
+        group, name = measure_title(row["measure"])
+        of = "decoded features" if row["route"] == "decoded" else "images"
+        groups.setdefault((of, group), {}).setdefault(name, {})[row["route"]] = row
+    laid = []
+    for (of, group), measures in groups.items():
+        routes = list(dict.fromkeys(route for cells in measures.values() for route in cells))
+        rows = {name: {"cells": cells, "chance": _chance(cells.values())} for name, cells in measures.items()}
+        laid.append({"title": f"{of[0].upper()}{of[1:]}: {group}", "routes": routes, "measures": rows})
+    return laid
+
+
+def _chance(rows: Iterable[Mapping[str, Any]]) -> str:
+    """Write out what chance gives: one number where it is the same for all routes, its range otherwise."""
+    known = sorted({f"{row['chance']:.3f}" for row in rows}, key=float)
+    return known[0] if len(known) == 1 else f"{known[0]} to {known[-1]}"
+
+
+def _methods(content: Reconstructions) -> list[str]:
+    """Write the methods paragraphs; every number comes from the run."""
+    facts, decoder = content.facts, content.made_by["decoder"]
+    where = "; ".join(f"{band} from {', '.join(names)}" for band, names in decoder["rois"].items()) or "all voxels"
+    chosen = f", of which the {decoder['n_voxels']} that each band predicts best" if decoder["n_voxels"] else ""
+    fitted = f"in {facts['n_folds']} folds" if facts["n_folds"] else f"on {facts['n_train']} training stimuli"
+    first = (
+        f"Features were decoded by ridge regression from averaged responses ({where}{chosen}, within the training "
+        f"stimuli), fitted {fitted} with an intercept and a penalty per dimension chosen by {decoder['cv']}-fold "
+        f"cross-validation that groups identical images. {facts['n_decoded']} test stimuli were decoded, and the "
+        f"first {facts['n_reconstructed']} of them reconstructed."
+    )
+    second = ""
+    if "zc" in content.made_by:
+        model = content.made_by["zc"]
+        second = (
+            "Images were reconstructed as by Takagi and Nishimoto (2023): the decoded z gives a coarse image, which is "
+            f"encoded again, noised to a strength of {model['strength']} % and denoised with the decoded c "
+            f"({model['scheduler']}, {model['n_steps']} steps, guidance {model['guidance']:g}). z alone is the coarse "
+            "image; c alone is denoised from pure noise. "
+        )
+    second += (
+        "The baseline is the training image whose features correlate best with the decoded ones. The shuffled control "
+        "repeats the whole method, with one sample per image, after responses were exchanged among training and among "
+        "test stimuli."
+    )
+    third = (
+        "Every score is a mean over images of the mean over all samples; intervals are the 95 % percentile bootstrap "
+        "over images, as targets and as distractors. In identification a tie counts half."
+    )
+    return [first, second, third]

@@ -1,0 +1,62 @@
+"""The methods text of a report, and what it cites."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import latentcortex
+from latentcortex.reporting.content import Content
+
+
+def methods(content: Content) -> list[str]:
+    """Write the methods paragraphs; every number comes from the run."""
+    facts, settings = content.facts, content.settings
+    tests, q = settings["inference"], f"{settings['inference']['q']:g}"
+    name = {"bh": "Benjamini-Hochberg", "by": "Benjamini-Yekutieli"}[tests["correction"]]
+    z = {"session": "within sessions", "run": "within runs", "none": ""}[settings["responses"]["zscore"]]
+    scored = f"z-scored {z} with the statistics of training rows" if z else "not z-scored"
+    first = (
+        f"Responses of participant {content.participant} ({facts['n_trials']} trials in {facts['n_sessions']} "
+        f"sessions, {facts['n_voxels']} voxels of which {facts['n_valid']} were valid) were {scored}, and repeats "
+        "of a stimulus were averaged and weighted by their number."
+    )
+    made = {key: value for key, value in content.made_by.items() if key not in ("name", "bands", "weights")}
+    solver = {"himalaya": "himalaya's random search, called from "}.get(settings["estimator"]["name"], "")
+    second = (
+        f"Features came from the extractor {content.made_by['name']} ("
+        + ", ".join(f"{key}: {value}" for key, value in made.items())
+        + "). Feature columns were centred on training stimuli and bands scaled to equal mean kernel diagonal. "
+        "Voxel-wise encoding models were fitted by banded ridge regression, with the penalty and the mixture of "
+        "bands chosen for each voxel within the training stimuli (Dupré la Tour et al., 2022), as implemented in "
+        f"{solver}latentcortex {latentcortex.__version__}."
+    )
+    n_folds = settings["splits"]["cross_validation"]
+    if n_folds:
+        third = (
+            f"Predictions were pooled over {n_folds} folds that never share an image; significance came from "
+            f"{tests['n_permutations']} permutations of stimuli, each refitted in every fold."
+        )
+    else:
+        null = (
+            f"{tests['n_permutations']} permutations of test stimuli"
+            if tests["null"] == "permutation"
+            else "the distribution of correlations of independent Gaussian vectors"
+        )
+        third = (
+            f"Models were fitted on {facts['n_train']} stimuli and scored by the Pearson correlation with averaged "
+            f"responses to {facts['n_test']} held-out stimuli; one-sided p-values came from {null}."
+        )
+    third += f" The false discovery rate was controlled at q = {q} ({name}) for each map over all its valid voxels."
+    if (content.maps.columns["statistic"] == "shareR2").any():
+        third += " The variance explained by joint models was split between bands by the product measure."
+    return [first, second, third]
+
+
+REFERENCES: Final = (
+    "Benjamini, Y., & Hochberg, Y. (1995). Controlling the false discovery rate. Journal of the Royal Statistical "
+    "Society B. doi:10.1111/j.2517-6161.1995.tb02031.x",
+    "Dupré la Tour, T., Eickenberg, M., Nunez-Elizalde, A. O., & Gallant, J. L. (2022). Feature-space selection with "
+    "banded ridge regression. NeuroImage. doi:10.1016/j.neuroimage.2022.119728",
+    "Takagi, Y., & Nishimoto, S. (2023). High-resolution image reconstruction with latent diffusion models from "
+    "human brain activity. CVPR. doi:10.1109/CVPR52729.2023.01389",
+)

@@ -1,0 +1,195 @@
+"""One TOML file is one study: it runs the stages, and skips what is done."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from latentcortex import analyses, datasets, estimators, extractors, reconstructors
+from latentcortex.analyses import Analysis
+from latentcortex.decoding import Decoder
+from latentcortex.errors import InputError
+from latentcortex.space import Atlas
+from latentcortex.study.backward import FOLDER, Backward
+from latentcortex.study.backward import STAGES as BACKWARD_STAGES
+from latentcortex.study.forward import STAGES as FORWARD_STAGES
+from latentcortex.study.forward import Forward
+from latentcortex.study.material import Material
+from latentcortex.study.schema import complete
+
+NOT_PATHS: Final = ("phantom",)
+"""Names that stand where a path could."""
+STAGES: Final = (*FORWARD_STAGES, *BACKWARD_STAGES)
+
+
+@dataclass(frozen=True)
+class Study:
+    """What to run, checked.
+
+    Parameters
+    ----------
+    settings : dict
+        Section -> keys, complete.
+    folder : Path
+        Against which paths resolve.
+    decodes : bool
+        Whether a run of all stages also decodes, reconstructs and evaluates: the file has a section [decoding].
+    """
+
+    settings: dict[str, dict[str, Any]]
+    folder: Path = field(default_factory=Path)
+    decodes: bool = False
+
+    @classmethod
+    def read(cls, path: Path | str) -> Study:
+        """Read a study file.
+
+        Raises
+        ------
+        InputError
+            If the file is missing or not TOML, or a key is unknown or of the wrong type.
+        """
+        path = Path(path)
+        if not path.is_file():
+            raise InputError(f"Study file {path} is not there.")
+        try:
+            given = tomllib.loads(path.read_text(encoding="utf-8"))
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise InputError(f"{path} is not TOML: {error}.") from None
+        try:
+            return cls(complete(given), path.resolve().parent, "decoding" in given)
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from None
+
+    @property
+    def seed(self) -> int:
+        """The seed from which all others follow."""
+        return int(self.settings["run"]["seed"])
+
+    @property
+    def out(self) -> Path | None:
+        """The folder for results that the file names, if it does."""
+        given = self.settings["run"]["out"]
+        return self._path(given) if given else None
+
+    def run(
+        self,
+        out: Path | None = None,
+        *,
+        until: str | None = None,
+        overwrite: bool = False,
+        progress: bool = True,
+    ) -> Outcome:
+        """Run the stages up to one, skipping what is done.
+
+        Everything that can be checked is checked before anything is written.
+
+        Parameters
+        ----------
+        out : Path, optional
+            Folder for results; the file's by default.
+        until : {"extract", "encode", "report", "decode", "reconstruct", "evaluate"}, optional
+            The last three need none of the maps and go into the folder `decoding`. By default all that the
+            file asks for: `report`, and `evaluate` if it has a section [decoding].
+        overwrite : bool
+            Replace results of another study in that folder.
+        progress : bool
+            Draw progress bars.
+
+        Raises
+        ------
+        InputError
+            If anything given is not what it must be; then nothing was written.
+        """
+        out = out if out is not None else self.out
+        if out is None:
+            raise InputError("No folder for results: give --out, or `out` in [run].")
+        material = Material(self, out, progress)
+        halves = [(half(material), goal) for half, goal in self._goals(until)]
+        for half, _ in halves:
+            half.refuse(overwrite=overwrite)
+        todo = [(half, goal) for half, goal in halves if not half.record.is_done(goal)]
+        for half, _ in todo:
+            half.check()
+        for half, goal in todo:
+            half.through(goal)
+        return Outcome(out, material.participants, computed=bool(todo))
+
+    def _goals(self, until: str | None) -> list[tuple[type[Forward | Backward], str]]:
+        """Name the last stage of each half; the way back needs only the features of the way there."""
+        if until in BACKWARD_STAGES or (until is None and self.decodes):
+            return [(Forward, "extract" if until else "report"), (Backward, until or "evaluate")]
+        return [(Forward, until or "report")]
+
+    def dataset(self) -> Any:
+        """Make the dataset."""
+        return self._make(datasets.SHELF, "dataset", paths=("root",))
+
+    def extractor(self) -> Any:
+        """Make the extractor."""
+        return self._make(extractors.SHELF, "extractor", paths=("model",), seeded=True)
+
+    def estimator(self) -> Any:
+        """Make the estimator."""
+        return self._make(estimators.SHELF, "estimator", seeded=True)
+
+    def decoder(self, atlas: Atlas | None) -> Decoder:
+        """Make a decoder."""
+        given = self.settings["decoding"]
+        return Decoder(given["rois"], atlas=atlas, n_voxels=given["n_voxels"], seed=self.seed)
+
+    def reconstructor(self, **arguments: Any) -> Any:
+        """Make the reconstructor; one of latent diffusion has the extractor's model unless it names its own."""
+        source = self.settings["extractor"]
+        if self.settings["reconstructor"]["name"] == "ldm" == source["name"]:
+            arguments |= {key: source[key] for key in ("model", "n_steps") if key in source}
+        return self._make(reconstructors.SHELF, "reconstructor", paths=("model",), seeded=True, **arguments)
+
+    def models(self, bands: tuple[str, ...]) -> list[Analysis]:
+        """Choose the models of all analyses."""
+        return [analyses.canonical(name, bands) for name in self.settings["analyses"]["run"]]
+
+    def _make(
+        self, shelf: Any, section: str, *, paths: tuple[str, ...] = (), seeded: bool = False, **otherwise: Any
+    ) -> Any:
+        """Pick from a shelf by the section's `name`; its other keys are the arguments, `otherwise` the defaults."""
+        arguments = {**otherwise, **self.settings[section]}
+        name = arguments.pop("name")
+        for key in paths:
+            if key in arguments and arguments[key] not in NOT_PATHS:
+                if not isinstance(arguments[key], str):
+                    raise InputError(f"`{key}` in [{section}] must be a string; got {arguments[key]!r}.")
+                arguments[key] = str(self._path(arguments[key]))
+        if seeded and "seed" not in arguments and shelf.takes(name, "seed"):
+            arguments["seed"] = self.seed
+        return shelf.make(name, **arguments)
+
+    def _path(self, given: str) -> Path:
+        return (self.folder / Path(given).expanduser()).resolve()
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run left.
+
+    Parameters
+    ----------
+    out : Path
+    participants : tuple of str
+    computed : bool
+        False if everything had been done before.
+    """
+
+    out: Path
+    participants: tuple[str, ...]
+    computed: bool
+
+    @property
+    def pages(self) -> dict[str, list[Path]]:
+        """Participant -> the pages that there are: the report, and that of the reconstructions."""
+        places = {
+            name: [self.out / f"sub-{name}.html", self.out / FOLDER / f"sub-{name}.html"] for name in self.participants
+        }
+        return {name: [path for path in pages if path.is_file()] for name, pages in places.items()}

@@ -1,0 +1,268 @@
+"""The way back of a study: responses -> decoded features -> images -> how like the seen ones they are."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from latentcortex import _files, decoding, evaluation, reporting
+from latentcortex._arrays import FloatArray
+from latentcortex._record import Record
+from latentcortex.errors import IncompleteError, InputError
+from latentcortex.evaluation import Score, Seen
+from latentcortex.extraction import verify
+from latentcortex.features import MANIFEST, Features
+from latentcortex.reconstruction import needed_bands, reconstruct, samples_of
+from latentcortex.reconstructors import Reconstructor
+from latentcortex.reconstructors.retrieval import Retrieval
+from latentcortex.responses import Responses
+from latentcortex.stimuli import Stimuli
+from latentcortex.study.material import Material
+from latentcortex.study.schema import BACKWARD
+
+logger = logging.getLogger(__name__)
+
+STAGES: Final = ("decode", "reconstruct", "evaluate")
+FOLDER: Final = "decoding"
+OURS: Final = ("sub-*.html", "sub-*/**/*", "logs/*", "summary.json")
+"""What this half writes, in a folder of its own below the folder of results."""
+KINDS: Final = ("decoded", "shuffled")
+PICTURES: Final = 10
+"""Stimuli in the page's grid."""
+DECODABLE: Final = ("z", "c")
+"""Bands that are decoded where the study names none."""
+
+Sides = list[tuple[list[str], list[str]]]
+Reconstructed = dict[str, Stimuli]
+
+
+class Backward:
+    """Decodes, reconstructs and evaluates; beside each result the same from shuffled responses.
+
+    Parameters
+    ----------
+    material : Material
+    """
+
+    def __init__(self, material: Material) -> None:
+        self.material, self.study, self.out = material, material.study, material.out / FOLDER
+        self.record = Record(self.out, material.key(BACKWARD), {s: material.settings[s] for s in BACKWARD}, OURS)
+
+    def refuse(self, *, overwrite: bool) -> None:
+        """Raise `InputError` if the folder may not be written, or holds another study's results."""
+        self.record.refuse_foreign()
+        if not overwrite:
+            self.record.refuse_other_study()
+
+    # What is wanted
+
+    @property
+    def bands(self) -> tuple[str, ...]:
+        """The bands that are decoded."""
+        given, there = self.material.settings["decoding"], self.material.extractor.bands
+        wanted = tuple(given["bands"] or decoding.regions_of(given["rois"]) or [b for b in DECODABLE if b in there])
+        missing = [band for band in wanted if band not in there]
+        if missing or not wanted:
+            what = f"{', '.join(missing)} is not among" if missing else "neither z nor c is among"
+            raise InputError(f"Nothing to decode: {what} the bands of the extractor; set `bands` in [decoding].")
+        return wanted
+
+    @cached_property
+    def reconstructors(self) -> list[Reconstructor]:
+        """The reconstructor of the study, and the baseline."""
+        given = self.material.settings["reconstructor"]
+        if given["name"] == "retrieval":
+            return [self.study.reconstructor(**({} if "bands" in given else {"bands": self.bands}))]
+        return [self.study.reconstructor(), Retrieval(self.bands)]
+
+    @cached_property
+    def routes(self) -> dict[str, Reconstructor]:
+        """The routes to an image, each with its reconstructor; by default all whose bands are decoded."""
+        asked = "routes" in self.material.settings["reconstructor"]
+        found = {}
+        for one in self.reconstructors:
+            for route, needed in one.routes.items():
+                if asked or set(needed) <= set(self.bands):
+                    needed_bands(one, route, self.bands)
+                    found[route] = one
+                else:
+                    logger.info("Route %s is left out: it needs %s.", route, " and ".join(needed))
+        return found
+
+    def _images(self, sides: Sides) -> list[str]:
+        """List the stimuli that are reconstructed: the first test stimuli of the table, fold by fold, or all."""
+        place = {name: i for i, name in enumerate(self.material.stimuli.ids)}
+        ids = [name for _, test_ids in sides for name in sorted(test_ids, key=place.__getitem__)]
+        return ids[: self.material.settings["evaluation"]["n_images"] or len(ids)]
+
+    def check(self) -> None:
+        """Check everything that can be checked before anything is written."""
+        material = self.material
+        with material.stages.watch("check"), _files.remembering() as self._noticed:
+            material.check_features()
+            _ = self.routes
+            for name in reversed(material.participants):
+                responses = material.responses(name)
+                material.check_sides(responses)
+                decoder, valid = self.study.decoder(material.atlas(responses)), responses.valid()
+                for band in self.bands:
+                    decoder.candidates(band, responses, valid)
+                evaluation.check_words(self._seen(self._images(material.sides(responses)), responses), self._probe)
+
+    # Stages
+
+    def through(self, until: str) -> None:
+        """Run up to a stage."""
+        self.record.begin()
+        with _files.logging_to(self.material.log(self.out)):
+            _files.replay(self._noticed)
+            for name in self.material.participants:
+                responses = self.material.responses(name)
+                decoded = self._decode(name, responses)
+                if until == "decode":
+                    continue
+                images = {kind: self._reconstruct(name, responses, kind, one) for kind, one in decoded.items()}
+                if until == "evaluate":
+                    self._evaluate(name, responses, decoded, images)
+        self.record.finish(STAGES[: STAGES.index(until) + 1])
+
+    def _decode(self, participant: str, responses: Responses) -> dict[str, Features]:
+        """Decode all test stimuli, from the responses as they are and shuffled, or open what was decoded before."""
+        folders = {kind: self.out / f"sub-{participant}" / kind for kind in KINDS}
+        with self.material.stages.watch("decode"):
+            there = {kind: _opened(folder) for kind, folder in folders.items()}
+            found = {kind: one for kind, one in there.items() if one is not None}
+            if len(found) == len(KINDS):
+                return found
+            features, atlas = self.material.features.only(self.bands), self.material.atlas(responses)
+            sides = self._split(responses)
+            for kind in KINDS:
+                given = decoding.shuffled(sides, seed=self.study.seed) if kind == "shuffled" else sides
+                decoded = decoding.decode_held_out(
+                    lambda: self.study.decoder(atlas), features, given, groups=self.material.hashes
+                )
+                found[kind] = decoded.save(folders[kind])
+            return found
+
+    def _split(self, responses: Responses) -> list[tuple[Responses, Responses]]:
+        """Part the responses of every side, z-scored with the statistics of its training rows, and average them."""
+        parts = (
+            responses.split(test_ids=test_ids, train_ids=train_ids, zscore=self.material.zscore)
+            for train_ids, test_ids in self.material.sides(responses)
+        )
+        return [(train.averaged(), test.averaged()) for train, test in parts]
+
+    def _reconstruct(self, participant: str, responses: Responses, kind: str, decoded: Features) -> Reconstructed:
+        """Reconstruct by every route; what was decoded from shuffled responses gets one sample."""
+        sides, folder = self.material.sides(responses), self.out / f"sub-{participant}" / "reconstructions" / kind
+        with self.material.stages.watch("reconstruct"):
+            for one in self.reconstructors:
+                one.fit(self.material.features, self.material.stimuli, sides)
+            return {
+                route: reconstruct(
+                    decoded,
+                    one,
+                    route,
+                    store=folder,
+                    ids=self._images(sides),
+                    n_samples=1 if kind == "shuffled" else None,
+                    progress=self.material.progress,
+                )
+                for route, one in self.routes.items()
+            }
+
+    def _evaluate(
+        self,
+        participant: str,
+        responses: Responses,
+        decoded: Mapping[str, Features],
+        images: Mapping[str, Reconstructed],
+    ) -> None:
+        """Score everything, and write the table and the page."""
+        stages, seen = self.material.stages, self._seen(self._images(self.material.sides(responses)), responses)
+        with stages.watch("evaluate"):
+            scores = {kind: dict(self._scores(kind, seen, responses, decoded, images)) for kind in decoded}
+            table = evaluation.score_table(scores["decoded"], scores["shuffled"])
+            reporting.write_table(self.out, participant, "scores", table)
+        with stages.watch("report"):
+            shown = seen.stimuli.ids[:PICTURES]
+            rows = {route: samples_of(one, shown)[:, 0] for route, one in images["decoded"].items()}
+            content = reporting.Reconstructions(
+                participant=participant,
+                names=shown,
+                pictures={"seen": seen.stimuli.images(shown), **rows},
+                scores=table,
+                facts=self._facts(decoded["decoded"], images["decoded"], seen, responses),
+                settings={name: self.material.settings[name] for name in BACKWARD},
+                made_by={"decoder": decoded["decoded"].made_by}
+                | {route: one.made_by for route, one in self.routes.items()},
+                log=self.material.log(self.out),
+            )
+            reporting.write_reconstructions(self.out, content, stages.table())
+        _files.write_json(self.out / "summary.json", {"stages": stages.table()})
+
+    @property
+    def _probe(self) -> Any:
+        return self.material.dataset.probe()
+
+    def _seen(self, ids: Sequence[str], responses: Responses) -> Seen:
+        pools = {name: str(k) for k, (_, test) in enumerate(self.material.sides(responses)) for name in test}
+        category = self.material.settings["evaluation"]["category"]
+        return Seen(self.material.stimuli.select(ids), [pools[name] for name in ids], category)
+
+    def _scores(
+        self,
+        kind: str,
+        seen: Seen,
+        responses: Responses,
+        decoded: Mapping[str, Features],
+        images: Mapping[str, Reconstructed],
+    ) -> Iterator[tuple[str, dict[str, Score]]]:
+        """Score decoded bands over all test stimuli, then every route over the stimuli that were reconstructed."""
+        sides, seed = self.material.sides(responses), self.study.seed
+        n_draws = self.material.settings["evaluation"]["n_bootstrap"]
+        everything = self._seen([name for _, test in sides for name in test], responses)
+        counts = evaluation.bootstrap_counts(len(everything.stimuli.ids), n_draws=n_draws, seed=seed)
+        latents: dict[str, Score] = {}
+        for band in self.bands:
+            true = self.material.features.array(band, everything.stimuli.ids)
+            found = decoded[kind].array(band, everything.stimuli.ids)
+            means = {str(k): self._mean(band, train) for k, (train, _) in enumerate(sides)}
+            latents |= evaluation.latent_scores(everything, band, true, found, means, counts)
+        yield "decoded", latents
+        counts = evaluation.bootstrap_counts(len(seen.stimuli.ids), n_draws=n_draws, seed=seed)
+        for route, one in images[kind].items():
+            samples: NDArray[np.uint8] = samples_of(one, seen.stimuli.ids)
+            yield route, evaluation.image_scores(seen, samples, self._probe, counts, seed=seed)
+
+    def _mean(self, band: str, ids: Sequence[str]) -> FloatArray:
+        return np.asarray(self.material.features.array(band, ids).mean(0, dtype=np.float64))
+
+    def _facts(self, decoded: Features, images: Reconstructed, seen: Seen, responses: Responses) -> dict[str, Any]:
+        sides = self.material.sides(responses)
+        return {
+            "n_train": len(sides[0][0]),
+            "n_decoded": len(decoded.ids),
+            "n_reconstructed": len(seen.stimuli.ids),
+            "n_samples": max(int(one.table["sample"].max()) for one in images.values()),
+            "n_folds": len(sides) if len(sides) > 1 else 0,
+        }
+
+
+def _opened(folder: Path) -> Features | None:
+    """Open decoded features; None where they are not there or not whole."""
+    if not (folder / MANIFEST).is_file():
+        return None
+    try:
+        features = Features.open(folder)
+        verify(features)
+    except IncompleteError as error:
+        logger.warning("%s It is decoded again.", error)
+        return None
+    return features

@@ -1,0 +1,116 @@
+"""The forward half of a study: images -> features -> maps and their report."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from latentcortex import _files, analyses, reporting
+from latentcortex._record import Record
+from latentcortex.maps import Maps, load_state, save_state
+from latentcortex.responses import Responses
+from latentcortex.study.material import Material
+from latentcortex.study.schema import FORWARD
+
+STAGES: Final = ("extract", "encode", "report")
+OURS: Final = (
+    "sub-*.html",
+    "sub-*/**/*",
+    "work/*",
+    "features/*/manifest.json",
+    "logs/*",
+    "summary.json",
+    "dataset_description.json",
+    "README.md",
+    ".bidsignore",
+)
+"""What this half writes."""
+
+
+class Forward:
+    """Extracts, encodes and reports into the folder of results itself.
+
+    Parameters
+    ----------
+    material : Material
+    """
+
+    def __init__(self, material: Material) -> None:
+        self.material, self.study, self.out = material, material.study, material.out
+        self.study.estimator()
+        self.record = Record(self.out, material.key(FORWARD), {s: material.settings[s] for s in FORWARD}, OURS)
+
+    def refuse(self, *, overwrite: bool) -> None:
+        """Raise `InputError` if the folder may not be written, or holds another study's results."""
+        self.record.refuse_foreign()
+        if not overwrite:
+            self.record.refuse_other_study()
+
+    def check(self) -> None:
+        """Load and check every participant, and every image, before anything is written."""
+        with self.material.stages.watch("check"), _files.remembering() as self._noticed:
+            self.study.models(self.material.extractor.bands)
+            self.material.check_features()
+            for name in reversed(self.material.participants):
+                responses = self.material.responses(name)
+                self.material.check_sides(responses)
+                self.material.atlas(responses)
+
+    def through(self, until: str) -> None:
+        """Run up to a stage."""
+        self.record.begin()
+        with _files.logging_to(self.material.log(self.out)):
+            _files.replay(self._noticed)
+            _ = self.material.features
+            for name in self.material.participants if until != "extract" else ():
+                responses = self.material.responses(name)
+                maps = self._encode(name, responses)
+                if until == "report":
+                    self._report(name, maps, responses)
+        self.record.finish(STAGES[: STAGES.index(until) + 1])
+
+    def _encode(self, participant: str, responses: Responses) -> Maps:
+        """Run every analysis; each is kept in a file of its own, so that an interrupted run goes on."""
+        with self.material.stages.watch("encode"):
+            train, test = responses, None
+            if not self.material.across_folds:
+                ((train_ids, test_ids),) = self.material.sides(responses)
+                train, test = responses.split(test_ids=test_ids, train_ids=train_ids, zscore=self.material.zscore)
+            found = [] if test is None else [analyses.ceiling(test)]
+            scorer = self._scorer(responses, train, test)
+            for analysis in self.study.models(self.material.extractor.bands):
+                path = self.out / "work" / f"sub-{participant}_{analysis.name}.npz"
+                if not self.record.has(path):
+                    save_state(scorer.score(analysis), path)
+                    self.record.keep(path)
+                found.append(load_state(path))
+            return analyses.joined([maps for maps in found if maps is not None])
+
+    def _scorer(self, responses: Responses, train: Responses, test: Responses | None) -> analyses.Scorer:
+        given, features = self.material.settings["inference"], self.material.features
+        n_permutations = given["n_permutations"] if given["null"] == "permutation" else 0
+        criterion = analyses.Criterion(given["q"], given["correction"], n_permutations, self.study.seed)
+        make, progress = self.study.estimator, self.material.progress
+        if test is not None:
+            return analyses.HeldOut(features, train.averaged(), test.averaged(), make, criterion, progress)
+        splits, zscore = self.material.splits(responses), self.material.zscore
+        return analyses.AcrossFolds(features, responses, splits, zscore, make, criterion, progress)
+
+    def _report(self, participant: str, maps: Maps, responses: Responses) -> None:
+        stages = self.material.stages
+        with stages.watch("write"):
+            reporting.write_dataset(self.out, maps, participant)
+            for name, table in self.material.dataset.tables(participant).items():
+                reporting.write_table(self.out, participant, name, table)
+        with stages.watch("report"):
+            content = reporting.Content(
+                participant=participant,
+                maps=maps,
+                atlas=self.material.atlas(responses),
+                facts=reporting.facts_of(maps, responses, self.material.stimuli),
+                settings=self.material.settings,
+                made_by=self.material.extractor.made_by,
+                log=self.material.log(self.out),
+                reconstructions=f"decoding/sub-{participant}.html" if self.study.decodes else "",
+            )
+            reporting.write(self.out, content, stages.table())
+        reporting.write_summary(self.out, participant, maps, stages.table())

@@ -1,0 +1,158 @@
+"""What both halves of a study work on: stimuli, responses, who is on which side, and features."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import latentcortex
+from latentcortex import encoding
+from latentcortex._arrays import digest, listed
+from latentcortex._watch import Stages
+from latentcortex.errors import InputError
+from latentcortex.extraction import extract
+from latentcortex.features import Features
+from latentcortex.responses import Responses
+from latentcortex.space import Atlas, Bare, Surface
+from latentcortex.splits import Splits, held_out
+from latentcortex.stimuli import Stimuli
+
+if TYPE_CHECKING:
+    from latentcortex.study import Study
+
+logger = logging.getLogger(__name__)
+
+
+class Material:
+    """The data of one run of a study into one folder.
+
+    Parameters
+    ----------
+    study : Study
+    out : Path
+        Folder for results.
+    progress : bool
+        Draw progress bars.
+    """
+
+    def __init__(self, study: Study, out: Path, progress: bool) -> None:
+        self.study, self.out, self.progress = study, out, progress
+        self.stages = Stages()
+        self.dataset = study.dataset()
+        self.extractor = study.extractor()
+        self.stimuli: Stimuli = self.dataset.stimuli()
+        self._loaded: dict[str, Responses] = {}
+
+    def key(self, sections: Sequence[str]) -> str:
+        """Hash everything that results depend on, when these sections are what they depend on."""
+        prints = [self.dataset.fingerprint(name) for name in self.participants]
+        settings = {name: self.settings[name] for name in sections}
+        made_by = self.extractor.made_by
+        return digest(latentcortex.__version__, settings, self.study.seed, prints, made_by, self.extractor.bands)
+
+    @property
+    def participants(self) -> tuple[str, ...]:
+        """Labels of the participants."""
+        names: tuple[str, ...] = self.dataset.participants
+        return names
+
+    @property
+    def settings(self) -> dict[str, dict[str, Any]]:
+        """The study's."""
+        return self.study.settings
+
+    @property
+    def zscore(self) -> Any:
+        """Within what responses are z-scored."""
+        return self.settings["responses"]["zscore"]
+
+    @cached_property
+    def hashes(self) -> dict[str, str]:
+        """Stimulus id -> hash of its pixels."""
+        return dict(zip(self.stimuli.ids, self.stimuli.pixel_hashes(), strict=True))
+
+    @cached_property
+    def features(self) -> Features:
+        """Extract the features, or open them."""
+        with self.stages.watch("extract"):
+            return extract(
+                self.stimuli,
+                self.extractor,
+                bands=self.extractor.bands,
+                store=self.out / "features",
+                progress=self.progress,
+            )
+
+    def check_features(self) -> None:
+        """Check that every band can be extracted, and look at every image."""
+        self.extractor.check(self.extractor.bands, self.stimuli.captions(self.stimuli.ids))
+        self.note_duplicates()
+
+    def note_duplicates(self) -> None:
+        """Log images that are the same under several names."""
+        by_hash: dict[str, list[str]] = {}
+        for name, known in self.hashes.items():
+            by_hash.setdefault(known, []).append(name)
+        same = [names for names in by_hash.values() if len(names) > 1]
+        if same:
+            logger.warning(
+                "%d images are identical under several ids; they are kept on one side of every split.",
+                sum(map(len, same)),
+                extra={"facts": {"stimuli": same}},
+            )
+
+    def responses(self, participant: str) -> Responses:
+        """Load the trials of a participant, of whom the last is kept; stimuli must be known, some voxel usable."""
+        if participant not in self._loaded:
+            responses: Responses = self.dataset.responses(participant)
+            self.stimuli.select(responses.ids)
+            encoding.usable(responses)
+            self._loaded = {participant: responses}
+        return self._loaded[participant]
+
+    def check_sides(self, responses: Responses) -> None:
+        """Check that there is something to fit on and to test on, and that no image is on both sides."""
+        one_voxel = Responses(responses.data[:, :1], responses.rows, Bare(1))
+        for train_ids, test_ids in self.sides(responses):
+            one_voxel.split(test_ids=test_ids, train_ids=train_ids, zscore=self.zscore)
+            fitted = {self.hashes[name]: name for name in train_ids}
+            leaking = [f"{name} = {fitted[self.hashes[name]]}" for name in test_ids if self.hashes[name] in fitted]
+            if leaking:
+                raise InputError(
+                    f"{len(leaking)} test images are identical to training images ({listed(leaking)}); "
+                    "put each image on one side of the split."
+                )
+
+    @property
+    def across_folds(self) -> bool:
+        """Whether every stimulus is predicted from a fit on the other folds."""
+        return bool(self.settings["splits"]["cross_validation"])
+
+    def sides(self, responses: Responses) -> list[tuple[list[str], list[str]]]:
+        """List the ids to fit on and those to test on: one pair, or one for each fold."""
+        if self.across_folds:
+            return list(self.splits(responses))
+        table = self.stimuli.select(responses.ids).table
+        if "split" not in table.columns:
+            raise InputError("There is no `split` column; add one, or set cross_validation in [splits].")
+        return [held_out(list(table.index), list(table["split"]))]
+
+    def splits(self, responses: Responses) -> Splits:
+        """Deal the stimuli into folds, identical images together."""
+        groups = [self.hashes[name] for name in responses.ids]
+        n_splits = self.settings["splits"]["cross_validation"]
+        return Splits.k_fold(responses.ids, n_splits, groups=groups, seed=self.study.seed)
+
+    def atlas(self, responses: Responses) -> Atlas | None:
+        """Find the atlas of the report, if one is named and the responses are on a surface."""
+        name = self.settings["report"]["atlas"]
+        if not name or not isinstance(responses.space, Surface):
+            return None
+        return Atlas.find(name, responses.space.template)
+
+    def log(self, folder: Path) -> Path:
+        """Where a folder of results keeps its log."""
+        return folder / "logs" / "latentcortex.jsonl"

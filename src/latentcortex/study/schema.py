@@ -1,0 +1,106 @@
+"""The sections and keys of a study file, and what they may be."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import numpy as np
+
+from latentcortex import analyses, decoding, inference
+from latentcortex._arrays import listed
+from latentcortex._shelf import unknown
+from latentcortex.errors import InputError
+
+OPEN: Final = {"dataset": None, "extractor": None, "estimator": "banded_ridge", "reconstructor": ""}
+"""Sections whose keys are the arguments of the class that `name` picks, and the name that they have unless given."""
+SCHEMA: Final[dict[str, dict[str, Any]]] = {
+    "responses": {"zscore": "session"},
+    "splits": {"test": "split", "cross_validation": 0, "unit": "stimulus"},
+    "analyses": {"run": list(analyses.ANALYSES)},
+    "inference": {"q": 0.05, "correction": "bh", "null": "", "n_permutations": 1000},
+    "report": {"atlas": ""},
+    "decoding": {"rois": "", "bands": [], "n_voxels": 0},
+    "evaluation": {"n_images": 0, "category": "", "n_bootstrap": 1000},
+    "run": {"seed": 0, "out": ""},
+}
+"""The other sections: their keys, and the values that they have unless given."""
+COMPANION: Final = ("decoding", "reconstructor", "evaluation")
+"""Sections on which no map depends."""
+FORWARD: Final = ("dataset", "extractor", "estimator", "responses", "splits", "analyses", "inference", "report")
+"""Sections on which the maps and their report depend."""
+BACKWARD: Final = ("dataset", "extractor", "responses", "splits", "report", *COMPANION)
+"""Sections on which decoding, reconstructions and their page depend."""
+
+
+def complete(given: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Check sections, keys and types, and fill in what is not given.
+
+    Raises
+    ------
+    InputError
+        Naming the nearest known section or key.
+    """
+    for section in given:
+        if section not in (*OPEN, *SCHEMA):
+            raise unknown("section", section, (*OPEN, *SCHEMA))
+        if not isinstance(given[section], dict):
+            raise InputError(f"{section} must be a section: [{section}].")
+    settings: dict[str, dict[str, Any]] = {}
+    for section, named in OPEN.items():
+        settings[section] = {"name": named, **given.get(section, {})}
+        if not isinstance(settings[section]["name"], str):
+            raise InputError(f"[{section}] needs `name`, a string.")
+    latent = settings["extractor"]["name"] == "ldm"
+    settings["reconstructor"]["name"] = settings["reconstructor"]["name"] or ("ldm" if latent else "retrieval")
+    for section, defaults in SCHEMA.items():
+        own = given.get(section, {})
+        for key, value in own.items():
+            if key not in defaults:
+                raise unknown(f"key in [{section}]:", key, defaults)
+            if key != "rois":  # a name or a table, which `decoding.regions_of` checks
+                _same_type(section, key, value, defaults[key])
+        settings[section] = {**defaults, **own}
+    return _consistent(settings)
+
+
+def _same_type(section: str, key: str, value: Any, default: Any) -> None:
+    wanted = (int, float) if isinstance(default, float) else type(default)
+    if not isinstance(value, wanted) or isinstance(value, bool):
+        kind = {str: "a string", int: "a whole number", list: "a list"}.get(type(default), "a number")
+        raise InputError(f"`{key}` in [{section}] must be {kind}; got {value!r}.")
+
+
+def _consistent(settings: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Check values against each other and against what is known."""
+    splits, tests = settings["splits"], settings["inference"]
+    names = settings["analyses"]["run"]
+    if not names or len(set(map(str, names))) < len(names):
+        raise InputError(f"`run` in [analyses] must name each analysis once; got {listed(names) or 'none'}.")
+    for name in names:
+        if name not in analyses.ANALYSES:
+            raise unknown("analysis", str(name), analyses.ANALYSES)
+    if splits["unit"] not in ("stimulus",):
+        raise unknown("unit in [splits]:", splits["unit"], ("stimulus",))
+    if splits["test"] not in ("split",):
+        raise unknown("test in [splits]:", splits["test"], ("split",))
+    # A closed form is not valid for predictions pooled over folds, so it is never the default there.
+    tests["null"] = tests["null"] or ("permutation" if splits["cross_validation"] else "analytic")
+    if tests["null"] not in ("analytic", "permutation"):
+        raise unknown("null in [inference]:", tests["null"], ("analytic", "permutation"))
+    if splits["cross_validation"] and tests["null"] == "analytic":
+        raise InputError("null = 'analytic' is not valid for predictions pooled over folds; use 'permutation'.")
+    if tests["n_permutations"] < 1:
+        raise InputError(f"n_permutations must be at least 1; got {tests['n_permutations']}.")
+    inference.fdr(np.array([0.5]), q=tests["q"], method=tests["correction"])
+    if not isinstance(settings["decoding"]["rois"], (str, dict)):
+        raise InputError(f"`rois` in [decoding] must be a preset or a table; got {settings['decoding']['rois']!r}.")
+    decoding.regions_of(settings["decoding"]["rois"])
+    for section, key, least in (
+        ("decoding", "n_voxels", 0),
+        ("evaluation", "n_images", 0),
+        ("evaluation", "n_bootstrap", 1),
+    ):
+        if settings[section][key] < least:
+            raise InputError(f"`{key}` in [{section}] must be at least {least}; got {settings[section][key]}.")
+    return settings

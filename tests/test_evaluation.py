@@ -1,0 +1,291 @@
+"""Evaluation: similarities equal somebody else's, identification knows its chance, intervals cover."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from latentcortex import evaluation
+from latentcortex.errors import AlignmentError, InputError
+from latentcortex.evaluation import (
+    Score,
+    Seen,
+    bootstrap_counts,
+    identification,
+    own_score,
+    pixel_correlation,
+    pool_size,
+    ssim,
+    two_alternative,
+)
+from latentcortex.stimuli import Stimuli
+
+RNG = np.random.default_rng(0)
+
+
+def pictures(n: int, size: int = 24, seed: int = 0) -> np.ndarray:
+    """Smooth coloured pictures."""
+    rng = np.random.default_rng(seed)
+    coarse = rng.integers(0, 256, (n, size // 4, size // 4, 3))
+    return np.kron(coarse, np.ones((1, 4, 4, 1))).astype(np.uint8)
+
+
+def seen(images: np.ndarray, **columns: list[str]) -> Seen:
+    ids = [f"s{i}" for i in range(len(images))]
+    table = pd.DataFrame({"captions": [()] * len(ids), **columns}, index=pd.Index(ids))
+    category = next(iter(columns), "")
+    return Seen(Stimuli(table, lambda name: images[int(name[1:])]), ["0"] * len(ids), category)
+
+
+# Similarities
+
+
+def test_pixel_correlation_is_pearsons():
+    a, b = pictures(130), pictures(120, seed=1)
+    found = pixel_correlation(a, b)
+    assert found.shape == (130, 120)
+    for i, j in ((0, 0), (129, 7), (50, 119)):
+        assert found[i, j] == pytest.approx(np.corrcoef(a[i].ravel(), b[j].ravel())[0, 1], abs=1e-5)
+
+
+def test_an_image_of_one_colour_correlates_with_nothing():
+    flat = np.full((1, 24, 24, 3), 7, dtype=np.uint8)
+    assert np.isnan(pixel_correlation(pictures(3), flat)).all()
+
+
+def test_ssim_is_scikit_images():
+    metrics = pytest.importorskip("skimage.metrics", reason="the reference for SSIM is scikit-image")
+    from skimage.color import rgb2gray
+
+    a = pictures(3)
+    b = np.clip(a.astype(int) + np.random.default_rng(1).integers(-40, 40, a.shape), 0, 255).astype(np.uint8)
+    found = ssim(a, b)
+    for i in range(3):
+        for j in range(3):
+            theirs = metrics.structural_similarity(
+                rgb2gray(a[i]),
+                rgb2gray(b[j]),
+                gaussian_weights=True,
+                sigma=1.5,
+                use_sample_covariance=False,
+                data_range=1.0,
+            )
+            assert found[i, j] == pytest.approx(theirs, abs=1e-4)
+
+
+def test_ssim_leaves_out_pairs_that_are_not_wanted():
+    wanted = np.eye(3, dtype=bool)
+    found = ssim(pictures(3), pictures(3), wanted)
+    np.testing.assert_array_equal(np.isfinite(found), wanted)
+    np.testing.assert_allclose(np.diag(found), 1, atol=1e-5)
+
+
+def test_ssim_of_tiny_images_is_refused():
+    with pytest.raises(InputError, match="more than 10 pixels"):
+        ssim(pictures(2, size=8), pictures(2, size=8))
+
+
+def test_two_alternatives_count_the_words_that_are_beaten():
+    log_p = np.log([[0.5, 0.3, 0.2], [0.2, 0.2, 0.6]])
+    found = two_alternative(log_p, np.array([0, 1]))
+    np.testing.assert_allclose(found, [[1, 0.25], [0.5, 0.25]])
+
+
+# Identification
+
+
+def by_loops(similarity: np.ndarray, fixed: str) -> float:
+    n, _, n_samples = similarity.shape
+    hits = []
+    for i in range(n):
+        for j in range(n):
+            for k in range(n_samples):
+                if i != j:
+                    other = similarity[i, j, k] if fixed == "original" else similarity[j, i, k]
+                    hits.append(float(similarity[i, i, k] > other))
+    return float(np.mean(hits))
+
+
+@pytest.mark.parametrize("fixed", ["original", "reconstruction"])
+def test_identification_is_the_fraction_of_others_that_are_beaten(fixed):
+    similarity = RNG.standard_normal((9, 9, 3)) + np.eye(9)[:, :, None]
+    found = identification(similarity, bootstrap_counts(9, n_draws=20, seed=0), fixed=fixed)
+    assert found.value == pytest.approx(by_loops(similarity, fixed))
+    assert found.chance == 0.5
+
+
+def test_the_two_directions_differ_where_one_reconstruction_is_like_everything():
+    """A hub: every original is most like reconstruction 0, but each reconstruction still fits its own original best."""
+    similarity = np.eye(5)[:, :, None] * 0.2
+    similarity[:, 0] += 1
+    counts = bootstrap_counts(5, n_draws=10, seed=0)
+    assert identification(similarity, counts, fixed="reconstruction").value == 1.0
+    assert identification(similarity, counts, fixed="original").value == pytest.approx((1 + 4 * 0.75) / 5)
+
+
+def test_averaging_samples_first_is_the_papers_formula_and_gains_with_samples():
+    similarity = np.random.default_rng(1).standard_normal((60, 60, 25)) + 0.5 * np.eye(60)[:, :, None]
+    counts = bootstrap_counts(60, n_draws=10, seed=0)
+    mean = similarity.mean(2)
+    theirs = np.mean([(mean[i, i] > np.delete(mean[i], i)).mean() for i in range(60)])
+    averaged = identification(similarity, counts, fixed="original", samples="mean").value
+    assert averaged == pytest.approx(theirs)
+    assert averaged > identification(similarity, counts, fixed="original").value + 0.2
+
+
+def test_reconstructions_that_are_all_the_same_are_at_chance():
+    similarity = np.repeat(RNG.standard_normal((12, 1, 1)), 12, axis=1)
+    counts = bootstrap_counts(12, n_draws=10, seed=0)
+    assert identification(similarity, counts, fixed="original").value == 0.5
+
+
+def test_knowing_the_category_alone_helps_in_the_pool_and_not_within_the_category():
+    rng = np.random.default_rng(0)
+    category = np.repeat(np.arange(6), 20)
+    similarity = (category[:, None] == category)[:, :, None] + 0.1 * rng.standard_normal((120, 120, 1))
+    counts = bootstrap_counts(120, n_draws=200, seed=0)
+    within = category[:, None] == category
+    assert identification(similarity, counts, fixed="original").value > 0.9
+    inside = identification(similarity, counts, fixed="original", among=within)
+    assert abs(inside.value - 0.5) < 3 * inside.standard_error
+    assert pool_size(within) == 20
+
+
+def test_what_is_undefined_is_compared_with_nothing_and_not_counted():
+    similarity = np.eye(4)[:, :, None].astype(float)
+    similarity[:, 2] = np.nan
+    counts = bootstrap_counts(4, n_draws=10, seed=0)
+    found = identification(similarity, counts, fixed="reconstruction")
+    assert (found.value, found.n_images) == (1.0, 3)
+    assert own_score(similarity, counts).n_images == 3
+    nothing = identification(np.full((4, 4, 1), np.nan), counts, fixed="original")
+    assert np.isnan(nothing.value)
+    assert np.isnan(nothing.interval).all()
+
+
+def test_chance_of_a_similarity_is_that_with_other_images():
+    similarity = np.full((5, 5, 2), 0.3) + 0.5 * np.eye(5)[:, :, None]
+    found = own_score(similarity, bootstrap_counts(5, n_draws=10, seed=0))
+    assert (found.value, found.chance) == (pytest.approx(0.8), pytest.approx(0.3))
+
+
+@pytest.mark.parametrize("fixed", ["original", "reconstruction"])
+def test_the_interval_over_images_covers_the_true_accuracy(fixed):
+    """Images differ in how well they come back and how much they stand out; the pool is drawn, too."""
+    n, covered, signal = 40, 0, 0.6
+
+    def draw(rng, n):
+        good, hub = rng.standard_normal(n), 0.5 * rng.standard_normal(n)
+        return rng.standard_normal((n, n, 1)) + hub[:, None] + np.diag(signal + 0.5 * good)[:, :, None]
+
+    rng = np.random.default_rng(0)
+    large = draw(rng, 1500)
+    truth = identification(large, np.ones((1, 1500)), fixed=fixed).value
+    counts = bootstrap_counts(n, n_draws=400, seed=0)
+    for _ in range(200):
+        low, high = identification(draw(rng, n), counts, fixed=fixed).interval
+        covered += low <= truth <= high
+    assert 0.88 <= covered / 200 <= 0.99
+
+
+def test_a_difference_of_scores_is_paired():
+    draws = np.random.default_rng(0).random(200)
+    a, b = Score(0.7, 0.5, draws + 0.2, 10), Score(0.5, 0.5, draws, 10)
+    assert a.less(b).interval == (pytest.approx(0.2), pytest.approx(0.2))
+
+
+def test_wrong_shapes_and_sides_are_refused():
+    counts = bootstrap_counts(3, n_draws=2, seed=0)
+    with pytest.raises(AlignmentError, match="expected"):
+        identification(np.zeros((3, 4, 1)), counts, fixed="original")
+    with pytest.raises(InputError, match="Did you mean 'original'"):
+        identification(np.zeros((3, 3, 1)), counts, fixed="orignal")  # type: ignore[arg-type]
+
+
+# A study's evaluation
+
+
+class Halves:
+    """A probe that reads which half of a picture is brighter."""
+
+    def __init__(self) -> None:
+        self.attributes = {"half": ("upper", "lower")}
+
+    def read(self, images: np.ndarray) -> dict[str, np.ndarray]:
+        middle = images.shape[1] // 2
+        upper = images[:, :middle].mean((1, 2, 3)) - images[:, middle:].mean((1, 2, 3))
+        p = 1 / (1 + np.exp(-upper / 10))
+        return {"half": np.log(np.stack([p, 1 - p], axis=1)).astype(np.float32)}
+
+
+def with_halves(n: int) -> tuple[np.ndarray, list[str]]:
+    images = pictures(n) // 2
+    halves = ["upper" if i % 2 else "lower" for i in range(n)]
+    for image, half in zip(images, halves, strict=True):
+        image[:12] += np.uint8(100 * (half == "upper"))
+        image[12:] += np.uint8(100 * (half == "lower"))
+    return images, halves
+
+
+def test_perfect_reconstructions_score_perfectly_by_every_measure():
+    images, halves = with_halves(20)
+    scores = evaluation.image_scores(
+        seen(images, half=halves), images[:, None], Halves(), bootstrap_counts(20, n_draws=50, seed=0)
+    )
+    assert set(scores) == {
+        "correlation_space-pixels",
+        "ssim",
+        "attribute_name-half",
+        *(
+            f"identification_space-{space}_fixed-{fixed}_{pool}"
+            for space in ("pixels", "ssim", "attributes")
+            for fixed in ("original", "reconstruction")
+            for pool in ("pool-20", "within-half_pool-10")
+        ),
+    }
+    exact = {name: score.value for name, score in scores.items() if "attributes" not in name}
+    assert all(value == pytest.approx(1, abs=1e-4) for value in exact.values())
+    assert scores["identification_space-attributes_fixed-original_within-half_pool-10"].value < 0.9
+
+
+def test_reconstructions_are_brought_to_the_size_of_the_originals():
+    images, _ = with_halves(6)
+    larger = np.repeat(np.repeat(images, 2, axis=1), 2, axis=2)
+    found = evaluation.image_similarities(seen(images), larger[:, None])
+    assert np.diagonal(found["pixels"][:, :, 0]).min() > 0.9
+
+
+def test_pools_are_not_mixed():
+    images, _ = with_halves(10)
+    folds = Seen(seen(images).stimuli, ["0"] * 5 + ["1"] * 5)
+    assert list(folds.comparisons) == ["pool-5"]
+    true = np.random.default_rng(0).standard_normal((10, 8))
+    means = {"0": np.zeros(8), "1": np.full(8, 100.0)}
+    decoded = true + np.where(np.arange(10) < 5, 0, 0)[:, None]
+    scores = evaluation.latent_scores(folds, "z", true, decoded, means, bootstrap_counts(10, n_draws=10, seed=0))
+    assert scores["identification_space-z_fixed-original_pool-5"].value == 1.0
+
+
+def test_the_table_holds_controls_and_the_paired_difference_to_the_baseline():
+    counts = bootstrap_counts(8, n_draws=50, seed=0)
+    good = own_score(np.eye(8)[:, :, None], counts)
+    poor = own_score(0.3 * np.eye(8)[:, :, None], counts)
+    table = evaluation.score_table({"zc": {"ssim": good}, "retrieval": {"ssim": poor}}, {"zc": {"ssim": poor}})
+    row = table.set_index("route").loc["zc"]
+    assert row["score"] == 1.0
+    assert row["shuffled"] == pytest.approx(0.3)
+    assert row["above_baseline_low"] == pytest.approx(0.7)
+    assert np.isnan(table.set_index("route").loc["retrieval", "above_baseline"])
+
+
+def test_words_that_the_probe_does_not_know_are_named():
+    images, halves = with_halves(4)
+    with pytest.raises(InputError, match="middle"):
+        evaluation.check_words(seen(images, half=[*halves[:3], "middle"]), Halves())
+
+
+def test_an_unknown_category_is_named():
+    images, halves = with_halves(4)
+    with pytest.raises(InputError, match="Did you mean 'half'"):
+        Seen(seen(images, half=halves).stimuli, ["0"] * 4, "halv")
