@@ -28,7 +28,8 @@ from phantom_probe import (
     HELD_OUT_STREAM,
     MEASURED,
     PICTURE_STREAM,
-    PROBE_STREAM,
+    PROBE_RECONSTRUCTIONS,
+    PROBE_SCENES,
     Edit,
     Followed,
     Probe,
@@ -38,10 +39,10 @@ from phantom_probe import (
     draw_scenes,
     edit_success,
     following,
+    make_probe,
     psnr,
     random_for,
     reconstruct,
-    train_probe,
 )
 from PIL import Image
 
@@ -50,7 +51,6 @@ from latentcortex.datasets.phantom import model_folder, scenes
 from latentcortex.datasets.phantom.scenes import ATTRIBUTES, Scene
 
 COMMAND: Final = "python training/phantom_card.py --out build/phantom"
-PROBE_SCENES, PROBE_RECONSTRUCTIONS, PROBE_STEPS, PROBE_BATCH = 5_000, 1_500, 1_000, 48
 DPI: Final = 100
 STRENGTHS: Final = (0, 20, 40, 60, 80, 100)
 TARGETS: Final = {"scene": 0.95, "colour": 0.95, "size": 0.95, "place": 0.95}
@@ -85,15 +85,6 @@ def captions_of(shown: Sequence[Scene]) -> list[str]:
 
 
 # ----------------------------------------------------------------------------------------- measurements
-
-
-def make_probe(model: _ldm.LatentDiffusion) -> Probe:
-    """Train the probe on drawings and on reconstructions of a part of them."""
-    drawn, images = draw_scenes(PROBE_STREAM, PROBE_SCENES)
-    again = reconstruct(model, images[:PROBE_RECONSTRUCTIONS])
-    both = np.concatenate([images, again])
-    shown = [*drawn, *drawn[:PROBE_RECONSTRUCTIONS]]
-    return train_probe(both, shown, n_steps=PROBE_STEPS, batch=PROBE_BATCH)
 
 
 Edited = dict[int, dict[str, float]]

@@ -1,18 +1,29 @@
-"""What `phantom_card.py` measures with: held-out scenes, samples, and a network that reads attributes off them."""
+"""What `phantom_card.py` measures with: held-out scenes, samples, and a network that reads attributes off them.
+
+    python training/phantom_probe.py --out src/latentcortex/datasets/phantom/probe.npz
+
+Trains the network as the card does (about a minute on one core) and writes it as the bundled reader wants it,
+`latentcortex.datasets.phantom.probe`: batch normalisation folded into the convolutions, float16.
+"""
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Final
 
 import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from latentcortex import _ldm
-from latentcortex.datasets.phantom import scenes
+from latentcortex import _files, _ldm
+from latentcortex.datasets.phantom import model_folder, scenes
+from latentcortex.datasets.phantom.probe import HEADS, LAYERS
+from latentcortex.datasets.phantom.probe import Probe as Reader
 from latentcortex.datasets.phantom.scenes import ATTRIBUTES, Scene
 
 SEED: Final = 20261120
@@ -20,10 +31,13 @@ SEED: Final = 20261120
 PROBE_STREAM, HELD_OUT_STREAM, EDIT_STREAM, NOISE_STREAM, PICTURE_STREAM = 4, 5, 6, 7, 8
 MEASURED: Final = (*ATTRIBUTES, "place")
 BATCH: Final = 48
+PROBE_SCENES, PROBE_RECONSTRUCTIONS, PROBE_STEPS, PROBE_BATCH = 5_000, 1_500, 1_000, 48
 WIDTHS: Final = (24, 48, 96, 128)  # at 32, 16, 8 and 4 pixels
 MIRRORED: Final = torch.tensor([ATTRIBUTES["column"].index(word) for word in ("right", "centre", "left")])
 Followed = dict[str, dict[str, torch.Tensor]]
 """Measure -> attribute -> one value per image."""
+TOLERANCE: Final = 0.05
+"""Of log-probabilities, which float16 weights move by some .02; a layer read wrongly moves them by more than 1."""
 N_ROWS, N_COLUMNS = len(ATTRIBUTES["row"]), len(ATTRIBUTES["column"])
 
 
@@ -98,7 +112,7 @@ class Sampler:
 
         def change(rows: slice, x: torch.Tensor, c: torch.Tensor) -> torch.Tensor:
             z = _ldm.encode_images(self.model, images[rows])
-            noised = self.model.scheduler.add_noise(z, x, self._grid(n_own)[:1]) if n_own else z
+            noised = _ldm.noised(self.model, z, x, n_own=n_own, n_steps=self.n_steps) if n_own else z
             return self._denoise(noised, c, n_own)
 
         return self._in_batches(captions, noise, change)
@@ -113,16 +127,8 @@ class Sampler:
         grid: torch.Tensor = self.model.scheduler.timesteps[self.n_steps - n_own :]
         return grid
 
-    @torch.inference_mode()
     def _denoise(self, x: torch.Tensor, c: torch.Tensor, n_own: int) -> torch.Tensor:
-        nothing = _ldm.encode_captions(self.model, [()]).expand_as(c)
-        for t in self._grid(n_own):
-            predicted = self.model.unet(x, t, c).sample
-            if self.guidance != 1:
-                without = self.model.unet(x, t, nothing).sample
-                predicted = without + self.guidance * (predicted - without)
-            x = self.model.scheduler.step(predicted, t, x).prev_sample
-        return x
+        return _ldm.denoised(self.model, x, c, n_own=n_own, n_steps=self.n_steps, guidance=self.guidance)
 
     def _in_batches(
         self,
@@ -199,6 +205,15 @@ def train_probe(images: np.ndarray, shown: Sequence[Scene], *, n_steps: int, bat
     return probe.eval()
 
 
+def make_probe(model: _ldm.LatentDiffusion) -> Probe:
+    """Train the probe on drawings and on reconstructions of a part of them."""
+    drawn, images = draw_scenes(PROBE_STREAM, PROBE_SCENES)
+    again = reconstruct(model, images[:PROBE_RECONSTRUCTIONS])
+    both = np.concatenate([images, again])
+    shown = [*drawn, *drawn[:PROBE_RECONSTRUCTIONS]]
+    return train_probe(both, shown, n_steps=PROBE_STEPS, batch=PROBE_BATCH)
+
+
 @torch.inference_mode()
 def read(probe: Probe, images: np.ndarray) -> dict[str, torch.Tensor]:
     """Read images: {attribute: log-probabilities (n_images, n_words)}; `place` is row and column."""
@@ -247,3 +262,66 @@ def edit_success(probe: Probe, images: np.ndarray, edits: Sequence[Edit]) -> dic
     changed = torch.tensor([[edit.attribute == name for name in ATTRIBUTES] for edit in edits])
     per_attribute = {name: float(hits[changed[:, k], k].mean()) for k, name in enumerate(ATTRIBUTES)}
     return {**per_attribute, "edited": float(hits[changed].mean()), "kept": float(hits[~changed].mean())}
+
+
+# -------------------------------------------------------------------------------------- the bundled reader
+
+
+def folded(probe: Probe) -> dict[str, np.ndarray]:
+    """Fold batch normalisation into the convolutions: name -> float16 array."""
+    pairs = [pair for pair in zip(probe.trunk, probe.trunk[1:], strict=False) if isinstance(pair[0], nn.Conv2d)]
+    parts: dict[str, nn.Module] = {name: fuse_conv_bn_eval(*pair) for name, pair in zip(LAYERS, pairs, strict=True)}
+    parts |= {f"head_{name}": probe.heads[name] for name in HEADS}
+    return {
+        f"{name}_{kind}": getattr(part, kind).detach().numpy().astype(np.float16)
+        for name, part in parts.items()
+        for kind in ("weight", "bias")
+    }
+
+
+TOLERANCE: Final = 0.02
+"""Of probabilities: the bundled weights are float16."""
+
+
+def largest_difference(probe: Probe, reader: Reader, images: np.ndarray) -> float:
+    """Compare the log-probabilities that both read, over all images and words."""
+    bundled, trained = reader.read(images), read(probe, images)
+    return max(float(np.abs(bundled[name] - trained[name].numpy()).max()) for name in reader.attributes)
+
+
+def write_reader(path: Path, probe: Probe, images: np.ndarray) -> None:
+    """Write the reader's weights, unless it reads anything else from the images than the probe does."""
+    with _files.writing(path) as part:
+        np.savez_compressed(part, **folded(probe))
+        difference = largest_difference(probe, Reader(part), images)
+        if not difference <= TOLERANCE:
+            raise SystemExit(f"Log-probabilities differ by {difference:.3g}; at most {TOLERANCE} is expected.")
+    print(f"{path}: {path.stat().st_size / 1e6:.2f} MB, sha256 {_files.sha256(path)}")
+    print(f"log-probabilities differ from the trained network's by {difference:.3g} (allowed {TOLERANCE})")
+
+
+def print_accuracies(reader: Reader, sources: dict[str, np.ndarray], shown: Sequence[Scene]) -> None:
+    truth = words_of(shown)
+    for source, images in sources.items():
+        scores = {name: torch.from_numpy(values) for name, values in reader.read(images).items()}
+        for measure in MEASURES:
+            found = [f"{name} {float(measure(scores[name], truth[name]).mean()):.3f}" for name in scores]
+            print(f"{source}, {measure.__name__}: {', '.join(found)}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, required=True, help="where to write the weights, an .npz file")
+    parser.add_argument("--n", type=int, default=240, help="held-out scenes")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    model = _ldm.load(model_folder())
+    probe = make_probe(model)
+    held_out, images = draw_scenes(HELD_OUT_STREAM, arguments.n)
+    sources = {"drawings": images, "VAE reconstructions": reconstruct(model, images)}
+    write_reader(arguments.out, probe, np.concatenate(list(sources.values())))
+    print_accuracies(Reader(arguments.out), sources, held_out)
+
+
+if __name__ == "__main__":
+    main()
