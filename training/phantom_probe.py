@@ -279,10 +279,6 @@ def folded(probe: Probe) -> dict[str, np.ndarray]:
     }
 
 
-TOLERANCE: Final = 0.02
-"""Of probabilities: the bundled weights are float16."""
-
-
 def largest_difference(probe: Probe, reader: Reader, images: np.ndarray) -> float:
     """Compare the log-probabilities that both read, over all images and words."""
     bundled, trained = reader.read(images), read(probe, images)
