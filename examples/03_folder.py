@@ -46,4 +46,4 @@ run = ["latents"]
 outcome = Study.read("study.toml").run(Path("out"), progress=False)
 row = json.loads((outcome.out / "summary.json").read_text())["results"][0]
 print(f"{row['band']}: {row['n_significant']} of {row['n_valid']} voxels at q < {row['q']}")
-print(f"report: {outcome.reports['01']}")
+print(f"report: {outcome.pages['01'][0]}")

@@ -11,11 +11,12 @@ features = lc.extract(stimuli, lc.extractors.make("ldm", model="phantom"), bands
 decoder = lc.Decoder("takagi2023", atlas=lc.Atlas.find("phantom", "fsaverage5")).fit(features, train)
 decoded = decoder.decode(test)
 
-latent_diffusion = lc.reconstructors.make("ldm", model="phantom", guidance=3, n_samples=1)
+seen = lc.evaluation.Seen(stimuli.select(test_ids), category="scene")
 counts = lc.evaluation.bootstrap_counts(len(test_ids), n_draws=500, seed=0)
+latent_diffusion = lc.reconstructors.make("ldm", model="phantom", guidance=3, n_samples=1)
 for route in latent_diffusion.routes:
     images = lc.reconstruct(decoded, latent_diffusion, route, store="reconstructions")
-    similarity = lc.evaluation.pixel_correlation(stimuli.images(test_ids), images.images(images.ids))[:, :, None]
-    score = lc.evaluation.identification(similarity, counts, fixed="original")
-    low, high = score.interval
-    print(f"{route}: {score.value:.3f} [{low:.3f}, {high:.3f}] of two-way comparisons right (chance .5)")
+    scores = lc.evaluation.image_scores(seen, images, phantom.probe(), counts)
+    for measure in ("identification_space-pixels_fixed-original_pool-30", "attribute_name-shape"):
+        low, high = scores[measure].interval
+        print(f"{route}, {measure}: {scores[measure].value:.3f} [{low:.3f}, {high:.3f}], chance .5")

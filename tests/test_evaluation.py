@@ -19,6 +19,7 @@ from latentcortex.evaluation import (
     ssim,
     two_alternative,
 )
+from latentcortex.features import Features
 from latentcortex.stimuli import Stimuli
 
 RNG = np.random.default_rng(0)
@@ -35,7 +36,16 @@ def seen(images: np.ndarray, **columns: list[str]) -> Seen:
     ids = [f"s{i}" for i in range(len(images))]
     table = pd.DataFrame({"captions": [()] * len(ids), **columns}, index=pd.Index(ids))
     category = next(iter(columns), "")
-    return Seen(Stimuli(table, lambda name: images[int(name[1:])]), ["0"] * len(ids), category)
+    return Seen(Stimuli(table, lambda name: images[int(name[1:])]), category=category)
+
+
+def reconstructed(samples: np.ndarray) -> Stimuli:
+    """Reconstructions (n_stimuli, n_samples, height, width, 3) of those stimuli, in another order than theirs."""
+    keys = [(i, k) for i in range(len(samples)) for k in range(samples.shape[1])][::-1]
+    index = pd.Index([f"s{i}_sample-{k + 1}" for i, k in keys])
+    columns = {"captions": [()] * len(keys), "stimulus": [f"s{i}" for i, _ in keys], "sample": [k + 1 for _, k in keys]}
+    where = dict(zip(index, keys, strict=True))
+    return Stimuli(pd.DataFrame(columns, index=index), lambda name: samples[where[name]])
 
 
 # Similarities
@@ -231,7 +241,7 @@ def with_halves(n: int) -> tuple[np.ndarray, list[str]]:
 def test_perfect_reconstructions_score_perfectly_by_every_measure():
     images, halves = with_halves(20)
     scores = evaluation.image_scores(
-        seen(images, half=halves), images[:, None], Halves(), bootstrap_counts(20, n_draws=50, seed=0)
+        seen(images, half=halves), reconstructed(images[:, None]), Halves(), bootstrap_counts(20, n_draws=50, seed=0)
     )
     assert set(scores) == {
         "correlation_space-pixels",
@@ -249,10 +259,19 @@ def test_perfect_reconstructions_score_perfectly_by_every_measure():
     assert scores["identification_space-attributes_fixed-original_within-half_pool-10"].value < 0.9
 
 
+def test_samples_are_found_by_id_and_a_missing_one_is_named():
+    samples = np.stack([pictures(5), pictures(5, seed=1)], axis=1)
+    found = evaluation.samples_of(reconstructed(samples), ["s3", "s0"])
+    np.testing.assert_array_equal(found, samples[[3, 0]])
+    some = reconstructed(samples)
+    with pytest.raises(AlignmentError, match=r"1 of 2 .*s4 \(sample 2\)"):
+        evaluation.samples_of(some.select([name for name in some.ids if name != "s4_sample-2"]), ["s4"])
+
+
 def test_reconstructions_are_brought_to_the_size_of_the_originals():
     images, _ = with_halves(6)
     larger = np.repeat(np.repeat(images, 2, axis=1), 2, axis=2)
-    found = evaluation.image_similarities(seen(images), larger[:, None])
+    found = evaluation.image_similarities(seen(images), reconstructed(larger[:, None]))
     assert np.diagonal(found["pixels"][:, :, 0]).min() > 0.9
 
 
@@ -260,10 +279,9 @@ def test_pools_are_not_mixed():
     images, _ = with_halves(10)
     folds = Seen(seen(images).stimuli, ["0"] * 5 + ["1"] * 5)
     assert list(folds.comparisons) == ["pool-5"]
-    true = np.random.default_rng(0).standard_normal((10, 8))
+    z = Features.from_arrays(folds.stimuli.ids, {"z": np.random.default_rng(0).standard_normal((10, 8))})
     means = {"0": np.zeros(8), "1": np.full(8, 100.0)}
-    decoded = true + np.where(np.arange(10) < 5, 0, 0)[:, None]
-    scores = evaluation.latent_scores(folds, "z", true, decoded, means, bootstrap_counts(10, n_draws=10, seed=0))
+    scores = evaluation.latent_scores(folds, "z", z, z, means, bootstrap_counts(10, n_draws=10, seed=0))
     assert scores["identification_space-z_fixed-original_pool-5"].value == 1.0
 
 
@@ -288,4 +306,4 @@ def test_words_that_the_probe_does_not_know_are_named():
 def test_an_unknown_category_is_named():
     images, halves = with_halves(4)
     with pytest.raises(InputError, match="Did you mean 'half'"):
-        Seen(seen(images, half=halves).stimuli, ["0"] * 4, "halv")
+        Seen(seen(images, half=halves).stimuli, category="halv")

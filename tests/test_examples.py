@@ -10,8 +10,13 @@ from pathlib import Path
 import pytest
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
-PRINTS = {"01_arrays.py": "voxels at q < 0.05", "02_phantom.py": "mean share", "03_folder.py": "report: "}
-NEEDS_TORCH = {"02_phantom.py"}
+PRINTS = {
+    "01_arrays.py": "voxels at q < 0.05",
+    "02_phantom.py": "mean share",
+    "03_folder.py": "report: ",
+    "04_way_back.py": "zc, identification_space-pixels_fixed-original_pool-30: 0.9",
+}
+NEEDS_TORCH = {"02_phantom.py", "04_way_back.py"}
 
 
 def test_every_example_is_run_here():

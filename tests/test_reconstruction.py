@@ -10,8 +10,9 @@ import pytest
 
 from latentcortex import reconstructors
 from latentcortex.errors import AlignmentError, IncompleteError, InputError
+from latentcortex.evaluation import samples_of
 from latentcortex.features import Features
-from latentcortex.reconstruction import MANIFEST, open_reconstructions, reconstruct, samples_of
+from latentcortex.reconstruction import MANIFEST, open_reconstructions, reconstruct
 from latentcortex.reconstructors.retrieval import Retrieval
 from latentcortex.stimuli import Stimuli
 

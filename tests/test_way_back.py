@@ -15,7 +15,7 @@ from latentcortex.datasets.phantom import Phantom
 from latentcortex.decoding import Decoder, decode_held_out, shuffled
 from latentcortex.evaluation import Score, Seen
 from latentcortex.features import Features
-from latentcortex.reconstruction import reconstruct, samples_of
+from latentcortex.reconstruction import reconstruct
 from latentcortex.reconstructors.retrieval import Retrieval
 from latentcortex.responses import Responses
 from latentcortex.space import Atlas
@@ -55,7 +55,7 @@ def score(phantom, sides, phantom_features: Features, tmp_path_factory) -> Calla
         found: Scores = {}
         for one in (ldm, nearest):
             for route in one.routes:
-                images = samples_of(reconstruct(decoded, one, route, store=store, ids=ids, progress=False), ids)
+                images = reconstruct(decoded, one, route, store=store, ids=ids, progress=False)
                 found[route] = evaluation.image_scores(seen, images, phantom.probe(), counts)
         return found
 
@@ -132,7 +132,7 @@ def test_digits_are_identified_from_decoded_z_and_not_from_a_shuffled_brain(tmp_
 
     def scores(given: list[tuple[Responses, Responses]]) -> dict[str, Score]:
         decoded = decode_held_out(lambda: Decoder(n_voxels=300), features, given)
-        found = evaluation.latent_scores(seen, "z", features.array("z", ids), decoded.array("z", ids), means, counts)
+        found = evaluation.latent_scores(seen, "z", features, decoded, means, counts)
         return {name: one for name, one in found.items() if name.startswith("identification")}
 
     true = scores(sides)

@@ -14,7 +14,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from latentcortex import _files
-from latentcortex._arrays import digest, positions
+from latentcortex._arrays import digest
 from latentcortex.datasets.folder import read_image
 from latentcortex.errors import IncompleteError, InputError
 from latentcortex.features import Features, aligned
@@ -120,15 +120,6 @@ def open_reconstructions(folder: Path) -> Stimuli:
     table["sample"] = table["sample"].astype(int)
     files = dict(zip(table.index, table["stim_file"], strict=True))
     return Stimuli(table, lambda name: read_image(folder / files[name]))
-
-
-def samples_of(reconstructions: Stimuli, ids: Sequence[str]) -> NDArray[np.uint8]:
-    """Load all samples of these stimuli, (n_stimuli, n_samples, height, width, 3)."""
-    n_samples = int(reconstructions.table["sample"].max())
-    wanted = [_name(name, k) for name in ids for k in range(n_samples)]
-    positions(reconstructions.ids, wanted, what="reconstructions")
-    images = reconstructions.images(wanted)
-    return images.reshape(len(ids), n_samples, *images.shape[1:])
 
 
 def _complete(folder: Path) -> bool:

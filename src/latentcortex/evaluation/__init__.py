@@ -6,6 +6,7 @@ from latentcortex.evaluation.measures import (
     image_scores,
     image_similarities,
     latent_scores,
+    samples_of,
     score_table,
 )
 from latentcortex.evaluation.scores import Score, bootstrap_counts, identification, own_score, pool_size
@@ -24,6 +25,7 @@ __all__ = [
     "pixel_correlation",
     "pool_size",
     "row_correlation",
+    "samples_of",
     "score_table",
     "ssim",
     "two_alternative",

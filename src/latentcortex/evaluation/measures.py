@@ -15,9 +15,10 @@ from PIL import Image
 from latentcortex._arrays import BoolArray, FloatArray, IntArray, listed, random_for, same_length
 from latentcortex._shelf import unknown
 from latentcortex.datasets import Probe
-from latentcortex.errors import InputError
+from latentcortex.errors import AlignmentError, InputError
 from latentcortex.evaluation.scores import Fixed, Score, identification, own_score, pool_size
 from latentcortex.evaluation.similarity import Images, pixel_correlation, row_correlation, ssim, two_alternative
+from latentcortex.features import Features
 from latentcortex.stimuli import Stimuli
 
 MOST_OTHERS: Final = 60
@@ -31,17 +32,19 @@ class Seen:
     Parameters
     ----------
     stimuli : Stimuli
-    pools : sequence of str
-        Stimuli are compared within a pool: those of one fold, or all.
+    pools : sequence of str, optional
+        The pool of each stimulus, within which it is compared: its fold. All are one pool by default.
     category : str
         Column of the stimuli's table; identification is repeated within each category. Empty for none.
     """
 
     stimuli: Stimuli
-    pools: Sequence[str]
+    pools: Sequence[str] = ()
     category: str = ""
 
     def __post_init__(self) -> None:
+        if not self.pools:
+            object.__setattr__(self, "pools", ["0"] * len(self.stimuli.ids))
         same_length(stimuli=self.stimuli.ids, pools=self.pools)
         if self.category and self.category not in self.stimuli.table.columns:
             raise unknown("column of the stimuli, for `category`:", self.category, self.stimuli.table.columns)
@@ -62,6 +65,34 @@ class Seen:
         return found
 
 
+def samples_of(reconstructions: Stimuli, ids: Sequence[str]) -> NDArray[np.uint8]:
+    """Load all samples of these stimuli, found by id.
+
+    Parameters
+    ----------
+    reconstructions : Stimuli
+        From `reconstruct`: its table has the columns `stimulus` and `sample`.
+    ids : sequence of str
+
+    Returns
+    -------
+    ndarray of uint8, shape (n_stimuli, n_samples, height, width, 3)
+
+    Raises
+    ------
+    AlignmentError
+        If a stimulus, or one of its samples, is not there.
+    """
+    table = reconstructions.table
+    names = dict(zip(zip(table["stimulus"], table["sample"], strict=True), table.index, strict=True))
+    wanted = [(name, k) for name in ids for k in sorted(set(table["sample"]))]
+    missing = [f"{name} (sample {k})" for name, k in wanted if (name, k) not in names]
+    if missing:
+        raise AlignmentError(f"{len(missing)} of {len(wanted)} reconstructions are not there: {listed(missing)}.")
+    images = reconstructions.images([names[key] for key in wanted])
+    return images.reshape(len(ids), -1, *images.shape[1:])
+
+
 def check_words(seen: Seen, probe: Probe | None) -> None:
     """Raise `InputError` unless every attribute of the probe is a column with words that the probe knows."""
     for name, known in probe.attributes.items() if probe is not None else ():
@@ -69,15 +100,15 @@ def check_words(seen: Seen, probe: Probe | None) -> None:
 
 
 def image_similarities(
-    seen: Seen, samples: NDArray[np.uint8], probe: Probe | None = None, *, seed: int = 0
+    seen: Seen, reconstructions: Stimuli, probe: Probe | None = None, *, seed: int = 0
 ) -> dict[str, FloatArray]:
     """Compare every original with every sample of every reconstruction.
 
     Parameters
     ----------
     seen : Seen
-    samples : ndarray of uint8, shape (n_stimuli, n_samples, height, width, 3)
-        Brought to the originals' size where they differ (bicubic).
+    reconstructions : Stimuli
+        From `reconstruct`; brought to the originals' size where they differ (bicubic).
     probe : Probe, optional
         Reads attributes; its measures are left out without it.
     seed : int
@@ -89,7 +120,7 @@ def image_similarities(
         `pixels`, `ssim`, with a probe also `attributes` (log-probability of all words of the original) and
         each attribute's name (two alternatives); each (n_stimuli, n_stimuli, n_samples).
     """
-    same_length(stimuli=seen.stimuli.ids, reconstructions=samples)
+    samples = samples_of(reconstructions, seen.stimuli.ids)
     n, k = samples.shape[:2]
     flat = _sized(samples.reshape(-1, *samples.shape[2:]), seen.images.shape[1:3])
     wanted = np.repeat(_some_pairs(seen.comparisons.values(), seed), k, axis=1)
@@ -103,10 +134,10 @@ def image_similarities(
 
 
 def image_scores(
-    seen: Seen, samples: NDArray[np.uint8], probe: Probe | None, counts: FloatArray, *, seed: int = 0
+    seen: Seen, reconstructions: Stimuli, probe: Probe | None, counts: FloatArray, *, seed: int = 0
 ) -> dict[str, Score]:
     """Score the reconstructions of one route by every measure; name -> score."""
-    found = image_similarities(seen, samples, probe, seed=seed)
+    found = image_similarities(seen, reconstructions, probe, seed=seed)
     scores = {"correlation_space-pixels": own_score(found["pixels"], counts), "ssim": own_score(found["ssim"], counts)}
     for name in probe.attributes if probe is not None else ():
         scores[f"attribute_name-{name}"] = own_score(found[name], counts, chance=0.5)
@@ -117,7 +148,7 @@ def image_scores(
 
 
 def latent_scores(
-    seen: Seen, band: str, true: FloatArray, decoded: FloatArray, means: Mapping[str, FloatArray], counts: FloatArray
+    seen: Seen, band: str, features: Features, decoded: Features, means: Mapping[str, FloatArray], counts: FloatArray
 ) -> dict[str, Score]:
     """Score one decoded band against the true one, both less the mean that was trained on.
 
@@ -125,15 +156,17 @@ def latent_scores(
     ----------
     seen : Seen
     band : str
-    true, decoded : ndarray of shape (n_stimuli, n_dims)
+    features, decoded : Features
+        The true ones and the decoded ones.
     means : dict
         Pool -> training mean of the band, (n_dims,): in each fold another. Stimuli of two pools are not compared.
     counts : ndarray of shape (n_draws, n_stimuli)
     """
+    true, found = features.array(band, seen.stimuli.ids), decoded.array(band, seen.stimuli.ids)
     similarity = np.full((len(true), len(true)), np.nan, dtype=np.float32)
     for pool, mean in means.items():
         own = np.flatnonzero(np.asarray(seen.pools, dtype=str) == pool)
-        similarity[np.ix_(own, own)] = row_correlation(true[own], decoded[own], mean)
+        similarity[np.ix_(own, own)] = row_correlation(true[own], found[own], mean)
     cube = similarity[:, :, None]
     space = _word(band)
     return {f"correlation_space-{space}": own_score(cube, counts), **_identifications(space, cube, seen, counts)}

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from latentcortex import _files, decoding, evaluation, reporting
 from latentcortex._arrays import FloatArray
@@ -18,7 +17,7 @@ from latentcortex.errors import IncompleteError, InputError
 from latentcortex.evaluation import Score, Seen
 from latentcortex.extraction import verify
 from latentcortex.features import MANIFEST, Features
-from latentcortex.reconstruction import needed_bands, reconstruct, samples_of
+from latentcortex.reconstruction import needed_bands, reconstruct
 from latentcortex.reconstructors import Reconstructor
 from latentcortex.reconstructors.retrieval import Retrieval
 from latentcortex.responses import Responses
@@ -192,7 +191,7 @@ class Backward:
             reporting.write_table(self.out, participant, "scores", table)
         with stages.watch("report"):
             shown = seen.stimuli.ids[:PICTURES]
-            rows = {route: samples_of(one, shown)[:, 0] for route, one in images["decoded"].items()}
+            rows = {route: evaluation.samples_of(one, shown)[:, 0] for route, one in images["decoded"].items()}
             content = reporting.Reconstructions(
                 participant=participant,
                 names=shown,
@@ -231,15 +230,12 @@ class Backward:
         counts = evaluation.bootstrap_counts(len(everything.stimuli.ids), n_draws=n_draws, seed=seed)
         latents: dict[str, Score] = {}
         for band in self.bands:
-            true = self.material.features.array(band, everything.stimuli.ids)
-            found = decoded[kind].array(band, everything.stimuli.ids)
             means = {str(k): self._mean(band, train) for k, (train, _) in enumerate(sides)}
-            latents |= evaluation.latent_scores(everything, band, true, found, means, counts)
+            latents |= evaluation.latent_scores(everything, band, self.material.features, decoded[kind], means, counts)
         yield "decoded", latents
         counts = evaluation.bootstrap_counts(len(seen.stimuli.ids), n_draws=n_draws, seed=seed)
         for route, one in images[kind].items():
-            samples: NDArray[np.uint8] = samples_of(one, seen.stimuli.ids)
-            yield route, evaluation.image_scores(seen, samples, self._probe, counts, seed=seed)
+            yield route, evaluation.image_scores(seen, one, self._probe, counts, seed=seed)
 
     def _mean(self, band: str, ids: Sequence[str]) -> FloatArray:
         return np.asarray(self.material.features.array(band, ids).mean(0, dtype=np.float64))
