@@ -121,7 +121,7 @@ def test_each_band_is_decoded_from_its_regions():
     [
         (lambda: Decoder("takagi2023"), "needs an atlas"),
         (lambda: Decoder("takagi2032"), "Did you mean 'takagi2023'"),
-        (lambda: Decoder(n_voxels=-1), "must be 0"),
+        (lambda: Decoder(n_voxels=-1), "n_voxels must be a whole number of at least 0"),
         (lambda: regions_of({"z": "early"}), "needs a list of regions"),
         (lambda: regions_of({"z": []}), "needs a list of regions"),
     ],
@@ -167,7 +167,7 @@ def test_a_stimulus_that_was_fitted_is_not_decoded():
 def test_shuffling_exchanges_responses_within_each_side():
     _, both = planted()
     sides = split(both)
-    for moved, side in zip(*shuffled([sides], seed=0), sides, strict=True):
+    for moved, side in zip(next(shuffled([sides], seed=0)), sides, strict=True):
         assert sorted(moved.ids) == sorted(side.ids)
         assert moved.ids != side.ids
         np.testing.assert_array_equal(moved.data, side.data)

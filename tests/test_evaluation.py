@@ -150,6 +150,55 @@ def test_reconstructions_that_are_all_the_same_are_at_chance():
     assert identification(similarity, counts, fixed="original").value == 0.5
 
 
+def test_one_image_for_all_is_at_chance_to_the_last_bit():
+    """Products round equal images differently, by where they stand; a tie must be one all the same."""
+    images = pictures(97)
+    same = np.repeat(pictures(1, seed=1), 97, axis=0)
+    similarity = pixel_correlation(images, same)[:, :, None]
+    found = identification(similarity, bootstrap_counts(97, n_draws=20, seed=0), fixed="original")
+    assert found.value == 0.5
+    assert found.interval == (0.5, 0.5)
+
+
+def test_a_constant_answer_is_at_the_chance_of_unbalanced_words():
+    """Eight of ten images are `upper`: always saying so is right for eight of ten, and so is chance."""
+    images, _ = with_halves(20)
+    halves = ["upper"] * 16 + ["lower"] * 4
+    always = np.repeat(images[1:2], 20, axis=0)
+    probe = Halves()
+    scores = evaluation.image_scores(
+        seen(images, half=halves), reconstructed(always[:, None]), probe, bootstrap_counts(20, n_draws=20, seed=0)
+    )
+    one = scores["attribute_name-half"]
+    assert one.value == pytest.approx(0.8)
+    assert one.chance == pytest.approx(0.8)
+
+
+def test_stimuli_without_a_category_are_in_none():
+    images, _ = with_halves(12)
+    labels = ["cat"] * 4 + ["dog"] * 4 + ["n/a", "", "n/a", "n/a"]
+    one = seen(images, kind=labels)
+    within = one.comparisons["within-kind_pool-4"]
+    assert not within[8:].any()
+    assert within[:4, :4].all()
+
+
+def test_ssim_of_few_pairs_has_the_pools_mixture_of_categories(monkeypatch):
+    """The pairs within a category must not enter the pool: they would be harder distractors."""
+    monkeypatch.setattr(evaluation.measures, "SSIM_PAIRS", 800)
+    images = pictures(80)
+    one = seen(images, kind=[str(i // 8) for i in range(80)])
+    pairs = one.sampled(1, 0)
+    pool, within = pairs.values()
+    assert (pool.sum(1) == 11).all()
+    alike = one.comparisons["within-kind_pool-8"]
+    fraction = (pool & alike & ~np.eye(80, dtype=bool)).sum() / (pool.sum() - 80)
+    assert abs(fraction - 7 / 79) < 0.04
+    assert (within <= alike).all()
+    moved = evaluation.Seen(one.stimuli.select(one.stimuli.ids[::-1]), category="kind").sampled(1, 0)
+    np.testing.assert_array_equal(next(iter(moved.values()))[::-1, ::-1], pool)
+
+
 def test_knowing_the_category_alone_helps_in_the_pool_and_not_within_the_category():
     rng = np.random.default_rng(0)
     category = np.repeat(np.arange(6), 20)
@@ -201,8 +250,10 @@ def test_the_interval_over_images_covers_the_true_accuracy(fixed):
 
 def test_a_difference_of_scores_is_paired():
     draws = np.random.default_rng(0).random(200)
-    a, b = Score(0.7, 0.5, draws + 0.2, 10), Score(0.5, 0.5, draws, 10)
+    every = np.ones(10, dtype=bool)
+    a, b = Score(0.7, 0.5, draws + 0.2, every), Score(0.5, 0.5, draws, every)
     assert a.less(b).interval == (pytest.approx(0.2), pytest.approx(0.2))
+    assert np.isnan(a.less(Score(0.5, 0.5, draws, np.arange(10) > 0)).value)
 
 
 def test_wrong_shapes_and_sides_are_refused():

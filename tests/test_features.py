@@ -7,7 +7,7 @@ import pytest
 
 from latentcortex import _files
 from latentcortex.errors import AlignmentError, IncompleteError, InputError
-from latentcortex.features import BLOCK, FORMAT, MANIFEST, Band, Features, aligned, read_block, write_block
+from latentcortex.features import MANIFEST, Band, Features, aligned, read_block, write_block
 
 IDS = [f"s{i:03d}" for i in range(120)]
 
@@ -107,13 +107,7 @@ def test_a_name_that_is_not_made_like_a_band_is_an_input_error(name: str) -> Non
 
 def store(folder: Path) -> dict[str, np.ndarray]:
     bands = {name: values.astype(np.float32) for name, values in arrays().items()}
-    blocks = {}
-    for k in range(0, 120, BLOCK):
-        path = folder / f"block-{k // BLOCK}.npz"
-        blocks[path.name] = write_block(path, {name: v[k : k + BLOCK] for name, v in bands.items()})
-    dims = {name: v.shape[1] for name, v in bands.items()}
-    manifest = {"format": FORMAT, "ids": IDS, "dims": dims, "made_by": {"name": "test"}, "blocks": blocks}
-    _files.write_json(folder / MANIFEST, manifest)
+    Features.from_arrays(IDS, bands).save(folder)
     return bands
 
 

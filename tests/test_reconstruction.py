@@ -129,9 +129,15 @@ def test_zc_follows_diffusers_image_to_image(tiny_model, tmp_path):
     [
         ({"routes": ["zz"]}, "Unknown route of ldm 'zz'"),
         ({"routes": []}, "at least one"),
-        ({"strength": 0}, "strength of 0"),
+        ({"strength": 0}, "strength must be a whole number of at least 1"),
+        ({"strength": 101}, "must be 1..100 %"),
+        ({"routes": "zc"}, "list of distinct names"),
+        ({"guidance": float("nan")}, "finite number"),
+        ({"guidance": "high"}, "finite number"),
+        ({"n_samples": 2.5}, "whole number"),
+        ({"model": "nowhere"}, "nowhere is not a folder"),
         ({"strength": 5}, "at least one step"),
-        ({"n_samples": 0}, "at least 1"),
+        ({"n_samples": 0}, "n_samples must be a whole number of at least 1"),
         ({"guidence": 3}, "Did you mean 'guidance'"),
     ],
 )
@@ -210,7 +216,6 @@ def test_a_run_that_was_killed_goes_on_to_the_same_files(retrieved, tmp_path):
     whole = content(tmp_path)
     (folder,) = tmp_path.iterdir()
     (folder / MANIFEST).unlink()
-    (folder / "stimuli.tsv").unlink()
     kept = folder / "stimulus-00001_sample-1.png"
     (folder / "stimulus-00013_sample-1.png").unlink()
     before = kept.stat().st_mtime_ns
@@ -221,14 +226,58 @@ def test_a_run_that_was_killed_goes_on_to_the_same_files(retrieved, tmp_path):
     assert kept.stat().st_mtime_ns == before
 
 
-@pytest.mark.parametrize("damage", [lambda path: path.write_bytes(path.read_bytes()[:-9]), Path.unlink])
-def test_a_damaged_image_is_noticed_and_made_again(retrieved, tmp_path, damage, caplog):
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-9])
+
+
+def emptied(path: Path) -> None:
+    path.write_text("{}")
+
+
+def reordered(path: Path) -> None:
+    """Say of one image that it belongs to another stimulus."""
+    text = path.read_text()
+    path.write_text(text.replace("00001_", "x_").replace("00002_", "00001_").replace("x_", "00002_"))
+
+
+@pytest.mark.parametrize("finished", [True, False])
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [
+        ("stimulus-00003_sample-1.png", cut),
+        ("stimulus-00003_sample-1.png", Path.unlink),
+        ("stimuli.tsv", cut),
+        ("stimuli.tsv", reordered),
+        (MANIFEST, cut),
+        (MANIFEST, emptied),
+        (MANIFEST, reordered),
+        ("part-0001.json", cut),
+        ("part-0001.json", reordered),
+    ],
+)
+def test_whatever_is_damaged_is_noticed_and_made_again(retrieved, tmp_path, name, damage, finished):
     retrieved()
     whole = content(tmp_path)
-    damage(next(tmp_path.rglob("stimulus-00003_sample-1.png")))
+    damage(next(tmp_path.rglob(name)))
+    if not finished:
+        next(tmp_path.rglob(MANIFEST)).unlink(missing_ok=True)
+    found = retrieved()
+    after = content(tmp_path)
+    assert {key: after[key] for key in after if not key.startswith("part")} == {
+        key: whole[key] for key in whole if not key.startswith("part")
+    }
+    assert samples_of(found, ["t7"])[0, 0, 0, 0, 0] == 7
+
+
+def test_an_image_swapped_while_the_run_was_dead_is_made_again(retrieved, tmp_path):
+    retrieved()
+    whole = content(tmp_path)
+    (folder,) = tmp_path.iterdir()
+    (folder / MANIFEST).unlink()
+    one, two = folder / "stimulus-00001_sample-1.png", folder / "stimulus-00002_sample-1.png"
+    one.write_bytes(two.read_bytes())
     retrieved()
     assert content(tmp_path) == whole
-    assert "made again" in caplog.text
 
 
 def test_a_route_that_is_not_there_or_lacks_a_band_is_named(tmp_path):

@@ -60,6 +60,13 @@ def test_a_run_of_all_stages_decodes_only_where_the_study_asks_for_it(folder_stu
     folder_study.write_text(folder_study.read_text() + SECTIONS)
     outcome = Study.read(folder_study).run(tmp_path / "both", progress=False)
     assert [page.parent.name for page in outcome.pages["01"]] == ["both", "decoding"]
+    assert all(page.is_file() for page in outcome.pages["01"])
+
+
+def test_after_evaluating_alone_no_page_links_to_a_report_that_is_not_there(study, out):
+    outcome = Study.read(study).run(out, until="evaluate", progress=False)
+    (page,) = outcome.pages["01"]
+    assert "Report of the maps" not in page.read_text()
 
 
 def test_the_planted_pictures_are_identified_and_a_shuffled_brain_is_not(study, out):
@@ -114,13 +121,32 @@ def test_a_run_killed_in_the_middle_goes_on_to_the_same_files(study, tmp_path, m
     assert decoded.stat().st_mtime_ns == before
 
 
-def test_one_byte_flipped_in_decoded_features_is_noticed_and_decoded_again(study, out):
+def flipped(path: Path) -> None:
+    damaged = bytearray(path.read_bytes())
+    damaged[len(damaged) // 2] ^= 1
+    path.write_bytes(damaged)
+
+
+def reordered(path: Path) -> None:
+    text = path.read_text()
+    assert '"s040"' in text
+    path.write_text(text.replace('"s040"', '"x"').replace('"s041"', '"s040"').replace('"x"', '"s041"'))
+
+
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [
+        ("block-0000.npz", flipped),
+        ("block-0000.npz", Path.unlink),
+        ("manifest.json", lambda path: path.write_text(path.read_text()[:-30])),
+        ("manifest.json", lambda path: path.write_text("{}")),
+        ("manifest.json", reordered),
+    ],
+)
+def test_decoded_features_that_are_damaged_are_noticed_and_decoded_again(study, out, name, damage):
     Study.read(study).run(out, until="evaluate", progress=False)
     whole = content(out / "decoding")
-    block = next((out / "decoding" / "sub-01" / "decoded").glob("*.npz"))
-    damaged = bytearray(block.read_bytes())
-    damaged[len(damaged) // 2] ^= 1
-    block.write_bytes(damaged)
+    damage(out / "decoding" / "sub-01" / "decoded" / name)
     assert Study.read(study).run(out, until="evaluate", progress=False).computed
     assert content(out / "decoding") == whole
 
@@ -170,6 +196,10 @@ def test_the_page_has_no_network_no_script_and_says_what_its_numbers_are(study, 
         ('bands = ["pixels"]', "rois = 3", "must be a preset or a table"),
         ('bands = ["pixels"]', 'rois = {pixels = "early"}', "needs a list of regions"),
         ('bands = ["pixels"]', 'rois = {pixels = ["early"]}', "needs an atlas"),
+        ('bands = ["pixels"]', "bands = [1]", "list of distinct names"),
+        ('bands = ["pixels"]', 'bands = ["pixels", "pixels"]', "list of distinct names"),
+        ("[evaluation]", '[reconstructor]\nbands = "pixels"\n[evaluation]', "list of distinct names"),
+        ("[evaluation]", '[reconstructor]\nbands = ["z"]\n[evaluation]', "needs z; decoded are pixels"),
         ("n_images = 12", "n_images = -1", "at least 0"),
         ("n_images = 12", 'category = "specie"', "Unknown column of the stimuli"),
         ("n_bootstrap = 50", "n_bootstrap = 0", "at least 1"),
@@ -187,6 +217,31 @@ def test_bad_input_is_one_line_and_nothing_is_written(study, tmp_path, capsys, o
     assert message in error
     assert error.count("\n") == 1
     assert not (tmp_path / "out").exists()
+
+
+def test_images_too_small_for_ssim_are_refused_before_anything_is_written(study, out):
+    from PIL import Image
+
+    for path in (study.parent / "data" / "stimuli").iterdir():
+        Image.open(path).resize((8, 8)).save(path)
+    with pytest.raises(InputError, match="more than 10 pixels; got 8 x 8"):
+        Study.read(study).run(out, progress=False)
+    assert not out.exists()
+
+
+def test_the_log_says_what_is_told_of_the_shuffled_control(study, out):
+    Study.read(study).run(out, until="evaluate", progress=False)
+    page = (out / "decoding" / "sub-01.html").read_text()
+    assert "Shuffled control: pixels is decoded from 28 of 30 voxels." in page
+
+
+def test_in_folds_whole_folds_are_reconstructed(study, out):
+    study.write_text(study.read_text() + "\n[splits]\ncross_validation = 5\n")
+    Study.read(study).run(out, until="evaluate", progress=False)
+    table = scores(out).query("route == 'retrieval'")
+    assert table["n_images"].eq(12).all()
+    edit(study, "n_images = 12", "n_images = 13").run(out, until="evaluate", overwrite=True, progress=False)
+    assert scores(out).query("route == 'retrieval'")["n_images"].eq(24).all()
 
 
 def test_shuffled_scores_lie_beside_every_score(study, out):

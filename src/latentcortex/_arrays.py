@@ -78,6 +78,14 @@ def digest(*parts: object) -> str:
     return hashlib.sha256("\x1f".join(map(repr, parts)).encode()).hexdigest()
 
 
+def fingerprint(array: NDArray[Any]) -> str:
+    """Hash an array's type, shape and values without copying them."""
+    own = np.ascontiguousarray(array)
+    known = hashlib.sha256(f"{own.dtype.str}{own.shape}".encode())
+    known.update(own.reshape(-1).view(np.uint8).data)
+    return known.hexdigest()
+
+
 def random_for(seed: int, *what: str | int) -> np.random.Generator:
     """Make the generator for one purpose, so that no draw depends on the order of calls.
 
@@ -87,6 +95,41 @@ def random_for(seed: int, *what: str | int) -> np.random.Generator:
     True
     """
     return np.random.default_rng(int(digest(seed, *what)[:32], 16))
+
+
+def passes(n_rows: int, size: int) -> Iterator[tuple[list[int], int]]:
+    """Cut rows into passes of one size, the last padded with its own last row; yield rows and how many count.
+
+    Examples
+    --------
+    >>> list(passes(3, 2))
+    [([0, 1], 2), ([2, 2], 1)]
+    """
+    for start in range(0, n_rows, size):
+        rows = list(range(start, min(start + size, n_rows)))
+        yield rows + [rows[-1]] * (size - len(rows)), len(rows)
+
+
+def whole_number(name: str, value: object, *, least: int) -> int:
+    """Return a whole number; raise `InputError` for anything else, or if it is less than `least`."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
+        raise InputError(f"{name} must be a whole number of at least {least}; got {value!r}.")
+    return int(value)
+
+
+def finite_number(name: str, value: object) -> float:
+    """Return a number; raise `InputError` for anything else, and for nan and infinity."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.number)) or not np.isfinite(value):
+        raise InputError(f"{name} must be a finite number; got {value!r}.")
+    return float(value)
+
+
+def words(name: str, values: object) -> tuple[str, ...]:
+    """Return a list of distinct names as a tuple; raise `InputError` for anything else, a single name too."""
+    known = tuple(values) if isinstance(values, (list, tuple)) else ()
+    if not known or not all(isinstance(one, str) for one in known) or len(set(known)) < len(known):
+        raise InputError(f"{name} must be a list of distinct names, at least one; got {values!r}.")
+    return known
 
 
 def tiles(n_voxels: int) -> list[slice]:

@@ -18,8 +18,8 @@ from typing import Any
 
 import pandas as pd
 
-from latentcortex._arrays import unique_ids
-from latentcortex.errors import InputError
+from latentcortex._arrays import digest, unique_ids
+from latentcortex.errors import IncompleteError, InputError
 
 
 @contextmanager
@@ -84,6 +84,34 @@ def read_json(path: Path) -> Any:
         raise InputError(f"{path} is not JSON: {error}.") from None
 
 
+def write_sealed(path: Path, content: dict[str, Any]) -> None:
+    """Write JSON with a hash of itself, so that no change of it goes unnoticed."""
+    known = plain(content)
+    write_json(path, {**known, "seal": digest(json.dumps(known))})
+
+
+def read_sealed(path: Path, *, kind: str) -> dict[str, Any]:
+    """Read what `write_sealed` wrote.
+
+    Raises
+    ------
+    IncompleteError
+        If it is missing or damaged, or its `format` is not `kind`.
+    """
+    if not path.is_file():
+        raise IncompleteError(f"{path} is missing: what it belongs to did not finish; run it again.")
+    try:
+        found = read_json(path)
+    except InputError as error:
+        raise IncompleteError(str(error)) from None
+    if not isinstance(found, dict) or found.get("format") != kind:
+        what = repr(found.get("format")) if isinstance(found, dict) else "no record"
+        raise IncompleteError(f"{path} is {what}; this version reads {kind!r}.")
+    if found.pop("seal", "") != digest(json.dumps(found)):
+        raise IncompleteError(f"{path} is not as it was written; delete its folder and run it again.")
+    return found
+
+
 def read_tsv(path: Path, *, needs: tuple[str, ...]) -> pd.DataFrame:
     """Read a table with every cell a string (`001` stays `001`).
 
@@ -129,9 +157,11 @@ class JsonLines(logging.Handler):
         super().__init__(level=logging.INFO)
         path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
+        self.about = ""
+        """What the records tell of, said before each of them."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        entry = {"level": record.levelname.lower(), "what": record.getMessage()}
+        entry = {"level": record.levelname.lower(), "what": self.about + record.getMessage()}
         entry |= getattr(record, "facts", {})
         with self.path.open("a", encoding="utf-8") as handle:
             handle.write(json.dumps(plain(entry), ensure_ascii=False) + "\n")
@@ -170,14 +200,14 @@ def replay(records: Iterable[logging.LogRecord]) -> None:
 
 
 @contextmanager
-def logging_to(path: Path) -> Iterator[None]:
+def logging_to(path: Path) -> Iterator[JsonLines]:
     """Keep the package's log beside the outputs while the block runs."""
     logger, handler = logging.getLogger("latentcortex"), JsonLines(path)
     before = logger.level
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
     try:
-        yield
+        yield handler
     finally:
         logger.removeHandler(handler)
         logger.setLevel(before)

@@ -38,8 +38,15 @@ class Record:
 
     @property
     def _known(self) -> dict[str, Any]:
+        """What is written down; nothing where there is no record."""
+        nothing: dict[str, Any] = {"key": "", "settings": {}, "done": [], "files": {}}
         path = self.folder / NAME
-        return _files.read_json(path) if path.is_file() else {"key": "", "settings": {}, "done": [], "files": {}}
+        if not path.is_file():
+            return nothing
+        found = _files.read_json(path)
+        if not isinstance(found, dict) or not nothing.keys() <= found.keys():
+            raise InputError(f"{path} is not a study's record; move the folder away, or delete that file.")
+        return found
 
     def refuse_foreign(self) -> None:
         """Raise `InputError` if the folder cannot be written, or holds anything but this study's results."""
@@ -105,5 +112,8 @@ class Record:
         note = path.with_suffix(".json")
         if not (path.is_file() and note.is_file()):
             return False
-        known = _files.read_json(note)
-        return bool(known["key"] == self.key and known["sha256"] == _files.sha256(path))
+        try:
+            known = _files.read_json(note)
+        except InputError:
+            return False
+        return isinstance(known, dict) and known == {"key": self.key, "sha256": _files.sha256(path)}

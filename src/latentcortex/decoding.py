@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, Self
 
 import numpy as np
 
 from latentcortex import scoring
-from latentcortex._arrays import BoolArray, FloatArray, IntArray, listed, random_for
+from latentcortex._arrays import BoolArray, IntArray, fingerprint, listed, positions, random_for, whole_number
 from latentcortex._shelf import unknown
 from latentcortex.errors import AlignmentError, InputError
-from latentcortex.estimators.banded_ridge import ALPHAS, BandedRidge, folds_of
+from latentcortex.estimators.banded_ridge import ALPHAS, BandedRidge
 from latentcortex.features import Features, aligned
 from latentcortex.responses import Responses
 from latentcortex.space import Atlas, Surface
+from latentcortex.splits import Splits
 
 logger = logging.getLogger(__name__)
 
@@ -71,9 +72,8 @@ class Decoder:
         self.rois, self.atlas = regions_of(rois), atlas
         if self.rois and atlas is None:
             raise InputError(f"Decoding from {listed(self.rois)} by region needs an atlas; give one, or no rois.")
-        if n_voxels < 0:
-            raise InputError(f"n_voxels must be 0 (all) or more; got {n_voxels}.")
-        self.n_voxels, self.alphas, self.cv, self.seed = n_voxels, alphas, cv, seed
+        self.n_voxels = whole_number("n_voxels", n_voxels, least=0)
+        self.alphas, self.cv, self.seed = alphas, cv, seed
         self._models: dict[str, tuple[IntArray, BandedRidge]] = {}
 
     @property
@@ -83,7 +83,7 @@ class Decoder:
             "name": "decoder",
             "version": 1,
             "rois": {band: list(names) for band, names in self.rois.items()},
-            "atlas": self.atlas.name if self.atlas else "",
+            "atlas": f"{self.atlas.name} {fingerprint(self.atlas.labels)[:16]}" if self.atlas else "",
             "n_voxels": self.n_voxels,
             "alphas": [float(alpha) for alpha in self.alphas],
             "cv": self.cv,
@@ -143,11 +143,9 @@ class Decoder:
         valid = averaged.valid() if usable is None else averaged.valid() & usable
         self._models = {}
         for band in features.bands:
-            latents = features.array(band, averaged.ids).astype(np.float64)
-            candidates = self.candidates(band, averaged, valid)
-            voxels = self._best(candidates, latents, averaged, shared)
+            voxels = self._best(self.candidates(band, averaged, valid), features.only([band]), averaged, shared)
             model = BandedRidge(alphas=self.alphas, selection="kfold", cv=self.cv, seed=self.seed)
-            x = {f"responses (decoding {band})": averaged.data[:, voxels]}
+            x, latents = {f"responses (decoding {band})": averaged.data[:, voxels]}, features.array(band, averaged.ids)
             self._models[band] = voxels, model.fit(x, latents, weights=averaged.n_repeats, groups=shared)
             logger.info("%s is decoded from %d of %d voxels.", band, len(voxels), len(valid))
         return self
@@ -170,17 +168,18 @@ class Decoder:
             bands[band] = model.predict({model.bands[0]: x})
         return Features.from_arrays(averaged.ids, bands, made_by=self.made_by)
 
-    def _best(self, voxels: IntArray, latents: FloatArray, train: Responses, groups: Sequence[str]) -> IntArray:
-        """Take the voxels that the band predicts best, ascending; training stimuli only."""
+    def _best(self, voxels: IntArray, band: Features, train: Responses, groups: Sequence[str]) -> IntArray:
+        """Take the voxels that one band predicts best, ascending; training stimuli only."""
         if not self.n_voxels or self.n_voxels >= len(voxels):
             return voxels
-        fold = folds_of(groups, self.cv, seed=self.seed)
-        y, predicted = train.data[:, voxels], np.empty((len(latents), len(voxels)))
-        for k in np.unique(fold):
-            fitted = fold != k
-            model = BandedRidge(alphas=self.alphas, selection="gcv", seed=self.seed)
-            model.fit(latents[fitted], y[fitted], weights=train.n_repeats[fitted])
-            predicted[~fitted] = model.predict(latents[~fitted])
+        y, predicted = train.data[:, voxels], np.empty((len(train.ids), len(voxels)))
+        for fitted, held_out in Splits.k_fold(train.ids, self.cv, groups=groups, seed=self.seed):
+            rows, others = (positions(train.ids, ids) for ids in (fitted, held_out))
+            shared: dict[str, Any] = {"fit_on": fitted, "weights": train.n_repeats[rows]}
+            inner, across = ({b: band.gram(b, ids, fitted, **shared) for b in band.bands} for ids in (fitted, held_out))
+            model = BandedRidge(alphas=self.alphas, cv=self.cv, seed=self.seed)
+            model.fit_gram(inner, y[rows], weights=train.n_repeats[rows], groups=[groups[i] for i in rows])
+            predicted[others] = model.predict_gram(across).sum(0) + model.intercept
         r = scoring.correlation(y, predicted)
         return np.sort(voxels[np.argsort(-np.nan_to_num(r, nan=-2), kind="stable")[: self.n_voxels]])
 
@@ -208,7 +207,7 @@ def regions_of(rois: str | Regions | None) -> dict[str, tuple[str, ...]]:
 def decode_held_out(
     make_decoder: Callable[[], Decoder],
     features: Features,
-    sides: Sequence[tuple[Responses, Responses]],
+    sides: Iterable[tuple[Responses, Responses]],
     *,
     groups: Mapping[str, str] | None = None,
 ) -> Features:
@@ -220,7 +219,7 @@ def decode_held_out(
         Makes a fresh decoder.
     features : Features
         Their bands are decoded.
-    sides : sequence of (train, test)
+    sides : iterable of (train, test)
         One pair, or one for each fold; no stimulus may be on both sides of a pair, or in two test sets.
     groups : dict, optional
         See `Decoder.fit`.
@@ -237,19 +236,18 @@ def decode_held_out(
     return Features.from_arrays(ids, bands, made_by=parts[0].made_by)
 
 
-def shuffled(sides: Sequence[tuple[Responses, Responses]], *, seed: int) -> list[tuple[Responses, Responses]]:
+def shuffled(sides: Iterable[tuple[Responses, Responses]], *, seed: int) -> Iterator[tuple[Responses, Responses]]:
     """Exchange averaged responses between stimuli, on each side for itself: a brain that knows nothing of the images.
 
     Training responses alone would not do: a decoder fitted on noise is still one fixed map, and what it makes of
     true test responses, which have few dimensions, can lie systematically nearer to or further from the truth.
     """
-    return [
-        (
-            _exchanged(train, random_for(seed, "shuffled", k, "train")),
-            _exchanged(test, random_for(seed, "shuffled", k, "test")),
+    for k, side in enumerate(sides):
+        train, test = (
+            _exchanged(part, random_for(seed, "shuffled", k, name))
+            for part, name in zip(side, ("train", "test"), strict=True)
         )
-        for k, (train, test) in enumerate(sides)
-    ]
+        yield train, test
 
 
 def _exchanged(responses: Responses, rng: np.random.Generator) -> Responses:

@@ -94,7 +94,12 @@ def _complete(folder: Path) -> bool:
     """Tell whether a store has its manifest and every block that this lists; `verify` compares the hashes."""
     if not (folder / MANIFEST).is_file():
         return False
-    return all((folder / name).is_file() for name in _files.read_json(folder / MANIFEST)["blocks"])
+    try:
+        manifest = _files.read_sealed(folder / MANIFEST, kind=FORMAT)
+    except IncompleteError as error:
+        logger.warning("%s It is made again.", error)
+        return False
+    return all((folder / name).is_file() for name in manifest["blocks"])
 
 
 def _finished(path: Path, record: Path) -> dict[str, Any] | None:
@@ -137,11 +142,10 @@ def _checked(band: str, values: FloatArray, ids: Sequence[str]) -> FloatArray:
 
 
 def verify(features: Features) -> None:
-    """Compare every block of a store with its hash; raise `IncompleteError` at the first that differs."""
+    """Compare every block of a store with its hash; raise `IncompleteError` at the first that is not as it was."""
     if features.folder is None:
         return
-    manifest = _files.read_json(features.folder / MANIFEST)
-    for name, expected in manifest["blocks"].items():
-        if _files.sha256(features.folder / name) != expected:
-            path = features.folder / name
-            raise IncompleteError(f"{path} does not match its hash; delete the folder and extract again.")
+    for name, expected in _files.read_sealed(features.folder / MANIFEST, kind=FORMAT)["blocks"].items():
+        path = features.folder / name
+        if not path.is_file() or _files.sha256(path) != expected:
+            raise IncompleteError(f"{path} is missing or does not match its hash; delete the folder and run it again.")

@@ -26,7 +26,7 @@ from latentcortex._shelf import unknown
 from latentcortex.errors import AlignmentError, IncompleteError, InputError
 
 MANIFEST: Final = "manifest.json"
-FORMAT: Final = "latentcortex-features 1"
+FORMAT: Final = "latentcortex-features 2"
 BLOCK: Final = 50
 """Stimuli per file of a store."""
 COLUMNS_AT_ONCE: Final = 2048
@@ -122,12 +122,8 @@ class Features:
 
     @classmethod
     def open(cls, folder: Path) -> Self:
-        """Open a finished store; raise `IncompleteError` if its manifest is missing."""
-        if not (folder / MANIFEST).is_file():
-            raise IncompleteError(f"{folder} has no {MANIFEST}: extraction did not finish; run it again.")
-        manifest = _files.read_json(folder / MANIFEST)
-        if manifest.get("format") != FORMAT:
-            raise IncompleteError(f"{folder} is {manifest.get('format')!r}; this version reads {FORMAT!r}.")
+        """Open a finished store; raise `IncompleteError` if its manifest is missing or damaged."""
+        manifest = _files.read_sealed(folder / MANIFEST, kind=FORMAT)
         ids = tuple(manifest["ids"])
         return cls(ids, manifest["dims"], manifest["made_by"], folder, tuple(manifest["blocks"]), _stored=ids)
 
@@ -263,7 +259,7 @@ def write_manifest(
 ) -> None:
     """Finish a store: say what is in it, and the hash of each block."""
     content = {"format": FORMAT, "ids": list(ids), "dims": dict(dims), "made_by": dict(made_by), "blocks": dict(blocks)}
-    _files.write_json(folder / MANIFEST, content)
+    _files.write_sealed(folder / MANIFEST, content)
 
 
 def write_block(path: Path, bands: Mapping[str, FloatArray]) -> str:

@@ -14,7 +14,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from latentcortex import _files
-from latentcortex._arrays import digest
+from latentcortex._arrays import digest, fingerprint
 from latentcortex.datasets.folder import read_image
 from latentcortex.errors import IncompleteError, InputError
 from latentcortex.features import Features, aligned
@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 MANIFEST: Final = "manifest.json"
 FORMAT: Final = "latentcortex-reconstructions 1"
 AT_ONCE: Final = 10
-"""Stimuli between two looks at what is there already."""
+"""Stimuli that are made, and found again, together."""
 
 
 def reconstruct(
@@ -41,8 +41,9 @@ def reconstruct(
 ) -> Stimuli:
     """Reconstruct stimuli from decoded features by one route, or open them if this was done before.
 
-    The images are written one by one, as PNG, into a folder named by what they depend on; a run that was killed
-    goes on with the first that is missing. The folder's manifest, with the hash of each image, comes last.
+    The images are PNG files in a folder named by what they depend on. A few stimuli at a time are written, and
+    then their hashes; a run that was killed goes on with the first that are missing or damaged. The folder's
+    manifest comes last.
 
     Parameters
     ----------
@@ -76,20 +77,20 @@ def reconstruct(
     needed = needed_bands(reconstructor, route, decoded.bands)
     own = reconstructor.n_samples(route)
     n = own if n_samples is None else min(own, n_samples)
-    prints = [digest(decoded.array(band, names).tobytes()) for band in needed]
+    prints = [fingerprint(decoded.array(band, names)) for band in needed]
     made_by = {**reconstructor.made_by, "route": route, "n_samples": n}
     folder = Path(store) / f"{route}-{digest(FORMAT, names, needed, prints, made_by)[:16]}"
     if not _complete(folder):
+        hashes: dict[str, str] = {}
         for start in tqdm(range(0, len(names), AT_ONCE), desc=f"reconstructing {route}", disable=not progress):
             here = names[start : start + AT_ONCE]
-            paths = [[folder / _file(start + i, k) for k in range(n)] for i in range(len(here))]
-            if all(path.is_file() for some in paths for path in some):
-                continue
-            latents = {band: decoded.array(band, here) for band in needed}
-            images = reconstructor.reconstruct(route, latents, here, n)
-            for path, image in zip(np.ravel(np.array(paths, dtype=object)), _flat(images), strict=True):
-                _write_png(path, image)
-        _finish(folder, names, n, made_by)
+            files = [_file(start + i, k) for i in range(len(here)) for k in range(n)]
+            part = folder / f"part-{start // AT_ONCE + 1:04d}.json"
+            if not _whole(part, files):
+                latents = {band: decoded.array(band, here) for band in needed}
+                _write_part(part, files, reconstructor.reconstruct(route, latents, here, n))
+            hashes |= _files.read_sealed(part, kind=FORMAT)["files"]
+        _finish(folder, names, n, hashes, made_by)
     return open_reconstructions(folder)
 
 
@@ -110,33 +111,34 @@ def open_reconstructions(folder: Path) -> Stimuli:
     Raises
     ------
     IncompleteError
-        If its manifest is missing.
+        If its manifest is missing or damaged.
     """
-    if not (folder / MANIFEST).is_file():
-        raise IncompleteError(f"{folder} has no {MANIFEST}: reconstruction did not finish; run it again.")
-    table = _files.read_tsv(folder / "stimuli.tsv", needs=("stimulus_id", "stim_file", "stimulus", "sample"))
-    table = table.set_index("stimulus_id")
+    rows = _files.read_sealed(folder / MANIFEST, kind=FORMAT)["reconstructions"]
+    table = pd.DataFrame(rows).set_index("stimulus_id")
     table["captions"] = pd.Series([()] * len(table), index=table.index, dtype=object)
-    table["sample"] = table["sample"].astype(int)
     files = dict(zip(table.index, table["stim_file"], strict=True))
     return Stimuli(table, lambda name: read_image(folder / files[name]))
 
 
 def _complete(folder: Path) -> bool:
-    """Tell whether a folder is finished and whole; what does not match its hash is removed, to be made again."""
-    if not (folder / MANIFEST).is_file():
+    """Tell whether a folder is finished and every file in it is as it was written."""
+    return _whole(folder / MANIFEST)
+
+
+def _whole(record: Path, names: Sequence[str] = ()) -> bool:
+    """Tell whether a record is there and all files that it lists, these among them, match their hashes."""
+    if not record.is_file():
         return False
-    known = _files.read_json(folder / MANIFEST)["images"]
-    paths = {folder / name: expected for name, expected in known.items()}
+    try:
+        known = _files.read_sealed(record, kind=FORMAT)["files"]
+    except IncompleteError as error:
+        logger.warning("%s It is made again.", error)
+        return False
+    paths = {record.parent / name: expected for name, expected in known.items()}
     damaged = [path for path, expected in paths.items() if not path.is_file() or _files.sha256(path) != expected]
     for path in damaged:
         logger.warning("%s is missing or does not match its hash; it is made again.", path)
-        path.unlink(missing_ok=True)
-    return not damaged
-
-
-def _name(stimulus: str, k: int) -> str:
-    return f"{stimulus}_sample-{k + 1}"
+    return not damaged and set(names) <= set(known)
 
 
 def _file(number: int, k: int) -> str:
@@ -144,22 +146,26 @@ def _file(number: int, k: int) -> str:
     return f"stimulus-{number + 1:05d}_sample-{k + 1}.png"
 
 
-def _flat(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    return images.reshape(-1, *images.shape[2:])
+def _write_part(part: Path, files: Sequence[str], images: NDArray[np.uint8]) -> None:
+    """Write some images (n_stimuli, n_samples, height, width, 3), and last their hashes."""
+    for name, image in zip(files, images.reshape(-1, *images.shape[2:]), strict=True):
+        with _files.writing(part.parent / name) as path, path.open("wb") as handle:
+            Image.fromarray(image).save(handle, format="png")
+    hashes = {name: _files.sha256(part.parent / name) for name in files}
+    _files.write_sealed(part, {"format": FORMAT, "files": hashes})
 
 
-def _write_png(path: Path, image: NDArray[np.uint8]) -> None:
-    with _files.writing(path) as part, part.open("wb") as handle:
-        Image.fromarray(image).save(handle, format="png")
-
-
-def _finish(folder: Path, names: Sequence[str], n_samples: int, made_by: dict[str, Any]) -> None:
+def _finish(
+    folder: Path, names: Sequence[str], n_samples: int, hashes: dict[str, str], made_by: dict[str, Any]
+) -> None:
+    """Write the table, as other datasets have it, and the manifest."""
     rows = [
-        {"stimulus_id": _name(name, k), "stim_file": _file(i, k), "stimulus": name, "sample": k + 1}
+        {"stimulus_id": f"{name}_sample-{k + 1}", "stim_file": _file(i, k), "stimulus": name, "sample": k + 1}
         for i, name in enumerate(names)
         for k in range(n_samples)
     ]
     with _files.writing(folder / "stimuli.tsv") as part:
         pd.DataFrame(rows).to_csv(part, sep="\t", index=False)
-    hashes = {row["stim_file"]: _files.sha256(folder / str(row["stim_file"])) for row in rows}
-    _files.write_json(folder / MANIFEST, {"format": FORMAT, "made_by": made_by, "images": hashes})
+    files = {**hashes, "stimuli.tsv": _files.sha256(folder / "stimuli.tsv")}
+    content = {"format": FORMAT, "made_by": made_by, "reconstructions": rows, "files": files}
+    _files.write_sealed(folder / MANIFEST, content)

@@ -12,7 +12,7 @@ from nibabel.gifti import gifti
 from numpy.typing import NDArray
 
 from latentcortex import _files
-from latentcortex._arrays import FloatArray
+from latentcortex._arrays import FloatArray, digest
 from latentcortex._shelf import unknown
 from latentcortex.errors import AlignmentError, InputError
 
@@ -135,10 +135,7 @@ class Atlas:
         InputError
             If there is no such atlas, or it is not on this template.
         """
-        known = _atlas_folders()
-        folder = known.get(name, Path(name))
-        if not (folder / "atlas.json").is_file():
-            raise unknown("atlas", name, known)
+        folder = _atlas_folder(name)
         facts = _files.read_json(folder / "atlas.json")
         if facts["space"] != template:
             raise InputError(f"Atlas {name} is on {facts['space']}; the responses are on {template}.")
@@ -163,6 +160,20 @@ class Atlas:
             if not np.any(of_voxel == labels[region]):
                 raise InputError(f"Region {region} of atlas {self.name} has no voxel among these responses.")
         return np.flatnonzero(np.isin(of_voxel, [labels[region] for region in regions]))
+
+
+def atlas_print(name: str) -> str:
+    """Hash the files of an atlas; empty for no name."""
+    folder = _atlas_folder(name) if name else Path()
+    return digest([_files.sha256(path) for path in sorted(folder.glob("*.*")) if path.is_file()]) if name else ""
+
+
+def _atlas_folder(name: str) -> Path:
+    known = _atlas_folders()
+    folder = known.get(name, Path(name))
+    if not (folder / "atlas.json").is_file():
+        raise unknown("atlas", name, known)
+    return folder
 
 
 def _only(folder: Path, pattern: str) -> Path:

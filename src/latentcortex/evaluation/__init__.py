@@ -1,6 +1,7 @@
 """How like the seen images reconstructions are: similarity, identification and attributes, each with its chance."""
 
 from latentcortex.evaluation.measures import (
+    DECODED,
     Seen,
     check_words,
     image_scores,
@@ -10,12 +11,14 @@ from latentcortex.evaluation.measures import (
     score_table,
 )
 from latentcortex.evaluation.scores import Score, bootstrap_counts, identification, own_score, pool_size
-from latentcortex.evaluation.similarity import pixel_correlation, row_correlation, ssim, two_alternative
+from latentcortex.evaluation.similarity import check_size, pixel_correlation, row_correlation, ssim, two_alternative
 
 __all__ = [
+    "DECODED",
     "Score",
     "Seen",
     "bootstrap_counts",
+    "check_size",
     "check_words",
     "identification",
     "image_scores",

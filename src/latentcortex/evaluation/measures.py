@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final
@@ -21,8 +22,13 @@ from latentcortex.evaluation.similarity import Images, pixel_correlation, row_co
 from latentcortex.features import Features
 from latentcortex.stimuli import Stimuli
 
-MOST_OTHERS: Final = 60
-"""SSIM, which is slow, holds an original against its own reconstruction and at most so many others, drawn at random."""
+logger = logging.getLogger(__name__)
+
+SSIM_PAIRS: Final = 50_000
+"""SSIM is slow: beside its own reconstructions an original is held against as many others as make so many pairs."""
+DECODED: Final = "decoded"
+"""Stands for a route in the table where a score is of decoded bands and not of images."""
+NO_CATEGORY: Final = ("", "n/a", "nan", "None", "<NA>")
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,9 +66,28 @@ class Seen:
         pool = _same(self.pools)
         found = {f"pool-{pool_size(pool)}": pool}
         if self.category:
-            within = pool & _same(list(self.stimuli.table[self.category].astype(str)))
+            labels = list(self.stimuli.table[self.category].astype(str))
+            named = np.array([label not in NO_CATEGORY for label in labels])
+            if not named.all():
+                logger.info("%d stimuli have no %s and are in no category.", int((~named).sum()), self.category)
+            within = pool & _same(labels) & named & named[:, None]
             found[f"within-{_word(self.category)}_pool-{pool_size(within)}"] = within
         return found
+
+    def sampled(self, n_samples: int, seed: int) -> dict[str, BoolArray]:
+        """Choose, for each comparison, the pairs that SSIM looks at; all where they are few enough."""
+        n, ids = len(self.stimuli.ids), np.array(self.stimuli.ids)
+        most = max(5, SSIM_PAIRS // (n * n_samples))
+        chosen = {}
+        for name, among in self.comparisons.items():
+            # Drawn in the order of ids, so that no order of rows decides.
+            order = np.stack([random_for(seed, "pairs for SSIM", name, one).random(n) for one in ids])
+            order = order[:, np.argsort(np.argsort(ids))]
+            order[~among] = np.inf
+            np.fill_diagonal(order, -1)
+            last = np.sort(order, axis=1)[:, min(most, n - 1)]
+            chosen[name] = (order <= last[:, None]) & np.isfinite(order)
+        return chosen
 
 
 def samples_of(reconstructions: Stimuli, ids: Sequence[str]) -> NDArray[np.uint8]:
@@ -100,7 +125,7 @@ def check_words(seen: Seen, probe: Probe | None) -> None:
 
 
 def image_similarities(
-    seen: Seen, reconstructions: Stimuli, probe: Probe | None = None, *, seed: int = 0
+    seen: Seen, reconstructions: Stimuli, probe: Probe | None = None, *, wanted: BoolArray | None = None
 ) -> dict[str, FloatArray]:
     """Compare every original with every sample of every reconstruction.
 
@@ -111,8 +136,8 @@ def image_similarities(
         From `reconstruct`; brought to the originals' size where they differ (bicubic).
     probe : Probe, optional
         Reads attributes; its measures are left out without it.
-    seed : int
-        For the pairs that SSIM looks at.
+    wanted : ndarray of bool, shape (n_stimuli, n_stimuli), optional
+        The pairs that SSIM looks at; all by default.
 
     Returns
     -------
@@ -123,13 +148,16 @@ def image_similarities(
     samples = samples_of(reconstructions, seen.stimuli.ids)
     n, k = samples.shape[:2]
     flat = _sized(samples.reshape(-1, *samples.shape[2:]), seen.images.shape[1:3])
-    wanted = np.repeat(_some_pairs(seen.comparisons.values(), seed), k, axis=1)
-    found = {"pixels": pixel_correlation(seen.images, flat), "ssim": ssim(seen.images, flat, wanted)}
+    pairs = np.repeat(wanted, k, axis=1) if wanted is not None else None
+    found = {"pixels": pixel_correlation(seen.images, flat), "ssim": ssim(seen.images, flat, pairs)}
     if probe is not None:
         read, table = probe.read(flat), seen.stimuli.table
         words = {name: _numbered(name, list(table[name]), known) for name, known in probe.attributes.items()}
         found["attributes"] = np.sum([read[name][:, own].T for name, own in words.items()], axis=0)
         found |= {name: two_alternative(read[name], own) for name, own in words.items()}
+    undefined = int(np.isnan(found["pixels"]).all(0).sum())
+    if undefined:
+        logger.info("%d of %d reconstructions are of one colour: no pixel correlation is defined.", undefined, n * k)
     return {name: values.reshape(n, n, k) for name, values in found.items()}
 
 
@@ -137,20 +165,27 @@ def image_scores(
     seen: Seen, reconstructions: Stimuli, probe: Probe | None, counts: FloatArray, *, seed: int = 0
 ) -> dict[str, Score]:
     """Score the reconstructions of one route by every measure; name -> score."""
-    found = image_similarities(seen, reconstructions, probe, seed=seed)
-    scores = {"correlation_space-pixels": own_score(found["pixels"], counts), "ssim": own_score(found["ssim"], counts)}
+    n_samples = reconstructions.table["sample"].nunique()
+    pairs = seen.sampled(n_samples, seed)
+    found = image_similarities(seen, reconstructions, probe, wanted=np.asarray(np.logical_or.reduce([*pairs.values()])))
+    pool = next(iter(pairs.values()))
+    scores = {
+        "correlation_space-pixels": own_score(found["pixels"], counts),
+        "ssim": own_score(found["ssim"], counts, among=pool),
+    }
     for name in probe.attributes if probe is not None else ():
-        scores[f"attribute_name-{name}"] = own_score(found[name], counts, chance=0.5)
+        scores[f"attribute_name-{name}"] = own_score(found[name], counts)
     for space in ("pixels", "ssim", "attributes"):
         if space in found:
-            scores |= _identifications(space, found[space], seen, counts)
+            among = pairs if space == "ssim" else seen.comparisons
+            scores |= _identifications(space, found[space], among, counts)
     return scores
 
 
 def latent_scores(
     seen: Seen, band: str, features: Features, decoded: Features, means: Mapping[str, FloatArray], counts: FloatArray
 ) -> dict[str, Score]:
-    """Score one decoded band against the true one, both less the mean that was trained on.
+    """Score one decoded band against the true one, both less the mean over training stimuli.
 
     Parameters
     ----------
@@ -169,7 +204,10 @@ def latent_scores(
         similarity[np.ix_(own, own)] = row_correlation(true[own], found[own], mean)
     cube = similarity[:, :, None]
     space = _word(band)
-    return {f"correlation_space-{space}": own_score(cube, counts), **_identifications(space, cube, seen, counts)}
+    return {
+        f"correlation_space-{space}": own_score(cube, counts),
+        **_identifications(space, cube, seen.comparisons, counts),
+    }
 
 
 def score_table(
@@ -201,7 +239,7 @@ def score_table(
             control = shuffled.get(route, {}).get(measure)
             row |= _named("shuffled", control) if control else {}
             base = routes.get(baseline, {}).get(measure)
-            row |= _named("above_baseline", score.less(base)) if base and route != baseline else {}
+            row |= _named("above_baseline", score.less(base)) if base and route not in (baseline, DECODED) else {}
             rows.append({**row, "n_images": score.n_images})
     return pd.DataFrame(rows)
 
@@ -211,13 +249,19 @@ def _named(name: str, score: Score) -> dict[str, float]:
     return {name: score.value, f"{name}_low": low, f"{name}_high": high}
 
 
-def _identifications(space: str, similarity: FloatArray, seen: Seen, counts: FloatArray) -> dict[str, Score]:
+def _identifications(
+    space: str,
+    similarity: FloatArray,
+    among: Mapping[str, BoolArray],
+    counts: FloatArray,
+) -> dict[str, Score]:
+    """Identify in both directions, by every comparison."""
     sides: tuple[Fixed, ...] = ("original", "reconstruction")
     return {
         f"identification_space-{space}_fixed-{fixed}_{name}": identification(
-            similarity, counts, fixed=fixed, among=among
+            similarity, counts, fixed=fixed, among=pairs if fixed == "original" else pairs.T
         )
-        for name, among in seen.comparisons.items()
+        for name, pairs in among.items()
         for fixed in sides
     }
 
@@ -237,18 +281,6 @@ def _numbered(attribute: str, words: Sequence[str], known: Sequence[str]) -> Int
     if strange:
         raise InputError(f"Column {attribute} has words that the probe does not know: {listed(strange)}.")
     return np.array([known.index(word) for word in words], dtype=np.intp)
-
-
-def _some_pairs(comparisons: Iterable[BoolArray], seed: int) -> BoolArray:
-    """Choose, for each stimulus, itself and at most `MOST_OTHERS` of those that each comparison holds it against."""
-    chosen = []
-    for k, among in enumerate(comparisons):
-        order = random_for(seed, "pairs for SSIM", k).random(among.shape)
-        order[~among] = np.inf
-        np.fill_diagonal(order, -1)
-        last = np.sort(order, axis=1)[:, min(MOST_OTHERS, len(order) - 1)]
-        chosen.append((order <= last[:, None]) & np.isfinite(order))
-    return np.asarray(np.logical_or.reduce(chosen))
 
 
 def _sized(images: Images, size: tuple[int, ...]) -> Images:

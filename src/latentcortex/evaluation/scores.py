@@ -32,14 +32,19 @@ class Score:
         What reconstructions of other images give.
     draws : ndarray of shape (n_draws,)
         The value when images are drawn with replacement, as targets and as distractors.
-    n_images : int
-        Images that have a score.
+    known : ndarray of bool, shape (n_stimuli,)
+        Which images have a score.
     """
 
     value: float
     chance: float
     draws: FloatArray = field(repr=False)
-    n_images: int
+    known: BoolArray = field(repr=False)
+
+    @property
+    def n_images(self) -> int:
+        """Images that have a score."""
+        return int(self.known.sum())
 
     @property
     def interval(self) -> tuple[float, float]:
@@ -54,9 +59,11 @@ class Score:
         return float(np.nanstd(self.draws)) if np.isfinite(self.draws).any() else float("nan")
 
     def less(self, other: Score) -> Score:
-        """Subtract a score of the same images under the same draws: a paired difference."""
-        same_length(draws=self.draws, others=other.draws)
-        return Score(self.value - other.value, 0.0, self.draws - other.draws, min(self.n_images, other.n_images))
+        """Subtract a score of the same images under the same draws: a paired difference, nan for other images."""
+        same_length(images=self.known, others=other.known)
+        same = np.array_equal(self.known, other.known)
+        draws = self.draws - other.draws if same else np.full_like(self.draws, np.nan)
+        return Score(self.value - other.value if same else float("nan"), 0.0, draws, self.known & other.known)
 
 
 def bootstrap_counts(n_stimuli: int, *, n_draws: int, seed: int) -> FloatArray:
@@ -65,22 +72,24 @@ def bootstrap_counts(n_stimuli: int, *, n_draws: int, seed: int) -> FloatArray:
     return np.stack([np.bincount(row, minlength=n_stimuli) for row in rows]).astype(np.float64)
 
 
-def own_score(similarity: FloatArray, counts: FloatArray, *, chance: float | None = None) -> Score:
+def own_score(similarity: FloatArray, counts: FloatArray, *, among: BoolArray | None = None) -> Score:
     """Average the similarity of originals with their own reconstructions, over samples and images.
+
+    Chance is the mean similarity with reconstructions of other images.
 
     Parameters
     ----------
     similarity : ndarray of shape (n_stimuli, n_stimuli, n_samples)
     counts : ndarray of shape (n_draws, n_stimuli)
         See `bootstrap_counts`.
-    chance : float, optional
-        By default the mean similarity with reconstructions of other images.
+    among : ndarray of bool, shape (n_stimuli, n_stimuli), optional
+        Which others count for chance; all by default.
     """
-    cube = _checked(similarity)
-    means = cube.mean(2)
-    own, others = np.diag(means), means[~np.eye(len(means), dtype=bool)]
-    if chance is None:
-        chance = float(np.nanmean(others)) if np.isfinite(others).any() else float("nan")
+    means = _mean_over_samples(_checked(similarity))
+    others = ~np.eye(len(means), dtype=bool) & np.isfinite(means)
+    if among is not None:
+        others &= among
+    own, chance = np.diag(means), float(means[others].mean()) if others.any() else float("nan")
     return _averaged(own, np.broadcast_to(own, counts.shape), counts, chance)
 
 
@@ -123,11 +132,12 @@ def identification(
         raise unknown("fixed side", fixed, ("original", "reconstruction"))
     cube = _checked(similarity)
     if samples == "mean":
-        cube = cube.mean(2, keepdims=True)
+        cube = _mean_over_samples(cube)[:, :, None]
     if fixed == "reconstruction":
         cube = cube.transpose(1, 0, 2)
     own = cube[np.arange(len(cube)), np.arange(len(cube))][:, None]
-    wins = np.where(np.isnan(own) | np.isnan(cube), np.nan, (own > cube) + 0.5 * (own == cube)).mean(2)
+    undefined = np.isnan(own) | np.isnan(cube)
+    wins = _mean_over_samples(np.where(undefined, np.nan, (own > cube) + 0.5 * (own == cube)))
     compared = np.isfinite(wins) & ~np.eye(len(wins), dtype=bool)
     if among is not None:
         compared &= among
@@ -150,7 +160,14 @@ def _averaged(value: FloatArray, drawn: FloatArray, counts: FloatArray, chance: 
     with np.errstate(invalid="ignore", divide="ignore"):
         draws = (weights * np.nan_to_num(drawn)).sum(1) / weights.sum(1)
     mean = float(value[known].mean()) if known.any() else float("nan")
-    return Score(mean, chance, draws, int(known.sum()))
+    return Score(mean, chance, draws, np.asarray(known))
+
+
+def _mean_over_samples(cube: FloatArray) -> FloatArray:
+    """Average over the samples that are defined; nan where none is."""
+    known = np.isfinite(cube)
+    with np.errstate(invalid="ignore"):
+        return np.asarray(np.where(known, cube, 0).sum(2, dtype=np.float64) / known.sum(2))
 
 
 def _checked(similarity: FloatArray) -> FloatArray:

@@ -9,17 +9,20 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
-from latentcortex._arrays import BoolArray, FloatArray, IntArray, in_threads
+from latentcortex._arrays import BoolArray, FloatArray, IntArray, fingerprint, in_threads, one_thread
 from latentcortex.errors import InputError
 
 Images = NDArray[np.uint8]
 
 AT_ONCE: Final = 100
 """Images whose pixels are floats at the same time."""
+BORDER: Final = 5
+"""Pixels from the middle of SSIM's window to its edge."""
 LUMINANCE: Final = np.array([0.2125, 0.7154, 0.0721], dtype=np.float32)
 """Weights of red, green and blue (ITU-R BT.709)."""
 
 
+@one_thread()
 def pixel_correlation(originals: Images, images: Images) -> FloatArray:
     """Correlate every original with every image over all pixels and channels.
 
@@ -33,12 +36,21 @@ def pixel_correlation(originals: Images, images: Images) -> FloatArray:
     ndarray of float32, shape (n, m)
         nan where an image is of one colour throughout.
     """
-    out = np.empty((len(originals), len(images)), dtype=np.float32)
-    for rows in _blocks(len(originals)):
-        left = _unit(originals[rows].reshape(len(originals[rows]), -1))
-        for columns in _blocks(len(images)):
-            out[rows, columns] = left @ _unit(images[columns].reshape(len(images[columns]), -1)).T
-    return out
+    rows, of_original = _distinct(originals)
+    columns, of_image = _distinct(images)
+    out = np.empty((len(rows), len(columns)), dtype=np.float32)
+    for i in _blocks(len(rows)):
+        left = _unit(originals[rows[i]].reshape(len(rows[i]), -1))
+        for j in _blocks(len(columns)):
+            out[i, j] = left @ _unit(images[columns[j]].reshape(len(columns[j]), -1)).T
+    return np.asarray(out[np.ix_(of_original, of_image)])
+
+
+def check_size(image: Images) -> None:
+    """Raise `InputError` if an image (height, width, 3) is too small for the window of SSIM."""
+    if min(image.shape[:2]) <= 2 * BORDER:
+        size = f"{image.shape[0]} x {image.shape[1]}"
+        raise InputError(f"SSIM needs images of more than {2 * BORDER} pixels; got {size}.")
 
 
 def ssim(originals: Images, images: Images, wanted: BoolArray | None = None) -> FloatArray:
@@ -63,30 +75,34 @@ def ssim(originals: Images, images: Images, wanted: BoolArray | None = None) -> 
     ----------
     Wang et al. (2004), doi:10.1109/TIP.2003.819861
     """
-    if min(originals.shape[1:3]) <= 10:
-        raise InputError(f"SSIM needs images of more than 10 pixels; got {originals.shape[1]} x {originals.shape[2]}.")
-    x, y = _grey(originals), _grey(images)
-    mean_x, mean_y = _smooth(x), _smooth(y)
-    var_x, var_y = _smooth(x * x) - mean_x**2, _smooth(y * y) - mean_y**2
-    out = np.full((len(x), len(y)), np.nan, dtype=np.float32)
+    check_size(originals[0])
+    pairs = np.ones((len(originals), len(images)), dtype=bool) if wanted is None else wanted
+    x = _grey(originals)
+    mean_x, out = _smooth(x), np.full(pairs.shape, np.nan, dtype=np.float32)
+    var_x = _smooth(x * x) - mean_x**2
 
-    def row(i: int) -> None:
-        for columns in _blocks(len(y)):
-            own = np.arange(len(y))[columns]
-            own = own if wanted is None else own[wanted[i, own]]
-            both = _smooth(x[i] * y[own]) - mean_x[i] * mean_y[own]
-            light = (2 * mean_x[i] * mean_y[own] + 0.01**2) / (mean_x[i] ** 2 + mean_y[own] ** 2 + 0.01**2)
-            form = (2 * both + 0.03**2) / (var_x[i] + var_y[own] + 0.03**2)
-            out[i, own] = (light * form)[:, 5:-5, 5:-5].mean((1, 2))
+    def block(columns: slice) -> None:
+        y, own = _grey(images[columns]), pairs[:, columns]
+        mean_y = _smooth(y)
+        var_y = _smooth(y * y) - mean_y**2
+        for i, j in zip(*np.nonzero(own), strict=True):
+            both = _smooth(x[i] * y[j]) - mean_x[i] * mean_y[j]
+            light = (2 * mean_x[i] * mean_y[j] + 0.01**2) / (mean_x[i] ** 2 + mean_y[j] ** 2 + 0.01**2)
+            form = (2 * both + 0.03**2) / (var_x[i] + var_y[j] + 0.03**2)
+            out[i, columns.start + j] = (light * form)[BORDER:-BORDER, BORDER:-BORDER].mean()
 
-    in_threads(row, range(len(x)))
+    in_threads(block, list(_blocks(len(images))))
     return out
 
 
+@one_thread()
 def row_correlation(true: FloatArray, decoded: FloatArray, mean: FloatArray | None = None) -> FloatArray:
     """Correlate every row of `true` with every row of `decoded`, both less `mean` if it is given; (n, m)."""
-    centre = 0.0 if mean is None else mean
-    return np.asarray(_unit(true - centre) @ _unit(decoded - centre).T)
+    centre = np.float32(0) if mean is None else mean.astype(np.float32)
+    rows, of_true = _distinct(true)
+    columns, of_decoded = _distinct(decoded)
+    found = _unit(true[rows] - centre) @ _unit(decoded[columns] - centre).T
+    return np.asarray(found[np.ix_(of_true, of_decoded)])
 
 
 def two_alternative(log_p: FloatArray, words: IntArray) -> FloatArray:
@@ -110,7 +126,24 @@ def two_alternative(log_p: FloatArray, words: IntArray) -> FloatArray:
 
 
 def _blocks(n: int) -> Iterator[slice]:
-    return (slice(i, i + AT_ONCE) for i in range(0, n, AT_ONCE))
+    return (slice(i, min(i + AT_ONCE, n)) for i in range(0, n, AT_ONCE))
+
+
+def _distinct(rows: NDArray[Any]) -> tuple[IntArray, IntArray]:
+    """Find the first of each set of equal rows, and for every row the place of its like among these.
+
+    A product may round equal rows differently, by where they stand; only what is computed once is a tie.
+    """
+    place: dict[str, int] = {}
+    first: list[int] = []
+    inverse = np.empty(len(rows), dtype=np.intp)
+    for i, row in enumerate(rows):
+        key = fingerprint(row)
+        if key not in place:
+            place[key] = len(first)
+            first.append(i)
+        inverse[i] = place[key]
+    return np.array(first, dtype=np.intp), inverse
 
 
 def _unit(rows: NDArray[Any]) -> FloatArray:
@@ -127,4 +160,4 @@ def _grey(images: Images) -> FloatArray:
 
 
 def _smooth(images: FloatArray) -> FloatArray:
-    return np.asarray(gaussian_filter(images, sigma=1.5, radius=5, axes=(-2, -1)))
+    return np.asarray(gaussian_filter(images, sigma=1.5, radius=BORDER, axes=(-2, -1)))

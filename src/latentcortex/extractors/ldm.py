@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from latentcortex import _files
-from latentcortex._arrays import FloatArray, digest, listed, random_for
+from latentcortex._arrays import FloatArray, digest, listed, passes, random_for
 from latentcortex._shelf import unknown
 from latentcortex.errors import InputError, MissingExtraError
 from latentcortex.features import Band
@@ -209,11 +209,9 @@ class LDM:
         """Compute the bands of a few stimuli in padded passes; each (n_stimuli, n_dims)."""
         self.check(bands, captions)
         parts = []
-        for start in range(0, len(images), BATCH):
-            rows = list(range(start, min(start + BATCH, len(images))))
-            padded = rows + [rows[-1]] * (BATCH - len(rows))
-            found = self._pass(images[padded], [captions[i] for i in padded], [pixel_hashes[i] for i in padded], bands)
-            parts.append({band: values[: len(rows)] for band, values in found.items()})
+        for rows, n in passes(len(images), BATCH):
+            found = self._pass(images[rows], [captions[i] for i in rows], [pixel_hashes[i] for i in rows], bands)
+            parts.append({band: values[:n] for band, values in found.items()})
         return {band: np.concatenate([part[band] for part in parts]) for band in bands}
 
     def _pass(

@@ -177,8 +177,8 @@ def _intervals(ax: Axes, rows: pd.DataFrame, series: Sequence[str]) -> None:
         part, colour = rows[rows["series"] == name], SERIES[i % len(SERIES)]
         y = part["measure"].map(measures.index).to_numpy(float) + (i - (len(series) - 1) / 2) * step
         value = part["value"].to_numpy(float)
-        reach = np.abs(np.stack([value - part["low"].to_numpy(float), part["high"].to_numpy(float) - value]))
-        ax.errorbar(value, y, xerr=reach, fmt="o", color=colour, markersize=5, linewidth=1.4, label=name)
+        ax.hlines(y, part["low"].to_numpy(float), part["high"].to_numpy(float), color=colour, linewidth=1.4)
+        ax.plot(value, y, "o", color=colour, markersize=5, label=name)
         names = ("shuffled", "chance") if i == 0 else ("_shuffled", "_chance")  # `_` keeps one out of the legend
         control, chance = part["control"].to_numpy(float), part["chance"].to_numpy(float)
         ax.plot(control, y, "o", color=colour, markerfacecolor="none", markersize=5, label=names[0])

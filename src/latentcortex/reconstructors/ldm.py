@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from latentcortex._arrays import FloatArray, random_for
+from latentcortex._arrays import FloatArray, finite_number, passes, random_for, whole_number, words
 from latentcortex._shelf import unknown
 from latentcortex.errors import AlignmentError, InputError
 from latentcortex.extractors.ldm import BATCH, PHANTOM, weights_hash
@@ -71,18 +71,18 @@ class LDM:
         n_samples: int = 5,
         seed: int = 0,
     ) -> None:
-        for route in routes:
+        self._routes = words("routes", routes)
+        for route in self._routes:
             if route not in ROUTES:
                 raise unknown("route of ldm", route, ROUTES)
-        if not routes or len(set(routes)) < len(routes):
-            raise InputError("`routes` must name each route once, and at least one.")
-        if n_samples < 1 or n_steps < 1:
-            raise InputError(f"n_samples and n_steps must be at least 1; got {n_samples} and {n_steps}.")
-        if not 1 <= strength <= 100 or strength * n_steps < 100:
+        self._n_samples = whole_number("n_samples", n_samples, least=1)
+        self.strength = whole_number("strength", strength, least=1)
+        self.n_steps = whole_number("n_steps", n_steps, least=1)
+        if strength > 100 or strength * n_steps < 100:
             raise InputError(f"A strength of {strength} % of {n_steps} steps must be 1..100 % and at least one step.")
+        self.guidance, self.seed = finite_number("guidance", guidance), whole_number("seed", seed, least=0)
         self._source = Extractor(model, strengths=[strength], n_steps=n_steps, seed=seed)
-        self._routes, self._n_samples = tuple(routes), n_samples
-        self.strength, self.guidance, self.n_steps, self.seed = strength, float(guidance), n_steps, seed
+        _ = self._source.pixels  # reads the model's configuration, hence finds out whether it is one
 
     @property
     def routes(self) -> dict[str, tuple[str, ...]]:
@@ -140,16 +140,16 @@ class LDM:
         model, bands = self._source.parts, {band: self._shaped(band, latents) for band in ROUTES[route]}
         z, n_own = None, self.n_steps
         if "z" in bands:
-            coarse = np.concatenate([_ldm.decode(model, bands["z"][b])[:n] for b, n in _passes(len(ids))])
+            coarse = np.concatenate([_ldm.decode(model, bands["z"][b])[:n] for b, n in passes(len(ids), BATCH)])
             if route == "z":
                 return coarse[:, None]
-            z = torch.cat([_ldm.encode_images(model, coarse[b])[:n] for b, n in _passes(len(ids))])
+            z = torch.cat([_ldm.encode_images(model, coarse[b])[:n] for b, n in passes(len(ids), BATCH)])
             n_own = _ldm.n_steps_of(self.strength, self.n_steps)
         rows = [(i, k) for i in range(len(ids)) for k in range(n_samples)]
         own = np.array([i for i, _ in rows])
         noise = torch.from_numpy(np.stack([self._noise(ids[i], k) for i, k in rows]))
         images = []
-        for b, n in _passes(len(rows)):
+        for b, n in passes(len(rows), BATCH):
             x = noise[b] if z is None else _ldm.noised(model, z[own[b]], noise[b], n_own=n_own, n_steps=self.n_steps)
             c = bands["c"][own[b]]
             x = _ldm.denoised(model, x, c, n_own=n_own, n_steps=self.n_steps, guidance=self.guidance)
@@ -167,10 +167,3 @@ class LDM:
     def _noise(self, stimulus: str, sample: int) -> NDArray[np.float32]:
         rng = random_for(self.seed, "reconstruction noise", stimulus, sample)
         return rng.standard_normal(self._shapes["z"], dtype=np.float32)
-
-
-def _passes(n_rows: int) -> Iterator[tuple[list[int], int]]:
-    """Cut rows into passes of one size, the last padded with its own last row; yield rows and how many count."""
-    for start in range(0, n_rows, BATCH):
-        rows = list(range(start, min(start + BATCH, n_rows)))
-        yield rows + [rows[-1]] * (BATCH - len(rows)), len(rows)

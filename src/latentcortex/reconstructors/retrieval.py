@@ -3,37 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from latentcortex._arrays import FloatArray, digest
-from latentcortex.errors import AlignmentError, InputError
+from latentcortex._arrays import FloatArray, digest, fingerprint, words
+from latentcortex.errors import AlignmentError
 from latentcortex.features import Features
 from latentcortex.reconstructors import Side
 from latentcortex.stimuli import Stimuli
-
-
-@dataclass(frozen=True, eq=False)
-class _Pool:
-    """The training stimuli of one side: their ids, and mean and unit rows of each band."""
-
-    ids: tuple[str, ...]
-    mean: dict[str, FloatArray]
-    unit: dict[str, FloatArray]
-
-    @classmethod
-    def of(cls, features: Features, ids: Sequence[str], bands: Sequence[str]) -> _Pool:
-        arrays = {band: features.array(band, ids).astype(np.float64) for band in bands}
-        mean = {band: values.mean(0) for band, values in arrays.items()}
-        return cls(tuple(ids), mean, {band: _unit(values - mean[band]) for band, values in arrays.items()})
-
-    def nearest(self, latents: Mapping[str, FloatArray]) -> str:
-        """Name the stimulus nearest to one decoded row per band."""
-        likeness = [self.unit[band] @ _unit(latents[band] - self.mean[band]) for band in self.unit]
-        return self.ids[int(np.mean(likeness, axis=0).argmax())]
 
 
 class Retrieval:
@@ -46,13 +25,17 @@ class Retrieval:
     ----------
     bands : sequence of str
         By which images are compared.
+
+    Raises
+    ------
+    InputError
+        If `bands` is not a list of names.
     """
 
     def __init__(self, bands: Sequence[str] = ("z", "c")) -> None:
-        if not bands:
-            raise InputError("Retrieval needs at least one band to compare images by.")
-        self.bands = tuple(bands)
-        self._pools: dict[str, _Pool] = {}
+        self.bands = words("bands", bands)
+        self._sides: dict[str, tuple[str, ...]] = {}
+        self._pool: tuple[tuple[str, ...], dict[str, tuple[FloatArray, FloatArray]]] = ((), {})
 
     @property
     def routes(self) -> dict[str, tuple[str, ...]]:
@@ -62,19 +45,17 @@ class Retrieval:
     @property
     def made_by(self) -> dict[str, Any]:
         """What the images depend on, the training stimuli among them."""
-        known = [(pool.ids, [values.tobytes() for values in pool.unit.values()]) for pool in self._distinct]
-        return {"name": "retrieval", "version": 1, "bands": list(self.bands), "training": digest(known)}
-
-    @property
-    def _distinct(self) -> list[_Pool]:
-        return list({id(pool): pool for pool in self._pools.values()}.values())
+        return {"name": "retrieval", "version": 1, "bands": list(self.bands), "training": self._training}
 
     def fit(self, features: Features, stimuli: Stimuli, sides: Sequence[Side]) -> Self:
-        """Keep the features of the training stimuli of each side."""
-        self._stimuli = stimuli
-        self._pools = {}
+        """Note which training stimuli may be shown for each test stimulus."""
+        self._features, self._stimuli = features, stimuli
+        self._sides = {}
         for train_ids, test_ids in sides:
-            self._pools |= dict.fromkeys(test_ids, _Pool.of(features, train_ids, self.bands))
+            self._sides |= dict.fromkeys(test_ids, tuple(train_ids))
+        known = sorted({name for train_ids, _ in sides for name in train_ids})
+        prints = [fingerprint(features.array(band, known)) for band in self.bands]
+        self._training = digest(prints, known, [(digest(*train_ids), *test_ids) for train_ids, test_ids in sides])
         return self
 
     def n_samples(self, route: str) -> int:
@@ -83,11 +64,26 @@ class Retrieval:
 
     def nearest(self, latents: Mapping[str, FloatArray], ids: Sequence[str]) -> list[str]:
         """Name the training stimulus that is nearest to what was decoded for each of `ids`."""
-        unknown = [name for name in ids if name not in self._pools]
-        if unknown:
-            raise AlignmentError(f"{len(unknown)} stimuli are on no test side, for example {unknown[0]}; fit first.")
-        rows = [{band: latents[band][i] for band in self.bands} for i in range(len(ids))]
-        return [self._pools[name].nearest(row) for name, row in zip(ids, rows, strict=True)]
+        missing = [name for name in ids if name not in self._sides]
+        if missing:
+            raise AlignmentError(f"{len(missing)} stimuli are on no test side, for example {missing[0]}; fit first.")
+        found = []
+        for i, name in enumerate(ids):
+            known = self._known(self._sides[name])
+            likeness = [unit @ _unit(latents[band][i] - mean) for band, (mean, unit) in known.items()]
+            found.append(self._sides[name][int(np.mean(likeness, axis=0).argmax())])
+        return found
+
+    def _known(self, train_ids: tuple[str, ...]) -> dict[str, tuple[FloatArray, FloatArray]]:
+        """Compute the mean and the unit rows of each band over training stimuli; only the last side is kept."""
+        if self._pool[0] != train_ids:
+            pool = {}
+            for band in self.bands:
+                rows = self._features.array(band, train_ids)
+                mean = rows.mean(0, dtype=np.float64).astype(np.float32)
+                pool[band] = mean, _unit(rows - mean)
+            self._pool = train_ids, pool
+        return self._pool[1]
 
     def reconstruct(
         self, route: str, latents: Mapping[str, FloatArray], ids: Sequence[str], n_samples: int

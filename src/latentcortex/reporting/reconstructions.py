@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -45,6 +45,8 @@ class Reconstructions:
         The study's, and what made decoded features and images.
     log : Path
         JSON lines with what was altered or excluded.
+    report : str
+        The page of the maps, relative to this one; empty where there is none.
     """
 
     participant: str
@@ -55,6 +57,7 @@ class Reconstructions:
     settings: Mapping[str, Any]
     made_by: Mapping[str, Any]
     log: Path
+    report: str = ""
 
 
 def measure_title(measure: str) -> tuple[str, str]:
@@ -103,6 +106,7 @@ def write_reconstructions(out: Path, content: Reconstructions, stages: Sequence[
             settings=json.dumps(content.settings, indent=2, default=str),
             made_by=json.dumps(dict(content.made_by), indent=2, default=str),
             stages=stages,
+            report=content.report,
         )
     )
     path = out / f"sub-{content.participant}.html"
@@ -144,7 +148,14 @@ def _groups(scores: pd.DataFrame) -> list[dict[str, Any]]:
     laid = []
     for (of, group), measures in groups.items():
         routes = list(dict.fromkeys(route for cells in measures.values() for route in cells))
-        rows = {name: {"cells": cells, "chance": _chance(cells.values())} for name, cells in measures.items()}
+        rows = {
+            name: {
+                "cells": cells,
+                "chance": _chance(cells.values()),
+                "n": " to ".join(str(n) for n in sorted({row["n_images"] for row in cells.values()})),
+            }
+            for name, cells in measures.items()
+        }
         laid.append({"title": f"{of[0].upper()}{of[1:]}: {group}", "routes": routes, "measures": rows})
     return laid
 
@@ -155,11 +166,23 @@ def _chance(rows: Iterable[Mapping[str, Any]]) -> str:
     return known[0] if len(known) == 1 else f"{known[0]} to {known[-1]}"
 
 
+_ROUTES: Final[dict[str, Callable[[Mapping[str, Any]], str]]] = {
+    "zc": lambda made: (
+        "For z_c (Takagi and Nishimoto, 2023) the decoded z gave a coarse image, which was encoded again, noised to a "
+        f"strength of {made['strength']} % and denoised with the decoded c ({made['scheduler']}, {made['n_steps']} "
+        f"steps, guidance {made['guidance']:g})."
+    ),
+    "z": lambda made: "z alone is the coarse image.",
+    "c": lambda made: f"c alone was denoised from pure noise ({made['n_steps']} steps, guidance {made['guidance']:g}).",
+}
+"""How each route is told in the methods."""
+
+
 def _methods(content: Reconstructions) -> list[str]:
     """Write the methods paragraphs; every number comes from the run."""
     facts, decoder = content.facts, content.made_by["decoder"]
     where = "; ".join(f"{band} from {', '.join(names)}" for band, names in decoder["rois"].items()) or "all voxels"
-    chosen = f", of which the {decoder['n_voxels']} that each band predicts best" if decoder["n_voxels"] else ""
+    chosen = f", at most the {decoder['n_voxels']} that the band predicts best" if decoder["n_voxels"] else ""
     fitted = f"in {facts['n_folds']} folds" if facts["n_folds"] else f"on {facts['n_train']} training stimuli"
     first = (
         f"Features were decoded by ridge regression from averaged responses ({where}{chosen}, within the training "
@@ -167,15 +190,7 @@ def _methods(content: Reconstructions) -> list[str]:
         f"cross-validation that groups identical images. {facts['n_decoded']} test stimuli were decoded, and the "
         f"first {facts['n_reconstructed']} of them reconstructed."
     )
-    second = ""
-    if "zc" in content.made_by:
-        model = content.made_by["zc"]
-        second = (
-            "Images were reconstructed as by Takagi and Nishimoto (2023): the decoded z gives a coarse image, which is "
-            f"encoded again, noised to a strength of {model['strength']} % and denoised with the decoded c "
-            f"({model['scheduler']}, {model['n_steps']} steps, guidance {model['guidance']:g}). z alone is the coarse "
-            "image; c alone is denoised from pure noise. "
-        )
+    second = " ".join(_ROUTES[route](made) for route, made in content.made_by.items() if route in _ROUTES) + " "
     second += (
         "The baseline is the training image whose features correlate best with the decoded ones. The shuffled control "
         "repeats the whole method, with one sample per image, after responses were exchanged among training and among "
@@ -183,6 +198,8 @@ def _methods(content: Reconstructions) -> list[str]:
     )
     third = (
         "Every score is a mean over images of the mean over all samples; intervals are the 95 % percentile bootstrap "
-        "over images, as targets and as distractors. In identification a tie counts half."
+        "over images, as targets and as distractors. In identification a tie counts half. Chance is that of "
+        "reconstructions of other images, and one half in identification. SSIM looks at all pairs of images where they "
+        "are few, and at as many drawn at random as make 50,000 otherwise."
     )
     return [first, second, third]

@@ -12,8 +12,8 @@ from latentcortex.analyses import Analysis
 from latentcortex.decoding import Decoder
 from latentcortex.errors import InputError
 from latentcortex.space import Atlas
-from latentcortex.study.backward import FOLDER, Backward
 from latentcortex.study.backward import STAGES as BACKWARD_STAGES
+from latentcortex.study.backward import Backward
 from latentcortex.study.forward import STAGES as FORWARD_STAGES
 from latentcortex.study.forward import Forward
 from latentcortex.study.material import Material
@@ -115,7 +115,11 @@ class Study:
             half.check()
         for half, goal in todo:
             half.through(goal)
-        return Outcome(out, material.participants, computed=bool(todo))
+        pages = {
+            name: [half.out / f"sub-{name}.html" for half, goal in halves if goal in ("report", "evaluate")]
+            for name in material.participants
+        }
+        return Outcome(out, pages, computed=bool(todo))
 
     def _goals(self, until: str | None) -> list[tuple[type[Forward | Backward], str]]:
         """Name the last stage of each half; the way back needs only the features of the way there."""
@@ -177,19 +181,12 @@ class Outcome:
     Parameters
     ----------
     out : Path
-    participants : tuple of str
+    pages : dict
+        Participant -> the pages that were asked for: the report, that of the reconstructions, or none.
     computed : bool
         False if everything had been done before.
     """
 
     out: Path
-    participants: tuple[str, ...]
+    pages: dict[str, list[Path]]
     computed: bool
-
-    @property
-    def pages(self) -> dict[str, list[Path]]:
-        """Participant -> the pages that there are: the report, and that of the reconstructions."""
-        places = {
-            name: [self.out / f"sub-{name}.html", self.out / FOLDER / f"sub-{name}.html"] for name in self.participants
-        }
-        return {name: [path for path in pages if path.is_file()] for name, pages in places.items()}

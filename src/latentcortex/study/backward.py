@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
-from functools import cached_property
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
 from latentcortex import _files, decoding, evaluation, reporting
-from latentcortex._arrays import FloatArray
+from latentcortex._arrays import FloatArray, digest
 from latentcortex._record import Record
 from latentcortex.errors import IncompleteError, InputError
 from latentcortex.evaluation import Score, Seen
@@ -51,7 +52,8 @@ class Backward:
 
     def __init__(self, material: Material) -> None:
         self.material, self.study, self.out = material, material.study, material.out / FOLDER
-        self.record = Record(self.out, material.key(BACKWARD), {s: material.settings[s] for s in BACKWARD}, OURS)
+        key = digest(material.key(BACKWARD), [one.made_by for one in self.reconstructors[:-1]])
+        self.record = Record(self.out, key, {s: material.settings[s] for s in BACKWARD}, OURS)
 
     def refuse(self, *, overwrite: bool) -> None:
         """Raise `InputError` if the folder may not be written, or holds another study's results."""
@@ -74,7 +76,7 @@ class Backward:
 
     @cached_property
     def reconstructors(self) -> list[Reconstructor]:
-        """The reconstructor of the study, and the baseline."""
+        """The reconstructor of the study and, last, the baseline, which may be the same."""
         given = self.material.settings["reconstructor"]
         if given["name"] == "retrieval":
             return [self.study.reconstructor(**({} if "bands" in given else {"bands": self.bands}))]
@@ -83,22 +85,25 @@ class Backward:
     @cached_property
     def routes(self) -> dict[str, Reconstructor]:
         """The routes to an image, each with its reconstructor; by default all whose bands are decoded."""
-        asked = "routes" in self.material.settings["reconstructor"]
-        found = {}
+        asked, found = "routes" in self.material.settings["reconstructor"], {}
         for one in self.reconstructors:
-            for route, needed in one.routes.items():
-                if asked or set(needed) <= set(self.bands):
-                    needed_bands(one, route, self.bands)
-                    found[route] = one
-                else:
-                    logger.info("Route %s is left out: it needs %s.", route, " and ".join(needed))
+            possible = [route for route, needed in one.routes.items() if asked or set(needed) <= set(self.bands)]
+            for route in possible or one.routes:
+                needed_bands(one, route, self.bands)
+                found[route] = one
+            for route in set(one.routes) - set(found):
+                logger.info("Route %s is left out: it needs %s.", route, " and ".join(one.routes[route]))
         return found
 
     def _images(self, sides: Sides) -> list[str]:
-        """List the stimuli that are reconstructed: the first test stimuli of the table, fold by fold, or all."""
+        """List the stimuli that are reconstructed: the first test stimuli of the table, or the first folds, or all."""
         place = {name: i for i, name in enumerate(self.material.stimuli.ids)}
-        ids = [name for _, test_ids in sides for name in sorted(test_ids, key=place.__getitem__)]
-        return ids[: self.material.settings["evaluation"]["n_images"] or len(ids)]
+        n: int = self.material.settings["evaluation"]["n_images"]
+        ids: list[str] = []
+        for _, test_ids in sides:  # whole folds: a stimulus is identified among those of its fold
+            if not n or len(ids) < n:
+                ids += sorted(test_ids, key=place.__getitem__)
+        return ids if len(sides) > 1 else ids[: n or len(ids)]
 
     def check(self) -> None:
         """Check everything that can be checked before anything is written."""
@@ -106,6 +111,7 @@ class Backward:
         with material.stages.watch("check"), _files.remembering() as self._noticed:
             material.check_features()
             _ = self.routes
+            evaluation.check_size(material.stimuli.load(material.stimuli.ids[0]))
             for name in reversed(material.participants):
                 responses = material.responses(name)
                 material.check_sides(responses)
@@ -119,11 +125,11 @@ class Backward:
     def through(self, until: str) -> None:
         """Run up to a stage."""
         self.record.begin()
-        with _files.logging_to(self.material.log(self.out)):
+        with _files.logging_to(self.material.log(self.out)) as self._log:
             _files.replay(self._noticed)
             for name in self.material.participants:
                 responses = self.material.responses(name)
-                decoded = self._decode(name, responses)
+                decoded = {kind: self._decode(name, responses, kind) for kind in KINDS}
                 if until == "decode":
                     continue
                 images = {kind: self._reconstruct(name, responses, kind, one) for kind, one in decoded.items()}
@@ -131,36 +137,39 @@ class Backward:
                     self._evaluate(name, responses, decoded, images)
         self.record.finish(STAGES[: STAGES.index(until) + 1])
 
-    def _decode(self, participant: str, responses: Responses) -> dict[str, Features]:
-        """Decode all test stimuli, from the responses as they are and shuffled, or open what was decoded before."""
-        folders = {kind: self.out / f"sub-{participant}" / kind for kind in KINDS}
-        with self.material.stages.watch("decode"):
-            there = {kind: _opened(folder) for kind, folder in folders.items()}
-            found = {kind: one for kind, one in there.items() if one is not None}
-            if len(found) == len(KINDS):
-                return found
-            features, atlas = self.material.features.only(self.bands), self.material.atlas(responses)
-            sides = self._split(responses)
-            for kind in KINDS:
-                given = decoding.shuffled(sides, seed=self.study.seed) if kind == "shuffled" else sides
-                decoded = decoding.decode_held_out(
-                    lambda: self.study.decoder(atlas), features, given, groups=self.material.hashes
-                )
-                found[kind] = decoded.save(folders[kind])
-            return found
+    def _decode(self, participant: str, responses: Responses, kind: str) -> Features:
+        """Decode all test stimuli, from the responses as they are or shuffled, or open what was decoded before."""
+        folder, atlas = self.out / f"sub-{participant}" / kind, self.material.atlas(responses)
+        with self.material.stages.watch("decode"), self._telling_of(kind):
+            there = _opened(folder)
+            if there is not None:
+                return there
+            sides: Iterable[tuple[Responses, Responses]] = self._split(responses)
+            if kind == "shuffled":
+                sides = decoding.shuffled(sides, seed=self.study.seed)
+            features, groups = self.material.features.only(self.bands), self.material.hashes
+            make = partial(self.study.decoder, atlas)
+            return decoding.decode_held_out(make, features, sides, groups=groups).save(folder)
 
-    def _split(self, responses: Responses) -> list[tuple[Responses, Responses]]:
+    @contextmanager
+    def _telling_of(self, kind: str) -> Iterator[None]:
+        """Say in the log what is told of the shuffled control."""
+        self._log.about = "Shuffled control: " if kind == "shuffled" else ""
+        try:
+            yield
+        finally:
+            self._log.about = ""
+
+    def _split(self, responses: Responses) -> Iterator[tuple[Responses, Responses]]:
         """Part the responses of every side, z-scored with the statistics of its training rows, and average them."""
-        parts = (
-            responses.split(test_ids=test_ids, train_ids=train_ids, zscore=self.material.zscore)
-            for train_ids, test_ids in self.material.sides(responses)
-        )
-        return [(train.averaged(), test.averaged()) for train, test in parts]
+        for train_ids, test_ids in self.material.sides(responses):
+            train, test = responses.split(test_ids=test_ids, train_ids=train_ids, zscore=self.material.zscore)
+            yield train.averaged(), test.averaged()
 
     def _reconstruct(self, participant: str, responses: Responses, kind: str, decoded: Features) -> Reconstructed:
         """Reconstruct by every route; what was decoded from shuffled responses gets one sample."""
         sides, folder = self.material.sides(responses), self.out / f"sub-{participant}" / "reconstructions" / kind
-        with self.material.stages.watch("reconstruct"):
+        with self.material.stages.watch("reconstruct"), self._telling_of(kind):
             for one in self.reconstructors:
                 one.fit(self.material.features, self.material.stimuli, sides)
             return {
@@ -186,11 +195,14 @@ class Backward:
         """Score everything, and write the table and the page."""
         stages, seen = self.material.stages, self._seen(self._images(self.material.sides(responses)), responses)
         with stages.watch("evaluate"):
-            scores = {kind: dict(self._scores(kind, seen, responses, decoded, images)) for kind in decoded}
+            scores = {}
+            for kind in KINDS:
+                with self._telling_of(kind):
+                    scores[kind] = dict(self._scores(seen, responses, decoded[kind], images[kind]))
             table = evaluation.score_table(scores["decoded"], scores["shuffled"])
             reporting.write_table(self.out, participant, "scores", table)
         with stages.watch("report"):
-            shown = seen.stimuli.ids[:PICTURES]
+            shown, page = seen.stimuli.ids[:PICTURES], f"sub-{participant}.html"
             rows = {route: evaluation.samples_of(one, shown)[:, 0] for route, one in images["decoded"].items()}
             content = reporting.Reconstructions(
                 participant=participant,
@@ -202,6 +214,7 @@ class Backward:
                 made_by={"decoder": decoded["decoded"].made_by}
                 | {route: one.made_by for route, one in self.routes.items()},
                 log=self.material.log(self.out),
+                report=f"../{page}" if (self.material.out / page).is_file() else "",
             )
             reporting.write_reconstructions(self.out, content, stages.table())
         _files.write_json(self.out / "summary.json", {"stages": stages.table()})
@@ -216,12 +229,7 @@ class Backward:
         return Seen(self.material.stimuli.select(ids), [pools[name] for name in ids], category)
 
     def _scores(
-        self,
-        kind: str,
-        seen: Seen,
-        responses: Responses,
-        decoded: Mapping[str, Features],
-        images: Mapping[str, Reconstructed],
+        self, seen: Seen, responses: Responses, decoded: Features, images: Reconstructed
     ) -> Iterator[tuple[str, dict[str, Score]]]:
         """Score decoded bands over all test stimuli, then every route over the stimuli that were reconstructed."""
         sides, seed = self.material.sides(responses), self.study.seed
@@ -231,10 +239,10 @@ class Backward:
         latents: dict[str, Score] = {}
         for band in self.bands:
             means = {str(k): self._mean(band, train) for k, (train, _) in enumerate(sides)}
-            latents |= evaluation.latent_scores(everything, band, self.material.features, decoded[kind], means, counts)
-        yield "decoded", latents
+            latents |= evaluation.latent_scores(everything, band, self.material.features, decoded, means, counts)
+        yield evaluation.DECODED, latents
         counts = evaluation.bootstrap_counts(len(seen.stimuli.ids), n_draws=n_draws, seed=seed)
-        for route, one in images[kind].items():
+        for route, one in images.items():
             yield route, evaluation.image_scores(seen, one, self._probe, counts, seed=seed)
 
     def _mean(self, band: str, ids: Sequence[str]) -> FloatArray:
@@ -243,7 +251,7 @@ class Backward:
     def _facts(self, decoded: Features, images: Reconstructed, seen: Seen, responses: Responses) -> dict[str, Any]:
         sides = self.material.sides(responses)
         return {
-            "n_train": len(sides[0][0]),
+            "n_train": len(sides[0][0]) if len(sides) == 1 else 0,
             "n_decoded": len(decoded.ids),
             "n_reconstructed": len(seen.stimuli.ids),
             "n_samples": max(int(one.table["sample"].max()) for one in images.values()),

@@ -16,7 +16,7 @@ from latentcortex.errors import InputError
 from latentcortex.extraction import extract
 from latentcortex.features import Features
 from latentcortex.responses import Responses
-from latentcortex.space import Atlas, Bare, Surface
+from latentcortex.space import Atlas, Bare, Surface, atlas_print
 from latentcortex.splits import Splits, held_out
 from latentcortex.stimuli import Stimuli
 
@@ -50,8 +50,8 @@ class Material:
         """Hash everything that results depend on, when these sections are what they depend on."""
         prints = [self.dataset.fingerprint(name) for name in self.participants]
         settings = {name: self.settings[name] for name in sections}
-        made_by = self.extractor.made_by
-        return digest(latentcortex.__version__, settings, self.study.seed, prints, made_by, self.extractor.bands)
+        made_by = self.extractor.made_by, self.extractor.bands, atlas_print(self.settings["report"]["atlas"])
+        return digest(latentcortex.__version__, settings, self.study.seed, prints, made_by)
 
     @property
     def participants(self) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from typing import Any, Final
 import numpy as np
 
 from latentcortex import analyses, decoding, inference
-from latentcortex._arrays import listed
+from latentcortex._arrays import listed, words
 from latentcortex._shelf import unknown
 from latentcortex.errors import InputError
 
@@ -96,6 +96,8 @@ def _consistent(settings: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]
     if not isinstance(settings["decoding"]["rois"], (str, dict)):
         raise InputError(f"`rois` in [decoding] must be a preset or a table; got {settings['decoding']['rois']!r}.")
     decoding.regions_of(settings["decoding"]["rois"])
+    if settings["decoding"]["bands"]:
+        words("`bands` in [decoding]", settings["decoding"]["bands"])
     for section, key, least in (
         ("decoding", "n_voxels", 0),
         ("evaluation", "n_images", 0),
