@@ -122,7 +122,7 @@ def test_gcv_chooses_the_alpha_of_a_direct_computation(n: int, p: int, seed: int
     """GCV written out with the hat matrix of ridge with an intercept."""
     x, y = planted(n, p, n_voxels=50, noise=1.5, seed=seed)
     alphas = np.logspace(-2, 4, 13)
-    model = BandedRidge(alphas=alphas, selection="gcv").fit(x, y)
+    model = BandedRidge(alphas=alphas, selection="gcv", refine=False).fit(x, y)
     centred = x - x.mean(0)
     kernel = centred @ centred.T / scale_of(x)
     scores = []
@@ -139,7 +139,7 @@ def test_gcv_chooses_the_alpha_of_a_direct_computation(n: int, p: int, seed: int
 def test_the_chosen_alpha_is_near_that_of_sklearns_leave_one_out(seed: int) -> None:
     x, y = planted(200, 40, n_voxels=50, seed=seed)
     alphas = np.logspace(-2, 4, 13)
-    ours = BandedRidge(alphas=alphas, selection="gcv").fit(x, y).alpha
+    ours = BandedRidge(alphas=alphas, selection="gcv", refine=False).fit(x, y).alpha
     theirs = RidgeCV(alphas=alphas * scale_of(x), alpha_per_target=True).fit(x, y).alpha_ / scale_of(x)
     assert np.abs(np.log10(ours / theirs)).max() < 0.51
     assert (np.abs(np.log10(ours / theirs)) < 0.1).mean() > 0.9
@@ -369,7 +369,7 @@ def test_features_that_do_not_vary_give_the_intercept() -> None:
 def test_the_smallest_alpha_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
     x, y = planted(60, 5, noise=0.01)
     BandedRidge(alphas=[10.0, 100.0], selection="gcv").fit(x, y)
-    assert "The smallest alpha (10) was the best" in caplog.text
+    assert "The smallest alpha (10) was the best for over 1 %" in caplog.text
 
 
 # himalaya

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, Protocol, Self
 
@@ -46,6 +47,14 @@ class Estimator(Protocol):
     def parameters(self) -> dict[str, Any]:
         """What made it, for the record."""
         ...
+
+
+def quiet(estimator: Estimator) -> Estimator:
+    """Copy an estimator, for fits of which nobody needs to be warned: to shuffled responses, or only to choose."""
+    silent = copy.copy(estimator)
+    if hasattr(silent, "warns"):
+        silent.warns = False
+    return silent
 
 
 def make(name: str, **arguments: Any) -> Any:

@@ -45,6 +45,8 @@ class BandedRidge:
         where rows are fewer than 300 or nearly repeat each other.
     cv : int
         Folds of `kfold`.
+    refine : bool
+        Choose alpha between the given ones, where their scores say it is best.
     seed : int
         For the folds and the default mixtures.
 
@@ -57,8 +59,10 @@ class BandedRidge:
     mixtures: FloatArray | None = None
     selection: Literal["auto", "gcv", "kfold"] = "auto"
     cv: int = 5
+    refine: bool = True
     seed: int = field(default=0, kw_only=True)
     bands: tuple[str, ...] = field(default=(), init=False)
+    warns: bool = field(default=True, init=False)
 
     def __post_init__(self) -> None:
         grid = np.asarray(self.alphas, dtype=np.float64)
@@ -165,6 +169,7 @@ class BandedRidge:
             mixtures=np.asarray(self._gamma, dtype=np.float64),
             alphas=np.sort(np.asarray(self.alphas, dtype=np.float64)),
             folds=self._folds(list(grams.values()), groups),
+            refine=self.refine,
         )
         self._warn_at_edge()
         return self
@@ -200,6 +205,7 @@ class BandedRidge:
             "mixtures": "default" if self.mixtures is None else np.asarray(self.mixtures).tolist(),
             "selection": self.selection,
             "cv": self.cv,
+            "refine": self.refine,
             "seed": self.seed,
         }
 
@@ -214,11 +220,9 @@ class BandedRidge:
         return folds_of(names, self.cv, seed=self.seed)
 
     def _warn_at_edge(self) -> None:
-        low = float(np.mean(self._solution.alpha <= min(self.alphas)))
-        if low > 0.01:
-            percent, bands = f"{100 * low:.1f} % of what is predicted", listed(self.bands, 2)
-            text = "The smallest alpha (%g) was the best for %s from %s: extend the grid downwards."
-            logger.warning(text, min(self.alphas), percent, bands)
+        if self.warns and np.mean(self._solution.alpha <= min(self.alphas)) > 0.01:
+            text = "The smallest alpha (%g) was the best for over 1 %% of what is predicted from %s: add smaller ones."
+            logger.warning(text, min(self.alphas), listed(self.bands, 2))
 
 
 def _banded(x: Mapping[str, FloatArray] | FloatArray) -> dict[str, FloatArray]:
