@@ -196,7 +196,7 @@ def test_a_profile_without_a_needed_column_is_refused() -> None:
 def test_scores_are_counted_above_the_threshold_and_undefined_ones_named() -> None:
     score = np.concatenate([np.full(30, 0.05), np.full(12, 0.3), np.full(4, np.nan)])
     ax = plotting.histogram(score, 0.1).axes[0]
-    assert ax.get_title() == "42 voxels, 12 above 0.1; 4 undefined"
+    assert ax.get_title() == "42 voxels, 12 from 0.1 on; 4 undefined"
     below, above = ([patch.get_height() for patch in bars] for bars in ax.containers)
     assert (sum(below), sum(above)) == (30, 12)
 

@@ -131,9 +131,9 @@ def test_zc_follows_diffusers_image_to_image(tiny_model, tmp_path):
         ({"routes": []}, "at least one"),
         ({"strength": 0}, "strength must be a whole number of at least 1"),
         ({"strength": 101}, "must be 1..100 %"),
-        ({"routes": "zc"}, "list of distinct names"),
+        ({"routes": "zc"}, "`routes` of reconstructor 'ldm' must be a list, each a string"),
         ({"guidance": float("nan")}, "finite number"),
-        ({"guidance": "high"}, "finite number"),
+        ({"guidance": "high"}, "`guidance` of reconstructor 'ldm' must be a number"),
         ({"n_samples": 2.5}, "whole number"),
         ({"model": "nowhere"}, "nowhere is not a folder"),
         ({"strength": 5}, "at least one step"),
@@ -216,8 +216,8 @@ def test_a_run_that_was_killed_goes_on_to_the_same_files(retrieved, tmp_path):
     whole = content(tmp_path)
     (folder,) = tmp_path.iterdir()
     (folder / MANIFEST).unlink()
-    kept = folder / "stimulus-00001_sample-1.png"
-    (folder / "stimulus-00013_sample-1.png").unlink()
+    kept = folder / "00001_stimulus-t0_sample-1.png"
+    (folder / "00013_stimulus-t12_sample-1.png").unlink()
     before = kept.stat().st_mtime_ns
     with pytest.raises(IncompleteError, match="did not finish"):
         open_reconstructions(folder)
@@ -237,15 +237,17 @@ def emptied(path: Path) -> None:
 def reordered(path: Path) -> None:
     """Say of one image that it belongs to another stimulus."""
     text = path.read_text()
-    path.write_text(text.replace("00001_", "x_").replace("00002_", "00001_").replace("x_", "00002_"))
+    one, two = "00001_stimulus-t0", "00002_stimulus-t1"
+    assert one in text
+    path.write_text(text.replace(one, "x").replace(two, one).replace("x", two))
 
 
 @pytest.mark.parametrize("finished", [True, False])
 @pytest.mark.parametrize(
     ("name", "damage"),
     [
-        ("stimulus-00003_sample-1.png", cut),
-        ("stimulus-00003_sample-1.png", Path.unlink),
+        ("00003_stimulus-t2_sample-1.png", cut),
+        ("00003_stimulus-t2_sample-1.png", Path.unlink),
         ("stimuli.tsv", cut),
         ("stimuli.tsv", reordered),
         (MANIFEST, cut),
@@ -274,7 +276,7 @@ def test_an_image_swapped_while_the_run_was_dead_is_made_again(retrieved, tmp_pa
     whole = content(tmp_path)
     (folder,) = tmp_path.iterdir()
     (folder / MANIFEST).unlink()
-    one, two = folder / "stimulus-00001_sample-1.png", folder / "stimulus-00002_sample-1.png"
+    one, two = folder / "00001_stimulus-t0_sample-1.png", folder / "00002_stimulus-t1_sample-1.png"
     one.write_bytes(two.read_bytes())
     retrieved()
     assert content(tmp_path) == whole

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -223,3 +224,23 @@ def test_casts_made_while_checking_are_in_the_report(folder_study, tmp_path):
     page = (tmp_path / "out" / "sub-01.html").read_text()
     assert "cast from float64 to float32" in page
     assert "Nothing was altered" not in page
+
+
+def test_the_example_of_every_key_has_every_key_and_is_a_study():
+    from latentcortex.study.schema import OPEN, SCHEMA
+
+    path = Path(__file__).parents[1] / "examples" / "every_key.toml"
+    given = tomllib.loads(path.read_text())
+    assert set(given) == {*OPEN, *SCHEMA}
+    for section, keys in SCHEMA.items():
+        assert set(given[section]) == set(keys), section
+        for key, default in keys.items():
+            if given[section][key] != default:
+                assert key in ("atlas", "rois", "bands", "n_images", "category", "out"), (section, key)
+    study = Study.read(path)
+    assert study.decodes
+    study.dataset()
+    study.estimator()
+    pytest.importorskip("torch", reason="the extractor ldm needs the extra [ldm]")
+    assert study.extractor().bands
+    assert set(study.reconstructor().routes) == {"zc", "z", "c"}

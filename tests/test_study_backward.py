@@ -83,7 +83,7 @@ def test_the_planted_pictures_are_identified_and_a_shuffled_brain_is_not(study, 
 def test_decoding_needs_no_map(study, out):
     Study.read(study).run(out, until="decode", progress=False)
     assert not (out / "work").exists()
-    decoded = Features.open(out / "decoding" / "sub-01" / "decoded")
+    decoded = Features.open(next((out / "decoding" / "sub-01" / "decoded").glob("decoded-*")))
     assert decoded.ids == tuple(f"s{i:03d}" for i in range(40, 60))
     assert not list(out.rglob("*.png"))
 
@@ -114,7 +114,7 @@ def test_a_run_killed_in_the_middle_goes_on_to_the_same_files(study, tmp_path, m
         patch.setattr(module, name, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             Study.read(study).run(tmp_path / "out", until="evaluate", progress=False)
-    decoded = tmp_path / "out" / "decoding" / "sub-01" / "decoded" / "manifest.json"
+    (decoded,) = (tmp_path / "out" / "decoding" / "sub-01" / "decoded").glob("decoded-*/manifest.json")
     before = decoded.stat().st_mtime_ns
     assert Study.read(study).run(tmp_path / "out", until="evaluate", progress=False).computed
     assert content(tmp_path / "out" / "decoding") == content(tmp_path / "whole" / "decoding")
@@ -146,7 +146,7 @@ def reordered(path: Path) -> None:
 def test_decoded_features_that_are_damaged_are_noticed_and_decoded_again(study, out, name, damage):
     Study.read(study).run(out, until="evaluate", progress=False)
     whole = content(out / "decoding")
-    damage(out / "decoding" / "sub-01" / "decoded" / name)
+    damage(next((out / "decoding" / "sub-01" / "decoded").glob(f"decoded-*/{name}")))
     assert Study.read(study).run(out, until="evaluate", progress=False).computed
     assert content(out / "decoding") == whole
 
@@ -195,10 +195,19 @@ def test_the_page_has_no_network_no_script_and_says_what_its_numbers_are(study, 
         ('bands = ["pixels"]', 'rois = "takagi2032"', "Did you mean 'takagi2023'"),
         ('bands = ["pixels"]', "rois = 3", "must be a preset or a table"),
         ('bands = ["pixels"]', 'rois = {pixels = "early"}', "needs a list of regions"),
-        ('bands = ["pixels"]', 'rois = {pixels = ["early"]}', "needs an atlas"),
+        ('bands = ["pixels"]', 'rois = {pixels = ["early"]}', "needs `atlas` in [report]"),
+        ("[decoding]", '[report]\natlas = "phantom"\n[decoding]\nrois = {pixels = ["early"]}', "give `template`"),
+        ("n_images = 12", "n_images = 1", "must be 0 (all) or at least 2"),
+        ("size = 8", 'size = "8"', "`size` of extractor 'pixels' must be a whole number"),
+        ('name = "banded_ridge"', 'name = "banded_ridge"\ncv = "5"', "`cv` of estimator 'banded_ridge' must be"),
+        ('name = "banded_ridge"', 'name = "banded_ridge"\nalphas = 1', "must be a list, each a number"),
         ('bands = ["pixels"]', "bands = [1]", "list of distinct names"),
         ('bands = ["pixels"]', 'bands = ["pixels", "pixels"]', "list of distinct names"),
-        ("[evaluation]", '[reconstructor]\nbands = "pixels"\n[evaluation]', "list of distinct names"),
+        (
+            "[evaluation]",
+            '[reconstructor]\nbands = "pixels"\n[evaluation]',
+            "must be a list, each a string; got 'pixels'",
+        ),
         ("[evaluation]", '[reconstructor]\nbands = ["z"]\n[evaluation]', "needs z; decoded are pixels"),
         ("n_images = 12", "n_images = -1", "at least 0"),
         ("n_images = 12", 'category = "specie"', "Unknown column of the stimuli"),

@@ -29,12 +29,15 @@ class Record:
         Those that the results depend on, section by section.
     ours : tuple of str
         Patterns of what is written here; whatever else lies in the folder is the user's and is never touched.
+    stores : tuple of str
+        Patterns of what is named by what it depends on: it is kept when another study overwrites this one.
     """
 
     folder: Path
     key: str
     settings: Mapping[str, Mapping[str, Any]]
     ours: tuple[str, ...]
+    stores: tuple[str, ...] = ()
 
     @property
     def _known(self) -> dict[str, Any]:
@@ -93,7 +96,8 @@ class Record:
 
     def finish(self, done: tuple[str, ...]) -> None:
         """List what is there, with hashes; until this is written, nothing is called done."""
-        found = sorted({path for place in self.ours for path in self.folder.glob(place) if path.is_file()})
+        places = (*self.ours, *self.stores)
+        found = sorted({path for place in places for path in self.folder.glob(place) if path.is_file()})
         files = {path.relative_to(self.folder).as_posix(): _files.sha256(path) for path in found}
         self._write(done=list(done), files=files)
 

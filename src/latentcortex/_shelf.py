@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, Final
+
+import numpy as np
 
 from latentcortex.errors import InputError
 
@@ -24,6 +27,28 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> InputError:
     near = get_close_matches(name, names, n=1)
     hint = f" Did you mean {near[0]!r}?" if near else ""
     return InputError(f"Unknown {kind} {name!r}.{hint} Known: {', '.join(names)}.")
+
+
+KINDS: Final[dict[str, tuple[str, tuple[type, ...]]]] = {
+    "int": ("a whole number", (int, np.integer)),
+    "float": ("a number", (int, float, np.number)),
+    "str": ("a string", (str, os.PathLike)),
+    "bool": ("true or false", (bool,)),
+}
+"""Annotations that a study file can go against: what they ask for, in words and as types."""
+
+
+def _check_kind(what: str, value: object, annotation: str) -> None:
+    """Raise `InputError` where a value is not of the kind that a simple annotation asks for."""
+    several = annotation.startswith("Sequence[")
+    kind = annotation.removeprefix("Sequence[").removesuffix("]")
+    if kind not in KINDS or value is None:
+        return
+    words, types = KINDS[kind]
+    items = list(value) if several and isinstance(value, (list, tuple, np.ndarray)) else [value]
+    right = all(isinstance(one, types) and (kind == "bool" or not isinstance(one, bool)) for one in items)
+    if not right or several != isinstance(value, (list, tuple, np.ndarray)):
+        raise InputError(f"{what} must be {'a list, each ' if several else ''}{words}; got {value!r}.")
 
 
 @dataclass(frozen=True)
@@ -60,6 +85,9 @@ class Shelf:
         for argument in arguments:
             if argument not in known:
                 raise unknown(f"key of {self.kind} {name!r}:", argument, known)
+        for argument, value in arguments.items():
+            annotation = inspect.signature(maker).parameters[argument].annotation
+            _check_kind(f"`{argument}` of {self.kind} {name!r}", value, str(annotation).removesuffix(" | None"))
         try:
             inspect.signature(maker).bind(**arguments)
         except TypeError as error:

@@ -12,6 +12,7 @@ from latentcortex import scoring
 from latentcortex._arrays import BoolArray, IntArray, fingerprint, listed, positions, random_for, whole_number
 from latentcortex._shelf import unknown
 from latentcortex.errors import AlignmentError, InputError
+from latentcortex.estimators import quiet
 from latentcortex.estimators.banded_ridge import ALPHAS, BandedRidge
 from latentcortex.features import Features, aligned
 from latentcortex.responses import Responses
@@ -177,7 +178,7 @@ class Decoder:
             rows, others = (positions(train.ids, ids) for ids in (fitted, held_out))
             shared: dict[str, Any] = {"fit_on": fitted, "weights": train.n_repeats[rows]}
             inner, across = ({b: band.gram(b, ids, fitted, **shared) for b in band.bands} for ids in (fitted, held_out))
-            model = BandedRidge(alphas=self.alphas, cv=self.cv, seed=self.seed)
+            model = quiet(BandedRidge(alphas=self.alphas, cv=self.cv, seed=self.seed))
             model.fit_gram(inner, y[rows], weights=train.n_repeats[rows], groups=[groups[i] for i in rows])
             predicted[others] = model.predict_gram(across).sum(0) + model.intercept
         r = scoring.correlation(y, predicted)

@@ -16,7 +16,7 @@ from latentcortex import inference, scoring
 from latentcortex._arrays import BoolArray, FloatArray, in_threads, tiles
 from latentcortex._shelf import unknown
 from latentcortex.errors import InputError
-from latentcortex.estimators import Estimator
+from latentcortex.estimators import Estimator, quiet
 from latentcortex.features import Features, aligned
 from latentcortex.maps import Maps
 from latentcortex.responses import Responses, Within
@@ -236,10 +236,11 @@ class Encoder:
 
     def null(self, folds: Folds, *, n_permutations: int, seed: int) -> FloatArray:
         """Refit and score after exchanging stimuli; r of shape (n_permutations, n_voxels)."""
+        estimator = quiet(self.estimator)
         orders = inference.exchange(len(folds.ids), n_permutations=n_permutations, seed=seed, groups=folds.groups)
 
         def exchanged(order: Any) -> FloatArray:
-            held_out = folds.predict(self.estimator, order)
+            held_out = folds.predict(estimator, order)
             return scoring.correlation(held_out.y, held_out.yhat).astype(np.float32)
 
         chunks = [orders[i : i + 10] for i in range(0, len(orders), 10)]
@@ -260,7 +261,13 @@ def usable(responses: Responses) -> BoolArray:
     """Tell which voxels are valid, (n_voxels,); raise `InputError` if none is."""
     valid = responses.valid()
     if not valid.any():
-        raise InputError(f"0 of {len(valid)} voxels are usable: each has a nan or does not vary.")
+        empty = np.flatnonzero(np.isnan(responses.data).all(1))
+        if len(empty):
+            row = responses.rows["stimulus"].iloc[empty[0]]
+            what = f"{len(empty)} rows are nan in all of them (the first is of stimulus {row}); leave such trials out"
+        else:
+            what = "each has a nan or does not vary"
+        raise InputError(f"0 of {len(valid)} voxels are usable: {what}.")
     return valid
 
 

@@ -213,7 +213,9 @@ def _save_table(maps: Maps, func: Path, stem: str) -> list[Path]:
         with _files.writing(func / f"{name}.tsv") as unfinished:
             table.to_csv(unfinished, sep="\t", index=False, na_rep="n/a", float_format="%.7g")
         sidecar = {head: _sidecar(maps, facts) for head, facts in zip(heads, records, strict=True)}
-        _files.write_json(func / f"{name}.json", {"voxel": {"Description": "row of the responses, from 0"}, **sidecar})
+        _files.write_json(
+            func / f"{name}.json", {"voxel": {"Description": "column of the responses, from 0"}, **sidecar}
+        )
         written += [func / f"{name}.tsv", func / f"{name}.json"]
     return written
 

@@ -84,7 +84,7 @@ def reconstruct(
         hashes: dict[str, str] = {}
         for start in tqdm(range(0, len(names), AT_ONCE), desc=f"reconstructing {route}", disable=not progress):
             here = names[start : start + AT_ONCE]
-            files = [_file(start + i, k) for i in range(len(here)) for k in range(n)]
+            files = [_file(start + i, name, k) for i, name in enumerate(here) for k in range(n)]
             part = folder / f"part-{start // AT_ONCE + 1:04d}.json"
             if not _whole(part, files):
                 latents = {band: decoded.array(band, here) for band in needed}
@@ -141,9 +141,10 @@ def _whole(record: Path, names: Sequence[str] = ()) -> bool:
     return not damaged and set(names) <= set(known)
 
 
-def _file(number: int, k: int) -> str:
-    """Name a file by the number of its stimulus, since an id may hold what a file name may not."""
-    return f"stimulus-{number + 1:05d}_sample-{k + 1}.png"
+def _file(number: int, stimulus: str, k: int) -> str:
+    """Name a file by the number of its stimulus, and by what its id has that a file name may hold."""
+    safe = "".join(letter for letter in stimulus if letter.isascii() and letter.isalnum())[:40]
+    return f"{number + 1:05d}_stimulus-{safe}_sample-{k + 1}.png"
 
 
 def _write_part(part: Path, files: Sequence[str], images: NDArray[np.uint8]) -> None:
@@ -160,7 +161,7 @@ def _finish(
 ) -> None:
     """Write the table, as other datasets have it, and the manifest."""
     rows = [
-        {"stimulus_id": f"{name}_sample-{k + 1}", "stim_file": _file(i, k), "stimulus": name, "sample": k + 1}
+        {"stimulus_id": f"{name}_sample-{k + 1}", "stim_file": _file(i, name, k), "stimulus": name, "sample": k + 1}
         for i, name in enumerate(names)
         for k in range(n_samples)
     ]

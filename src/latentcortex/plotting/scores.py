@@ -116,13 +116,13 @@ def histogram(score: FloatArray, threshold: float | None = None, *, label: str =
     figure = empty_figure(5.6, 3.8)
     ax = figure.add_axes((0.15, 0.17, 0.81, 0.7))
     limit = np.inf if threshold is None or not np.isfinite(threshold) else threshold
-    above = known > limit
+    above = known >= limit
     edges = _edges(known, limit)
     ax.hist([known[~above], known[above]], edges, stacked=True, color=["#b8b8b8", SERIES[0]])  # type: ignore[arg-type]
     title = f"{len(known):,} voxels"
     if np.isfinite(limit):
         ax.axvline(limit, color=INK, linewidth=1.2, linestyle=(0, (4, 2)))
-        title += f", {above.sum():,} above {limit:.3g}"
+        title += f", {above.sum():,} from {limit:.3g} on"
     undefined = len(score) - len(known)
     ax.set_title(title + (f"; {undefined:,} undefined" if undefined else ""), fontsize=MEDIUM, color=INK)
     ax.set_xlabel(label, fontsize=MEDIUM, color=INK)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from latentcortex import plotting
 from latentcortex._arrays import FloatArray
@@ -16,7 +15,6 @@ from latentcortex.errors import InputError
 from latentcortex.maps import Maps
 from latentcortex.responses import Responses
 from latentcortex.space import Atlas, Surface
-from latentcortex.stimuli import Stimuli
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,7 +28,7 @@ class Content:
         All columns of the participant.
     atlas : Atlas, optional
     facts : dict
-        Numbers of the data: `n_trials`, `n_sessions`, `n_train`, `n_test`, `n_voxels`, `n_valid`.
+        Numbers of the data, see `facts_of`.
     settings : dict
         The study's.
     made_by : dict
@@ -62,16 +60,22 @@ class Content:
         return self.maps.space.on_mesh(values)
 
 
-def facts_of(maps: Maps, responses: Responses, stimuli: Stimuli) -> dict[str, Any]:
-    """Count what the report states of the data; valid voxels are those that have a map."""
+def facts_of(maps: Maps, responses: Responses, sides: Sequence[tuple[Sequence[str], Sequence[str]]]) -> dict[str, Any]:
+    """Count what the report states of the data; valid voxels are those that have a map.
+
+    Parameters
+    ----------
+    maps : Maps
+    responses : Responses
+    sides : sequence of (train ids, test ids)
+        One pair, or one for each fold.
+    """
     fitted = np.isfinite(maps.find(statistic="r").data).any(axis=1)
-    shown = stimuli.select(responses.ids).table
-    split = shown["split"] if "split" in shown.columns else pd.Series([""] * len(shown))
+    split = {"n_train": len(sides[0][0]), "n_test": len(sides[0][1])}
     return {
         "n_trials": len(responses.rows),
         "n_sessions": responses.rows["session"].nunique(),
-        "n_train": int((split == "train").sum()),
-        "n_test": int((split == "test").sum()),
+        **(split if len(sides) == 1 else {"n_stimuli": len(responses.ids), "n_folds": len(sides)}),
         "n_voxels": responses.space.n_voxels,
         "n_valid": int(fitted.sum()),
     }

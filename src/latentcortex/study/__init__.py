@@ -142,6 +142,12 @@ class Study:
     def decoder(self, atlas: Atlas | None) -> Decoder:
         """Make a decoder."""
         given = self.settings["decoding"]
+        if given["rois"] and not self.settings["report"]["atlas"]:
+            raise InputError("`rois` in [decoding] needs `atlas` in [report], which says where the regions are.")
+        if given["rois"] and atlas is None:
+            raise InputError(
+                "`rois` in [decoding] needs voxels of known position: give `template` in [dataset], or no `rois`."
+            )
         return Decoder(given["rois"], atlas=atlas, n_voxels=given["n_voxels"], seed=self.seed)
 
     def reconstructor(self, **arguments: Any) -> Any:
@@ -168,7 +174,10 @@ class Study:
                 arguments[key] = str(self._path(arguments[key]))
         if seeded and "seed" not in arguments and shelf.takes(name, "seed"):
             arguments["seed"] = self.seed
-        return shelf.make(name, **arguments)
+        try:
+            return shelf.make(name, **arguments)
+        except InputError as error:
+            raise type(error)(f"[{section}]: {error}") from None
 
     def _path(self, given: str) -> Path:
         return (self.folder / Path(given).expanduser()).resolve()

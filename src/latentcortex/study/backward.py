@@ -24,14 +24,16 @@ from latentcortex.reconstructors.retrieval import Retrieval
 from latentcortex.responses import Responses
 from latentcortex.stimuli import Stimuli
 from latentcortex.study.material import Material
-from latentcortex.study.schema import BACKWARD
+from latentcortex.study.schema import BACKWARD, DECODING
 
 logger = logging.getLogger(__name__)
 
 STAGES: Final = ("decode", "reconstruct", "evaluate")
 FOLDER: Final = "decoding"
-OURS: Final = ("sub-*.html", "sub-*/**/*", "logs/*", "summary.json")
+OURS: Final = ("sub-*.html", "sub-*/figures/*", "sub-*/*.tsv", "logs/*", "summary.json")
 """What this half writes, in a folder of its own below the folder of results."""
+STORES: Final = ("sub-*/decoded/**/*", "sub-*/reconstructions/**/*")
+"""What else it writes, in folders named by what they depend on: another study of the same data takes them over."""
 KINDS: Final = ("decoded", "shuffled")
 PICTURES: Final = 10
 """Stimuli in the page's grid."""
@@ -53,7 +55,7 @@ class Backward:
     def __init__(self, material: Material) -> None:
         self.material, self.study, self.out = material, material.study, material.out / FOLDER
         key = digest(material.key(BACKWARD), [one.made_by for one in self.reconstructors[:-1]])
-        self.record = Record(self.out, key, {s: material.settings[s] for s in BACKWARD}, OURS)
+        self.record = Record(self.out, key, {s: material.settings[s] for s in BACKWARD}, OURS, STORES)
 
     def refuse(self, *, overwrite: bool) -> None:
         """Raise `InputError` if the folder may not be written, or holds another study's results."""
@@ -139,7 +141,9 @@ class Backward:
 
     def _decode(self, participant: str, responses: Responses, kind: str) -> Features:
         """Decode all test stimuli, from the responses as they are or shuffled, or open what was decoded before."""
-        folder, atlas = self.out / f"sub-{participant}" / kind, self.material.atlas(responses)
+        atlas = self.material.atlas(responses)
+        key = digest(self.material.key(DECODING), self.bands, self.study.decoder(atlas).made_by)[:16]
+        folder = self.out / f"sub-{participant}" / "decoded" / f"{kind}-{key}"
         with self.material.stages.watch("decode"), self._telling_of(kind):
             there = _opened(folder)
             if there is not None:

@@ -106,7 +106,7 @@ class Forward:
                 participant=participant,
                 maps=maps,
                 atlas=self.material.atlas(responses),
-                facts=reporting.facts_of(maps, responses, self.material.stimuli),
+                facts=reporting.facts_of(maps, responses, self.material.sides(responses)),
                 settings=self.material.settings,
                 made_by=self.material.extractor.made_by,
                 log=self.material.log(self.out),

@@ -25,10 +25,14 @@ SCHEMA: Final[dict[str, dict[str, Any]]] = {
     "run": {"seed": 0, "out": ""},
 }
 """The other sections: their keys, and the values that they have unless given."""
+LEAST: Final = (("decoding", "n_voxels", 0), ("evaluation", "n_images", 0), ("evaluation", "n_bootstrap", 1))
+"""Keys that are counts, and the least that each may be."""
 COMPANION: Final = ("decoding", "reconstructor", "evaluation")
 """Sections on which no map depends."""
 FORWARD: Final = ("dataset", "extractor", "estimator", "responses", "splits", "analyses", "inference", "report")
 """Sections on which the maps and their report depend."""
+DECODING: Final = ("dataset", "extractor", "responses", "splits")
+"""Sections on which decoded features depend, beside the settings of the decoder."""
 BACKWARD: Final = ("dataset", "extractor", "responses", "splits", "report", *COMPANION)
 """Sections on which decoding, reconstructions and their page depend."""
 
@@ -98,11 +102,9 @@ def _consistent(settings: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]
     decoding.regions_of(settings["decoding"]["rois"])
     if settings["decoding"]["bands"]:
         words("`bands` in [decoding]", settings["decoding"]["bands"])
-    for section, key, least in (
-        ("decoding", "n_voxels", 0),
-        ("evaluation", "n_images", 0),
-        ("evaluation", "n_bootstrap", 1),
-    ):
+    if settings["evaluation"]["n_images"] == 1:
+        raise InputError("`n_images` in [evaluation] must be 0 (all) or at least 2; got 1.")
+    for section, key, least in LEAST:
         if settings[section][key] < least:
             raise InputError(f"`{key}` in [{section}] must be at least {least}; got {settings[section][key]}.")
     return settings
