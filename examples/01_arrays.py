@@ -18,5 +18,5 @@ r = lc.scoring.correlation(y[test], yhat)
 p = lc.inference.correlation_p(r, n=100)
 found = lc.inference.fdr(p, q=0.05)
 print(f"{found.rejected.sum()} of {found.n_tests} voxels at q < 0.05; mean r {r.mean():.2f}")
-weight = model.mixture[:, 0]
+weight = model.mixtures_[0]
 print(f"weight of band a: {weight[:20].mean():.2f} in its voxels, {weight[20:].mean():.2f} in the others")

@@ -97,7 +97,7 @@ def test_identical_images_share_a_fold():
     train = responses(np.concatenate([x, x]) + 0.5 * rng.standard_normal((120, 200)), ids)
     groups = {name: name[:-1] for name in ids}
     penalties = [
-        np.median(Decoder().fit(features, train, groups=given)._models["z"][1].alpha) for given in (groups, None)
+        np.median(Decoder().fit(features, train, groups=given)._models["z"][1].alphas_) for given in (groups, None)
     ]
     assert penalties[0] > 10 * penalties[1]
 

@@ -6,6 +6,7 @@ import sys
 
 import numpy as np
 import pytest
+from sklearn.base import clone
 from sklearn.linear_model import LinearRegression, Ridge, RidgeCV
 from sklearn.metrics import r2_score
 
@@ -50,7 +51,7 @@ def test_the_weighted_fit_of_averages_is_sklearns_fit_of_trials(n: int, p: int, 
     y = (x @ rng.standard_normal((p, 6)))[shown] + rng.standard_normal((len(shown), 6)) + 2
     averaged = np.stack([y[shown == i].mean(0) for i in range(n)])
     alpha = 3.0
-    model = BandedRidge(alphas=[alpha], selection=selection).fit(x, averaged, weights=n_repeats)
+    model = BandedRidge(alphas=[alpha], selection=selection).fit(x, averaged, sample_weight=n_repeats)
     theirs = Ridge(alpha=alpha * scale_of(x, n_repeats)).fit(x[shown], y)
     new = rng.standard_normal((7, p))
     np.testing.assert_allclose(model.predict(new), theirs.predict(new), rtol=1e-5, atol=1e-5)
@@ -132,14 +133,14 @@ def test_gcv_chooses_the_alpha_of_a_direct_computation(n: int, p: int, seed: int
     best = np.argmin(scores, axis=0)
     ties = np.sort(scores, axis=0)[1] / np.min(scores, axis=0) < 1 + 2 * _ridge.TIE
     assert ties.mean() < 0.1
-    np.testing.assert_array_equal(model.alpha[~ties], alphas[best][~ties])
+    np.testing.assert_array_equal(model.alphas_[~ties], alphas[best][~ties])
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_the_chosen_alpha_is_near_that_of_sklearns_leave_one_out(seed: int) -> None:
     x, y = planted(200, 40, n_voxels=50, seed=seed)
     alphas = np.logspace(-2, 4, 13)
-    ours = BandedRidge(alphas=alphas, selection="gcv", refine=False).fit(x, y).alpha
+    ours = BandedRidge(alphas=alphas, selection="gcv", refine=False).fit(x, y).alphas_
     theirs = RidgeCV(alphas=alphas * scale_of(x), alpha_per_target=True).fit(x, y).alpha_ / scale_of(x)
     assert np.abs(np.log10(ours / theirs)).max() < 0.51
     assert (np.abs(np.log10(ours / theirs)) < 0.1).mean() > 0.9
@@ -152,7 +153,7 @@ def test_gcv_with_a_centred_kernel_and_fewer_rows_than_columns_does_not_overfit(
     x = rng.standard_normal((500, 2000)) / np.sqrt(1 + np.arange(2000))  # a spectrum as images have it
     y = x @ rng.standard_normal((2000, 200)) + 2 * rng.standard_normal((500, 200)) + 3
     model = BandedRidge(selection=selection, alphas=np.logspace(-8, 7, 31)).fit(x[:350], y[:350])
-    assert np.mean(model.alpha < 1e-3) < 0.02
+    assert np.mean(model.alphas_ < 1e-3) < 0.02
     assert np.mean(scoring.r2(y[350:], model.predict(x[350:])) > 0) > 0.95
 
 
@@ -167,7 +168,7 @@ def test_the_trap_is_real_a_null_direction_in_a_centred_kernel_fools_gcv() -> No
     shrink = alphas[:, None] / (np.maximum(values, 0) + alphas[:, None])
     naive = alphas[(shrink**2 @ z**2 / shrink.sum(1)[:, None] ** 2).argmin(0)]
     assert np.mean(naive < 1e-3) > 0.9
-    assert np.mean(BandedRidge(selection="gcv", alphas=alphas).fit(x, y).alpha < 1e-3) < 0.1
+    assert np.mean(BandedRidge(selection="gcv", alphas=alphas).fit(x, y).alphas_ < 1e-3) < 0.1
 
 
 def test_pure_noise_is_shrunk_away() -> None:
@@ -185,7 +186,8 @@ def test_kfold_errors_are_those_of_sklearn_refitted_on_each_fold() -> None:
     folds = np.arange(50) % 5
     alphas = np.logspace(-1, 3, 9)
     gram = (x - np.average(x, axis=0, weights=weights)) @ (x - np.average(x, axis=0, weights=weights)).T
-    errors = sum(_ridge._fold_errors([gram], y, weights, ONE, alphas, folds == k) for k in range(5))
+    criterion = _ridge.Criterion(ONE, alphas, "kfold")
+    errors = sum(_ridge._fold_errors([gram], y, weights, folds == k, criterion) for k in range(5))
     expected = np.zeros((len(alphas), 4))
     for a, alpha in enumerate(alphas):
         for k in range(5):
@@ -200,14 +202,14 @@ def test_a_strong_band_gets_the_weight_and_a_useless_one_loses_it() -> None:
     x, y = planted(300, 30, n_voxels=50)
     useless = rng.standard_normal((400, 30))[100:]
     model = BandedRidge(selection="kfold").fit({"z": x, "c": useless}, y)
-    assert (model.mixture[:, 0] >= 0.75).all()
+    assert (model.mixtures_[0] >= 0.75).all()
 
 
 def test_ties_go_to_the_largest_alpha_and_to_equal_parts() -> None:
     x, _ = planted(30, 10)
     model = BandedRidge(selection="gcv").fit({"z": x, "c": x}, np.full((30, 3), 2.0))
-    assert (model.alpha == 1e7).all()
-    assert (model.mixture == 0.5).all()
+    assert (model.alphas_ == 1e7).all()
+    assert (model.mixtures_ == 0.5).all()
     np.testing.assert_allclose(model.predict({"z": x, "c": x}), 2.0)
 
 
@@ -217,7 +219,7 @@ def test_band_predictions_sum_to_the_joint_one() -> None:
     model = BandedRidge().fit(bands, y)
     grams = {b: (a - a.mean(0)) @ (a - a.mean(0)).T / scale_of(a) for b, a in bands.items()}
     np.testing.assert_allclose(
-        model.predict_gram(grams).sum(0) + model.intercept, model.predict(bands), rtol=1e-5, atol=1e-6
+        model.predict_gram(grams).sum(0) + model.intercept_, model.predict(bands), rtol=1e-5, atol=1e-6
     )
 
 
@@ -244,7 +246,7 @@ new = {b: x.gram(b, ids[500:], ids[:500], fit_on=ids[:500]) for b in x.bands}
 y = rng.standard_normal((500, 300)).astype(np.float32)
 for selection in ("gcv", "kfold"):
     model = BandedRidge(selection=selection, mixtures=np.array([[0.5, 0.5], [1, 0]]), cv=2).fit_gram(grams, y)
-    print(hashlib.sha256((model.predict_gram(new).sum(0) + model.intercept).tobytes()).hexdigest())
+    print(hashlib.sha256((model.predict_gram(new).sum(0) + model.intercept_).tobytes()).hexdigest())
 """
 
 
@@ -264,7 +266,7 @@ def test_near_duplicates_never_straddle_folds() -> None:
     twins = np.vstack([x, x + 0.01 * rng.standard_normal(x.shape)])
     centred = twins - twins.mean(0)
     model = BandedRidge(selection="kfold")
-    folds = model._folds([centred @ centred.T], None)
+    _, folds = model._chosen_by([centred @ centred.T], None)
     np.testing.assert_array_equal(folds[:60], folds[60:])
     assert len(np.unique(folds)) == 5
 
@@ -290,7 +292,7 @@ def test_few_distinct_rows_are_never_divided_between_folds() -> None:
     rng = np.random.default_rng(0)
     x = np.repeat(rng.standard_normal((3, 50)), 10, axis=0)
     centred = x - x.mean(0)
-    folds = BandedRidge(selection="kfold")._folds([centred @ centred.T], None)
+    _, folds = BandedRidge(selection="kfold")._chosen_by([centred @ centred.T], None)
     assert [len(np.unique(folds[i : i + 10])) for i in (0, 10, 20)] == [1, 1, 1]
 
 
@@ -301,9 +303,9 @@ def test_auto_is_kfold_for_few_rows_or_repeated_ones_and_gcv_otherwise() -> None
     grams = {
         name: [(x - x.mean(0)) @ (x - x.mean(0)).T] for name, x in {"many": many, "few": few, "twins": twins}.items()
     }
-    assert BandedRidge()._folds(grams["many"], None) is None
-    assert BandedRidge()._folds(grams["few"], None) is not None
-    assert BandedRidge()._folds(grams["twins"], None) is not None
+    assert BandedRidge()._chosen_by(grams["many"], None) == ("gcv", None)
+    assert BandedRidge()._chosen_by(grams["few"], None)[0] == "kfold"
+    assert BandedRidge()._chosen_by(grams["twins"], None)[0] == "kfold"
 
 
 @pytest.mark.parametrize("n_bands", [1, 2, 3, 5])
@@ -324,7 +326,8 @@ def test_an_alpha_that_is_not_above_0_is_an_input_error(alphas: list[float]) -> 
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        ({"selection": "loo"}, "selection must be auto, gcv or kfold"),
+        ({"selection": "lo"}, "selection must be auto, gcv, loo or kfold"),
+        ({"scale": "max"}, "scale must be 'trace' or None"),
         ({"cv": 1}, "at least 2 folds"),
         ({"mixtures": np.array([[1.0]])}, "expected \\(n_mixtures, 2\\)"),
         ({"mixtures": np.array([[1.5, -0.5]])}, "at least 0 and each sum to 1"),
@@ -372,6 +375,101 @@ def test_the_smallest_alpha_is_warned_of(caplog: pytest.LogCaptureFixture) -> No
     assert "The smallest alpha (10) was the best for over 1 %" in caplog.text
 
 
+# The face
+
+
+def test_it_follows_scikit_learns_conventions() -> None:
+    x, y = planted(60, 10)
+    model = BandedRidge(alphas=[1.0, 10.0], seed=3, scale=None)
+    assert model.get_params()["seed"] == 3
+    copy = clone(model)
+    assert copy is not model
+    assert copy.get_params() == model.get_params()
+    np.testing.assert_array_equal(copy.fit(x, y).predict(x), model.fit(x, y).predict(x))
+    assert model.set_params(seed=4).seed == 4
+
+
+@pytest.mark.parametrize("fit_intercept", [True, False])
+@pytest.mark.parametrize("selection", ["gcv", "kfold", "loo"])
+def test_without_scale_it_is_sklearns_ridge_with_or_without_intercept(fit_intercept: bool, selection: str) -> None:
+    x, y = planted(50, 20)
+    x = x + 2
+    weights = np.random.default_rng(0).integers(1, 4, 50).astype(float)
+    options = {"alphas": [5.0], "scale": None, "fit_intercept": fit_intercept, "selection": selection}
+    model = BandedRidge(**options).fit(x, y, sample_weight=weights)
+    theirs = Ridge(alpha=5.0, fit_intercept=fit_intercept).fit(x, y, sample_weight=weights)
+    np.testing.assert_allclose(model.predict(x + 1), theirs.predict(x + 1), rtol=1e-9)
+    np.testing.assert_allclose(model.coef_["x"], theirs.coef_.T, rtol=1e-8, atol=1e-11)
+    np.testing.assert_allclose(model.intercept_ - model._means["x"] @ model.coef_["x"], theirs.intercept_, atol=1e-9)
+
+
+@pytest.mark.parametrize("fit_intercept", [True, False])
+def test_leave_one_out_is_that_of_explicit_refits(fit_intercept: bool) -> None:
+    x, y = planted(40, 60, n_voxels=12, noise=2)
+    alphas = np.logspace(0, 4, 9)
+    options = {"scale": None, "fit_intercept": fit_intercept, "refine": False}
+    model = BandedRidge(alphas=alphas, selection="loo", **options).fit(x, y)
+    errors = np.zeros((len(alphas), 12))
+    nothing = np.zeros(12)
+    for i in range(40):
+        rest = np.arange(40) != i
+        nothing += (y[i] - fit_intercept * y[rest].mean(0)) ** 2
+        for a, alpha in enumerate(alphas):
+            theirs = Ridge(alpha=alpha, fit_intercept=fit_intercept).fit(x[rest], y[rest])
+            errors[a] += (y[i] - theirs.predict(x[i : i + 1])[0]) ** 2
+    np.testing.assert_array_equal(model.alphas_, alphas[errors.argmin(0)])
+    np.testing.assert_allclose(model.cv_scores_, 1 - errors.min(0) / nothing, atol=1e-9)
+
+
+def test_split_predictions_are_what_each_band_contributes() -> None:
+    x, y = planted(60, 30)
+    bands = {"z": x[:, :10], "c": x[:, 10:]}
+    model = BandedRidge().fit(bands, y)
+    split = model.predict(bands, split=True)
+    assert split.shape == (2, 60, 20)
+    np.testing.assert_allclose(split.sum(0) + model.intercept_, model.predict(bands), rtol=1e-6)
+    alone = (bands["c"] - bands["c"].mean(0)) @ model.coef_["c"]
+    np.testing.assert_allclose(split[1], alone, atol=1e-5)
+
+
+def test_mixtures_sum_to_1_and_scores_say_how_much_was_explained() -> None:
+    x, y = planted(400, 30, n_voxels=40, noise=0.3)
+    y[:, 20:] = np.random.default_rng(1).standard_normal((400, 20))
+    y[:, 39] = 7.0
+    model = BandedRidge(selection="gcv").fit({"z": x[:, :10], "c": x[:, 10:]}, y)
+    assert model.mixtures_.shape == (2, 40)
+    np.testing.assert_allclose(model.mixtures_.sum(0), 1)
+    assert model.cv_scores_[:20].min() > 0.8
+    assert np.abs(model.cv_scores_[20:39]).max() < 0.1
+    assert np.isnan(model.cv_scores_[39])
+
+
+# float32
+
+
+@pytest.mark.parametrize("spectrum", [0.0, 1.0, 2.0])
+def test_float32_gives_what_float64_gives(spectrum: float) -> None:
+    """Well above 512 rows; the flattest and a steep spectrum, whose largest eigenvalue is most of the trace."""
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((900, 1200)) / (1 + np.arange(1200)) ** spectrum
+    y = (x @ rng.standard_normal((1200, 60))) + rng.standard_normal((900, 60)) * np.linspace(0.01, 30, 60)
+    bands = {"z": x[:700, :400], "c": x[:700, 400:]}
+    new = {"z": x[700:, :400], "c": x[700:, 400:]}
+    y32 = y.astype(np.float32)
+    narrow = BandedRidge(selection="gcv").fit(bands, y32[:700])
+    wide = BandedRidge(selection="gcv").fit(bands, y32[:700].astype(np.float64))
+    assert np.mean(np.abs(np.log(narrow.alphas_ / wide.alphas_)) < 0.05) > 0.95
+    r = [scoring.correlation(y[700:], model.predict(new)) for model in (narrow, wide)]
+    assert np.abs(r[0] - r[1]).max() < 1e-3
+    same = (narrow.mixtures_ == wide.mixtures_).all(0)
+    fixed = {"mixtures": np.array([[0.5, 0.5]]), "selection": "gcv", "refine": False}
+    for alpha in (0.1, 1.0, 100.0):
+        ours = BandedRidge(alphas=[alpha], **fixed).fit(bands, y32[:700]).predict(new)
+        exact = BandedRidge(alphas=[alpha], **fixed).fit(bands, y32[:700].astype(np.float64)).predict(new)
+        assert np.abs(ours - exact).max() < 1e-4 * np.abs(exact).max()
+    assert same.mean() > 0.95
+
+
 # himalaya
 
 
@@ -385,7 +483,7 @@ def test_himalaya_agrees_with_banded_ridge() -> None:
     weights = np.random.default_rng(0).integers(1, 4, 200)
     ours = BandedRidge(selection="kfold").fit_gram(inner, y[:200], weights=weights)
     theirs = make("himalaya").fit_gram(inner, y[:200], weights=weights)
-    predicted = [model.predict_gram(new).sum(0) + model.intercept for model in (ours, theirs)]
+    predicted = [model.predict_gram(new).sum(0) + model.intercept_ for model in (ours, theirs)]
     assert (scoring.correlation(*predicted) > 0.99).all()
     assert abs(r2_score(y[200:], predicted[0]) - r2_score(y[200:], predicted[1])) < 0.01
 

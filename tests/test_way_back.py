@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +22,7 @@ from latentcortex.space import Atlas
 
 pytest.importorskip("torch", reason="reconstruction by latent diffusion needs the extra [ldm]")
 
-N_IMAGES = 150
+N_IMAGES, N_SHUFFLED = 300, 100
 Scores = dict[str, dict[str, Score]]
 
 
@@ -42,12 +42,12 @@ def sides(phantom: Phantom) -> list[tuple[Responses, Responses]]:
 def score(phantom, sides, phantom_features: Features, tmp_path_factory) -> Callable[..., Scores]:
     """Decode, reconstruct once and score the first test stimuli, by every route."""
     stimuli, features = phantom.stimuli(), phantom_features.only(["z", "c"])
-    ids = [name for name in phantom.ids if name.startswith("test")][:N_IMAGES]
-    seen = Seen(stimuli.select(ids), ["0"] * N_IMAGES, "scene")
-    counts = evaluation.bootstrap_counts(N_IMAGES, n_draws=500, seed=0)
     (train, test), atlas = sides[0], Atlas.find("phantom", "fsaverage5")
 
-    def run(given: list[tuple[Responses, Responses]]) -> Scores:
+    def run(given: Iterable[tuple[Responses, Responses]], n_images: int) -> Scores:
+        ids = [name for name in phantom.ids if name.startswith("test")][:n_images]
+        seen = Seen(stimuli.select(ids), category="scene")
+        counts = evaluation.bootstrap_counts(n_images, n_draws=500, seed=0)
         decoded = decode_held_out(lambda: Decoder("takagi2023", atlas=atlas), features, given)
         store = tmp_path_factory.mktemp("images")
         ldm = reconstructors.make("ldm", guidance=3, n_samples=1)
@@ -64,7 +64,7 @@ def score(phantom, sides, phantom_features: Features, tmp_path_factory) -> Calla
 
 @pytest.fixture(scope="module")
 def true_brain(score, sides) -> Scores:
-    return score(sides)
+    return score(sides, N_IMAGES)
 
 
 def measures(scores: Scores, *words: str) -> list[str]:
@@ -74,7 +74,7 @@ def measures(scores: Scores, *words: str) -> list[str]:
 
 
 def test_zc_is_identified_above_z_alone_by_what_captions_name(true_brain):
-    for measure in [*measures(true_brain, "identification", "attributes", "pool-150"), "attribute_name-shape"]:
+    for measure in [*measures(true_brain, "identification", "attributes", f"pool-{N_IMAGES}"), "attribute_name-shape"]:
         low, _ = true_brain["zc"][measure].less(true_brain["z"][measure]).interval
         assert low > 0, measure
 
@@ -94,7 +94,7 @@ def test_every_route_is_far_above_chance(true_brain):
 
 def test_a_shuffled_brain_is_at_chance_by_every_measure(score, sides):
     """Chance is that of reconstructions of others; .5 in identification, and up to sampling with two alternatives."""
-    for route, found in score(shuffled(sides, seed=0)).items():
+    for route, found in score(shuffled(sides, seed=0), N_SHUFFLED).items():
         for measure, one in found.items():
             assert abs(one.value - one.chance) < 3 * one.standard_error, (route, measure, one)
             if measure.startswith(("identification", "attribute")):
@@ -132,7 +132,7 @@ def test_digits_are_identified_from_decoded_z_and_not_from_a_shuffled_brain(tmp_
     means = {str(k): features.array("z", train).mean(0) for k, (train, _) in enumerate(splits)}
     counts = evaluation.bootstrap_counts(len(ids), n_draws=500, seed=0)
 
-    def scores(given: list[tuple[Responses, Responses]]) -> dict[str, Score]:
+    def scores(given: Iterable[tuple[Responses, Responses]]) -> dict[str, Score]:
         decoded = decode_held_out(lambda: Decoder(n_voxels=300), features, given)
         found = evaluation.latent_scores(seen, "z", features, decoded, means, counts)
         return {name: one for name, one in found.items() if name.startswith("identification")}

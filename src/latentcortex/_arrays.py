@@ -22,7 +22,7 @@ FloatArray = NDArray[np.floating[Any]]
 IntArray = NDArray[np.integer[Any]]
 BoolArray = NDArray[np.bool_]
 
-TILE: Final = 4096
+TILE: Final = 1024
 """Voxels per block of the canonical grid. Results depend on it in the last bits, so nobody may choose it."""
 
 _T = TypeVar("_T")

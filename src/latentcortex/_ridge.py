@@ -14,14 +14,14 @@ solution is refined in float64 where float32 is not enough for its alpha.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Final
 
 import numpy as np
 from scipy import linalg
 
-from latentcortex._arrays import BoolArray, FloatArray, IntArray, in_threads, n_cores, one_thread, tiles
+from latentcortex._arrays import BoolArray, FloatArray, IntArray, in_threads, one_thread, tiles
 
 AT_ONCE: Final = 256
 """Columns that are rotated together."""
@@ -54,19 +54,58 @@ class Solution:
         The chosen penalty.
     mixture : ndarray of int, shape (n_voxels,)
         Row of `mixtures` that was chosen.
+    score : ndarray of shape (n_voxels,)
+        Fraction of the error of the intercept alone that is gone, by the criterion that was chosen by.
+    dtype : dtype
+        Of the responses, and of what is predicted.
     """
 
     dual: FloatArray
     intercept: FloatArray
     alpha: FloatArray
     mixture: IntArray
+    score: FloatArray
+    dtype: Any
+
+
+@dataclass(frozen=True, eq=False)
+class Criterion:
+    """Among what is chosen, and how.
+
+    Parameters
+    ----------
+    mixtures : ndarray of shape (n_mixtures, n_bands)
+    alphas : ndarray of shape (n_alphas,)
+        Ascending.
+    after : tuple of int
+        For each mixture the one that must be a voxel's best so far for it to be tried, or -1; empty for all -1.
+    selection : {"gcv", "loo", "kfold"}
+        Generalised cross-validation, leaving out one row at a time in closed form, or k folds.
+    folds : ndarray of int, shape (n_rows,), optional
+        For `kfold`.
+    refine : bool
+        Choose alpha between the given ones.
+    fit_intercept : bool
+    """
+
+    mixtures: FloatArray
+    alphas: FloatArray
+    after: tuple[int, ...] = ()
+    selection: str = "gcv"
+    folds: IntArray | None = None
+    refine: bool = True
+    fit_intercept: bool = True
 
 
 @dataclass(frozen=True, eq=False)
 class _Rotation:
-    """The orthonormal basis of the complement of sqrt(weights), as a Householder reflection."""
+    """The orthonormal basis of the complement of sqrt(weights), as a Householder reflection.
+
+    Without an intercept nothing is to be removed: rows are only weighted.
+    """
 
     root: FloatArray
+    intercept: bool = True
 
     @cached_property
     def _normal(self) -> FloatArray:
@@ -77,6 +116,8 @@ class _Rotation:
     def forward(self, rows: FloatArray) -> FloatArray:
         """Weight rows (n, m) and rotate them into the complement (n - 1, m), in their own precision."""
         normal, root = self._normal.astype(rows.dtype), self.root.astype(rows.dtype)
+        if not self.intercept:
+            return np.asarray(rows * root[:, None])
         out = np.empty((len(rows) - 1, rows.shape[1]), dtype=rows.dtype)
         for some in _columns(rows.shape[1]):
             weighted = rows[:, some] * root[:, None]
@@ -91,6 +132,9 @@ class _Rotation:
     def backward(self, dual: FloatArray, out: FloatArray) -> None:
         """Bring dual weights (n - 1, m) back to the rows, into `out` (n, m); each column then sums to 0."""
         normal, root = self._normal.astype(dual.dtype), self.root.astype(dual.dtype)
+        if not self.intercept:
+            out[:] = dual * root[:, None]
+            return
         for some in _columns(dual.shape[1]):
             shift = np.outer(-2 * normal, normal[1:] @ dual[:, some])
             shift[1:] += dual[:, some]
@@ -120,7 +164,7 @@ class _Mixed:
 
     def shrunk(self, alphas: FloatArray) -> FloatArray:
         """Compute what is left of each direction at each alpha; (n_alphas, m)."""
-        return np.asarray(alphas[:, None] / (self.values + alphas[:, None]))
+        return np.asarray(1 / (1 + self.values / alphas[:, None]))
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,18 +192,18 @@ class _Prepared:
     dtype: Any
 
     @classmethod
-    def of(
-        cls, grams: Sequence[FloatArray], weights: FloatArray, mixtures: FloatArray, alphas: FloatArray, dtype: Any
-    ) -> _Prepared:
-        rotation = _Rotation(np.sqrt(weights))
+    def of(cls, grams: Sequence[FloatArray], weights: FloatArray, dtype: Any, criterion: Criterion) -> _Prepared:
+        rotation, mixtures = _Rotation(np.sqrt(weights), criterion.fit_intercept), criterion.mixtures
         rotated = in_threads(rotation.gram, list(grams))
-        small = len(weights) <= FEW_ROWS or alphas.min() < SMALLEST * max(map(_largest, rotated))
+        small = len(weights) <= FEW_ROWS or criterion.alphas.min() < SMALLEST * max(map(_largest, rotated))
         own = np.dtype(np.float64 if small else dtype)
         mixed = in_threads(lambda mixture: _Mixed.of(_weighted_sum(mixture, rotated), own), list(mixtures))
         return cls(rotated, mixed, mixtures, rotation, weights, own)
 
     def intercept(self, y: FloatArray) -> FloatArray:
-        """Average responses over rows; (n_voxels,)."""
+        """Average responses over rows, or 0 without an intercept; (n_voxels,)."""
+        if not self.rotation.intercept:
+            return np.zeros(y.shape[1])
         return np.asarray(self.weights @ y / self.weights.sum())
 
     def targets(self, y: FloatArray, dtype: Any = None) -> FloatArray:
@@ -207,51 +251,64 @@ class _Best:
     z: FloatArray
 
     @classmethod
-    def by_gcv(cls, prepared: _Prepared, targets: FloatArray, alphas: FloatArray, *, refine: bool) -> _Best:
-        """Search all mixtures and alphas by generalised cross-validation.
+    def by_rows(cls, prepared: _Prepared, targets: FloatArray, criterion: Criterion) -> _Best:
+        """Search all mixtures and alphas by generalised or leave-one-out cross-validation.
 
         The first mixture is tried on all voxels. The others are tried where it leaves less than a hopeless part
-        of the variance; elsewhere there is nothing to divide between bands.
+        of the variance; elsewhere there is nothing to divide between bands. A mixture that comes after another is
+        tried only where that one is the best so far.
         """
+        errors = _loo if criterion.selection == "loo" else _gcv
         z = prepared.mixed[0].vectors.T @ targets
-        score, alpha = _gcv(prepared.mixed[0], z, alphas, refine=refine)
+        score, alpha = _smallest(errors(prepared, 0, z, criterion.alphas), criterion)
         best = cls(score, alpha, np.zeros(targets.shape[1], dtype=np.intp), z)
-        nothing = (targets**2).sum(0) / len(targets) ** 2
-        hopeful = np.flatnonzero(score < HOPELESS * nothing)
-        some = targets[:, hopeful]
-        others = list(range(1, len(prepared.mixed))) if len(hopeful) else []
-
-        def tried(k: int) -> tuple[FloatArray, FloatArray, FloatArray]:
-            z = prepared.mixed[k].vectors.T @ some
-            return *_gcv(prepared.mixed[k], z, alphas, refine=refine), z
-
-        at_once = n_cores()
-        for start in range(0, len(others), at_once):
-            numbers = others[start : start + at_once]
-            for k, (score, alpha, some_z) in zip(numbers, in_threads(tried, numbers), strict=True):
-                better = np.asarray(score < best.score[hopeful] * (1 - TIE))
-                own = hopeful[better]
-                best.score[own], best.alpha[own], best.mixture[own] = score[better], alpha[better], k
-                best.z[:, own] = some_z[:, better]
-        return best
+        nothing = errors(prepared, 0, z, np.array([np.inf]))[0]
+        hopeful = np.asarray(score < HOPELESS * nothing)
+        after = criterion.after or (-1,) * len(prepared.mixed)
+        for k in range(1, len(prepared.mixed)):
+            own = np.flatnonzero(hopeful & (best.mixture == after[k]) if after[k] >= 0 else hopeful)
+            if len(own) == 0:
+                continue
+            z = prepared.mixed[k].vectors.T @ targets[:, own]
+            score, alpha = _smallest(errors(prepared, k, z, criterion.alphas), criterion)
+            better = np.asarray(score < best.score[own] * (1 - TIE))
+            won = own[better]
+            best.score[won], best.alpha[won], best.mixture[won] = score[better], alpha[better], k
+            best.z[:, won] = z[:, better]
+        with np.errstate(invalid="ignore", divide="ignore"):
+            gone = np.where(nothing > 0, 1 - best.score / nothing, np.nan)
+        return replace(best, score=gone)
 
 
-def _gcv(mixed: _Mixed, z: FloatArray, alphas: FloatArray, *, refine: bool) -> tuple[FloatArray, FloatArray]:
-    """Find the best alpha by generalised cross-validation, and its score; (n_voxels,) each."""
-    shrink = mixed.shrunk(alphas)
-    errors = (shrink**2).astype(z.dtype) @ (z * z) / (shrink.sum(1) ** 2)[:, None].astype(z.dtype)
-    return _smallest(errors, alphas, refine=refine)
+def _gcv(prepared: _Prepared, k: int, z: FloatArray, alphas: FloatArray) -> FloatArray:
+    """Score every alpha of one mixture by generalised cross-validation; (n_alphas, n_voxels)."""
+    shrink = prepared.mixed[k].shrunk(alphas)
+    return np.asarray((shrink**2).astype(z.dtype) @ (z * z) / (shrink.sum(1) ** 2)[:, None].astype(z.dtype))
 
 
-def _smallest(errors: FloatArray, alphas: FloatArray, *, refine: bool) -> tuple[FloatArray, FloatArray]:
+def _loo(prepared: _Prepared, k: int, z: FloatArray, alphas: FloatArray) -> FloatArray:
+    """Score every alpha by leaving out one row at a time: residuals over what the hat matrix leaves of each row."""
+    mixed = prepared.mixed[k]
+    # Weights are undone at the end of `backward`; here rows stay weighted, as their errors are.
+    directions = np.empty((len(prepared.weights), len(mixed.values)), dtype=z.dtype)
+    prepared.rotation.backward(mixed.vectors, directions)
+    directions /= prepared.rotation.root[:, None].astype(z.dtype)
+    out = np.empty((len(alphas), z.shape[1]), dtype=z.dtype)
+    for a, shrink in enumerate(mixed.shrunk(alphas).astype(z.dtype)):
+        left = directions**2 @ shrink
+        out[a] = (((directions @ (shrink[:, None] * z)) / left[:, None]) ** 2).sum(0)
+    return out
+
+
+def _smallest(errors: FloatArray, criterion: Criterion) -> tuple[FloatArray, FloatArray]:
     """Return each voxel's smallest error and its alpha; among equals the largest alpha.
 
     With `refine` alpha is where a parabola through the smallest error and its neighbours is lowest, in log alpha.
     """
-    smallest = errors.min(0)
+    alphas, smallest = criterion.alphas, errors.min(0)
     equal = errors <= smallest * (1 + TIE)
     index = len(errors) - 1 - equal[::-1].argmax(0)
-    if not refine or len(alphas) < 3:
+    if not criterion.refine or len(alphas) < 3:
         return smallest, alphas[index]
     inside, voxel = np.clip(index, 1, len(alphas) - 2), np.arange(errors.shape[1])
     left, middle, right = (errors[inside + k, voxel].astype(np.float64) for k in (-1, 0, 1))
@@ -270,39 +327,41 @@ def _smallest(errors: FloatArray, alphas: FloatArray, *, refine: bool) -> tuple[
 def _by_folds(
     grams: Sequence[FloatArray],
     y: FloatArray,
-    prepared: _Prepared,
-    alphas: FloatArray,
-    folds: IntArray,
-    *,
-    refine: bool,
+    weights: FloatArray,
+    criterion: Criterion,
 ) -> tuple[FloatArray, FloatArray, IntArray]:
     """Search by k-fold cross-validation; score, alpha and mixture, (n_voxels,) each."""
-    mixtures, weights = prepared.mixtures, prepared.weights
-    parts = in_threads(lambda k: _fold_errors(grams, y, weights, mixtures, alphas, folds == k), list(np.unique(folds)))
-    best = [_smallest(errors, alphas, refine=refine) for errors in np.sum(parts, axis=0)]
+    folds = np.zeros(len(y), dtype=np.intp) if criterion.folds is None else criterion.folds
+    parts = in_threads(lambda k: _fold_errors(grams, y, weights, folds == k, criterion), list(np.unique(folds)))
+    *errors, nothing = np.sum(parts, axis=0)
+    best = [_smallest(some, criterion) for some in errors]
     scores = np.stack([score for score, _ in best])
     mixture = (scores <= scores.min(0) * (1 + TIE)).argmax(0)
     voxel = np.arange(y.shape[1])
-    return scores[mixture, voxel], np.stack([alpha for _, alpha in best])[mixture, voxel], mixture
+    with np.errstate(invalid="ignore", divide="ignore"):
+        gone = np.where(nothing[0] > 0, 1 - scores[mixture, voxel] / nothing[0], np.nan)
+    return gone, np.stack([alpha for _, alpha in best])[mixture, voxel], mixture
 
 
 def _fold_errors(
-    grams: Sequence[FloatArray],
-    y: FloatArray,
-    weights: FloatArray,
-    mixtures: FloatArray,
-    alphas: FloatArray,
-    test: BoolArray,
+    grams: Sequence[FloatArray], y: FloatArray, weights: FloatArray, test: BoolArray, criterion: Criterion
 ) -> FloatArray:
-    """Sum squared errors on the held-out rows of one fold; (n_mixtures, n_alphas, n_voxels)."""
+    """Sum squared errors on the held-out rows of one fold; (n_mixtures + 1, n_alphas, n_voxels).
+
+    The last is the error of the intercept alone.
+    """
     train = ~np.asarray(test, dtype=bool)
+    mixtures, alphas = criterion.mixtures, criterion.alphas
     inner = [gram[np.ix_(train, train)] for gram in grams]
-    prepared = _Prepared.of(inner, weights[train], mixtures, alphas, y.dtype)
-    onto = [_centred_rows(gram[np.ix_(test, train)], k, weights[train]) for gram, k in zip(grams, inner, strict=True)]
+    prepared = _Prepared.of(inner, weights[train], y.dtype, criterion)
+    onto = [gram[np.ix_(test, train)] for gram in grams]
+    if criterion.fit_intercept:
+        onto = [_centred_rows(rows, gram, weights[train]) for rows, gram in zip(onto, inner, strict=True)]
     targets = prepared.targets(y[train])
     truth = (y[test] - prepared.intercept(y[train])).astype(prepared.dtype)
     importance = weights[test].astype(prepared.dtype)
-    out = np.zeros((len(mixtures), len(alphas), y.shape[1]), dtype=np.float32)
+    out = np.empty((len(mixtures) + 1, len(alphas), y.shape[1]), dtype=np.float32)
+    out[-1] = importance @ (truth * truth)
     for m, (mixture, mixed) in enumerate(zip(mixtures, prepared.mixed, strict=True)):
         z = mixed.vectors.T @ targets
         directions = np.empty((int(train.sum()), len(mixed.values)))
@@ -326,34 +385,18 @@ def _centred_rows(across: FloatArray, inner: FloatArray, weights: FloatArray) ->
 
 
 @one_thread()
-def solve(
-    grams: Sequence[FloatArray],
-    y: FloatArray,
-    *,
-    weights: FloatArray,
-    mixtures: FloatArray,
-    alphas: FloatArray,
-    folds: IntArray | None = None,
-    refine: bool = True,
-) -> Solution:
+def solve(grams: Sequence[FloatArray], y: FloatArray, *, weights: FloatArray, criterion: Criterion) -> Solution:
     """Fit banded ridge, choosing mixture and alpha for each voxel.
 
     Parameters
     ----------
     grams : sequence of n_bands ndarrays of shape (n_rows, n_rows)
-        Centred on the weighted mean of the rows.
+        Centred on the weighted mean of the rows, if there is an intercept.
     y : ndarray of shape (n_rows, n_voxels)
         In float64 everything is float64.
     weights : ndarray of shape (n_rows,)
-        How many trials each row averages.
-    mixtures : ndarray of shape (n_mixtures, n_bands)
-    alphas : ndarray of shape (n_alphas,)
-        Ascending.
-    folds : ndarray of int, shape (n_rows,), optional
-        Choose by k-fold cross-validation over these folds, held-out rows counted by their weights; by
-        generalised cross-validation over the rows without.
-    refine : bool
-        Choose alpha between the given ones.
+        How many trials each row averages; held-out rows count by their weights, too.
+    criterion : Criterion
 
     Returns
     -------
@@ -364,23 +407,21 @@ def solve(
     Golub, Heath and Wahba (1979), doi:10.1080/00401706.1979.10489751; Dupré la Tour et al. (2022),
     doi:10.1016/j.neuroimage.2022.119728
     """
-    prepared = _Prepared.of(grams, weights, mixtures, alphas, y.dtype)
+    prepared = _Prepared.of(grams, weights, y.dtype, criterion)
     n_voxels = y.shape[1]
-    out = Solution(
-        np.empty((len(y), n_voxels)), np.empty(n_voxels), np.empty(n_voxels), np.empty(n_voxels, dtype=np.intp)
-    )
-    chosen = None if folds is None else _by_folds(grams, y, prepared, alphas, folds, refine=refine)
+    alpha, score, mixture = np.empty(n_voxels), np.empty(n_voxels), np.empty(n_voxels, dtype=np.intp)
+    out = Solution(np.empty((len(y), n_voxels)), prepared.intercept(y), alpha, mixture, score, y.dtype)
+    chosen = _by_folds(grams, y, weights, criterion) if criterion.selection == "kfold" else None
 
     def fill(tile: slice) -> None:
         targets = prepared.targets(y[:, tile])
         if chosen is None:
-            best = _Best.by_gcv(prepared, targets, alphas, refine=refine)
+            best = _Best.by_rows(prepared, targets, criterion)
         else:
-            score, alpha, mixture = chosen[0][tile], chosen[1][tile], chosen[2][tile]
-            best = _Best(score, alpha, mixture, _rotated(prepared, targets, mixture))
+            some_score, some_alpha, some_mixture = chosen[0][tile], chosen[1][tile], chosen[2][tile]
+            best = _Best(some_score, some_alpha, some_mixture, _rotated(prepared, targets, some_mixture))
         prepared.rotation.backward(_dual(prepared, best, y[:, tile]), out.dual[:, tile])
-        out.intercept[tile] = prepared.intercept(y[:, tile])
-        out.alpha[tile], out.mixture[tile] = best.alpha, best.mixture
+        out.alpha[tile], out.mixture[tile], out.score[tile] = best.alpha, best.mixture, best.score
 
     in_threads(fill, tiles(n_voxels))
     return out
@@ -438,11 +479,12 @@ def predict_bands(grams: Sequence[FloatArray], solution: Solution, mixtures: Flo
 
     Returns
     -------
-    ndarray of float32, shape (n_bands, n_new, n_voxels)
+    ndarray of shape (n_bands, n_new, n_voxels)
+        In the precision of the responses.
     """
     gamma = mixtures[solution.mixture]
 
-    out = np.empty((len(grams), len(grams[0]), solution.dual.shape[1]), dtype=np.float32)
+    out = np.empty((len(grams), len(grams[0]), solution.dual.shape[1]), dtype=solution.dtype)
 
     def fill(tile: slice) -> None:
         # In float64: where alpha is small, dual weights are large and cancel.

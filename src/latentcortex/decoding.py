@@ -147,7 +147,7 @@ class Decoder:
             voxels = self._best(self.candidates(band, averaged, valid), features.only([band]), averaged, shared)
             model = BandedRidge(alphas=self.alphas, selection="kfold", cv=self.cv, seed=self.seed)
             x, latents = {f"responses (decoding {band})": averaged.data[:, voxels]}, features.array(band, averaged.ids)
-            self._models[band] = voxels, model.fit(x, latents, weights=averaged.n_repeats, groups=shared)
+            self._models[band] = voxels, model.fit(x, latents, sample_weight=averaged.n_repeats, groups=shared)
             logger.info("%s is decoded from %d of %d voxels.", band, len(voxels), len(valid))
         return self
 
@@ -180,7 +180,7 @@ class Decoder:
             inner, across = ({b: band.gram(b, ids, fitted, **shared) for b in band.bands} for ids in (fitted, held_out))
             model = quiet(BandedRidge(alphas=self.alphas, cv=self.cv, seed=self.seed))
             model.fit_gram(inner, y[rows], weights=train.n_repeats[rows], groups=[groups[i] for i in rows])
-            predicted[others] = model.predict_gram(across).sum(0) + model.intercept
+            predicted[others] = model.predict_gram(across).sum(0) + model.intercept_
         r = scoring.correlation(y, predicted)
         return np.sort(voxels[np.argsort(-np.nan_to_num(r, nan=-2), kind="stable")[: self.n_voxels]])
 

@@ -102,7 +102,7 @@ class Encoder:
         """Predict responses; (n_stimuli, n_voxels), nan where a voxel is not valid."""
         parts = self.estimator.predict_gram(self._grams(features, ids))
         out = np.full((len(ids), len(self._valid)), np.nan, dtype=np.float32)
-        out[:, self._valid] = parts.sum(0) + self.estimator.intercept
+        out[:, self._valid] = parts.sum(0) + self.estimator.intercept_
         return out
 
     def predict_held_out(self, features: Features, test: Responses) -> Prediction:
@@ -121,7 +121,7 @@ class Encoder:
         shape = (len(self.bands), *averaged.data.shape)
         parts, intercept = np.full(shape, np.nan, dtype=np.float32), np.full(shape[2], np.nan)
         parts[:, :, self._valid] = self.estimator.predict_gram(self._grams(features, averaged.ids))
-        intercept[self._valid] = self.estimator.intercept
+        intercept[self._valid] = self.estimator.intercept_
         return Prediction(averaged.data, parts, intercept)
 
     def score(
@@ -305,7 +305,7 @@ class Folds:
             across = {b: self.features.gram(b, new, fitted, **fit_on) for b in bands}
             model = copy.copy(estimator).fit_gram(inner, train.data[:, valid], weights=train.n_repeats)
             part = np.full((len(bands), *test.data.shape), np.nan, dtype=np.float32)
-            part[:, :, valid] = model.predict_gram(across) + model.intercept / len(bands)
+            part[:, :, valid] = model.predict_gram(across) + model.intercept_ / len(bands)
             y.append(test.data)
             parts.append(part)
         return Prediction(np.concatenate(y), np.concatenate(parts, axis=1), np.zeros(len(valid)))

@@ -39,7 +39,7 @@ class Estimator(Protocol):
         ...
 
     @property
-    def intercept(self) -> FloatArray:
+    def intercept_(self) -> FloatArray:
         """The intercept, (n_voxels,)."""
         ...
 

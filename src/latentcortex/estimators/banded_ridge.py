@@ -9,6 +9,7 @@ from typing import Any, Final, Literal, Self
 
 import numpy as np
 from scipy.sparse import csgraph, csr_array
+from sklearn.base import BaseEstimator
 
 from latentcortex import _ridge
 from latentcortex._arrays import BoolArray, FloatArray, IntArray, listed, one_thread, random_for, same_length
@@ -24,15 +25,17 @@ NEAR_DUPLICATE: Final = 0.995
 EQUAL: Final = 1 - 1e-9
 """Rows whose kernels agree above this are repeats."""
 
+AFTER: Final = (-1, -1, -1, 1, 2, 3, 4)
+"""Of the default mixtures of two bands, which must be the best so far before one further out is tried."""
 ALPHAS: Final = tuple(np.logspace(-2, 7, 19))
 
 
-@dataclass
-class BandedRidge:
+@dataclass(eq=False)
+class BandedRidge(BaseEstimator):  # type: ignore[misc]
     """Ridge regression with a mixture of bands and a penalty chosen for each voxel.
 
-    Bands come scaled to equal mean kernel diagonal (`Features.gram` does it, and so does `fit`), so that
-    alpha means the same for all.
+    With one band it is ridge with a penalty for each voxel. It follows scikit-learn's conventions: `get_params`,
+    `clone`, and attributes that end in `_` once it is fitted.
 
     Parameters
     ----------
@@ -40,15 +43,30 @@ class BandedRidge:
         Penalties to choose from, all above 0.
     mixtures : ndarray of shape (n_mixtures, n_bands), optional
         Non-negative, rows summing to 1. By default `default_mixtures`.
-    selection : {"auto", "gcv", "kfold"}
+    scale : {"trace", None}
+        Whether `fit` divides the kernel of each band by its mean diagonal, so that alpha means the same for all
+        (`Features.gram` does it, too), or takes bands as they are.
+    selection : {"auto", "gcv", "loo", "kfold"}
         How alpha and mixture are chosen. `auto` is generalised cross-validation, and k-fold with groups
         where rows are fewer than 300 or nearly repeat each other.
     cv : int
         Folds of `kfold`.
     refine : bool
         Choose alpha between the given ones, where their scores say it is best.
+    fit_intercept : bool
     seed : int
         For the folds and the default mixtures.
+
+    Attributes
+    ----------
+    alphas_ : ndarray of shape (n_voxels,)
+        The chosen penalties.
+    mixtures_ : ndarray of shape (n_bands, n_voxels)
+        The chosen mixtures; each voxel's sums to 1.
+    cv_scores_ : ndarray of shape (n_voxels,)
+        Fraction of the intercept's error that is gone in the cross-validation that chose; nan without variance.
+    intercept_ : ndarray of shape (n_voxels,)
+    bands : tuple of str
 
     References
     ----------
@@ -57,9 +75,11 @@ class BandedRidge:
 
     alphas: Sequence[float] = ALPHAS
     mixtures: FloatArray | None = None
-    selection: Literal["auto", "gcv", "kfold"] = "auto"
+    scale: Literal["trace"] | None = "trace"
+    selection: Literal["auto", "gcv", "loo", "kfold"] = "auto"
     cv: int = 5
     refine: bool = True
+    fit_intercept: bool = True
     seed: int = field(default=0, kw_only=True)
     bands: tuple[str, ...] = field(default=(), init=False)
     warns: bool = field(default=True, init=False)
@@ -68,8 +88,10 @@ class BandedRidge:
         grid = np.asarray(self.alphas, dtype=np.float64)
         if grid.size == 0 or not np.isfinite(grid).all() or grid.min() <= 0:
             raise InputError(f"alphas must be > 0 and finite; got {listed(self.alphas)}.")
-        if self.selection not in ("auto", "gcv", "kfold"):
-            raise InputError(f"selection must be auto, gcv or kfold; got {self.selection!r}.")
+        if self.selection not in ("auto", "gcv", "loo", "kfold"):
+            raise InputError(f"selection must be auto, gcv, loo or kfold; got {self.selection!r}.")
+        if self.scale not in ("trace", None):
+            raise InputError(f"scale must be 'trace' or None; got {self.scale!r}.")
         if self.cv < 2:
             raise InputError(f"cv must be at least 2 folds; got {self.cv}.")
 
@@ -78,54 +100,71 @@ class BandedRidge:
     @one_thread()
     def fit(
         self,
-        x: Mapping[str, FloatArray] | FloatArray,
+        bands: Mapping[str, FloatArray] | FloatArray,
         y: FloatArray,
         *,
-        weights: FloatArray | None = None,
         groups: Sequence[str] | None = None,
+        sample_weight: FloatArray | None = None,
     ) -> Self:
         """Fit from feature arrays.
 
         Parameters
         ----------
-        x : ndarray of shape (n_rows, n_dims), or dict of such by band
+        bands : ndarray of shape (n_rows, n_dims), or dict of such by band
         y : ndarray of shape (n_rows, n_voxels)
-        weights : ndarray of shape (n_rows,), optional
-            Trials behind each row; 1 by default.
+            Not necessarily centred.
         groups : sequence of str, optional
             Rows of one group share a fold.
+        sample_weight : ndarray of shape (n_rows,), optional
+            Trials behind each row; 1 by default.
 
         Raises
         ------
         AlignmentError
-            If there is not one row of `x`, weight and group per row of `y`.
+            If there is not one row of every band, weight and group per row of `y`.
         InputError
             If a value is not finite or a weight not above 0.
         """
-        arrays = _banded(x)
+        arrays = _banded(bands)
         same_length(responses=y, **arrays)
-        w = checked_weights(weights, len(y))
-        self._means = {b: w @ a.astype(np.float64) / w.sum() for b, a in arrays.items()}
+        w = checked_weights(sample_weight, len(y))
+        self._means = {b: w @ a.astype(np.float64) / w.sum() * self.fit_intercept for b, a in arrays.items()}
         centred = {b: a - self._means[b] for b, a in arrays.items()}
-        self._scales = {b: float((a * a).sum() / len(a)) or 1.0 for b, a in centred.items()}
+        self._scales = {b: _size(a) if self.scale else 1.0 for b, a in centred.items()}
         self._rows = centred
         grams = {b: a @ a.T / self._scales[b] for b, a in centred.items()}
         return self.fit_gram(grams, y, weights=w, groups=groups)
 
     @one_thread()
-    def predict(self, x: Mapping[str, FloatArray] | FloatArray) -> FloatArray:
-        """Predict responses (n_new, n_voxels) from feature arrays, the bands in any order.
+    def predict(self, bands: Mapping[str, FloatArray] | FloatArray, *, split: bool = False) -> FloatArray:
+        """Predict responses from feature arrays, the bands in any order.
+
+        Returns
+        -------
+        ndarray of shape (n_new, n_voxels)
+            With `split`, of shape (n_bands, n_new, n_voxels): what each band contributes, in the order of the fit;
+            together they are the prediction less its intercept.
 
         Raises
         ------
         AlignmentError
             If the bands are not those that were fitted.
         """
-        arrays = _banded(x)
+        arrays = _banded(bands)
         if set(arrays) != set(self.bands):
             raise AlignmentError(f"Fitted on {listed(self.bands)}; asked to predict from {listed(arrays)}.")
         grams = {b: (arrays[b] - self._means[b]) @ self._rows[b].T / self._scales[b] for b in self.bands}
-        return np.asarray(self.predict_gram(grams).sum(0) + self.intercept)
+        parts = self.predict_gram(grams)
+        return parts if split else np.asarray(parts.sum(0) + self.intercept_)
+
+    @property
+    def coef_(self) -> dict[str, FloatArray]:
+        """Weights in the units of the features that were given, by band: (n_dims, n_voxels), float64."""
+        dual = self._solution.dual
+        return {
+            b: self._rows[b].T @ dual * (gamma / self._scales[b])
+            for b, gamma in zip(self.bands, self.mixtures_, strict=True)
+        }
 
     # From Gram matrices
 
@@ -137,7 +176,7 @@ class BandedRidge:
         weights: FloatArray | None = None,
         groups: Sequence[str] | None = None,
     ) -> Self:
-        """Fit from one Gram matrix per band, centred on the weighted mean of the rows.
+        """Fit from one Gram matrix per band, centred on the weighted mean of the rows if there is an intercept.
 
         Parameters
         ----------
@@ -159,18 +198,21 @@ class BandedRidge:
             shapes = listed(f"{b} {g.shape}" for b, g in grams.items())
             raise AlignmentError(f"Gram matrices must be ({n_rows}, {n_rows}) as the responses are; got {shapes}.")
         check_finite(y, grams)
+        y = np.asarray(y, dtype=np.float32 if y.dtype == np.float32 else np.float64)
         w = checked_weights(weights, n_rows)
         self.bands = tuple(grams)
         self._gamma = mixtures_for(self.mixtures, len(grams), seed=self.seed)
-        self._solution = _ridge.solve(
-            list(grams.values()),
-            y,
-            weights=w,
+        selection, folds = self._chosen_by(list(grams.values()), groups)
+        criterion = _ridge.Criterion(
             mixtures=np.asarray(self._gamma, dtype=np.float64),
             alphas=np.sort(np.asarray(self.alphas, dtype=np.float64)),
-            folds=self._folds(list(grams.values()), groups),
+            after=AFTER if self.mixtures is None and len(grams) == 2 else (),
+            selection=selection,
+            folds=folds,
             refine=self.refine,
+            fit_intercept=self.fit_intercept,
         )
+        self._solution = _ridge.solve(list(grams.values()), y, weights=w, criterion=criterion)
         self._warn_at_edge()
         return self
 
@@ -181,19 +223,24 @@ class BandedRidge:
         return _ridge.predict_bands(list(grams.values()), self._solution, np.asarray(self._gamma))
 
     @property
-    def intercept(self) -> FloatArray:
+    def intercept_(self) -> FloatArray:
         """The intercept of each voxel, (n_voxels,)."""
         return self._solution.intercept
 
     @property
-    def alpha(self) -> FloatArray:
+    def alphas_(self) -> FloatArray:
         """The chosen penalty of each voxel, (n_voxels,)."""
         return self._solution.alpha
 
     @property
-    def mixture(self) -> FloatArray:
-        """The chosen mixture of each voxel, (n_voxels, n_bands)."""
-        return np.asarray(self._gamma)[self._solution.mixture]
+    def mixtures_(self) -> FloatArray:
+        """The chosen mixture of each voxel, (n_bands, n_voxels)."""
+        return np.asarray(self._gamma)[self._solution.mixture].T
+
+    @property
+    def cv_scores_(self) -> FloatArray:
+        """How much of the intercept's error the chosen candidate removed in cross-validation, (n_voxels,)."""
+        return self._solution.score
 
     @property
     def parameters(self) -> dict[str, Any]:
@@ -203,21 +250,23 @@ class BandedRidge:
             "name": "banded_ridge",
             "alphas": f"{len(grid)} from {grid.min():g} to {grid.max():g}",
             "mixtures": "default" if self.mixtures is None else np.asarray(self.mixtures).tolist(),
+            "scale": self.scale,
             "selection": self.selection,
             "cv": self.cv,
             "refine": self.refine,
+            "fit_intercept": self.fit_intercept,
             "seed": self.seed,
         }
 
-    def _folds(self, grams: Sequence[FloatArray], groups: Sequence[str] | None) -> IntArray | None:
-        """Deal rows into folds, near-duplicates together; None where GCV may choose."""
-        if self.selection == "gcv":
-            return None
+    def _chosen_by(self, grams: Sequence[FloatArray], groups: Sequence[str] | None) -> tuple[str, IntArray | None]:
+        """Say how candidates are compared, and in which folds: near-duplicate rows share one."""
+        if self.selection in ("gcv", "loo"):
+            return self.selection, None
         names = near_duplicates(grams, list(groups) if groups is not None else None, n_splits=self.cv)
         repeated = len(set(names)) < 0.95 * len(names)
         if self.selection == "auto" and len(names) >= FEW_ROWS and not repeated:
-            return None
-        return folds_of(names, self.cv, seed=self.seed)
+            return "gcv", None
+        return "kfold", folds_of(names, self.cv, seed=self.seed)
 
     def _warn_at_edge(self) -> None:
         if self.warns and np.mean(self._solution.alpha <= min(self.alphas)) > 0.01:
@@ -227,6 +276,11 @@ class BandedRidge:
 
 def _banded(x: Mapping[str, FloatArray] | FloatArray) -> dict[str, FloatArray]:
     return dict(x) if isinstance(x, Mapping) else {"x": x}
+
+
+def _size(centred: FloatArray) -> float:
+    """Mean squared norm of rows; 1 where there is nothing."""
+    return float((centred * centred).sum() / len(centred)) or 1.0
 
 
 def check_finite(y: FloatArray, grams: Mapping[str, FloatArray]) -> None:
@@ -330,10 +384,10 @@ def mixtures_for(mixtures: FloatArray | None, n_bands: int, *, seed: int) -> Flo
 def default_mixtures(n_bands: int, *, seed: int, n_random: int = 4) -> FloatArray:
     """List the mixtures tried by default.
 
-    One band: itself. Two: seven from the one alone to the other alone. More: equal parts, each band alone,
-    each band with half of the weight, and seeded draws from a flat Dirichlet distribution. Equal parts come
-    first: they win where nothing distinguishes the mixtures, and under generalised cross-validation the others
-    are tried only where they find anything.
+    One band: itself. Two: seven from the one alone to the other alone, of which an outer one is tried only where
+    the next inner one is the best so far. More: equal parts, each band alone, each band with half of the weight,
+    and seeded draws from a flat Dirichlet distribution. Equal parts come first: they win where nothing
+    distinguishes the mixtures, and the others are tried only where they find anything.
 
     Returns
     -------

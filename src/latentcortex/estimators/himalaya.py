@@ -105,7 +105,7 @@ class Himalaya:
         return np.stack(parts).astype(np.float32)
 
     @property
-    def intercept(self) -> FloatArray:
+    def intercept_(self) -> FloatArray:
         """The intercept of each voxel, (n_voxels,)."""
         return np.asarray(self._intercept)
 

@@ -24,7 +24,7 @@ from latentcortex.stimuli import Stimuli
 
 logger = logging.getLogger(__name__)
 
-SSIM_PAIRS: Final = 50_000
+SSIM_PAIRS: Final = 20_000
 """SSIM is slow: beside its own reconstructions an original is held against as many others as make so many pairs."""
 DECODED: Final = "decoded"
 """Stands for a route in the table where a score is of decoded bands and not of images."""

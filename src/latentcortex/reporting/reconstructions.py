@@ -200,6 +200,6 @@ def _methods(content: Reconstructions) -> list[str]:
         "Every score is a mean over images of the mean over all samples; intervals are the 95 % percentile bootstrap "
         "over images, as targets and as distractors. In identification a tie counts half. Chance is that of "
         "reconstructions of other images, and one half in identification. SSIM looks at all pairs of images where they "
-        "are few, and at as many drawn at random as make 50,000 otherwise."
+        "are few, and at as many drawn at random as make 20,000 otherwise."
     )
     return [first, second, third]
