@@ -53,7 +53,9 @@ def himalaya(backend: str, inner: dict[str, np.ndarray], across: dict[str, np.nd
 
     own = set_backend(backend)
     settings = {"n_iter": 10, "alphas": np.logspace(-2, 7, 20), "progress_bar": False, **BATCHES}
-    model = MultipleKernelRidgeCV("precomputed", "random_search", settings, cv=5, random_state=0)
+    model = MultipleKernelRidgeCV(
+        kernels="precomputed", solver="random_search", solver_params=settings, cv=5, random_state=0
+    )
     mean = y.mean(0)
     model.fit(own.asarray(np.stack(list(inner.values())), "float32"), own.asarray(y - mean))
     new = own.asarray(np.stack(list(across.values())), "float32")
