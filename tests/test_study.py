@@ -244,3 +244,9 @@ def test_the_example_of_every_key_has_every_key_and_is_a_study():
     pytest.importorskip("torch", reason="the extractor ldm needs the extra [ldm]")
     assert study.extractor().bands
     assert set(study.reconstructor().routes) == {"zc", "z", "c"}
+
+
+def test_an_unknown_stage_is_named_before_anything_is_written(folder_study, tmp_path):
+    with pytest.raises(InputError, match=r"Unknown stage 'evaluat'. Did you mean 'evaluate'"):
+        Study.read(folder_study).run(tmp_path / "out", until="evaluat", progress=False)
+    assert not (tmp_path / "out").exists()

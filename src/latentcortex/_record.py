@@ -51,6 +51,12 @@ class Record:
             raise InputError(f"{path} is not a study's record; move the folder away, or delete that file.")
         return found
 
+    def refuse(self, *, overwrite: bool) -> None:
+        """Raise `InputError` if the folder may not be written, or holds another study's results."""
+        self.refuse_foreign()
+        if not overwrite:
+            self.refuse_other_study()
+
     def refuse_foreign(self) -> None:
         """Raise `InputError` if the folder cannot be written, or holds anything but this study's results."""
         above = next(path for path in (self.folder.absolute(), *self.folder.absolute().parents) if path.exists())

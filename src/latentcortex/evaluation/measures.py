@@ -287,4 +287,5 @@ def _sized(images: Images, size: tuple[int, ...]) -> Images:
     if images.shape[1:3] == size:
         return images
     height, width = size
+    logger.info("Reconstructions of %s were resized to the originals' %s to be compared.", images.shape[1:3], size)
     return np.stack([np.asarray(Image.fromarray(i).resize((width, height), Image.Resampling.BICUBIC)) for i in images])

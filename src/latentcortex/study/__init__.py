@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from latentcortex import analyses, datasets, estimators, extractors, reconstructors
+from latentcortex._shelf import unknown
 from latentcortex.analyses import Analysis
 from latentcortex.decoding import Decoder
 from latentcortex.errors import InputError
@@ -104,12 +105,14 @@ class Study:
             If anything given is not what it must be; then nothing was written.
         """
         out = out if out is not None else self.out
+        if until not in (None, *STAGES):
+            raise unknown("stage", str(until), STAGES)
         if out is None:
             raise InputError("No folder for results: give --out, or `out` in [run].")
         material = Material(self, out, progress)
         halves = [(half(material), goal) for half, goal in self._goals(until)]
         for half, _ in halves:
-            half.refuse(overwrite=overwrite)
+            half.record.refuse(overwrite=overwrite)
         todo = [(half, goal) for half, goal in halves if not half.record.is_done(goal)]
         for half, _ in todo:
             half.check()

@@ -57,12 +57,6 @@ class Backward:
         key = digest(material.key(BACKWARD), [one.made_by for one in self.reconstructors[:-1]])
         self.record = Record(self.out, key, {s: material.settings[s] for s in BACKWARD}, OURS, STORES)
 
-    def refuse(self, *, overwrite: bool) -> None:
-        """Raise `InputError` if the folder may not be written, or holds another study's results."""
-        self.record.refuse_foreign()
-        if not overwrite:
-            self.record.refuse_other_study()
-
     # What is wanted
 
     @property
@@ -93,7 +87,7 @@ class Backward:
             for route in possible or one.routes:
                 needed_bands(one, route, self.bands)
                 found[route] = one
-            for route in set(one.routes) - set(found):
+            for route in [name for name in one.routes if name not in found]:
                 logger.info("Route %s is left out: it needs %s.", route, " and ".join(one.routes[route]))
         return found
 

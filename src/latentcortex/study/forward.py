@@ -39,12 +39,6 @@ class Forward:
         self.study.estimator()
         self.record = Record(self.out, material.key(FORWARD), {s: material.settings[s] for s in FORWARD}, OURS)
 
-    def refuse(self, *, overwrite: bool) -> None:
-        """Raise `InputError` if the folder may not be written, or holds another study's results."""
-        self.record.refuse_foreign()
-        if not overwrite:
-            self.record.refuse_other_study()
-
     def check(self) -> None:
         """Load and check every participant, and every image, before anything is written."""
         with self.material.stages.watch("check"), _files.remembering() as self._noticed:

@@ -48,10 +48,14 @@ class Material:
 
     def key(self, sections: Sequence[str]) -> str:
         """Hash everything that results depend on, when these sections are what they depend on."""
-        prints = [self.dataset.fingerprint(name) for name in self.participants]
         settings = {name: self.settings[name] for name in sections}
         made_by = self.extractor.made_by, self.extractor.bands, atlas_print(self.settings["report"]["atlas"])
-        return digest(latentcortex.__version__, settings, self.study.seed, prints, made_by)
+        return digest(latentcortex.__version__, settings, self.study.seed, self._prints, made_by)
+
+    @cached_property
+    def _prints(self) -> list[str]:
+        """Hashes of what each participant's responses are made from; whole files are read for them."""
+        return [self.dataset.fingerprint(name) for name in self.participants]
 
     @property
     def participants(self) -> tuple[str, ...]:
