@@ -83,9 +83,9 @@ def main() -> None:
     for _ in range(given.runs):
         for name, solver in solvers.items():
             started = time.perf_counter()
-            predict = solver(inner, across, y[: given.rows])
+            predicted = solver(inner, across, y[: given.rows])()
             seconds[name].append(time.perf_counter() - started)
-            r2[name] = float(scoring.r2(y[given.rows :], predict()).mean())
+            r2[name] = float(scoring.r2(y[given.rows :], predicted).mean())
     fastest = min((name for name in solvers if name != "latentcortex"), key=lambda name: median(seconds[name]))
     result = {
         "settings": {k: v for k, v in vars(given).items() if k != "out"},

@@ -71,7 +71,7 @@ def test_the_voxels_that_a_band_predicts_are_chosen():
     features, both = planted(n_voxels=200, n_driven=20)
     train, _ = split(both)
     decoder = Decoder(n_voxels=20).fit(features, train)
-    voxels, _ = decoder._models["z"]
+    voxels = decoder._models["z"][0]
     assert set(voxels.tolist()) == set(range(20))
 
 

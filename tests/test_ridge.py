@@ -12,9 +12,12 @@ from sklearn.metrics import r2_score
 
 from latentcortex import _ridge, scoring
 from latentcortex._arrays import TILE
+from latentcortex._ridge.candidates import default_mixtures
+from latentcortex._ridge.search import Fold
 from latentcortex.errors import AlignmentError, InputError
 from latentcortex.estimators import make
-from latentcortex.estimators.banded_ridge import BandedRidge, default_mixtures, near_duplicates
+from latentcortex.estimators._folds import near_duplicates
+from latentcortex.estimators.banded_ridge import BandedRidge
 from latentcortex.estimators.himalaya import Himalaya
 
 ONE = np.ones((1, 1))
@@ -25,6 +28,10 @@ def planted(n: int, p: int, *, n_voxels: int = 20, noise: float = 1.0, seed: int
     x = rng.standard_normal((n, p))
     y = x @ rng.standard_normal((p, n_voxels)) / np.sqrt(p) + noise * rng.standard_normal((n, n_voxels))
     return x, y + 3.0
+
+
+def noise(n: int, n_voxels: int = 20) -> np.ndarray:
+    return np.random.default_rng(7).standard_normal((n, n_voxels))
 
 
 def fixed(alpha: float, mixtures: np.ndarray | None = None) -> BandedRidge:
@@ -95,8 +102,7 @@ def test_a_mixture_weight_of_0_removes_the_band() -> None:
     model = fixed(2.0, np.array([[1.0, 0.0]])).fit(bands, y)
     alone = fixed(2.0).fit({"z": x[:, :10]}, y)
     np.testing.assert_allclose(model.predict(bands), alone.predict({"z": x[:, :10]}), rtol=1e-5, atol=1e-6)
-    grams = {b: a @ a.T for b, a in bands.items()}
-    assert not model.predict_gram(grams)[1].any()
+    assert not model.predict(bands, split=True)[1].any()
 
 
 def test_bands_may_be_predicted_from_in_any_order() -> None:
@@ -178,23 +184,27 @@ def test_pure_noise_is_shrunk_away() -> None:
     assert np.median(scoring.r2(y[200:], model.predict(x[200:]))) > -0.05
 
 
-def test_kfold_errors_are_those_of_sklearn_refitted_on_each_fold() -> None:
+@pytest.mark.parametrize("kind", ["kernels", "columns"])
+def test_kfold_errors_are_those_of_sklearn_refitted_on_each_fold(kind: str) -> None:
     """With weights: the held-out error of trials is that of averages plus what no model can change."""
     rng = np.random.default_rng(2)
     x, y = planted(50, 20, n_voxels=4, noise=2)
     weights = rng.integers(1, 4, 50).astype(float)
     folds = np.arange(50) % 5
     alphas = np.logspace(-1, 3, 9)
-    gram = (x - np.average(x, axis=0, weights=weights)) @ (x - np.average(x, axis=0, weights=weights)).T
-    criterion = _ridge.Criterion(ONE, alphas, "kfold")
-    errors = sum(_ridge._fold_errors([gram], y, weights, folds == k, criterion) for k in range(5))
+    centred = x - np.average(x, axis=0, weights=weights)
+    design = _ridge.Kernels([centred @ centred.T]) if kind == "kernels" else _ridge.Columns([centred])
+    criterion = _ridge.Criterion(ONE, alphas, (_ridge.Face((0,), (0,)),), folds=folds)
+    place = {"dtype": np.float64, "backend": _ridge.backend("numpy")}
+    made = [Fold.of(design, weights, k, criterion, **place) for k in range(5)]
+    errors = sum(fold.errors(y, criterion) for fold in made)
     expected = np.zeros((len(alphas), 4))
     for a, alpha in enumerate(alphas):
         for k in range(5):
             out = folds == k
             theirs = Ridge(alpha=alpha).fit(x[~out], y[~out], sample_weight=weights[~out])
             expected[a] += weights[out] @ (y[out] - theirs.predict(x[out])) ** 2
-    np.testing.assert_allclose(errors[0], expected, rtol=1e-5)
+    np.testing.assert_allclose(errors[0], expected, rtol=1e-9)
 
 
 def test_a_strong_band_gets_the_weight_and_a_useless_one_loses_it() -> None:
@@ -206,21 +216,22 @@ def test_a_strong_band_gets_the_weight_and_a_useless_one_loses_it() -> None:
 
 
 def test_ties_go_to_the_largest_alpha_and_to_equal_parts() -> None:
-    x, _ = planted(30, 10)
-    model = BandedRidge(selection="gcv").fit({"z": x, "c": x}, np.full((30, 3), 2.0))
+    x, y = planted(30, 10)
+    orthogonal = y - x @ np.linalg.lstsq(x, y, rcond=None)[0]  # every alpha and mixture leaves all of it
+    x -= x.mean(0)
+    orthogonal = orthogonal - x @ np.linalg.lstsq(x, orthogonal, rcond=None)[0]
+    model = BandedRidge(selection="kfold").fit({"z": x, "c": x}, orthogonal)
     assert (model.alphas_ == 1e7).all()
     assert (model.mixtures_ == 0.5).all()
-    np.testing.assert_allclose(model.predict({"z": x, "c": x}), 2.0)
+    np.testing.assert_allclose(model.predict({"z": x, "c": x}), np.tile(orthogonal.mean(0), (30, 1)), atol=1e-4)
 
 
 def test_band_predictions_sum_to_the_joint_one() -> None:
     x, y = planted(60, 30)
     bands = {"z": x[:, :10], "c": x[:, 10:]}
-    model = BandedRidge().fit(bands, y)
     grams = {b: (a - a.mean(0)) @ (a - a.mean(0)).T / scale_of(a) for b, a in bands.items()}
-    np.testing.assert_allclose(
-        model.predict_gram(grams).sum(0) + model.intercept_, model.predict(bands), rtol=1e-5, atol=1e-6
-    )
+    model, same = BandedRidge().fit(bands, y), BandedRidge().fit_gram(grams, y)
+    np.testing.assert_allclose(same.predict_gram(grams).sum(0) + same.intercept_, model.predict(bands), rtol=1e-6)
 
 
 @pytest.mark.parametrize("selection", ["gcv", "kfold"])
@@ -266,7 +277,7 @@ def test_near_duplicates_never_straddle_folds() -> None:
     twins = np.vstack([x, x + 0.01 * rng.standard_normal(x.shape)])
     centred = twins - twins.mean(0)
     model = BandedRidge(selection="kfold")
-    _, folds = model._chosen_by([centred @ centred.T], None)
+    _, folds = model._chosen_by(_ridge.Kernels([centred @ centred.T]), noise(120), None)
     np.testing.assert_array_equal(folds[:60], folds[60:])
     assert len(np.unique(folds)) == 5
 
@@ -292,20 +303,26 @@ def test_few_distinct_rows_are_never_divided_between_folds() -> None:
     rng = np.random.default_rng(0)
     x = np.repeat(rng.standard_normal((3, 50)), 10, axis=0)
     centred = x - x.mean(0)
-    _, folds = BandedRidge(selection="kfold")._chosen_by([centred @ centred.T], None)
+    _, folds = BandedRidge(selection="kfold", cv=3)._chosen_by(_ridge.Kernels([centred @ centred.T]), noise(30), None)
     assert [len(np.unique(folds[i : i + 10])) for i in (0, 10, 20)] == [1, 1, 1]
 
 
-def test_auto_is_kfold_for_few_rows_or_repeated_ones_and_gcv_otherwise() -> None:
+def test_auto_is_kfold_for_few_repeated_or_autocorrelated_rows_and_gcv_otherwise() -> None:
     rng = np.random.default_rng(0)
     many, few = rng.standard_normal((320, 400)), rng.standard_normal((50, 400))
     twins = np.vstack([many[:160], many[:160]])
-    grams = {
-        name: [(x - x.mean(0)) @ (x - x.mean(0)).T] for name, x in {"many": many, "few": few, "twins": twins}.items()
-    }
-    assert BandedRidge()._chosen_by(grams["many"], None) == ("gcv", None)
-    assert BandedRidge()._chosen_by(grams["few"], None)[0] == "kfold"
-    assert BandedRidge()._chosen_by(grams["twins"], None)[0] == "kfold"
+    slow = np.cumsum(rng.standard_normal((320, 400)), axis=0)
+    designs = {"many": many, "few": few, "twins": twins, "slow": slow}
+    designs = {name: _ridge.Columns([x - x.mean(0)]) for name, x in designs.items()}
+    y = noise(320)
+    assert BandedRidge()._chosen_by(designs["many"], y, None) == ("gcv", None)
+    assert BandedRidge()._chosen_by(designs["few"], y[:50], None)[0] == "kfold"
+    assert BandedRidge()._chosen_by(designs["twins"], y, None)[0] == "kfold"
+    # Only where responses are slow, too, do neighbouring rows tell of each other.
+    assert BandedRidge()._chosen_by(designs["slow"], y, None) == ("gcv", None)
+    how, folds = BandedRidge()._chosen_by(designs["slow"], np.cumsum(y, axis=0), None)
+    assert how == "kfold"
+    assert (np.diff(folds) != 0).sum() == 4  # five stretches
 
 
 @pytest.mark.parametrize("n_bands", [1, 2, 3, 5])
@@ -343,8 +360,10 @@ def test_an_impossible_setting_is_an_input_error(arguments: dict, says: str) -> 
 def test_values_that_cannot_be_fitted_are_errors(kind: type) -> None:
     x, y = planted(20, 4)
     gram = {"z": x @ x.T}
-    with pytest.raises(InputError, match="1 of 400 values of y are not finite"):
-        kind().fit_gram(gram, np.where(np.arange(400).reshape(20, 20) == 3, np.nan, y))
+    with pytest.raises(InputError, match="Band z: 1 of 400 values are not finite, the first in row 2"):
+        kind().fit_gram({"z": np.where(np.arange(400).reshape(20, 20) == 43, np.nan, x @ x.T)}, y)
+    with pytest.raises(InputError, match="0 of 20 voxels are usable"):
+        kind().fit_gram(gram, np.full_like(y, np.inf))
     with pytest.raises(InputError, match="weights must be > 0"):
         kind().fit_gram(gram, y, weights=np.zeros(20))
     with pytest.raises(AlignmentError, match="expected \\(20,\\)"):
@@ -372,7 +391,9 @@ def test_features_that_do_not_vary_give_the_intercept() -> None:
 def test_the_smallest_alpha_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
     x, y = planted(60, 5, noise=0.01)
     BandedRidge(alphas=[10.0, 100.0], selection="gcv").fit(x, y)
-    assert "The smallest alpha (10) was the best for over 1 %" in caplog.text
+    assert "The smallest alpha (10) was the best for 100.0 % of what is predicted from x" in caplog.text
+    BandedRidge(alphas=[0.001, 0.01], selection="gcv").fit(x, y + 5 * noise(60))
+    assert "The largest alpha (0.01) was the best for" in caplog.text
 
 
 # The face
@@ -400,7 +421,9 @@ def test_without_scale_it_is_sklearns_ridge_with_or_without_intercept(fit_interc
     theirs = Ridge(alpha=5.0, fit_intercept=fit_intercept).fit(x, y, sample_weight=weights)
     np.testing.assert_allclose(model.predict(x + 1), theirs.predict(x + 1), rtol=1e-9)
     np.testing.assert_allclose(model.coef_["x"], theirs.coef_.T, rtol=1e-8, atol=1e-11)
-    np.testing.assert_allclose(model.intercept_ - model._means["x"] @ model.coef_["x"], theirs.intercept_, atol=1e-9)
+    np.testing.assert_allclose(
+        model.intercept_ - model._rows.means["x"] @ model.coef_["x"], theirs.intercept_, atol=1e-9
+    )
 
 
 @pytest.mark.parametrize("fit_intercept", [True, False])
@@ -436,12 +459,14 @@ def test_mixtures_sum_to_1_and_scores_say_how_much_was_explained() -> None:
     x, y = planted(400, 30, n_voxels=40, noise=0.3)
     y[:, 20:] = np.random.default_rng(1).standard_normal((400, 20))
     y[:, 39] = 7.0
-    model = BandedRidge(selection="gcv").fit({"z": x[:, :10], "c": x[:, 10:]}, y)
+    x_bands = {"z": x[:, :10], "c": x[:, 10:]}
+    model = BandedRidge(selection="gcv").fit(x_bands, y)
     assert model.mixtures_.shape == (2, 40)
-    np.testing.assert_allclose(model.mixtures_.sum(0), 1)
+    np.testing.assert_allclose(model.mixtures_.sum(0)[:39], 1)
     assert model.cv_scores_[:20].min() > 0.8
     assert np.abs(model.cv_scores_[20:39]).max() < 0.1
-    assert np.isnan(model.cv_scores_[39])
+    for undefined in (model.cv_scores_, model.alphas_, model.intercept_, *model.mixtures_, *model.predict(x_bands)):
+        assert np.isnan(undefined[39])
 
 
 # float32

@@ -25,6 +25,9 @@ BoolArray = NDArray[np.bool_]
 TILE: Final = 1024
 """Voxels per block of the canonical grid. Results depend on it in the last bits, so nobody may choose it."""
 
+CONSTANT: Final = {4: 1e-6, 8: 1e-14}
+"""By the bytes of a number: what varies by less than this fraction of its size is constant."""
+
 _T = TypeVar("_T")
 _R = TypeVar("_R")
 
@@ -84,6 +87,14 @@ def fingerprint(array: NDArray[Any]) -> str:
     known = hashlib.sha256(f"{own.dtype.str}{own.shape}".encode())
     known.update(own.reshape(-1).view(np.uint8).data)
     return known.hexdigest()
+
+
+def varying(values: NDArray[Any]) -> BoolArray:
+    """Tell which columns are finite and vary by more than the rounding of their precision; (n_columns,)."""
+    low, high = values.min(0), values.max(0)
+    size = np.maximum(np.abs(low), np.abs(high))
+    with np.errstate(invalid="ignore"):
+        return np.asarray(np.isfinite(size) & (high - low > CONSTANT[values.dtype.itemsize] * size), dtype=bool)
 
 
 def random_for(seed: int, *what: str | int) -> np.random.Generator:

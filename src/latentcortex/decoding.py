@@ -9,7 +9,16 @@ from typing import Any, Final, Self
 import numpy as np
 
 from latentcortex import scoring
-from latentcortex._arrays import BoolArray, IntArray, fingerprint, listed, positions, random_for, whole_number
+from latentcortex._arrays import (
+    BoolArray,
+    FloatArray,
+    IntArray,
+    fingerprint,
+    listed,
+    positions,
+    random_for,
+    whole_number,
+)
 from latentcortex._shelf import unknown
 from latentcortex.errors import AlignmentError, InputError
 from latentcortex.estimators import quiet
@@ -75,7 +84,7 @@ class Decoder:
             raise InputError(f"Decoding from {listed(self.rois)} by region needs an atlas; give one, or no rois.")
         self.n_voxels = whole_number("n_voxels", n_voxels, least=0)
         self.alphas, self.cv, self.seed = alphas, cv, seed
-        self._models: dict[str, tuple[IntArray, BandedRidge]] = {}
+        self._models: dict[str, tuple[IntArray, BandedRidge, FloatArray]] = {}
 
     @property
     def made_by(self) -> dict[str, Any]:
@@ -147,7 +156,9 @@ class Decoder:
             voxels = self._best(self.candidates(band, averaged, valid), features.only([band]), averaged, shared)
             model = BandedRidge(alphas=self.alphas, selection="kfold", cv=self.cv, seed=self.seed)
             x, latents = {f"responses (decoding {band})": averaged.data[:, voxels]}, features.array(band, averaged.ids)
-            self._models[band] = voxels, model.fit(x, latents, sample_weight=averaged.n_repeats, groups=shared)
+            model.fit(x, latents, sample_weight=averaged.n_repeats, groups=shared)
+            # A dimension that does not vary has no model, and is decoded as its value.
+            self._models[band] = voxels, model, np.where(np.isnan(model.intercept_), latents[0], np.nan)
             logger.info("%s is decoded from %d of %d voxels.", band, len(voxels), len(valid))
         return self
 
@@ -161,12 +172,12 @@ class Decoder:
         """
         averaged = responses.averaged()
         bands = {}
-        for band, (voxels, model) in self._models.items():
+        for band, (voxels, model, constant) in self._models.items():
             x = averaged.data[:, voxels]
             if not np.isfinite(x).all():
                 bad = int((~np.isfinite(x).all(0)).sum())
                 raise AlignmentError(f"{bad} of the {len(voxels)} voxels that {band} is decoded from are not finite.")
-            bands[band] = model.predict({model.bands[0]: x})
+            bands[band] = np.where(np.isnan(constant), model.predict({model.bands[0]: x}), constant)
         return Features.from_arrays(averaged.ids, bands, made_by=self.made_by)
 
     def _best(self, voxels: IntArray, band: Features, train: Responses, groups: Sequence[str]) -> IntArray:

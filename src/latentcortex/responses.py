@@ -10,7 +10,7 @@ from typing import Final, Literal
 import numpy as np
 import pandas as pd
 
-from latentcortex._arrays import BoolArray, FloatArray, listed, same_length
+from latentcortex._arrays import CONSTANT, BoolArray, FloatArray, listed, same_length, varying
 from latentcortex._shelf import unknown
 from latentcortex.errors import AlignmentError, InputError
 from latentcortex.space import Space
@@ -18,8 +18,6 @@ from latentcortex.space import Space
 logger = logging.getLogger(__name__)
 
 COLUMNS: Final = ("stimulus", "session", "run", "n_repeats")
-CONSTANT: Final = 1e-6
-"""A voxel that varies by less than this fraction of its size is constant: float32 cannot say more."""
 Within = Literal["session", "run", "none"]
 
 
@@ -82,10 +80,7 @@ class Responses:
 
     def valid(self) -> BoolArray:
         """Tell which voxels are finite and vary by more than rounding, (n_voxels,)."""
-        low, high = self.data.min(0), self.data.max(0)
-        size = np.maximum(np.abs(low), np.abs(high))
-        with np.errstate(invalid="ignore"):
-            return np.asarray(np.isfinite(size) & (high - low > CONSTANT * size), dtype=bool)
+        return varying(self.data)
 
     def select(self, ids: Sequence[str]) -> Responses:
         """Take the rows of these stimuli, in their present order."""
@@ -175,5 +170,5 @@ def _scored(values: FloatArray, fitted: FloatArray) -> FloatArray:
         mean = fitted.mean(0, dtype=np.float64)
         spread = fitted.std(0, dtype=np.float64)
         size = np.abs(fitted).max(0)
-        spread = np.where(spread > CONSTANT * size, spread, np.nan)
+        spread = np.where(spread > CONSTANT[4] * size, spread, np.nan)
         return np.asarray(((values - mean) / spread).astype(np.float32))

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any, Final, Literal, Self
 
 import numpy as np
 
-from latentcortex._arrays import FloatArray, listed, one_thread
-from latentcortex.errors import AlignmentError
-from latentcortex.estimators.banded_ridge import (
-    ALPHAS,
-    check_finite,
-    checked_weights,
-    folds_of,
-    mixtures_for,
-    near_duplicates,
-)
+from latentcortex._arrays import BoolArray, FloatArray, listed, one_thread, varying
+from latentcortex._ridge import Kernels
+from latentcortex._ridge.candidates import mixtures_for
+from latentcortex.errors import AlignmentError, InputError
+from latentcortex.estimators._folds import folds_of, near_duplicates
+from latentcortex.estimators._rows import Bands, FittedRows, check_finite, checked_weights
+from latentcortex.estimators.banded_ridge import ALPHAS
+
+logger = logging.getLogger(__name__)
+
+BATCHES: Final = {"n_targets_batch": 1000, "n_alphas_batch": 5, "n_targets_batch_refit": 200}
+"""What bounds its memory, as its documentation recommends."""
+LEAST_WEIGHT: Final = 1e-6
+"""A mixture's weight of exactly 0 becomes this: after a 0, himalaya's search returns nan."""
 
 
 @contextmanager
@@ -35,20 +40,28 @@ def _backend(name: str) -> Iterator[Any]:
 
 @dataclass
 class Himalaya:
-    """Multiple-kernel ridge by himalaya's random search over mixtures.
+    """Multiple-kernel ridge by himalaya's random search over mixtures, in float32.
 
     Parameters
     ----------
     alphas : sequence of float
         Penalties to choose from.
-    mixtures : ndarray of shape (n_mixtures, n_bands), optional
-        Tried as given; `default_mixtures` otherwise (a weight of exactly 0 becomes 1e-6, on which the
-        search depends).
+    mixtures : ndarray of shape (n_mixtures, n_bands), "equal" or "dirichlet", optional
+        As in `BandedRidge`; "dirichlet" draws them as himalaya does by default, `n_iter` of them.
+    n_iter : int
+        Draws of "dirichlet".
+    scale : {"trace", None}
+        As in `BandedRidge`.
     cv : int
         Folds, grouped.
     backend : str
         himalaya's backend.
     seed : int
+
+    Attributes
+    ----------
+    alphas_, mixtures_, cv_scores_, intercept_
+        As in `BandedRidge`.
 
     References
     ----------
@@ -56,11 +69,31 @@ class Himalaya:
     """
 
     alphas: Sequence[float] = ALPHAS
-    mixtures: FloatArray | None = None
+    mixtures: FloatArray | Literal["equal", "dirichlet"] | None = None
+    n_iter: int = 20
+    scale: Literal["trace"] | None = "trace"
     cv: int = 5
     backend: str = "numpy"
     seed: int = field(default=0, kw_only=True)
     bands: tuple[str, ...] = field(default=(), init=False)
+
+    def fit(
+        self,
+        bands: Bands,
+        y: FloatArray,
+        *,
+        groups: Sequence[str] | None = None,
+        sample_weight: FloatArray | None = None,
+    ) -> Self:
+        """Fit from feature arrays, through their kernels; arguments as in `BandedRidge.fit`."""
+        w = checked_weights(sample_weight, len(y))
+        self._rows = FittedRows.of(bands, y, weights=w, centre=True, scale=self.scale is not None)
+        return self.fit_gram(self._rows.kernels, y, weights=w, groups=groups)
+
+    def predict(self, bands: Bands, *, split: bool = False) -> FloatArray:
+        """Predict from feature arrays, as `BandedRidge.predict` does."""
+        parts = self.predict_gram(self._rows.onto(bands))
+        return parts if split else np.asarray(parts.sum(0) + self.intercept_)
 
     @one_thread()
     def fit_gram(
@@ -75,25 +108,38 @@ class Himalaya:
         from himalaya.kernel_ridge import solve_multiple_kernel_ridge_random_search
 
         self.bands = tuple(grams)
-        check_finite(y, grams)
+        check_finite(grams)
+        if y.ndim != 2 or y.shape[1] == 0:
+            raise InputError(f"Responses are {y.shape}; expected (n_rows, n_voxels) with at least one voxel.")
+        valid = self._valid_of(y)
         w = checked_weights(weights, len(y))
         self._root = np.sqrt(w)
-        self._intercept = w @ y / w.sum()
-        fold = folds_of(near_duplicates(list(grams.values()), groups, n_splits=self.cv), self.cv, seed=self.seed)
-        mixtures = mixtures_for(self.mixtures, len(grams), seed=self.seed)
+        own = y[:, valid]
+        self.intercept_ = self._everywhere(w @ own / w.sum())
+        near = near_duplicates(Kernels(list(grams.values())), groups, n_splits=self.cv)
+        fold = folds_of(near, self.cv, seed=self.seed)
+        centred = (own - self.intercept_[valid]) * self._root[:, None]
+        folds = [(np.flatnonzero(fold != k), np.flatnonzero(fold == k)) for k in np.unique(fold)]
         with _backend(self.backend) as backend:
-            log_weights, dual, _ = solve_multiple_kernel_ridge_random_search(
-                np.stack([self._weighted(gram) for gram in grams.values()]).astype(np.float32),
-                ((y - self._intercept) * self._root[:, None]).astype(np.float32),
-                n_iter=np.maximum(mixtures, 1e-6),
-                alphas=np.asarray(self.alphas),
-                cv=[(np.flatnonzero(fold != k), np.flatnonzero(fold == k)) for k in np.unique(fold)],
+            log_weights, dual, scores, alphas = solve_multiple_kernel_ridge_random_search(
+                backend.asarray(np.stack([self._weighted(gram) for gram in grams.values()]), dtype="float32"),
+                backend.asarray(centred, dtype="float32"),
+                n_iter=self._candidates(len(grams)),
+                alphas=backend.asarray(np.asarray(self.alphas), dtype="float32"),
+                cv=folds,
                 return_weights="dual",
+                return_alphas=True,
                 progress_bar=False,
                 random_state=self.seed,
+                **BATCHES,
             )
             self._gamma = np.exp(backend.to_numpy(log_weights)).astype(np.float64)
             self._dual = backend.to_numpy(dual) * self._root[:, None]
+            loss = -backend.to_numpy(scores).max(0).astype(np.float64)
+            self.alphas_ = self._everywhere(backend.to_numpy(alphas).astype(np.float64))
+        self.mixtures_ = self._everywhere(self._gamma / self._gamma.sum(0))
+        nothing = np.mean([(centred[test] ** 2).mean(0) for _, test in folds], axis=0)
+        self.cv_scores_ = self._everywhere(1 - loss / nothing)
         return self
 
     @one_thread()
@@ -102,17 +148,32 @@ class Himalaya:
         if tuple(grams) != self.bands:
             raise AlignmentError(f"Fitted on {listed(self.bands)}; asked to predict from {listed(grams)}.")
         parts = [(gram @ self._dual) * self._gamma[b] for b, gram in enumerate(grams.values())]
-        return np.stack(parts).astype(np.float32)
-
-    @property
-    def intercept_(self) -> FloatArray:
-        """The intercept of each voxel, (n_voxels,)."""
-        return np.asarray(self._intercept)
+        return np.stack([self._everywhere(part) for part in parts]).astype(np.float32)
 
     @property
     def parameters(self) -> dict[str, Any]:
         """What made it, for the record."""
         return {"name": "himalaya", "cv": self.cv, "backend": self.backend, "seed": self.seed}
 
+    def _candidates(self, n_bands: int) -> FloatArray | int:
+        if isinstance(self.mixtures, str) and self.mixtures == "dirichlet":
+            return self.n_iter
+        return np.maximum(mixtures_for(self.mixtures, n_bands, seed=self.seed), LEAST_WEIGHT)
+
     def _weighted(self, gram: FloatArray) -> FloatArray:
         return np.asarray(gram * np.outer(self._root, self._root))
+
+    def _valid_of(self, y: FloatArray) -> BoolArray:
+        self._valid = varying(y)
+        n_lost = int((~self._valid).sum())
+        if n_lost == y.shape[1]:
+            raise InputError(f"0 of {n_lost} voxels are usable: each has a value that is not finite, or is constant.")
+        if n_lost:
+            logger.warning("%d of %d voxels are not finite or do not vary: they are nan.", n_lost, y.shape[1])
+        return self._valid
+
+    def _everywhere(self, values: FloatArray) -> FloatArray:
+        """Put values of valid voxels (..., n_valid) in their places among all; nan elsewhere."""
+        out = np.full((*values.shape[:-1], len(self._valid)), np.nan)
+        out[..., self._valid] = values
+        return out

@@ -1,0 +1,275 @@
+"""Solvers of banded ridge as plain functions of kernels or columns. numpy in, numpy out.
+
+The model is y = intercept + sum_b x_b w_b with penalty alpha * sum_b |w_b|^2 / gamma_b: band b has the kernel
+gamma_b K_b, where gamma, one number per band summing to one, is a *mixture*. Rows carry weights (how many
+trials they average), so that the fit equals the one on single trials.
+
+`design` holds what is known of the rows, `search` chooses mixture and alpha for each voxel, and this file walks over
+tiles of voxels and solves. A fit keeps four numbers per voxel; dual weights are solved for when they are asked for,
+so that memory does not grow with voxels whose responses lie on disk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Final
+
+import numpy as np
+
+from latentcortex._arrays import TILE, BoolArray, FloatArray, IntArray, n_cores, one_thread, tiles
+from latentcortex._ridge.backend import NAMES, Backend, backend
+from latentcortex._ridge.design import Columns, Design, Kernels
+from latentcortex._ridge.search import FEW_ROWS, TIE, Criterion, Face, Fold, Mixed, Once, Prepared, by_folds, by_rows
+
+__all__ = [
+    "NAMES",
+    "TIE",
+    "Backend",
+    "Columns",
+    "Criterion",
+    "Design",
+    "Face",
+    "Fit",
+    "Kernels",
+    "backend",
+    "memory",
+    "solve",
+]
+
+ROUNDING: Final = 8
+"""Rounding errors of a decomposition and a product, in units of the last place."""
+MOST_REFINED: Final = 8
+"""Times that a solution in float32 is refined at most."""
+ACCURATE: Final = 1e-5
+"""Relative error of dual weights that a solution in float32 may have."""
+
+
+@dataclass(frozen=True, eq=False)
+class Fit:
+    """A fitted banded ridge.
+
+    Parameters
+    ----------
+    design : Design
+        The rows.
+    y : ndarray of shape (n_rows, n_voxels)
+        The responses, perhaps on disk.
+    prepared : Prepared
+        The decompositions.
+    mixtures : ndarray of shape (n_mixtures, n_design_bands)
+    bands : tuple of int
+        Which bands of the design the model has.
+    intercept : ndarray of shape (n_voxels,)
+    alpha : ndarray of shape (n_voxels,)
+        The chosen penalty.
+    mixture : ndarray of int, shape (n_voxels,)
+        Row of `mixtures` that was chosen.
+    score : ndarray of shape (n_voxels,)
+        Fraction of the error of the intercept alone that is gone, by the criterion that was chosen by.
+    valid : ndarray of bool, shape (n_voxels,)
+        Whether the responses are finite and vary. Without that everything else is nan.
+    """
+
+    design: Design
+    y: FloatArray
+    prepared: Prepared
+    mixtures: FloatArray
+    bands: tuple[int, ...]
+    intercept: FloatArray
+    alpha: FloatArray
+    mixture: IntArray
+    score: FloatArray
+    valid: BoolArray
+
+    @property
+    def gamma(self) -> FloatArray:
+        """The chosen mixtures, (n_bands, n_voxels)."""
+        return np.where(self.valid, self.mixtures[self.mixture][:, self.bands].T, np.nan)
+
+    def dual(self, tile: slice) -> FloatArray:
+        """Solve for the dual weights of a tile of voxels, (n_rows, n_voxels).
+
+        The prediction from band b is gamma_b * K_b(new, fitted) @ dual.
+        """
+        prepared, backend = self.prepared, self.prepared.backend
+        valid, mixture = self.valid[tile], self.mixture[tile]
+        y = np.where(valid, self.y[:, tile], 0)
+        mean, alpha = np.where(valid, self.intercept[tile], 0), np.where(valid, self.alpha[tile], 1)
+        rows, dual = prepared.centred(y, mean), np.empty(y.shape, dtype=prepared.dtype)
+        rough = np.zeros(len(alpha))
+        for m in np.unique(mixture):
+            own, mixed = np.flatnonzero(mixture == m), self._mixed(m)
+            spread = mixed.values[:, None] + alpha[own]
+            z = (mixed.directions.T @ rows[:, own]) / backend.put(spread, prepared.dtype)
+            dual[:, own] = backend.get(mixed.directions @ z)
+            rough[own] = ROUNDING * np.finfo(prepared.dtype).eps * mixed.values.max(initial=0) / alpha[own]
+        if rough.max(initial=0) > ACCURATE:
+            return self._refined(y - mean, dual, alpha=alpha, mixture=mixture, rough=rough)
+        return dual
+
+    def every_dual(self, voxels: slice = slice(None)) -> FloatArray:
+        """Solve for the dual weights of all voxels, or some, in float64: (n_rows, n_voxels)."""
+        first, last, _ = voxels.indices(self.y.shape[1])
+        out = np.empty((len(self.y), max(last - first, 0)))
+
+        def fill(tile: slice) -> None:
+            some = slice(max(tile.start, first), min(tile.stop, last))
+            out[:, some.start - first : some.stop - first] = self.dual(tile)[
+                :, some.start - tile.start : some.stop - tile.start
+            ]
+
+        self.prepared.backend.map(fill, self._tiles(first, last))
+        return out
+
+    def _tiles(self, first: int, last: int) -> list[slice]:
+        """List the tiles of the canonical grid that hold some of these voxels."""
+        return [tile for tile in tiles(self.y.shape[1]) if tile.start < last and tile.stop > first]
+
+    def predict(self, new: Sequence[FloatArray], *, voxels: slice = slice(None)) -> FloatArray:
+        """Predict from each band alone, without the intercept.
+
+        Parameters
+        ----------
+        new : sequence of n_bands ndarrays
+            New rows, measured from the mean of the fitted ones: (n_new, n_rows) kernels with the fitted rows, or
+            (n_new, n_dims) columns, as the design has them.
+        voxels : slice
+            Which voxels; everything else is the same whether they are asked for alone or together.
+
+        Returns
+        -------
+        ndarray of shape (n_bands, n_new, n_voxels)
+            In the precision of the responses.
+        """
+        first, last, _ = voxels.indices(self.y.shape[1])
+        gamma = self.gamma
+        out = np.empty((len(new), len(new[0]), max(last - first, 0)), dtype=self.y.dtype)
+
+        def fill(tile: slice) -> None:
+            some = slice(max(tile.start, first), min(tile.stop, last))
+            dual = self.dual(tile)[:, some.start - tile.start : some.stop - tile.start]
+            for b, (band, rows) in enumerate(zip(self.bands, new, strict=True)):
+                # In float64 where alpha is small: then dual weights are large and cancel.
+                part = (rows.astype(dual.dtype, copy=False) @ self.design.applied(band, dual)) * gamma[b, some]
+                out[b, :, some.start - first : some.stop - first] = part
+
+        self.prepared.backend.map(fill, self._tiles(first, last))
+        return out
+
+    def _mixed(self, m: int) -> Mixed:
+        return self.prepared.of_mixture(self.mixtures[m])
+
+    def _refined(
+        self, truth: FloatArray, dual: FloatArray, *, alpha: FloatArray, mixture: IntArray, rough: FloatArray
+    ) -> FloatArray:
+        """Solve again, in float64, for what the dual weights leave of the responses.
+
+        The relative error of a solution is about rounding times the largest eigenvalue by alpha (`rough`); each time
+        multiplies it by the same factor.
+        """
+        prepared, backend = self.prepared, self.prepared.backend
+        exact = dual.astype(np.float64)
+        times = np.ceil(np.log(ACCURATE) / np.log(np.clip(rough, 1e-30, 0.5))).astype(int) - 1
+        for m in np.unique(mixture[times > 0]):
+            mixed = self._mixed(m)
+            for time in range(min(int(times.max()), MOST_REFINED)):
+                own = np.flatnonzero((mixture == m) & (times > time))
+                if len(own) == 0:
+                    break
+                now = exact[:, own]
+                left = truth[:, own] - self.design.times(self.mixtures[m], now)
+                left -= alpha[own] * now / prepared.weights[:, None]
+                z = mixed.directions.T @ backend.put(left, prepared.dtype)
+                z /= backend.put(mixed.values[:, None] + alpha[own], prepared.dtype)
+                exact[:, own] += backend.get(mixed.directions @ z)
+        return exact
+
+
+@one_thread()
+def solve(
+    design: Design,
+    y: FloatArray,
+    *,
+    weights: FloatArray,
+    criterion: Criterion,
+    backend: Backend,
+    known: Mapping[tuple[float, ...], Once] | None = None,
+    walked: Callable[[int], object] = bool,
+) -> list[Fit]:
+    """Fit banded ridge, choosing mixture and alpha for each voxel; one fit per face of the criterion.
+
+    Parameters
+    ----------
+    design : Design
+    y : ndarray of shape (n_rows, n_voxels)
+        In float64 everything is float64.
+    weights : ndarray of shape (n_rows,)
+        How many trials each row averages; held-out rows count by their weights, too.
+    criterion : Criterion
+    backend : Backend
+    known : dict, optional
+        Mixture -> its decomposition, from an earlier fit to the same rows.
+    walked : callable
+        Told how many voxels each finished tile has.
+
+    Returns
+    -------
+    list of Fit
+
+    References
+    ----------
+    Golub, Heath and Wahba (1979), doi:10.1080/00401706.1979.10489751; Dupré la Tour et al. (2022),
+    doi:10.1016/j.neuroimage.2022.119728
+    """
+    prepared = Prepared.of(design, weights, criterion, dtype=y.dtype, backend=backend, known=known)
+    names = [] if criterion.folds is None else list(np.unique(criterion.folds))
+    folds = backend.map(lambda k: Fold.of(design, weights, k, criterion, dtype=y.dtype, backend=backend), names)
+    fits = [_empty(design, y, prepared, criterion.mixtures, face.bands) for face in criterion.faces]
+
+    def fill(tile: slice) -> None:
+        some = np.asarray(y[:, tile])
+        targets = prepared.targets(some)
+        best = by_folds(folds, some, criterion) if folds else by_rows(prepared, targets, criterion)
+        for fit, one in zip(fits, best, strict=True):
+            fit.intercept[tile] = np.where(targets.valid, targets.intercept, np.nan)
+            fit.alpha[tile] = np.where(targets.valid, one.alpha, np.nan)
+            fit.score[tile] = np.where(targets.valid, one.score, np.nan)
+            fit.mixture[tile], fit.valid[tile] = one.mixture, targets.valid
+        walked(some.shape[1])
+
+    # One queue: while the last mixtures are decomposed, the first tiles are walked already.
+    jobs: list[Callable[[], object]] = []
+    if not folds:
+        jobs += [prepared.mixed[tuple(gamma)] for gamma in criterion.mixtures.tolist()]
+    jobs += [partial(fill, tile) for tile in tiles(y.shape[1])]
+    prepared.backend.map(lambda job: job(), jobs)
+    return fits
+
+
+def _empty(design: Design, y: FloatArray, prepared: Prepared, mixtures: FloatArray, bands: tuple[int, ...]) -> Fit:
+    intercept, alpha, score = (np.empty(y.shape[1]) for _ in range(3))
+    mixture, valid = np.empty(y.shape[1], dtype=np.int16), np.empty(y.shape[1], dtype=bool)
+    return Fit(design, y, prepared, mixtures, bands, intercept, alpha, mixture, score, valid)
+
+
+def memory(n_rows: int, n_bands: int, n_mixtures: int, *, n_voxels: int, itemsize: int = 4) -> int:
+    """Predict the bytes that a fit from kernels takes at its peak, besides the kernels and the responses.
+
+    Parameters
+    ----------
+    n_rows, n_bands, n_mixtures, n_voxels : int
+    itemsize : int
+        4 where it works in float32, 8 in float64.
+    """
+    square = n_rows * n_rows
+    if n_rows <= FEW_ROWS:
+        itemsize = 8
+    workers = n_cores()
+    decomposed = n_mixtures * square * itemsize
+    # While decomposing: rotated kernels, and for each worker the mixed kernel, its eigenvectors and LAPACK's work.
+    decomposing = n_bands * square * 8 + min(workers, n_mixtures) * square * (8 + 5 * itemsize)
+    # While walking: for each worker the responses of a tile in float64 twice, in the working precision, rotated.
+    walking = min(workers, -(-n_voxels // TILE)) * n_rows * min(TILE, n_voxels) * (16 + 8 + 3 * itemsize)
+    return decomposed + max(decomposing, walking) + 27 * n_voxels

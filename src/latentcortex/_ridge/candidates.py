@@ -1,0 +1,111 @@
+"""The mixtures of bands that are tried."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+
+from latentcortex._arrays import FloatArray, random_for
+from latentcortex._ridge.search import Face
+from latentcortex.errors import AlignmentError, InputError
+
+PAIR: Final = (0.5, 0.25, 0.75, 0.05, 0.95, 0.0, 1.0)
+"""Weights of the first of two bands."""
+AFTER: Final = (-1, -1, 0, 1, 2, 3, 4)
+"""Of these, which must be a voxel's best so far before one further out, or on the other side, is tried."""
+N_DRAWN: Final = 4
+
+
+def mixtures_for(mixtures: FloatArray | str | None, n_bands: int, *, seed: int) -> FloatArray:
+    """Return the mixtures to try, (n_mixtures, n_bands); check those that were given.
+
+    Raises
+    ------
+    AlignmentError
+        If they are not for this number of bands.
+    InputError
+        If one is negative or does not sum to 1, or a word is not "equal".
+    """
+    if mixtures is None:
+        return default_mixtures(n_bands, seed=seed)
+    if isinstance(mixtures, str):
+        if mixtures != "equal":
+            raise InputError(f"mixtures must be 'equal' or (n_mixtures, {n_bands}) numbers; got {mixtures!r}.")
+        return np.full((1, n_bands), 1 / n_bands)
+    gamma = np.asarray(mixtures, dtype=np.float64)
+    if gamma.ndim != 2 or len(gamma) == 0 or gamma.shape[1] != n_bands:
+        raise AlignmentError(f"mixtures are {gamma.shape}; expected (n_mixtures, {n_bands}), one column per band.")
+    if not (gamma.min() >= 0 and np.allclose(gamma.sum(1), 1)):
+        raise InputError("mixtures must be at least 0 and each sum to 1.")
+    return gamma
+
+
+def default_mixtures(n_bands: int, *, seed: int) -> FloatArray:
+    """List the mixtures tried by default.
+
+    One band: itself. Two: seven from the one alone to the other alone, of which the next is tried only where the
+    last step in its direction was the best so far. More: equal parts, each band with half of the weight, seeded
+    draws from a flat Dirichlet distribution, and each band alone. Equal parts come first: they win where nothing
+    distinguishes the mixtures, and the others are tried only where they find anything.
+
+    Returns
+    -------
+    ndarray of shape (n_mixtures, n_bands)
+        Rows sum to 1.
+    """
+    if n_bands == 1:
+        return np.ones((1, 1))
+    if n_bands == 2:
+        return np.stack([np.array(PAIR), 1 - np.array(PAIR)], axis=1)
+    alone = np.eye(n_bands)
+    equal = np.full((1, n_bands), 1 / n_bands)
+    half = 0.5 * alone + 0.5 * (1 - alone) / (n_bands - 1)
+    drawn = random_for(seed, "mixtures", n_bands).dirichlet(np.ones(n_bands), size=N_DRAWN)
+    return np.concatenate([equal, half, drawn, alone])
+
+
+def within(mixtures: FloatArray | str | None, subset: Sequence[int], n_bands: int, *, seed: int) -> FloatArray:
+    """List the mixtures for the model of a subset of bands, (n_mixtures, n_bands), 0 for the others.
+
+    Those that were given are restricted to the subset; by default they are the defaults of so many bands.
+    """
+    own = list(subset)
+    if mixtures is None or isinstance(mixtures, str):
+        inner = mixtures_for(mixtures, len(own), seed=seed)
+    else:
+        inner = mixtures_for(mixtures, n_bands, seed=seed)[:, own]
+        inner = inner[inner.sum(1) > 0]
+        inner = np.unique(inner / inner.sum(1, keepdims=True), axis=0) if len(inner) else np.eye(len(own))
+    out = np.zeros((len(inner), n_bands))
+    out[:, own] = inner
+    return out
+
+
+def faces_of(
+    mixtures: FloatArray | str | None, subsets: Sequence[Sequence[int]], n_bands: int, *, seed: int
+) -> tuple[FloatArray, tuple[Face, ...]]:
+    """List the mixtures of all subsets, each once, and which of them every subset has.
+
+    Returns
+    -------
+    mixtures : ndarray of shape (n_mixtures, n_bands)
+        A band alone, which many subsets share, comes last.
+    faces : tuple of Face
+        One per subset.
+    """
+    own = [[tuple(row) for row in within(mixtures, subset, n_bands, seed=seed).tolist()] for subset in subsets]
+    known = list(dict.fromkeys(row for rows in own for row in rows))
+    known.sort(key=lambda row: max(row) == 1.0)  # stable: otherwise as they came
+    number = {row: k for k, row in enumerate(known)}
+    faces = []
+    for subset, rows in zip(subsets, own, strict=True):
+        order = [number[row] for row in rows]
+        adaptive = mixtures is None and len(subset) == 2
+        after = tuple(-1 if k < 0 else order[k] for k in AFTER) if adaptive else ()
+        ranked = sorted(range(len(order)), key=order.__getitem__)
+        faces.append(
+            Face(tuple(subset), tuple(order[i] for i in ranked), tuple(after[i] for i in ranked) if after else ())
+        )
+    return np.array(known), tuple(faces)

@@ -1,0 +1,155 @@
+"""Which rows of a fit must share a fold when alpha and mixture are chosen."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+from scipy.sparse import csgraph, csr_array
+
+from latentcortex._arrays import BoolArray, FloatArray, IntArray, same_length
+from latentcortex._ridge import Design, Kernels
+from latentcortex.errors import InputError
+from latentcortex.splits import Splits
+
+logger = logging.getLogger(__name__)
+
+NEAR_DUPLICATE: Final = 0.995
+"""Rows whose kernels agree above this are as good as repeats; they must not straddle folds."""
+EQUAL: Final = 1 - 1e-9
+"""Rows whose kernels agree above this are repeats."""
+AUTOCORRELATED: Final = 0.2
+"""Mean correlation of neighbouring rows, of features and of responses, above which their order is time."""
+AT_ONCE: Final = 512
+"""Rows that are compared with all others together."""
+MOST_VOXELS: Final = 512
+"""Voxels, evenly spaced, that are looked at to tell whether rows are autocorrelated."""
+
+
+def groups_of(design: Design, y: FloatArray, groups: Sequence[str] | None, *, n_splits: int) -> tuple[list[str], bool]:
+    """Name the group of each row that may not straddle folds.
+
+    Rows that nearly repeat each other, or share a group, go together; so do stretches of neighbouring rows where
+    both features and responses are autocorrelated, unless repeats link them all.
+
+    Parameters
+    ----------
+    design : Design
+    y : ndarray of shape (n_rows, n_voxels)
+    groups : sequence of str, optional
+    n_splits : int
+
+    Returns
+    -------
+    names : list of str
+        One per row.
+    dependent : bool
+        Whether rows are repeated or autocorrelated.
+    """
+    names = near_duplicates(design, groups, n_splits=n_splits)
+    repeated = len(set(names)) < 0.95 * len(names)
+    if min(_lag_one(design), _lag_one_of_responses(y)) < AUTOCORRELATED:
+        return names, repeated
+    stretches = np.arange(len(names)) * n_splits // len(names)
+    if repeated:
+        logger.warning("Rows are autocorrelated, and repeats link distant ones: folds group repeats only.")
+        return names, True
+    logger.info("Neighbouring rows are correlated: folds are stretches of rows.")
+    return [str(k) for k in stretches], True
+
+
+def _lag_one(design: Design) -> float:
+    """Average the kernel of neighbouring rows, relative to its diagonal."""
+    n, size, beside = design.n_rows, 0.0, 0.0
+    for rows in _stretches(n):
+        joint = design.joint(rows)
+        here = np.arange(len(joint))
+        size += float(joint[here, rows.start + here].sum())
+        inside = here[rows.start + here + 1 < n]
+        beside += float(joint[inside, rows.start + inside + 1].sum())
+    return beside / size if size > 0 else 0.0
+
+
+def _lag_one_of_responses(y: FloatArray) -> float:
+    """Average the correlation of neighbouring rows over voxels that vary."""
+    step = -(-y.shape[1] // MOST_VOXELS)
+    some = np.asarray(y[:, ::step], dtype=np.float64)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        some = some - some.mean(0)
+        each = (some[1:] * some[:-1]).sum(0) / (some * some).sum(0)
+    return float(np.mean(each[np.isfinite(each)])) if np.isfinite(each).any() else 0.0
+
+
+def near_duplicates(
+    design: Design | Sequence[FloatArray], groups: Sequence[str] | None, *, n_splits: int = 5
+) -> list[str]:
+    """Name the group of each row: rows that nearly repeat each other, or share a group, go together.
+
+    Two rows nearly repeat each other if their squared distance is below 0.5 % of the sum of their squared
+    norms, over all bands together. Where bands have few dimensions, chains of neighbours can link
+    everything; a group larger than a fold is such a chain, and then only equal rows count.
+
+    Parameters
+    ----------
+    design : Design, or sequence of ndarray of shape (n_rows, n_rows)
+    groups : sequence of str, optional
+    n_splits : int
+
+    Returns
+    -------
+    list of str
+    """
+    own = Kernels(list(design)) if isinstance(design, Sequence) else design
+    if groups is not None and len(groups) != own.n_rows:
+        same_length(rows=range(own.n_rows), groups=groups)
+    codes = _linked(own, NEAR_DUPLICATE, groups)
+    if np.bincount(codes).max() > own.n_rows / n_splits:
+        codes = _linked(own, EQUAL, groups)
+    return [str(code) for code in codes]
+
+
+def _linked(design: Design, alike: float, groups: Sequence[str] | None) -> IntArray:
+    """Give rows that are linked, by being alike or by sharing a group, one number, (n_rows,)."""
+    n = design.n_rows
+    stretches = _stretches(n)
+    size = np.concatenate([np.diagonal(design.joint(rows), rows.start) for rows in stretches])
+    floor = np.finfo(np.float64).eps * n * size.max()
+    pairs = []
+    for rows in stretches:
+        mean = (size[rows, None] + size) / 2
+        near: BoolArray = mean - design.joint(rows) <= (1 - alike) * mean + floor
+        first, second = np.nonzero(near)
+        after = second > first + rows.start
+        pairs.append((first[after] + rows.start, second[after]))
+    one, other = (np.concatenate(side) for side in zip(*pairs, strict=True))
+    if groups is not None:
+        _, leader, code = np.unique(np.asarray(groups), return_index=True, return_inverse=True)
+        one, other = np.concatenate([one, np.arange(n)]), np.concatenate([other, leader[code]])
+    links = csr_array((np.ones(len(one), dtype=bool), (one, other)), shape=(n, n))
+    codes: IntArray = csgraph.connected_components(links, directed=False)[1]
+    return codes
+
+
+def _stretches(n_rows: int) -> list[slice]:
+    return [slice(i, min(i + AT_ONCE, n_rows)) for i in range(0, n_rows, AT_ONCE)]
+
+
+def folds_of(groups: Sequence[str], n_splits: int, *, seed: int) -> IntArray:
+    """Deal grouped rows into folds, (n_rows,).
+
+    Raises
+    ------
+    InputError
+        If there are fewer groups than folds.
+    """
+    n_groups = len(set(groups))
+    if n_groups < n_splits:
+        what = "all repeat each other" if n_groups == 1 else f"are {n_groups} groups of repeats"
+        raise InputError(
+            f"{len(groups)} rows {what}; {n_splits} folds need at least {n_splits} different rows to choose alpha. "
+            "Fit on more stimuli, or set a smaller cv."
+        )
+    ids = [str(i) for i in range(len(groups))]
+    return Splits.k_fold(ids, n_splits, groups=groups, seed=seed).fold

@@ -1,0 +1,149 @@
+"""Feature arrays of the rows of a fit, centred and scaled on them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+
+from latentcortex._arrays import FloatArray, listed, same_length
+from latentcortex.errors import AlignmentError, InputError
+
+logger = logging.getLogger(__name__)
+
+Bands = Mapping[str, FloatArray] | FloatArray
+"""Feature arrays by band; one array alone is the band `x`."""
+
+
+@dataclass(frozen=True, eq=False)
+class FittedRows:
+    """The features of the fitted rows, each band less its mean and divided by its size.
+
+    Parameters
+    ----------
+    means : dict of ndarray of shape (n_dims,)
+        0 without an intercept.
+    scales : dict of float
+        1 without scaling.
+    values : dict of ndarray of float64, shape (n_rows, n_dims)
+    """
+
+    means: dict[str, FloatArray]
+    scales: dict[str, float]
+    values: dict[str, FloatArray]
+
+    @classmethod
+    def of(cls, bands: Bands, y: FloatArray, *, weights: FloatArray, centre: bool, scale: bool) -> Self:
+        """Centre in float64 on the weighted mean, and divide by the root of the mean squared norm of rows.
+
+        Raises
+        ------
+        AlignmentError
+            If a band does not have one row per response.
+        InputError
+            If a value is not finite or a band has no columns.
+        """
+        arrays = checked(bands)
+        same_length(responses=y, **arrays)
+        w = weights / weights.sum() * float(centre)
+        means = {band: w @ values.astype(np.float64) for band, values in arrays.items()}
+        centred = {band: values - means[band] for band, values in arrays.items()}
+        scales = {band: _size(band, values) if scale else 1.0 for band, values in centred.items()}
+        return cls(means, scales, {band: values / scales[band] for band, values in centred.items()})
+
+    @property
+    def bands(self) -> tuple[str, ...]:
+        """The names of the bands."""
+        return tuple(self.values)
+
+    @property
+    def n_dims(self) -> int:
+        """Count the columns of all bands."""
+        return sum(values.shape[1] for values in self.values.values())
+
+    @property
+    def kernels(self) -> dict[str, FloatArray]:
+        """One Gram matrix per band."""
+        return {band: values @ values.T for band, values in self.values.items()}
+
+    def only(self, bands: Sequence[str]) -> FittedRows:
+        """Take these bands."""
+        return FittedRows(self.means, self.scales, {band: self.values[band] for band in bands})
+
+    def new(self, bands: Bands) -> dict[str, FloatArray]:
+        """Centre and scale new rows as the fitted ones were; bands come in the order of the fit.
+
+        Raises
+        ------
+        AlignmentError
+            If the bands, or their columns, are not those that were fitted.
+        InputError
+            If a value is not finite.
+        """
+        arrays = checked(bands)
+        if set(arrays) != set(self.bands):
+            raise AlignmentError(f"Fitted on {listed(self.bands)}; asked to predict from {listed(arrays)}.")
+        for band, fitted in self.values.items():
+            if arrays[band].shape[1:] != fitted.shape[1:]:
+                found, expected = arrays[band].shape[1:], fitted.shape[1:]
+                raise AlignmentError(f"Rows of band {band} are {found}; those that were fitted are {expected}.")
+        return {band: (arrays[band] - self.means[band]) / self.scales[band] for band in self.bands}
+
+    def onto(self, bands: Bands) -> dict[str, FloatArray]:
+        """Compute the kernels of new rows with the fitted ones, by band: (n_new, n_rows)."""
+        return {band: rows @ self.values[band].T for band, rows in self.new(bands).items()}
+
+
+def checked(bands: Bands) -> dict[str, FloatArray]:
+    """Return feature arrays by band in float32 or float64; raise `InputError` for what no model can be fitted to."""
+    arrays = dict(bands) if isinstance(bands, Mapping) else {"x": bands}
+    own = {band: floating(f"Band {band}", values) for band, values in arrays.items()}
+    check_finite(own)
+    for band, values in own.items():
+        if values.ndim != 2 or values.shape[1] == 0:
+            raise InputError(f"Band {band} is {values.shape}; expected (n_rows, n_dims) with at least one column.")
+    return own
+
+
+def floating(name: str, values: FloatArray) -> FloatArray:
+    """Return float32 or float64 as it is, and other numbers as one of them, saying so."""
+    own = np.asanyarray(values)
+    if own.dtype in (np.float32, np.float64):
+        return own
+    wider = np.float32 if own.dtype == np.float16 else np.float64
+    logger.info("%s: %s was converted to %s.", name, own.dtype, np.dtype(wider))
+    return np.asarray(own, dtype=wider)
+
+
+def check_finite(bands: Mapping[str, FloatArray]) -> None:
+    """Raise `InputError` unless there is a band and every value of all of them is finite."""
+    if not bands:
+        raise InputError("There is no band to fit.")
+    for name, values in bands.items():
+        odd = ~np.isfinite(values)
+        if odd.any():
+            row = int(np.flatnonzero(odd.reshape(len(values), -1).any(1))[0])
+            raise InputError(f"Band {name}: {odd.sum()} of {odd.size} values are not finite, the first in row {row}.")
+
+
+def checked_weights(weights: FloatArray | None, n_rows: int) -> FloatArray:
+    """Return weights (n_rows,) in float64, 1 by default; raise `InputError` unless all are above 0."""
+    if weights is None:
+        return np.ones(n_rows)
+    w = np.asarray(weights, dtype=np.float64)
+    if w.shape != (n_rows,):
+        raise AlignmentError(f"weights are {w.shape}; expected ({n_rows},), one per row.")
+    if not (np.isfinite(w).all() and w.min() > 0):
+        raise InputError(f"weights must be > 0 and finite; found {w.min():g} to {w.max():g}.")
+    return w
+
+
+def _size(band: str, centred: FloatArray) -> float:
+    """Root mean squared norm of rows; 1 where there is nothing."""
+    n_constant = int((np.ptp(centred, axis=0) == 0).sum())
+    if n_constant:
+        logger.info("%d of %d columns of %s are constant and predict nothing.", n_constant, centred.shape[1], band)
+    return float(np.sqrt((centred * centred).sum() / len(centred))) or 1.0
