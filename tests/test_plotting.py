@@ -233,3 +233,15 @@ def test_drawing_leaves_pyplot_alone() -> None:
     plotting.histogram(np.zeros(5))
     pyplot = sys.modules.get("matplotlib.pyplot")
     assert pyplot is None or pyplot.get_fignums() == []
+
+
+def test_weights_of_latents_are_drawn_by_channel_and_together(tmp_path):
+    maps = np.random.default_rng(0).standard_normal((2, 3, 4, 5))
+    maps[1] = np.nan
+    figure = plotting.latent_weights(maps, ["first", "not valid"])
+    images = [ax for ax in figure.axes if ax.images]
+    assert [ax.get_title() for ax in images[:4]] == ["channel 1", "channel 2", "channel 3", "all"]
+    np.testing.assert_allclose(images[3].images[0].get_array(), np.sqrt((maps[0] ** 2).sum(0)))
+    plotting.save(figure, tmp_path / "weights.png")
+    with pytest.raises(AlignmentError):
+        plotting.latent_weights(maps, ["one"])

@@ -29,7 +29,7 @@ def test_an_unknown_name_is_answered_with_the_nearest(shelf, name: str, nearest:
 
 
 def test_an_unknown_key_is_answered_with_the_nearest_and_all() -> None:
-    with pytest.raises(InputError, match=r"'alpahs'. Did you mean 'alphas'.* Known: alphas, cv"):
+    with pytest.raises(InputError, match=r"'alpahs'. Did you mean 'alphas'.* Known: alphas, backend, cv"):
         estimators.make("banded_ridge", alpahs=[1.0])
 
 
@@ -55,5 +55,9 @@ def test_a_missing_key_is_an_input_error() -> None:
 
 
 def test_a_made_thing_says_what_made_it() -> None:
-    for name in estimators.SHELF.where:
+    for name in ("banded_ridge", "himalaya"):
         assert estimators.make(name, seed=3).parameters.items() >= {"name": name, "seed": 3}.items()
+    # The others are settings of banded ridge, and say which.
+    assert estimators.make("ridge", seed=3).parameters.items() >= {"mixtures": "equal", "seed": 3}.items()
+    released = estimators.make("takagi2023-released").parameters
+    assert released.items() >= {"alphas": "7 from 1e-06 to 1", "fit_intercept": False, "scale": None}.items()

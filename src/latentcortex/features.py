@@ -6,21 +6,24 @@ import re
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, Self
 
 import numpy as np
+from scipy import linalg
 
 from latentcortex import _files
 from latentcortex._arrays import (
     FloatArray,
+    digest,
     in_threads,
     listed,
     one_thread,
     positions,
     same_length,
     unique_ids,
+    whole_number,
 )
 from latentcortex._shelf import unknown
 from latentcortex.errors import AlignmentError, IncompleteError, InputError
@@ -96,6 +99,7 @@ class Features:
     _memory: dict[str, FloatArray] = field(default_factory=dict, repr=False)
     _grams: dict[object, FloatArray] = field(default_factory=dict, repr=False)
     _stored: tuple[str, ...] = ()
+    _reduced: dict[str, Reduction] = field(default_factory=dict, repr=False)
 
     @classmethod
     def from_arrays(
@@ -141,20 +145,23 @@ class Features:
         """The names of the bands."""
         return tuple(self.dims)
 
+    def shape(self, band: str) -> tuple[int, int, int] | None:
+        """Tell how a latent lies in the image, (n_channels, height, width); None where that is not known."""
+        known = self.made_by.get("shapes", {}).get(Band.parse(band).kind)
+        return None if known is None else (int(known[0]), int(known[1]), int(known[2]))
+
     def select(self, ids: Sequence[str]) -> Features:
         """Take these stimuli, in this order."""
         rows = positions(self.ids, ids, what="stimulus ids")
         memory = {band: values[rows] for band, values in self._memory.items()}
-        return Features(tuple(ids), self.dims, self.made_by, self.folder, self._blocks, memory, {}, self._stored)
+        return replace(self, ids=tuple(ids), _memory=memory, _grams={})
 
     def only(self, bands: Sequence[str]) -> Features:
         """Take these bands, in this order; they share the cache of Gram matrices."""
         for band in bands:
             self._check(band)
         dims = {band: self.dims[band] for band in bands}
-        return Features(
-            self.ids, dims, self.made_by, self.folder, self._blocks, self._memory, self._grams, self._stored
-        )
+        return replace(self, dims=dims)
 
     def array(self, band: str, ids: Sequence[str] | None = None) -> FloatArray:
         """Read one band, float32 (n_stimuli, n_dims)."""
@@ -178,6 +185,7 @@ class Features:
         *,
         fit_on: Sequence[str],
         weights: FloatArray | None = None,
+        scale: bool = True,
     ) -> FloatArray:
         """Compute the kernel between stimuli, centred and scaled on the stimuli that are fitted on.
 
@@ -191,6 +199,8 @@ class Features:
         fit_on : sequence of str
         weights : ndarray of shape (n_fit_on,), optional
             Trials behind each stimulus; 1 by default.
+        scale : bool
+            Whether the kernel is divided.
 
         Returns
         -------
@@ -210,11 +220,100 @@ class Features:
         w = w / w.sum()
         onto_mean = full[:, fitted] @ w
         mean_square = w @ onto_mean[fitted]
-        scale = float(np.mean(np.diag(full)[fitted] - 2 * onto_mean[fitted] + mean_square))
-        if not scale > 1e-12 * np.diag(full).max():
+        size = float(np.mean(np.diag(full)[fitted] - 2 * onto_mean[fitted] + mean_square))
+        if not size > 1e-12 * np.diag(full).max():
             raise InputError(f"Band {band} is constant over the {len(fitted)} stimuli that are fitted on.")
         centred = full[np.ix_(rows, columns)] - onto_mean[rows][:, None] - onto_mean[columns] + mean_square
-        return np.asarray(centred / scale)
+        return np.asarray(centred / size) if scale else centred
+
+    @one_thread()
+    def across(
+        self,
+        band: str,
+        new: Features,
+        ids: Sequence[str],
+        *,
+        fit_on: Sequence[str],
+        weights: FloatArray | None = None,
+        scale: bool = True,
+    ) -> FloatArray:
+        """Compute the kernel between stimuli of other features and those here that are fitted on.
+
+        Parameters
+        ----------
+        band : str
+        new : Features
+            They need not hold the stimuli that are fitted on.
+        ids : sequence of str
+            Stimuli of `new`.
+        fit_on, weights, scale
+            As in `gram`.
+
+        Returns
+        -------
+        ndarray of float64, shape (len(ids), len(fit_on))
+        """
+        w = np.ones(len(fit_on)) if weights is None else np.asarray(weights, dtype=np.float64)
+        fitted, others = self.array(band, fit_on), new.array(band, ids)
+        out, size = np.zeros((len(ids), len(fit_on))), 0.0
+        for start in range(0, fitted.shape[1], COLUMNS_AT_ONCE):
+            here, there = (x[:, start : start + COLUMNS_AT_ONCE].astype(np.float64) for x in (fitted, others))
+            mean = w @ here / w.sum()
+            here -= mean
+            there -= mean
+            size += float((here * here).sum()) / len(fit_on)
+            out += there @ here.T
+        return out / size if scale else out
+
+    def reduce(self, n_dims: int, *, fit_on: Sequence[str], weights: FloatArray | None = None) -> Features:
+        """Take the first principal components of each wider band, fitted on some stimuli only; exact.
+
+        Components keep their variance (they are not whitened). `expanded` brings weights back.
+
+        Parameters
+        ----------
+        n_dims : int
+            Components to keep; a band with no more dimensions is left as it is.
+        fit_on : sequence of str
+            Training stimuli.
+        weights : ndarray of shape (n_fit_on,), optional
+            Trials behind each of them; 1 by default.
+
+        Returns
+        -------
+        Features
+            In memory.
+
+        Raises
+        ------
+        InputError
+            If a band has fewer components than were asked for.
+        """
+        whole_number("n_dims", n_dims, least=1)
+        w = np.ones(len(fit_on)) if weights is None else np.asarray(weights, dtype=np.float64)
+        memory, reduced = {}, {}
+        for band, width in self.dims.items():
+            if width <= n_dims:
+                memory[band] = self.array(band)
+                continue
+            kernel = self.gram(band, self.ids, fit_on, fit_on=fit_on, weights=w, scale=False)
+            inner = kernel[positions(self.ids, fit_on, what="stimulus ids")] * np.sqrt(np.outer(w, w))
+            values, vectors = linalg.eigh(inner, subset_by_index=[max(len(w) - n_dims, 0), len(w) - 1])
+            if len(values) < n_dims or values[0] <= 1e-10 * values[-1]:
+                found = int((values > 1e-10 * values[-1]).sum())
+                raise InputError(f"Band {band} has {found} components over {len(w)} stimuli; {n_dims} were asked for.")
+            basis = np.sqrt(w)[:, None] * vectors[:, ::-1] / np.sqrt(values[::-1])
+            memory[band] = (kernel @ basis).astype(np.float32)
+            reduced[band] = Reduction(self, tuple(fit_on), w, basis)
+        made_by = {**self.made_by, "reduced_to": n_dims, "reduced_on": digest(*fit_on)}
+        dims = {band: values.shape[1] for band, values in memory.items()}
+        return Features(self.ids, dims, made_by, None, (), memory, {}, (), reduced)
+
+    def expanded(self, band: str, weights: FloatArray) -> FloatArray:
+        """Bring weights of a band (n_dims, n) back to its dimensions before it was reduced; else return them."""
+        if band not in self._reduced:
+            return weights
+        return self._reduced[band].expanded(band, weights)
 
     def _full_gram(self, band: str) -> FloatArray:
         """Compute the kernel between all stimuli once, centred in float64 on all of them.
@@ -234,6 +333,31 @@ class Features:
     def _check(self, band: str) -> None:
         if band not in self.dims:
             raise unknown("band", band, self.dims)
+
+
+@dataclass(frozen=True, eq=False)
+class Reduction:
+    """How a band was reduced: components are the centred features of some stimuli, times a basis.
+
+    Parameters
+    ----------
+    features : Features
+        Before.
+    fit_on : tuple of str
+    weights : ndarray of shape (n_fit_on,)
+    basis : ndarray of shape (n_fit_on, n_components)
+    """
+
+    features: Features
+    fit_on: tuple[str, ...]
+    weights: FloatArray
+    basis: FloatArray
+
+    def expanded(self, band: str, weights: FloatArray) -> FloatArray:
+        """Multiply the components, (n_dims, n_components), with weights (n_components, n)."""
+        values = self.features.array(band, self.fit_on).astype(np.float64)
+        values -= self.weights @ values / self.weights.sum()
+        return np.asarray(values.T @ (self.basis @ weights))
 
 
 def _add_products(gram: FloatArray, part: FloatArray) -> None:

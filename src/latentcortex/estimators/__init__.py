@@ -14,14 +14,76 @@ SHELF: Final = Shelf(
     {
         "banded_ridge": "latentcortex.estimators.banded_ridge:BandedRidge",
         "himalaya": "latentcortex.estimators.himalaya:Himalaya",
+        "ridge": "latentcortex.estimators.ridge:ridge",
+        "takagi2023-released": "latentcortex.estimators.ridge:takagi2023_released",
     },
 )
 
 
-class Estimator(Protocol):
-    """What encoding asks of an estimator: fit and predict from Gram matrices, band by band."""
+class Predictor(Protocol):
+    """What is asked of a fitted model; a voxel that is not valid is nan everywhere."""
 
-    bands: tuple[str, ...]
+    @property
+    def bands(self) -> tuple[str, ...]:
+        """The bands, in the order of the fit."""
+        ...
+
+    @property
+    def scale(self) -> str | None:
+        """`trace` if kernels are divided by their mean diagonal over the fitted rows, else None."""
+        ...
+
+    @property
+    def intercept_(self) -> FloatArray:
+        """The intercept, (n_voxels,)."""
+        ...
+
+    @property
+    def alphas_(self) -> FloatArray:
+        """The chosen penalty, (n_voxels,)."""
+        ...
+
+    @property
+    def mixtures_(self) -> FloatArray:
+        """The chosen mixture, (n_bands, n_voxels)."""
+        ...
+
+    @property
+    def cv_scores_(self) -> FloatArray:
+        """What the choice explained in cross-validation, (n_voxels,)."""
+        ...
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """What made it, for the record."""
+        ...
+
+    def dual(self, voxels: slice = ...) -> FloatArray:
+        """Dual weights, float64 (n_rows, n_voxels): band b predicts mixture_b K_b(new, fitted) @ dual."""
+        ...
+
+    def predict(self, bands: Any, *, split: bool = False) -> FloatArray:
+        """Predict from feature arrays by band; with `split` as `predict_gram` does."""
+        ...
+
+    def predict_gram(self, grams: Mapping[str, FloatArray]) -> FloatArray:
+        """Predict from each band, (n_bands, n_new, n_voxels), without the intercept."""
+        ...
+
+
+class Estimator(Predictor, Protocol):
+    """What encoding asks of an estimator: to fit and predict, band by band, from columns or Gram matrices."""
+
+    def fit(
+        self,
+        bands: Mapping[str, FloatArray],
+        y: FloatArray,
+        *,
+        groups: Sequence[str] | None = None,
+        sample_weight: FloatArray | None = None,
+    ) -> Self:
+        """Fit from feature arrays (n_rows, n_dims) to responses (n_rows, n_voxels)."""
+        ...
 
     def fit_gram(
         self,
@@ -31,21 +93,7 @@ class Estimator(Protocol):
         weights: FloatArray | None = None,
         groups: Sequence[str] | None = None,
     ) -> Self:
-        """Fit from one (n_rows, n_rows) Gram matrix per band to responses (n_rows, n_voxels)."""
-        ...
-
-    def predict_gram(self, grams: Mapping[str, FloatArray]) -> FloatArray:
-        """Predict from each band, (n_bands, n_new, n_voxels), without the intercept."""
-        ...
-
-    @property
-    def intercept_(self) -> FloatArray:
-        """The intercept, (n_voxels,)."""
-        ...
-
-    @property
-    def parameters(self) -> dict[str, Any]:
-        """What made it, for the record."""
+        """Fit from one (n_rows, n_rows) Gram matrix per band."""
         ...
 
 

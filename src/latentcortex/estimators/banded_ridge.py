@@ -394,7 +394,7 @@ class BandedRidge(BaseEstimator):  # type: ignore[misc]
         if n_lost == n_voxels:
             raise InputError(f"0 of {n_voxels} voxels are usable: each has a value that is not finite, or is constant.")
         if n_lost:
-            logger.warning("%d of %d voxels are not finite or do not vary: they are nan.", n_lost, n_voxels)
+            logger.info("%d of %d voxels are not finite or do not vary: they are nan.", n_lost, n_voxels)
         low, high = min(self.alphas), max(self.alphas)
         at_low = np.mean(fit.alpha[fit.valid] <= low)
         at_high = np.mean((fit.alpha[fit.valid] >= high) & (fit.score[fit.valid] > SOMETHING))

@@ -150,6 +150,10 @@ class Himalaya:
         parts = [(gram @ self._dual) * self._gamma[b] for b, gram in enumerate(grams.values())]
         return np.stack([self._everywhere(part) for part in parts]).astype(np.float32)
 
+    def dual(self, voxels: slice = slice(None)) -> FloatArray:
+        """Return the dual weights, (n_rows, n_voxels): band b predicts mixture_b K_b(new, fitted) @ dual."""
+        return self._everywhere(self._dual.astype(np.float64) * self._gamma.sum(0))[:, voxels]
+
     @property
     def parameters(self) -> dict[str, Any]:
         """What made it, for the record."""
@@ -169,7 +173,7 @@ class Himalaya:
         if n_lost == y.shape[1]:
             raise InputError(f"0 of {n_lost} voxels are usable: each has a value that is not finite, or is constant.")
         if n_lost:
-            logger.warning("%d of %d voxels are not finite or do not vary: they are nan.", n_lost, y.shape[1])
+            logger.info("%d of %d voxels are not finite or do not vary: they are nan.", n_lost, y.shape[1])
         return self._valid
 
     def _everywhere(self, values: FloatArray) -> FloatArray:

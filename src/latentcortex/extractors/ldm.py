@@ -116,6 +116,12 @@ class LDM:
         return int(self._config("unet")["sample_size"] * factor)
 
     @property
+    def latent(self) -> list[int]:
+        """Channels, height and width of the image latent."""
+        unet = self._config("unet")
+        return [unet["in_channels"], unet["sample_size"], unet["sample_size"]]
+
+    @property
     def modules(self) -> dict[str, str]:
         """Short names of the U-Net's blocks -> names of its modules."""
         n = len(self._config("unet")["down_block_types"])
@@ -158,6 +164,7 @@ class LDM:
             "guidance": "none",
             "z": "posterior mean",
             "zc": "x_t",
+            "shapes": {"z": self.latent, "zc": self.latent},
             "batch": BATCH,
             "seed": self.seed,
         }

@@ -4,7 +4,7 @@ Nothing here touches pyplot's global state; every function returns a `matplotlib
 """
 
 from latentcortex.plotting._canvas import save
-from latentcortex.plotting.images import image_grid
+from latentcortex.plotting.images import image_grid, latent_weights
 from latentcortex.plotting.maps import (
     Panel,
     PreferencePanel,
@@ -28,6 +28,7 @@ __all__ = [
     "histogram",
     "image_grid",
     "inflated",
+    "latent_weights",
     "layer_colours",
     "prediction_against_ceiling",
     "preference_maps",

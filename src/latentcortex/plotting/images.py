@@ -1,21 +1,22 @@
-"""Images side by side."""
+"""Images, and what lies as an image does, side by side."""
 
 from __future__ import annotations
 
 import textwrap
 from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
 import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from latentcortex._arrays import same_length
+from latentcortex._arrays import FloatArray, same_length
 from latentcortex.errors import InputError
-from latentcortex.plotting._canvas import INK, MEDIUM, SMALL, axes_in_inches, empty_figure
+from latentcortex.plotting._canvas import INK, MEDIUM, NAME, SMALL, axes_in_inches, empty_figure
 
-SIDE = 0.95
+SIDE: Final = 0.95
 """Width of one image, inches."""
-LABEL = 1.35
+LABEL: Final = 1.35
 """Room for the names of rows, inches."""
 
 
@@ -48,7 +49,7 @@ def image_grid(rows: Mapping[str, NDArray[np.uint8]], names: Sequence[str]) -> F
         figure.text(
             (LABEL - 0.12) / figure.get_figwidth(),
             (low + tall / 2) / figure.get_figheight(),
-            textwrap.fill(name, 12),
+            _wrapped(name),
             ha="right",
             va="center",
             fontsize=MEDIUM,
@@ -61,3 +62,54 @@ def image_grid(rows: Mapping[str, NDArray[np.uint8]], names: Sequence[str]) -> F
             if r == 0:
                 ax.set_title(names[c], fontsize=SMALL, color=INK, pad=4)
     return figure
+
+
+def latent_weights(maps: FloatArray, names: Sequence[str]) -> Figure:
+    """Draw where in the image, and in which channel of a latent, the weights of voxels lie.
+
+    One row per voxel: its channels on one symmetric scale, which differs between voxels, and the root of the
+    channels' summed squares. A voxel that is not valid stays empty.
+
+    Parameters
+    ----------
+    maps : ndarray of shape (n_voxels, n_channels, height, width)
+        From `Encoder.spatial`.
+    names : sequence of str
+        Of the voxels.
+
+    Raises
+    ------
+    AlignmentError
+        If there is not one map per name.
+    """
+    same_length(maps=maps, names=names)
+    n_channels, (height, width) = maps.shape[1], maps.shape[2:]
+    titles = [*(f"channel {k + 1}" for k in range(n_channels)), "all"]
+    tall = SIDE * height / width + 0.06
+    bar = 0.62
+    figure = empty_figure(LABEL + (SIDE + 0.06) * len(titles) + 2 * bar, tall * len(names) + 0.3)
+    for r, (name, one) in enumerate(zip(names, maps, strict=True)):
+        low = tall * (len(names) - 1 - r)
+        where = (LABEL - 0.12) / figure.get_figwidth(), (low + tall / 2) / figure.get_figheight()
+        figure.text(*where, _wrapped(name), ha="right", va="center", fontsize=MEDIUM, color=INK)
+        size = np.sqrt((one * one).sum(0))
+        limit = float(np.abs(one).max()) if np.isfinite(one).all() else 1.0
+        for c, image in enumerate([*one, size]):
+            last = c == n_channels
+            x = LABEL + c * (SIDE + 0.06) + bar * last
+            ax = axes_in_inches(figure, x, low, SIDE, tall - 0.06)
+            scale: dict[str, Any] = (
+                {"cmap": "cividis", "vmin": 0} if last else {"cmap": "RdBu_r", "vmin": -limit, "vmax": limit}
+            )
+            drawn = ax.imshow(image, interpolation="nearest", aspect="auto", **scale)
+            ax.set_axis_off()
+            if r == 0:
+                ax.set_title(titles[c], fontsize=SMALL, color=INK, pad=4)
+            if c >= n_channels - 1:
+                colours = axes_in_inches(figure, x + SIDE + 0.05, low + 0.06, 0.07, tall - 0.18)
+                figure.colorbar(drawn, cax=colours).ax.tick_params(labelsize=NAME, length=2, pad=1)
+    return figure
+
+
+def _wrapped(name: str) -> str:
+    return "\n".join(textwrap.fill(line, 12) for line in name.splitlines())

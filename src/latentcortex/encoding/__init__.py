@@ -2,57 +2,30 @@
 
 from __future__ import annotations
 
-import copy
-import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
-from typing import Any, Final, Literal, Self
+from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
 from tqdm import tqdm
 
 from latentcortex import inference, scoring
-from latentcortex._arrays import BoolArray, FloatArray, in_threads, tiles
+from latentcortex._arrays import BoolArray, FloatArray, in_threads
 from latentcortex._shelf import unknown
+from latentcortex.encoding.columns import SHARES, Column, product_shares, scores, significance
+from latentcortex.encoding.fitted import Fitted
+from latentcortex.encoding.prediction import Prediction
 from latentcortex.errors import InputError
 from latentcortex.estimators import Estimator, quiet
+from latentcortex.estimators.banded_ridge import BandedRidge
 from latentcortex.features import Features, aligned
 from latentcortex.maps import Maps
 from latentcortex.responses import Responses, Within
 from latentcortex.space import Space
 from latentcortex.splits import Splits
 
-logger = logging.getLogger(__name__)
-
-LEAST: Final = float(np.finfo(np.float32).tiny)  # maps are float32, and no p may become 0
-
-
-@dataclass(frozen=True, eq=False)
-class Prediction:
-    """Measured and predicted responses of held-out stimuli.
-
-    Parameters
-    ----------
-    y : ndarray of shape (n_stimuli, n_voxels)
-    yhat_bands : ndarray of shape (n_bands, n_stimuli, n_voxels)
-        What each band contributes; nan where a voxel is not valid.
-    intercept : ndarray of shape (n_voxels,)
-    """
-
-    y: FloatArray
-    yhat_bands: FloatArray
-    intercept: FloatArray
-
-    @cached_property
-    def yhat(self) -> FloatArray:
-        """The joint prediction, (n_stimuli, n_voxels)."""
-        return np.asarray(self.yhat_bands.sum(0) + self.intercept.astype(np.float32))
-
-    @cached_property
-    def r(self) -> FloatArray:
-        """The correlation of each voxel, (n_voxels,)."""
-        return _by_tile(scoring.correlation, self.y, self.yhat)
+__all__ = ["Column", "Encoder", "Fitted", "Folds", "Prediction", "significance", "usable"]
 
 
 class Encoder:
@@ -70,7 +43,7 @@ class Encoder:
 
     def __init__(self, estimator: Estimator, *, analysis: str = "", progress: bool = False) -> None:
         self.estimator, self.analysis, self.progress = estimator, analysis, progress
-        self.bands: tuple[str, ...] = ()
+        self._model: Fitted | None = None
 
     def fit(self, features: Features, train: Responses) -> Self:
         """Fit on the stimuli of the training responses, repeats averaged and weighted by their number.
@@ -89,21 +62,39 @@ class Encoder:
             If no voxel is valid.
         """
         averaged = train.averaged()
-        aligned(features, averaged.ids)
-        self._valid = usable(averaged)
-        self.bands, self._ids, self._weights = features.bands, averaged.ids, averaged.n_repeats
-        # A copy: another encoder with the same estimator must not change what this one predicts.
-        self.estimator = copy.copy(self.estimator).fit_gram(
-            self._grams(features, self._ids), averaged.data[:, self._valid], weights=self._weights
-        )
+        usable(averaged)
+        self._model = Fitted.of(self.estimator, features, averaged.ids, averaged.data, weights=averaged.n_repeats)
         return self
 
-    def predict(self, features: Features, ids: Sequence[str]) -> FloatArray:
-        """Predict responses; (n_stimuli, n_voxels), nan where a voxel is not valid."""
-        parts = self.estimator.predict_gram(self._grams(features, ids))
-        out = np.full((len(ids), len(self._valid)), np.nan, dtype=np.float32)
-        out[:, self._valid] = parts.sum(0) + self.estimator.intercept_
-        return out
+    @property
+    def model(self) -> Fitted:
+        """The fitted model: what it predicts, band by band, its weights and patterns."""
+        if self._model is None:
+            raise InputError("This encoder is not fitted yet: call fit, or Encoder.load.")
+        return self._model
+
+    @property
+    def bands(self) -> tuple[str, ...]:
+        """The bands of the fitted model."""
+        return self.model.bands
+
+    def predict(self, features: Features, ids: Sequence[str] | None = None) -> FloatArray:
+        """Predict responses to stimuli; (n_stimuli, n_voxels), nan where a voxel is not valid.
+
+        Parameters
+        ----------
+        features : Features
+            Those of the fit, or those of new images, which need not hold the fitted stimuli.
+        ids : sequence of str, optional
+            All of them by default.
+
+        Raises
+        ------
+        AlignmentError
+            If a band or a stimulus is not there, or a fitted stimulus has other features than it was fitted with.
+        """
+        parts = self.model.parts(features, features.ids if ids is None else ids)
+        return np.asarray((parts.sum(0) + self.model.predictor.intercept_).astype(np.float32))
 
     def predict_held_out(self, features: Features, test: Responses) -> Prediction:
         """Predict the averaged responses of stimuli that were not fitted on, band by band.
@@ -114,15 +105,58 @@ class Encoder:
             If a test stimulus was fitted on.
         """
         averaged = test.averaged()
-        fitted = sorted(set(averaged.ids) & set(self._ids))
+        fitted = sorted(set(averaged.ids) & set(self.model.ids))
         if fitted:
             raise InputError(f"{len(fitted)} test stimuli were fitted on, for example {fitted[0]}.")
-        aligned(features, averaged.ids)
-        shape = (len(self.bands), *averaged.data.shape)
-        parts, intercept = np.full(shape, np.nan, dtype=np.float32), np.full(shape[2], np.nan)
-        parts[:, :, self._valid] = self.estimator.predict_gram(self._grams(features, averaged.ids))
-        intercept[self._valid] = self.estimator.intercept_
-        return Prediction(averaged.data, parts, intercept)
+        parts = self.model.parts(features, averaged.ids)
+        return Prediction(averaged.data, parts, self.model.predictor.intercept_)
+
+    def weights(self, band: str, voxels: slice = slice(None)) -> FloatArray:
+        """Compute weights in the units of the features, float64 (n_dims, n_voxels); see `Fitted.coefficients`."""
+        return self.model.coefficients(band, voxels)
+
+    def patterns(self, band: str, voxels: slice = slice(None)) -> FloatArray:
+        """Compute what covaries with predictions, float64 (n_dims, n_voxels); see `Fitted.patterns`."""
+        return self.model.patterns(band, voxels)
+
+    def spatial(
+        self, band: str, voxels: slice = slice(None), *, shape: tuple[int, int, int] | None = None
+    ) -> FloatArray:
+        """Lay the weights of a latent out as it lies in the image, float64 (n_voxels, n_channels, height, width).
+
+        Parameters
+        ----------
+        band : str
+        voxels : slice
+        shape : (n_channels, height, width), optional
+            Of the latent; needed only if the features do not know it, as those of a latent diffusion model do.
+
+        Raises
+        ------
+        InputError
+            If the shape is not known or does not have as many entries as the band.
+        """
+        weights = self.weights(band, voxels)
+        own = shape or self.model.features.shape(band)
+        if own is None:
+            raise InputError(f"The features do not say how {band} lies in the image: give its shape.")
+        if int(np.prod(own)) != len(weights):
+            raise InputError(
+                f"Band {band} has {len(weights)} dimensions; {' x '.join(map(str, own))} are {np.prod(own)}."
+            )
+        return np.ascontiguousarray(weights.T).reshape(-1, *own)
+
+    def save(self, path: Path) -> None:
+        """Write the fitted model as one safetensors file; see `Fitted.save`."""
+        self.model.save(path, about={"analysis": self.analysis})
+
+    @classmethod
+    def load(cls, path: Path, features: Features) -> Self:
+        """Read a model that `save` wrote, and join it with the features that it was fitted on; see `Fitted.load`."""
+        model, about = Fitted.load(path, features)
+        encoder = cls(BandedRidge(), analysis=about["analysis"])
+        encoder._model = model
+        return encoder
 
     def score(
         self,
@@ -175,18 +209,18 @@ class Encoder:
     ) -> Maps:
         """Score a prediction of held-out stimuli; arguments and columns are those of `score`."""
         for share in shares:
-            if share not in _SHARES:
-                raise unknown("share", share, _SHARES)
+            if share not in SHARES:
+                raise unknown("share", share, SHARES)
         r = held_out.r
         if n_permutations:
             p = _exchanged_p(held_out, r, n_permutations, seed)
         else:
             p = inference.correlation_p(r, len(held_out.y))
-        about = self._about(len(held_out.y))
-        columns = _scores(about, held_out, r)
+        about = self._about(self.bands, len(held_out.y))
+        columns = scores(about, held_out, r)
         columns += significance(about, p, q=q, correction=correction, n_permutations=n_permutations)
         for share in shares if len(self.bands) > 1 else ():
-            columns += _SHARES[share](about, held_out, self.bands)
+            columns += SHARES[share](about, held_out, self.bands)
         return Maps.of(space, columns)
 
     def cross_validate(
@@ -226,12 +260,11 @@ class Encoder:
         r = scoring.correlation(held_out.y, held_out.yhat)
         null = self.null(folds, n_permutations=n_permutations, seed=seed)
         p = inference.permutation_p(r, null)
-        self.bands = features.bands
-        about = self._about(len(held_out.y))
-        columns = _scores(about, held_out, r)
+        about = self._about(features.bands, len(held_out.y))
+        columns = scores(about, held_out, r)
         columns += significance(about, p, q=q, correction=correction, n_permutations=n_permutations)
-        if len(self.bands) > 1:
-            columns += _product_shares(about, held_out, self.bands)
+        if len(features.bands) > 1:
+            columns += product_shares(about, held_out, features.bands)
         return Maps.of(responses.space, columns)
 
     def null(self, folds: Folds, *, n_permutations: int, seed: int) -> FloatArray:
@@ -247,14 +280,9 @@ class Encoder:
         watched = tqdm(chunks, desc="permuting", unit="x10", disable=not self.progress)
         return np.stack([r for chunk in watched for r in in_threads(exchanged, list(chunk))])
 
-    def _grams(self, features: Features, ids: Sequence[str]) -> dict[str, FloatArray]:
-        fit_on: dict[str, Any] = {"fit_on": self._ids, "weights": self._weights}
-        return {band: features.gram(band, ids, self._ids, **fit_on) for band in self.bands}
-
-    def _about(self, n_stimuli: int) -> dict[str, Any]:
-        model = "+".join(self.bands)
-        band = self.bands[0] if len(self.bands) == 1 else ""
-        return {"analysis": self.analysis, "model": model, "band": band, "n_stimuli": n_stimuli}
+    def _about(self, bands: Sequence[str], n_stimuli: int) -> dict[str, Any]:
+        band = bands[0] if len(bands) == 1 else ""
+        return {"analysis": self.analysis, "model": "+".join(bands), "band": band, "n_stimuli": n_stimuli}
 
 
 def usable(responses: Responses) -> BoolArray:
@@ -299,76 +327,11 @@ class Folds:
         y, parts = [], []
         for train, test in self.sides:
             fitted, new = [has[name] for name in train.ids], [has[name] for name in test.ids]
-            fit_on: dict[str, Any] = {"fit_on": fitted, "weights": train.n_repeats}
-            bands = self.features.bands
-            inner = {b: self.features.gram(b, fitted, fitted, **fit_on) for b in bands}
-            across = {b: self.features.gram(b, new, fitted, **fit_on) for b in bands}
-            model = copy.copy(estimator).fit_gram(inner, train.data[:, valid], weights=train.n_repeats)
-            part = np.full((len(bands), *test.data.shape), np.nan, dtype=np.float32)
-            part[:, :, valid] = model.predict_gram(across) + model.intercept_ / len(bands)
+            model = Fitted.of(estimator, self.features, fitted, train.data, weights=train.n_repeats)
+            part = model.parts(self.features, new) + model.predictor.intercept_ / len(model.bands)
             y.append(test.data)
-            parts.append(part)
+            parts.append(np.where(valid, part, np.nan).astype(np.float32))
         return Prediction(np.concatenate(y), np.concatenate(parts, axis=1), np.zeros(len(valid)))
-
-
-# Columns of maps
-
-Column = tuple[FloatArray | BoolArray, dict[str, Any]]
-
-
-def significance(
-    about: dict[str, Any], p: FloatArray, *, q: float, correction: str, n_permutations: int = 0
-) -> list[Column]:
-    """Make the columns p, q and mask of one map, whose valid voxels are one family."""
-    found = inference.fdr(p, q=q, method=correction)
-    if n_permutations:
-        needed = inference.permutations_needed(found.n_tests, max(int((p < q).sum()), 1), q)
-        if needed > n_permutations:
-            logger.warning("%d permutations are too few to reject at q = %g; needs %d.", n_permutations, q, needed)
-    name = f"{about['analysis']}: all {found.n_tests} valid voxels of {about['model']}"
-    null = f"{n_permutations} permutations of stimuli" if n_permutations else "independent Gaussian vectors"
-    family = {"correction": correction, "q": q, "family": name, "n_tests": found.n_tests, "null": null}
-    mask = np.where(np.isnan(p), np.nan, found.rejected)
-    return [
-        (np.maximum(p, LEAST), {**about, "statistic": "p", "unit": "probability", "null": null}),
-        (np.maximum(found.q_values, LEAST), {**about, "statistic": "q", "unit": "rate", **family}),
-        (mask, {**about, "statistic": "mask", "unit": "0 or 1", **family, "threshold": found.threshold}),
-    ]
-
-
-def _scores(about: dict[str, Any], held_out: Prediction, r: FloatArray) -> list[Column]:
-    explained = _by_tile(scoring.r2, held_out.y, held_out.yhat)
-    return [
-        (r, {**about, "statistic": "r", "unit": "correlation"}),
-        (explained, {**about, "statistic": "r2", "unit": "fraction of variance"}),
-    ]
-
-
-def _product_shares(about: dict[str, Any], held_out: Prediction, bands: Sequence[str]) -> list[Column]:
-    columns: list[Column] = []
-    kinds: tuple[tuple[Literal["r2", "r"], str, str], ...]
-    kinds = (("r2", "shareR2", "fraction of variance"), ("r", "shareR", "correlation"))
-    for of, statistic, unit in kinds:
-        split = _by_tile(partial(scoring.product_shares, of=of), held_out.y, held_out.yhat_bands)
-        columns += [
-            (share, {**about, "band": band, "statistic": statistic, "unit": unit})
-            for share, band in zip(split, bands, strict=True)
-        ]
-    return columns
-
-
-def _by_tile(score: Callable[[FloatArray, FloatArray], FloatArray], y: FloatArray, yhat: FloatArray) -> FloatArray:
-    """Score all voxels, a block of them per thread; voxels are the last axis of all three arrays."""
-
-    def block(tile: slice) -> FloatArray:
-        return score(y[:, tile], yhat[..., tile])
-
-    return np.concatenate(in_threads(block, tiles(y.shape[1])), axis=-1)
-
-
-_SHARES: Final[dict[str, Callable[[dict[str, Any], Prediction, Sequence[str]], list[Column]]]] = {
-    "product": _product_shares
-}
 
 
 def _exchanged_p(held_out: Prediction, r: FloatArray, n_permutations: int, seed: int) -> FloatArray:

@@ -1,0 +1,332 @@
+"""A model of named bands, fitted to the responses to stimuli: what it predicts, its weights, and how it is kept."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Self
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from latentcortex import _files
+from latentcortex._arrays import FloatArray, digest, fingerprint, in_threads, tiles
+from latentcortex.errors import AlignmentError, IncompleteError, InputError
+from latentcortex.estimators import Estimator, Predictor
+from latentcortex.features import Features, aligned
+
+FORMAT: Final = "latentcortex-model 1"
+NUMBERS: Final = ("mixtures", "alphas", "cv_scores", "intercept")
+STIMULI_AT_ONCE: Final = 512
+
+
+@dataclass(frozen=True, eq=False)
+class Fitted:
+    """A fitted model, and the features and stimuli that it was fitted on.
+
+    Parameters
+    ----------
+    predictor : Predictor
+    features : Features
+        The bands of the model; they hold the stimuli that were fitted on.
+    ids : tuple of str
+        Those stimuli.
+    weights : ndarray of shape (n_fitted,)
+        Trials behind each of them.
+    by_columns : bool
+        Whether it was fitted from columns, and predicts from them; otherwise from Gram matrices.
+    """
+
+    predictor: Predictor
+    features: Features
+    ids: tuple[str, ...]
+    weights: FloatArray
+    by_columns: bool = False
+
+    @classmethod
+    def of(
+        cls, estimator: Estimator, features: Features, ids: Sequence[str], y: FloatArray, *, weights: FloatArray
+    ) -> Self:
+        """Fit a copy of the estimator, from columns where they are fewer than stimuli, else from Gram matrices.
+
+        Parameters
+        ----------
+        estimator : Estimator
+        features : Features
+            All its bands are fitted jointly.
+        ids : sequence of str
+            The stimulus of each row of `y`.
+        y : ndarray of shape (n_fitted, n_voxels)
+        weights : ndarray of shape (n_fitted,)
+
+        Raises
+        ------
+        AlignmentError
+            If a stimulus has no features.
+        InputError
+            If a band is constant over these stimuli.
+        """
+        aligned(features, ids)
+        own = copy.copy(estimator)  # another model with the same estimator must not change what this one predicts
+        model = cls(own, features, tuple(ids), weights, sum(features.dims.values()) < len(ids))
+        if model.by_columns:
+            arrays = {band: features.array(band, ids) for band in features.bands}
+            for band, values in arrays.items():
+                if not np.ptp(values, axis=0).any():
+                    raise InputError(f"Band {band} is constant over the {len(ids)} stimuli that are fitted on.")
+            own.fit(arrays, y, sample_weight=weights)
+        else:
+            own.fit_gram(model._kernels(features, ids), y, weights=weights)
+        return model
+
+    @property
+    def bands(self) -> tuple[str, ...]:
+        """The names of the bands."""
+        return self.features.bands
+
+    def parts(self, features: Features, ids: Sequence[str]) -> FloatArray:
+        """Predict from each band, (n_bands, n_stimuli, n_voxels), without the intercept.
+
+        Parameters
+        ----------
+        features : Features
+            Those that were fitted, or others of the same bands: they need not hold the fitted stimuli.
+        ids : sequence of str
+
+        Raises
+        ------
+        AlignmentError
+            If a band or a stimulus is not there, or a fitted stimulus has other features than it was fitted with.
+        """
+        own = features.only(self.bands)
+        aligned(own, ids)
+        for band, n_dims in self.features.dims.items():
+            if own.dims[band] != n_dims:
+                raise AlignmentError(f"Band {band} has {own.dims[band]} dimensions; fitted with {n_dims}.")
+        if self.by_columns:
+            return self.predictor.predict({band: own.array(band, ids) for band in self.bands}, split=True)
+        return self.predictor.predict_gram(self._kernels(own, ids))
+
+    def coefficients(self, band: str, voxels: slice = slice(None)) -> FloatArray:
+        """Compute weights in the units of the features, (n_dims, n_voxels), float64.
+
+        Where the features were reduced, the weights are those of the original dimensions: the reduction is undone.
+        A voxel that is not valid is nan.
+
+        Raises
+        ------
+        InputError
+            If the model has no such band.
+        """
+        mean, size = self._moments(band)
+        gamma = self.predictor.mixtures_[self._number(band)][voxels]
+        dual = self.predictor.dual(voxels) * (gamma / size if self.predictor.scale else gamma)
+        return self.features.expanded(band, self._onto(band, mean, dual))
+
+    def patterns(self, band: str, voxels: slice = slice(None)) -> FloatArray:
+        """Compute what of each feature covaries with what the model predicts, (n_dims, n_voxels), float64.
+
+        Weights of correlated features cannot be read one by one. The pattern of a voxel can: the covariance of each
+        feature with its prediction from this band over the fitted stimuli, divided by the variance of that
+        prediction. nan where a voxel is not valid or nothing is predicted.
+
+        Raises
+        ------
+        InputError
+            If the model has no such band.
+
+        References
+        ----------
+        Haufe et al. (2014), doi:10.1016/j.neuroimage.2013.10.067
+        """
+        mean, _ = self._moments(band)
+        yhat = self.parts(self.features, self.ids)[self._number(band)][:, voxels].astype(np.float64)
+        w = self.weights / self.weights.sum()
+        yhat -= w @ yhat
+        with np.errstate(invalid="ignore", divide="ignore"):
+            scaled = w[:, None] * yhat / (w @ (yhat * yhat))
+        return self.features.expanded(band, self._onto(band, mean, scaled))
+
+    # Kept on disk
+
+    def save(self, path: Path, *, about: dict[str, Any] | None = None) -> None:
+        """Write the model as one safetensors file: dual weights in float64, and what it was fitted on.
+
+        The features themselves are not copied; `load` asks for them.
+
+        Raises
+        ------
+        InputError
+            If there is a file already.
+        """
+        if path.exists():
+            raise InputError(f"{path} is there already; remove it or choose another name.")
+        tensors: dict[str, FloatArray] = {
+            name: np.asarray(getattr(self.predictor, f"{name}_"), dtype=np.float64) for name in NUMBERS
+        }
+        tensors |= {"dual": self.predictor.dual(), "weights": np.asarray(self.weights, dtype=np.float64)}
+        content = {
+            "bands": list(self.bands),
+            "ids": list(self.ids),
+            "features": self._fingerprints(),
+            "scale": self.predictor.scale,
+            "estimator": self.predictor.parameters,
+            "about": about or {},
+        }
+        text = json.dumps(_files.plain(content))
+        with _files.writing(path) as part:
+            save_file(tensors, part, metadata={"format": FORMAT, "content": text, "hash": _hash(text, tensors)})
+
+    @classmethod
+    def load(cls, path: Path, features: Features) -> tuple[Self, dict[str, Any]]:
+        """Read a model and join it with the features that it was fitted on; return also what was said about it.
+
+        Raises
+        ------
+        IncompleteError
+            If the file is damaged.
+        InputError
+            If the file is missing or not such a model.
+        AlignmentError
+            If the features are not those that were fitted.
+        """
+        tensors, content = _read(path)
+        missing = [band for band in content["bands"] if band not in features.bands]
+        if missing:
+            raise AlignmentError(f"{path} was fitted on bands that are not there: {', '.join(missing)}.")
+        own, weights = features.only(content["bands"]), tensors.pop("weights")
+        aligned(own, content["ids"])
+        kept = Kept(own.bands, content["scale"], content["estimator"], **{f"{k}_": v for k, v in tensors.items()})
+        model = cls(kept, own, tuple(content["ids"]), weights)
+        changed = [band for band, known in model._fingerprints().items() if known != content["features"][band]]
+        if changed:
+            raise AlignmentError(f"{path} was fitted on other features: {', '.join(changed)} differ.")
+        return model, content["about"]
+
+    # Inside
+
+    def _number(self, band: str) -> int:
+        if band not in self.bands:
+            raise InputError(f"The model has no band {band!r}; it has {', '.join(self.bands)}.")
+        return self.bands.index(band)
+
+    def _kernels(self, features: Features, ids: Sequence[str]) -> dict[str, FloatArray]:
+        """Compute the kernel of each band between stimuli and the fitted ones, centred and scaled on these."""
+        options: dict[str, Any] = {"fit_on": self.ids, "weights": self.weights, "scale": bool(self.predictor.scale)}
+        known = set(features.ids)
+        if all(name in known for name in self.ids):
+            self._must_be_the_fitted_ones(features)
+            return {band: features.gram(band, ids, self.ids, **options) for band in self.bands}
+        return {band: self.features.across(band, features, ids, **options) for band in self.bands}
+
+    def _must_be_the_fitted_ones(self, features: Features) -> None:
+        """Raise if the first or the last fitted stimulus has other features here."""
+        ends = [self.ids[0], self.ids[-1]]
+        for band in self.bands if features.folder is None or features.folder != self.features.folder else ():
+            if not np.array_equal(features.array(band, ends), self.features.array(band, ends)):
+                found = f"Stimulus {ends[0]} or {ends[1]} has other features of band {band} than it was fitted with"
+                raise AlignmentError(f"{found}; give the features of the fit, or new stimuli with ids of their own.")
+
+    def _moments(self, band: str) -> tuple[FloatArray, float]:
+        """Average the features of the fitted stimuli, and their squared distance from that mean."""
+        self._number(band)
+        pieces = list(self._pieces())
+        total = [self.weights[some] @ self._values(band, some) for some in pieces]
+        mean = np.sum(total, axis=0) / self.weights.sum()
+        size = sum(float(((self._values(band, some) - mean) ** 2).sum()) for some in pieces) / len(self.ids)
+        return mean, size
+
+    def _onto(self, band: str, mean: FloatArray, rows: FloatArray) -> FloatArray:
+        """Multiply the centred features with one number per stimulus and voxel; (n_dims, n_voxels)."""
+        out = np.zeros((self.features.dims[band], rows.shape[1]))
+        for some in self._pieces():
+            centred = self._values(band, some) - mean
+
+            def add(tile: slice, centred: FloatArray = centred, here: FloatArray = rows[some]) -> None:
+                out[:, tile] += centred.T @ here[:, tile]
+
+            in_threads(add, tiles(rows.shape[1]))
+        return out
+
+    def _pieces(self) -> Iterator[slice]:
+        return (slice(i, i + STIMULI_AT_ONCE) for i in range(0, len(self.ids), STIMULI_AT_ONCE))
+
+    def _values(self, band: str, some: slice) -> FloatArray:
+        return self.features.array(band, self.ids[some]).astype(np.float64)
+
+    def _fingerprints(self) -> dict[str, str]:
+        parts = {
+            band: [fingerprint(self.features.array(band, self.ids[some])) for some in self._pieces()]
+            for band in self.bands
+        }
+        return {band: digest(*hashes) for band, hashes in parts.items()}
+
+
+@dataclass(frozen=True, eq=False)
+class Kept:
+    """A predictor that was read from a file.
+
+    Parameters
+    ----------
+    bands : tuple of str
+    scale : {"trace", None}
+        Whether kernels are divided by their mean diagonal.
+    parameters : dict
+        What made it.
+    dual_ : ndarray of shape (n_rows, n_voxels)
+    mixtures_ : ndarray of shape (n_bands, n_voxels)
+    alphas_, cv_scores_, intercept_ : ndarray of shape (n_voxels,)
+    """
+
+    bands: tuple[str, ...]
+    scale: str | None
+    parameters: dict[str, Any]
+    dual_: FloatArray
+    mixtures_: FloatArray
+    alphas_: FloatArray
+    cv_scores_: FloatArray
+    intercept_: FloatArray
+
+    def dual(self, voxels: slice = slice(None)) -> FloatArray:
+        """Return the dual weights, (n_rows, n_voxels)."""
+        return self.dual_[:, voxels]
+
+    def predict(self, bands: Any, *, split: bool = False) -> FloatArray:
+        """Refuse: only kernels are known."""
+        raise InputError("A model that was read from a file predicts from Gram matrices.")
+
+    def predict_gram(self, grams: Any) -> FloatArray:
+        """Predict from each band, (n_bands, n_new, n_voxels) in float32, without the intercept."""
+        first = next(iter(grams.values()))
+        out = np.empty((len(self.bands), len(first), self.dual_.shape[1]), dtype=np.float32)
+
+        def fill(tile: slice) -> None:
+            for b, band in enumerate(self.bands):
+                out[b, :, tile] = (grams[band] @ self.dual_[:, tile]) * self.mixtures_[b, tile]
+
+        in_threads(fill, tiles(out.shape[2]))
+        return out
+
+
+def _hash(text: str, tensors: dict[str, FloatArray]) -> str:
+    return digest(text, *(fingerprint(tensors[name]) for name in sorted(tensors)))
+
+
+def _read(path: Path) -> tuple[dict[str, FloatArray], dict[str, Any]]:
+    if not path.is_file():
+        raise InputError(f"{path} is not there; expected a model that Encoder.save wrote.")
+    try:
+        with safe_open(path, framework="numpy") as file:
+            known = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+    except (SafetensorError, OSError) as error:
+        raise IncompleteError(f"{path} is damaged ({error}); fit and save the model again.") from None
+    if known.get("format") != FORMAT:
+        raise InputError(f"{path} holds {known.get('format') or 'something else'}; expected {FORMAT}.")
+    if known.get("hash") != _hash(known["content"], tensors):
+        raise IncompleteError(f"{path} is damaged: it is not what was written; fit and save the model again.")
+    return tensors, json.loads(known["content"])

@@ -1,0 +1,48 @@
+"""Measured and predicted responses, side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from latentcortex import scoring
+from latentcortex._arrays import FloatArray, in_threads, tiles
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """Measured and predicted responses of held-out stimuli.
+
+    Parameters
+    ----------
+    y : ndarray of shape (n_stimuli, n_voxels)
+    yhat_bands : ndarray of shape (n_bands, n_stimuli, n_voxels)
+        What each band contributes; nan where a voxel is not valid.
+    intercept : ndarray of shape (n_voxels,)
+    """
+
+    y: FloatArray
+    yhat_bands: FloatArray
+    intercept: FloatArray
+
+    @cached_property
+    def yhat(self) -> FloatArray:
+        """The joint prediction, (n_stimuli, n_voxels)."""
+        return np.asarray(self.yhat_bands.sum(0) + self.intercept.astype(np.float32))
+
+    @cached_property
+    def r(self) -> FloatArray:
+        """The correlation of each voxel, (n_voxels,)."""
+        return by_tile(scoring.correlation, self.y, self.yhat)
+
+
+def by_tile(score: Callable[[FloatArray, FloatArray], FloatArray], y: FloatArray, yhat: FloatArray) -> FloatArray:
+    """Score all voxels, a block of them per thread; voxels are the last axis of all three arrays."""
+
+    def block(tile: slice) -> FloatArray:
+        return score(y[:, tile], yhat[..., tile])
+
+    return np.concatenate(in_threads(block, tiles(y.shape[1])), axis=-1)
