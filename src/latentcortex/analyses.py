@@ -179,19 +179,22 @@ class HeldOut:
 
     def score(self, analysis: Analysis) -> Maps:
         """Fit and score every model; single-layer models also give each voxel's preferred layer."""
+        keeps = analysis.name == "unet-layers"
         with tqdm(total=len(analysis.models), desc=analysis.name, unit="model", disable=not self.progress) as bar:
 
             def fitted(bands: tuple[str, ...]) -> tuple[Maps, Prediction | None]:
                 encoder, chosen = Encoder(self.make_estimator(), analysis=analysis.name), self.features.only(bands)
-                held_out = encoder.fit(chosen, self.train).predict_held_out(chosen, self.test)
-                maps = encoder.maps_of(held_out, self.test.space, **self.criterion.arguments)
+                encoder.fit(chosen, self.train)
+                held_out = encoder.predict_held_out(chosen, self.test) if keeps else None
+                pieces = encoder.walk(chosen, self.test) if held_out is None else held_out
+                maps = encoder.maps_of(pieces, self.test.space, **self.criterion.arguments)
                 bar.update()
-                return maps, held_out if len(bands) == 1 else None
+                return maps, held_out
 
             # Models side by side, each on one thread: most of a fit is too small to share.
             done = in_threads(fitted, analysis.models)
         found = [maps for maps, _ in done]
-        if analysis.name == "unet-layers":
+        if keeps:
             singles = zip(analysis.models, (one for _, one in done), strict=True)
             there = {bands[0]: one for bands, one in singles if one is not None}
             found.append(self._preferred(analysis, there, joined(found)))

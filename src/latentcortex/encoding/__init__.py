@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Final, Self
 
 import numpy as np
 from tqdm import tqdm
 
 from latentcortex import inference, scoring
-from latentcortex._arrays import BoolArray, FloatArray, in_threads
+from latentcortex._arrays import TILE, BoolArray, FloatArray, in_threads
 from latentcortex._shelf import unknown
-from latentcortex.encoding.columns import SHARES, Column, product_shares, scores, significance
+from latentcortex.encoding.columns import SHARES, Column, product_shares, scores, side_by_side, significance
 from latentcortex.encoding.fitted import Fitted
 from latentcortex.encoding.prediction import Prediction
 from latentcortex.errors import InputError
@@ -24,6 +24,9 @@ from latentcortex.maps import Maps
 from latentcortex.responses import Responses, Within
 from latentcortex.space import Space
 from latentcortex.splits import Splits
+
+AT_ONCE: Final = 16 * TILE
+"""Voxels that are predicted and scored together."""
 
 __all__ = ["Column", "Encoder", "Fitted", "Folds", "Prediction", "significance", "usable"]
 
@@ -104,12 +107,24 @@ class Encoder:
         InputError
             If a test stimulus was fitted on.
         """
+        return self._predicted(features, self._averaged(test), slice(None))
+
+    def walk(self, features: Features, test: Responses) -> Iterator[Prediction]:
+        """Predict as `predict_held_out` does, some voxels at a time, so that memory does not grow with all of them."""
+        averaged = self._averaged(test)
+        for start in range(0, averaged.space.n_voxels, AT_ONCE):
+            yield self._predicted(features, averaged, slice(start, start + AT_ONCE))
+
+    def _averaged(self, test: Responses) -> Responses:
         averaged = test.averaged()
         fitted = sorted(set(averaged.ids) & set(self.model.ids))
         if fitted:
             raise InputError(f"{len(fitted)} test stimuli were fitted on, for example {fitted[0]}.")
-        parts = self.model.parts(features, averaged.ids)
-        return Prediction(averaged.data, parts, self.model.predictor.intercept_)
+        return averaged
+
+    def _predicted(self, features: Features, test: Responses, voxels: slice) -> Prediction:
+        parts = self.model.parts(features, test.ids, voxels=voxels)
+        return Prediction(test.data[:, voxels], parts, self.model.predictor.intercept_[voxels])
 
     def weights(self, band: str, voxels: slice = slice(None)) -> FloatArray:
         """Compute weights in the units of the features, float64 (n_dims, n_voxels); see `Fitted.coefficients`."""
@@ -192,13 +207,13 @@ class Encoder:
         Maps
             r, r2, p, q, mask; with several bands also the shares of each.
         """
-        held_out = self.predict_held_out(features, test)
+        pieces = self.walk(features, test)
         tests: dict[str, Any] = {"q": q, "correction": correction, "n_permutations": n_permutations}
-        return self.maps_of(held_out, test.space, shares=shares, seed=seed, **tests)
+        return self.maps_of(pieces, test.space, shares=shares, seed=seed, **tests)
 
     def maps_of(
         self,
-        held_out: Prediction,
+        held_out: Prediction | Iterable[Prediction],
         space: Space,
         *,
         shares: Sequence[str] = ("product",),
@@ -207,21 +222,21 @@ class Encoder:
         n_permutations: int = 0,
         seed: int = 0,
     ) -> Maps:
-        """Score a prediction of held-out stimuli; arguments and columns are those of `score`."""
+        """Score a prediction of held-out stimuli, or its pieces; arguments and columns are those of `score`."""
         for share in shares:
             if share not in SHARES:
                 raise unknown("share", share, SHARES)
-        r = held_out.r
-        if n_permutations:
-            p = _exchanged_p(held_out, r, n_permutations, seed)
-        else:
-            p = inference.correlation_p(r, len(held_out.y))
-        about = self._about(self.bands, len(held_out.y))
-        columns = scores(about, held_out, r)
-        columns += significance(about, p, q=q, correction=correction, n_permutations=n_permutations)
-        for share in shares if len(self.bands) > 1 else ():
-            columns += SHARES[share](about, held_out, self.bands)
-        return Maps.of(space, columns)
+        p, scored, split = [], [], []
+        about: dict[str, Any] = {}
+        for piece in [held_out] if isinstance(held_out, Prediction) else held_out:
+            about = self._about(self.bands, len(piece.y))
+            p.append(_exchanged_p(piece, n_permutations, seed) if n_permutations else piece.p)
+            scored.append(scores(about, piece, piece.r))
+            several = shares if len(self.bands) > 1 else ()
+            split.append([column for share in several for column in SHARES[share](about, piece, self.bands)])
+        tests: dict[str, Any] = {"q": q, "correction": correction, "n_permutations": n_permutations}
+        found = significance(about, np.concatenate(p), **tests)
+        return Maps.of(space, [*side_by_side(scored), *found, *side_by_side(split)])
 
     def cross_validate(
         self,
@@ -334,9 +349,9 @@ class Folds:
         return Prediction(np.concatenate(y), np.concatenate(parts, axis=1), np.zeros(len(valid)))
 
 
-def _exchanged_p(held_out: Prediction, r: FloatArray, n_permutations: int, seed: int) -> FloatArray:
+def _exchanged_p(held_out: Prediction, n_permutations: int, seed: int) -> FloatArray:
     """Exchange test stimuli against fixed predictions; counts are kept, not the whole null."""
-    reached = np.zeros(r.shape)
+    r, reached = held_out.r, np.zeros(held_out.r.shape)
     for order in inference.exchange(len(held_out.y), n_permutations=n_permutations, seed=seed):
         reached += scoring.correlation(held_out.y[order], held_out.yhat) >= r
     return np.asarray(np.where(np.isnan(r), np.nan, (reached + 1) / (n_permutations + 1)))

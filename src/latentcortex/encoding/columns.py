@@ -63,6 +63,12 @@ def product_shares(about: dict[str, Any], held_out: Prediction, bands: Sequence[
     return columns
 
 
+def side_by_side(pieces: Sequence[list[Column]]) -> list[Column]:
+    """Join the same columns of one stretch of voxels after the other."""
+    whole = zip(*pieces, strict=True)
+    return [(np.concatenate([values for values, _ in column]), column[0][1]) for column in whole]
+
+
 SHARES: Final[dict[str, Callable[[dict[str, Any], Prediction, Sequence[str]], list[Column]]]] = {
     "product": product_shares
 }

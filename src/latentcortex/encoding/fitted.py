@@ -88,7 +88,7 @@ class Fitted:
         """The names of the bands."""
         return self.features.bands
 
-    def parts(self, features: Features, ids: Sequence[str]) -> FloatArray:
+    def parts(self, features: Features, ids: Sequence[str], *, voxels: slice = slice(None)) -> FloatArray:
         """Predict from each band, (n_bands, n_stimuli, n_voxels), without the intercept.
 
         Parameters
@@ -96,6 +96,7 @@ class Fitted:
         features : Features
             Those that were fitted, or others of the same bands: they need not hold the fitted stimuli.
         ids : sequence of str
+        voxels : slice
 
         Raises
         ------
@@ -108,8 +109,9 @@ class Fitted:
             if own.dims[band] != n_dims:
                 raise AlignmentError(f"Band {band} has {own.dims[band]} dimensions; fitted with {n_dims}.")
         if self.by_columns:
-            return self.predictor.predict({band: own.array(band, ids) for band in self.bands}, split=True)
-        return self.predictor.predict_gram(self._kernels(own, ids))
+            arrays = {band: own.array(band, ids) for band in self.bands}
+            return self.predictor.predict(arrays, split=True, voxels=voxels)
+        return self.predictor.predict_gram(self._kernels(own, ids), voxels=voxels)
 
     def coefficients(self, band: str, voxels: slice = slice(None)) -> FloatArray:
         """Compute weights in the units of the features, (n_dims, n_voxels), float64.
@@ -144,7 +146,7 @@ class Fitted:
         Haufe et al. (2014), doi:10.1016/j.neuroimage.2013.10.067
         """
         mean, _ = self._moments(band)
-        yhat = self.parts(self.features, self.ids)[self._number(band)][:, voxels].astype(np.float64)
+        yhat = self.parts(self.features, self.ids, voxels=voxels)[self._number(band)].astype(np.float64)
         w = self.weights / self.weights.sum()
         yhat -= w @ yhat
         with np.errstate(invalid="ignore", divide="ignore"):
@@ -295,18 +297,18 @@ class Kept:
         """Return the dual weights, (n_rows, n_voxels)."""
         return self.dual_[:, voxels]
 
-    def predict(self, bands: Any, *, split: bool = False) -> FloatArray:
+    def predict(self, bands: Any, *, split: bool = False, voxels: slice = slice(None)) -> FloatArray:
         """Refuse: only kernels are known."""
         raise InputError("A model that was read from a file predicts from Gram matrices.")
 
-    def predict_gram(self, grams: Any) -> FloatArray:
+    def predict_gram(self, grams: Any, *, voxels: slice = slice(None)) -> FloatArray:
         """Predict from each band, (n_bands, n_new, n_voxels) in float32, without the intercept."""
-        first = next(iter(grams.values()))
-        out = np.empty((len(self.bands), len(first), self.dual_.shape[1]), dtype=np.float32)
+        first, dual, gamma = next(iter(grams.values())), self.dual_[:, voxels], self.mixtures_[:, voxels]
+        out = np.empty((len(self.bands), len(first), dual.shape[1]), dtype=np.float32)
 
         def fill(tile: slice) -> None:
             for b, band in enumerate(self.bands):
-                out[b, :, tile] = (grams[band] @ self.dual_[:, tile]) * self.mixtures_[b, tile]
+                out[b, :, tile] = (grams[band] @ dual[:, tile]) * gamma[b, tile]
 
         in_threads(fill, tiles(out.shape[2]))
         return out

@@ -8,7 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
-from latentcortex import scoring
+from latentcortex import inference, scoring
 from latentcortex._arrays import FloatArray, in_threads, tiles
 
 
@@ -37,6 +37,11 @@ class Prediction:
     def r(self) -> FloatArray:
         """The correlation of each voxel, (n_voxels,)."""
         return by_tile(scoring.correlation, self.y, self.yhat)
+
+    @property
+    def p(self) -> FloatArray:
+        """The closed form of its null of independent Gaussian vectors, (n_voxels,)."""
+        return inference.correlation_p(self.r, len(self.y))
 
 
 def by_tile(score: Callable[[FloatArray, FloatArray], FloatArray], y: FloatArray, yhat: FloatArray) -> FloatArray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import importlib
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, Protocol, Self
 
@@ -62,11 +63,11 @@ class Predictor(Protocol):
         """Dual weights, float64 (n_rows, n_voxels): band b predicts mixture_b K_b(new, fitted) @ dual."""
         ...
 
-    def predict(self, bands: Any, *, split: bool = False) -> FloatArray:
+    def predict(self, bands: Any, *, split: bool = False, voxels: slice = ...) -> FloatArray:
         """Predict from feature arrays by band; with `split` as `predict_gram` does."""
         ...
 
-    def predict_gram(self, grams: Mapping[str, FloatArray]) -> FloatArray:
+    def predict_gram(self, grams: Mapping[str, FloatArray], *, voxels: slice = ...) -> FloatArray:
         """Predict from each band, (n_bands, n_new, n_voxels), without the intercept."""
         ...
 
@@ -108,3 +109,10 @@ def quiet(estimator: Estimator) -> Estimator:
 def make(name: str, **arguments: Any) -> Any:
     """Make an estimator by name."""
     return SHELF.make(name, **arguments)
+
+
+def __getattr__(name: str) -> Any:
+    """Find what compares two estimators; it needs pandas and matplotlib, which making one does not."""
+    if name in ("Agreement", "compare"):
+        return getattr(importlib.import_module(f"{__name__}._agreement"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

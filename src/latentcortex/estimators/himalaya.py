@@ -90,10 +90,10 @@ class Himalaya:
         self._rows = FittedRows.of(bands, y, weights=w, centre=True, scale=self.scale is not None)
         return self.fit_gram(self._rows.kernels, y, weights=w, groups=groups)
 
-    def predict(self, bands: Bands, *, split: bool = False) -> FloatArray:
+    def predict(self, bands: Bands, *, split: bool = False, voxels: slice = slice(None)) -> FloatArray:
         """Predict from feature arrays, as `BandedRidge.predict` does."""
-        parts = self.predict_gram(self._rows.onto(bands))
-        return parts if split else np.asarray(parts.sum(0) + self.intercept_)
+        parts = self.predict_gram(self._rows.onto(bands), voxels=voxels)
+        return parts if split else np.asarray(parts.sum(0) + self.intercept_[voxels])
 
     @one_thread()
     def fit_gram(
@@ -143,12 +143,12 @@ class Himalaya:
         return self
 
     @one_thread()
-    def predict_gram(self, grams: Mapping[str, FloatArray]) -> FloatArray:
+    def predict_gram(self, grams: Mapping[str, FloatArray], *, voxels: slice = slice(None)) -> FloatArray:
         """Predict from each band, (n_bands, n_new, n_voxels), without the intercept."""
         if tuple(grams) != self.bands:
             raise AlignmentError(f"Fitted on {listed(self.bands)}; asked to predict from {listed(grams)}.")
         parts = [(gram @ self._dual) * self._gamma[b] for b, gram in enumerate(grams.values())]
-        return np.stack([self._everywhere(part) for part in parts]).astype(np.float32)
+        return np.stack([self._everywhere(part)[:, voxels] for part in parts]).astype(np.float32)
 
     def dual(self, voxels: slice = slice(None)) -> FloatArray:
         """Return the dual weights, (n_rows, n_voxels): band b predicts mixture_b K_b(new, fitted) @ dual."""
