@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Protocol, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import numpy as np
 import pandas as pd
@@ -12,6 +12,7 @@ import pandas as pd
 from latentcortex import inference, scoring
 from latentcortex._arrays import BoolArray, FloatArray, in_threads, listed, tiles
 from latentcortex.errors import AlignmentError, InputError
+from latentcortex.estimators import Estimator
 from latentcortex.estimators._rows import Bands, checked, floating
 
 if TYPE_CHECKING:
@@ -28,45 +29,6 @@ MANY: Final = 500
 """From so many voxels on, a picture shows how many lie where, and no longer each."""
 ALIKE: Final = ("one", "other")
 """What two estimators are called that do not have names of their own."""
-
-
-class Fitting(Protocol):
-    """What can be compared: an estimator that fits feature arrays and says what it chose."""
-
-    def fit(
-        self,
-        bands: Bands,
-        y: FloatArray,
-        *,
-        groups: Sequence[str] | None = None,
-        sample_weight: FloatArray | None = None,
-    ) -> Any:
-        """Fit from feature arrays by band to responses (n_rows, n_voxels)."""
-        ...
-
-    def predict(self, bands: Bands, *, split: bool = False) -> FloatArray:
-        """Predict; with `split` from each band, (n_bands, n_new, n_voxels), without the intercept."""
-        ...
-
-    @property
-    def bands(self) -> tuple[str, ...]:
-        """The fitted bands, in the order of `mixtures_` and of a split prediction."""
-        ...
-
-    @property
-    def intercept_(self) -> FloatArray:
-        """The intercept, (n_voxels,)."""
-        ...
-
-    @property
-    def alphas_(self) -> FloatArray:
-        """The chosen penalties, (n_voxels,)."""
-        ...
-
-    @property
-    def mixtures_(self) -> FloatArray:
-        """The chosen mixtures, (n_bands, n_voxels)."""
-        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -199,8 +161,8 @@ class Agreement:
 
 
 def compare(
-    one: Fitting,
-    other: Fitting,
+    one: Estimator,
+    other: Estimator,
     bands: Bands,
     y: FloatArray,
     *,
@@ -319,7 +281,7 @@ class _Side:
     shares: FloatArray
 
     @classmethod
-    def of(cls, estimator: Fitting, name: str, rows: _Rows) -> Self:
+    def of(cls, estimator: Estimator, name: str, rows: _Rows) -> Self:
         """Fit, predict and score, and keep copies: the next fit may be of the same estimator.
 
         Raises
@@ -395,7 +357,7 @@ def _by_tile(function: Callable[[slice], tuple[FloatArray, ...]], n_voxels: int)
     return [np.concatenate(own, axis=-1) for own in zip(*in_threads(function, tiles(n_voxels)), strict=True)]
 
 
-def _names_of(one: Fitting, other: Fitting) -> tuple[str, str]:
+def _names_of(one: Estimator, other: Estimator) -> tuple[str, str]:
     first, second = (getattr(estimator, "parameters", {}).get("name") for estimator in (one, other))
     return (str(first), str(second)) if first and second and first != second else ALIKE
 
