@@ -95,7 +95,7 @@ class Fit:
         """
         prepared, backend = self.prepared, self.prepared.backend
         valid, mixture = self.valid[tile], self.mixture[tile]
-        y = np.where(valid, self.y[:, tile], 0)
+        y = np.ascontiguousarray(np.where(valid, self.y[:, tile], 0))
         mean, alpha = np.where(valid, self.intercept[tile], 0), np.where(valid, self.alpha[tile], 1)
         rows, dual = prepared.centred(y, mean), np.empty(y.shape, dtype=prepared.dtype)
         rough = np.zeros(len(alpha))
@@ -115,10 +115,8 @@ class Fit:
         out = np.empty((len(self.y), max(last - first, 0)))
 
         def fill(tile: slice) -> None:
-            some = slice(max(tile.start, first), min(tile.stop, last))
-            out[:, some.start - first : some.stop - first] = self.dual(tile)[
-                :, some.start - tile.start : some.stop - tile.start
-            ]
+            some, wanted = _both(tile, first, last)
+            out[:, wanted] = self.dual(tile)[:, some]
 
         self.prepared.backend.map(fill, self._tiles(first, last))
         return out
@@ -148,12 +146,12 @@ class Fit:
         out = np.empty((len(new), len(new[0]), max(last - first, 0)), dtype=self.y.dtype)
 
         def fill(tile: slice) -> None:
-            some = slice(max(tile.start, first), min(tile.stop, last))
-            dual = self.dual(tile)[:, some.start - tile.start : some.stop - tile.start]
+            some, wanted = _both(tile, first, last)
+            dual = self.dual(tile)
             for b, (band, rows) in enumerate(zip(self.bands, new, strict=True)):
                 # In float64 where alpha is small: then dual weights are large and cancel.
-                part = (rows.astype(dual.dtype, copy=False) @ self.design.applied(band, dual)) * gamma[b, some]
-                out[b, :, some.start - first : some.stop - first] = part
+                part = (rows.astype(dual.dtype, copy=False) @ self.design.applied(band, dual)) * gamma[b, tile]
+                out[b, :, wanted] = part[:, some]
 
         self.prepared.backend.map(fill, self._tiles(first, last))
         return out
@@ -229,7 +227,7 @@ def solve(
     fits = [_empty(design, y, prepared, criterion.mixtures, face.bands) for face in criterion.faces]
 
     def fill(tile: slice) -> None:
-        some = np.asarray(y[:, tile])
+        some = np.ascontiguousarray(y[:, tile])
         targets = prepared.targets(some)
         best = by_folds(folds, some, criterion) if folds else by_rows(prepared, targets, criterion)
         for fit, one in zip(fits, best, strict=True):
@@ -246,6 +244,12 @@ def solve(
     jobs += [partial(fill, tile) for tile in tiles(y.shape[1])]
     prepared.backend.map(lambda job: job(), jobs)
     return fits
+
+
+def _both(tile: slice, first: int, last: int) -> tuple[slice, slice]:
+    """Find the voxels from first to last that a tile has: where in the tile, and where from the first."""
+    start, stop = max(tile.start, first), min(tile.stop, last)
+    return slice(start - tile.start, stop - tile.start), slice(start - first, stop - first)
 
 
 def _empty(design: Design, y: FloatArray, prepared: Prepared, mixtures: FloatArray, bands: tuple[int, ...]) -> Fit:

@@ -188,7 +188,8 @@ class Prepared:
     def targets(self, y: FloatArray) -> Targets:
         """Read the responses (n_rows, n_voxels) of a tile, and take their mean off in float64."""
         valid = varying(y)
-        known = y if valid.all() else np.where(valid, y, 0)
+        # What is constant here, in one fold perhaps, has a mean like any other.
+        known = y if valid.all() else np.where(np.isfinite(y).all(0), y, 0)
         mean = self.weights @ known / self.weights.sum() if self.intercept else np.zeros(y.shape[1])
         return Targets(self.centred(known, mean), mean, valid)
 

@@ -50,8 +50,8 @@ class FittedRows:
         same_length(responses=y, **arrays)
         w = weights / weights.sum() * float(centre)
         means = {band: w @ values.astype(np.float64) for band, values in arrays.items()}
-        centred = {band: values - means[band] for band, values in arrays.items()}
-        scales = {band: _size(band, values) if scale else 1.0 for band, values in centred.items()}
+        centred = {band: _centred(band, values, means[band]) for band, values in arrays.items()}
+        scales = {band: _size(values) if scale else 1.0 for band, values in centred.items()}
         return cls(means, scales, {band: values / scales[band] for band, values in centred.items()})
 
     @property
@@ -141,9 +141,16 @@ def checked_weights(weights: FloatArray | None, n_rows: int) -> FloatArray:
     return w
 
 
-def _size(band: str, centred: FloatArray) -> float:
+def _centred(band: str, values: FloatArray, mean: FloatArray) -> FloatArray:
+    """Take the mean off; a column that is constant becomes exactly 0, whatever rounding leaves of it."""
+    centred = np.asarray(values - mean)
+    constant = np.ptp(values, axis=0) == 0
+    if constant.any() and mean.any():
+        logger.info("%d of %d columns of %s are constant and predict nothing.", constant.sum(), len(constant), band)
+        centred[:, constant] = 0
+    return centred
+
+
+def _size(centred: FloatArray) -> float:
     """Root mean squared norm of rows; 1 where there is nothing."""
-    n_constant = int((np.ptp(centred, axis=0) == 0).sum())
-    if n_constant:
-        logger.info("%d of %d columns of %s are constant and predict nothing.", n_constant, centred.shape[1], band)
     return float(np.sqrt((centred * centred).sum() / len(centred))) or 1.0

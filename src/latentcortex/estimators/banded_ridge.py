@@ -14,7 +14,7 @@ from sklearn.base import BaseEstimator
 from tqdm import tqdm
 
 from latentcortex import _ridge
-from latentcortex._arrays import FloatArray, IntArray, listed, one_thread
+from latentcortex._arrays import FloatArray, IntArray, in_threads, listed, one_thread, tiles
 from latentcortex._ridge.candidates import faces_of, mixtures_for
 from latentcortex._shelf import unknown
 from latentcortex.errors import AlignmentError, InputError
@@ -186,7 +186,7 @@ class BandedRidge(BaseEstimator):  # type: ignore[misc]
             raise InputError("This was fitted on Gram matrices, which do not tell the weights of single features.")
         dual, rows = self.dual(), self._rows
         return {
-            band: values.T @ dual * (gamma / rows.scales[band])
+            band: _product(values.T, dual) * (gamma / rows.scales[band])
             for (band, values), gamma in zip(rows.values.items(), self.mixtures_, strict=True)
         }
 
@@ -362,7 +362,7 @@ class BandedRidge(BaseEstimator):  # type: ignore[misc]
         selection, folds = self._chosen_by(design, y, groups)
         self._criterion = _ridge.Criterion(
             mixtures=mixtures,
-            alphas=np.sort(np.asarray(self.alphas, dtype=np.float64)),
+            alphas=np.unique(np.asarray(self.alphas, dtype=np.float64)),
             faces=faces,
             selection=selection,
             folds=folds,
@@ -402,3 +402,8 @@ class BandedRidge(BaseEstimator):  # type: ignore[misc]
             if self.warns and fraction > 0.01 and low < high:
                 text = "The %s alpha (%g) was the best for %.1f %% of what is predicted from %s: widen the range."
                 logger.warning(text, word, edge, 100 * fraction, listed(self.bands, 2))
+
+
+def _product(one: FloatArray, other: FloatArray) -> FloatArray:
+    """Multiply along the canonical grid of voxels."""
+    return np.concatenate(in_threads(lambda tile: one @ other[:, tile], tiles(other.shape[1])), axis=1)
