@@ -8,7 +8,6 @@ import logging
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from fractions import Fraction
 from itertools import combinations
 from pathlib import Path
@@ -271,7 +270,7 @@ def test_kfold_chooses_the_alphas_of_himalaya() -> None:
     from sklearn.model_selection import PredefinedSplit
 
     same, n_clear = 0, 0
-    for seed in range(20):
+    for seed in range(10):
         x, y = rows(60, (15, 90)[seed % 2], n_voxels=60, noise=1 + seed % 3, seed=seed)
         ours = BandedRidge(alphas=ALPHAS, scale=None, selection="kfold", refine=False).fit(x, y)
         folds = ours._criterion.folds
@@ -288,7 +287,7 @@ def test_kfold_chooses_the_alphas_of_himalaya() -> None:
         clear = best[1] > best[0] * (1 + 1e-5)
         same += int(np.isclose(ours.alphas_, theirs.best_alphas_)[clear].sum())
         n_clear += int(clear.sum())
-    assert n_clear > 1100
+    assert n_clear > 550
     assert same >= 0.999 * n_clear
 
 
@@ -447,7 +446,7 @@ def fit_of(selection: str, known: dict[str, np.ndarray], y: np.ndarray, **option
 
 
 @pytest.fixture(scope="module", params=[(name, how) for name in PRECISIONS for how in ("gcv", "kfold")], ids="-".join)
-def fitted(request: pytest.FixtureRequest) -> Iterator[tuple[str, dict, dict, np.ndarray, BandedRidge, np.ndarray]]:
+def fitted(request: pytest.FixtureRequest) -> tuple[str, dict, dict, np.ndarray, BandedRidge, np.ndarray]:
     """One fit by kernels, and its predictions for all voxels together."""
     precision, selection = request.param
     n, dtype = PRECISIONS[precision]
@@ -462,20 +461,42 @@ def test_voxels_asked_for_in_chunks_have_the_bits_of_all_together(fitted: tuple,
     _, _, new, y, model, together = fitted
     parts = [model.predict_gram(new, voxels=slice(i, i + chunk)) for i in range(0, y.shape[1], chunk)]
     assert sha(np.concatenate(parts, axis=2)) == sha(together)
-    duals = [model.dual(slice(i, i + chunk)) for i in range(0, y.shape[1], chunk)]
-    assert sha(np.concatenate(duals, axis=1)) == sha(model.dual())
 
 
-@pytest.mark.parametrize("alphas", [(0.01, 1.0), (1e3, 1e4)])
-@pytest.mark.parametrize("precision", PRECISIONS)
-def test_one_voxel_asked_for_alone_has_the_bits_of_all_together(precision: str, alphas: tuple[float, float]) -> None:
-    """Small alphas are refined in float32, large ones are not."""
-    n, dtype = PRECISIONS[precision]
-    known, new, y = kernels(n, 120, dtype=dtype)
+SIZES = [(one, alphas) for one in PRECISIONS for alphas in ((0.01, 1.0), (1e3, 1e4))]
+
+
+@pytest.fixture(scope="module", params=SIZES, ids=str)
+def sized(request: pytest.FixtureRequest) -> tuple[dict, BandedRidge]:
+    """Small alphas, whose solutions are refined in float32, and large ones, whose are not."""
+    precision, alphas = request.param
+    n, dtype = {"float32": 560, "float64": 150}[precision], PRECISIONS[precision][1]
+    known, new, y = kernels(n, TILE + 100, dtype=dtype)
     model = fit_of("gcv", known, y, alphas=alphas, mixtures=HALVES)
-    together = model.predict_gram(new)
-    for i in range(0, 120, 9):
-        assert sha(model.predict_gram(new, voxels=slice(i, i + 1))) == sha(together[:, :, i : i + 1])
+    assert worked_in(model) == dtype
+    return new, model
+
+
+@pytest.mark.parametrize("chunk", [1, 97, 333, 1000])
+def test_chunks_have_the_bits_of_all_together_at_any_size_of_alpha(sized: tuple, chunk: int) -> None:
+    new, model = sized
+    together, dual = model.predict_gram(new), model.dual()
+    for first in range(0, TILE + 100, max(chunk, 251)):
+        some = slice(first, first + chunk)
+        assert sha(model.dual(some)) == sha(dual[:, some])
+        assert sha(model.predict_gram(new, voxels=some)) == sha(together[:, :, some])
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_chunks_of_a_fit_of_columns_have_the_bits_of_all_together(precision: str) -> None:
+    n, dtype = PRECISIONS[precision]
+    bands, y = two_bands(n, n_voxels=150)
+    model = BandedRidge(alphas=[1e3, 1e4], mixtures=HALVES, selection="gcv").fit(bands, y.astype(dtype))
+    assert isinstance(model._fit.design, _ridge.Columns)
+    together = model.predict(bands)
+    for chunk in (1, 17, 97):
+        parts = [model.predict(bands, voxels=slice(i, i + chunk)) for i in range(0, 150, chunk)]
+        assert sha(np.concatenate(parts, axis=1)) == sha(together)
 
 
 @pytest.mark.parametrize("n_workers", [1, 8])
@@ -534,9 +555,10 @@ jobs = [
     for n, dtype in ((560, np.float32), (120, np.float64))
     for selection in ("gcv", "kfold")
     for dims in (30, 200)
+    if (n, selection, dims) != (560, "kfold", 200)
 ]
 alone = [fit(*job) for job in jobs]
-within = in_threads(lambda job: fit(*job), jobs[4:])
+within = in_threads(lambda job: fit(*job), jobs[3:])
 print(json.dumps({"cores": n_cores(), "alone": alone, "within": within}))
 """
 
@@ -564,7 +586,7 @@ def test_results_have_the_same_bits_on_one_core_and_on_all(by_threads: tuple[dic
 def test_results_have_the_same_bits_inside_a_worker(by_threads: tuple[dict, dict]) -> None:
     for run in by_threads:
         for what in ("chosen", "predicted", "nested"):
-            assert [one[what] for one in run["within"]] == [one[what] for one in run["alone"][4:]]
+            assert [one[what] for one in run["within"]] == [one[what] for one in run["alone"][3:]]
 
 
 def test_a_fit_inside_a_worker_has_the_bits_of_one_outside() -> None:
@@ -591,6 +613,19 @@ def test_a_nan_voxel_changes_the_others_by_no_more_than_rounding(fitted: tuple, 
     size = np.abs(one[..., same]).max()
     np.testing.assert_allclose(other[..., same], one[..., same], rtol=0, atol=(1e-9 if exact else 1e-4) * size)
     np.testing.assert_allclose(again.alphas_[same], model.alphas_[same], rtol=1e-6 if exact else 1e-2)
+
+
+@pytest.mark.parametrize("lost", [3, -1])
+def test_a_nan_voxel_leaves_the_bits_of_other_tiles_and_of_every_intercept(fitted: tuple, lost: int) -> None:
+    _, known, new, y, model, together = fitted
+    spoilt = y.copy()
+    spoilt[3, lost] = np.nan
+    again = BandedRidge(**model.get_params()).fit_gram(known, spoilt)
+    elsewhere = slice(0, TILE) if lost < 0 else slice(TILE, None)
+    for name, value in results(again).items():
+        assert sha(value[..., elsewhere]) == sha(results(model)[name][..., elsewhere]), name
+    assert sha(again.predict_gram(new)[..., elsewhere]) == sha(together[..., elsewhere])
+    assert sha(np.delete(again.intercept_, lost)) == sha(np.delete(model.intercept_, lost))
 
 
 # C: bad inputs
@@ -793,6 +828,9 @@ def test_a_nested_model_of_an_unknown_band_or_of_none_is_an_input_error() -> Non
 PEAK = """
 import json, os, re, sys, threading, time
 from pathlib import Path
+n_voxels, cores, folder = int(sys.argv[1]), sys.argv[2], Path(sys.argv[3])
+if hasattr(os, "sched_setaffinity"):
+    os.sched_setaffinity(0, [0] if cores == "one" else range(os.cpu_count()))
 import numpy as np
 from latentcortex.estimators.banded_ridge import BandedRidge
 
@@ -809,14 +847,8 @@ class Peak(threading.Thread):
             self.peak = max(self.peak, anonymous())
             time.sleep(0.002)
 
-n, n_voxels, n_bands, path = int(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
-rng = np.random.default_rng(0)
-grams = {}
-for b in range(n_bands):
-    x = rng.standard_normal((n, 2 * n), dtype=np.float32)
-    x -= x.mean(0)
-    grams[f"b{b}"] = (x @ x.T / (2 * n)).astype(np.float64)
-y = np.load(path, mmap_mode="r")[:, :n_voxels]
+grams = {path.stem: np.load(path) for path in sorted(folder.glob("band*.npy"))}
+y = np.load(folder / "y.npy", mmap_mode="r")[:, :n_voxels]
 small = {band: gram[:60, :60].copy() for band, gram in grams.items()}
 BandedRidge(selection="gcv").fit_gram(small, np.array(y[:60, :3000]))  # libraries and threads take what they keep
 watch = Peak()
@@ -824,23 +856,30 @@ watch.start()
 model = BandedRidge(selection="gcv").fit_gram(grams, y)
 watch.over.set()
 watch.join()
-predicted = BandedRidge().memory(n, n_bands, n_voxels)
+predicted = BandedRidge().memory(len(y), len(grams), n_voxels)
 print(json.dumps({"grown": watch.peak - watch.before, "predicted": predicted, "dtype": str(model._fit.prepared.dtype)}))
 """
 
 
-def grown(n: int, n_voxels: int, n_bands: int, path: Path) -> dict:
-    command = [sys.executable, "-c", PEAK, str(n), str(n_voxels), str(n_bands), str(path)]
-    return json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
-
-
-def on_disk(n: int, n_voxels: int, path: Path) -> Path:
-    out = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=(n, n_voxels))
+def on_disk(n: int, n_voxels: int, n_bands: int, folder: Path) -> Path:
+    """Kernels, and responses that are driven by every band, so that mixtures are tried."""
     rng = np.random.default_rng(0)
-    for row in out:
-        row[:] = rng.standard_normal(n_voxels, dtype=np.float32)
-    out.flush()
-    return path
+    y = np.lib.format.open_memmap(folder / "y.npy", mode="w+", dtype=np.float32, shape=(n, n_voxels))
+    y[:] = 3 + rng.standard_normal((n, n_voxels), dtype=np.float32)
+    for band in range(n_bands):
+        x = rng.standard_normal((n, 2 * n), dtype=np.float32)
+        x[:, :20] *= 10
+        x -= x.mean(0)
+        np.save(folder / f"band{band}.npy", (x @ x.T / (x * x).sum(1).mean()).astype(np.float64))
+        some = rng.random(n_voxels, dtype=np.float32)
+        y[:] += some * (x[:, :20] / 40 @ rng.standard_normal((20, n_voxels), dtype=np.float32))
+    y.flush()
+    return folder
+
+
+def grown(n_voxels: int, folder: Path, *, cores: str) -> dict:
+    command = [sys.executable, "-c", PEAK, str(n_voxels), cores, str(folder)]
+    return json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
 
 needs_proc = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the kernel tells of no memory")
@@ -850,17 +889,18 @@ needs_proc = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="
 @needs_proc
 @pytest.mark.parametrize("n_bands", [1, 2])
 def test_memory_does_not_grow_with_voxels_that_lie_on_disk(n_bands: int, tmp_path: Path) -> None:
-    path = on_disk(300, 200_000, tmp_path / "y.npy")
-    few, many = (grown(300, n_voxels, n_bands, path)["grown"] for n_voxels in (20_000, 200_000))
-    print(few, many)
+    folder = on_disk(300, 200_000, n_bands, tmp_path)
+    few, many = (grown(n_voxels, folder, cores="all")["grown"] for n_voxels in (20_000, 200_000))
+    print(f"{few / 1e6:.1f} and {many / 1e6:.1f} MB")
     assert many - few <= max(0.05 * few, 20e6)
 
 
 @pytest.mark.slow
 @needs_proc
-@pytest.mark.parametrize("n_bands", [1, 2, 3])
-@pytest.mark.parametrize("n", [300, 1500])
-def test_memory_is_predicted_within_a_fifth(n: int, n_bands: int, tmp_path: Path) -> None:
-    found = grown(n, 20_000, n_bands, on_disk(n, 20_000, tmp_path / "y.npy"))
+@pytest.mark.parametrize("cores", ["one", "all"])
+@pytest.mark.parametrize("n_bands", [1, 2])
+def test_memory_is_predicted_within_a_fifth(n_bands: int, cores: str, tmp_path: Path) -> None:
+    found = grown(20_000, on_disk(1500, 20_000, n_bands, tmp_path), cores=cores)
     print(found)
+    assert found["dtype"] == "float32"
     assert found["predicted"] == pytest.approx(found["grown"], rel=0.2)

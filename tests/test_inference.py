@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy import stats
+from scipy import signal, stats
+from sklearn.linear_model import LinearRegression
 from statsmodels.stats.multitest import multipletests
 
 from latentcortex import inference, scoring
@@ -234,3 +235,262 @@ def test_an_interval_is_nan_where_the_statistic_always_is_without_a_warning() ->
     assert np.isfinite(inference.bootstrap_ci(lambda rows: values[rows, 1].mean(), draws)[0])
     with pytest.raises(InputError, match="level"):
         inference.bootstrap_ci(lambda rows: rows, draws, 95)
+
+
+# Time series
+
+
+def test_stretches_change_places_and_stay_whole() -> None:
+    orders = inference.exchange(23, n_permutations=50, seed=0, block=5)
+    assert (np.sort(orders, axis=1) == np.arange(23)).all()
+    for order in orders:
+        stretches = order[:20].reshape(4, 5)
+        assert (np.diff(stretches, axis=1) == 1).all()
+        assert (stretches[:, 0] % 5 == 0).all()
+        np.testing.assert_array_equal(order[20:], [20, 21, 22])
+    assert len({tuple(order) for order in orders.tolist()}) > 10
+
+
+def test_a_shift_keeps_the_order_around_a_circle_and_is_never_small() -> None:
+    orders = inference.exchange(30, n_permutations=200, seed=0, shift=True, block=4)
+    steps = (orders[:, 1] - orders[:, 0]) % 30
+    assert (steps == 1).all()
+    offset = (-orders[:, 0]) % 30
+    assert set(offset.tolist()) == set(range(4, 27))
+    np.testing.assert_array_equal(orders[:100], inference.exchange(30, n_permutations=100, seed=0, shift=True, block=4))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ({"groups": ["a"] * 10, "shift": True}, "not both"),
+        ({"block": 0}, "at least 1 row"),
+        ({"shift": True, "block": 6}, "cannot be shifted by at least 6"),
+        ({"block": 10}, "cannot be exchanged"),
+    ],
+)
+def test_exchanges_that_cannot_be_are_an_input_error(arguments: dict, says: str) -> None:
+    with pytest.raises(InputError, match=says):
+        inference.exchange(10, n_permutations=5, seed=0, **arguments)
+
+
+@pytest.mark.parametrize(("ar", "low", "high"), [(0.0, 1, 1), (0.3, 3, 5), (0.56, 7, 9), (0.8, 18, 23)])
+def test_blocks_are_as_long_as_rows_are_correlated(ar: float, low: int, high: int) -> None:
+    y = autocorrelated(np.random.default_rng(0), 600, 300, ar)
+    assert low <= inference.block_length(y) <= high
+
+
+def autocorrelated(rng: np.random.Generator, n: int, n_voxels: int, ar: float) -> np.ndarray:
+    noise = rng.standard_normal((n + 50, n_voxels))
+    return signal.lfilter([1], [1, -ar], noise, axis=0)[50:]
+
+
+# Fewer permutations, and their tail
+
+
+def test_stopping_early_changes_no_small_p() -> None:
+    rng = np.random.default_rng(0)
+    null = rng.standard_normal((2000, 300))
+    observed = np.concatenate([rng.standard_normal(250), np.full(49, 3.0), [np.nan]])
+    asked = []
+
+    def draw(start: int, stop: int, voxels: np.ndarray) -> np.ndarray:
+        asked.append((stop - start) * len(voxels))
+        return null[start:stop, voxels]
+
+    p, n_used = inference.sequential_p(observed, draw, n_permutations=2000)
+    full = inference.permutation_p(observed, null)
+    never = n_used == 2000
+    np.testing.assert_array_equal(p[never], full[never])
+    assert (full[never][:-1] < 0.02).all()
+    assert np.abs(p[~never] - full[~never])[:-1].max() < 0.25
+    assert np.isnan(p[-1])
+    assert sum(asked) < 0.4 * null.size
+    uniform = stats.kstest(inference.sequential_p(rng.standard_normal(300), draw, n_permutations=2000)[0], "uniform")
+    assert uniform.pvalue > 0.001
+
+
+def test_the_fitted_tail_continues_the_null() -> None:
+    rng = np.random.default_rng(0)
+    observed = np.array([4.0, 4.5, 0.3, np.nan])
+    p, approximate = inference.tail_p(observed, rng.standard_normal((5000, 4)))
+    assert approximate.tolist() == [True, True, False, False]
+    np.testing.assert_allclose(np.log10(p[:2]), np.log10(stats.norm.sf(observed[:2])), atol=0.7)
+    assert p[0] < 1 / 5001
+    assert p[2] == pytest.approx(stats.norm.sf(0.3), abs=0.02)
+
+
+# Families
+
+
+def test_max_t_holds_the_family_wise_rate_under_dependence() -> None:
+    rng = np.random.default_rng(0)
+    hits = 0
+    for _ in range(300):
+        draws = 0.7 * rng.standard_normal((200, 1)) + 0.7 * rng.standard_normal((200, 40))
+        hits += (inference.max_t(draws[0], draws[1:]) <= 0.05).any()
+    assert hits / 300 <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / 300)
+    assert hits / 300 >= 0.02
+
+
+def test_max_t_leaves_undefined_voxels_out() -> None:
+    null = np.random.default_rng(0).standard_normal((99, 3))
+    null[4, 1] = np.nan
+    p = inference.max_t(np.array([9.0, 9.0, -9.0]), null)
+    np.testing.assert_allclose(p[[0, 2]], [0.01, 1.0])
+    assert np.isnan(p[1])
+
+
+def test_storeys_procedure_rejects_more_where_many_are_true_and_holds_its_rate() -> None:
+    rng = np.random.default_rng(0)
+    fdp, more = [], []
+    for _ in range(200):
+        true = np.arange(400) < 160
+        p = stats.norm.sf(rng.standard_normal(400) + 2.5 * true)
+        storey, bh = (inference.fdr(p, method=name).rejected for name in ("storey", "bh"))
+        fdp.append((storey & ~true).sum() / max(storey.sum(), 1))
+        more.append(storey.sum() - bh.sum())
+    assert np.mean(fdp) <= 0.05 + 3 * stats.sem(fdp)
+    assert np.mean(more) > 5
+
+
+def closed_testing(p: np.ndarray, roi: np.ndarray, alpha: float) -> float:
+    """Every intersection tested by Simes, over all subsets: the definition itself."""
+    m = len(p)
+    simes = {}
+    for bits in range(1, 2**m):
+        own = np.sort(p[[i for i in range(m) if bits >> i & 1]])
+        simes[bits] = (own * len(own) / np.arange(1, len(own) + 1)).min() <= alpha
+    rejected = {b: all(simes[c] for c in simes if c & b == b) for b in simes}
+    inside = sum(1 << i for i in np.flatnonzero(roi))
+    kept = [bin(b).count("1") for b in rejected if b & inside == b and not rejected[b]]
+    return (roi.sum() - max(kept, default=0)) / roi.sum()
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_true_discoveries_are_bounded_as_closed_testing_does(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    p = stats.norm.sf(rng.standard_normal(8) + 3 * (rng.random(8) < 0.5))
+    roi = rng.random(8) < 0.6
+    roi[0] = True
+    assert inference.true_discovery_bound(p, roi) == pytest.approx(closed_testing(p, roi, 0.05))
+
+
+def test_the_bound_holds_for_regions_chosen_afterwards() -> None:
+    rng = np.random.default_rng(0)
+    wrong, bounds = 0, []
+    for _ in range(300):
+        true = np.arange(500) < 100
+        p = stats.norm.sf(rng.standard_normal(500) + 3 * true)
+        best = p <= np.sort(p)[80]
+        for roi in (best, true, ~true):
+            wrong += inference.true_discovery_bound(p, roi) > true[roi].mean()
+        bounds.append(inference.true_discovery_bound(p, best))
+    assert wrong / 300 <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / 300)
+    assert np.mean(bounds) > 0.5
+    assert np.isnan(inference.true_discovery_bound(np.array([0.1, np.nan]), np.array([False, True])))
+
+
+def test_tfce_is_the_sum_over_heights_and_joins_neighbours() -> None:
+    mask = np.zeros((4, 3, 3), dtype=bool)
+    mask[:, 1, 1], mask[0, 0, 0] = True, True
+    adjacency = inference.grid_adjacency(mask)
+    assert adjacency.shape == (5, 5)
+    assert adjacency.nnz == 6
+    order = [tuple(where) for where in np.argwhere(mask)]
+    stat = np.array([{(0, 0, 0): 2.0, (3, 1, 1): -1.0}.get(where, 1.0) for where in order])
+    found = inference.tfce(stat, adjacency, n_steps=400)
+    h = np.linspace(0, 2, 401)[1:]
+    expected = {(0, 0, 0): (h**2).sum() * 0.005, (3, 1, 1): 0.0}
+    three = (3**0.5 * h[h <= 1] ** 2).sum() * 0.005
+    np.testing.assert_allclose(found, [expected.get(where, three) for where in order], rtol=1e-9)
+
+
+def test_a_mesh_joins_vertices_of_a_triangle() -> None:
+    faces = np.array([[0, 1, 2], [2, 1, 3]])
+    dense = inference.mesh_adjacency(faces, 5).toarray()
+    np.testing.assert_array_equal(dense, dense.T)
+    assert np.argwhere(np.triu(dense)).tolist() == [[0, 1], [0, 2], [1, 2], [1, 3], [2, 3]]
+    assert set(np.unique(dense)) == {0, 1}
+
+
+def test_tfce_leaves_undefined_voxels_undefined_and_nothing_where_nothing_is_above_0() -> None:
+    adjacency = inference.mesh_adjacency(np.array([[0, 1, 2]]), 3)
+    np.testing.assert_array_equal(inference.tfce(np.array([-1.0, -2, np.nan]), adjacency), [0, 0, np.nan])
+
+
+# Shares
+
+
+def two_models(seed: int, *, gain: float, n_voxels: int = 300, clusters: int = 0):
+    """Refitted least squares with and without a second band that adds `gain` to the signal, on 300 test stimuli."""
+    rng = np.random.default_rng(seed)
+    x = rng.standard_normal((900, 20))
+    second = 0.7 * x[:, :10] + 0.7 * rng.standard_normal((900, 10))
+    y = x @ rng.standard_normal((20, n_voxels)) / 4 + gain * second @ rng.standard_normal((10, n_voxels))
+    names = None
+    noise = 2 * rng.standard_normal((900, n_voxels))
+    if clusters:
+        names = [str(i % clusters) for i in range(300)]
+        noise[600:] += rng.standard_normal((clusters, n_voxels))[np.arange(300) % clusters]
+    y = y + noise
+    full = LinearRegression().fit(np.hstack([x, second])[:600], y[:600]).predict(np.hstack([x, second])[600:])
+    reduced = LinearRegression().fit(x[:600], y[:600]).predict(x[600:])
+    return y[600:], full, reduced, names
+
+
+def test_a_band_that_adds_nothing_has_no_share() -> None:
+    p = np.concatenate([inference.share_p(*two_models(s, gain=0)[:3], n_permutations=999, seed=0) for s in range(4)])
+    assert (p <= 0.05).mean() <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / len(p))
+
+
+def test_a_band_that_adds_something_is_found() -> None:
+    y, full, reduced, _ = two_models(0, gain=0.3)
+    p = inference.share_p(y, full, reduced, n_permutations=999, seed=0)
+    assert (p <= 0.05).mean() > 0.9
+    assert p.min() == pytest.approx(1 / 1000)
+    np.testing.assert_array_equal(p, inference.share_p(y, full, reduced, n_permutations=999, seed=0))
+
+
+def test_flipped_signs_are_students_paired_test_where_many_stimuli_are_compared() -> None:
+    y, full, reduced, _ = two_models(0, gain=0.05)
+    gain = (y - reduced) ** 2 - (y - full) ** 2
+    theirs = stats.ttest_1samp(gain, 0, alternative="greater").pvalue
+    ours = inference.share_p(y, full, reduced, n_permutations=4999, seed=0)
+    np.testing.assert_allclose(ours, theirs, atol=0.035)
+    both = inference.paired_difference_p(y, full, reduced, n_permutations=4999, seed=0)
+    np.testing.assert_allclose(both, stats.ttest_1samp(gain, 0).pvalue, atol=0.05)
+
+
+def test_whole_clusters_are_flipped() -> None:
+    y, full, reduced, names = two_models(1, gain=0, clusters=20)
+    gain = (y - reduced) ** 2 - (y - full) ** 2
+    summed = np.stack([gain[np.asarray(names) == name].sum(0) for name in dict.fromkeys(names)])
+    theirs = stats.ttest_1samp(summed, 0, alternative="greater").pvalue
+    ours = inference.share_p(y, full, reduced, clusters=names, n_permutations=4999, seed=0)
+    np.testing.assert_allclose(ours, theirs, atol=0.06)
+    with pytest.raises(InputError, match="2 stimuli or clusters are too few"):
+        inference.share_p(y, full, reduced, clusters=["a", "b"] * 150, seed=0)
+
+
+def test_models_that_predict_the_same_have_no_p() -> None:
+    y, full, _, _ = two_models(0, gain=0.3, n_voxels=5)
+    y[3, 2] = np.nan
+    assert np.isnan(inference.share_p(y, full, full, seed=0)).all()
+    assert np.isnan(inference.share_p(y, full, full + 1, seed=0)[2])
+
+
+# Few participants
+
+
+def test_prevalence_is_highest_where_the_published_formula_says() -> None:
+    k = np.array([0, 3, 8])
+    found = inference.prevalence(k, 8)
+    np.testing.assert_allclose(found[0], np.maximum((k / 8 - 0.05) / 0.95, 0), atol=1e-3)
+    assert (found[1] <= found[0]).all()
+    assert (found[0] <= found[2]).all()
+    # All of 8: the density above theta is that of Beta(9, 1), cut at alpha.
+    low = (stats.beta(9, 1).ppf(0.05 + 0.95 * 0) - 0.05) / 0.95
+    assert found[1][2] == pytest.approx(low, abs=0.01)
+    with pytest.raises(InputError, match=r"must lie in 0\.\.8"):
+        inference.prevalence(np.array([9]), 8)

@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+from itertools import combinations, permutations
+
 import numpy as np
 import pytest
 from himalaya.scoring import correlation_score_split, r2_score_split
 from scipy import stats
+from sklearn.linear_model import LinearRegression
 from sklearn.metrics import r2_score
 
-from latentcortex import scoring
-from latentcortex.errors import AlignmentError
+from latentcortex import BandedRidge, scoring
+from latentcortex.errors import AlignmentError, InputError
 
 
 def pair(n: int = 40, n_voxels: int = 12, dtype: type = np.float64):
@@ -135,3 +138,166 @@ def test_a_weighted_correlation_is_that_of_the_repeated_rows() -> None:
     counts = np.stack([np.bincount(r, minlength=40) for r in rows]) / 40
     expected = np.stack([scoring.correlation(y[r], yhat[r]) for r in rows])
     np.testing.assert_allclose(scoring.weighted_correlation(y, yhat, counts), expected, atol=1e-5)
+
+
+# Shares of refitted models
+
+
+def by_subset(n_bands: int, seed: int = 0) -> dict[tuple[str, ...], np.ndarray]:
+    """R² of least squares on every subset of correlated bands, in sample, by scikit-learn."""
+    rng = np.random.default_rng(seed)
+    common = rng.standard_normal((80, 3))
+    bands = {name: common + rng.standard_normal((80, 3)) for name in "abcd"[:n_bands]}
+    y = common @ rng.standard_normal((3, 5)) + rng.standard_normal((80, 5))
+    found = {}
+    for k in range(1, n_bands + 1):
+        for some in combinations(bands, k):
+            x = np.hstack([bands[name] for name in some])
+            found[some] = r2_score(y, LinearRegression().fit(x, y).predict(x), multioutput="raw_values")
+    return found
+
+
+@pytest.mark.parametrize("n_bands", [1, 2, 3, 4])
+def test_shares_of_refitted_models_add_up(n_bands: int) -> None:
+    r2 = by_subset(n_bands)
+    full = r2[tuple("abcd"[:n_bands])]
+    common, shapley = scoring.commonality(r2), scoring.shapley_shares(r2)
+    assert len(common) == 2**n_bands - 1
+    np.testing.assert_allclose(sum(common.values()), full, atol=1e-12)
+    np.testing.assert_allclose(shapley.sum(0), full, atol=1e-12)
+    unique = scoring.unique_shares(r2)
+    np.testing.assert_allclose(unique, np.stack([common[name,] for name in "abcd"[:n_bands]]), atol=1e-12)
+    # What a set explains in common is shared equally by its bands.
+    each = [sum(value / len(some) for some, value in common.items() if name in some) for name in "abcd"[:n_bands]]
+    np.testing.assert_allclose(shapley, np.stack(each), atol=1e-12)
+
+
+def test_shapley_shares_are_the_mean_over_all_orders() -> None:
+    r2 = {frozenset(some): value for some, value in by_subset(4).items()} | {frozenset(): np.zeros(5)}
+    added = {name: [] for name in "abcd"}
+    for order in permutations("abcd"):
+        for i, name in enumerate(order):
+            added[name].append(r2[frozenset(order[: i + 1])] - r2[frozenset(order[:i])])
+    expected = np.stack([np.mean(values, axis=0) for values in added.values()])
+    np.testing.assert_allclose(scoring.shapley_shares(by_subset(4)), expected, atol=1e-12)
+
+
+def test_a_suppressor_has_a_unique_share_above_its_own_r2_and_a_negative_common_one() -> None:
+    r2 = {("a",): np.array([0.3]), ("b",): np.array([0.0]), ("a", "b"): np.array([0.5])}
+    np.testing.assert_allclose(scoring.unique_shares(r2)[:, 0], [0.5, 0.2])
+    np.testing.assert_allclose(scoring.commonality(r2)["a", "b"], -0.2)
+    np.testing.assert_allclose(scoring.shapley_shares(r2)[:, 0], [0.4, 0.1])
+
+
+@pytest.mark.parametrize("share", [scoring.unique_shares, scoring.commonality, scoring.shapley_shares])
+def test_models_that_do_not_belong_together_are_an_input_error(share) -> None:
+    with pytest.raises(InputError, match="is empty"):
+        share({})
+    with pytest.raises(InputError, match="lacks the model of b"):
+        share({("a",): np.zeros(2), ("a", "b"): np.ones(2)})
+    with pytest.raises(InputError, match="same bands"):
+        share({("a", "b"): np.zeros(2), ("b", "a"): np.ones(2)})
+    with pytest.raises(InputError, match="No model has all bands: c missing"):
+        share({("a", "b"): np.zeros(2), ("a", "c"): np.ones(2)})
+    with pytest.raises(AlignmentError, match="one shape"):
+        share({("a",): np.zeros(2), ("b",): np.zeros(3), ("a", "b"): np.ones(2)})
+
+
+def test_an_undefined_model_leaves_the_share_undefined() -> None:
+    r2 = {("a",): np.array([np.nan, 0.1]), ("b",): np.array([0.2, 0.2]), ("a", "b"): np.array([0.4, 0.4])}
+    np.testing.assert_allclose(scoring.unique_shares(r2), [[0.2, 0.2], [np.nan, 0.3]])
+
+
+# R² corrected for width
+
+
+@pytest.mark.parametrize("decay", [0.0, 1.0])
+def test_bands_of_any_width_that_explain_as_much_have_the_same_corrected_r2(decay: float) -> None:
+    """Population R² .2; 50 to 1,000 columns; observed R² falls to less than a fifth."""
+    rng = np.random.default_rng(0)
+    observed, corrected, aligned = {}, {}, {}
+    for width in (50, 300, 1000):
+        x = rng.standard_normal((900, width)) / np.sqrt(1 + np.arange(width)) ** decay
+        signal = x @ rng.standard_normal((width, 400))
+        y = signal / signal.std(0) + 2 * rng.standard_normal((900, 400))
+        centred = (x - x[:600].mean(0)) / np.sqrt(((x[:600] - x[:600].mean(0)) ** 2).sum(1).mean())
+        gram, across = centred[:600] @ centred[:600].T, centred[600:] @ centred[:600].T
+        model = BandedRidge(selection="gcv").fit_gram({"x": gram}, y[:600])
+        score = scoring.r2(y[600:], model.predict_gram({"x": across})[0] + model.intercept_)
+        observed[width], corrected[width] = (
+            score.mean(),
+            scoring.corrected_r2(score, gram, across, model.alphas_).mean(),
+        )
+        first, others = scoring.alignment(y[:600], gram).mean(1)
+        aligned[width] = others / first
+    assert observed[1000] < (0.5 if decay else 0.3) * observed[50]
+    for width, value in corrected.items():
+        assert value == pytest.approx(0.2, abs=0.03), (width, corrected)
+        assert 0.6 < aligned[width] < 1.6, (width, aligned)
+
+
+def test_a_signal_that_does_not_lie_along_the_spectrum_is_seen() -> None:
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((600, 300)) / np.sqrt(1 + np.arange(300))
+    small = x[:, 150:] @ rng.standard_normal((150, 300))
+    large = x[:, :5] @ rng.standard_normal((5, 300))
+    gram = (x - x.mean(0)) @ (x - x.mean(0)).T
+    ratio = []
+    for signal in (small, large):
+        y = signal / signal.std(0) + rng.standard_normal((600, 300))
+        first, others = scoring.alignment(y, gram).mean(1)
+        ratio.append(others / first)
+    assert ratio[0] > 3
+    assert ratio[1] < 0.5
+
+
+def test_a_voxel_without_a_penalty_has_no_corrected_r2() -> None:
+    found = scoring.corrected_r2(np.array([0.1, 0.1]), np.eye(4), np.eye(4), np.array([1.0, np.nan]))
+    assert np.isfinite(found[0])
+    assert np.isnan(found[1])
+
+
+# Ceilings
+
+
+@pytest.mark.parametrize("r", [0.0, 0.2, 0.5, 0.8])
+def test_the_interval_of_the_ceiling_covers_the_planted_one(r: float) -> None:
+    """Three repeats of 120 stimuli; r is that of a single trial with the truth, the ceiling of three averaged."""
+    rng = np.random.default_rng(int(r * 10))
+    signal = r * rng.standard_normal((120, 400))
+    repeats = signal + np.sqrt(1 - r**2) * rng.standard_normal((3, 120, 400))
+    planted = r**2 / (r**2 + (1 - r**2) / 3)
+    low, high = scoring.noise_ceiling_ci(repeats, n_averaged=3, seed=0)
+    assert scoring.noise_ceiling(repeats, n_averaged=3).mean() == pytest.approx(planted, abs=0.02)
+    covered = ((low <= planted) & (planted <= high)).mean()
+    assert 0.9 <= covered <= 0.99, covered
+
+
+def test_ncsnr_gives_the_ceiling_where_responses_have_variance_1() -> None:
+    rng = np.random.default_rng(0)
+    repeats = 0.6 * rng.standard_normal((1, 2000, 30)) + 0.8 * rng.standard_normal((3, 2000, 30))
+    snr = scoring.ncsnr(repeats)
+    np.testing.assert_allclose(snr, 0.75, atol=0.06)
+    ceiling = snr**2 / (snr**2 + 1 / 3)
+    np.testing.assert_allclose(ceiling, scoring.noise_ceiling(repeats, n_averaged=3), atol=0.04)
+
+
+def test_ncsnr_of_equal_repeats_is_the_published_formula_and_missing_ones_are_left_out() -> None:
+    rng = np.random.default_rng(0)
+    repeats = rng.standard_normal((3, 50, 4)) * 0.7
+    v = np.sqrt(repeats.var(0, ddof=1).mean(0))
+    np.testing.assert_allclose(scoring.ncsnr(repeats), np.sqrt(np.maximum(0, 1 - v**2)) / v)
+    more = np.concatenate([repeats, np.full((3, 9, 4), np.nan)], axis=1)
+    more[0, 50:] = 5.0
+    np.testing.assert_allclose(scoring.ncsnr(more), scoring.ncsnr(repeats))
+    assert np.isnan(scoring.ncsnr(repeats[:1])).all()
+
+
+def test_split_halves_correlate_as_planted() -> None:
+    rng = np.random.default_rng(0)
+    repeats = rng.standard_normal((1, 1500, 20)) + rng.standard_normal((4, 1500, 20))
+    repeats[2:, ::3] = np.nan
+    expected = np.mean([1 / (1 + 1)] * 1 + [1 / (1 + 0.5)] * 2)
+    np.testing.assert_allclose(scoring.split_half(repeats, seed=0).mean(), expected, atol=0.04)
+    np.testing.assert_array_equal(scoring.split_half(repeats, seed=3), scoring.split_half(repeats, seed=3))
+    assert np.isnan(scoring.split_half(repeats[:1], seed=0)).all()

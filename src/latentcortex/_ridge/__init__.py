@@ -105,6 +105,7 @@ class Fit:
             z = (mixed.directions.T @ rows[:, own]) / backend.put(spread, prepared.dtype)
             dual[:, own] = backend.get(mixed.directions @ z)
             rough[own] = ROUNDING * np.finfo(prepared.dtype).eps * mixed.values.max(initial=0) / alpha[own]
+        rough[~valid] = 0
         if rough.max(initial=0) > ACCURATE:
             return self._refined(y - mean, dual, alpha=alpha, mixture=mixture, rough=rough)
         return dual
@@ -271,9 +272,14 @@ def memory(n_rows: int, n_bands: int, n_mixtures: int, *, n_voxels: int, itemsiz
     if n_rows <= FEW_ROWS:
         itemsize = 8
     workers = n_cores()
-    decomposed = n_mixtures * square * itemsize
-    # While decomposing: rotated kernels, and for each worker the mixed kernel, its eigenvectors and LAPACK's work.
-    decomposing = n_bands * square * 8 + min(workers, n_mixtures) * square * (8 + 5 * itemsize)
-    # While walking: for each worker the responses of a tile in float64 twice, in the working precision, rotated.
-    walking = min(workers, -(-n_voxels // TILE)) * n_rows * min(TILE, n_voxels) * (16 + 8 + 3 * itemsize)
-    return decomposed + max(decomposing, walking) + 27 * n_voxels
+    workers, n_tiles = n_cores(), -(-n_voxels // TILE)
+    making = min(workers, n_mixtures)
+    # Of a tile, for each worker: responses, less their mean, those a mixture is tried on, rotated; and in float64 once.
+    tile = n_rows * min(TILE, n_voxels) * (8 + 4 * itemsize)
+    # While the last mixtures are decomposed: the others, rotated kernels, for each that is made its kernel, that in the
+    # working precision, its eigenvectors and LAPACK's work; and tiles of whoever has none to make, or is done.
+    others = min(max(workers - making, int(workers > 1)), n_tiles)
+    decomposing = (n_mixtures - making) * square * itemsize + n_bands * square * 8
+    decomposing += making * square * (8 + 4 * itemsize) + others * tile
+    walking = n_mixtures * square * itemsize + min(workers, n_tiles) * tile
+    return max(decomposing, walking) + 27 * n_voxels

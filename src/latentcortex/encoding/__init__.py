@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -13,7 +13,16 @@ from tqdm import tqdm
 from latentcortex import inference, scoring
 from latentcortex._arrays import TILE, BoolArray, FloatArray, in_threads
 from latentcortex._shelf import unknown
-from latentcortex.encoding.columns import SHARES, Column, product_shares, scores, side_by_side, significance
+from latentcortex.encoding.columns import (
+    SHARES,
+    Column,
+    judged,
+    models_needed,
+    product_shares,
+    scores,
+    side_by_side,
+    significance,
+)
 from latentcortex.encoding.fitted import Fitted
 from latentcortex.encoding.prediction import Prediction
 from latentcortex.errors import InputError
@@ -96,8 +105,7 @@ class Encoder:
         AlignmentError
             If a band or a stimulus is not there, or a fitted stimulus has other features than it was fitted with.
         """
-        parts = self.model.parts(features, features.ids if ids is None else ids)
-        return np.asarray((parts.sum(0) + self.model.predictor.intercept_).astype(np.float32))
+        return self.model.predict(features, features.ids if ids is None else ids)
 
     def predict_held_out(self, features: Features, test: Responses) -> Prediction:
         """Predict the averaged responses of stimuli that were not fitted on, band by band.
@@ -109,11 +117,20 @@ class Encoder:
         """
         return self._predicted(features, self._averaged(test), slice(None))
 
-    def walk(self, features: Features, test: Responses) -> Iterator[Prediction]:
-        """Predict as `predict_held_out` does, some voxels at a time, so that memory does not grow with all of them."""
+    def walk(self, features: Features, test: Responses, *, shares: Sequence[str] = ()) -> Iterator[Prediction]:
+        """Predict as `predict_held_out` does, some voxels at a time, so that memory does not grow with all of them.
+
+        With the nested models that these shares are computed from.
+        """
         averaged = self._averaged(test)
+        needed = models_needed(shares, self.bands)
+        nested = self.model.nested(needed) if needed else {}
         for start in range(0, averaged.space.n_voxels, AT_ONCE):
-            yield self._predicted(features, averaged, slice(start, start + AT_ONCE))
+            voxels = slice(start, start + AT_ONCE)
+            piece = self._predicted(features, averaged, voxels)
+            yield replace(
+                piece, nested={b: m.predict(features, averaged.ids, voxels=voxels) for b, m in nested.items()}
+            )
 
     def _averaged(self, test: Responses) -> Responses:
         averaged = test.averaged()
@@ -191,8 +208,9 @@ class Encoder:
         features : Features
         test : Responses
             None of its stimuli may have been fitted on.
-        shares : sequence of {"product"}
-            How the joint score is split where there are several bands.
+        shares : sequence of {"product", "unique", "shapley", "common"}
+            How the joint score is split where there are several bands. All but `product` refit nested models; `unique`
+            also tests each band's gain by flipping signs of the test stimuli's losses.
         q : float
             False discovery rate over all valid voxels of this map.
         correction : {"bh", "by"}
@@ -207,7 +225,7 @@ class Encoder:
         Maps
             r, r2, p, q, mask; with several bands also the shares of each.
         """
-        pieces = self.walk(features, test)
+        pieces = self.walk(features, test, shares=shares)
         tests: dict[str, Any] = {"q": q, "correction": correction, "n_permutations": n_permutations}
         return self.maps_of(pieces, test.space, shares=shares, seed=seed, **tests)
 
@@ -236,7 +254,7 @@ class Encoder:
             split.append([column for share in several for column in SHARES[share](about, piece, self.bands)])
         tests: dict[str, Any] = {"q": q, "correction": correction, "n_permutations": n_permutations}
         found = significance(about, np.concatenate(p), **tests)
-        return Maps.of(space, [*side_by_side(scored), *found, *side_by_side(split)])
+        return Maps.of(space, [*side_by_side(scored), *found, *judged(side_by_side(split), q=q, correction=correction)])
 
     def cross_validate(
         self,

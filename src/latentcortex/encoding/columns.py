@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import combinations
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -17,26 +18,33 @@ logger = logging.getLogger(__name__)
 
 LEAST: Final = float(np.finfo(np.float32).tiny)  # maps are float32, and no p may become 0
 
+N_FLIPS: Final = 4999
+"""Flips of signs for the p of a unique share."""
+
 Column = tuple[FloatArray | BoolArray, dict[str, Any]]
 
 
 def significance(
-    about: dict[str, Any], p: FloatArray, *, q: float, correction: str, n_permutations: int = 0
+    about: dict[str, Any], p: FloatArray, *, q: float, correction: str, n_permutations: int = 0, of: str = ""
 ) -> list[Column]:
-    """Make the columns p, q and mask of one map, whose valid voxels are one family."""
+    """Make the columns p, q and mask of one map, whose valid voxels are one family; `of` comes before their names."""
     found = inference.fdr(p, q=q, method=correction)
     if n_permutations:
         needed = inference.permutations_needed(found.n_tests, max(int((p < q).sum()), 1), q)
         if needed > n_permutations:
             logger.warning("%d permutations are too few to reject at q = %g; needs %d.", n_permutations, q, needed)
-    name = f"{about['analysis']}: all {found.n_tests} valid voxels of {about['model']}"
+    what = f"the {of} share of {about['band']} in {about['model']}" if of else about["model"]
+    name = f"{about['analysis']}: all {found.n_tests} valid voxels of {what}"
     null = f"{n_permutations} permutations of stimuli" if n_permutations else "independent Gaussian vectors"
+    if of:
+        null = f"{n_permutations} flips of signs of each test stimulus's loss with and without the band"
     family = {"correction": correction, "q": q, "family": name, "n_tests": found.n_tests, "null": null}
     mask = np.where(np.isnan(p), np.nan, found.rejected)
+    names = [f"{of}{part.capitalize() if of else part}" for part in ("p", "q", "mask")]
     return [
-        (np.maximum(p, LEAST), {**about, "statistic": "p", "unit": "probability", "null": null}),
-        (np.maximum(found.q_values, LEAST), {**about, "statistic": "q", "unit": "rate", **family}),
-        (mask, {**about, "statistic": "mask", "unit": "0 or 1", **family, "threshold": found.threshold}),
+        (np.maximum(p, LEAST), {**about, "statistic": names[0], "unit": "probability", "null": null}),
+        (np.maximum(found.q_values, LEAST), {**about, "statistic": names[1], "unit": "rate", **family}),
+        (mask, {**about, "statistic": names[2], "unit": "0 or 1", **family, "threshold": found.threshold}),
     ]
 
 
@@ -63,12 +71,72 @@ def product_shares(about: dict[str, Any], held_out: Prediction, bands: Sequence[
     return columns
 
 
+def unique_shares(about: dict[str, Any], held_out: Prediction, bands: Sequence[str]) -> list[Column]:
+    """Make two columns per band: what the joint model loses without it, refitted, and the p of that gain."""
+    shares = scoring.unique_shares(_r2_by_subset(held_out, bands))
+    columns: list[Column] = []
+    full = held_out.nested[tuple(bands)]
+    for share, band in zip(shares, bands, strict=True):
+        others = held_out.nested[tuple(other for other in bands if other != band)]
+        p = inference.share_p(held_out.y, full, others, n_permutations=N_FLIPS, seed=0)
+        columns.append((share, {**about, "band": band, "statistic": "uniqueR2", "unit": "fraction of variance"}))
+        columns.append((p, {**about, "band": band, "statistic": "uniqueP", "unit": "probability"}))
+    return columns
+
+
+def shapley_shares(about: dict[str, Any], held_out: Prediction, bands: Sequence[str]) -> list[Column]:
+    """Make one column per band: what it adds on average over all orders of the bands."""
+    shares = scoring.shapley_shares(_r2_by_subset(held_out, bands))
+    facts = {"statistic": "shapleyR2", "unit": "fraction of variance"}
+    return [(share, {**about, "band": band, **facts}) for share, band in zip(shares, bands, strict=True)]
+
+
+def common_shares(about: dict[str, Any], held_out: Prediction, bands: Sequence[str]) -> list[Column]:
+    """Make one column per set of two and more bands: what only all of them explain."""
+    found = scoring.commonality(_r2_by_subset(held_out, bands))
+    facts = {"statistic": "commonR2", "unit": "fraction of variance"}
+    return [(share, {**about, "band": "+".join(some), **facts}) for some, share in found.items() if len(some) > 1]
+
+
+def _r2_by_subset(held_out: Prediction, bands: Sequence[str]) -> dict[tuple[str, ...], FloatArray]:
+    """Score every nested model; the joint one comes first, so that shares have its order."""
+    order = sorted(held_out.nested, key=lambda some: some != tuple(bands))
+    return {some: by_tile(scoring.r2, held_out.y, held_out.nested[some]) for some in order}
+
+
 def side_by_side(pieces: Sequence[list[Column]]) -> list[Column]:
     """Join the same columns of one stretch of voxels after the other."""
     whole = zip(*pieces, strict=True)
     return [(np.concatenate([values for values, _ in column]), column[0][1]) for column in whole]
 
 
+def judged(columns: Sequence[Column], *, q: float, correction: str) -> list[Column]:
+    """Complete the p of unique shares, over all voxels of a map, by q and mask."""
+    out: list[Column] = []
+    for values, facts in columns:
+        if facts["statistic"] != "uniqueP":
+            out.append((values, facts))
+            continue
+        about = {key: facts[key] for key in ("analysis", "model", "band", "n_stimuli")}
+        p = np.asarray(values, dtype=np.float64)
+        out += significance(about, p, q=q, correction=correction, n_permutations=N_FLIPS, of="unique")
+    return out
+
+
+def models_needed(shares: Sequence[str], bands: Sequence[str]) -> list[tuple[str, ...]]:
+    """List the nested models that shares are computed from; none for product shares."""
+    if len(bands) < 2:
+        return []
+    if any(share in ("shapley", "common") for share in shares):
+        return [some for k in range(1, len(bands) + 1) for some in combinations(bands, k)]
+    if "unique" in shares:
+        return [tuple(bands), *combinations(bands, len(bands) - 1)]
+    return []
+
+
 SHARES: Final[dict[str, Callable[[dict[str, Any], Prediction, Sequence[str]], list[Column]]]] = {
-    "product": product_shares
+    "product": product_shares,
+    "unique": unique_shares,
+    "shapley": shapley_shares,
+    "common": common_shares,
 }

@@ -16,7 +16,7 @@ from safetensors.numpy import save_file
 from latentcortex import _files
 from latentcortex._arrays import FloatArray, digest, fingerprint, in_threads, tiles
 from latentcortex.errors import AlignmentError, IncompleteError, InputError
-from latentcortex.estimators import Estimator, Predictor
+from latentcortex.estimators import Estimator, Nesting, Predictor
 from latentcortex.features import Features, aligned
 
 FORMAT: Final = "latentcortex-model 1"
@@ -113,6 +113,11 @@ class Fitted:
             return self.predictor.predict(arrays, split=True, voxels=voxels)
         return self.predictor.predict_gram(self._kernels(own, ids), voxels=voxels)
 
+    def predict(self, features: Features, ids: Sequence[str], *, voxels: slice = slice(None)) -> FloatArray:
+        """Predict from all bands together, float32 (n_stimuli, n_voxels); arguments are those of `parts`."""
+        parts = self.parts(features, ids, voxels=voxels)
+        return np.asarray((parts.sum(0) + self.predictor.intercept_[voxels]).astype(np.float32))
+
     def coefficients(self, band: str, voxels: slice = slice(None)) -> FloatArray:
         """Compute weights in the units of the features, (n_dims, n_voxels), float64.
 
@@ -152,6 +157,20 @@ class Fitted:
         with np.errstate(invalid="ignore", divide="ignore"):
             scaled = w[:, None] * yhat / (w @ (yhat * yhat))
         return self.features.expanded(band, self._onto(band, mean, scaled))
+
+    def nested(self, subsets: Sequence[Sequence[str]] | None = None) -> dict[tuple[str, ...], Fitted]:
+        """Refit the models of subsets of the bands, each with penalties of its own; all of them by default.
+
+        Raises
+        ------
+        InputError
+            If the estimator cannot refit subsets of its bands.
+        """
+        if not isinstance(self.predictor, Nesting):
+            name = self.predictor.parameters.get("name", "This estimator")
+            raise InputError(f"{name} does not refit subsets of bands; use banded_ridge for unique or Shapley shares.")
+        models = self.predictor.nested(subsets)
+        return {b: Fitted(m, self.features.only(b), self.ids, self.weights, self.by_columns) for b, m in models.items()}
 
     # Kept on disk
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -22,11 +22,14 @@ class Prediction:
     yhat_bands : ndarray of shape (n_bands, n_stimuli, n_voxels)
         What each band contributes; nan where a voxel is not valid.
     intercept : ndarray of shape (n_voxels,)
+    nested : dict of tuple of str to ndarray of shape (n_stimuli, n_voxels)
+        Predictions of refitted models of some of the bands, the joint one too; empty unless shares need them.
     """
 
     y: FloatArray
     yhat_bands: FloatArray
     intercept: FloatArray
+    nested: Mapping[tuple[str, ...], FloatArray] = field(default_factory=dict)
 
     @cached_property
     def yhat(self) -> FloatArray:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import importlib
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, Protocol, Self
+from typing import Any, Final, Protocol, Self, runtime_checkable
 
 from latentcortex._arrays import FloatArray
 from latentcortex._shelf import Shelf
@@ -69,6 +69,15 @@ class Predictor(Protocol):
 
     def predict_gram(self, grams: Mapping[str, FloatArray], *, voxels: slice = ...) -> FloatArray:
         """Predict from each band, (n_bands, n_new, n_voxels), without the intercept."""
+        ...
+
+
+@runtime_checkable
+class Nesting(Protocol):
+    """A fitted model that can refit the models of subsets of its bands."""
+
+    def nested(self, subsets: Sequence[Sequence[str]] | None = None) -> Mapping[tuple[str, ...], Predictor]:
+        """Refit; by default all non-empty subsets."""
         ...
 
 

@@ -340,10 +340,17 @@ class BandedRidge(BaseEstimator):  # type: ignore[misc]
             "seed": self.seed,
         }
 
-    def memory(self, n_rows: int, n_bands: int, n_voxels: int) -> int:
-        """Predict the bytes that a fit by rows takes at its peak, besides its kernels and responses on disk."""
+    def memory(self, n_rows: int, n_bands: int, n_voxels: int, *, itemsize: int = 4) -> int:
+        """Predict the bytes that a fit from kernels takes at its peak, besides the kernels and the responses.
+
+        Parameters
+        ----------
+        n_rows, n_bands, n_voxels : int
+        itemsize : int
+            Bytes of a response: 4 or 8.
+        """
         n_mixtures = len(mixtures_for(self.mixtures, n_bands, seed=self.seed))
-        return _ridge.memory(n_rows, n_bands, n_mixtures, n_voxels=n_voxels)
+        return _ridge.memory(n_rows, n_bands, n_mixtures, n_voxels=n_voxels, itemsize=itemsize)
 
     def _fitted(
         self,

@@ -1,0 +1,51 @@
+"""How sure one may be: p-values from nulls that fit the design, and corrections. Arrays in, arrays out."""
+
+from latentcortex.inference.family import (
+    Fdr,
+    fdr,
+    grid_adjacency,
+    max_t,
+    mesh_adjacency,
+    simes_p,
+    tfce,
+    true_discovery_bound,
+)
+from latentcortex.inference.null import (
+    block_length,
+    correlation_p,
+    exchange,
+    permutation_p,
+    permutations_needed,
+    sequential_p,
+    tail_p,
+)
+from latentcortex.inference.resampling import (
+    bootstrap_ci,
+    bootstrap_rows,
+    paired_difference_p,
+    prevalence,
+    share_p,
+)
+
+__all__ = [
+    "Fdr",
+    "block_length",
+    "bootstrap_ci",
+    "bootstrap_rows",
+    "correlation_p",
+    "exchange",
+    "fdr",
+    "grid_adjacency",
+    "max_t",
+    "mesh_adjacency",
+    "paired_difference_p",
+    "permutation_p",
+    "permutations_needed",
+    "prevalence",
+    "sequential_p",
+    "share_p",
+    "simes_p",
+    "tail_p",
+    "tfce",
+    "true_discovery_bound",
+]

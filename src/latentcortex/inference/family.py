@@ -1,0 +1,274 @@
+"""Corrections for many tests: families, joint nulls, and bounds on true discoveries."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+import numpy as np
+from scipy.sparse import csgraph, csr_array
+from statsmodels.stats.multitest import fdrcorrection
+
+from latentcortex._arrays import BoolArray, FloatArray, IntArray
+from latentcortex._shelf import unknown
+from latentcortex.errors import AlignmentError, InputError
+
+
+@dataclass(frozen=True, eq=False)
+class Fdr:
+    """What a correction over one family of tests rejects.
+
+    Parameters
+    ----------
+    rejected : ndarray of bool
+        Of the shape of p; False outside the family.
+    q_values : ndarray of float64
+        The smallest q at which each test is rejected; nan outside the family.
+    threshold : float
+        The largest rejected p; 0 if none is.
+    n_tests : int
+        Size of the family: tests whose p is not nan.
+    """
+
+    rejected: BoolArray
+    q_values: FloatArray
+    threshold: float
+    n_tests: int
+
+
+_PROCEDURES: Final[dict[str, Literal["indep", "negcorr"]]] = {"bh": "indep", "by": "negcorr", "storey": "indep"}
+TAIL: Final = 0.5
+"""p above this are taken to be of true nulls, by Storey's procedure."""
+
+
+def fdr(p: FloatArray, q: float = 0.05, method: str = "bh") -> Fdr:
+    """Control the false discovery rate over one family.
+
+    Parameters
+    ----------
+    p : ndarray, any shape
+        In [0, 1]; nan is outside the family.
+    q : float
+        In (0, 1).
+    method : {"bh", "by", "storey"}
+        Benjamini-Hochberg; Benjamini-Yekutieli, under any dependence; or Storey's, which divides by the estimated
+        fraction of true nulls and is for many independent tests.
+
+    Returns
+    -------
+    Fdr
+
+    Raises
+    ------
+    InputError
+        If q or a p is out of range, or the method is not known.
+
+    References
+    ----------
+    Benjamini and Hochberg (1995), doi:10.1111/j.2517-6161.1995.tb02031.x; Benjamini and Yekutieli (2001),
+    doi:10.1214/aos/1013699998; Storey, Taylor and Siegmund (2004), doi:10.1111/j.1467-9868.2004.00439.x
+
+    Examples
+    --------
+    >>> fdr(np.array([0.01, np.nan, 0.5])).n_tests
+    2
+    """
+    if not 0 < q < 1:
+        hint = f" Did you mean {q / 100:g}?" if 1 <= q < 100 else ""
+        raise InputError(f"q must lie between 0 and 1; got {q:g}.{hint}")
+    if method not in _PROCEDURES:
+        raise unknown("correction", method, _PROCEDURES)
+    values = np.asarray(p, dtype=np.float64)
+    family = ~np.isnan(values)
+    inside = values[family]
+    _check_range(inside)
+    rejected, q_values = np.zeros(values.shape, dtype=bool), np.full(values.shape, np.nan)
+    if inside.size:
+        nulls = min((np.sum(inside > TAIL) + 1) / (inside.size * (1 - TAIL)), 1.0) if method == "storey" else 1.0
+        _, adjusted = fdrcorrection(inside, alpha=q, method=_PROCEDURES[method])
+        rejected[family], q_values[family] = adjusted * nulls <= q, adjusted * nulls
+    threshold = float(values[rejected].max()) if rejected.any() else 0.0
+    return Fdr(rejected, q_values, threshold, int(family.sum()))
+
+
+def _check_range(p: FloatArray) -> None:
+    known = np.asarray(p)[~np.isnan(p)]
+    if known.size and (known.min() < 0 or known.max() > 1):
+        raise InputError(f"p-values must lie in [0, 1]; found {known.min():.4g} to {known.max():.4g}.")
+
+
+def simes_p(p: FloatArray) -> FloatArray:
+    """Combine several tests of one voxel into one p that no band has anything there (Simes).
+
+    Parameters
+    ----------
+    p : ndarray of shape (n_bands, n_voxels)
+
+    Returns
+    -------
+    ndarray of shape (n_voxels,)
+        In [0, 1]; nan where any p is nan.
+
+    References
+    ----------
+    Simes (1986), doi:10.1093/biomet/73.3.751
+    """
+    ordered = np.sort(p, axis=0)
+    rank = np.arange(1, len(p) + 1)[:, None]
+    combined = (ordered * len(p) / rank).min(0)
+    return np.asarray(np.where(np.isnan(p).any(0), np.nan, np.minimum(combined, 1)))
+
+
+def max_t(observed: FloatArray, null: FloatArray) -> FloatArray:
+    """Control the chance of any false rejection, under any dependence: compare with the maximum over voxels.
+
+    Parameters
+    ----------
+    observed : ndarray of shape (n_voxels,)
+    null : ndarray of shape (n_permutations, n_voxels)
+        The full matrix, every permutation of all voxels.
+
+    Returns
+    -------
+    ndarray of shape (n_voxels,)
+        Family-wise corrected p, at least 1 / (n_permutations + 1); nan where the observation or any null value is.
+
+    References
+    ----------
+    Nichols and Holmes (2002), doi:10.1002/hbm.1058
+    """
+    defined = np.isfinite(observed) & np.isfinite(null).all(0)
+    if not defined.any():
+        return np.full(len(observed), np.nan)
+    largest = np.sort(null[:, defined].max(1))
+    reached = len(largest) - np.searchsorted(largest, observed, side="left")
+    return np.where(defined, (reached + 1) / (len(largest) + 1), np.nan)
+
+
+def true_discovery_bound(p: FloatArray, roi: BoolArray, *, alpha: float = 0.05) -> float:
+    r"""Bound from below the fraction of a region's voxels that are truly active, for any region however chosen.
+
+    All regions are bounded together with confidence 1 - alpha (all-resolutions inference, by closed testing with
+    Simes's test): the region may be chosen after looking at the map.
+
+    .. math:: d(S) = \max_{1 \le u \le |S|} 1 - u + |\{i \in S : h p_i \le u \alpha\}|
+
+    with h the largest number of hypotheses that could all be true.
+
+    Parameters
+    ----------
+    p : ndarray of shape (n_voxels,)
+        Of the whole map, which is the family; nan is outside.
+    roi : ndarray of bool, shape (n_voxels,)
+    alpha : float
+
+    Returns
+    -------
+    float
+        In [0, 1], of the region's voxels that are in the family; nan if there is none.
+
+    References
+    ----------
+    Rosenblatt et al. (2018), doi:10.1016/j.neuroimage.2018.07.060; Goeman et al. (2019), doi:10.1093/biomet/asz041
+    """
+    if len(p) != len(roi):
+        raise AlignmentError(f"p has {len(p)} voxels, the region {len(roi)}.")
+    if not 0 < alpha < 1:
+        raise InputError(f"alpha must lie between 0 and 1; got {alpha:g}.")
+    _check_range(p)
+    values = np.asarray(p, dtype=np.float64)
+    inside = np.sort(values[np.asarray(roi, dtype=bool) & ~np.isnan(values)])
+    if len(inside) == 0:
+        return float("nan")
+    h = _could_be_null(np.sort(values[~np.isnan(values)]), alpha)
+    u = np.arange(1, len(inside) + 1)
+    found = 1 - u + np.searchsorted(inside * h, u * alpha, side="right")
+    return float(max(found.max(), 0) / len(inside))
+
+
+def _could_be_null(p: FloatArray, alpha: float) -> int:
+    """Count the hypotheses of the largest set that Simes's test does not reject; p ascending.
+
+    Simes's p of the i largest falls as i grows, so that the border can be bisected.
+    """
+    m = len(p)
+
+    def rejected(i: int) -> bool:
+        return bool((i * p[m - i :] <= np.arange(1, i + 1) * alpha).any())
+
+    low, high = 0, m
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (low, middle - 1) if rejected(middle) else (middle, high)
+    return low
+
+
+def tfce(
+    stat: FloatArray, adjacency: csr_array, *, n_steps: int = 100, extent: float = 0.5, height: float = 2.0
+) -> FloatArray:
+    r"""Enhance a map where neighbouring voxels support each other, without choosing a threshold.
+
+    .. math:: \mathrm{TFCE}(v) = \sum_h e_h(v)^E h^H \Delta h
+
+    with e the number of voxels of the cluster above h that v is in. Only values above 0 are enhanced.
+
+    Parameters
+    ----------
+    stat : ndarray of shape (n_voxels,)
+        nan is outside of every cluster.
+    adjacency : sparse array of shape (n_voxels, n_voxels)
+        Symmetric, not 0 between neighbours; from `mesh_adjacency` or `grid_adjacency`.
+    n_steps : int
+        Heights between 0 and the maximum.
+    extent, height : float
+        E and H; .5 and 2 for volumes, 1 and 2 for surfaces.
+
+    Returns
+    -------
+    ndarray of shape (n_voxels,)
+        At least 0; nan where the statistic is.
+
+    References
+    ----------
+    Smith and Nichols (2009), doi:10.1016/j.neuroimage.2008.03.061
+    """
+    if adjacency.shape != (len(stat), len(stat)):
+        raise AlignmentError(f"The adjacency is {adjacency.shape}; expected ({len(stat)}, {len(stat)}).")
+    values = np.nan_to_num(np.asarray(stat, dtype=np.float64), nan=0.0)
+    out = np.zeros(len(values))
+    top = values.max(initial=0)
+    links = csr_array(adjacency)
+    step = top / n_steps
+    for h in step * np.arange(1, n_steps + 1) if top > 0 else ():
+        above = np.flatnonzero(values >= h)
+        if len(above) == 0:
+            break
+        _, label = csgraph.connected_components(links[above][:, above], directed=False)
+        out[above] += np.bincount(label)[label] ** extent * h**height * step
+    return np.where(np.isnan(stat), np.nan, out)
+
+
+def mesh_adjacency(faces: IntArray, n_vertices: int) -> csr_array:
+    """Join vertices that share an edge of a triangle, (n_vertices, n_vertices)."""
+    pairs = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
+    return _joined(pairs, n_vertices)
+
+
+def grid_adjacency(mask: BoolArray) -> csr_array:
+    """Join voxels of a 3-D mask that share a face, in the order of `mask`'s true values."""
+    number = np.full(mask.shape, -1)
+    number[mask] = np.arange(int(mask.sum()))
+    pairs = []
+    for axis in range(mask.ndim):
+        first = number.take(range(mask.shape[axis] - 1), axis=axis).ravel()
+        second = number.take(range(1, mask.shape[axis]), axis=axis).ravel()
+        both = (first >= 0) & (second >= 0)
+        pairs.append(np.stack([first[both], second[both]], axis=1))
+    return _joined(np.concatenate(pairs), int(mask.sum()))
+
+
+def _joined(pairs: IntArray, n: int) -> csr_array:
+    rows, columns = np.concatenate([pairs, pairs[:, ::-1]]).T
+    links = csr_array((np.ones(len(rows), dtype=np.int8), (rows, columns)), shape=(n, n))
+    links.data[:] = 1
+    return links

@@ -1,0 +1,302 @@
+"""p-values from a null that fits the design."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+import numpy as np
+from scipy import stats
+
+from latentcortex._arrays import BoolArray, FloatArray, IntArray, random_for
+from latentcortex._shelf import unknown
+from latentcortex.errors import InputError
+
+Alternative = Literal["greater", "two-sided"]
+
+
+def correlation_p(
+    r: FloatArray,
+    n: int,
+    alternative: Alternative = "greater",
+    *,
+    n_draws: int | None = None,
+    seed: int = 0,
+) -> FloatArray:
+    r"""Test correlations against those of two independent Gaussian vectors of length n.
+
+    .. math:: p = 1 - T_{n-2}\left(r \sqrt{(n-2)/(1-r^2)}\right)
+
+    Valid while the stimuli are exchangeable one by one: a held-out test set, neither a time series nor
+    predictions pooled over folds.
+
+    Parameters
+    ----------
+    r : ndarray of shape (n_voxels,)
+        In [-1, 1].
+    n : int
+        Number of stimuli behind each r, at least 3.
+    alternative : {"greater", "two-sided"}
+    n_draws : int, optional
+        Draw the null by Monte Carlo as Takagi and Nishimoto did, instead of the closed form.
+    seed : int
+        For the draws.
+
+    Returns
+    -------
+    ndarray of shape (n_voxels,)
+        In (0, 1]; nan where r is nan.
+
+    References
+    ----------
+    Takagi and Nishimoto (2023), doi:10.1109/CVPR52729.2023.01389
+    """
+    if alternative not in ("greater", "two-sided"):
+        raise unknown("alternative", alternative, ("greater", "two-sided"))
+    if n < 3:
+        raise InputError(f"A correlation over {n} stimuli has no p-value; needs at least 3.")
+    values = np.asarray(r, dtype=np.float64)
+    if np.nanmax(np.abs(values), initial=0) > 1 + 1e-6:
+        raise InputError(f"Correlations must lie in [-1, 1]; found {np.nanmax(np.abs(values)):.4g}.")
+    values = np.clip(values, -1, 1)
+    if n_draws is not None:
+        return _drawn_p(values, n, alternative, n_draws, seed)
+    statistic = np.abs(values) if alternative == "two-sided" else values
+    with np.errstate(divide="ignore"):
+        t = statistic * np.sqrt((n - 2) / np.maximum(1 - statistic**2, 0))
+    p = stats.t.sf(t, n - 2) * (2 if alternative == "two-sided" else 1)
+    return np.asarray(np.where(np.isnan(values), np.nan, np.maximum(p, np.finfo(float).tiny)))
+
+
+def _drawn_p(r: FloatArray, n: int, alternative: Alternative, n_draws: int, seed: int) -> FloatArray:
+    rng = random_for(seed, "null correlations", n)
+    null = np.empty(n_draws)
+    for start in range(0, n_draws, 1000):
+        a, b = rng.standard_normal((2, min(1000, n_draws - start), n))
+        a, b = a - a.mean(1, keepdims=True), b - b.mean(1, keepdims=True)
+        null[start : start + len(a)] = (a * b).sum(1) / np.sqrt((a * a).sum(1) * (b * b).sum(1))
+    if alternative == "two-sided":
+        r, null = np.abs(r), np.abs(null)
+    above = n_draws - np.searchsorted(np.sort(null), r, side="left")
+    return np.asarray(np.where(np.isnan(r), np.nan, (above + 1) / (n_draws + 1)))
+
+
+def permutation_p(observed: FloatArray, null: FloatArray) -> FloatArray:
+    """Count how often the null reaches what was observed, one-sided, with the +1 rule.
+
+    Parameters
+    ----------
+    observed : ndarray of shape (n_voxels,)
+    null : ndarray of shape (n_permutations, n_voxels)
+
+    Returns
+    -------
+    ndarray of shape (n_voxels,)
+        In [1 / (n_permutations + 1), 1]; nan where the observation or any null value is nan.
+
+    References
+    ----------
+    Phipson and Smyth (2010), doi:10.2202/1544-6115.1585
+    """
+    reached = (null >= observed).sum(0)
+    defined = np.isfinite(observed) & np.isfinite(null).all(0)
+    return np.asarray(np.where(defined, (reached + 1) / (len(null) + 1), np.nan))
+
+
+def exchange(
+    n_rows: int,
+    *,
+    n_permutations: int,
+    seed: int,
+    groups: Sequence[str] | None = None,
+    block: int | None = None,
+    shift: bool = False,
+) -> IntArray:
+    """Draw permutations of exchangeable rows; permutation i depends on (seed, i) only.
+
+    Rows are stimuli (average repeats first, so that they stay together). Where rows come in groups, whole
+    groups change places with groups of the same size: their members are alike, and rows exchanged one by
+    one would make the null too narrow. Where rows are a time series, stretches of `block` rows change places, or all
+    rows are shifted around a circle.
+
+    Parameters
+    ----------
+    n_rows : int
+    n_permutations : int
+        At least 1.
+    seed : int
+    groups : sequence of str, optional
+        The group of each row; each row is its own by default.
+    block : int, optional
+        Rows of a stretch; a last, shorter one stays where it is. With `shift` the least shift, either way.
+    shift : bool
+        Shift the order of rows around a circle instead, by a random number of rows.
+
+    Returns
+    -------
+    ndarray of int, shape (n_permutations, n_rows)
+
+    Raises
+    ------
+    InputError
+        If there is nothing to exchange: no two groups or stretches are of one size.
+    """
+    if n_permutations < 1:
+        raise InputError(f"n_permutations must be at least 1; got {n_permutations}.")
+    if groups is not None and (block is not None or shift):
+        raise InputError("Rows are exchanged by groups, or as a time series by blocks or shifts; not both.")
+    if block is not None and block < 1:
+        raise InputError(f"block must be at least 1 row; got {block}.")
+    draws = [random_for(seed, "exchange", i) for i in range(n_permutations)]
+    if shift:
+        least = block or 1
+        if 2 * least > n_rows:
+            raise InputError(f"{n_rows} rows cannot be shifted by at least {least} either way.")
+        steps = [int(rng.integers(least, n_rows - least + 1)) for rng in draws]
+        return np.stack([np.roll(np.arange(n_rows), step) for step in steps])
+    if block is not None:
+        groups = [str(row // block) for row in range(n_rows)]
+    names = groups if groups is not None else range(n_rows)
+    members: dict[object, list[int]] = {}
+    for row, name in enumerate(names):
+        members.setdefault(name, []).append(row)
+    alike: dict[int, list[list[int]]] = {}
+    for rows in members.values():
+        alike.setdefault(len(rows), []).append(rows)
+    blocks = [np.array(same) for same in alike.values()]
+    if all(len(some) < 2 for some in blocks):
+        raise InputError(f"{len(members)} groups of different sizes cannot be exchanged; use groups of one size.")
+    return np.stack([_exchanged(blocks, n_rows, rng) for rng in draws])
+
+
+def _exchanged(blocks: Sequence[IntArray], n_rows: int, rng: np.random.Generator) -> IntArray:
+    order = np.empty(n_rows, dtype=np.intp)
+    for block in blocks:
+        order[block] = block[rng.permutation(len(block))]
+    return order
+
+
+def block_length(y: FloatArray, *, least: int = 1) -> int:
+    """Choose how many neighbouring rows belong together, from the autocorrelation of their values.
+
+    The mean autocorrelation r1 of neighbours is read as that of an AR(1) process; the length is the smallest of which
+    ends are correlated by less than .01.
+
+    Parameters
+    ----------
+    y : ndarray of shape (n_rows, n_voxels)
+        In the order of time; columns that are not finite or constant are left out.
+    least : int
+
+    Returns
+    -------
+    int
+        At most a tenth of the rows: fewer blocks could hardly be exchanged.
+    """
+    wide = np.asarray(y, dtype=np.float64)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        centred = wide - wide.mean(0)
+        each = (centred[1:] * centred[:-1]).sum(0) / (centred * centred).sum(0)
+    known = each[np.isfinite(each)]
+    r1 = float(known.mean()) + 1 / len(wide) if len(known) else 0.0  # the mean of a short series hides so much
+    length = int(np.ceil(np.log(0.01) / np.log(min(r1, 0.999)))) if r1 > 0.05 else 1
+    return max(least, min(length, max(len(wide) // 10, 1)))
+
+
+def sequential_p(
+    observed: FloatArray,
+    draw: Callable[[int, int, IntArray], FloatArray],
+    *,
+    n_permutations: int,
+    enough: int = 20,
+    at_once: int = 50,
+) -> tuple[FloatArray, IntArray]:
+    """Compute permutation p-values voxel by voxel, and stop where they are clearly large.
+
+    A voxel whose null has reached the observation `enough` times is done: its p is known well enough and not small.
+    For tests of single voxels only: joint methods need the full matrix.
+
+    Parameters
+    ----------
+    observed : ndarray of shape (n_voxels,)
+    draw : callable
+        (first permutation, one after the last, voxels) -> null values (n, n_these_voxels).
+    n_permutations : int
+        At most so many.
+    enough : int
+    at_once : int
+        Permutations between two looks.
+
+    Returns
+    -------
+    p : ndarray of shape (n_voxels,)
+        `enough` / n where it stopped after n permutations, with the +1 rule where it did not; nan where the
+        observation is.
+    n_used : ndarray of int, shape (n_voxels,)
+
+    References
+    ----------
+    Besag and Clifford (1991), doi:10.1093/biomet/78.2.301
+    """
+    p, n_used = np.full(len(observed), np.nan), np.zeros(len(observed), dtype=np.intp)
+    reached = np.zeros(len(observed), dtype=np.intp)
+    left = np.flatnonzero(np.isfinite(observed))
+    for start in range(0, n_permutations, at_once):
+        if len(left) == 0:
+            break
+        stop = min(start + at_once, n_permutations)
+        hits = np.cumsum(draw(start, stop, left) >= observed[left], axis=0) + reached[left]
+        reached[left], n_used[left] = hits[-1], stop
+        done = hits[-1] >= enough
+        first = (hits[:, done] >= enough).argmax(0) + 1 + start
+        p[left[done]], n_used[left[done]] = enough / first, first
+        left = left[~done]
+    p[left] = (reached[left] + 1) / (n_permutations + 1)
+    return p, n_used
+
+
+def tail_p(observed: FloatArray, null: FloatArray, *, n_tail: int = 250, few: int = 10) -> tuple[FloatArray, BoolArray]:
+    """Approximate small permutation p-values by a generalised Pareto distribution of the null's tail.
+
+    Parameters
+    ----------
+    observed : ndarray of shape (n_voxels,)
+    null : ndarray of shape (n_permutations, n_voxels)
+    n_tail : int
+        Largest null values that it is fitted to; at most a quarter of the permutations are taken.
+    few : int
+        Where the null reaches the observation at least so often, its count is the p-value.
+
+    Returns
+    -------
+    p : ndarray of shape (n_voxels,)
+    approximate : ndarray of bool, shape (n_voxels,)
+        Where p comes from the fitted tail and is no exact permutation p.
+
+    References
+    ----------
+    Knijnenburg et al. (2009), doi:10.1093/bioinformatics/btp211; Hosking and Wallis (1987),
+    doi:10.1080/00401706.1987.10488243, for the fit by moments
+    """
+    p = permutation_p(observed, null)
+    n_tail = min(n_tail, len(null) // 4)
+    rare = np.flatnonzero((p * (len(null) + 1) - 1 < few) & np.isfinite(p))
+    approximate = np.zeros(len(p), dtype=bool)
+    if len(rare) == 0 or n_tail < 20:
+        return p, approximate
+    top = np.sort(null[:, rare].astype(np.float64), axis=0)[-n_tail - 1 :]
+    threshold = (top[0] + top[1]) / 2
+    beyond = top[1:] - threshold
+    mean, spread = beyond.mean(0), beyond.var(0, ddof=1)
+    shape = (1 - mean**2 / spread) / 2
+    scale = mean * (1 + mean**2 / spread) / 2
+    excess = observed[rare] - threshold
+    left = stats.genpareto.sf(excess, shape, scale=scale) * n_tail / len(null)
+    known = (excess > 0) & (left > 0) & np.isfinite(left)
+    p[rare[known]], approximate[rare[known]] = left[known], True
+    return p, approximate
+
+
+def permutations_needed(n_voxels: int, n_expected: int, q: float = 0.05) -> int:
+    """Count the permutations below which BH cannot reject even `n_expected` true voxels of `n_voxels`."""
+    return max(int(np.ceil(n_voxels / (max(n_expected, 1) * q) - 1e-9)) - 1, 0)

@@ -1,0 +1,174 @@
+"""Intervals by resampling stimuli, and paired tests over them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from latentcortex._arrays import FloatArray, IntArray, in_threads, random_for, same_length, tiles
+from latentcortex.errors import InputError
+
+
+def bootstrap_rows(n_rows: int, *, n_draws: int, seed: int) -> IntArray:
+    """Draw rows with replacement; draw i depends on (seed, i) only.
+
+    Returns
+    -------
+    ndarray of int, shape (n_draws, n_rows)
+    """
+    return np.stack([random_for(seed, "bootstrap", i).integers(n_rows, size=n_rows) for i in range(n_draws)])
+
+
+def bootstrap_ci(
+    statistic: Callable[[IntArray], FloatArray], draws: Sequence[IntArray], level: float = 0.95
+) -> tuple[FloatArray, FloatArray]:
+    """Find a percentile interval of a statistic over resampled stimuli.
+
+    Parameters
+    ----------
+    statistic : callable
+        Row numbers -> values of any one shape.
+    draws : sequence of ndarray of int
+        From `bootstrap_rows`.
+    level : float
+        Coverage, in (0, 1).
+
+    Returns
+    -------
+    low, high : ndarray
+        Of the statistic's shape; nan where it is nan in every draw.
+    """
+    if not 0 < level < 1:
+        raise InputError(f"level must lie between 0 and 1; got {level:g}.")
+    values = np.stack([np.asarray(statistic(rows), dtype=np.float64) for rows in draws])
+    tail = (1 - level) / 2
+    ends = np.full((2, *values.shape[1:]), np.nan)
+    defined = ~np.isnan(values).all(axis=0)
+    ends[:, defined] = np.nanquantile(values[:, defined], [tail, 1 - tail], axis=0)
+    return ends[0], ends[1]
+
+
+def share_p(
+    y: FloatArray,
+    yhat_full: FloatArray,
+    yhat_reduced: FloatArray,
+    *,
+    clusters: Sequence[str] | None = None,
+    n_permutations: int = 4999,
+    seed: int,
+) -> FloatArray:
+    """Test whether a model predicts better with a band than without it, each refitted: its gain at this n.
+
+    The loss of every held-out stimulus with and without the band is compared; under the null the differences have
+    mean 0, and their signs are flipped, of whole clusters where stimuli come in clusters. What is tested is predictive
+    gain at this number of fitted stimuli, not unique information.
+
+    Parameters
+    ----------
+    y, yhat_full, yhat_reduced : ndarray of shape (n_stimuli, n_voxels)
+        Held-out responses, and predictions of the models with and without the band.
+    clusters : sequence of str, optional
+        Of each stimulus; stimuli of a cluster are alike, and each is its own by default.
+    n_permutations : int
+    seed : int
+        Flip i depends on (seed, i) only.
+
+    Returns
+    -------
+    ndarray of shape (n_voxels,)
+        One-sided, with the +1 rule; nan where anything is not finite, and where the two predictions are the same.
+    """
+    return _flipped_p(_gain(y, yhat_full, yhat_reduced), clusters, n_permutations, seed, two_sided=False)
+
+
+def paired_difference_p(
+    y: FloatArray,
+    yhat_one: FloatArray,
+    yhat_other: FloatArray,
+    *,
+    clusters: Sequence[str] | None = None,
+    n_permutations: int = 4999,
+    seed: int,
+) -> FloatArray:
+    """Test whether two models predict a voxel differently well, two-sided; arguments are those of `share_p`."""
+    return _flipped_p(_gain(y, yhat_one, yhat_other), clusters, n_permutations, seed, two_sided=True)
+
+
+def _gain(y: FloatArray, one: FloatArray, other: FloatArray) -> FloatArray:
+    """Compute the loss of the other less that of the one, stimulus by stimulus."""
+    same_length(y=y, one=one, other=other)
+    wide = np.asarray(y, dtype=np.float64)
+    return np.asarray((wide - other) ** 2 - (wide - one) ** 2)
+
+
+def _flipped_p(
+    gain: FloatArray, clusters: Sequence[str] | None, n_permutations: int, seed: int, *, two_sided: bool
+) -> FloatArray:
+    if n_permutations < 1:
+        raise InputError(f"n_permutations must be at least 1; got {n_permutations}.")
+    if clusters is not None:
+        same_length(y=gain, clusters=clusters)
+        _, code = np.unique(np.asarray(clusters), return_inverse=True)
+        gain = np.stack([np.bincount(code, weights=column) for column in gain.T], axis=1)
+    if len(gain) < 5:
+        raise InputError(f"{len(gain)} stimuli or clusters are too few to flip signs of; needs at least 5.")
+    signs = np.stack(
+        [
+            random_for(seed, "signs", i).choice(np.array([-1, 1], dtype=np.float32), len(gain))
+            for i in range(n_permutations)
+        ]
+    )
+
+    def tested(tile: slice) -> FloatArray:
+        own = gain[:, tile]
+        size = np.sqrt((own * own).sum(0))
+        with np.errstate(invalid="ignore", divide="ignore"):
+            scaled = np.where(size > 0, own / size, np.nan)
+        # The sum of squares is the same whatever the signs, so that the sum is as good as Student's t.
+        observed, null = scaled.sum(0), signs @ scaled.astype(np.float32)
+        if two_sided:
+            observed, null = np.abs(observed), np.abs(null)
+        reached = (null >= observed - 1e-5 * np.abs(observed)).sum(0)
+        return np.where(np.isfinite(observed), (reached + 1) / (n_permutations + 1), np.nan)
+
+    return np.concatenate(in_threads(tested, tiles(gain.shape[1])))
+
+
+def prevalence(n_significant: IntArray, n_participants: int, *, alpha: float = 0.05, level: float = 0.95) -> FloatArray:
+    """Estimate in which fraction of the population an effect is there, from how many participants show it.
+
+    Parameters
+    ----------
+    n_significant : ndarray of int, shape (n_voxels,)
+        Participants whose own test at `alpha` rejects.
+    n_participants : int
+    alpha : float
+        Of each participant's test.
+    level : float
+        Of the highest posterior density interval.
+
+    Returns
+    -------
+    ndarray of shape (3, n_voxels)
+        The most probable prevalence and its interval, in [0, 1], under a flat prior.
+
+    References
+    ----------
+    Ince et al. (2021), doi:10.7554/eLife.62461
+    """
+    if not (0 < alpha < 1 and 0 < level < 1):
+        raise InputError(f"alpha and level must lie between 0 and 1; got {alpha:g} and {level:g}.")
+    k = np.asarray(n_significant)
+    if n_participants < 1 or k.min(initial=0) < 0 or k.max(initial=0) > n_participants:
+        raise InputError(f"n_significant must lie in 0..{n_participants}; found {k.min()} to {k.max()}.")
+    grid = np.linspace(0, 1, 2001)
+    rate = alpha + (1 - alpha) * grid
+    out = np.empty((3, len(k)))
+    for count in np.unique(k):
+        density = rate**count * (1 - rate) ** (n_participants - count)
+        density /= density.sum()
+        order = np.argsort(-density, kind="stable")
+        inside = np.sort(order[: int(np.searchsorted(np.cumsum(density[order]), level)) + 1])
+        out[:, k == count] = np.array([grid[density.argmax()], grid[inside[0]], grid[inside[-1]]])[:, None]
+    return out

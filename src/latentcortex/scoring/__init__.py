@@ -1,0 +1,33 @@
+"""How well a prediction matches a response, voxel by voxel. Arrays in, arrays out.
+
+Shapes are the same everywhere: `y` and `yhat` (n_stimuli, n_voxels), `yhat_bands` (n_bands, n_stimuli, n_voxels),
+`repeats` (n_repeats, n_stimuli, n_voxels) with nan for missing repeats; results are (n_voxels,) or
+(n_bands, n_voxels). What is undefined is nan.
+"""
+
+from latentcortex.scoring.accuracy import alignment, corrected_r2, correlation, r2, weighted_correlation
+from latentcortex.scoring.reliability import (
+    ncsnr,
+    noise_ceiling,
+    noise_ceiling_ci,
+    normalised_score,
+    split_half,
+)
+from latentcortex.scoring.shares import commonality, product_shares, shapley_shares, unique_shares
+
+__all__ = [
+    "alignment",
+    "commonality",
+    "corrected_r2",
+    "correlation",
+    "ncsnr",
+    "noise_ceiling",
+    "noise_ceiling_ci",
+    "normalised_score",
+    "product_shares",
+    "r2",
+    "shapley_shares",
+    "split_half",
+    "unique_shares",
+    "weighted_correlation",
+]

@@ -1,0 +1,154 @@
+"""How well predictions match responses."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from latentcortex._arrays import FloatArray, same_length
+from latentcortex.scoring._centring import less_mean, varies
+
+
+def correlation(y: FloatArray, yhat: FloatArray) -> FloatArray:
+    """Correlate responses with predictions over stimuli (Pearson's r).
+
+    Parameters
+    ----------
+    y, yhat : ndarray of shape (n_stimuli, n_voxels)
+
+    Returns
+    -------
+    ndarray of shape (n_voxels,)
+        In [-1, 1]; nan where the response or the prediction is constant or not finite.
+
+    Examples
+    --------
+    >>> correlation(np.array([[1.0], [2.0], [4.0]]), np.array([[2.0], [4.0], [8.0]])).tolist()
+    [1.0]
+    """
+    same_length(y=y, yhat=yhat)
+    a, b = less_mean(y), less_mean(yhat)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        r = (a * b).sum(0) / np.sqrt((a * a).sum(0) * (b * b).sum(0))
+    return np.asarray(np.where(varies(y, a) & varies(yhat, b), np.clip(r, -1, 1), np.nan))
+
+
+def r2(y: FloatArray, yhat: FloatArray) -> FloatArray:
+    r"""Compute the fraction of the response's variance that the prediction explains.
+
+    .. math:: R^2 = 1 - \sum_t (y_t - \hat y_t)^2 / \sum_t (y_t - \bar y)^2
+
+    Parameters
+    ----------
+    y, yhat : ndarray of shape (n_stimuli, n_voxels)
+
+    Returns
+    -------
+    ndarray of shape (n_voxels,)
+        At most 1, unbounded below; nan where the response is constant or anything is not finite.
+    """
+    same_length(y=y, yhat=yhat)
+    centred = less_mean(y)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        error = np.asarray(y, dtype=np.float64) - yhat
+        score = 1 - (error * error).sum(0) / (centred * centred).sum(0)
+    return np.asarray(np.where(varies(y, centred) & np.isfinite(score), score, np.nan))
+
+
+def weighted_correlation(y: FloatArray, yhat: FloatArray, weights: FloatArray) -> FloatArray:
+    """Correlate under several weightings of the stimuli, such as the counts of bootstrap draws.
+
+    Parameters
+    ----------
+    y, yhat : ndarray of shape (n_stimuli, n_voxels)
+    weights : ndarray of shape (n_draws, n_stimuli)
+        Non-negative, each row summing to 1.
+
+    Returns
+    -------
+    ndarray of float32, shape (n_draws, n_voxels)
+        nan where undefined.
+    """
+    a, b = (less_mean(values).astype(np.float32) for values in (y, yhat))
+    w = weights.astype(np.float32)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        mean_a, mean_b = w @ a, w @ b
+        spread = np.sqrt((w @ (a * a) - mean_a**2) * (w @ (b * b) - mean_b**2))
+        return np.asarray((w @ (a * b) - mean_a * mean_b) / spread)
+
+
+def corrected_r2(score: FloatArray, gram: FloatArray, across: FloatArray, alpha: FloatArray) -> FloatArray:
+    r"""Correct R² for what a ridge of this width and this many stimuli must lose; comparable between bands.
+
+    If the voxel's weights are drawn alike for all columns (so that its signal lies along the features' spectrum),
+    and a fraction :math:`\rho` of its variance is signal, the expected held-out score of ridge is linear in
+    :math:`\rho`, and the correction is its inverse:
+
+    .. math:: E R^2 = \rho a - (1 - \rho) b, \qquad \hat\rho = (R^2 + b) / (a + b)
+
+    with :math:`A = (K + \alpha)^{-1}`, :math:`a = \mathrm{tr}(2 K_t A K_t^T - K_t A K A K_t^T) / \mathrm{tr} K_{tt}`
+    and :math:`b = \mathrm{tr}(K_t A^2 K_t^T) / n_t`. Where weights do not lie along the spectrum it is wrong:
+    `alignment` tells.
+
+    Parameters
+    ----------
+    score : ndarray of shape (n_voxels,)
+        Held-out R².
+    gram : ndarray of shape (n_fitted, n_fitted)
+        Kernel of the fitted stimuli, centred.
+    across : ndarray of shape (n_stimuli, n_fitted)
+        Kernel between held-out and fitted stimuli. The held-out stimuli's own kernel is taken to have the mean
+        diagonal of the fitted ones.
+    alpha : ndarray of shape (n_voxels,)
+        The penalty of each voxel.
+
+    Returns
+    -------
+    ndarray of shape (n_voxels,)
+        The fraction of variance that the band could explain with unlimited stimuli; can be below 0 and above 1.
+        nan where the score or alpha is.
+
+    References
+    ----------
+    Lage-Castellanos, De Martino and Valente (2024), for the bias; the inverse here follows from the prior above.
+    """
+    same_length(score=score, alpha=alpha)
+    values, vectors = np.linalg.eigh(np.asarray(gram, dtype=np.float64))
+    values = np.maximum(values, 0)
+    power = ((across @ vectors) ** 2).sum(0)
+    known = np.isfinite(alpha) & (np.asarray(alpha) > 0)
+    left = 1 / (values + np.where(known, alpha, 1.0)[:, None])
+    gain = (2 * left - values * left**2) @ power / (np.trace(gram) / len(gram) * len(across))
+    noise = (left**2) @ power / len(across)
+    return np.where(known, (score + noise) / (gain + noise), np.nan)
+
+
+def alignment(y: FloatArray, gram: FloatArray) -> FloatArray:
+    """Tell whether a voxel's signal lies along the features' spectrum, as `corrected_r2` takes for granted.
+
+    Signal variance per unit of kernel is estimated from the directions that hold the first half of the kernel's
+    trace, and from the others; their ratio, others to first, is 1 on average over voxels where the prior holds, above
+    1 where small directions hold more of the signal than their share, and below 1 where they hold less.
+
+    Parameters
+    ----------
+    y : ndarray of shape (n_fitted, n_voxels)
+    gram : ndarray of shape (n_fitted, n_fitted)
+        Centred.
+
+    Returns
+    -------
+    ndarray of shape (2, n_voxels)
+        The two estimates, first half and others; each can be negative. Average them over voxels before dividing.
+        nan where a voxel is not finite.
+    """
+    same_length(y=y, gram=gram)
+    values, vectors = np.linalg.eigh(np.asarray(gram, dtype=np.float64))
+    order = np.argsort(-values)[:-1]  # the last direction is the intercept's
+    values, z2 = np.maximum(values[order], 0), (vectors[:, order].T @ less_mean(y)) ** 2
+    first = np.cumsum(values) <= values.sum() / 2
+    first[0] = True
+    # Two groups and a common noise: what the mean power of each exceeds the flattest tenth by.
+    floor = slice(len(values) - max(len(values) // 10, 1), None)
+    low, base = values[floor].mean(), z2[floor].mean(0)
+    found = [(z2[some].mean(0) - base) / max(float(values[some].mean() - low), 1e-300) for some in (first, ~first)]
+    return np.stack(found)

@@ -1,0 +1,192 @@
+"""How much of the responses any model could explain."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+
+from latentcortex._arrays import BoolArray, FloatArray, random_for, same_length
+from latentcortex.errors import InputError
+from latentcortex.scoring.accuracy import correlation
+
+
+def noise_ceiling(repeats: FloatArray, *, n_averaged: float = 1) -> FloatArray:
+    r"""Estimate the fraction of variance that any model could explain.
+
+    The noise variance is the mean over stimuli of the variance over repeats, the signal variance is what
+    the variance of the stimulus means has beyond its share of noise; neither is assumed to be 1.
+
+    .. math:: c = \sigma_s^2 / (\sigma_s^2 + \sigma_n^2 / k)
+
+    Parameters
+    ----------
+    repeats : ndarray of shape (n_repeats, n_stimuli, n_voxels)
+        Single trials; nan where a stimulus has fewer repeats.
+    n_averaged : float
+        k, over how many trials the scored responses are averaged.
+
+    Returns
+    -------
+    ndarray of shape (n_voxels,)
+        Unclipped, so that it can be below 0 where there is no signal: only the bias of a ratio remains,
+        of order 1 / n_stimuli. nan where fewer than two stimuli have two repeats, or where nothing varies.
+
+    References
+    ----------
+    Allen et al. (2022), doi:10.1038/s41593-021-00962-x, for the signal and noise variances.
+    """
+    data = np.asarray(repeats, dtype=np.float64)
+    n = np.isfinite(data).sum(0).astype(np.float64)
+    count = np.maximum(n, 1)
+    mean = np.where(n > 0, np.nansum(data, axis=0) / count, np.nan)
+    squares = np.nansum((data - mean) ** 2, axis=0)
+    degrees = np.maximum(n - 1, 0).sum(0)
+    seen = (n > 0).sum(0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        noise = squares.sum(0) / degrees
+        spread = _variance_over_stimuli(mean)
+        noise_of_means = noise * np.where(n > 0, 1 / count, 0).sum(0) / seen
+        signal = spread - noise_of_means
+        ceiling = signal / (signal + noise / n_averaged)
+    enough = ((n >= 2).sum(0) >= 2) & (seen >= 2) & (spread > 0)
+    return np.asarray(np.where(enough, ceiling, np.nan))
+
+
+def normalised_score(score: FloatArray, ceiling: FloatArray, *, of: Literal["r2", "r"] = "r2") -> FloatArray:
+    """Divide a score by its noise ceiling (r by the ceiling's square root).
+
+    Parameters
+    ----------
+    score, ceiling : ndarray of shape (n_voxels,)
+        The ceiling in units of explained variance.
+    of : {"r2", "r"}
+
+    Returns
+    -------
+    ndarray of shape (n_voxels,)
+        Can exceed 1; nan where the ceiling is not above 0.
+    """
+    same_length(score=score, ceiling=ceiling)
+    usable = np.where(ceiling > 0, ceiling, np.nan)
+    return np.asarray(score / (usable if of == "r2" else np.sqrt(usable)))
+
+
+def _variance_over_stimuli(mean: FloatArray) -> FloatArray:
+    seen = np.isfinite(mean)
+    n = np.maximum(seen.sum(0), 1)
+    centre = np.where(seen, mean, 0).sum(0) / n
+    squares = np.where(seen, (mean - centre) ** 2, 0).sum(0)
+    return np.asarray(squares / np.maximum(n - 1, 1))
+
+
+def ncsnr(repeats: FloatArray) -> FloatArray:
+    r"""Compute the noise ceiling signal-to-noise ratio of responses that are z-scored within sessions.
+
+    .. math:: \mathrm{ncsnr} = \sqrt{\max(0, 1 - \sigma_n^2)} / \sigma_n
+
+    where :math:`\sigma_n^2` is the mean over stimuli of the variance over their repeats; the total variance is 1, since
+    responses were z-scored. `noise_ceiling` estimates it instead.
+
+    Parameters
+    ----------
+    repeats : ndarray of shape (n_repeats, n_stimuli, n_voxels)
+        Single trials in units of z-scores; nan where a stimulus has fewer repeats. Stimuli weigh by their degrees of
+        freedom: where all have the same number of repeats, equally.
+
+    Returns
+    -------
+    ndarray of shape (n_voxels,)
+        At least 0; infinite where repeats do not differ; nan where no stimulus was repeated.
+
+    References
+    ----------
+    Allen et al. (2022), doi:10.1038/s41593-021-00962-x
+    """
+    noise, degrees = _noise_variance(repeats)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(degrees > 0, np.sqrt(np.maximum(0, 1 - noise)) / np.sqrt(noise), np.nan)
+
+
+def noise_ceiling_ci(
+    repeats: FloatArray, *, n_averaged: float = 1, level: float = 0.95, n_draws: int = 200, seed: int = 0
+) -> tuple[FloatArray, FloatArray]:
+    """Find an interval of the noise ceiling by resampling stimuli, with all their repeats.
+
+    Parameters
+    ----------
+    repeats : ndarray of shape (n_repeats, n_stimuli, n_voxels)
+    n_averaged : float
+    level : float
+        Coverage, in (0, 1).
+    n_draws : int
+    seed : int
+        Draw i depends on (seed, i) only.
+
+    Returns
+    -------
+    low, high : ndarray of shape (n_voxels,)
+        Basic bootstrap interval; nan where the ceiling is.
+    """
+    if not 0 < level < 1:
+        raise InputError(f"level must lie between 0 and 1; got {level:g}.")
+    n_stimuli = repeats.shape[1]
+    estimate = noise_ceiling(repeats, n_averaged=n_averaged)
+    draws = np.stack(
+        [
+            noise_ceiling(
+                repeats[:, random_for(seed, "ceiling", i).integers(n_stimuli, size=n_stimuli)], n_averaged=n_averaged
+            )
+            for i in range(n_draws)
+        ]
+    )
+    tail = (1 - level) / 2
+    defined = np.isfinite(estimate) & np.isfinite(draws).any(0)
+    ends = np.full((2, len(estimate)), np.nan)
+    ends[:, defined] = np.nanquantile(draws[:, defined], [tail, 1 - tail], axis=0)
+    return 2 * estimate - ends[1], 2 * estimate - ends[0]
+
+
+def split_half(repeats: FloatArray, *, seed: int, n_splits: int = 20) -> FloatArray:
+    """Correlate the means of two halves of each stimulus's repeats, averaged over random halvings.
+
+    Parameters
+    ----------
+    repeats : ndarray of shape (n_repeats, n_stimuli, n_voxels)
+        nan where a stimulus has fewer repeats; stimuli with one are left out.
+    seed : int
+        For the halvings.
+    n_splits : int
+
+    Returns
+    -------
+    ndarray of shape (n_voxels,)
+        In [-1, 1], of half of the repeats (Spearman and Brown's formula is not applied); nan where fewer than three
+        stimuli were repeated.
+    """
+    data = np.asarray(repeats, dtype=np.float64)
+    there: BoolArray = np.asarray(np.isfinite(data).all(2))
+    repeated = np.flatnonzero(there.sum(0) >= 2)
+    if len(repeated) < 3:
+        return np.full(data.shape[2], np.nan)
+    found = []
+    for k in range(n_splits):
+        rng = random_for(seed, "halves", k)
+        halves = np.empty((2, len(repeated), data.shape[2]))
+        for i, stimulus in enumerate(repeated):
+            turns = rng.permutation(np.flatnonzero(there[:, stimulus]))
+            half = len(turns) // 2
+            halves[0, i], halves[1, i] = data[turns[:half], stimulus].mean(0), data[turns[half:], stimulus].mean(0)
+        found.append(correlation(halves[0], halves[1]))
+    return np.asarray(np.mean(found, axis=0))
+
+
+def _noise_variance(repeats: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Pool the variance over repeats of all stimuli, with its degrees of freedom; (n_voxels,) each."""
+    data = np.asarray(repeats, dtype=np.float64)
+    n = np.isfinite(data).sum(0).astype(np.float64)
+    mean = np.nansum(data, axis=0) / np.maximum(n, 1)
+    squares = np.nansum((data - mean) ** 2, axis=0).sum(0)
+    degrees = np.maximum(n - 1, 0).sum(0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return squares / degrees, degrees
