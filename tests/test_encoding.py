@@ -5,7 +5,7 @@ import pytest
 from sklearn.linear_model import Ridge
 
 from latentcortex import Encoder, Features, Maps, Responses, estimators, inference, scoring
-from latentcortex.analyses import Criterion, by_step, canonical, preference
+from latentcortex.analyses import Criterion, HeldOut, by_step, canonical, preference
 from latentcortex.encoding import Folds
 from latentcortex.errors import AlignmentError, InputError
 from latentcortex.estimators.banded_ridge import BandedRidge
@@ -291,3 +291,68 @@ def test_cross_validation_splits_joint_scores_between_bands() -> None:
     assert (shares[0] > shares[1])[:4].all()
     assert (shares[1] > shares[0])[4:8].all()
     np.testing.assert_allclose(shares.sum(0), maps.values(statistic="r2"), atol=0.05)
+
+
+# Shares of refitted models
+
+
+def test_unique_and_shapley_shares_go_to_the_band_that_voxels_follow() -> None:
+    features, responses = study(n_voxels=30)
+    train, test = responses.split(test_ids=TEST)
+    maps = encoder().fit(features, train).score(features, test, shares=("product", "unique", "shapley", "common"))
+    z, zc = features.bands
+    r2 = maps.values(statistic="r2")
+    unique = {band: maps.values(band=band, statistic="uniqueR2") for band in features.bands}
+    shapley = {band: maps.values(band=band, statistic="shapleyR2") for band in features.bands}
+    common = maps.values(band=f"{z}+{zc}", statistic="commonR2")
+    # All splits are of R² as it is, without a shift of the mean taken out.
+    np.testing.assert_allclose(shapley[z] + shapley[zc], r2, atol=1e-5)
+    np.testing.assert_allclose(unique[z] + unique[zc] + common, r2, atol=1e-5)
+    assert unique[z][:10].mean() > 0.2 > 0.05 > abs(unique[z][10:20].mean())
+    assert unique[zc][10:20].mean() > 0.1 > 0.05 > abs(unique[zc][:10].mean())
+    found = {band: maps.values(band=band, statistic="uniqueMask") == 1 for band in features.bands}
+    assert found[z][:10].mean() >= 0.6
+    assert found[zc][:10].mean() < 0.2
+    assert found[z][20:].sum() + found[zc][20:].sum() <= 2
+    facts = maps.find(band=z, statistic="uniqueQ").columns.iloc[0]
+    assert facts["family"] == f"test: all 30 valid voxels of the unique share of {z} in {z}+{zc}"
+    assert facts["null"].startswith("4999 flips")
+
+
+def test_nested_models_are_those_fitted_alone() -> None:
+    features, responses = study()
+    train, test = responses.split(test_ids=TEST)
+    maps = encoder().fit(features, train).score(features, test, shares=("unique",))
+    alone = [encoder().fit(one, train).score(one, test) for one in (features.only([band]) for band in features.bands)]
+    for band, other in zip(features.bands, reversed(alone), strict=True):
+        expected = maps.values(statistic="r2") - other.values(statistic="r2")
+        np.testing.assert_allclose(maps.values(band=band, statistic="uniqueR2"), expected, atol=1e-5)
+
+
+def test_an_estimator_that_refits_no_subsets_has_product_shares_only() -> None:
+    features, responses = study()
+    train, test = responses.split(test_ids=TEST)
+    theirs = Encoder(estimators.make("himalaya"), analysis="test").fit(features, train)
+    with pytest.raises(InputError, match="himalaya does not refit subsets of bands; use banded_ridge"):
+        theirs.score(features, test, shares=("unique",))
+    assert "shareR2" in set(theirs.score(features, test).columns["statistic"])
+
+
+def test_many_voxels_are_scored_piece_by_piece_as_they_are_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    features, responses = study(n_voxels=30)
+    many = Responses(np.tile(responses.data, (1, 80)), responses.rows, Bare(2400))
+    train, test = many.split(test_ids=TEST)
+    fitted = encoder().fit(features, train)
+    whole = fitted.score(features, test, shares=("product", "unique"))
+    monkeypatch.setattr("latentcortex.encoding.AT_ONCE", 1024)
+    pieces = fitted.score(features, test, shares=("product", "unique"))
+    np.testing.assert_array_equal(pieces.data, whole.data)
+
+
+def test_an_analysis_has_the_shares_that_were_asked_for() -> None:
+    features, responses = study(n_voxels=30)
+    train, test = responses.split(test_ids=TEST)
+    criterion = Criterion(shares=("product", "unique"))
+    scorer = HeldOut(features, train, test, lambda: estimators.make("banded_ridge"), criterion)
+    found = set(scorer.score(canonical("noise-levels", features.bands)).columns["statistic"])
+    assert found == {"r", "r2", "p", "q", "mask", "shareR2", "shareR", "uniqueR2", "uniqueP", "uniqueQ", "uniqueMask"}

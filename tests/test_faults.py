@@ -49,6 +49,11 @@ def edit(path: Path, old: str, new: str) -> None:
         ('root = "data"', 'root = "nowhere"', ("nowhere", "is not there")),
         ('root = "data"', "", ("missing a required argument: 'root'",)),
         ('run = ["latents"]', 'run = ["latent"]', ("Unknown analysis 'latent'. Did you mean 'latents'?",)),
+        (
+            'run = ["latents"]',
+            'run = ["latents"]\nshares = ["uniqe"]',
+            ("Unknown share 'uniqe'. Did you mean 'unique'? Known: common, product, shapley, unique",),
+        ),
         ("[analyses]", "[splits]\ncross_validation = 1000\n[analyses]", ("1000 folds need",)),
     ],
 )

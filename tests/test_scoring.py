@@ -222,7 +222,8 @@ def test_bands_of_any_width_that_explain_as_much_have_the_same_corrected_r2(deca
         y = signal / signal.std(0) + 2 * rng.standard_normal((900, 400))
         centred = (x - x[:600].mean(0)) / np.sqrt(((x[:600] - x[:600].mean(0)) ** 2).sum(1).mean())
         gram, across = centred[:600] @ centred[:600].T, centred[600:] @ centred[:600].T
-        model = BandedRidge(selection="gcv").fit_gram({"x": gram}, y[:600])
+        chosen = np.median(BandedRidge(selection="gcv").fit_gram({"x": gram}, y[:600]).alphas_)
+        model = BandedRidge(alphas=[chosen]).fit_gram({"x": gram}, y[:600])
         score = scoring.r2(y[600:], model.predict_gram({"x": across})[0] + model.intercept_)
         observed[width], corrected[width] = (
             score.mean(),
@@ -230,7 +231,7 @@ def test_bands_of_any_width_that_explain_as_much_have_the_same_corrected_r2(deca
         )
         first, others = scoring.alignment(y[:600], gram).mean(1)
         aligned[width] = others / first
-    assert observed[1000] < (0.5 if decay else 0.3) * observed[50]
+    assert observed[1000] < (0.6 if decay else 0.3) * observed[50]
     for width, value in corrected.items():
         assert value == pytest.approx(0.2, abs=0.03), (width, corrected)
         assert 0.6 < aligned[width] < 1.6, (width, aligned)
@@ -264,13 +265,13 @@ def test_a_voxel_without_a_penalty_has_no_corrected_r2() -> None:
 def test_the_interval_of_the_ceiling_covers_the_planted_one(r: float) -> None:
     """Three repeats of 120 stimuli; r is that of a single trial with the truth, the ceiling of three averaged."""
     rng = np.random.default_rng(int(r * 10))
-    signal = r * rng.standard_normal((120, 400))
-    repeats = signal + np.sqrt(1 - r**2) * rng.standard_normal((3, 120, 400))
+    signal = r * rng.standard_normal((120, 1500))
+    repeats = signal + np.sqrt(1 - r**2) * rng.standard_normal((3, 120, 1500))
     planted = r**2 / (r**2 + (1 - r**2) / 3)
-    low, high = scoring.noise_ceiling_ci(repeats, n_averaged=3, seed=0)
+    low, high = scoring.noise_ceiling_ci(repeats, n_averaged=3)
     assert scoring.noise_ceiling(repeats, n_averaged=3).mean() == pytest.approx(planted, abs=0.02)
     covered = ((low <= planted) & (planted <= high)).mean()
-    assert 0.9 <= covered <= 0.99, covered
+    assert 0.92 <= covered <= 0.98, covered
 
 
 def test_ncsnr_gives_the_ceiling_where_responses_have_variance_1() -> None:

@@ -135,17 +135,20 @@ class Criterion:
     n_permutations : int
         0 for the closed form.
     seed : int
+    shares : tuple of str
+        How joint scores are split on held-out stimuli; see `Encoder.score`.
     """
 
     q: float = 0.05
     correction: str = "bh"
     n_permutations: int = 0
     seed: int = 0
+    shares: tuple[str, ...] = ("product",)
 
     @property
     def arguments(self) -> dict[str, Any]:
-        """The same as keyword arguments of `Encoder`."""
-        return vars(self).copy()
+        """The same as keyword arguments of `Encoder`, without the shares."""
+        return {name: value for name, value in vars(self).items() if name != "shares"}
 
 
 class Scorer(Protocol):
@@ -186,8 +189,9 @@ class HeldOut:
                 encoder, chosen = Encoder(self.make_estimator(), analysis=analysis.name), self.features.only(bands)
                 encoder.fit(chosen, self.train)
                 held_out = encoder.predict_held_out(chosen, self.test) if keeps else None
-                pieces = encoder.walk(chosen, self.test) if held_out is None else held_out
-                maps = encoder.maps_of(pieces, self.test.space, **self.criterion.arguments)
+                shares = self.criterion.shares
+                pieces = encoder.walk(chosen, self.test, shares=shares) if held_out is None else held_out
+                maps = encoder.maps_of(pieces, self.test.space, shares=shares, **self.criterion.arguments)
                 bar.update()
                 return maps, held_out
 

@@ -67,6 +67,10 @@ class Design(Protocol):
         """Sum the kernels of all bands between some rows and all, (k, n_rows)."""
         ...
 
+    def diagonal(self, offset: int = 0) -> FloatArray:
+        """Sum the kernels of all bands between each row and the one `offset` after it, (n_rows - offset,)."""
+        ...
+
 
 # From kernels
 
@@ -118,6 +122,10 @@ class Kernels:
     def joint(self, rows: slice) -> FloatArray:
         """Sum the kernels of all bands."""
         return np.asarray(np.sum([gram[rows] for gram in self.grams], axis=0))
+
+    def diagonal(self, offset: int = 0) -> FloatArray:
+        """Sum the diagonals of all bands."""
+        return np.asarray(np.sum([np.diagonal(gram, offset) for gram in self.grams], axis=0))
 
 
 @dataclass(frozen=True, eq=False)
@@ -226,6 +234,11 @@ class Columns:
     def joint(self, rows: slice) -> FloatArray:
         """Sum the kernels of all bands."""
         return np.asarray(np.sum([band[rows] @ band.T for band in self.columns], axis=0))
+
+    def diagonal(self, offset: int = 0) -> FloatArray:
+        """Sum the products of rows with later ones."""
+        pairs = [np.einsum("ij,ij->i", band[: len(band) - offset], band[offset:]) for band in self.columns]
+        return np.asarray(np.sum(pairs, axis=0))
 
 
 @dataclass(frozen=True, eq=False)

@@ -37,7 +37,7 @@ from latentcortex.splits import Splits
 AT_ONCE: Final = 16 * TILE
 """Voxels that are predicted and scored together."""
 
-__all__ = ["Column", "Encoder", "Fitted", "Folds", "Prediction", "significance", "usable"]
+__all__ = ["SHARES", "Column", "Encoder", "Fitted", "Folds", "Prediction", "significance", "usable"]
 
 
 class Encoder:

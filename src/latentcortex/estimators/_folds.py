@@ -62,14 +62,8 @@ def groups_of(design: Design, y: FloatArray, groups: Sequence[str] | None, *, n_
 
 def _lag_one(design: Design) -> float:
     """Average the kernel of neighbouring rows, relative to its diagonal."""
-    n, size, beside = design.n_rows, 0.0, 0.0
-    for rows in _stretches(n):
-        joint = design.joint(rows)
-        here = np.arange(len(joint))
-        size += float(joint[here, rows.start + here].sum())
-        inside = here[rows.start + here + 1 < n]
-        beside += float(joint[inside, rows.start + inside + 1].sum())
-    return beside / size if size > 0 else 0.0
+    size = float(design.diagonal().sum())
+    return float(design.diagonal(1).sum()) / size if size > 0 else 0.0
 
 
 def _lag_one_of_responses(y: FloatArray) -> float:
@@ -113,11 +107,10 @@ def near_duplicates(
 def _linked(design: Design, alike: float, groups: Sequence[str] | None) -> IntArray:
     """Give rows that are linked, by being alike or by sharing a group, one number, (n_rows,)."""
     n = design.n_rows
-    stretches = _stretches(n)
-    size = np.concatenate([np.diagonal(design.joint(rows), rows.start) for rows in stretches])
+    size = design.diagonal()
     floor = np.finfo(np.float64).eps * n * size.max()
     pairs = []
-    for rows in stretches:
+    for rows in (slice(i, min(i + AT_ONCE, n)) for i in range(0, n, AT_ONCE)):
         mean = (size[rows, None] + size) / 2
         near: BoolArray = mean - design.joint(rows) <= (1 - alike) * mean + floor
         first, second = np.nonzero(near)
@@ -130,10 +123,6 @@ def _linked(design: Design, alike: float, groups: Sequence[str] | None) -> IntAr
     links = csr_array((np.ones(len(one), dtype=bool), (one, other)), shape=(n, n))
     codes: IntArray = csgraph.connected_components(links, directed=False)[1]
     return codes
-
-
-def _stretches(n_rows: int) -> list[slice]:
-    return [slice(i, min(i + AT_ONCE, n_rows)) for i in range(0, n_rows, AT_ONCE)]
 
 
 def folds_of(groups: Sequence[str], n_splits: int, *, seed: int) -> IntArray:

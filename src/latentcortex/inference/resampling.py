@@ -77,7 +77,7 @@ def share_p(
     Returns
     -------
     ndarray of shape (n_voxels,)
-        One-sided, with the +1 rule; nan where anything is not finite, and where the two predictions are the same.
+        One-sided, with the +1 rule; 1 where the two predictions are the same, nan where anything is not finite.
     """
     return _flipped_p(_gain(y, yhat_full, yhat_reduced), clusters, n_permutations, seed, two_sided=False)
 
@@ -124,7 +124,7 @@ def _flipped_p(
         own = gain[:, tile]
         size = np.sqrt((own * own).sum(0))
         with np.errstate(invalid="ignore", divide="ignore"):
-            scaled = np.where(size > 0, own / size, np.nan)
+            scaled = np.where(size == 0, 0, own / size)
         # The sum of squares is the same whatever the signs, so that the sum is as good as Student's t.
         observed, null = scaled.sum(0), signs @ scaled.astype(np.float32)
         if two_sided:

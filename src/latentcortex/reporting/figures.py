@@ -119,30 +119,39 @@ def _accuracy(content: Content, analysis: str) -> Iterator[Figure]:
 
 
 def _shares(content: Content, analysis: str) -> Iterator[Figure]:
-    maps, panels = content.maps, []
-    for model in models(maps, analysis):
-        first, second = (
-            content.on_mesh(
-                significant(
-                    maps,
-                    maps.values(analysis=analysis, model=model, band=band, statistic="shareR2"),
-                    analysis=analysis,
-                    model=model,
-                )
-            )
-            for band in model.split("+")
-        )
-        step = Band.parse(model.split("+")[1])
-        word = f"strength {step.entities['strength']} %"
-        if analysis == "denoising-steps":
-            word = f"step {step.entities['step']} %"
-        panels.append(plotting.SharePanel(word, first, second))
     yield Figure(
         analysis,
         "Product shares of z and z_c in the variance that their joint model explains, where the joint model "
         "is significant. Negative shares are drawn as 0 and kept in the maps.",
-        lambda: plotting.share_maps(panels, rois=content.rois, label="share of variance (R²)"),
+        _drawn_shares(content, analysis, "shareR2", "mask"),
     )
+    if len(content.maps.find(analysis=analysis, statistic="uniqueR2").columns):
+        yield Figure(
+            f"{analysis}-unique",
+            "Unique shares: what the joint model of z and z_c loses when it is refitted without one of them, each "
+            "drawn where its own gain is significant. It is the predictive gain at this number of stimuli, not unique "
+            "information. Negative shares are drawn as 0 and kept in the maps.",
+            _drawn_shares(content, analysis, "uniqueR2", "uniqueMask"),
+        )
+
+
+def _drawn_shares(content: Content, analysis: str, statistic: str, mask: str) -> Callable[[], Any]:
+    """Prepare the map of two bands' shares at every strength or step."""
+    maps, panels = content.maps, []
+    for model in models(maps, analysis):
+        facts, bands = {"analysis": analysis, "model": model}, model.split("+")
+        share = np.stack([maps.values(**facts, band=band, statistic=statistic) for band in bands])
+        judged = [""] * len(bands) if mask == "mask" else bands
+        found = np.stack([maps.values(**facts, band=band, statistic=mask) == 1 for band in judged])
+        # Where one of them is found, the other is nothing; where none is, there is nothing to draw.
+        shown = np.where(found, share, np.where(found.any(0), 0, np.nan)).astype(np.float32)
+        both = [content.on_mesh(one) for one in shown]
+        step = Band.parse(model.split("+")[1])
+        word = f"strength {step.entities['strength']} %"
+        if analysis == "denoising-steps":
+            word = f"step {step.entities['step']} %"
+        panels.append(plotting.SharePanel(word, *both))
+    return lambda: plotting.share_maps(panels, rois=content.rois, label="share of variance (R²)")
 
 
 def _preferences(content: Content, analysis: str) -> Iterator[Figure]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
@@ -15,6 +15,12 @@ from latentcortex.maps import Maps
 from latentcortex.reporting.content import Content
 from latentcortex.reporting.figures import title_of
 from latentcortex.space import Surface
+
+IN_REGIONS: Final = (
+    *("r", "r2", "mask", "ceiling", "confidence"),
+    *("shareR2", "shareR", "uniqueR2", "uniqueMask", "shapleyR2", "commonR2"),
+)
+"""Statistics of which a region has a mean."""
 
 
 def summary_rows(participant: str, maps: Maps) -> list[dict[str, Any]]:
@@ -50,7 +56,7 @@ def roi_table(content: Content) -> pd.DataFrame | None:
     if content.atlas is None or not isinstance(content.maps.space, Surface):
         return None
     labels = content.maps.space.from_mesh(content.atlas.labels)
-    wanted = content.maps.columns["statistic"].isin(["r", "r2", "mask", "shareR2", "shareR", "ceiling", "confidence"])
+    wanted = content.maps.columns["statistic"].isin(IN_REGIONS)
     kept = Maps(content.maps.data[:, wanted], content.maps.columns[wanted].reset_index(drop=True), content.maps.space)
     return kept.summarise([int(label) for label in labels], content.atlas.names)
 

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import numpy as np
 
 from latentcortex._arrays import FloatArray, same_length
 from latentcortex.scoring._centring import less_mean, varies
+
+LEAST_GAIN: Final = 0.01
+"""Expected R² of a voxel without noise below which a ridge predicts nothing."""
 
 
 def correlation(y: FloatArray, yhat: FloatArray) -> FloatArray:
@@ -105,7 +110,8 @@ def corrected_r2(score: FloatArray, gram: FloatArray, across: FloatArray, alpha:
     -------
     ndarray of shape (n_voxels,)
         The fraction of variance that the band could explain with unlimited stimuli; can be below 0 and above 1.
-        nan where the score or alpha is.
+        nan where the score or alpha is, and where alpha shrinks the expected gain below .01: nothing is predicted
+        there, and nothing can be corrected.
 
     References
     ----------
@@ -119,7 +125,7 @@ def corrected_r2(score: FloatArray, gram: FloatArray, across: FloatArray, alpha:
     left = 1 / (values + np.where(known, alpha, 1.0)[:, None])
     gain = (2 * left - values * left**2) @ power / (np.trace(gram) / len(gram) * len(across))
     noise = (left**2) @ power / len(across)
-    return np.where(known, (score + noise) / (gain + noise), np.nan)
+    return np.where(known & (gain > LEAST_GAIN), (score + noise) / (gain + noise), np.nan)
 
 
 def alignment(y: FloatArray, gram: FloatArray) -> FloatArray:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 import numpy as np
+from scipy import stats
 
 from latentcortex._arrays import BoolArray, FloatArray, random_for, same_length
 from latentcortex.errors import InputError
@@ -109,42 +110,66 @@ def ncsnr(repeats: FloatArray) -> FloatArray:
 
 
 def noise_ceiling_ci(
-    repeats: FloatArray, *, n_averaged: float = 1, level: float = 0.95, n_draws: int = 200, seed: int = 0
+    repeats: FloatArray, *, n_averaged: float = 1, level: float = 0.95
 ) -> tuple[FloatArray, FloatArray]:
-    """Find an interval of the noise ceiling by resampling stimuli, with all their repeats.
+    """Find an interval of the noise ceiling, by leaving out one stimulus at a time with all its repeats.
+
+    The logarithm of the ratio of the variance of stimulus means to what noise alone would make of it is jackknifed, and
+    its interval by Student's t is turned into one of the ceiling.
 
     Parameters
     ----------
     repeats : ndarray of shape (n_repeats, n_stimuli, n_voxels)
+        nan where a stimulus has fewer repeats.
     n_averaged : float
     level : float
         Coverage, in (0, 1).
-    n_draws : int
-    seed : int
-        Draw i depends on (seed, i) only.
 
     Returns
     -------
     low, high : ndarray of shape (n_voxels,)
-        Basic bootstrap interval; nan where the ceiling is.
+        Unclipped, like the ceiling; nan where that is.
+
+    References
+    ----------
+    Arvesen and Schmitz (1970), doi:10.2307/2529107, for the jackknife of the logarithm
     """
     if not 0 < level < 1:
         raise InputError(f"level must lie between 0 and 1; got {level:g}.")
-    n_stimuli = repeats.shape[1]
-    estimate = noise_ceiling(repeats, n_averaged=n_averaged)
-    draws = np.stack(
-        [
-            noise_ceiling(
-                repeats[:, random_for(seed, "ceiling", i).integers(n_stimuli, size=n_stimuli)], n_averaged=n_averaged
-            )
-            for i in range(n_draws)
-        ]
-    )
-    tail = (1 - level) / 2
-    defined = np.isfinite(estimate) & np.isfinite(draws).any(0)
-    ends = np.full((2, len(estimate)), np.nan)
-    ends[:, defined] = np.nanquantile(draws[:, defined], [tail, 1 - tail], axis=0)
-    return 2 * estimate - ends[1], 2 * estimate - ends[0]
+    data = np.asarray(repeats, dtype=np.float64)
+    n = np.isfinite(data).sum(0).astype(np.float64)
+    seen = n > 0
+    mean = np.where(seen, np.nansum(data, axis=0) / np.maximum(n, 1), 0)
+    within, degrees = np.nansum((data - mean) ** 2, axis=0), np.maximum(n - 1, 0)
+    inverse = np.where(seen, 1 / np.maximum(n, 1), 0)
+    centred = np.where(seen, mean - mean.sum(0) / np.maximum(seen.sum(0), 1), 0)
+    own = [centred, centred**2, within, degrees, inverse, seen.astype(np.float64)]
+    total = [part.sum(0) for part in own]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        each = _log_ratio(*(whole - part for whole, part in zip(total, own, strict=True)))
+        ratio = _log_ratio(*total)
+        count = seen.sum(0)
+        each = np.where(seen, each, 0)
+        spread = np.where(seen, (each - each.sum(0) / count) ** 2, 0).sum(0) * (count - 1) / count
+        reach = stats.t.ppf((1 + level) / 2, np.maximum(count - 1, 1)) * np.sqrt(spread)
+        per_noise = [(np.exp(ratio + side * reach) - 1) * total[4] / total[5] for side in (-1, 1)]
+        ends = [np.where(x > -1 / n_averaged, x / (x + 1 / n_averaged), -np.inf) for x in per_noise]
+    defined = np.isfinite(noise_ceiling(repeats, n_averaged=n_averaged))
+    low, high = (np.where(defined, end, np.nan) for end in ends)
+    return low, high
+
+
+def _log_ratio(
+    first: FloatArray,
+    second: FloatArray,
+    within: FloatArray,
+    degrees: FloatArray,
+    inverse: FloatArray,
+    count: FloatArray,
+) -> FloatArray:
+    """Compare the variance of stimulus means with what noise makes of it, from sums over stimuli."""
+    variance = (second - first**2 / count) / (count - 1)
+    return np.asarray(np.log(variance / (within / degrees * inverse / count)))
 
 
 def split_half(repeats: FloatArray, *, seed: int, n_splits: int = 20) -> FloatArray:

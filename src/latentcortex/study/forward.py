@@ -82,7 +82,8 @@ class Forward:
     def _scorer(self, responses: Responses, train: Responses, test: Responses | None) -> analyses.Scorer:
         given, features = self.material.settings["inference"], self.material.features
         n_permutations = given["n_permutations"] if given["null"] == "permutation" else 0
-        criterion = analyses.Criterion(given["q"], given["correction"], n_permutations, self.study.seed)
+        shares = tuple(self.material.settings["analyses"]["shares"])
+        criterion = analyses.Criterion(given["q"], given["correction"], n_permutations, self.study.seed, shares)
         make, progress = self.study.estimator, self.material.progress
         if test is not None:
             return analyses.HeldOut(features, train.averaged(), test.averaged(), make, criterion, progress)

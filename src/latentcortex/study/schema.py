@@ -10,6 +10,7 @@ import numpy as np
 from latentcortex import analyses, decoding, inference
 from latentcortex._arrays import listed, words
 from latentcortex._shelf import unknown
+from latentcortex.encoding import SHARES
 from latentcortex.errors import InputError
 
 OPEN: Final = {"dataset": None, "extractor": None, "estimator": "banded_ridge", "reconstructor": ""}
@@ -17,7 +18,7 @@ OPEN: Final = {"dataset": None, "extractor": None, "estimator": "banded_ridge", 
 SCHEMA: Final[dict[str, dict[str, Any]]] = {
     "responses": {"zscore": "session"},
     "splits": {"test": "split", "cross_validation": 0, "unit": "stimulus"},
-    "analyses": {"run": list(analyses.ANALYSES)},
+    "analyses": {"run": list(analyses.ANALYSES), "shares": ["product"]},
     "inference": {"q": 0.05, "correction": "bh", "null": "", "n_permutations": 1000},
     "report": {"atlas": ""},
     "decoding": {"rois": "", "bands": [], "n_voxels": 0},
@@ -84,6 +85,12 @@ def _consistent(settings: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]
     for name in names:
         if name not in analyses.ANALYSES:
             raise unknown("analysis", str(name), analyses.ANALYSES)
+    shares = words("`shares` in [analyses]", settings["analyses"]["shares"])
+    for share in shares:
+        if share not in SHARES:
+            raise unknown("share", share, SHARES)
+    if splits["cross_validation"] and shares != ("product",):
+        raise InputError("Across folds only product shares are computed: set shares = ['product'], or use a test set.")
     if splits["unit"] not in ("stimulus",):
         raise unknown("unit in [splits]:", splits["unit"], ("stimulus",))
     if splits["test"] not in ("split",):
