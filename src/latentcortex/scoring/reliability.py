@@ -30,8 +30,9 @@ def noise_ceiling(repeats: FloatArray, *, n_averaged: float = 1) -> FloatArray:
     Returns
     -------
     ndarray of shape (n_voxels,)
-        Unclipped, so that it can be below 0 where there is no signal: only the bias of a ratio remains,
-        of order 1 / n_stimuli. nan where fewer than two stimuli have two repeats, or where nothing varies.
+        Unclipped, so that it can be below 0 where there is no signal: unbiased for Gaussian responses averaged over
+        all of equal repeats, and nearly so otherwise. nan where fewer than two stimuli have two repeats, or where
+        nothing varies.
 
     References
     ----------
@@ -46,7 +47,8 @@ def noise_ceiling(repeats: FloatArray, *, n_averaged: float = 1) -> FloatArray:
     seen = (n > 0).sum(0)
     with np.errstate(invalid="ignore", divide="ignore"):
         noise = squares.sum(0) / degrees
-        spread = _variance_over_stimuli(mean)
+        # The mean of 1 / F is not 1 / the mean of F: with this factor it is, and the ceiling is unbiased.
+        spread = _variance_over_stimuli(mean) * (seen - 1) / np.maximum(seen - 3, 1)
         noise_of_means = noise * np.where(n > 0, 1 / count, 0).sum(0) / seen
         signal = spread - noise_of_means
         ceiling = signal / (signal + noise / n_averaged)
