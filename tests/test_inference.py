@@ -274,9 +274,9 @@ def test_exchanges_that_cannot_be_are_an_input_error(arguments: dict, says: str)
         inference.exchange(10, n_permutations=5, seed=0, **arguments)
 
 
-@pytest.mark.parametrize(("ar", "low", "high"), [(0.0, 1, 1), (0.3, 3, 5), (0.56, 7, 9), (0.8, 18, 23)])
+@pytest.mark.parametrize(("ar", "low", "high"), [(0.0, 1, 1), (0.3, 10, 13), (0.56, 22, 26), (0.8, 55, 66)])
 def test_blocks_are_as_long_as_rows_are_correlated(ar: float, low: int, high: int) -> None:
-    y = autocorrelated(np.random.default_rng(0), 600, 300, ar)
+    y = autocorrelated(np.random.default_rng(0), 1000, 300, ar)
     assert low <= inference.block_length(y) <= high
 
 

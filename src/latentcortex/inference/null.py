@@ -180,7 +180,8 @@ def block_length(y: FloatArray, *, least: int = 1) -> int:
     """Choose how many neighbouring rows belong together, from the autocorrelation of their values.
 
     The mean autocorrelation r1 of neighbours is read as that of an AR(1) process; the length is the smallest of which
-    ends are correlated by less than .01.
+    ends are correlated by less than 1e-6: with blocks a third as long, ends that touch strangers let 6 of 100 voxels
+    pass at .05.
 
     Parameters
     ----------
@@ -199,7 +200,7 @@ def block_length(y: FloatArray, *, least: int = 1) -> int:
         each = (centred[1:] * centred[:-1]).sum(0) / (centred * centred).sum(0)
     known = each[np.isfinite(each)]
     r1 = float(known.mean()) + 1 / len(wide) if len(known) else 0.0  # the mean of a short series hides so much
-    length = int(np.ceil(np.log(0.01) / np.log(min(r1, 0.999)))) if r1 > 0.05 else 1
+    length = int(np.ceil(np.log(1e-6) / np.log(min(r1, 0.999)))) if r1 > 0.05 else 1
     return max(least, min(length, max(len(wide) // 10, 1)))
 
 
