@@ -254,7 +254,8 @@ def _both(tile: slice, first: int, last: int) -> tuple[slice, slice]:
 
 
 def _empty(design: Design, y: FloatArray, prepared: Prepared, mixtures: FloatArray, bands: tuple[int, ...]) -> Fit:
-    intercept, alpha, score = (np.empty(y.shape[1]) for _ in range(3))
+    alpha, score = np.empty((2, y.shape[1]), dtype=y.dtype)  # no finer than what they are chosen by
+    intercept = np.empty(y.shape[1])
     mixture, valid = np.empty(y.shape[1], dtype=np.int16), np.empty(y.shape[1], dtype=bool)
     return Fit(design, y, prepared, mixtures, bands, intercept, alpha, mixture, score, valid)
 
@@ -282,4 +283,4 @@ def memory(n_rows: int, n_bands: int, n_mixtures: int, *, n_voxels: int, itemsiz
     decomposing = (n_mixtures - making) * square * itemsize + n_bands * square * 8
     decomposing += making * square * (8 + 4 * itemsize) + others * tile
     walking = n_mixtures * square * itemsize + min(workers, n_tiles) * tile
-    return max(decomposing, walking) + 27 * n_voxels
+    return max(decomposing, walking) + 19 * n_voxels

@@ -25,6 +25,8 @@ logger = logging.getLogger(__name__)
 
 FEW_ROWS: Final = 300
 """Below this many rows generalised cross-validation is not trusted to choose alpha."""
+ROUNDING: Final = 1e-6
+"""Of an alpha in float32."""
 SOMETHING: Final = 0.01
 """Fraction of the intercept's error above which a voxel is predicted at all."""
 ALPHAS: Final = tuple(np.logspace(-2, 7, 19))
@@ -66,7 +68,7 @@ class BandedRidge(BaseEstimator):  # type: ignore[misc]
     Attributes
     ----------
     alphas_ : ndarray of shape (n_voxels,)
-        The chosen penalties.
+        The chosen penalties, in the responses' precision, as scores are.
     mixtures_ : ndarray of shape (n_bands, n_voxels)
         The chosen mixtures; each voxel's sums to 1.
     cv_scores_ : ndarray of shape (n_voxels,)
@@ -403,8 +405,8 @@ class BandedRidge(BaseEstimator):  # type: ignore[misc]
         if n_lost:
             logger.info("%d of %d voxels are not finite or do not vary: they are nan.", n_lost, n_voxels)
         low, high = min(self.alphas), max(self.alphas)
-        at_low = np.mean(fit.alpha[fit.valid] <= low)
-        at_high = np.mean((fit.alpha[fit.valid] >= high) & (fit.score[fit.valid] > SOMETHING))
+        at_low = np.mean(fit.alpha[fit.valid] <= low * (1 + ROUNDING))
+        at_high = np.mean((fit.alpha[fit.valid] >= high * (1 - ROUNDING)) & (fit.score[fit.valid] > SOMETHING))
         for edge, word, fraction in ((low, "smallest", at_low), (high, "largest", at_high)):
             if self.warns and fraction > 0.01 and low < high:
                 text = "The %s alpha (%g) was the best for %.1f %% of what is predicted from %s: widen the range."
