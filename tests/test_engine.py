@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import logging
 import os
+import pickle
 import subprocess
 import sys
 from fractions import Fraction
@@ -19,7 +21,7 @@ from sklearn.linear_model import Ridge, RidgeCV
 
 from latentcortex import _arrays, _ridge, scoring
 from latentcortex._arrays import TILE, in_threads
-from latentcortex.errors import InputError
+from latentcortex.errors import AlignmentError, InputError
 from latentcortex.estimators.banded_ridge import BandedRidge
 
 HALVES = np.array([[0.5, 0.5]])
@@ -528,6 +530,7 @@ if sys.argv[1] != "all" and hasattr(os, "sched_setaffinity"):
     os.sched_setaffinity(0, [0])
 elif hasattr(os, "sched_setaffinity"):
     os.sched_setaffinity(0, range(os.cpu_count()))
+import copy
 import hashlib
 import numpy as np
 from latentcortex._arrays import in_threads, n_cores
@@ -904,3 +907,77 @@ def test_memory_is_predicted_within_a_fifth(n_bands: int, cores: str, tmp_path: 
     print(found)
     assert found["dtype"] == "float32"
     assert found["predicted"] == pytest.approx(found["grown"], rel=0.2)
+
+
+# What a reviewer found
+
+
+@pytest.mark.parametrize("selection", ["gcv", "loo", "kfold"])
+@pytest.mark.parametrize("first", [0, 1])
+def test_every_given_mixture_is_tried_whatever_the_first_one_finds(selection: str, first: int) -> None:
+    bands, _ = two_bands(400, (10, 10))
+    rng = np.random.default_rng(0)
+    y = bands["z" if first else "c"] @ rng.standard_normal((10, 30)) + 0.3 * rng.standard_normal((400, 30))
+    given = np.eye(2)[[first, 1 - first]]
+    model = BandedRidge(mixtures=given, selection=selection).fit(bands, y)
+    assert model.cv_scores_.min() > 0.9
+    assert (model.mixtures_[0 if first else 1] == 1).all()
+
+
+@pytest.mark.parametrize("selection", ["gcv", "kfold"])
+def test_refinement_never_promises_more_than_everything(selection: str) -> None:
+    """Alphas one decade apart and little noise: a parabola through the errors themselves dips below 0."""
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((260, 50))
+    y = x @ rng.standard_normal((50, 40)) + 0.1 * rng.standard_normal((260, 40))
+    r2 = {}
+    for refine in (True, False):
+        model = BandedRidge(alphas=np.logspace(-8, 7, 6), selection=selection, refine=refine).fit(x[:60], y[:60])
+        assert model.cv_scores_.max() <= 1
+        r2[refine] = scoring.r2(y[60:], model.predict(x[60:])).mean()
+    assert r2[True] > r2[False] - 0.02
+
+
+def test_a_fit_that_fails_leaves_the_earlier_one() -> None:
+    bands, y = two_bands(60)
+    model = BandedRidge().fit(bands, y)
+    before = model.predict(bands)
+    with pytest.raises(InputError):
+        model.fit({b: 100 * x + 7 for b, x in bands.items()}, np.full_like(y, np.nan))
+    np.testing.assert_array_equal(model.predict(bands), before)
+
+
+def test_a_fitted_model_can_be_copied_and_pickled() -> None:
+    bands, y = two_bands(60)
+    model = BandedRidge().fit(bands, y)
+    for other in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        np.testing.assert_array_equal(other.predict(bands), model.predict(bands))
+
+
+def test_a_nested_model_has_nested_models() -> None:
+    bands, y = two_bands(60)
+    bands["b"] = np.random.default_rng(5).standard_normal((60, 7))
+    model = BandedRidge().fit(bands, y)
+    twice = model.nested([["c", "b"]])["c", "b"].nested([["b"]])[("b",)]
+    once = model.nested([["b"]])[("b",)]
+    np.testing.assert_array_equal(twice.predict({"b": bands["b"]}), once.predict({"b": bands["b"]}))
+
+
+def test_misuse_is_an_input_error() -> None:
+    bands, y = two_bands(60)
+    with pytest.raises(InputError, match="not fitted yet"):
+        BandedRidge().predict(bands)
+    model = BandedRidge().fit(bands, y)
+    with pytest.raises(InputError, match="slice of neighbouring ones"):
+        model.predict(bands, voxels=slice(0, 6, 2))
+    with pytest.raises(AlignmentError, match="groups has 3"):
+        BandedRidge(selection="gcv").fit(bands, y, groups=["a"] * 3)
+    with pytest.raises(InputError, match="expected real numbers; got complex128"):
+        BandedRidge().fit(bands, y + 1j)
+    with pytest.raises(InputError, match="alphas must be > 0"):
+        BandedRidge().set_params(alphas=[-1.0, 2.0]).fit(bands, y)
+    for wrong in (["a"], None, 5.0, [[1.0]]):
+        with pytest.raises(InputError, match="alphas must be > 0"):
+            BandedRidge(alphas=wrong)
+    with pytest.raises(InputError, match="cv must be a whole number"):
+        BandedRidge(cv=2.5)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 from sklearn.decomposition import PCA
 
 from latentcortex import Encoder, Features, Responses, estimators
@@ -27,6 +28,10 @@ def study(n_dims: int, *, n_voxels: int = 8, offset: float = 0.0):
     new = Features.from_arrays(NEW, {b: x[90:] for b, x in bands.items()})
     shown = {"stimulus": FIT, "session": ["1"] * 70, "run": ["1"] * 70}
     return seen, new, Responses.single_trials(y[:70], Bare(n_voxels), **shown), y
+
+
+def torch_like() -> np.ndarray:
+    return np.zeros((2, 2), dtype=np.float16)
 
 
 def fitted(n_dims: int, **arguments):
@@ -55,15 +60,26 @@ def test_columns_and_gram_matrices_give_the_same_model() -> None:
     np.testing.assert_allclose(*(e.model.predictor.alphas_ for e in models), rtol=1e-6)
 
 
-def test_a_fitted_stimulus_with_other_features_is_refused() -> None:
+def test_other_features_never_stand_in_for_those_that_were_fitted() -> None:
+    """Even where they have the ids of the fitted stimuli."""
     encoder, seen, new, _ = fitted(60)
-    other = Features.from_arrays(IDS, {b: seen.array(b) + 1 for b in seen.bands})
-    with pytest.raises(AlignmentError, match="other features of band z than it was fitted with"):
-        encoder.predict(other, IDS[80:])
+    other = Features.from_arrays(IDS, {b: np.where(np.arange(90)[:, None] < 70, 7, seen.array(b)) for b in seen.bands})
+    np.testing.assert_allclose(encoder.predict(other, IDS[70:]), encoder.predict(seen, IDS[70:]), rtol=1e-4, atol=1e-5)
     with pytest.raises(AlignmentError, match="Band z has 5 dimensions; fitted with 60"):
         encoder.predict(Features.from_arrays(NEW, {b: new.array(b)[:, :5] for b in new.bands}))
     with pytest.raises(InputError, match="not fitted yet"):
         Encoder(estimators.make("banded_ridge")).predict(new)
+
+
+def test_without_an_intercept_columns_are_centred_as_kernels_are(tmp_path: Path) -> None:
+    seen, new, train, _ = study(20, offset=3.0)
+    encoder = Encoder(estimators.make("takagi2023-released")).fit(seen, train)
+    encoder.save(tmp_path / "one.safetensors")
+    again = Encoder.load(tmp_path / "one.safetensors", seen)
+    np.testing.assert_allclose(again.predict(new), encoder.predict(new), rtol=1e-3, atol=1e-3)
+    mean = {b: seen.array(b, FIT).astype(np.float64).mean(0) for b in seen.bands}
+    parts = sum((new.array(b) - mean[b]) @ encoder.weights(b) for b in seen.bands)
+    np.testing.assert_allclose(parts, encoder.predict(new), rtol=1e-3, atol=1e-3)
 
 
 # Weights
@@ -108,6 +124,15 @@ def test_weights_of_reduced_features_are_those_of_the_original_dimensions() -> N
     parts = sum((seen.array(b, test) - mean[b]) @ encoder.weights(b) for b in seen.bands)
     found = encoder.predict(reduced, test)
     np.testing.assert_allclose(parts + encoder.model.predictor.intercept_, found, rtol=1e-4, atol=1e-4)
+
+
+def test_weights_come_back_through_two_reductions() -> None:
+    seen, _, train, _ = study(60)
+    twice = seen.reduce(50, fit_on=FIT).reduce(30, fit_on=FIT)
+    encoder = Encoder(estimators.make("banded_ridge")).fit(twice, train)
+    mean = seen.array("z", FIT).astype(np.float64).mean(0)
+    found = (seen.array("z", IDS[70:]) - mean) @ encoder.weights("z")
+    np.testing.assert_allclose(found, encoder.model.parts(twice, IDS[70:])[0], rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize("n_dims", [20, 60])
@@ -192,6 +217,9 @@ def test_what_cannot_be_loaded_is_one_clear_line(tmp_path: Path) -> None:
     path.write_bytes(bytes(whole))
     with pytest.raises(IncompleteError, match="it is not what was written"):
         Encoder.load(path, seen)
+    save_file({"half": torch_like()}, tmp_path / "torch.safetensors")
+    with pytest.raises(InputError, match="holds something else; expected latentcortex-model 1"):
+        Encoder.load(str(tmp_path / "torch.safetensors"), seen)
     path.write_bytes(bytes(whole[:300]))
     with pytest.raises(IncompleteError, match="damaged"):
         Encoder.load(path, seen)

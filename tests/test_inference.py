@@ -310,6 +310,28 @@ def test_stopping_early_changes_no_small_p() -> None:
     assert uniform.pvalue > 0.001
 
 
+def test_an_undefined_null_leaves_p_undefined() -> None:
+    p, _ = inference.sequential_p(
+        np.zeros(2),
+        lambda start, stop, voxels: np.full((stop - start, len(voxels)), [np.nan, 1.0])[:, voxels],
+        n_permutations=100,
+    )
+    assert np.isnan(p[0])
+    assert p[1] > 0.5
+    with pytest.raises(InputError, match="enough must be a whole number of at least 1"):
+        inference.sequential_p(np.zeros(2), lambda *_: np.zeros((1, 2)), n_permutations=5, enough=0)
+
+
+def test_groups_of_another_length_are_refused() -> None:
+    with pytest.raises(InputError, match="rows has 10, groups has 4"):
+        inference.exchange(10, n_permutations=1, seed=0, groups=list("aabb"))
+
+
+def test_storeys_procedure_never_rejects_what_it_counts_as_null() -> None:
+    found = inference.fdr(np.r_[np.full(99, 1e-6), 0.9], method="storey")
+    assert found.rejected.tolist() == [True] * 99 + [False]
+
+
 def test_the_fitted_tail_continues_the_null() -> None:
     rng = np.random.default_rng(0)
     observed = np.array([3.4, 3.7, 0.3, np.nan, 40.0])

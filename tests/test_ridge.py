@@ -345,7 +345,7 @@ def test_an_alpha_that_is_not_above_0_is_an_input_error(alphas: list[float]) -> 
     [
         ({"selection": "lo"}, "selection must be auto, gcv, loo or kfold"),
         ({"scale": "max"}, "scale must be 'trace' or None"),
-        ({"cv": 1}, "at least 2 folds"),
+        ({"cv": 1}, "cv must be a whole number of at least 2"),
         ({"mixtures": np.array([[1.0]])}, "expected \\(n_mixtures, 2\\)"),
         ({"mixtures": np.array([[1.5, -0.5]])}, "at least 0 and each sum to 1"),
     ],

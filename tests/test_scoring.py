@@ -213,7 +213,7 @@ def test_an_undefined_model_leaves_the_share_undefined() -> None:
 
 @pytest.mark.parametrize("decay", [0.0, 1.0])
 def test_bands_of_any_width_that_explain_as_much_have_the_same_corrected_r2(decay: float) -> None:
-    """Population R² .2; 50 to 1,000 columns; observed R² falls to less than a fifth."""
+    """Of R² with all its offsets. Population R² .2; 50 to 1,000 columns; observed R² falls to less than a fifth."""
     rng = np.random.default_rng(0)
     observed, corrected, aligned = {}, {}, {}
     for width in (50, 300, 1000):
@@ -292,6 +292,19 @@ def test_ncsnr_of_equal_repeats_is_the_published_formula_and_missing_ones_are_le
     more[0, 50:] = 5.0
     np.testing.assert_allclose(scoring.ncsnr(more), scoring.ncsnr(repeats))
     assert np.isnan(scoring.ncsnr(repeats[:1])).all()
+
+
+def test_a_ceiling_of_more_trials_than_were_seen_is_never_above_1_by_noise() -> None:
+    repeats = np.random.default_rng(0).standard_normal((2, 50, 400))
+    ceiling = scoring.noise_ceiling(repeats, n_averaged=10)
+    assert ceiling.max() <= 1
+    assert np.isnan(scoring.normalised_score(np.full(400, 0.1), ceiling)[ceiling <= 0]).all()
+
+
+def test_a_voxel_that_is_not_valid_is_nan_in_halves_alone() -> None:
+    repeats = np.random.default_rng(0).standard_normal((4, 30, 5))
+    repeats[:, :, 2] = np.nan
+    assert np.isnan(scoring.split_half(repeats, seed=0)).tolist() == [False, False, True, False, False]
 
 
 def test_split_halves_correlate_as_planted() -> None:

@@ -162,14 +162,29 @@ def _blas() -> ThreadpoolController:
 _worker = threading.local()
 
 
+_limit_lock = threading.Lock()
+_limits: list[Any] = []
+"""The limit that is in force, while anybody wants it, and once more for everyone else who does."""
+
+
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Compute every matrix product in one BLAS thread: its last bits depend on how many threads share it."""
+    """Compute every matrix product in one BLAS thread: its last bits depend on how many threads share it.
+
+    The limit is the process's: it is set by the first thread that wants it and taken back by the last.
+    """
     if getattr(_worker, "inside", False):  # whoever started this worker has set the limit
         yield
         return
-    with _blas().limit(limits=1):
+    with _limit_lock:
+        _limits.append(_limits[0] if _limits else _blas().limit(limits=1))
+    try:
         yield
+    finally:
+        with _limit_lock:
+            last = _limits.pop()
+            if not _limits:
+                last.restore_original_limits()
 
 
 def in_threads(function: Callable[[_T], _R], items: Sequence[_T]) -> list[_R]:

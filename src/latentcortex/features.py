@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import zipfile
 import zlib
@@ -27,6 +28,8 @@ from latentcortex._arrays import (
 )
 from latentcortex._shelf import unknown
 from latentcortex.errors import AlignmentError, IncompleteError, InputError
+
+logger = logging.getLogger(__name__)
 
 MANIFEST: Final = "manifest.json"
 FORMAT: Final = "latentcortex-features 2"
@@ -118,9 +121,13 @@ class Features:
         for band, values in bands.items():
             Band.parse(band)
             same_length(ids=names, **{band.replace("-", "_"): values})
+        memory = {band: np.array(values, dtype=np.float32) for band, values in bands.items()}
+        for band, values in memory.items():
+            if values.ndim != 2:
+                raise InputError(f"Band {band} is {values.shape}; expected (n_stimuli, n_dims).")
             if not np.isfinite(values).all():
-                raise InputError(f"Band {band} has {int((~np.isfinite(values)).sum())} values that are not finite.")
-        memory = {band: np.asarray(values, dtype=np.float32) for band, values in bands.items()}
+                found = int((~np.isfinite(values)).sum())
+                raise InputError(f"Band {band} has {found} values that are not finite in float32.")
         dims = {band: values.shape[1] for band, values in memory.items()}
         return cls(names, dims, {"name": "arrays", **(made_by or {})}, None, (), memory)
 
@@ -132,7 +139,12 @@ class Features:
         return cls(ids, manifest["dims"], manifest["made_by"], folder, tuple(manifest["blocks"]), _stored=ids)
 
     def save(self, folder: Path) -> Features:
-        """Write the bands to a store, the manifest last; return it opened."""
+        """Write the bands to a store, the manifest last; return it opened.
+
+        How bands were reduced is not written: weights of the opened store are those of its components.
+        """
+        if self._reduced:
+            logger.warning("%s: how %s were reduced is not kept in a store.", folder, listed(self._reduced))
         blocks = {}
         for start in range(0, len(self.ids), BLOCK):
             path, here = block_path(folder, start), self.ids[start : start + BLOCK]
@@ -149,6 +161,12 @@ class Features:
         """Tell how a latent lies in the image, (n_channels, height, width); None where that is not known."""
         known = self.made_by.get("shapes", {}).get(Band.parse(band).kind)
         return None if known is None else (int(known[0]), int(known[1]), int(known[2]))
+
+    def shares(self, other: Features) -> bool:
+        """Tell whether all bands of the other lie in the same store, or are the same arrays."""
+        if self.folder is not None:
+            return self.folder == other.folder
+        return all(self._memory.get(band) is other._memory.get(band, ()) for band in other.dims)
 
     def select(self, ids: Sequence[str]) -> Features:
         """Take these stimuli, in this order."""
@@ -254,6 +272,7 @@ class Features:
         ndarray of float64, shape (len(ids), len(fit_on))
         """
         w = np.ones(len(fit_on)) if weights is None else np.asarray(weights, dtype=np.float64)
+        same_length(fit_on=fit_on, weights=w)
         fitted, others = self.array(band, fit_on), new.array(band, ids)
         out, size = np.zeros((len(ids), len(fit_on))), 0.0
         for start in range(0, fitted.shape[1], COLUMNS_AT_ONCE):
@@ -265,6 +284,7 @@ class Features:
             out += there @ here.T
         return out / size if scale else out
 
+    @one_thread()
     def reduce(self, n_dims: int, *, fit_on: Sequence[str], weights: FloatArray | None = None) -> Features:
         """Take the first principal components of each wider band, fitted on some stimuli only; exact.
 
@@ -291,7 +311,7 @@ class Features:
         """
         whole_number("n_dims", n_dims, least=1)
         w = np.ones(len(fit_on)) if weights is None else np.asarray(weights, dtype=np.float64)
-        memory, reduced = {}, {}
+        memory, reduced = {}, dict(self._reduced)
         for band, width in self.dims.items():
             if width <= n_dims:
                 memory[band] = self.array(band)
@@ -357,7 +377,7 @@ class Reduction:
         """Multiply the components, (n_dims, n_components), with weights (n_components, n)."""
         values = self.features.array(band, self.fit_on).astype(np.float64)
         values -= self.weights @ values / self.weights.sum()
-        return np.asarray(values.T @ (self.basis @ weights))
+        return self.features.expanded(band, np.asarray(values.T @ (self.basis @ weights)))
 
 
 def _add_products(gram: FloatArray, part: FloatArray) -> None:

@@ -22,6 +22,7 @@ from latentcortex._arrays import TILE, BoolArray, FloatArray, IntArray, n_cores,
 from latentcortex._ridge.backend import NAMES, Backend, backend
 from latentcortex._ridge.design import Columns, Design, Kernels
 from latentcortex._ridge.search import FEW_ROWS, TIE, Criterion, Face, Fold, Mixed, Once, Prepared, by_folds, by_rows
+from latentcortex.errors import InputError
 
 __all__ = [
     "NAMES",
@@ -112,15 +113,22 @@ class Fit:
 
     def every_dual(self, voxels: slice = slice(None)) -> FloatArray:
         """Solve for the dual weights of all voxels, or some, in float64: (n_rows, n_voxels)."""
-        first, last, _ = voxels.indices(self.y.shape[1])
-        out = np.empty((len(self.y), max(last - first, 0)))
+        first, last = self._ends(voxels)
+        out = np.empty((len(self.y), last - first))
 
         def fill(tile: slice) -> None:
             some, wanted = _both(tile, first, last)
-            out[:, wanted] = self.dual(tile)[:, some]
+            out[:, wanted] = np.where(self.valid[tile], self.dual(tile), np.nan)[:, some]
 
         self.prepared.backend.map(fill, self._tiles(first, last))
         return out
+
+    def _ends(self, voxels: slice) -> tuple[int, int]:
+        """Find the first voxel of a slice and the one after its last."""
+        if getattr(voxels, "step", 0) not in (None, 1):
+            raise InputError(f"voxels must be a slice of neighbouring ones, such as slice(0, 100); got {voxels!r}.")
+        first, last, _ = voxels.indices(self.y.shape[1])
+        return first, max(first, last)
 
     def _tiles(self, first: int, last: int) -> list[slice]:
         """List the tiles of the canonical grid that hold some of these voxels."""
@@ -142,9 +150,9 @@ class Fit:
         ndarray of shape (n_bands, n_new, n_voxels)
             In the precision of the responses.
         """
-        first, last, _ = voxels.indices(self.y.shape[1])
+        first, last = self._ends(voxels)
         gamma = self.gamma
-        out = np.empty((len(new), len(new[0]), max(last - first, 0)), dtype=self.y.dtype)
+        out = np.empty((len(new), len(new[0]), last - first), dtype=self.y.dtype)
 
         def fill(tile: slice) -> None:
             some, wanted = _both(tile, first, last)

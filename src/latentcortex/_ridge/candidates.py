@@ -77,7 +77,8 @@ def within(mixtures: FloatArray | str | None, subset: Sequence[int], n_bands: in
     else:
         inner = mixtures_for(mixtures, n_bands, seed=seed)[:, own]
         inner = inner[inner.sum(1) > 0]
-        inner = np.unique(inner / inner.sum(1, keepdims=True), axis=0) if len(inner) else np.eye(len(own))
+        rows = dict.fromkeys(map(tuple, (inner / inner.sum(1, keepdims=True)).tolist()))  # each once, in their order
+        inner = np.array(list(rows)) if rows else np.eye(len(own))
     out = np.zeros((len(inner), n_bands))
     out[:, own] = inner
     return out
@@ -97,15 +98,15 @@ def faces_of(
     """
     own = [[tuple(row) for row in within(mixtures, subset, n_bands, seed=seed).tolist()] for subset in subsets]
     known = list(dict.fromkeys(row for rows in own for row in rows))
-    known.sort(key=lambda row: max(row) == 1.0)  # stable: otherwise as they came
+    if mixtures is None:
+        known.sort(key=lambda row: max(row) == 1.0)  # stable: otherwise as they came
     number = {row: k for k, row in enumerate(known)}
     faces = []
     for subset, rows in zip(subsets, own, strict=True):
-        order = [number[row] for row in rows]
+        order = np.array([number[row] for row in rows])
         adaptive = mixtures is None and len(subset) == 2
-        after = tuple(-1 if k < 0 else order[k] for k in AFTER) if adaptive else ()
-        ranked = sorted(range(len(order)), key=order.__getitem__)
-        faces.append(
-            Face(tuple(subset), tuple(order[i] for i in ranked), tuple(after[i] for i in ranked) if after else ())
-        )
+        after = np.array([-1 if k < 0 else order[k] for k in AFTER]) if adaptive else np.full(len(order), -1)
+        ranked = np.argsort(order)
+        both = tuple(order[ranked].tolist()), tuple(after[ranked].tolist())
+        faces.append(Face(tuple(subset), *both, gated=mixtures is None))
     return np.array(known), tuple(faces)

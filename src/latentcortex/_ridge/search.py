@@ -40,11 +40,14 @@ class Face:
         Rows of `Criterion.mixtures`, ascending; the first is tried on all voxels.
     after : tuple of int
         For each of them the row that must be a voxel's best so far for it to be tried, or -1; empty for all -1.
+    gated : bool
+        Whether a voxel in which the first finds nothing is tried no further: only where the first has all bands.
     """
 
     bands: tuple[int, ...]
     mixtures: tuple[int, ...]
     after: tuple[int, ...] = ()
+    gated: bool = True
 
     def before(self, k: int) -> int:
         """Say which mixture must be the best so far for mixture k to be tried, or -1."""
@@ -104,18 +107,25 @@ class Once:
     """A decomposition that is made when it is first asked for, by whichever thread asks first; others wait."""
 
     def __init__(self, make: Callable[[], Mixed]) -> None:
-        self._make: Callable[[], Mixed] | None = make
+        self._make = make
         self._lock = threading.Lock()
         self._made: Mixed | None = None
 
     def __call__(self) -> Mixed:
         """Return the decomposition."""
         with self._lock:
-            if self._made is None and self._make is not None:
-                self._made, self._make = self._make(), None
-        if self._made is None:
-            raise RuntimeError("An earlier decomposition of this mixture failed.")
-        return self._made
+            if self._made is None:
+                self._made = self._make()
+                self._make = lambda: self()  # what it was made from may go
+            return self._made
+
+    def __getstate__(self) -> Mixed:
+        """Copy and pickle what was made: a lock cannot be."""
+        return self()
+
+    def __setstate__(self, made: Mixed) -> None:
+        """Take what was made."""
+        self.__init__(lambda: made)  # type: ignore[misc]
 
 
 @dataclass(frozen=True, eq=False)
@@ -274,7 +284,7 @@ class _Running:
         won = voxels[better]
         self.error[won], self.alpha[won], self.mixture[won] = error[better], alpha[better], k
         if k == self.face.mixtures[0]:
-            self.hopeful = np.asarray(self.error < HOPELESS * nothing)
+            self.hopeful = np.asarray((self.error < HOPELESS * nothing) | (not self.face.gated))
 
 
 def by_rows(prepared: Prepared, targets: Targets, criterion: Criterion) -> list[Best]:
@@ -348,7 +358,8 @@ def _loo(prepared: Prepared, mixed: Mixed, rows: Any, alphas: FloatArray) -> Flo
 def _smallest(errors: FloatArray, criterion: Criterion) -> tuple[FloatArray, FloatArray]:
     """Return each voxel's smallest error and its alpha; among equals the largest alpha.
 
-    With `refine` alpha is where a parabola through the smallest error and its neighbours is lowest, in log alpha.
+    With `refine` alpha is where a parabola through the logarithms of the smallest error and of its neighbours is
+    lowest, in log alpha, and the error is that of the parabola.
     """
     alphas, smallest = criterion.alphas, errors.min(0)
     equal = errors <= smallest * (1 + TIE)
@@ -356,7 +367,9 @@ def _smallest(errors: FloatArray, criterion: Criterion) -> tuple[FloatArray, Flo
     if not criterion.refine or len(alphas) < 3:
         return smallest, alphas[index]
     inside, voxel = np.clip(index, 1, len(alphas) - 2), np.arange(errors.shape[1])
-    left, middle, right = (errors[inside + k, voxel].astype(np.float64) for k in (-1, 0, 1))
+    around = np.stack([errors[inside + k, voxel] for k in (-1, 0, 1)]).astype(np.float64)
+    positive = around.min(0) > 0
+    left, middle, right = np.log(np.where(positive, around, 1))
     x = np.log(alphas)
     dl, dr = x[inside] - x[inside - 1], x[inside + 1] - x[inside]
     slope_l, slope_r = (middle - left) / dl, (right - middle) / dr
@@ -364,9 +377,9 @@ def _smallest(errors: FloatArray, criterion: Criterion) -> tuple[FloatArray, Flo
     with np.errstate(invalid="ignore", divide="ignore"):
         shift = -((slope_l * dr + slope_r * dl) / (dl + dr)) / (2 * bend)
         lowest = middle - bend * shift**2
-    usable = (index == inside) & (bend > TIE * middle) & (np.abs(shift) <= np.maximum(dl, dr))
+    usable = (index == inside) & positive & (bend > TIE) & (shift >= -dl) & (shift <= dr)
     alpha = np.where(usable, np.exp(x[inside] + np.where(usable, shift, 0)), alphas[index])
-    return np.where(usable, lowest, smallest), alpha
+    return np.where(usable, np.exp(np.where(usable, lowest, 0)), smallest), alpha
 
 
 # Folds

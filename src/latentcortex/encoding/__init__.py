@@ -103,7 +103,7 @@ class Encoder:
         Raises
         ------
         AlignmentError
-            If a band or a stimulus is not there, or a fitted stimulus has other features than it was fitted with.
+            If a band or a stimulus is not there, or a band has another number of dimensions.
         """
         return self.model.predict(features, features.ids if ids is None else ids)
 
@@ -178,15 +178,15 @@ class Encoder:
             )
         return np.ascontiguousarray(weights.T).reshape(-1, *own)
 
-    def save(self, path: Path) -> None:
+    def save(self, path: Path | str) -> None:
         """Write the fitted model as one safetensors file; see `Fitted.save`."""
-        self.model.save(path, about={"analysis": self.analysis})
+        self.model.save(Path(path), about={"analysis": self.analysis})
 
     @classmethod
-    def load(cls, path: Path, features: Features) -> Self:
+    def load(cls, path: Path | str, features: Features) -> Self:
         """Read a model that `save` wrote, and join it with the features that it was fitted on; see `Fitted.load`."""
-        model, about = Fitted.load(path, features)
-        encoder = cls(BandedRidge(), analysis=about["analysis"])
+        model, about = Fitted.load(Path(path), features)
+        encoder = cls(BandedRidge(), analysis=about.get("analysis", ""))
         encoder._model = model
         return encoder
 

@@ -39,7 +39,8 @@ class Prediction:
     @cached_property
     def r(self) -> FloatArray:
         """The correlation of each voxel, (n_voxels,)."""
-        return by_tile(scoring.correlation, self.y, self.yhat)
+        # Without the intercept, beside which float32 would lose what varies.
+        return by_tile(scoring.correlation, self.y, self.yhat_bands.sum(0))
 
     @property
     def p(self) -> FloatArray:

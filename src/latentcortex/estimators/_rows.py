@@ -47,7 +47,7 @@ class FittedRows:
             If a value is not finite or a band has no columns.
         """
         arrays = checked(bands)
-        same_length(responses=y, **arrays)
+        same_length(**{"responses": y, **{f"band {band}": values for band, values in arrays.items()}})
         w = weights / weights.sum() * float(centre)
         means = {band: w @ values.astype(np.float64) for band, values in arrays.items()}
         centred = {band: _centred(band, values, means[band]) for band, values in arrays.items()}
@@ -109,10 +109,12 @@ def checked(bands: Bands) -> dict[str, FloatArray]:
 
 
 def floating(name: str, values: FloatArray) -> FloatArray:
-    """Return float32 or float64 as it is, and other numbers as one of them, saying so."""
+    """Return float32 or float64 as it is, and other real numbers as one of them, saying so."""
     own = np.asanyarray(values)
     if own.dtype in (np.float32, np.float64):
         return own
+    if own.dtype.kind not in "fiub":
+        raise InputError(f"{name}: expected real numbers; got {own.dtype}.")
     wider = np.float32 if own.dtype == np.float16 else np.float64
     logger.info("%s: %s was converted to %s.", name, own.dtype, np.dtype(wider))
     return np.asarray(own, dtype=wider)

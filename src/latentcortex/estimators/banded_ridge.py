@@ -14,7 +14,7 @@ from sklearn.base import BaseEstimator
 from tqdm import tqdm
 
 from latentcortex import _ridge
-from latentcortex._arrays import FloatArray, IntArray, in_threads, listed, one_thread, tiles
+from latentcortex._arrays import FloatArray, IntArray, in_threads, listed, one_thread, same_length, tiles, whole_number
 from latentcortex._ridge.candidates import faces_of, mixtures_for
 from latentcortex._shelf import unknown
 from latentcortex.errors import AlignmentError, InputError
@@ -96,17 +96,18 @@ class BandedRidge(BaseEstimator):  # type: ignore[misc]
     _rows: FittedRows | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        grid = np.asarray(self.alphas, dtype=np.float64)
-        if grid.size == 0 or not np.isfinite(grid).all() or grid.min() <= 0:
-            raise InputError(f"alphas must be > 0 and finite; got {listed(self.alphas)}.")
+        self._check()
+
+    def _check(self) -> None:
+        """Check parameters, which may be set at any time."""
+        alphas_of(self.alphas)
         if self.selection not in ("auto", "gcv", "loo", "kfold"):
             raise InputError(f"selection must be auto, gcv, loo or kfold; got {self.selection!r}.")
         if self.scale not in ("trace", None):
             raise InputError(f"scale must be 'trace' or None; got {self.scale!r}.")
         if self.backend not in _ridge.NAMES:
             raise InputError(f"backend must be one of {', '.join(_ridge.NAMES)}; got {self.backend!r}.")
-        if self.cv < 2:
-            raise InputError(f"cv must be at least 2 folds; got {self.cv}.")
+        whole_number("cv", self.cv, least=2)
 
     # From arrays
 
@@ -146,8 +147,7 @@ class BandedRidge(BaseEstimator):  # type: ignore[misc]
         logger.info("%d columns of %d rows: solved from %s.", rows.n_dims, len(y), way)
         values = list(rows.values.values())
         design = _ridge.Columns(values) if primal else _ridge.Kernels(list(rows.kernels.values()))
-        self._rows = rows
-        return self._fitted(design, rows.bands, y, weights=w, groups=groups)
+        return self._fitted(design, rows.bands, y, weights=w, groups=groups, rows=rows)
 
     @one_thread()
     def predict(self, bands: Bands, *, split: bool = False, voxels: slice = slice(None)) -> FloatArray:
@@ -174,6 +174,7 @@ class BandedRidge(BaseEstimator):  # type: ignore[misc]
         InputError
             If a feature is not finite, or the fit was from Gram matrices.
         """
+        self._must_be_fitted()
         if self._rows is None:
             raise InputError("This was fitted on Gram matrices; predict with predict_gram.")
         primal = isinstance(self._fit.design, _ridge.Columns)
@@ -184,6 +185,7 @@ class BandedRidge(BaseEstimator):  # type: ignore[misc]
     @property
     def coef_(self) -> dict[str, FloatArray]:
         """Weights in the units of the features that were given, by band: (n_dims, n_voxels), float64."""
+        self._must_be_fitted()
         if self._rows is None:
             raise InputError("This was fitted on Gram matrices, which do not tell the weights of single features.")
         dual, rows = self.dual(), self._rows
@@ -224,7 +226,6 @@ class BandedRidge(BaseEstimator):  # type: ignore[misc]
             shapes = listed(f"{b} {g.shape}" for b, g in grams.items())
             raise AlignmentError(f"Gram matrices must be ({n_rows}, {n_rows}) as the responses are; got {shapes}.")
         check_finite(grams)
-        self._rows = None
         design = _ridge.Kernels([np.asarray(gram, dtype=np.float64) for gram in grams.values()])
         return self._fitted(design, tuple(grams), y, weights=checked_weights(weights, n_rows), groups=groups)
 
@@ -244,10 +245,16 @@ class BandedRidge(BaseEstimator):  # type: ignore[misc]
         ndarray of shape (n_bands, n_new, n_voxels)
             From each band, without the intercept.
         """
+        self._must_be_fitted()
         if tuple(grams) != self.bands:
             raise AlignmentError(f"Fitted on {listed(self.bands)}; asked to predict from {listed(grams)}.")
         if isinstance(self._fit.design, _ridge.Columns):
             raise InputError("This was fitted on columns; predict from feature arrays with predict.")
+        for band, gram in grams.items():
+            if gram.ndim != 2 or gram.shape[1] != self._fit.design.n_rows:
+                expected = f"(n_new, {self._fit.design.n_rows})"
+                raise AlignmentError(f"The Gram matrix of {band} is {gram.shape}; expected {expected}.")
+        check_finite(grams)
         return self._fit.predict(list(grams.values()), voxels=voxels)
 
     # Nested models
@@ -274,7 +281,8 @@ class BandedRidge(BaseEstimator):  # type: ignore[misc]
         InputError
             If a subset is empty or names a band that was not fitted.
         """
-        n_bands = len(self.bands)
+        self._must_be_fitted()
+        n_bands = self._fit.mixtures.shape[1]  # of the design, of which a nested model has some
         if subsets is None:
             subsets = [some for k in range(1, n_bands + 1) for some in combinations(self.bands, k)]
         numbers = [tuple(sorted(map(self._number, dict.fromkeys(subset)))) for subset in subsets]
@@ -286,18 +294,23 @@ class BandedRidge(BaseEstimator):  # type: ignore[misc]
         known, weights = fit.prepared.mixed, fit.prepared.weights
         place = fit.prepared.backend
         fits = _ridge.solve(fit.design, fit.y, weights=weights, criterion=criterion, backend=place, known=known)
-        return {tuple(self.bands[i] for i in own): self._of(own, fit) for own, fit in zip(numbers, fits, strict=True)}
-
-    def _of(self, own: tuple[int, ...], fit: _ridge.Fit) -> BandedRidge:
-        model = copy.copy(self)
-        model.bands, model._fit = tuple(self.bands[i] for i in own), fit
-        model._rows = None if self._rows is None else self._rows.only(model.bands)
-        return model
+        found = {}
+        for own, one in zip(numbers, fits, strict=True):
+            model = copy.copy(self)
+            model.bands, model._fit = tuple(self.bands[fit.bands.index(i)] for i in own), one
+            model._rows = None if self._rows is None else self._rows.only(model.bands)
+            found[model.bands] = model
+        return found
 
     def _number(self, band: str) -> int:
+        """Find a band of this model among those of the design."""
         if band not in self.bands:
             raise unknown("band", band, self.bands)
-        return self.bands.index(band)
+        return self._fit.bands[self.bands.index(band)]
+
+    def _must_be_fitted(self) -> None:
+        if not self.bands:
+            raise InputError("This BandedRidge is not fitted yet: call fit or fit_gram.")
 
     # Fitted
 
@@ -362,16 +375,19 @@ class BandedRidge(BaseEstimator):  # type: ignore[misc]
         *,
         weights: FloatArray,
         groups: Sequence[str] | None,
+        rows: FittedRows | None = None,
     ) -> Self:
+        self._check()
+        if groups is not None:
+            same_length(rows=range(design.n_rows), groups=groups)
         if y.ndim != 2 or y.shape[1] == 0:
             raise InputError(f"Responses are {y.shape}; expected (n_rows, n_voxels) with at least one voxel.")
         y = floating("Responses", y)
-        self.bands = bands
         mixtures, faces = faces_of(self.mixtures, [range(len(bands))], len(bands), seed=self.seed)
         selection, folds = self._chosen_by(design, y, groups)
-        self._criterion = _ridge.Criterion(
+        criterion = _ridge.Criterion(
             mixtures=mixtures,
-            alphas=np.unique(np.asarray(self.alphas, dtype=np.float64)),
+            alphas=alphas_of(self.alphas),
             faces=faces,
             selection=selection,
             folds=folds,
@@ -380,9 +396,11 @@ class BandedRidge(BaseEstimator):  # type: ignore[misc]
         )
         place = _ridge.backend(self.backend)
         with tqdm(total=y.shape[1], desc="fitting", unit="voxel", disable=not self.progress) as bar:
-            (self._fit,) = _ridge.solve(
-                design, y, weights=weights, criterion=self._criterion, backend=place, walked=bar.update
-            )
+            (fit,) = _ridge.solve(design, y, weights=weights, criterion=criterion, backend=place, walked=bar.update)
+        if not fit.valid.any():
+            n = len(fit.valid)
+            raise InputError(f"0 of {n} voxels are usable: each has a value that is not finite, or is constant.")
+        self.bands, self._rows, self._criterion, self._fit = bands, rows, criterion, fit
         self._say_what_is_odd()
         return self
 
@@ -400,8 +418,6 @@ class BandedRidge(BaseEstimator):  # type: ignore[misc]
     def _say_what_is_odd(self) -> None:
         fit, n_voxels = self._fit, len(self._fit.valid)
         n_lost = int((~fit.valid).sum())
-        if n_lost == n_voxels:
-            raise InputError(f"0 of {n_voxels} voxels are usable: each has a value that is not finite, or is constant.")
         if n_lost:
             logger.info("%d of %d voxels are not finite or do not vary: they are nan.", n_lost, n_voxels)
         low, high = min(self.alphas), max(self.alphas)
@@ -411,6 +427,17 @@ class BandedRidge(BaseEstimator):  # type: ignore[misc]
             if self.warns and fraction > 0.01 and low < high:
                 text = "The %s alpha (%g) was the best for %.1f %% of what is predicted from %s: widen the range."
                 logger.warning(text, word, edge, 100 * fraction, listed(self.bands, 2))
+
+
+def alphas_of(given: Sequence[float]) -> FloatArray:
+    """Return penalties ascending, each once; raise `InputError` unless all are above 0 and finite."""
+    try:
+        grid = np.asarray(given, dtype=np.float64)
+    except (TypeError, ValueError):
+        grid = np.empty(0)
+    if grid.ndim != 1 or grid.size == 0 or not np.isfinite(grid).all() or grid.min() <= 0:
+        raise InputError(f"alphas must be > 0 and finite; got {given!r}.")
+    return np.unique(grid)
 
 
 def _product(one: FloatArray, other: FloatArray) -> FloatArray:

@@ -15,8 +15,8 @@ from latentcortex._ridge import Kernels
 from latentcortex._ridge.candidates import mixtures_for
 from latentcortex.errors import AlignmentError, InputError
 from latentcortex.estimators._folds import folds_of, near_duplicates
-from latentcortex.estimators._rows import Bands, FittedRows, check_finite, checked_weights
-from latentcortex.estimators.banded_ridge import ALPHAS
+from latentcortex.estimators._rows import Bands, FittedRows, check_finite, checked_weights, floating
+from latentcortex.estimators.banded_ridge import ALPHAS, alphas_of
 
 logger = logging.getLogger(__name__)
 
@@ -111,6 +111,8 @@ class Himalaya:
         check_finite(grams)
         if y.ndim != 2 or y.shape[1] == 0:
             raise InputError(f"Responses are {y.shape}; expected (n_rows, n_voxels) with at least one voxel.")
+        y = floating("Responses", y)
+        alphas_of(self.alphas)
         valid = self._valid_of(y)
         w = checked_weights(weights, len(y))
         self._root = np.sqrt(w)

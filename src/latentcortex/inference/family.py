@@ -84,9 +84,11 @@ def fdr(p: FloatArray, q: float = 0.05, method: str = "bh") -> Fdr:
     _check_range(inside)
     rejected, q_values = np.zeros(values.shape, dtype=bool), np.full(values.shape, np.nan)
     if inside.size:
+        # Storey's guarantee ends at the p that the nulls were counted above.
         nulls = min((np.sum(inside > TAIL) + 1) / (inside.size * (1 - TAIL)), 1.0) if method == "storey" else 1.0
         _, adjusted = fdrcorrection(inside, alpha=q, method=_PROCEDURES[method])
-        rejected[family], q_values[family] = adjusted * nulls <= q, adjusted * nulls
+        adjusted = np.where(inside > TAIL, adjusted, adjusted * nulls)
+        rejected[family], q_values[family] = adjusted <= q, adjusted
     threshold = float(values[rejected].max()) if rejected.any() else 0.0
     return Fdr(rejected, q_values, threshold, int(family.sum()))
 
@@ -113,6 +115,7 @@ def simes_p(p: FloatArray) -> FloatArray:
     ----------
     Simes (1986), doi:10.1093/biomet/73.3.751
     """
+    _check_range(p)
     ordered = np.sort(p, axis=0)
     rank = np.arange(1, len(p) + 1)[:, None]
     combined = (ordered * len(p) / rank).min(0)
@@ -149,7 +152,8 @@ def true_discovery_bound(p: FloatArray, roi: BoolArray, *, alpha: float = 0.05) 
     r"""Bound from below the fraction of a region's voxels that are truly active, for any region however chosen.
 
     All regions are bounded together with confidence 1 - alpha (all-resolutions inference, by closed testing with
-    Simes's test): the region may be chosen after looking at the map.
+    Simes's test, which is valid under the positive dependence that neighbouring voxels have): the region may be chosen
+    after looking at the map.
 
     .. math:: d(S) = \max_{1 \le u \le |S|} 1 - u + |\{i \in S : h p_i \le u \alpha\}|
 
@@ -238,8 +242,10 @@ def tfce(
     out = np.zeros(len(values))
     top = values.max(initial=0)
     links = csr_array(adjacency)
+    if not np.isfinite(top):
+        raise InputError("The statistic has infinite values; TFCE needs finite ones.")
     step = top / n_steps
-    for h in step * np.arange(1, n_steps + 1) if top > 0 else ():
+    for h in np.linspace(0, top, n_steps + 1)[1:] if top > 0 else ():
         above = np.flatnonzero(values >= h)
         if len(above) == 0:
             break

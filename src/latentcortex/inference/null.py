@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 from scipy import stats
 
-from latentcortex._arrays import BoolArray, FloatArray, IntArray, random_for
+from latentcortex._arrays import BoolArray, FloatArray, IntArray, random_for, same_length, whole_number
 from latentcortex._shelf import unknown
 from latentcortex.errors import InputError
 
@@ -143,6 +143,8 @@ def exchange(
     """
     if n_permutations < 1:
         raise InputError(f"n_permutations must be at least 1; got {n_permutations}.")
+    if groups is not None:
+        same_length(rows=range(n_rows), groups=groups)
     if groups is not None and (block is not None or shift):
         raise InputError("Rows are exchanged by groups, or as a time series by blocks or shifts; not both.")
     if block is not None and block < 1:
@@ -232,13 +234,15 @@ def sequential_p(
     -------
     p : ndarray of shape (n_voxels,)
         `enough` / n where it stopped after n permutations, with the +1 rule where it did not; nan where the
-        observation is.
+        observation or a null value is.
     n_used : ndarray of int, shape (n_voxels,)
 
     References
     ----------
     Besag and Clifford (1991), doi:10.1093/biomet/78.2.301
     """
+    for name, value in (("n_permutations", n_permutations), ("enough", enough), ("at_once", at_once)):
+        whole_number(name, value, least=1)
     p, n_used = np.full(len(observed), np.nan), np.zeros(len(observed), dtype=np.intp)
     reached = np.zeros(len(observed), dtype=np.intp)
     left = np.flatnonzero(np.isfinite(observed))
@@ -246,7 +250,10 @@ def sequential_p(
         if len(left) == 0:
             break
         stop = min(start + at_once, n_permutations)
-        hits = np.cumsum(draw(start, stop, left) >= observed[left], axis=0) + reached[left]
+        null = draw(start, stop, left)
+        defined = np.isfinite(null).all(0)
+        left, null = left[defined], null[:, defined]
+        hits = np.cumsum(null >= observed[left], axis=0) + reached[left]
         reached[left], n_used[left] = hits[-1], stop
         done = hits[-1] >= enough
         first = (hits[:, done] >= enough).argmax(0) + 1 + start
@@ -260,7 +267,8 @@ def tail_p(observed: FloatArray, null: FloatArray, *, n_tail: int = 250, few: in
     """Approximate small permutation p-values by a generalised Pareto distribution of the null's tail.
 
     It reaches one decade further than counting: no p is below a tenth of 1 / (n_permutations + 1). The tail is never
-    lighter than an exponential one, so that p errs upwards where the null's is, as a Gaussian's.
+    lighter than an exponential one, so that p errs upwards where the null's is, as a Gaussian's; of a null with very
+    heavy tails it can err downwards.
 
     Parameters
     ----------

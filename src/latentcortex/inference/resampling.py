@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from latentcortex._arrays import FloatArray, IntArray, in_threads, random_for, same_length, tiles
-from latentcortex.errors import InputError
+from latentcortex.errors import AlignmentError, InputError
 
 
 def bootstrap_rows(n_rows: int, *, n_draws: int, seed: int) -> IntArray:
@@ -60,8 +60,9 @@ def share_p(
 ) -> FloatArray:
     """Test whether a model predicts better with a band than without it, each refitted: its gain at this n.
 
-    The loss of every held-out stimulus with and without the band is compared; under the null the differences have
-    mean 0, and their signs are flipped, of whole clusters where stimuli come in clusters. What is tested is predictive
+    The loss of every held-out stimulus with and without the band is compared, and signs of the differences are flipped,
+    of whole clusters where stimuli come in clusters. Under the null the differences lie symmetrically about 0, as with
+    Gaussian noise; a skewed loss over few stimuli bends the rate. What is tested is predictive
     gain at this number of fitted stimuli, not unique information.
 
     Parameters
@@ -97,7 +98,8 @@ def paired_difference_p(
 
 def _gain(y: FloatArray, one: FloatArray, other: FloatArray) -> FloatArray:
     """Compute the loss of the other less that of the one, stimulus by stimulus."""
-    same_length(y=y, one=one, other=other)
+    if not (y.ndim == 2 and y.shape == one.shape == other.shape):
+        raise AlignmentError(f"Responses {y.shape} and predictions {one.shape}, {other.shape} must have one 2-D shape.")
     wide = np.asarray(y, dtype=np.float64)
     return np.asarray((wide - other) ** 2 - (wide - one) ** 2)
 
@@ -132,7 +134,8 @@ def _flipped_p(
         reached = (null >= observed - 1e-5 * np.abs(observed)).sum(0)
         return np.where(np.isfinite(observed), (reached + 1) / (n_permutations + 1), np.nan)
 
-    return np.concatenate(in_threads(tested, tiles(gain.shape[1])))
+    parts = in_threads(tested, tiles(gain.shape[1]))
+    return np.concatenate(parts) if parts else np.empty(0)
 
 
 def prevalence(n_significant: IntArray, n_participants: int, *, alpha: float = 0.05, level: float = 0.95) -> FloatArray:

@@ -6,7 +6,7 @@ from typing import Final
 
 import numpy as np
 
-from latentcortex._arrays import FloatArray, same_length
+from latentcortex._arrays import FloatArray, in_threads, same_length, tiles
 from latentcortex.scoring._centring import less_mean, varies
 
 LEAST_GAIN: Final = 0.01
@@ -78,7 +78,7 @@ def weighted_correlation(y: FloatArray, yhat: FloatArray, weights: FloatArray) -
     with np.errstate(invalid="ignore", divide="ignore"):
         mean_a, mean_b = w @ a, w @ b
         spread = np.sqrt((w @ (a * a) - mean_a**2) * (w @ (b * b) - mean_b**2))
-        return np.asarray((w @ (a * b) - mean_a * mean_b) / spread)
+        return np.asarray(np.clip((w @ (a * b) - mean_a * mean_b) / spread, -1, 1))
 
 
 def corrected_r2(score: FloatArray, gram: FloatArray, across: FloatArray, alpha: FloatArray) -> FloatArray:
@@ -88,11 +88,11 @@ def corrected_r2(score: FloatArray, gram: FloatArray, across: FloatArray, alpha:
     and a fraction :math:`\rho` of its variance is signal, the expected held-out score of ridge is linear in
     :math:`\rho`, and the correction is its inverse:
 
-    .. math:: E R^2 = \rho a - (1 - \rho) b, \qquad \hat\rho = (R^2 + b) / (a + b)
+    .. math:: E R^2 = \rho a - (1 - \rho) b - m, \qquad \hat\rho = (R^2 + b + m) / (a + b)
 
     with :math:`A = (K + \alpha)^{-1}`, :math:`a = \mathrm{tr}(2 K_t A K_t^T - K_t A K A K_t^T) / \mathrm{tr} K_{tt}`
-    and :math:`b = \mathrm{tr}(K_t A^2 K_t^T) / n_t`. Where weights do not lie along the spectrum it is wrong:
-    `alignment` tells.
+    and :math:`b = \mathrm{tr}(K_t A^2 K_t^T) / n_t`; m, 1 / n_t + 1 / n_fitted, is what estimating
+    two means costs. Where weights do not lie along the spectrum it is wrong: `alignment` tells.
 
     Parameters
     ----------
@@ -122,10 +122,15 @@ def corrected_r2(score: FloatArray, gram: FloatArray, across: FloatArray, alpha:
     values = np.maximum(values, 0)
     power = ((across @ vectors) ** 2).sum(0)
     known = np.isfinite(alpha) & (np.asarray(alpha) > 0)
-    left = 1 / (values + np.where(known, alpha, 1.0)[:, None])
-    gain = (2 * left - values * left**2) @ power / (np.trace(gram) / len(gram) * len(across))
-    noise = (left**2) @ power / len(across)
-    return np.where(known & (gain > LEAST_GAIN), (score + noise) / (gain + noise), np.nan)
+    means = 1 / len(across) + 1 / len(gram)
+
+    def corrected(tile: slice) -> FloatArray:
+        left = 1 / (values + np.where(known[tile], alpha[tile], 1.0)[:, None])
+        gain = (2 * left - values * left**2) @ power / (np.trace(gram) / len(gram) * len(across))
+        noise = (left**2) @ power / len(across)
+        return np.where(known[tile] & (gain > LEAST_GAIN), (score[tile] + noise + means) / (gain + noise), np.nan)
+
+    return np.concatenate(in_threads(corrected, tiles(len(score))))
 
 
 def alignment(y: FloatArray, gram: FloatArray) -> FloatArray:

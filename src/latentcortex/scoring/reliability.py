@@ -32,7 +32,8 @@ def noise_ceiling(repeats: FloatArray, *, n_averaged: float = 1) -> FloatArray:
     ndarray of shape (n_voxels,)
         Unclipped, so that it can be below 0 where there is no signal: unbiased for Gaussian responses averaged over
         all of equal repeats, and nearly so otherwise. nan where fewer than two stimuli have two repeats, or where
-        nothing varies.
+        nothing varies; minus infinity where signal and noise together are estimated below 0, which needs `n_averaged`
+        above the repeats.
 
     References
     ----------
@@ -51,7 +52,8 @@ def noise_ceiling(repeats: FloatArray, *, n_averaged: float = 1) -> FloatArray:
         spread = _variance_over_stimuli(mean) * (seen - 1) / np.maximum(seen - 3, 1)
         noise_of_means = noise * np.where(n > 0, 1 / count, 0).sum(0) / seen
         signal = spread - noise_of_means
-        ceiling = signal / (signal + noise / n_averaged)
+        total = signal + noise / n_averaged
+        ceiling = np.where(total > 0, signal / total, -np.inf)
     enough = ((n >= 2).sum(0) >= 2) & (seen >= 2) & (spread > 0)
     return np.asarray(np.where(enough, ceiling, np.nan))
 
@@ -130,7 +132,7 @@ def noise_ceiling_ci(
     Returns
     -------
     low, high : ndarray of shape (n_voxels,)
-        Unclipped, like the ceiling; nan where that is.
+        Unclipped, like the ceiling, and possibly minus infinity; nan where that is.
 
     References
     ----------
@@ -192,7 +194,7 @@ def split_half(repeats: FloatArray, *, seed: int, n_splits: int = 20) -> FloatAr
         stimuli were repeated.
     """
     data = np.asarray(repeats, dtype=np.float64)
-    there: BoolArray = np.asarray(np.isfinite(data).all(2))
+    there: BoolArray = np.asarray(np.isfinite(data).any(2))
     repeated = np.flatnonzero(there.sum(0) >= 2)
     if len(repeated) < 3:
         return np.full(data.shape[2], np.nan)
