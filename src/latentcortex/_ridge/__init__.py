@@ -43,7 +43,7 @@ ROUNDING: Final = 8
 """Rounding errors of a decomposition and a product, in units of the last place."""
 MOST_REFINED: Final = 8
 """Times that a solution in float32 is refined at most."""
-ACCURATE: Final = 1e-5
+ACCURATE: Final = 1e-4
 """Relative error of dual weights that a solution in float32 may have."""
 
 
