@@ -144,7 +144,7 @@ class BandedRidge(BaseEstimator):  # type: ignore[misc]
         rows = FittedRows.of(bands, y, weights=w, centre=self.fit_intercept, scale=self.scale is not None)
         primal = rows.n_dims < len(y)
         way = "columns" if primal else "kernels"
-        logger.info("%d columns of %d rows: solved from %s.", rows.n_dims, len(y), way)
+        logger.debug("%d columns of %d rows: solved from %s.", rows.n_dims, len(y), way)
         values = list(rows.values.values())
         design = _ridge.Columns(values) if primal else _ridge.Kernels(list(rows.kernels.values()))
         return self._fitted(design, rows.bands, y, weights=w, groups=groups, rows=rows)
