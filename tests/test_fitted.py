@@ -57,7 +57,7 @@ def test_columns_and_gram_matrices_give_the_same_model() -> None:
     models = [Encoder(estimators.make("banded_ridge")).fit(some, train) for some in (narrow, wide)]
     assert [encoder.model.by_columns for encoder in models] == [True, False]
     np.testing.assert_allclose(*(e.predict(f, IDS) for e, f in zip(models, (narrow, wide), strict=True)), rtol=1e-5)
-    np.testing.assert_allclose(*(e.model.predictor.alphas_ for e in models), rtol=1e-6)
+    np.testing.assert_allclose(*(e.model.estimator.alphas_ for e in models), rtol=1e-6)
 
 
 def test_other_features_never_stand_in_for_those_that_were_fitted() -> None:
@@ -69,6 +69,15 @@ def test_other_features_never_stand_in_for_those_that_were_fitted() -> None:
         encoder.predict(Features.from_arrays(NEW, {b: new.array(b)[:, :5] for b in new.bands}))
     with pytest.raises(InputError, match="not fitted yet"):
         Encoder(estimators.make("banded_ridge")).predict(new)
+
+
+@pytest.mark.parametrize("n_dims", [20, 60])
+def test_some_stimuli_of_the_same_store_need_not_hold_the_fitted_ones(n_dims: int, tmp_path: Path) -> None:
+    seen, _, train, _ = study(n_dims)
+    stored = seen.save(tmp_path / "store")
+    encoder = Encoder(estimators.make("banded_ridge")).fit(stored, train)
+    found = encoder.predict(stored.select(IDS[70:]))
+    np.testing.assert_allclose(found, encoder.predict(stored, IDS[70:]), rtol=1e-4, atol=1e-5)
 
 
 def test_without_an_intercept_columns_are_centred_as_kernels_are(tmp_path: Path) -> None:
@@ -91,7 +100,7 @@ def test_weights_are_in_the_units_of_the_features(n_dims: int, name: str) -> Non
     encoder, seen, new, _ = fitted(n_dims, name=name)
     mean = {b: seen.array(b, FIT).astype(np.float64).mean(0) for b in seen.bands}
     parts = sum((new.array(b) - mean[b]) @ encoder.weights(b) for b in seen.bands)
-    np.testing.assert_allclose(parts + encoder.model.predictor.intercept_, encoder.predict(new), rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(parts + encoder.model.estimator.intercept_, encoder.predict(new), rtol=1e-4, atol=1e-4)
     np.testing.assert_array_equal(encoder.weights("z", slice(2, 5)), encoder.weights("z")[:, 2:5])
     with pytest.raises(InputError, match="no band 'x'; it has z, c"):
         encoder.weights("x")
@@ -123,7 +132,7 @@ def test_weights_of_reduced_features_are_those_of_the_original_dimensions() -> N
     test = IDS[70:]
     parts = sum((seen.array(b, test) - mean[b]) @ encoder.weights(b) for b in seen.bands)
     found = encoder.predict(reduced, test)
-    np.testing.assert_allclose(parts + encoder.model.predictor.intercept_, found, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(parts + encoder.model.estimator.intercept_, found, rtol=1e-4, atol=1e-4)
 
 
 def test_weights_come_back_through_two_reductions() -> None:
@@ -194,11 +203,13 @@ def test_a_model_that_was_kept_predicts_as_before(n_dims: int, name: str, tmp_pa
     encoder.save(tmp_path / "models" / "one.safetensors")
     again = Encoder.load(tmp_path / "models" / "one.safetensors", seen)
     np.testing.assert_allclose(again.predict(new), encoder.predict(new), rtol=2e-4, atol=1e-5)
-    np.testing.assert_array_equal(again.model.predictor.alphas_, encoder.model.predictor.alphas_)
+    np.testing.assert_array_equal(again.model.estimator.alphas_, encoder.model.estimator.alphas_)
     np.testing.assert_allclose(again.weights("c"), encoder.weights("c"), rtol=1e-10)
-    assert again.model.predictor.parameters["name"] == name
+    assert again.model.estimator.parameters["name"] == name
     with pytest.raises(InputError, match="is there already"):
         encoder.save(tmp_path / "models" / "one.safetensors")
+    with pytest.raises(InputError, match="was read from a file"):
+        again.fit(seen, study(n_dims)[2])
 
 
 def test_what_cannot_be_loaded_is_one_clear_line(tmp_path: Path) -> None:

@@ -8,6 +8,8 @@ from statsmodels.stats.multitest import multipletests
 
 from latentcortex import inference, scoring
 from latentcortex.errors import InputError
+from latentcortex.inference.family import _PROCEDURES
+from latentcortex.reporting.text import CORRECTIONS
 
 
 def null_correlations(n: int, n_voxels: int, seed: int = 0) -> np.ndarray:
@@ -505,6 +507,10 @@ def test_models_that_predict_the_same_do_not_differ() -> None:
 
 
 # Few participants
+
+
+def test_every_correction_has_a_name_in_the_methods_text() -> None:
+    assert set(CORRECTIONS) == set(_PROCEDURES)
 
 
 def test_prevalence_is_highest_where_the_published_formula_says() -> None:

@@ -286,7 +286,7 @@ def test_groups_and_duplicates_are_joined() -> None:
     rng = np.random.default_rng(0)
     x = rng.standard_normal((20, 200))
     x[7] = x[2]
-    names = near_duplicates([x @ x.T], [f"g{i}" if i not in (2, 3) else "same" for i in range(20)])
+    names = near_duplicates(_ridge.Kernels([x @ x.T]), [f"g{i}" if i not in (2, 3) else "same" for i in range(20)])
     assert names[2] == names[3] == names[7]
     assert len(set(names)) == 18
 

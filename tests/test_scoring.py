@@ -298,6 +298,9 @@ def test_a_ceiling_of_more_trials_than_were_seen_is_never_above_1_by_noise() -> 
     repeats = np.random.default_rng(0).standard_normal((2, 50, 400))
     ceiling = scoring.noise_ceiling(repeats, n_averaged=10)
     assert ceiling.max() <= 1
+    low, high = scoring.noise_ceiling_ci(repeats, n_averaged=10)
+    assert not np.isnan(low).any()
+    assert (high >= ceiling).all()
     assert np.isnan(scoring.normalised_score(np.full(400, 0.1), ceiling)[ceiling <= 0]).all()
 
 

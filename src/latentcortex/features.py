@@ -162,7 +162,7 @@ class Features:
         known = self.made_by.get("shapes", {}).get(Band.parse(band).kind)
         return None if known is None else (int(known[0]), int(known[1]), int(known[2]))
 
-    def shares(self, other: Features) -> bool:
+    def same_source(self, other: Features) -> bool:
         """Tell whether all bands of the other lie in the same store, or are the same arrays."""
         if self.folder is not None:
             return self.folder == other.folder

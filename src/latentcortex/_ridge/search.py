@@ -116,7 +116,7 @@ class Once:
         with self._lock:
             if self._made is None:
                 self._made = self._make()
-                self._make = lambda: self()  # what it was made from may go
+                del self._make  # what it was made from may go
             return self._made
 
     def __getstate__(self) -> Mixed:
@@ -125,7 +125,7 @@ class Once:
 
     def __setstate__(self, made: Mixed) -> None:
         """Take what was made."""
-        self.__init__(lambda: made)  # type: ignore[misc]
+        self._lock, self._made = threading.Lock(), made
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Self
@@ -27,7 +27,6 @@ from latentcortex.encoding.fitted import Fitted
 from latentcortex.encoding.prediction import Prediction
 from latentcortex.errors import InputError
 from latentcortex.estimators import Estimator, quiet
-from latentcortex.estimators.banded_ridge import BandedRidge
 from latentcortex.features import Features, aligned
 from latentcortex.maps import Maps
 from latentcortex.responses import Responses, Within
@@ -115,7 +114,8 @@ class Encoder:
         InputError
             If a test stimulus was fitted on.
         """
-        return self._predicted(features, self._averaged(test), slice(None))
+        averaged = self._averaged(test)
+        return self._predicted(averaged, self.model.new_rows(features, averaged.ids), slice(None))
 
     def walk(self, features: Features, test: Responses, *, shares: Sequence[str] = ()) -> Iterator[Prediction]:
         """Predict as `predict_held_out` does, some voxels at a time, so that memory does not grow with all of them.
@@ -123,14 +123,13 @@ class Encoder:
         With the nested models that these shares are computed from.
         """
         averaged = self._averaged(test)
+        rows = self.model.new_rows(features, averaged.ids)
         needed = models_needed(shares, self.bands)
         nested = self.model.nested(needed) if needed else {}
         for start in range(0, averaged.space.n_voxels, AT_ONCE):
             voxels = slice(start, start + AT_ONCE)
-            piece = self._predicted(features, averaged, voxels)
-            yield replace(
-                piece, nested={b: m.predict(features, averaged.ids, voxels=voxels) for b, m in nested.items()}
-            )
+            inner = {bands: model.joint_of(rows, voxels=voxels) for bands, model in nested.items()}
+            yield replace(self._predicted(averaged, rows, voxels), nested=inner)
 
     def _averaged(self, test: Responses) -> Responses:
         averaged = test.averaged()
@@ -139,9 +138,9 @@ class Encoder:
             raise InputError(f"{len(fitted)} test stimuli were fitted on, for example {fitted[0]}.")
         return averaged
 
-    def _predicted(self, features: Features, test: Responses, voxels: slice) -> Prediction:
-        parts = self.model.parts(features, test.ids, voxels=voxels)
-        return Prediction(test.data[:, voxels], parts, self.model.predictor.intercept_[voxels])
+    def _predicted(self, test: Responses, rows: Mapping[str, FloatArray], voxels: slice) -> Prediction:
+        parts = self.model.parts_of(rows, voxels=voxels)
+        return Prediction(test.data[:, voxels], parts, self.model.estimator.intercept_[voxels])
 
     def weights(self, band: str, voxels: slice = slice(None)) -> FloatArray:
         """Compute weights in the units of the features, float64 (n_dims, n_voxels); see `Fitted.coefficients`."""
@@ -186,7 +185,7 @@ class Encoder:
     def load(cls, path: Path | str, features: Features) -> Self:
         """Read a model that `save` wrote, and join it with the features that it was fitted on; see `Fitted.load`."""
         model, about = Fitted.load(Path(path), features)
-        encoder = cls(BandedRidge(), analysis=about.get("analysis", ""))
+        encoder = cls(model.estimator, analysis=about.get("analysis", ""))
         encoder._model = model
         return encoder
 
@@ -213,12 +212,12 @@ class Encoder:
             also tests each band's gain by flipping signs of the test stimuli's losses.
         q : float
             False discovery rate over all valid voxels of this map.
-        correction : {"bh", "by"}
+        correction : {"bh", "by", "storey"}
         n_permutations : int
             0: the closed form of the null of independent Gaussian vectors. Otherwise test stimuli are
             exchanged against the fixed predictions; at least 1 across folds.
         seed : int
-            For the permutations.
+            For the permutations, and for the flips of unique shares.
 
         Returns
         -------
@@ -249,9 +248,9 @@ class Encoder:
         for piece in [held_out] if isinstance(held_out, Prediction) else held_out:
             about = self._about(self.bands, len(piece.y))
             p.append(_exchanged_p(piece, n_permutations, seed) if n_permutations else piece.p)
-            scored.append(scores(about, piece, piece.r))
+            scored.append(scores(about, piece))
             several = shares if len(self.bands) > 1 else ()
-            split.append([column for share in several for column in SHARES[share](about, piece, self.bands)])
+            split.append([column for share in several for column in SHARES[share](about, piece, self.bands, seed)])
         tests: dict[str, Any] = {"q": q, "correction": correction, "n_permutations": n_permutations}
         found = significance(about, np.concatenate(p), **tests)
         return Maps.of(space, [*side_by_side(scored), *found, *judged(side_by_side(split), q=q, correction=correction)])
@@ -290,14 +289,13 @@ class Encoder:
         """
         folds = Folds.of(features, responses, splits, zscore)
         held_out = folds.predict(self.estimator, np.arange(len(splits.ids)))
-        r = scoring.correlation(held_out.y, held_out.yhat)
         null = self.null(folds, n_permutations=n_permutations, seed=seed)
-        p = inference.permutation_p(r, null)
+        p = inference.permutation_p(held_out.r, null)
         about = self._about(features.bands, len(held_out.y))
-        columns = scores(about, held_out, r)
+        columns = scores(about, held_out)
         columns += significance(about, p, q=q, correction=correction, n_permutations=n_permutations)
         if len(features.bands) > 1:
-            columns += product_shares(about, held_out, features.bands)
+            columns += product_shares(about, held_out, features.bands, seed)
         return Maps.of(responses.space, columns)
 
     def null(self, folds: Folds, *, n_permutations: int, seed: int) -> FloatArray:
@@ -306,8 +304,7 @@ class Encoder:
         orders = inference.exchange(len(folds.ids), n_permutations=n_permutations, seed=seed, groups=folds.groups)
 
         def exchanged(order: Any) -> FloatArray:
-            held_out = folds.predict(estimator, order)
-            return scoring.correlation(held_out.y, held_out.yhat).astype(np.float32)
+            return folds.predict(estimator, order).r.astype(np.float32)
 
         chunks = [orders[i : i + 10] for i in range(0, len(orders), 10)]
         watched = tqdm(chunks, desc="permuting", unit="x10", disable=not self.progress)
@@ -361,7 +358,7 @@ class Folds:
         for train, test in self.sides:
             fitted, new = [has[name] for name in train.ids], [has[name] for name in test.ids]
             model = Fitted.of(estimator, self.features, fitted, train.data, weights=train.n_repeats)
-            part = model.parts(self.features, new) + model.predictor.intercept_ / len(model.bands)
+            part = model.parts(self.features, new) + model.estimator.intercept_ / len(model.bands)
             y.append(test.data)
             parts.append(np.where(valid, part, np.nan).astype(np.float32))
         return Prediction(np.concatenate(y), np.concatenate(parts, axis=1), np.zeros(len(valid)))
@@ -371,5 +368,5 @@ def _exchanged_p(held_out: Prediction, n_permutations: int, seed: int) -> FloatA
     """Exchange test stimuli against fixed predictions; counts are kept, not the whole null."""
     r, reached = held_out.r, np.zeros(held_out.r.shape)
     for order in inference.exchange(len(held_out.y), n_permutations=n_permutations, seed=seed):
-        reached += scoring.correlation(held_out.y[order], held_out.yhat) >= r
+        reached += scoring.correlation(held_out.y[order], held_out.varying) >= r
     return np.asarray(np.where(np.isnan(r), np.nan, (reached + 1) / (n_permutations + 1)))

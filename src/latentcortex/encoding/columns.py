@@ -48,17 +48,18 @@ def significance(
     ]
 
 
-def scores(about: dict[str, Any], held_out: Prediction, r: FloatArray) -> list[Column]:
+def scores(about: dict[str, Any], held_out: Prediction) -> list[Column]:
     """Make the columns r and r2."""
     explained = by_tile(scoring.r2, held_out.y, held_out.yhat)
     return [
-        (r, {**about, "statistic": "r", "unit": "correlation"}),
+        (held_out.r, {**about, "statistic": "r", "unit": "correlation"}),
         (explained, {**about, "statistic": "r2", "unit": "fraction of variance"}),
     ]
 
 
-def product_shares(about: dict[str, Any], held_out: Prediction, bands: Sequence[str]) -> list[Column]:
+def product_shares(about: dict[str, Any], held_out: Prediction, bands: Sequence[str], seed: int) -> list[Column]:
     """Make one column per band for the split of R², and for that of r."""
+    del seed
     columns: list[Column] = []
     kinds: tuple[tuple[Literal["r2", "r"], str, str], ...]
     kinds = (("r2", "shareR2", "fraction of variance"), ("r", "shareR", "correlation"))
@@ -71,37 +72,38 @@ def product_shares(about: dict[str, Any], held_out: Prediction, bands: Sequence[
     return columns
 
 
-def unique_shares(about: dict[str, Any], held_out: Prediction, bands: Sequence[str]) -> list[Column]:
+def unique_shares(about: dict[str, Any], held_out: Prediction, bands: Sequence[str], seed: int) -> list[Column]:
     """Make two columns per band: what the joint model loses without it, refitted, and the p of that gain."""
     shares = scoring.unique_shares(_r2_by_subset(held_out, bands))
     columns: list[Column] = []
-    full = held_out.nested[tuple(bands)]
     for share, band in zip(shares, bands, strict=True):
         others = held_out.nested[tuple(other for other in bands if other != band)]
-        p = inference.share_p(held_out.y, full, others, n_permutations=N_FLIPS, seed=0)
+        p = inference.share_p(held_out.y, held_out.yhat, others, n_permutations=N_FLIPS, seed=seed)
         columns.append((share, {**about, "band": band, "statistic": "uniqueR2", "unit": "fraction of variance"}))
         columns.append((p, {**about, "band": band, "statistic": "uniqueP", "unit": "probability"}))
     return columns
 
 
-def shapley_shares(about: dict[str, Any], held_out: Prediction, bands: Sequence[str]) -> list[Column]:
+def shapley_shares(about: dict[str, Any], held_out: Prediction, bands: Sequence[str], seed: int) -> list[Column]:
     """Make one column per band: what it adds on average over all orders of the bands."""
+    del seed
     shares = scoring.shapley_shares(_r2_by_subset(held_out, bands))
     facts = {"statistic": "shapleyR2", "unit": "fraction of variance"}
     return [(share, {**about, "band": band, **facts}) for share, band in zip(shares, bands, strict=True)]
 
 
-def common_shares(about: dict[str, Any], held_out: Prediction, bands: Sequence[str]) -> list[Column]:
+def common_shares(about: dict[str, Any], held_out: Prediction, bands: Sequence[str], seed: int) -> list[Column]:
     """Make one column per set of two and more bands: what only all of them explain."""
+    del seed
     found = scoring.commonality(_r2_by_subset(held_out, bands))
     facts = {"statistic": "commonR2", "unit": "fraction of variance"}
     return [(share, {**about, "band": "+".join(some), **facts}) for some, share in found.items() if len(some) > 1]
 
 
 def _r2_by_subset(held_out: Prediction, bands: Sequence[str]) -> dict[tuple[str, ...], FloatArray]:
-    """Score every nested model; the joint one comes first, so that shares have its order."""
-    order = sorted(held_out.nested, key=lambda some: some != tuple(bands))
-    return {some: by_tile(scoring.r2, held_out.y, held_out.nested[some]) for some in order}
+    """Score the joint model, whose order of bands shares have, and every nested one."""
+    models = {tuple(bands): held_out.yhat, **held_out.nested}
+    return {some: by_tile(scoring.r2, held_out.y, yhat) for some, yhat in models.items()}
 
 
 def side_by_side(pieces: Sequence[list[Column]]) -> list[Column]:
@@ -128,13 +130,11 @@ def models_needed(shares: Sequence[str], bands: Sequence[str]) -> list[tuple[str
     if len(bands) < 2:
         return []
     if any(share in ("shapley", "common") for share in shares):
-        return [some for k in range(1, len(bands) + 1) for some in combinations(bands, k)]
-    if "unique" in shares:
-        return [tuple(bands), *combinations(bands, len(bands) - 1)]
-    return []
+        return [some for k in range(1, len(bands)) for some in combinations(bands, k)]
+    return list(combinations(bands, len(bands) - 1)) if "unique" in shares else []
 
 
-SHARES: Final[dict[str, Callable[[dict[str, Any], Prediction, Sequence[str]], list[Column]]]] = {
+SHARES: Final[dict[str, Callable[[dict[str, Any], Prediction, Sequence[str], int], list[Column]]]] = {
     "product": product_shares,
     "unique": unique_shares,
     "shapley": shapley_shares,

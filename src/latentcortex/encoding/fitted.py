@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Self
@@ -16,7 +16,7 @@ from safetensors.numpy import save_file
 from latentcortex import _files
 from latentcortex._arrays import FloatArray, digest, fingerprint, in_threads, tiles
 from latentcortex.errors import AlignmentError, IncompleteError, InputError
-from latentcortex.estimators import Estimator, Nesting, Predictor
+from latentcortex.estimators import Estimator, Nesting
 from latentcortex.features import Features, aligned
 
 FORMAT: Final = "latentcortex-model 1"
@@ -30,7 +30,8 @@ class Fitted:
 
     Parameters
     ----------
-    predictor : Predictor
+    estimator : Estimator
+        Fitted
     features : Features
         The bands of the model; they hold the stimuli that were fitted on.
     ids : tuple of str
@@ -41,7 +42,7 @@ class Fitted:
         Whether it was fitted from columns, and predicts from them; otherwise from Gram matrices.
     """
 
-    predictor: Predictor
+    estimator: Estimator
     features: Features
     ids: tuple[str, ...]
     weights: FloatArray
@@ -82,7 +83,7 @@ class Fitted:
                     raise InputError(f"Band {band} is constant over the {len(ids)} stimuli that are fitted on.")
             own.fit(arrays, y, sample_weight=weights)
         else:
-            own.fit_gram(model._kernels(features, ids), y, weights=weights)
+            own.fit_gram(model.new_rows(features, ids), y, weights=weights)
         return model
 
     @property
@@ -105,20 +106,44 @@ class Fitted:
         AlignmentError
             If a band or a stimulus is not there, or a band has another number of dimensions.
         """
+        return self.parts_of(self.new_rows(features, ids), voxels=voxels)
+
+    def new_rows(self, features: Features, ids: Sequence[str]) -> dict[str, FloatArray]:
+        """Prepare stimuli to be predicted, by band, once for many calls of `parts_of`; arguments as in `parts`.
+
+        Returns
+        -------
+        dict of ndarray of shape (n_stimuli, n_dims) or (n_stimuli, n_fitted)
+            Columns, or kernels with the fitted stimuli, centred and scaled on these. A nested model needs those of
+            its own bands only.
+        """
         own = features.only(self.bands)
         aligned(own, ids)
         for band, n_dims in self.features.dims.items():
             if own.dims[band] != n_dims:
                 raise AlignmentError(f"Band {band} has {own.dims[band]} dimensions; fitted with {n_dims}.")
         if self.by_columns:
-            arrays = {band: own.array(band, ids) for band in self.bands}
-            return self.predictor.predict(arrays, split=True, voxels=voxels)
-        return self.predictor.predict_gram(self._kernels(own, ids), voxels=voxels)
+            return {band: own.array(band, ids) for band in self.bands}
+        options: dict[str, Any] = {"fit_on": self.ids, "weights": self.weights, "scale": bool(self.estimator.scale)}
+        if own.same_source(self.features) and set(self.ids) <= set(own.ids):
+            return {band: own.gram(band, ids, self.ids, **options) for band in self.bands}
+        return {band: self.features.across(band, own, ids, **options) for band in self.bands}
+
+    def parts_of(self, rows: Mapping[str, FloatArray], *, voxels: slice = slice(None)) -> FloatArray:
+        """Predict from each band, as `parts` does, what `new_rows` prepared."""
+        own = {band: rows[band] for band in self.bands}
+        if self.by_columns:
+            return self.estimator.predict(own, split=True, voxels=voxels)
+        return self.estimator.predict_gram(own, voxels=voxels)
 
     def predict(self, features: Features, ids: Sequence[str], *, voxels: slice = slice(None)) -> FloatArray:
         """Predict from all bands together, float32 (n_stimuli, n_voxels); arguments are those of `parts`."""
-        parts = self.parts(features, ids, voxels=voxels)
-        return np.asarray((parts.sum(0) + self.predictor.intercept_[voxels]).astype(np.float32))
+        return self.joint_of(self.new_rows(features, ids), voxels=voxels)
+
+    def joint_of(self, rows: Mapping[str, FloatArray], *, voxels: slice = slice(None)) -> FloatArray:
+        """Predict from all bands together, as `predict` does, what `new_rows` prepared."""
+        parts = self.parts_of(rows, voxels=voxels)
+        return np.asarray((parts.sum(0) + self.estimator.intercept_[voxels]).astype(np.float32))
 
     def coefficients(self, band: str, voxels: slice = slice(None)) -> FloatArray:
         """Compute weights in the units of the features, (n_dims, n_voxels), float64.
@@ -131,9 +156,9 @@ class Fitted:
         InputError
             If the model has no such band.
         """
-        mean, size = self._moments(band)
-        gamma = self.predictor.mixtures_[self._number(band)][voxels]
-        dual = self.predictor.dual(voxels) * (gamma / size if self.predictor.scale else gamma)
+        gamma = self.estimator.mixtures_[self._number(band)][voxels]
+        mean = self._mean(band)
+        dual = self.estimator.dual(voxels) * (gamma / self._size(band, mean))
         return self.features.expanded(band, self._onto(band, mean, dual))
 
     def patterns(self, band: str, voxels: slice = slice(None)) -> FloatArray:
@@ -152,8 +177,8 @@ class Fitted:
         ----------
         Haufe et al. (2014), doi:10.1016/j.neuroimage.2013.10.067
         """
-        mean, _ = self._moments(band)
-        yhat = self.parts(self.features, self.ids, voxels=voxels)[self._number(band)].astype(np.float64)
+        number, mean = self._number(band), self._mean(band)
+        yhat = self.parts(self.features, self.ids, voxels=voxels)[number].astype(np.float64)
         w = self.weights / self.weights.sum()
         yhat -= w @ yhat
         with np.errstate(invalid="ignore", divide="ignore"):
@@ -168,10 +193,10 @@ class Fitted:
         InputError
             If the estimator cannot refit subsets of its bands.
         """
-        if not isinstance(self.predictor, Nesting):
-            name = self.predictor.parameters.get("name", "This estimator")
+        if not isinstance(self.estimator, Nesting):
+            name = self.estimator.parameters.get("name", "This estimator")
             raise InputError(f"{name} does not refit subsets of bands; use banded_ridge for unique or Shapley shares.")
-        models = self.predictor.nested(subsets)
+        models = self.estimator.nested(subsets)
         return {b: Fitted(m, self.features.only(b), self.ids, self.weights, self.by_columns) for b, m in models.items()}
 
     # Kept on disk
@@ -189,15 +214,15 @@ class Fitted:
         if path.exists():
             raise InputError(f"{path} is there already; remove it or choose another name.")
         tensors: dict[str, FloatArray] = {
-            name: np.asarray(getattr(self.predictor, f"{name}_"), dtype=np.float64) for name in NUMBERS
+            name: np.asarray(getattr(self.estimator, f"{name}_"), dtype=np.float64) for name in NUMBERS
         }
-        tensors |= {"dual": self.predictor.dual(), "weights": np.asarray(self.weights, dtype=np.float64)}
+        tensors |= {"dual": self.estimator.dual(), "weights": np.asarray(self.weights, dtype=np.float64)}
         content = {
             "bands": list(self.bands),
             "ids": list(self.ids),
             "features": self._fingerprints(),
-            "scale": self.predictor.scale,
-            "estimator": self.predictor.parameters,
+            "scale": self.estimator.scale,
+            "estimator": self.estimator.parameters,
             "about": about or {},
         }
         text = json.dumps(_files.plain(content))
@@ -237,21 +262,16 @@ class Fitted:
             raise InputError(f"The model has no band {band!r}; it has {', '.join(self.bands)}.")
         return self.bands.index(band)
 
-    def _kernels(self, features: Features, ids: Sequence[str]) -> dict[str, FloatArray]:
-        """Compute the kernel of each band between stimuli and the fitted ones, centred and scaled on these."""
-        options: dict[str, Any] = {"fit_on": self.ids, "weights": self.weights, "scale": bool(self.predictor.scale)}
-        if features.shares(self.features):
-            return {band: features.gram(band, ids, self.ids, **options) for band in self.bands}
-        return {band: self.features.across(band, features, ids, **options) for band in self.bands}
+    def _mean(self, band: str) -> FloatArray:
+        """Average the features of the fitted stimuli, (n_dims,)."""
+        total = [self.weights[some] @ self._values(band, some) for some in self._pieces()]
+        return np.asarray(np.sum(total, axis=0) / self.weights.sum())
 
-    def _moments(self, band: str) -> tuple[FloatArray, float]:
-        """Average the features of the fitted stimuli, and their squared distance from that mean."""
-        self._number(band)
-        pieces = list(self._pieces())
-        total = [self.weights[some] @ self._values(band, some) for some in pieces]
-        mean = np.sum(total, axis=0) / self.weights.sum()
-        size = sum(float(((self._values(band, some) - mean) ** 2).sum()) for some in pieces) / len(self.ids)
-        return mean, size
+    def _size(self, band: str, mean: FloatArray) -> float:
+        """Average the squared distance of the fitted stimuli from their mean: what kernels are divided by."""
+        if not self.estimator.scale:
+            return 1.0
+        return sum(float(((self._values(band, some) - mean) ** 2).sum()) for some in self._pieces()) / len(self.ids)
 
     def _onto(self, band: str, mean: FloatArray, rows: FloatArray) -> FloatArray:
         """Multiply the centred features with one number per stimulus and voxel; (n_dims, n_voxels)."""
@@ -281,7 +301,7 @@ class Fitted:
 
 @dataclass(frozen=True, eq=False)
 class Kept:
-    """A predictor that was read from a file.
+    """An estimator as it was read from a file: it predicts, and cannot be fitted.
 
     Parameters
     ----------
@@ -307,6 +327,12 @@ class Kept:
     def dual(self, voxels: slice = slice(None)) -> FloatArray:
         """Return the dual weights, (n_rows, n_voxels)."""
         return self.dual_[:, voxels]
+
+    def fit(self, *_: Any, **__: Any) -> Self:
+        """Refuse: what was read is not fitted again."""
+        raise InputError("This model was read from a file; make an Encoder with an estimator to fit another.")
+
+    fit_gram = fit
 
     def predict(self, bands: Any, *, split: bool = False, voxels: slice = slice(None)) -> FloatArray:
         """Refuse: only kernels are known."""

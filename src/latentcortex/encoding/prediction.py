@@ -23,7 +23,7 @@ class Prediction:
         What each band contributes; nan where a voxel is not valid.
     intercept : ndarray of shape (n_voxels,)
     nested : dict of tuple of str to ndarray of shape (n_stimuli, n_voxels)
-        Predictions of refitted models of some of the bands, the joint one too; empty unless shares need them.
+        Predictions of refitted models of some of the bands; empty unless shares need them.
     """
 
     y: FloatArray
@@ -32,15 +32,19 @@ class Prediction:
     nested: Mapping[tuple[str, ...], FloatArray] = field(default_factory=dict)
 
     @cached_property
+    def varying(self) -> FloatArray:
+        """The joint prediction without the intercept, beside which float32 would lose what varies."""
+        return np.asarray(self.yhat_bands.sum(0))
+
+    @cached_property
     def yhat(self) -> FloatArray:
         """The joint prediction, (n_stimuli, n_voxels)."""
-        return np.asarray(self.yhat_bands.sum(0) + self.intercept.astype(np.float32))
+        return np.asarray(self.varying + self.intercept.astype(np.float32))
 
     @cached_property
     def r(self) -> FloatArray:
         """The correlation of each voxel, (n_voxels,)."""
-        # Without the intercept, beside which float32 would lose what varies.
-        return by_tile(scoring.correlation, self.y, self.yhat_bands.sum(0))
+        return by_tile(scoring.correlation, self.y, self.varying)
 
     @property
     def p(self) -> FloatArray:

@@ -21,8 +21,33 @@ SHELF: Final = Shelf(
 )
 
 
-class Predictor(Protocol):
-    """What is asked of a fitted model; a voxel that is not valid is nan everywhere."""
+class Estimator(Protocol):
+    """What encoding asks of an estimator: to fit and predict, band by band, from columns or Gram matrices.
+
+    A voxel that is not valid is nan in everything that it says once it is fitted.
+    """
+
+    def fit(
+        self,
+        bands: Mapping[str, FloatArray],
+        y: FloatArray,
+        *,
+        groups: Sequence[str] | None = None,
+        sample_weight: FloatArray | None = None,
+    ) -> Self:
+        """Fit from feature arrays (n_rows, n_dims) to responses (n_rows, n_voxels)."""
+        ...
+
+    def fit_gram(
+        self,
+        grams: Mapping[str, FloatArray],
+        y: FloatArray,
+        *,
+        weights: FloatArray | None = None,
+        groups: Sequence[str] | None = None,
+    ) -> Self:
+        """Fit from one (n_rows, n_rows) Gram matrix per band."""
+        ...
 
     @property
     def bands(self) -> tuple[str, ...]:
@@ -76,34 +101,8 @@ class Predictor(Protocol):
 class Nesting(Protocol):
     """A fitted model that can refit the models of subsets of its bands."""
 
-    def nested(self, subsets: Sequence[Sequence[str]] | None = None) -> Mapping[tuple[str, ...], Predictor]:
+    def nested(self, subsets: Sequence[Sequence[str]] | None = None) -> Mapping[tuple[str, ...], Estimator]:
         """Refit; by default all non-empty subsets."""
-        ...
-
-
-class Estimator(Predictor, Protocol):
-    """What encoding asks of an estimator: to fit and predict, band by band, from columns or Gram matrices."""
-
-    def fit(
-        self,
-        bands: Mapping[str, FloatArray],
-        y: FloatArray,
-        *,
-        groups: Sequence[str] | None = None,
-        sample_weight: FloatArray | None = None,
-    ) -> Self:
-        """Fit from feature arrays (n_rows, n_dims) to responses (n_rows, n_voxels)."""
-        ...
-
-    def fit_gram(
-        self,
-        grams: Mapping[str, FloatArray],
-        y: FloatArray,
-        *,
-        weights: FloatArray | None = None,
-        groups: Sequence[str] | None = None,
-    ) -> Self:
-        """Fit from one (n_rows, n_rows) Gram matrix per band."""
         ...
 
 

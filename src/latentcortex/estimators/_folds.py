@@ -10,7 +10,7 @@ import numpy as np
 from scipy.sparse import csgraph, csr_array
 
 from latentcortex._arrays import BoolArray, FloatArray, IntArray, same_length
-from latentcortex._ridge import Design, Kernels
+from latentcortex._ridge import Design
 from latentcortex.errors import InputError
 from latentcortex.splits import Splits
 
@@ -76,9 +76,7 @@ def _lag_one_of_responses(y: FloatArray) -> float:
     return float(np.mean(each[np.isfinite(each)])) if np.isfinite(each).any() else 0.0
 
 
-def near_duplicates(
-    design: Design | Sequence[FloatArray], groups: Sequence[str] | None, *, n_splits: int = 5
-) -> list[str]:
+def near_duplicates(design: Design, groups: Sequence[str] | None, *, n_splits: int = 5) -> list[str]:
     """Name the group of each row: rows that nearly repeat each other, or share a group, go together.
 
     Two rows nearly repeat each other if their squared distance is below 0.5 % of the sum of their squared
@@ -87,7 +85,7 @@ def near_duplicates(
 
     Parameters
     ----------
-    design : Design, or sequence of ndarray of shape (n_rows, n_rows)
+    design : Design
     groups : sequence of str, optional
     n_splits : int
 
@@ -95,12 +93,11 @@ def near_duplicates(
     -------
     list of str
     """
-    own = Kernels(list(design)) if isinstance(design, Sequence) else design
-    if groups is not None and len(groups) != own.n_rows:
-        same_length(rows=range(own.n_rows), groups=groups)
-    codes = _linked(own, NEAR_DUPLICATE, groups)
-    if np.bincount(codes).max() > own.n_rows / n_splits:
-        codes = _linked(own, EQUAL, groups)
+    if groups is not None:
+        same_length(rows=range(design.n_rows), groups=groups)
+    codes = _linked(design, NEAR_DUPLICATE, groups)
+    if np.bincount(codes).max() > design.n_rows / n_splits:
+        codes = _linked(design, EQUAL, groups)
     return [str(code) for code in codes]
 
 

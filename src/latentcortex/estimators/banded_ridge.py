@@ -288,19 +288,21 @@ class BandedRidge(BaseEstimator):  # type: ignore[misc]
         numbers = [tuple(sorted(map(self._number, dict.fromkeys(subset)))) for subset in subsets]
         if any(not own for own in numbers):
             raise InputError("A nested model needs at least one band.")
-        mixtures, faces = faces_of(self.mixtures, numbers, n_bands, seed=self.seed)
-        fit = self._fit
-        criterion = replace(self._criterion, mixtures=mixtures, faces=faces)
-        known, weights = fit.prepared.mixed, fit.prepared.weights
-        place = fit.prepared.backend
-        fits = _ridge.solve(fit.design, fit.y, weights=weights, criterion=criterion, backend=place, known=known)
-        found = {}
-        for own, one in zip(numbers, fits, strict=True):
-            model = copy.copy(self)
-            model.bands, model._fit = tuple(self.bands[fit.bands.index(i)] for i in own), one
-            model._rows = None if self._rows is None else self._rows.only(model.bands)
-            found[model.bands] = model
-        return found
+        fit, found = self._fit, {}
+        refitted = [own for own in numbers if own != fit.bands]  # the model of all its bands is this one
+        if refitted:
+            mixtures, faces = faces_of(self.mixtures, refitted, n_bands, seed=self.seed)
+            criterion = replace(self._criterion, mixtures=mixtures, faces=faces)
+            known, weights, place = fit.prepared.mixed, fit.prepared.weights, fit.prepared.backend
+            fits = _ridge.solve(fit.design, fit.y, weights=weights, criterion=criterion, backend=place, known=known)
+            found = dict(zip(refitted, fits, strict=True))
+        return {model.bands: model for model in (self._of(own, found.get(own, fit)) for own in numbers)}
+
+    def _of(self, own: tuple[int, ...], fit: _ridge.Fit) -> BandedRidge:
+        model = copy.copy(self)
+        model.bands, model._fit = tuple(self.bands[self._fit.bands.index(i)] for i in own), fit
+        model._rows = None if self._rows is None else self._rows.only(model.bands)
+        return model
 
     def _number(self, band: str) -> int:
         """Find a band of this model among those of the design."""

@@ -77,6 +77,7 @@ class Himalaya:
     seed: int = field(default=0, kw_only=True)
     bands: tuple[str, ...] = field(default=(), init=False)
 
+    @one_thread()
     def fit(
         self,
         bands: Bands,
@@ -90,6 +91,7 @@ class Himalaya:
         self._rows = FittedRows.of(bands, y, weights=w, centre=True, scale=self.scale is not None)
         return self.fit_gram(self._rows.kernels, y, weights=w, groups=groups)
 
+    @one_thread()
     def predict(self, bands: Bands, *, split: bool = False, voxels: slice = slice(None)) -> FloatArray:
         """Predict from feature arrays, as `BandedRidge.predict` does."""
         parts = self.predict_gram(self._rows.onto(bands), voxels=voxels)

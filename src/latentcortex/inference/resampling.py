@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 
 import numpy as np
 
@@ -62,8 +63,8 @@ def share_p(
 
     The loss of every held-out stimulus with and without the band is compared, and signs of the differences are flipped,
     of whole clusters where stimuli come in clusters. Under the null the differences lie symmetrically about 0, as with
-    Gaussian noise; a skewed loss over few stimuli bends the rate. What is tested is predictive
-    gain at this number of fitted stimuli, not unique information.
+    Gaussian noise; a skewed loss over few stimuli bends the rate. What is tested is predictive gain at this number of
+    fitted stimuli, not unique information.
 
     Parameters
     ----------
@@ -115,12 +116,7 @@ def _flipped_p(
         gain = np.stack([np.bincount(code, weights=column) for column in gain.T], axis=1)
     if len(gain) < 5:
         raise InputError(f"{len(gain)} stimuli or clusters are too few to flip signs of; needs at least 5.")
-    signs = np.stack(
-        [
-            random_for(seed, "signs", i).choice(np.array([-1, 1], dtype=np.float32), len(gain))
-            for i in range(n_permutations)
-        ]
-    )
+    signs = _signs(len(gain), n_permutations, seed)
 
     def tested(tile: slice) -> FloatArray:
         own = gain[:, tile]
@@ -136,6 +132,13 @@ def _flipped_p(
 
     parts = in_threads(tested, tiles(gain.shape[1]))
     return np.concatenate(parts) if parts else np.empty(0)
+
+
+@lru_cache(maxsize=1)
+def _signs(n_rows: int, n_permutations: int, seed: int) -> FloatArray:
+    """Draw signs, float32 (n_permutations, n_rows); kept, since every band and stretch of voxels needs the same."""
+    both = np.array([-1, 1], dtype=np.float32)
+    return np.stack([random_for(seed, "signs", i).choice(both, n_rows) for i in range(n_permutations)])
 
 
 def prevalence(n_significant: IntArray, n_participants: int, *, alpha: float = 0.05, level: float = 0.95) -> FloatArray:

@@ -46,15 +46,7 @@ def image_grid(rows: Mapping[str, NDArray[np.uint8]], names: Sequence[str]) -> F
     figure = empty_figure(LABEL + step * len(names), tall * len(rows) + 0.3)
     for r, (name, images) in enumerate(rows.items()):
         low = tall * (len(rows) - 1 - r)
-        figure.text(
-            (LABEL - 0.12) / figure.get_figwidth(),
-            (low + tall / 2) / figure.get_figheight(),
-            _wrapped(name),
-            ha="right",
-            va="center",
-            fontsize=MEDIUM,
-            color=INK,
-        )
+        _name(figure, name, low + tall / 2)
         for c, image in enumerate(images):
             ax = axes_in_inches(figure, LABEL + c * step, low, SIDE, tall - 0.06)
             ax.imshow(image, aspect="auto", interpolation="nearest")
@@ -90,8 +82,7 @@ def latent_weights(maps: FloatArray, names: Sequence[str]) -> Figure:
     figure = empty_figure(LABEL + (SIDE + 0.06) * len(titles) + 2 * bar, tall * len(names) + 0.3)
     for r, (name, one) in enumerate(zip(names, maps, strict=True)):
         low = tall * (len(names) - 1 - r)
-        where = (LABEL - 0.12) / figure.get_figwidth(), (low + tall / 2) / figure.get_figheight()
-        figure.text(*where, _wrapped(name), ha="right", va="center", fontsize=MEDIUM, color=INK)
+        _name(figure, name, low + tall / 2)
         size = np.sqrt((one * one).sum(0))
         limit = float(np.abs(one).max()) if np.isfinite(one).all() else 1.0
         for c, image in enumerate([*one, size]):
@@ -111,5 +102,8 @@ def latent_weights(maps: FloatArray, names: Sequence[str]) -> Figure:
     return figure
 
 
-def _wrapped(name: str) -> str:
-    return "\n".join(textwrap.fill(line, 12) for line in name.splitlines())
+def _name(figure: Figure, name: str, middle: float) -> None:
+    """Write the name of a row to its left, at a height in inches."""
+    where = (LABEL - 0.12) / figure.get_figwidth(), middle / figure.get_figheight()
+    words = "\n".join(textwrap.fill(line, 12) for line in name.splitlines())
+    figure.text(*where, words, ha="right", va="center", fontsize=MEDIUM, color=INK)

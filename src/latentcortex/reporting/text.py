@@ -7,12 +7,15 @@ from typing import Final
 import latentcortex
 from latentcortex.reporting.content import Content
 
+CORRECTIONS: Final = {"bh": "Benjamini-Hochberg", "by": "Benjamini-Yekutieli", "storey": "Storey"}
+"""How each correction that `inference.fdr` knows is called."""
+
 
 def methods(content: Content) -> list[str]:
     """Write the methods paragraphs; every number comes from the run."""
     facts, settings = content.facts, content.settings
     tests, q = settings["inference"], f"{settings['inference']['q']:g}"
-    name = {"bh": "Benjamini-Hochberg", "by": "Benjamini-Yekutieli"}[tests["correction"]]
+    name = CORRECTIONS[tests["correction"]]
     z = {"session": "within sessions", "run": "within runs", "none": ""}[settings["responses"]["zscore"]]
     scored = f"z-scored {z} with the statistics of training rows" if z else "not z-scored"
     first = (
@@ -49,6 +52,11 @@ def methods(content: Content) -> list[str]:
     third += f" The false discovery rate was controlled at q = {q} ({name}) for each map over all its valid voxels."
     if (content.maps.columns["statistic"] == "shareR2").any():
         third += " The variance explained by joint models was split between bands by the product measure."
+    if (content.maps.columns["statistic"] == "uniqueR2").any():
+        third += (
+            " The unique share of a band is what the joint model lost when it was refitted without it, with penalties "
+            "of its own; it was tested by flipping the signs of the differences of squared error over test stimuli."
+        )
     return [first, second, third]
 
 

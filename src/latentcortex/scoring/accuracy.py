@@ -6,7 +6,7 @@ from typing import Final
 
 import numpy as np
 
-from latentcortex._arrays import FloatArray, in_threads, same_length, tiles
+from latentcortex._arrays import FloatArray, in_threads, one_thread, same_length, tiles
 from latentcortex.scoring._centring import less_mean, varies
 
 LEAST_GAIN: Final = 0.01
@@ -81,6 +81,7 @@ def weighted_correlation(y: FloatArray, yhat: FloatArray, weights: FloatArray) -
         return np.asarray(np.clip((w @ (a * b) - mean_a * mean_b) / spread, -1, 1))
 
 
+@one_thread()
 def corrected_r2(score: FloatArray, gram: FloatArray, across: FloatArray, alpha: FloatArray) -> FloatArray:
     r"""Correct R² for what a ridge of this width and this many stimuli must lose; comparable between bands.
 
@@ -133,6 +134,7 @@ def corrected_r2(score: FloatArray, gram: FloatArray, across: FloatArray, alpha:
     return np.concatenate(in_threads(corrected, tiles(len(score))))
 
 
+@one_thread()
 def alignment(y: FloatArray, gram: FloatArray) -> FloatArray:
     """Tell whether a voxel's signal lies along the features' spectrum, as `corrected_r2` takes for granted.
 

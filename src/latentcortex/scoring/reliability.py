@@ -39,18 +39,13 @@ def noise_ceiling(repeats: FloatArray, *, n_averaged: float = 1) -> FloatArray:
     ----------
     Allen et al. (2022), doi:10.1038/s41593-021-00962-x, for the signal and noise variances.
     """
-    data = np.asarray(repeats, dtype=np.float64)
-    n = np.isfinite(data).sum(0).astype(np.float64)
-    count = np.maximum(n, 1)
-    mean = np.where(n > 0, np.nansum(data, axis=0) / count, np.nan)
-    squares = np.nansum((data - mean) ** 2, axis=0)
-    degrees = np.maximum(n - 1, 0).sum(0)
+    n, mean, within = _by_stimulus(repeats)
     seen = (n > 0).sum(0)
     with np.errstate(invalid="ignore", divide="ignore"):
-        noise = squares.sum(0) / degrees
+        noise = within.sum(0) / np.maximum(n - 1, 0).sum(0)
         # The mean of 1 / F is not 1 / the mean of F: with this factor it is, and the ceiling is unbiased.
         spread = _variance_over_stimuli(mean) * (seen - 1) / np.maximum(seen - 3, 1)
-        noise_of_means = noise * np.where(n > 0, 1 / count, 0).sum(0) / seen
+        noise_of_means = noise * np.where(n > 0, 1 / np.maximum(n, 1), 0).sum(0) / seen
         signal = spread - noise_of_means
         total = signal + noise / n_averaged
         ceiling = np.where(total > 0, signal / total, -np.inf)
@@ -108,8 +103,10 @@ def ncsnr(repeats: FloatArray) -> FloatArray:
     ----------
     Allen et al. (2022), doi:10.1038/s41593-021-00962-x
     """
-    noise, degrees = _noise_variance(repeats)
+    n, _, within = _by_stimulus(repeats)
+    degrees = np.maximum(n - 1, 0).sum(0)
     with np.errstate(invalid="ignore", divide="ignore"):
+        noise = within.sum(0) / degrees
         return np.where(degrees > 0, np.sqrt(np.maximum(0, 1 - noise)) / np.sqrt(noise), np.nan)
 
 
@@ -140,14 +137,12 @@ def noise_ceiling_ci(
     """
     if not 0 < level < 1:
         raise InputError(f"level must lie between 0 and 1; got {level:g}.")
-    data = np.asarray(repeats, dtype=np.float64)
-    n = np.isfinite(data).sum(0).astype(np.float64)
+    n, mean, within = _by_stimulus(repeats)
     seen = n > 0
-    mean = np.where(seen, np.nansum(data, axis=0) / np.maximum(n, 1), 0)
-    within, degrees = np.nansum((data - mean) ** 2, axis=0), np.maximum(n - 1, 0)
+    mean = np.where(seen, mean, 0)
     inverse = np.where(seen, 1 / np.maximum(n, 1), 0)
     centred = np.where(seen, mean - mean.sum(0) / np.maximum(seen.sum(0), 1), 0)
-    own = [centred, centred**2, within, degrees, inverse, seen.astype(np.float64)]
+    own = [centred, centred**2, within, np.maximum(n - 1, 0), inverse, seen.astype(np.float64)]
     total = [part.sum(0) for part in own]
     with np.errstate(invalid="ignore", divide="ignore"):
         each = _log_ratio(*(whole - part for whole, part in zip(total, own, strict=True)))
@@ -158,7 +153,7 @@ def noise_ceiling_ci(
         reach = stats.t.ppf((1 + level) / 2, np.maximum(count - 1, 1)) * np.sqrt(spread)
         per_noise = [(np.exp(ratio + side * reach) - 1) * total[4] / total[5] for side in (-1, 1)]
         ends = [np.where(x > -1 / n_averaged, x / (x + 1 / n_averaged), -np.inf) for x in per_noise]
-    defined = np.isfinite(noise_ceiling(repeats, n_averaged=n_averaged))
+    defined = ~np.isnan(noise_ceiling(repeats, n_averaged=n_averaged))
     low, high = (np.where(defined, end, np.nan) for end in ends)
     return low, high
 
@@ -210,12 +205,14 @@ def split_half(repeats: FloatArray, *, seed: int, n_splits: int = 20) -> FloatAr
     return np.asarray(np.mean(found, axis=0))
 
 
-def _noise_variance(repeats: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Pool the variance over repeats of all stimuli, with its degrees of freedom; (n_voxels,) each."""
+def _by_stimulus(repeats: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Count the repeats of each stimulus, average them (nan for none), and sum their squared distances from that.
+
+    Returns
+    -------
+    n, mean, within : ndarray of float64, shape (n_stimuli, n_voxels)
+    """
     data = np.asarray(repeats, dtype=np.float64)
     n = np.isfinite(data).sum(0).astype(np.float64)
-    mean = np.nansum(data, axis=0) / np.maximum(n, 1)
-    squares = np.nansum((data - mean) ** 2, axis=0).sum(0)
-    degrees = np.maximum(n - 1, 0).sum(0)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return squares / degrees, degrees
+    mean = np.where(n > 0, np.nansum(data, axis=0) / np.maximum(n, 1), np.nan)
+    return n, mean, np.nansum((data - mean) ** 2, axis=0)
