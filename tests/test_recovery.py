@@ -13,9 +13,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from latentcortex.analyses import Analysis, Criterion, HeldOut, canonical
+from latentcortex.analyses import Analysis, HeldOut, canonical
 from latentcortex.datasets.phantom import Phantom, simulation
 from latentcortex.datasets.phantom.truth import Truth
+from latentcortex.encoding import Criterion
 from latentcortex.estimators.banded_ridge import BandedRidge
 from latentcortex.features import Features
 from latentcortex.maps import Maps
@@ -57,7 +58,7 @@ def participant(
     responses = Responses.single_trials(data, Bare(data.shape[1]), **columns)
     test_ids = [name for name in phantom.ids if name.startswith("test")]
     train, test = responses.split(test_ids=test_ids)
-    return Participant(truth.table, HeldOut(features, train, test, BandedRidge, Criterion(seed=seed)))
+    return Participant(truth.table, HeldOut(features, train, test, BandedRidge, Criterion(null="analytic", seed=seed)))
 
 
 @pytest.fixture(scope="module", params=SEEDS)

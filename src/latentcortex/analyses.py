@@ -12,7 +12,7 @@ from tqdm import tqdm
 from latentcortex import inference, scoring
 from latentcortex._arrays import FloatArray, IntArray, in_threads
 from latentcortex._shelf import unknown
-from latentcortex.encoding import Column, Encoder, Prediction, significance
+from latentcortex.encoding import Column, Criterion, Encoder, Null, Prediction, significance
 from latentcortex.errors import InputError
 from latentcortex.features import Band, Features
 from latentcortex.maps import Maps
@@ -122,35 +122,6 @@ ANALYSES: Final[dict[str, Callable[[_Atlas], list[tuple[str, ...]]]]] = {
 # How they are run
 
 
-@dataclass(frozen=True)
-class Criterion:
-    """How significance is found.
-
-    Parameters
-    ----------
-    q : float
-        False discovery rate.
-    correction : str
-        See `inference.fdr`.
-    n_permutations : int
-        0 for the closed form.
-    seed : int
-    shares : tuple of str
-        How joint scores are split on held-out stimuli; see `Encoder.score`.
-    """
-
-    q: float = 0.05
-    correction: str = "bh"
-    n_permutations: int = 0
-    seed: int = 0
-    shares: tuple[str, ...] = ("product",)
-
-    @property
-    def arguments(self) -> dict[str, Any]:
-        """The same as keyword arguments of `Encoder`, without the shares."""
-        return {name: value for name, value in vars(self).items() if name != "shares"}
-
-
 class Scorer(Protocol):
     """What runs an analysis."""
 
@@ -191,7 +162,7 @@ class HeldOut:
                 held_out = encoder.predict_held_out(chosen, self.test) if keeps else None
                 shares = self.criterion.shares
                 pieces = encoder.walk(chosen, self.test, shares=shares) if held_out is None else held_out
-                maps = encoder.maps_of(pieces, self.test.space, shares=shares, **self.criterion.arguments)
+                maps = encoder.maps_of(pieces, self.test.space, self.criterion)
                 bar.update()
                 return maps, held_out
 
@@ -243,8 +214,8 @@ class AcrossFolds:
         for bands in analysis.models:
             encoder = Encoder(self.make_estimator(), analysis=analysis.name, progress=self.progress)
             chosen = self.features.only(bands)
-            arguments = self.criterion.arguments
-            found.append(encoder.cross_validate(chosen, self.responses, self.splits, zscore=self.zscore, **arguments))
+            how = vars(self.criterion)
+            found.append(encoder.cross_validate(chosen, self.responses, self.splits, zscore=self.zscore, **how))
         return joined(found)
 
 
@@ -288,12 +259,8 @@ def preference(
     valid = ~np.isnan(r).any(0)
     winner = np.where(valid, np.where(np.isnan(r), -np.inf, r).argmax(0), np.nan)
     about = {"analysis": analysis, "model": f"layers_step-{step}", "band": "", "n_stimuli": n_stimuli}
-    tests: dict[str, Any] = {
-        "q": criterion.q,
-        "correction": criterion.correction,
-        "n_permutations": criterion.n_permutations,
-    }
-    decided = significance(about, inference.simes_p(p), **tests)
+    null = Null.of(next(iter(predictions.values())), criterion)
+    decided = significance(about, inference.simes_p(p), criterion, null=f"Simes over layers; {null}")
     found = np.flatnonzero(decided[-1][0] == 1)
     sure = np.full(len(winner), np.nan)
     sure[found] = _confidence(list(predictions.values()), winner, found, seed=criterion.seed)

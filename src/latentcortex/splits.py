@@ -24,6 +24,8 @@ class Splits:
         The fold in which each stimulus is tested.
     groups : tuple of str
         Stimuli of one group are always in one fold (repeats, duplicates, clusters).
+    unit : {"stimulus", "session", "cluster"}
+        What is held out. Groups of stimuli are repeats of each other; sessions and clusters are merely alike.
 
     Raises
     ------
@@ -34,6 +36,7 @@ class Splits:
     ids: tuple[str, ...]
     fold: NDArray[np.intp]
     groups: tuple[str, ...]
+    unit: str = "stimulus"
 
     def __post_init__(self) -> None:
         same_length(ids=self.ids, fold=self.fold, groups=self.groups)

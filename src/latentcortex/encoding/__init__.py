@@ -10,8 +10,8 @@ from typing import Any, Final, Self
 import numpy as np
 from tqdm import tqdm
 
-from latentcortex import inference, scoring
-from latentcortex._arrays import TILE, BoolArray, FloatArray, in_threads
+from latentcortex import inference
+from latentcortex._arrays import TILE, BoolArray, FloatArray, IntArray, in_threads, positions
 from latentcortex._shelf import unknown
 from latentcortex.encoding.columns import (
     SHARES,
@@ -23,6 +23,7 @@ from latentcortex.encoding.columns import (
     side_by_side,
     significance,
 )
+from latentcortex.encoding.criterion import Criterion, Null
 from latentcortex.encoding.fitted import Fitted
 from latentcortex.encoding.prediction import Prediction
 from latentcortex.errors import InputError
@@ -36,7 +37,18 @@ from latentcortex.splits import Splits
 AT_ONCE: Final = 16 * TILE
 """Voxels that are predicted and scored together."""
 
-__all__ = ["SHARES", "Column", "Encoder", "Fitted", "Folds", "Prediction", "significance", "usable"]
+__all__ = [
+    "SHARES",
+    "Column",
+    "Criterion",
+    "Encoder",
+    "Fitted",
+    "Folds",
+    "Null",
+    "Prediction",
+    "significance",
+    "usable",
+]
 
 
 class Encoder:
@@ -117,19 +129,27 @@ class Encoder:
         averaged = self._averaged(test)
         return self._predicted(averaged, self.model.new_rows(features, averaged.ids), slice(None))
 
-    def walk(self, features: Features, test: Responses, *, shares: Sequence[str] = ()) -> Iterator[Prediction]:
+    def walk(
+        self,
+        features: Features,
+        test: Responses,
+        *,
+        shares: Sequence[str] = (),
+        clusters: Mapping[str, str] | None = None,
+    ) -> Iterator[Prediction]:
         """Predict as `predict_held_out` does, some voxels at a time, so that memory does not grow with all of them.
 
-        With the nested models that these shares are computed from.
+        With the nested models that these shares are computed from, and the cluster of each stimulus, if there are such.
         """
         averaged = self._averaged(test)
         rows = self.model.new_rows(features, averaged.ids)
         needed = models_needed(shares, self.bands)
         nested = self.model.nested(needed) if needed else {}
+        alike = tuple(clusters[name] for name in averaged.ids) if clusters else ()
         for start in range(0, averaged.space.n_voxels, AT_ONCE):
             voxels = slice(start, start + AT_ONCE)
             inner = {bands: model.joint_of(rows, voxels=voxels) for bands, model in nested.items()}
-            yield replace(self._predicted(averaged, rows, voxels), nested=inner)
+            yield replace(self._predicted(averaged, rows, voxels), nested=inner, clusters=alike)
 
     def _averaged(self, test: Responses) -> Responses:
         averaged = test.averaged()
@@ -189,17 +209,7 @@ class Encoder:
         encoder._model = model
         return encoder
 
-    def score(
-        self,
-        features: Features,
-        test: Responses,
-        *,
-        shares: Sequence[str] = ("product",),
-        q: float = 0.05,
-        correction: str = "bh",
-        n_permutations: int = 0,
-        seed: int = 0,
-    ) -> Maps:
+    def score(self, features: Features, test: Responses, **criterion: Any) -> Maps:
         """Score predictions of averaged test responses, with shares and significance.
 
         Parameters
@@ -207,53 +217,38 @@ class Encoder:
         features : Features
         test : Responses
             None of its stimuli may have been fitted on.
-        shares : sequence of {"product", "unique", "shapley", "common"}
-            How the joint score is split where there are several bands. All but `product` refit nested models; `unique`
-            also tests each band's gain by flipping signs of the test stimuli's losses.
-        q : float
-            False discovery rate over all valid voxels of this map.
-        correction : {"bh", "by", "storey"}
-        n_permutations : int
-            0: the closed form of the null of independent Gaussian vectors. Otherwise test stimuli are
-            exchanged against the fixed predictions; at least 1 across folds.
-        seed : int
-            For the permutations, and for the flips of unique shares.
+        **criterion
+            What differs from the defaults of `Criterion`, for example shares=("product", "unique"), q=0.05,
+            correction="bh", null="auto", n_permutations=1000, seed=0.
 
         Returns
         -------
         Maps
             r, r2, p, q, mask; with several bands also the shares of each.
         """
-        pieces = self.walk(features, test, shares=shares)
-        tests: dict[str, Any] = {"q": q, "correction": correction, "n_permutations": n_permutations}
-        return self.maps_of(pieces, test.space, shares=shares, seed=seed, **tests)
+        how = Criterion(**criterion)
+        return self.maps_of(self.walk(features, test, shares=how.shares), test.space, how)
 
     def maps_of(
-        self,
-        held_out: Prediction | Iterable[Prediction],
-        space: Space,
-        *,
-        shares: Sequence[str] = ("product",),
-        q: float = 0.05,
-        correction: str = "bh",
-        n_permutations: int = 0,
-        seed: int = 0,
+        self, held_out: Prediction | Iterable[Prediction], space: Space, criterion: Criterion | None = None
     ) -> Maps:
-        """Score a prediction of held-out stimuli, or its pieces; arguments and columns are those of `score`."""
-        for share in shares:
+        """Score a prediction of held-out stimuli, or its pieces, whose first one chooses the null; see `score`."""
+        how = criterion or Criterion()
+        for share in how.shares:
             if share not in SHARES:
                 raise unknown("share", share, SHARES)
+        null, about = None, {}
         p, scored, split = [], [], []
-        about: dict[str, Any] = {}
         for piece in [held_out] if isinstance(held_out, Prediction) else held_out:
-            about = self._about(self.bands, len(piece.y))
-            p.append(_exchanged_p(piece, n_permutations, seed) if n_permutations else piece.p)
+            about, null = self._about(self.bands, len(piece.y)), null or Null.of(piece, how)
+            p.append(null.p(piece))
             scored.append(scores(about, piece))
-            several = shares if len(self.bands) > 1 else ()
-            split.append([column for share in several for column in SHARES[share](about, piece, self.bands, seed)])
-        tests: dict[str, Any] = {"q": q, "correction": correction, "n_permutations": n_permutations}
-        found = significance(about, np.concatenate(p), **tests)
-        return Maps.of(space, [*side_by_side(scored), *found, *judged(side_by_side(split), q=q, correction=correction)])
+            several = how.shares if len(self.bands) > 1 else ()
+            split.append([column for share in several for column in SHARES[share](about, piece, self.bands, null)])
+        if null is None:
+            raise InputError("There is nothing to score: no prediction was given.")
+        found = significance(about, np.concatenate(p), how, null=str(null), n_permutations=null.counted)
+        return Maps.of(space, [*side_by_side(scored), *found, *judged(side_by_side(split), how, null)])
 
     def cross_validate(
         self,
@@ -262,10 +257,7 @@ class Encoder:
         splits: Splits,
         *,
         zscore: Within = "session",
-        q: float = 0.05,
-        correction: str = "bh",
-        n_permutations: int = 1000,
-        seed: int = 0,
+        **criterion: Any,
     ) -> Maps:
         """Score predictions pooled over folds, against a null that refits after exchanging stimuli.
 
@@ -279,29 +271,36 @@ class Encoder:
         splits : Splits
         zscore : {"session", "run", "none"}
             With the statistics of each fold's training rows.
-        q, correction, n_permutations, seed
-            As in `score`.
+        **criterion
+            As in `score`; shares are the product shares only.
 
         Returns
         -------
         Maps
             r, r2, p, q, mask; with several bands also the product shares of each.
+
+        Raises
+        ------
+        InputError
+            If the closed form is asked for, which is not valid for pooled folds.
         """
+        how = Criterion(**criterion)
         folds = Folds.of(features, responses, splits, zscore)
         held_out = folds.predict(self.estimator, np.arange(len(splits.ids)))
-        null = self.null(folds, n_permutations=n_permutations, seed=seed)
-        p = inference.permutation_p(held_out.r, null)
+        null = folds.null_of(held_out, how)
+        p = null.p(held_out) if null.name == "clusters" else inference.permutation_p(held_out.r, self.null(folds, null))
         about = self._about(features.bands, len(held_out.y))
+        words = str(null) if null.name == "clusters" else f"{null}, each refitted in every fold"
         columns = scores(about, held_out)
-        columns += significance(about, p, q=q, correction=correction, n_permutations=n_permutations)
+        columns += significance(about, p, how, null=words, n_permutations=null.counted)
         if len(features.bands) > 1:
-            columns += product_shares(about, held_out, features.bands, seed)
+            columns += product_shares(about, held_out, features.bands, null)
         return Maps.of(responses.space, columns)
 
-    def null(self, folds: Folds, *, n_permutations: int, seed: int) -> FloatArray:
+    def null(self, folds: Folds, null: Null) -> FloatArray:
         """Refit and score after exchanging stimuli; r of shape (n_permutations, n_voxels)."""
         estimator = quiet(self.estimator)
-        orders = inference.exchange(len(folds.ids), n_permutations=n_permutations, seed=seed, groups=folds.groups)
+        orders = folds.orders(null)
 
         def exchanged(order: Any) -> FloatArray:
             return folds.predict(estimator, order).r.astype(np.float32)
@@ -337,6 +336,28 @@ class Folds:
     ids: tuple[str, ...]
     groups: tuple[str, ...]
     sides: list[tuple[Responses, Responses]]
+    clusters: tuple[str, ...] = ()
+
+    def null_of(self, held_out: Prediction, criterion: Criterion) -> Null:
+        """Choose the null of pooled predictions: clusters where folds hold such out, stretches of a series, or stimuli.
+
+        Raises
+        ------
+        InputError
+            If the closed form is asked for, which is not valid for pooled folds.
+        """
+        if criterion.null == "analytic":
+            raise InputError("null = 'analytic' is not valid for predictions pooled over folds; use 'permutation'.")
+        null = Null.of(held_out, criterion)
+        return replace(null, name="permutation") if null.name == "analytic" else null
+
+    def orders(self, null: Null) -> IntArray:
+        """Draw whose features are whose, (n_permutations, n_stimuli); identical stimuli change places together."""
+        if null.name == "permutation":
+            return inference.exchange(
+                len(self.ids), n_permutations=null.n_permutations, seed=null.seed, groups=self.groups
+            )
+        return null.orders(len(self.ids))
 
     @classmethod
     def of(cls, features: Features, responses: Responses, splits: Splits, zscore: Within) -> Folds:
@@ -346,7 +367,8 @@ class Folds:
         for train_ids, test_ids in splits:
             train, test = responses.split(test_ids=test_ids, train_ids=train_ids, zscore=zscore)
             sides.append((train.averaged(), test.averaged()))
-        return cls(features, splits.ids, splits.groups, sides)
+        clusters = splits.groups if splits.unit != "stimulus" else ()
+        return cls(features, splits.ids, splits.groups, sides, clusters)
 
     def predict(self, estimator: Estimator, order: Any) -> Prediction:
         """Predict every fold from the others, where stimulus i has the features of stimulus order[i]."""
@@ -354,19 +376,12 @@ class Folds:
         valid = np.logical_and.reduce([train.valid() for train, _ in self.sides])
         if not valid.any():
             raise InputError(f"0 of {len(valid)} voxels are usable in every fold.")
-        y, parts = [], []
+        y = np.empty((len(self.ids), len(valid)), dtype=np.float32)
+        parts = np.empty((len(self.features.bands), *y.shape), dtype=np.float32)
         for train, test in self.sides:
             fitted, new = [has[name] for name in train.ids], [has[name] for name in test.ids]
             model = Fitted.of(estimator, self.features, fitted, train.data, weights=train.n_repeats)
+            rows = positions(self.ids, test.ids, what="stimulus ids")
             part = model.parts(self.features, new) + model.estimator.intercept_ / len(model.bands)
-            y.append(test.data)
-            parts.append(np.where(valid, part, np.nan).astype(np.float32))
-        return Prediction(np.concatenate(y), np.concatenate(parts, axis=1), np.zeros(len(valid)))
-
-
-def _exchanged_p(held_out: Prediction, n_permutations: int, seed: int) -> FloatArray:
-    """Exchange test stimuli against fixed predictions; counts are kept, not the whole null."""
-    r, reached = held_out.r, np.zeros(held_out.r.shape)
-    for order in inference.exchange(len(held_out.y), n_permutations=n_permutations, seed=seed):
-        reached += scoring.correlation(held_out.y[order], held_out.varying) >= r
-    return np.asarray(np.where(np.isnan(r), np.nan, (reached + 1) / (n_permutations + 1)))
+            y[rows], parts[:, rows] = test.data, np.where(valid, part, np.nan)
+        return Prediction(y, parts, np.zeros(len(valid)), clusters=self.clusters)

@@ -12,6 +12,7 @@ import numpy as np
 
 from latentcortex import inference, scoring
 from latentcortex._arrays import BoolArray, FloatArray
+from latentcortex.encoding.criterion import Criterion, Null
 from latentcortex.encoding.prediction import Prediction, by_tile
 
 logger = logging.getLogger(__name__)
@@ -20,29 +21,43 @@ LEAST: Final = float(np.finfo(np.float32).tiny)  # maps are float32, and no p ma
 
 N_FLIPS: Final = 4999
 """Flips of signs for the p of a unique share."""
+FLIPS: Final = f"{N_FLIPS} flips of signs of each test stimulus's loss with and without the band"
+"""The null of a unique share, in words."""
 
 Column = tuple[FloatArray | BoolArray, dict[str, Any]]
 
 
 def significance(
-    about: dict[str, Any], p: FloatArray, *, q: float, correction: str, n_permutations: int = 0, of: str = ""
+    about: dict[str, Any], p: FloatArray, criterion: Criterion, *, null: str, n_permutations: int = 0, of: str = ""
 ) -> list[Column]:
-    """Make the columns p, q and mask of one map, whose valid voxels are one family; `of` comes before their names."""
-    found = inference.fdr(p, q=q, method=correction)
+    """Make the columns p, q and mask of one map, whose valid voxels are one family.
+
+    Parameters
+    ----------
+    about : dict
+        Facts of the map.
+    p : ndarray of shape (n_voxels,)
+    criterion : Criterion
+    null : str
+        What p comes from, in words.
+    n_permutations : int
+        That p is counted from; 0 for a closed form.
+    of : str
+        The share that is tested, which comes before the columns' names; empty for the model's score.
+    """
+    q = criterion.q
+    found = inference.fdr(p, q=q, method=criterion.correction)
     if n_permutations:
         needed = inference.permutations_needed(found.n_tests, max(int((p < q).sum()), 1), q)
         if needed > n_permutations:
             logger.warning("%d permutations are too few to reject at q = %g; needs %d.", n_permutations, q, needed)
     what = f"the {of} share of {about['band']} in {about['model']}" if of else about["model"]
     name = f"{about['analysis']}: all {found.n_tests} valid voxels of {what}"
-    null = f"{n_permutations} permutations of stimuli" if n_permutations else "independent Gaussian vectors"
-    if of:
-        null = f"{n_permutations} flips of signs of each test stimulus's loss with and without the band"
-    family = {"correction": correction, "q": q, "family": name, "n_tests": found.n_tests, "null": null}
+    family = {"correction": criterion.correction, "q": q, "family": name, "n_tests": found.n_tests, "null": null}
     mask = np.where(np.isnan(p), np.nan, found.rejected)
     names = [f"{of}{part.capitalize() if of else part}" for part in ("p", "q", "mask")]
     return [
-        (np.maximum(p, LEAST), {**about, "statistic": names[0], "unit": "probability", "null": null}),
+        (np.maximum(p, LEAST), {**about, "statistic": names[0], "unit": "probability", **family}),
         (np.maximum(found.q_values, LEAST), {**about, "statistic": names[1], "unit": "rate", **family}),
         (mask, {**about, "statistic": names[2], "unit": "0 or 1", **family, "threshold": found.threshold}),
     ]
@@ -57,9 +72,9 @@ def scores(about: dict[str, Any], held_out: Prediction) -> list[Column]:
     ]
 
 
-def product_shares(about: dict[str, Any], held_out: Prediction, bands: Sequence[str], seed: int) -> list[Column]:
+def product_shares(about: dict[str, Any], held_out: Prediction, bands: Sequence[str], null: Null) -> list[Column]:
     """Make one column per band for the split of R², and for that of r."""
-    del seed
+    del null
     columns: list[Column] = []
     kinds: tuple[tuple[Literal["r2", "r"], str, str], ...]
     kinds = (("r2", "shareR2", "fraction of variance"), ("r", "shareR", "correlation"))
@@ -72,29 +87,32 @@ def product_shares(about: dict[str, Any], held_out: Prediction, bands: Sequence[
     return columns
 
 
-def unique_shares(about: dict[str, Any], held_out: Prediction, bands: Sequence[str], seed: int) -> list[Column]:
+def unique_shares(about: dict[str, Any], held_out: Prediction, bands: Sequence[str], null: Null) -> list[Column]:
     """Make two columns per band: what the joint model loses without it, refitted, and the p of that gain."""
     shares = scoring.unique_shares(_r2_by_subset(held_out, bands))
     columns: list[Column] = []
     for share, band in zip(shares, bands, strict=True):
         others = held_out.nested[tuple(other for other in bands if other != band)]
-        p = inference.share_p(held_out.y, held_out.yhat, others, n_permutations=N_FLIPS, seed=seed)
+        alike = null.alike(len(held_out.y))
+        p = inference.share_p(
+            held_out.y, held_out.yhat, others, clusters=alike, n_permutations=N_FLIPS, seed=null.seed
+        )
         columns.append((share, {**about, "band": band, "statistic": "uniqueR2", "unit": "fraction of variance"}))
         columns.append((p, {**about, "band": band, "statistic": "uniqueP", "unit": "probability"}))
     return columns
 
 
-def shapley_shares(about: dict[str, Any], held_out: Prediction, bands: Sequence[str], seed: int) -> list[Column]:
+def shapley_shares(about: dict[str, Any], held_out: Prediction, bands: Sequence[str], null: Null) -> list[Column]:
     """Make one column per band: what it adds on average over all orders of the bands."""
-    del seed
+    del null
     shares = scoring.shapley_shares(_r2_by_subset(held_out, bands))
     facts = {"statistic": "shapleyR2", "unit": "fraction of variance"}
     return [(share, {**about, "band": band, **facts}) for share, band in zip(shares, bands, strict=True)]
 
 
-def common_shares(about: dict[str, Any], held_out: Prediction, bands: Sequence[str], seed: int) -> list[Column]:
+def common_shares(about: dict[str, Any], held_out: Prediction, bands: Sequence[str], null: Null) -> list[Column]:
     """Make one column per set of two and more bands: what only all of them explain."""
-    del seed
+    del null
     found = scoring.commonality(_r2_by_subset(held_out, bands))
     facts = {"statistic": "commonR2", "unit": "fraction of variance"}
     return [(share, {**about, "band": "+".join(some), **facts}) for some, share in found.items() if len(some) > 1]
@@ -112,8 +130,10 @@ def side_by_side(pieces: Sequence[list[Column]]) -> list[Column]:
     return [(np.concatenate([values for values, _ in column]), column[0][1]) for column in whole]
 
 
-def judged(columns: Sequence[Column], *, q: float, correction: str) -> list[Column]:
+def judged(columns: Sequence[Column], criterion: Criterion, null: Null) -> list[Column]:
     """Complete the p of unique shares, over all voxels of a map, by q and mask."""
+    together = f"those of {'a cluster' if null.clusters else f'{null.block} neighbouring rows'} together"
+    words = f"{FLIPS}, {together}" if null.clusters or null.block > 1 else FLIPS
     out: list[Column] = []
     for values, facts in columns:
         if facts["statistic"] != "uniqueP":
@@ -121,7 +141,7 @@ def judged(columns: Sequence[Column], *, q: float, correction: str) -> list[Colu
             continue
         about = {key: facts[key] for key in ("analysis", "model", "band", "n_stimuli")}
         p = np.asarray(values, dtype=np.float64)
-        out += significance(about, p, q=q, correction=correction, n_permutations=N_FLIPS, of="unique")
+        out += significance(about, p, criterion, null=words, n_permutations=N_FLIPS, of="unique")
     return out
 
 
@@ -134,7 +154,7 @@ def models_needed(shares: Sequence[str], bands: Sequence[str]) -> list[tuple[str
     return list(combinations(bands, len(bands) - 1)) if "unique" in shares else []
 
 
-SHARES: Final[dict[str, Callable[[dict[str, Any], Prediction, Sequence[str], int], list[Column]]]] = {
+SHARES: Final[dict[str, Callable[[dict[str, Any], Prediction, Sequence[str], Null], list[Column]]]] = {
     "product": product_shares,
     "unique": unique_shares,
     "shapley": shapley_shares,

@@ -24,12 +24,15 @@ class Prediction:
     intercept : ndarray of shape (n_voxels,)
     nested : dict of tuple of str to ndarray of shape (n_stimuli, n_voxels)
         Predictions of refitted models of some of the bands; empty unless shares need them.
+    clusters : tuple of str
+        Of each stimulus, where stimuli come in clusters; empty otherwise.
     """
 
     y: FloatArray
     yhat_bands: FloatArray
     intercept: FloatArray
     nested: Mapping[tuple[str, ...], FloatArray] = field(default_factory=dict)
+    clusters: tuple[str, ...] = ()
 
     @cached_property
     def varying(self) -> FloatArray:

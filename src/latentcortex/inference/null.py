@@ -196,14 +196,30 @@ def block_length(y: FloatArray, *, least: int = 1) -> int:
     int
         At most a tenth of the rows: fewer blocks could hardly be exchanged.
     """
+    each = lag_one(y)
+    known = each[np.isfinite(each)]
+    r1 = float(known.mean()) + 1 / len(y) if len(known) else 0.0  # the mean of a short series hides so much
+    length = int(np.ceil(np.log(1e-6) / np.log(min(r1, 0.999)))) if r1 > 0.05 else 1
+    return max(least, min(length, max(len(y) // 10, 1)))
+
+
+def lag_one(y: FloatArray) -> FloatArray:
+    """Correlate every row with the one after it.
+
+    Parameters
+    ----------
+    y : ndarray of shape (n_rows, n_voxels)
+        In the order of time.
+
+    Returns
+    -------
+    ndarray of shape (n_voxels,)
+        In [-1, 1]; nan where a voxel is not finite or constant.
+    """
     wide = np.asarray(y, dtype=np.float64)
     with np.errstate(invalid="ignore", divide="ignore"):
         centred = wide - wide.mean(0)
-        each = (centred[1:] * centred[:-1]).sum(0) / (centred * centred).sum(0)
-    known = each[np.isfinite(each)]
-    r1 = float(known.mean()) + 1 / len(wide) if len(known) else 0.0  # the mean of a short series hides so much
-    length = int(np.ceil(np.log(1e-6) / np.log(min(r1, 0.999)))) if r1 > 0.05 else 1
-    return max(least, min(length, max(len(wide) // 10, 1)))
+        return np.asarray((centred[1:] * centred[:-1]).sum(0) / (centred * centred).sum(0))
 
 
 def sequential_p(

@@ -97,6 +97,36 @@ def paired_difference_p(
     return _flipped_p(_gain(y, yhat_one, yhat_other), clusters, n_permutations, seed, two_sided=True)
 
 
+def cluster_p(
+    y: FloatArray, yhat: FloatArray, clusters: Sequence[str], *, n_permutations: int = 4999, seed: int
+) -> FloatArray:
+    """Test whether predictions correlate with responses to stimuli that come in clusters.
+
+    What each cluster adds to the covariance has its sign flipped: stimuli of a cluster are alike, and counting them
+    one by one would make the null too narrow.
+
+    Parameters
+    ----------
+    y, yhat : ndarray of shape (n_stimuli, n_voxels)
+        Held-out responses and their predictions.
+    clusters : sequence of str
+        Of each stimulus; at least 5 different ones.
+    n_permutations : int
+    seed : int
+        Flip i depends on (seed, i) only.
+
+    Returns
+    -------
+    ndarray of shape (n_voxels,)
+        One-sided, with the +1 rule; nan where anything is not finite or nothing varies.
+    """
+    same_length(y=y, yhat=yhat)
+    a, b = (np.asarray(side, dtype=np.float64) for side in (y, yhat))
+    a, b = a - a.mean(0), b - b.mean(0)
+    p = _flipped_p(a * b, clusters, n_permutations, seed, two_sided=False)
+    return np.asarray(np.where((a * a).sum(0) * (b * b).sum(0) > 0, p, np.nan))
+
+
 def _gain(y: FloatArray, one: FloatArray, other: FloatArray) -> FloatArray:
     """Compute the loss of the other less that of the one, stimulus by stimulus."""
     if not (y.ndim == 2 and y.shape == one.shape == other.shape):

@@ -14,8 +14,7 @@ CORRECTIONS: Final = {"bh": "Benjamini-Hochberg", "by": "Benjamini-Yekutieli", "
 def methods(content: Content) -> list[str]:
     """Write the methods paragraphs; every number comes from the run."""
     facts, settings = content.facts, content.settings
-    tests, q = settings["inference"], f"{settings['inference']['q']:g}"
-    name = CORRECTIONS[tests["correction"]]
+    q, name = f"{settings['inference']['q']:g}", CORRECTIONS[settings["inference"]["correction"]]
     z = {"session": "within sessions", "run": "within runs", "none": ""}[settings["responses"]["zscore"]]
     scored = f"z-scored {z} with the statistics of training rows" if z else "not z-scored"
     first = (
@@ -34,20 +33,17 @@ def methods(content: Content) -> list[str]:
         f"{solver}latentcortex {latentcortex.__version__}."
     )
     n_folds = settings["splits"]["cross_validation"]
+    nulls = content.maps.find(statistic="p").columns["null"]
+    null = "; ".join(dict.fromkeys(nulls[nulls.notna()]))
     if n_folds:
         third = (
-            f"Predictions were pooled over {n_folds} folds that never share an image; significance came from "
-            f"{tests['n_permutations']} permutations of stimuli, each refitted in every fold."
+            f"Predictions were pooled over {n_folds} folds that never share an image; one-sided p-values came from "
+            f"{null}."
         )
     else:
-        null = (
-            f"{tests['n_permutations']} permutations of test stimuli"
-            if tests["null"] == "permutation"
-            else "the distribution of correlations of independent Gaussian vectors"
-        )
         third = (
             f"Models were fitted on {facts['n_train']} stimuli and scored by the Pearson correlation with averaged "
-            f"responses to {facts['n_test']} held-out stimuli; one-sided p-values came from {null}."
+            f"responses to {facts['n_test']} held-out stimuli; one-sided p-values came from the null of {null}."
         )
     third += f" The false discovery rate was controlled at q = {q} ({name}) for each map over all its valid voxels."
     if (content.maps.columns["statistic"] == "shareR2").any():

@@ -6,6 +6,7 @@ from typing import Final
 
 from latentcortex import _files, analyses, reporting
 from latentcortex._record import Record
+from latentcortex.encoding import Criterion
 from latentcortex.maps import Maps, load_state, save_state
 from latentcortex.responses import Responses
 from latentcortex.study.material import Material
@@ -81,9 +82,8 @@ class Forward:
 
     def _scorer(self, responses: Responses, train: Responses, test: Responses | None) -> analyses.Scorer:
         given, features = self.material.settings["inference"], self.material.features
-        n_permutations = given["n_permutations"] if given["null"] == "permutation" else 0
         shares = tuple(self.material.settings["analyses"]["shares"])
-        criterion = analyses.Criterion(given["q"], given["correction"], n_permutations, self.study.seed, shares)
+        criterion = Criterion(shares=shares, **given, seed=self.study.seed)
         make, progress = self.study.estimator, self.material.progress
         if test is not None:
             return analyses.HeldOut(features, train.averaged(), test.averaged(), make, criterion, progress)

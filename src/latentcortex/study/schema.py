@@ -10,7 +10,7 @@ import numpy as np
 from latentcortex import analyses, decoding, inference
 from latentcortex._arrays import listed, words
 from latentcortex._shelf import unknown
-from latentcortex.encoding import SHARES
+from latentcortex.encoding import SHARES, Criterion
 from latentcortex.errors import InputError
 
 OPEN: Final = {"dataset": None, "extractor": None, "estimator": "banded_ridge", "reconstructor": ""}
@@ -19,7 +19,7 @@ SCHEMA: Final[dict[str, dict[str, Any]]] = {
     "responses": {"zscore": "session"},
     "splits": {"test": "split", "cross_validation": 0, "unit": "stimulus"},
     "analyses": {"run": list(analyses.ANALYSES), "shares": ["product"]},
-    "inference": {"q": 0.05, "correction": "bh", "null": "", "n_permutations": 1000},
+    "inference": {"q": 0.05, "correction": "bh", "null": "auto", "n_permutations": 1000},
     "report": {"atlas": ""},
     "decoding": {"rois": "", "bands": [], "n_voxels": 0},
     "evaluation": {"n_images": 0, "category": "", "n_bootstrap": 1000},
@@ -95,14 +95,9 @@ def _consistent(settings: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]
         raise unknown("unit in [splits]:", splits["unit"], ("stimulus",))
     if splits["test"] not in ("split",):
         raise unknown("test in [splits]:", splits["test"], ("split",))
-    # A closed form is not valid for predictions pooled over folds, so it is never the default there.
-    tests["null"] = tests["null"] or ("permutation" if splits["cross_validation"] else "analytic")
-    if tests["null"] not in ("analytic", "permutation"):
-        raise unknown("null in [inference]:", tests["null"], ("analytic", "permutation"))
+    Criterion(null=tests["null"], n_permutations=tests["n_permutations"])
     if splits["cross_validation"] and tests["null"] == "analytic":
         raise InputError("null = 'analytic' is not valid for predictions pooled over folds; use 'permutation'.")
-    if tests["n_permutations"] < 1:
-        raise InputError(f"n_permutations must be at least 1; got {tests['n_permutations']}.")
     inference.fdr(np.array([0.5]), q=tests["q"], method=tests["correction"])
     if not isinstance(settings["decoding"]["rois"], (str, dict)):
         raise InputError(f"`rois` in [decoding] must be a preset or a table; got {settings['decoding']['rois']!r}.")

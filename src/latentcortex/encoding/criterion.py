@@ -1,0 +1,182 @@
+"""How significance is found: which null fits the design, and what is done about many tests."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from latentcortex import inference
+from latentcortex._arrays import FloatArray, IntArray, in_threads, tiles, whole_number
+from latentcortex._shelf import unknown
+from latentcortex.encoding.prediction import Prediction
+from latentcortex.errors import InputError
+
+NULLS: Final = {
+    "auto": "chosen from the design",
+    "analytic": "independent Gaussian vectors",
+    "permutation": "permutations of stimuli",
+    "blocks": "permutations of stretches of rows",
+    "shift": "circular shifts of rows",
+    "clusters": "flips of signs of whole clusters",
+}
+"""The nulls that there are, and what each is made of."""
+LEAST_DEPENDENCE: Final = 0.02
+"""Product of the autocorrelations of responses and predictions from which a test set is a time series."""
+CHANCE: Final = 4.0
+"""In a short test set the product must also exceed this over its length, which chance alone could reach."""
+MOST_VOXELS: Final = 2048
+"""Voxels, evenly spaced, that are looked at to choose a null."""
+
+
+@dataclass(frozen=True)
+class Criterion:
+    """How predictions are judged.
+
+    Parameters
+    ----------
+    shares : tuple of {"product", "unique", "shapley", "common"}
+        How the joint score is split where there are several bands. All but `product` refit nested models; `unique`
+        also tests each band's gain by flipping signs of the test stimuli's losses.
+    q : float
+        False discovery rate, over all valid voxels of one map.
+    correction : {"bh", "by", "storey"}
+        See `inference.fdr`.
+    null : {"auto", "analytic", "permutation", "blocks", "shift", "clusters"}
+        `auto` takes `clusters` where test stimuli come in clusters, `blocks` where responses and predictions are both
+        autocorrelated in the order of the rows, and otherwise the closed form of the null of independent Gaussian
+        vectors; across folds, where that form is not valid, `permutation`, which refits every fold.
+    n_permutations : int
+        Of the nulls that permute, shift or flip.
+    seed : int
+        For the permutations, and for the flips of unique shares.
+    """
+
+    shares: tuple[str, ...] = ("product",)
+    q: float = 0.05
+    correction: str = "bh"
+    null: str = "auto"
+    n_permutations: int = 1000
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.null not in NULLS:
+            raise unknown("null", self.null, NULLS)
+        whole_number("n_permutations", self.n_permutations, least=1)
+
+
+@dataclass(frozen=True)
+class Null:
+    """A null that fits the design of one test set.
+
+    Parameters
+    ----------
+    name : str
+        One of `NULLS`, not `auto`.
+    n_permutations : int
+    seed : int
+    block : int
+        Rows of a stretch, or the least shift; 1 unless rows are a time series.
+    clusters : tuple of str
+        Of each test stimulus; empty unless the null flips whole clusters.
+    """
+
+    name: str
+    n_permutations: int
+    seed: int
+    block: int = 1
+    clusters: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, held_out: Prediction, criterion: Criterion) -> Null:
+        """Choose the null of a test set, or take the one that is asked for.
+
+        Raises
+        ------
+        InputError
+            If clusters are asked for and the test stimuli have none.
+        """
+        name, length = criterion.null, 1
+        if name in ("auto", "blocks", "shift"):
+            length = series_length(held_out)
+        if name == "auto":
+            name = "clusters" if held_out.clusters else "blocks" if length > 1 else "analytic"
+        if name == "clusters" and not held_out.clusters:
+            raise InputError("null = 'clusters' needs test stimuli that come in clusters, as a split by cluster makes.")
+        clusters = held_out.clusters if name == "clusters" else ()
+        return cls(name, criterion.n_permutations, criterion.seed, length, clusters)
+
+    @property
+    def counted(self) -> int:
+        """Permutations that p is counted from; 0 for the closed form."""
+        return 0 if self.name == "analytic" else self.n_permutations
+
+    def __str__(self) -> str:
+        """Say what it is, as sidecars and the report do."""
+        what = NULLS[self.name]
+        if self.name == "blocks":
+            what = f"permutations of stretches of {self.block} rows"
+        if self.name == "shift":
+            what = f"circular shifts by at least {self.block} rows"
+        return f"{self.counted} {what}" if self.counted else what
+
+    def p(self, held_out: Prediction) -> FloatArray:
+        """Test the correlation of every voxel, one-sided, (n_voxels,)."""
+        if self.name == "analytic":
+            return held_out.p
+        if self.name == "clusters":
+            return inference.cluster_p(
+                held_out.y, held_out.varying, self.clusters, n_permutations=self.n_permutations, seed=self.seed
+            )
+        return _exchanged_p(held_out, self.orders(len(held_out.y)))
+
+    def orders(self, n_rows: int) -> IntArray:
+        """Draw the permutations, (n_permutations, n_rows)."""
+        block = self.block if self.name in ("blocks", "shift") else None
+        return inference.exchange(
+            n_rows, n_permutations=self.n_permutations, seed=self.seed, block=block, shift=self.name == "shift"
+        )
+
+    def alike(self, n_rows: int) -> list[str] | None:
+        """Name the cluster of each row whose signs are flipped together; None where each row is on its own."""
+        if self.clusters:
+            return list(self.clusters)
+        return [str(row // self.block) for row in range(n_rows)] if self.block > 1 else None
+
+
+def series_length(held_out: Prediction) -> int:
+    """Tell how many neighbouring rows belong together: 1 unless responses and predictions are both autocorrelated.
+
+    What widens the null of a correlation is the product of both autocorrelations: stimuli in random order are no time
+    series, however slow the responses drift.
+    """
+    step = -(-held_out.y.shape[1] // MOST_VOXELS)
+    y, yhat = held_out.y[:, ::step], held_out.varying[:, ::step]
+    both = inference.lag_one(y) * inference.lag_one(yhat)
+    known = both[np.isfinite(both)]
+    least = max(LEAST_DEPENDENCE, CHANCE / len(y))
+    return inference.block_length(y) if len(known) and known.mean() > least else 1
+
+
+def _exchanged_p(held_out: Prediction, orders: IntArray) -> FloatArray:
+    """Exchange test stimuli against fixed predictions; a voxel that is clearly not significant stops early."""
+
+    def tested(tile: slice) -> FloatArray:
+        y, yhat = _unit(held_out.y[:, tile]), _unit(held_out.varying[:, tile])
+
+        def draw(start: int, stop: int, voxels: IntArray) -> FloatArray:
+            own, other = y[:, voxels], yhat[:, voxels]
+            return np.stack([np.einsum("ij,ij->j", own[order], other) for order in orders[start:stop]])
+
+        observed = np.where(np.isfinite(held_out.r[tile]), np.einsum("ij,ij->j", y, yhat), np.nan)
+        return inference.sequential_p(observed, draw, n_permutations=len(orders))[0]
+
+    return np.concatenate(in_threads(tested, tiles(held_out.y.shape[1])))
+
+
+def _unit(values: FloatArray) -> FloatArray:
+    """Centre columns and bring them to length 1, in float32."""
+    centred = values - values.mean(0, dtype=np.float64)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.asarray((centred / np.sqrt((centred * centred).sum(0))).astype(np.float32))
