@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from latentcortex.errors import AlignmentError, InputError
-from latentcortex.splits import Splits, held_out
+from latentcortex.splits import Splits, clusters_of, coordinates, farthest, held_out, linked, sessions_of
 
 IDS = [f"s{i}" for i in range(23)]
 
@@ -49,3 +49,59 @@ def test_a_split_column_gives_train_and_test() -> None:
         held_out(["a", "b"], ["train", "val"])
     with pytest.raises(InputError, match="2 train and 0 test"):
         held_out(["a", "b"], ["train", "train"])
+
+
+def test_groups_of_very_different_size_make_folds_of_nearly_the_same() -> None:
+    sizes = [9, 7, 6, 5, 4, 3, 2, 2, 1, 1]
+    groups = [f"g{g}" for g, size in enumerate(sizes) for _ in range(size)]
+    ids = [f"s{i}" for i in range(len(groups))]
+    assert np.ptp(np.bincount(Splits.k_fold(ids, 4, groups=groups, seed=0).fold)) <= 2
+
+
+def test_sessions_that_share_a_stimulus_are_held_out_together() -> None:
+    stimulus = ["a", "b", "b", "c", "d", "e"]
+    session = ["1", "1", "2", "2", "3", "3"]
+    groups = sessions_of(stimulus, session, ["a", "b", "c", "d", "e"])
+    assert groups[0] == groups[1] == groups[2] != groups[3] == groups[4]
+    splits = Splits.k_fold(["a", "b", "c", "d", "e"], 2, groups=groups, unit="session", seed=0)
+    assert sorted(map(sorted, (test for _, test in splits))) == [["a", "b", "c"], ["d", "e"]]
+    with pytest.raises(InputError, match=r"as many as there are sessions that share no stimulus \(2\)"):
+        Splits.k_fold(["a", "b", "c", "d", "e"], 3, groups=groups, unit="session", seed=0)
+
+
+def test_labels_link_through_chains() -> None:
+    assert len(set(linked(5, ["a", "a", "b", "b", "c"], ["x", "y", "y", "z", "w"]))) == 2
+
+
+def blobs(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """60 stimuli in 6 tight groups of a plane, hidden in 30 dimensions."""
+    code = np.repeat(np.arange(6), 10)
+    centres = 10 * np.c_[np.cos(np.arange(6)), np.sin(np.arange(6))]
+    plane = centres[code] + 0.1 * rng.standard_normal((60, 2))
+    return code, plane @ rng.standard_normal((2, 30))
+
+
+def test_clusters_are_those_that_were_planted() -> None:
+    code, values = blobs(np.random.default_rng(0))
+    centred = values - values.mean(0)
+    places = coordinates(centred @ centred.T)
+    np.testing.assert_allclose(places @ places.T, centred @ centred.T, atol=1e-6)
+    found = clusters_of(places, 6, seed=0)
+    assert len(set(zip(code, found, strict=True))) == 6
+    assert found == clusters_of(places, 6, seed=0)
+    with pytest.raises(InputError, match="60 stimuli make 2 to 59 clusters; got 60"):
+        clusters_of(places, 60, seed=0)
+
+
+def test_the_farthest_are_those_that_lie_apart_and_repeats_are_no_neighbours() -> None:
+    rng = np.random.default_rng(0)
+    places = rng.standard_normal((40, 3))
+    places[[3, 17]] += 100  # an image and its repeat, far from everything
+    places[29] -= 50
+    groups = [f"g{i}" for i in range(40)]
+    groups[17] = groups[3]
+    assert farthest(places, groups, 3).tolist() == [3, 17, 29]
+    assert farthest(places, groups, 1).tolist() == [3, 17]
+    distances = np.linalg.norm(places[:, None] - places, axis=-1) + 1e9 * np.eye(40)
+    some = farthest(places, [f"g{i}" for i in range(40)], 8)
+    assert distances.min(1)[some].min() >= np.delete(distances.min(1), some).max()

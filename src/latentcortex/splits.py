@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csgraph, csr_array
+from scipy.sparse.linalg import eigsh
 
-from latentcortex._arrays import listed, random_for, same_length, unique_ids
+from latentcortex._arrays import FloatArray, IntArray, listed, random_for, same_length, unique_ids
 from latentcortex.errors import AlignmentError, InputError
+
+UNITS: Final = ("stimulus", "session", "cluster")
+"""What folds can hold out."""
+N_DIMS: Final = 50
+"""Dimensions of the space in which stimuli are near or far."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +56,15 @@ class Splits:
                 raise AlignmentError(f"Group {group!r} straddles folds {of_group[group]} and {fold}.")
 
     @classmethod
-    def k_fold(cls, ids: Sequence[str], n_splits: int, *, groups: Sequence[str] | None = None, seed: int) -> Splits:
+    def k_fold(
+        cls,
+        ids: Sequence[str],
+        n_splits: int,
+        *,
+        groups: Sequence[str] | None = None,
+        unit: str = "stimulus",
+        seed: int,
+    ) -> Splits:
         """Deal whole groups of stimuli into folds of nearly equal size.
 
         Parameters
@@ -57,17 +74,24 @@ class Splits:
             At least 2, at most the number of groups.
         groups : sequence of str, optional
             One per stimulus; each stimulus is its own group by default.
+        unit : {"stimulus", "session", "cluster"}
+            What groups are.
         seed : int
         """
         names = tuple(groups) if groups is not None else tuple(ids)
         distinct = list(dict.fromkeys(names))
         if not 2 <= n_splits <= len(distinct):
+            what = "groups" if unit == "stimulus" else f"{unit}s that share no stimulus"
             raise InputError(
-                f"{n_splits} folds need at least 2 and at most as many as there are groups ({len(distinct)})."
+                f"{n_splits} folds need at least 2 and at most as many as there are {what} ({len(distinct)})."
             )
-        order = random_for(seed, "folds").permutation(len(distinct))
-        of_group = {distinct[g]: i % n_splits for i, g in enumerate(order)}
-        return cls(tuple(ids), np.array([of_group[name] for name in names], dtype=np.intp), names)
+        order = [distinct[g] for g in random_for(seed, "folds").permutation(len(distinct))]
+        size, filled = Counter(names), [0] * n_splits
+        of_group = {}
+        for name in sorted(order, key=lambda name: -size[name]):  # the largest first, each into the emptiest fold
+            of_group[name] = int(np.argmin(filled))
+            filled[of_group[name]] += size[name]
+        return cls(tuple(ids), np.array([of_group[name] for name in names], dtype=np.intp), names, unit)
 
     @property
     def n_splits(self) -> int:
@@ -98,3 +122,100 @@ def held_out(ids: Sequence[str], split: Sequence[str]) -> tuple[list[str], list[
     if not train or not test:
         raise InputError(f"`split` gives {len(train)} train and {len(test)} test stimuli; both are needed.")
     return train, test
+
+
+def linked(n_rows: int, *labellings: Sequence[str]) -> list[str]:
+    """Name the group of each row, where rows that any of these labellings calls the same go together.
+
+    Examples
+    --------
+    >>> linked(4, ["a", "a", "b", "c"], ["x", "y", "y", "z"])
+    ['0', '0', '0', '1']
+    """
+    rows, leaders = [np.arange(n_rows)], [np.arange(n_rows)]
+    for labels in labellings:
+        same_length(rows=range(n_rows), labels=labels)
+        _, first, code = np.unique(np.asarray(labels), return_index=True, return_inverse=True)
+        rows.append(np.arange(n_rows))
+        leaders.append(first[code])
+    pairs = np.concatenate(rows), np.concatenate(leaders)
+    links = csr_array((np.ones(len(pairs[0]), dtype=bool), pairs), shape=(n_rows, n_rows))
+    return [str(code) for code in csgraph.connected_components(links, directed=False)[1]]
+
+
+def sessions_of(stimulus: Sequence[str], session: Sequence[str], ids: Sequence[str]) -> list[str]:
+    """Name the group of sessions of each stimulus; sessions that share a stimulus are one group.
+
+    Parameters
+    ----------
+    stimulus, session : sequence of str, one per trial
+    ids : sequence of str
+        The stimuli, each once.
+    """
+    same_length(stimulus=stimulus, session=session)
+    group = dict(zip(stimulus, linked(len(stimulus), stimulus, session), strict=True))
+    return [group[name] for name in ids]
+
+
+def coordinates(gram: FloatArray, n_dims: int = N_DIMS) -> FloatArray:
+    """Lay stimuli out in the few dimensions that hold most of a centred kernel, (n_stimuli, n_dims)."""
+    wide = np.asarray(gram, dtype=np.float64)
+    start = random_for(0, "coordinates", len(wide)).standard_normal(len(wide))
+    values, vectors = eigsh(wide, k=min(n_dims, len(wide) - 2), v0=start)
+    return np.asarray(vectors * np.sqrt(np.maximum(values, 0)))
+
+
+def clusters_of(positions: FloatArray, n_clusters: int, *, seed: int) -> list[str]:
+    """Name the cluster of each stimulus, by k-means.
+
+    Parameters
+    ----------
+    positions : ndarray of shape (n_stimuli, n_dims)
+        From `coordinates`.
+    n_clusters : int
+        At least 2, fewer than stimuli.
+    seed : int
+    """
+    if not 2 <= n_clusters < len(positions):
+        raise InputError(f"{len(positions)} stimuli make 2 to {len(positions) - 1} clusters; got {n_clusters}.")
+    from sklearn.cluster import KMeans  # a second to import, for those who need it
+
+    state = int(random_for(seed, "clusters", n_clusters).integers(2**31))
+    found = KMeans(n_clusters, n_init=4, random_state=state).fit_predict(positions)
+    return [str(code) for code in found]
+
+
+def farthest(positions: FloatArray, groups: Sequence[str], n_test: int) -> IntArray:
+    """Choose the stimuli that are farthest from all others, whole groups of repeats together.
+
+    Parameters
+    ----------
+    positions : ndarray of shape (n_stimuli, n_dims)
+    groups : sequence of str
+        Repeats of one image are one group, and do not count as neighbours.
+    n_test : int
+        At least so many are chosen.
+
+    Returns
+    -------
+    ndarray of int
+        Row numbers, ascending.
+
+    References
+    ----------
+    Shirakawa et al. (2024), arXiv:2405.10078, for what near neighbours of test images do to scores
+    """
+    same_length(positions=positions, groups=groups)
+    if not 1 <= n_test < len(positions):
+        raise InputError(f"n_test must lie between 1 and {len(positions) - 1}; got {n_test}.")
+    _, code = np.unique(np.asarray(groups), return_inverse=True)
+    nearest, size = np.empty(len(positions)), (positions**2).sum(1)
+    for rows in (slice(i, i + 512) for i in range(0, len(positions), 512)):
+        squares = size[rows, None] + size - 2 * positions[rows] @ positions.T
+        squares[code[rows, None] == code] = np.inf
+        nearest[rows] = squares.min(1)
+    of_group = np.full(code.max() + 1, np.inf)
+    np.minimum.at(of_group, code, nearest)
+    order = np.argsort(-of_group, kind="stable")
+    enough = int(np.searchsorted(np.cumsum(np.bincount(code)[order]), n_test)) + 1
+    return np.flatnonzero(np.isin(code, order[:enough]))

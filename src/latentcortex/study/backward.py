@@ -110,10 +110,12 @@ class Backward:
             evaluation.check_size(material.stimuli.load(material.stimuli.ids[0]))
             for name in reversed(material.participants):
                 responses = material.responses(name)
-                material.check_sides(responses)
                 decoder, valid = self.study.decoder(material.atlas(responses)), responses.valid()
                 for band in self.bands:
                     decoder.candidates(band, responses, valid)
+                if material.by_embedding:
+                    continue
+                material.check_sides(responses)
                 evaluation.check_words(self._seen(self._images(material.sides(responses)), responses), self._probe)
 
     # Stages
@@ -125,6 +127,8 @@ class Backward:
             _files.replay(self._noticed)
             for name in self.material.participants:
                 responses = self.material.responses(name)
+                if self.material.by_embedding:
+                    self.material.check_sides(responses)
                 decoded = {kind: self._decode(name, responses, kind) for kind in KINDS}
                 if until == "decode":
                     continue

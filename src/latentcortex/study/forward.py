@@ -47,7 +47,8 @@ class Forward:
             self.material.check_features()
             for name in reversed(self.material.participants):
                 responses = self.material.responses(name)
-                self.material.check_sides(responses)
+                if not self.material.by_embedding:
+                    self.material.check_sides(responses)
                 self.material.atlas(responses)
 
     def through(self, until: str) -> None:
@@ -58,6 +59,8 @@ class Forward:
             _ = self.material.features
             for name in self.material.participants if until != "extract" else ():
                 responses = self.material.responses(name)
+                if self.material.by_embedding:
+                    self.material.check_sides(responses)
                 maps = self._encode(name, responses)
                 if until == "report":
                     self._report(name, maps, responses)

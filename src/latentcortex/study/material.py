@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 import latentcortex
 from latentcortex import encoding
-from latentcortex._arrays import digest, listed
+from latentcortex._arrays import FloatArray, digest, listed
+from latentcortex._shelf import unknown
 from latentcortex._watch import Stages
 from latentcortex.errors import InputError
 from latentcortex.extraction import extract
 from latentcortex.features import Features
 from latentcortex.responses import Responses
 from latentcortex.space import Atlas, Bare, Surface, atlas_print
-from latentcortex.splits import Splits, held_out
+from latentcortex.splits import Splits, clusters_of, coordinates, farthest, held_out, linked, sessions_of
 from latentcortex.stimuli import Stimuli
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ class Material:
         self.extractor = study.extractor()
         self.stimuli: Stimuli = self.dataset.stimuli()
         self._loaded: dict[str, Responses] = {}
+        self._places: dict[tuple[str, tuple[str, ...]], FloatArray] = {}
 
     def key(self, sections: Sequence[str]) -> str:
         """Hash everything that results depend on, when these sections are what they depend on."""
@@ -135,20 +137,51 @@ class Material:
         """Whether every stimulus is predicted from a fit on the other folds."""
         return bool(self.settings["splits"]["cross_validation"])
 
+    @property
+    def by_embedding(self) -> bool:
+        """Whether who is on which side depends on features, and is known after they are extracted."""
+        splits = self.settings["splits"]
+        return bool(splits["unit"] == "cluster" or splits["test"] == "far")
+
     def sides(self, responses: Responses) -> list[tuple[list[str], list[str]]]:
         """List the ids to fit on and those to test on: one pair, or one for each fold."""
         if self.across_folds:
             return list(self.splits(responses))
+        if self.settings["splits"]["test"] == "far":
+            return [self._far(responses)]
         table = self.stimuli.select(responses.ids).table
         if "split" not in table.columns:
             raise InputError("There is no `split` column; add one, or set cross_validation in [splits].")
         return [held_out(list(table.index), list(table["split"]))]
 
     def splits(self, responses: Responses) -> Splits:
-        """Deal the stimuli into folds, identical images together."""
-        groups = [self.hashes[name] for name in responses.ids]
-        n_splits = self.settings["splits"]["cross_validation"]
-        return Splits.k_fold(responses.ids, n_splits, groups=groups, seed=self.study.seed)
+        """Deal the stimuli into folds, identical images together, by what [splits] holds out."""
+        given, ids = self.settings["splits"], responses.ids
+        groups, unit = [self.hashes[name] for name in ids], given["unit"]
+        if unit == "session":
+            rows = responses.rows
+            groups = linked(len(ids), groups, sessions_of(list(rows["stimulus"]), list(rows["session"]), ids))
+        if unit == "cluster":
+            clusters = clusters_of(self.embedding(ids), given["n_clusters"], seed=self.study.seed)
+            groups = linked(len(ids), groups, clusters)
+        return Splits.k_fold(ids, given["cross_validation"], groups=groups, unit=unit, seed=self.study.seed)
+
+    def _far(self, responses: Responses) -> tuple[list[str], list[str]]:
+        """Test on the tenth of stimuli that is farthest from all others."""
+        ids = responses.ids
+        chosen = farthest(self.embedding(ids), [self.hashes[name] for name in ids], -(-len(ids) // 10))
+        test = [ids[i] for i in chosen]
+        return [name for name in ids if name not in set(test)], test
+
+    def embedding(self, ids: Sequence[str]) -> FloatArray:
+        """Lay stimuli out by the band that [splits] names, (n_stimuli, n_dims)."""
+        bands = self.features.bands
+        band = self.settings["splits"]["embedding"] or ("c" if "c" in bands else bands[0])
+        if band not in bands:
+            raise unknown("band in [splits]:", band, bands)
+        if (band, tuple(ids)) not in self._places:
+            self._places = {(band, tuple(ids)): coordinates(self.features.gram(band, ids, ids, fit_on=ids))}
+        return self._places[band, tuple(ids)]
 
     def atlas(self, responses: Responses) -> Atlas | None:
         """Find the atlas of the report, if one is named and the responses are on a surface."""

@@ -12,12 +12,13 @@ from latentcortex._arrays import listed, words
 from latentcortex._shelf import unknown
 from latentcortex.encoding import SHARES, Criterion
 from latentcortex.errors import InputError
+from latentcortex.splits import UNITS
 
 OPEN: Final = {"dataset": None, "extractor": None, "estimator": "banded_ridge", "reconstructor": ""}
 """Sections whose keys are the arguments of the class that `name` picks, and the name that they have unless given."""
 SCHEMA: Final[dict[str, dict[str, Any]]] = {
     "responses": {"zscore": "session"},
-    "splits": {"test": "split", "cross_validation": 0, "unit": "stimulus"},
+    "splits": {"test": "split", "cross_validation": 0, "unit": "stimulus", "embedding": "", "n_clusters": 20},
     "analyses": {"run": list(analyses.ANALYSES), "shares": ["product"]},
     "inference": {"q": 0.05, "correction": "bh", "null": "auto", "n_permutations": 1000},
     "report": {"atlas": ""},
@@ -91,10 +92,12 @@ def _consistent(settings: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]
             raise unknown("share", share, SHARES)
     if splits["cross_validation"] and shares != ("product",):
         raise InputError("Across folds only product shares are computed: set shares = ['product'], or use a test set.")
-    if splits["unit"] not in ("stimulus",):
-        raise unknown("unit in [splits]:", splits["unit"], ("stimulus",))
-    if splits["test"] not in ("split",):
-        raise unknown("test in [splits]:", splits["test"], ("split",))
+    if splits["unit"] not in UNITS:
+        raise unknown("unit in [splits]:", splits["unit"], UNITS)
+    if splits["test"] not in ("split", "far"):
+        raise unknown("test in [splits]:", splits["test"], ("split", "far"))
+    if splits["unit"] != "stimulus" and not splits["cross_validation"]:
+        raise InputError(f"unit = '{splits['unit']}' in [splits] is what folds hold out: set cross_validation, too.")
     Criterion(null=tests["null"], n_permutations=tests["n_permutations"])
     if splits["cross_validation"] and tests["null"] == "analytic":
         raise InputError("null = 'analytic' is not valid for predictions pooled over folds; use 'permutation'.")
