@@ -6,8 +6,12 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from latentcortex.errors import LatentcortexError
+
+if TYPE_CHECKING:
+    from latentcortex.study import Study
 
 DEMO = Path(__file__).parent / "datasets" / "phantom" / "study.toml"
 
@@ -23,6 +27,15 @@ def parser() -> argparse.ArgumentParser:
     demo = stages.add_parser("demo", help="run the bundled phantom, offline, end to end")
     demo.add_argument("out", type=Path, metavar="OUT", help="folder for the results")
     _options(demo)
+    check = stages.add_parser(
+        "check",
+        help="look for what would flatter a study's results, computing nothing",
+        description="Look for what would flatter a study's results or break its p-values. Rules about features look at "
+        "those that are extracted already. The exit code is 2 if a rule is broken that is not allowed to be.",
+    )
+    check.add_argument("study", type=Path, metavar="STUDY.toml", help="the study file")
+    check.add_argument("--out", type=Path, help="folder for the results (default: `out` in [run])")
+    _allow(check)
     for name, about in (
         ("run", "run all stages of a study"),
         ("extract", "extract the features of a study's stimuli"),
@@ -42,6 +55,17 @@ def parser() -> argparse.ArgumentParser:
 def _options(stage: argparse.ArgumentParser) -> None:
     stage.add_argument("--overwrite", action="store_true", help="replace the results of another study in that folder")
     stage.add_argument("--quiet", action="store_true", help="no progress bars")
+    _allow(stage)
+
+
+def _allow(stage: argparse.ArgumentParser) -> None:
+    stage.add_argument(
+        "--allow",
+        action="append",
+        default=[],
+        metavar="RULE",
+        help="go on although this rule of `check` is broken, as `allow` in [check] does; the report says so",
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -70,7 +94,9 @@ def _run(given: argparse.Namespace) -> int:
     from latentcortex.study import Study
 
     demo = given.command == "demo"
-    study = Study.read(DEMO if demo else given.study)
+    study = Study.read(DEMO if demo else given.study).allowing(given.allow)
+    if given.command == "check":
+        return _check(study, given.out)
     until = None if given.command in ("demo", "run") else given.command
     out = given.out if demo or given.out is not None else study.out
     outcome = study.run(out, until=until, overwrite=given.overwrite, progress=not given.quiet)
@@ -82,6 +108,21 @@ def _run(given: argparse.Namespace) -> int:
     if until in ("extract", "encode", "decode", "reconstruct"):
         print(f"Done up to {until}: {outcome.out.resolve()}")
     return 0
+
+
+def _check(study: Study, out: Path | None) -> int:
+    """Print what every rule says; return the exit code."""
+    seen = study.check(out)
+    for one in seen:
+        allowed = one.rule in study.allowed
+        said = "not looked at before features are extracted" if not one.looked else "ok"
+        for what in one.found or (said,):
+            mark = "allowed: " if one.found and allowed else "refused: " if one.found else ""
+            print(f"Participant {one.participant}  {one.rule:<17} {mark}{what}")
+    refused = sorted({one.rule for one in seen if one.found and one.rule not in study.allowed})
+    if refused:
+        print(f"latentcortex: {', '.join(refused)}: mend it, or --allow each that you can justify.", file=sys.stderr)
+    return 2 if refused else 0
 
 
 if __name__ == "__main__":

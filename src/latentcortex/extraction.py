@@ -59,14 +59,23 @@ def extract(
     for name in names:
         Band.parse(name)
     extractor.check(names, stimuli.captions(stimuli.ids))
-    hashes = stimuli.pixel_hashes()
-    captions = stimuli.captions(stimuli.ids)
     made_by = {**extractor.made_by, "bands": list(names)}
-    key = digest(FORMAT, hashes, captions, stimuli.ids, made_by)[:16]
-    folder = Path(store) / f"{made_by['name']}-{key}"
+    folder = _folder(stimuli, made_by, store)
     if not _complete(folder):
         _extract_into(folder, stimuli, extractor, names, made_by, progress)
     return Features.open(folder)
+
+
+def is_extracted(stimuli: Stimuli, extractor: Extractor, *, store: Path | str) -> bool:
+    """Tell whether a store holds all bands of an extractor already, so that `extract` would only open it."""
+    return _complete(_folder(stimuli, {**extractor.made_by, "bands": list(extractor.bands)}, store))
+
+
+def _folder(stimuli: Stimuli, made_by: dict[str, Any], store: Path | str) -> Path:
+    """Name the folder of a store by everything that its features depend on."""
+    captions = stimuli.captions(stimuli.ids)
+    key = digest(FORMAT, stimuli.pixel_hashes(), captions, stimuli.ids, made_by)[:16]
+    return Path(store) / f"{made_by['name']}-{key}"
 
 
 def _extract_into(

@@ -157,6 +157,11 @@ class Features:
         """The names of the bands."""
         return tuple(self.dims)
 
+    @property
+    def fitted_on(self) -> dict[str, tuple[str, ...]]:
+        """Reduced band -> the stimuli that its components were fitted on."""
+        return {band: one.fit_on for band, one in self._reduced.items() if band in self.dims}
+
     def shape(self, band: str) -> tuple[int, int, int] | None:
         """Tell how a latent lies in the image, (n_channels, height, width); None where that is not known."""
         known = self.made_by.get("shapes", {}).get(Band.parse(band).kind)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 import numpy as np
@@ -34,6 +34,8 @@ class Responses:
         Columns `stimulus`, `session`, `run` (strings) and `n_repeats` (trials that the row averages).
     space : Space
         Where the voxels are.
+    chosen_on : tuple of str
+        Stimuli by whose responses these voxels were chosen among others; they may not be tested on.
 
     Raises
     ------
@@ -44,6 +46,7 @@ class Responses:
     data: FloatArray
     rows: pd.DataFrame
     space: Space
+    chosen_on: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         same_length(data=self.data, rows=self.rows)
@@ -88,7 +91,22 @@ class Responses:
         if missing:
             raise AlignmentError(f"{len(missing)} of {len(ids)} stimuli have no response: {listed(missing)}.")
         kept = self.rows["stimulus"].isin(ids).to_numpy()
-        return Responses(self.data[kept], self.rows[kept].reset_index(drop=True), self.space)
+        return replace(self, data=self.data[kept], rows=self.rows[kept].reset_index(drop=True))
+
+    def only(self, voxels: BoolArray, *, chosen_on: Sequence[str] = ()) -> Responses:
+        """Take some voxels.
+
+        Parameters
+        ----------
+        voxels : ndarray of bool, shape (n_voxels,)
+        chosen_on : sequence of str
+            Stimuli by whose responses they were chosen, if they were: a score on these would be flattered, and
+            `latentcortex check` refuses it. None for voxels of an anatomical region.
+        """
+        same_length(voxels=voxels, space=range(self.space.n_voxels))
+        kept = np.flatnonzero(voxels)
+        chosen = tuple(dict.fromkeys([*self.chosen_on, *chosen_on]))
+        return Responses(self.data[:, kept], self.rows, self.space.only(kept), chosen)
 
     def split(
         self, *, test_ids: Sequence[str], train_ids: Sequence[str] | None = None, zscore: Within = "session"
@@ -140,7 +158,7 @@ class Responses:
             lost = int((np.isnan(data[rows]).any(0) & np.isfinite(self.data[rows]).all(0)).sum())
             if lost:
                 logger.info("%d voxels do not vary over the training rows of a %s and are left out.", lost, within)
-        return Responses(data, self.rows, self.space)
+        return replace(self, data=data)
 
     def averaged(self) -> Responses:
         """Average the rows of each stimulus; `n_repeats` says over how many trials."""
@@ -154,7 +172,7 @@ class Responses:
         weighted = self.data[order] * weights[order, None].astype(np.float32)
         data = np.add.reduceat(weighted, starts, axis=0) / total[:, None].astype(np.float32)
         rows = pd.DataFrame({"stimulus": np.asarray(first), "session": "", "run": "", "n_repeats": total})
-        return Responses(data.astype(np.float32), rows, self.space)
+        return replace(self, data=data.astype(np.float32), rows=rows)
 
     def repeats(self) -> FloatArray:
         """Lay out single trials by repeat, (n_repeats, n_stimuli, n_voxels); nan where there are fewer."""

@@ -31,6 +31,10 @@ class Bare:
 
     n_voxels: int
 
+    def only(self, voxels: NDArray[np.intp]) -> Bare:
+        """Take some voxels."""
+        return Bare(len(voxels))
+
     @property
     def description(self) -> dict[str, object]:
         """What a sidecar says of it."""
@@ -85,6 +89,10 @@ class Surface:
             "n_voxels": self.n_voxels,
             "Density": "10242 vertices per hemisphere",
         }
+
+    def only(self, voxels: NDArray[np.intp]) -> Surface:
+        """Take some voxels, by number, ascending."""
+        return Surface(self.template, self.vertices[voxels])
 
     def on_mesh(self, values: FloatArray) -> FloatArray:
         """Lay values (n_voxels,) onto all vertices (n_vertices,); nan where there is no voxel."""

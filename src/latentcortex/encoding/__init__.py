@@ -23,7 +23,7 @@ from latentcortex.encoding.columns import (
     side_by_side,
     significance,
 )
-from latentcortex.encoding.criterion import Criterion, Null
+from latentcortex.encoding.criterion import Criterion, Null, is_series
 from latentcortex.encoding.fitted import Fitted
 from latentcortex.encoding.prediction import Prediction
 from latentcortex.errors import InputError
@@ -46,6 +46,7 @@ __all__ = [
     "Folds",
     "Null",
     "Prediction",
+    "is_series",
     "significance",
     "usable",
 ]

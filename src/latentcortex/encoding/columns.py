@@ -94,9 +94,7 @@ def unique_shares(about: dict[str, Any], held_out: Prediction, bands: Sequence[s
     for share, band in zip(shares, bands, strict=True):
         others = held_out.nested[tuple(other for other in bands if other != band)]
         alike = null.alike(len(held_out.y))
-        p = inference.share_p(
-            held_out.y, held_out.yhat, others, clusters=alike, n_permutations=N_FLIPS, seed=null.seed
-        )
+        p = inference.share_p(held_out.y, held_out.yhat, others, clusters=alike, n_permutations=N_FLIPS, seed=null.seed)
         columns.append((share, {**about, "band": band, "statistic": "uniqueR2", "unit": "fraction of variance"}))
         columns.append((p, {**about, "band": band, "statistic": "uniqueP", "unit": "probability"}))
     return columns

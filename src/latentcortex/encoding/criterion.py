@@ -155,8 +155,12 @@ def series_length(held_out: Prediction) -> int:
     y, yhat = held_out.y[:, ::step], held_out.varying[:, ::step]
     both = inference.lag_one(y) * inference.lag_one(yhat)
     known = both[np.isfinite(both)]
-    least = max(LEAST_DEPENDENCE, CHANCE / len(y))
-    return inference.block_length(y) if len(known) and known.mean() > least else 1
+    return inference.block_length(y) if len(known) and is_series(float(known.mean()), len(y)) else 1
+
+
+def is_series(product: float, n_rows: int) -> bool:
+    """Tell a time series by the product of the autocorrelations of its responses and of what is to predict them."""
+    return product > max(LEAST_DEPENDENCE, CHANCE / n_rows)
 
 
 def _exchanged_p(held_out: Prediction, orders: IntArray) -> FloatArray:

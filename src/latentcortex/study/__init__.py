@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import tomllib
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
-from latentcortex import analyses, datasets, estimators, extractors, reconstructors
+from latentcortex import analyses, checking, datasets, estimators, extractors, reconstructors
 from latentcortex._shelf import unknown
 from latentcortex.analyses import Analysis
 from latentcortex.decoding import Decoder
@@ -68,6 +69,44 @@ class Study:
     def seed(self) -> int:
         """The seed from which all others follow."""
         return int(self.settings["run"]["seed"])
+
+    @property
+    def allowed(self) -> tuple[str, ...]:
+        """The rules of the linter that this study may break."""
+        return tuple(self.settings["check"]["allow"])
+
+    def allowing(self, rules: Sequence[str]) -> Study:
+        """Allow more rules to be broken."""
+        checking.known_rules(rules)
+        both = list(dict.fromkeys([*self.allowed, *rules]))
+        return replace(self, settings={**self.settings, "check": {"allow": both}})
+
+    def check(self, out: Path | None = None) -> list[Inspection]:
+        """Look for what would flatter a result, without computing anything; see `checking.RULES`.
+
+        Parameters
+        ----------
+        out : Path, optional
+            Folder of results. Rules about features look at those that are extracted there, if they are.
+
+        Returns
+        -------
+        list of Inspection
+            One for each participant and rule.
+        """
+        material = Material(self, out or self.out or Path(), progress=False)
+        there = material.extracted
+        if material.by_embedding and not there:
+            raise InputError("These splits are made from features: run `latentcortex extract` first.")
+        found = []
+        for name in material.participants:
+            design = material.design(material.responses(name), extracted=there)
+            what = checking.findings(design)
+            found += [
+                Inspection(name, rule, one.can(design), tuple(f.what for f in what if f.rule == rule))
+                for rule, one in checking.RULES.items()
+            ]
+        return found
 
     @property
     def out(self) -> Path | None:
@@ -184,6 +223,24 @@ class Study:
 
     def _path(self, given: str) -> Path:
         return (self.folder / Path(given).expanduser()).resolve()
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What one rule says of one participant.
+
+    Parameters
+    ----------
+    participant, rule : str
+    looked : bool
+        False if the rule needs features that are not extracted yet.
+    found : tuple of str
+    """
+
+    participant: str
+    rule: str
+    looked: bool
+    found: tuple[str, ...]
 
 
 @dataclass(frozen=True)

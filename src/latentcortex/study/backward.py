@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from latentcortex import _files, decoding, evaluation, reporting
+from latentcortex import _files, checking, decoding, evaluation, reporting
 from latentcortex._arrays import FloatArray, digest
 from latentcortex._record import Record
 from latentcortex.errors import IncompleteError, InputError
@@ -116,6 +116,7 @@ class Backward:
                 if material.by_embedding:
                     continue
                 material.check_sides(responses)
+                checking.require(material.design(responses, extracted=False), self.study.allowed)
                 evaluation.check_words(self._seen(self._images(material.sides(responses)), responses), self._probe)
 
     # Stages

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from latentcortex import _files, analyses, reporting
+from latentcortex import _files, analyses, checking, reporting
 from latentcortex._record import Record
-from latentcortex.encoding import Criterion
 from latentcortex.maps import Maps, load_state, save_state
 from latentcortex.responses import Responses
 from latentcortex.study.material import Material
@@ -49,6 +48,7 @@ class Forward:
                 responses = self.material.responses(name)
                 if not self.material.by_embedding:
                     self.material.check_sides(responses)
+                    checking.require(self.material.design(responses, extracted=False), self.study.allowed)
                 self.material.atlas(responses)
 
     def through(self, until: str) -> None:
@@ -59,8 +59,9 @@ class Forward:
             _ = self.material.features
             for name in self.material.participants if until != "extract" else ():
                 responses = self.material.responses(name)
-                if self.material.by_embedding:
+                with self.material.stages.watch("check"):
                     self.material.check_sides(responses)
+                    checking.require(self.material.design(responses, extracted=True), self.study.allowed)
                 maps = self._encode(name, responses)
                 if until == "report":
                     self._report(name, maps, responses)
@@ -84,9 +85,7 @@ class Forward:
             return analyses.joined([maps for maps in found if maps is not None])
 
     def _scorer(self, responses: Responses, train: Responses, test: Responses | None) -> analyses.Scorer:
-        given, features = self.material.settings["inference"], self.material.features
-        shares = tuple(self.material.settings["analyses"]["shares"])
-        criterion = Criterion(shares=shares, **given, seed=self.study.seed)
+        features, criterion = self.material.features, self.material.criterion
         make, progress = self.study.estimator, self.material.progress
         if test is not None:
             return analyses.HeldOut(features, train.averaged(), test.averaged(), make, criterion, progress)

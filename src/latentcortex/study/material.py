@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -10,21 +9,21 @@ from typing import TYPE_CHECKING, Any
 
 import latentcortex
 from latentcortex import encoding
-from latentcortex._arrays import FloatArray, digest, listed
+from latentcortex._arrays import FloatArray, digest
 from latentcortex._shelf import unknown
 from latentcortex._watch import Stages
+from latentcortex.checking import Design
+from latentcortex.encoding import Criterion
 from latentcortex.errors import InputError
-from latentcortex.extraction import extract
+from latentcortex.extraction import extract, is_extracted
 from latentcortex.features import Features
 from latentcortex.responses import Responses
 from latentcortex.space import Atlas, Bare, Surface, atlas_print
 from latentcortex.splits import Splits, clusters_of, coordinates, farthest, held_out, linked, sessions_of
-from latentcortex.stimuli import Stimuli
+from latentcortex.stimuli import Look, Stimuli
 
 if TYPE_CHECKING:
     from latentcortex.study import Study
-
-logger = logging.getLogger(__name__)
 
 
 class Material:
@@ -76,9 +75,14 @@ class Material:
         return self.settings["responses"]["zscore"]
 
     @cached_property
+    def looks(self) -> dict[str, Look]:
+        """Stimulus id -> what identifies its image, and what its copies share."""
+        return self.stimuli.looks()
+
+    @cached_property
     def hashes(self) -> dict[str, str]:
         """Stimulus id -> hash of its pixels."""
-        return dict(zip(self.stimuli.ids, self.stimuli.pixel_hashes(), strict=True))
+        return {name: look.hash for name, look in self.looks.items()}
 
     @cached_property
     def features(self) -> Features:
@@ -92,23 +96,15 @@ class Material:
                 progress=self.progress,
             )
 
+    @property
+    def extracted(self) -> bool:
+        """Whether the features are there already."""
+        return is_extracted(self.stimuli, self.extractor, store=self.out / "features")
+
     def check_features(self) -> None:
         """Check that every band can be extracted, and look at every image."""
         self.extractor.check(self.extractor.bands, self.stimuli.captions(self.stimuli.ids))
-        self.note_duplicates()
-
-    def note_duplicates(self) -> None:
-        """Log images that are the same under several names."""
-        by_hash: dict[str, list[str]] = {}
-        for name, known in self.hashes.items():
-            by_hash.setdefault(known, []).append(name)
-        same = [names for names in by_hash.values() if len(names) > 1]
-        if same:
-            logger.warning(
-                "%d images are identical under several ids; they are kept on one side of every split.",
-                sum(map(len, same)),
-                extra={"facts": {"stimuli": same}},
-            )
+        _ = self.looks
 
     def responses(self, participant: str) -> Responses:
         """Load the trials of a participant, of whom the last is kept; stimuli must be known, some voxel usable."""
@@ -120,17 +116,29 @@ class Material:
         return self._loaded[participant]
 
     def check_sides(self, responses: Responses) -> None:
-        """Check that there is something to fit on and to test on, and that no image is on both sides."""
+        """Check that there is something to fit on and to test on, in every fold."""
         one_voxel = Responses(responses.data[:, :1], responses.rows, Bare(1))
         for train_ids, test_ids in self.sides(responses):
             one_voxel.split(test_ids=test_ids, train_ids=train_ids, zscore=self.zscore)
-            fitted = {self.hashes[name]: name for name in train_ids}
-            leaking = [f"{name} = {fitted[self.hashes[name]]}" for name in test_ids if self.hashes[name] in fitted]
-            if leaking:
-                raise InputError(
-                    f"{len(leaking)} test images are identical to training images ({listed(leaking)}); "
-                    "put each image on one side of the split."
-                )
+
+    def design(self, responses: Responses, *, extracted: bool) -> Design:
+        """Put together what the linter looks at."""
+        models = [model for analysis in self.study.models(self.extractor.bands) for model in analysis.models]
+        return Design(
+            responses,
+            self.sides(responses),
+            self.criterion,
+            looks=self.looks,
+            features=self.features if extracted else None,
+            models=models,
+            unit=self.settings["splits"]["unit"],
+        )
+
+    @property
+    def criterion(self) -> Criterion:
+        """How predictions are judged."""
+        shares = tuple(self.settings["analyses"]["shares"])
+        return Criterion(shares=shares, **self.settings["inference"], seed=self.study.seed)
 
     @property
     def across_folds(self) -> bool:

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from latentcortex import analyses, decoding, inference
+from latentcortex import analyses, checking, decoding, inference
 from latentcortex._arrays import listed, words
 from latentcortex._shelf import unknown
 from latentcortex.encoding import SHARES, Criterion
@@ -21,6 +21,7 @@ SCHEMA: Final[dict[str, dict[str, Any]]] = {
     "splits": {"test": "split", "cross_validation": 0, "unit": "stimulus", "embedding": "", "n_clusters": 20},
     "analyses": {"run": list(analyses.ANALYSES), "shares": ["product"]},
     "inference": {"q": 0.05, "correction": "bh", "null": "auto", "n_permutations": 1000},
+    "check": {"allow": []},
     "report": {"atlas": ""},
     "decoding": {"rois": "", "bands": [], "n_voxels": 0},
     "evaluation": {"n_images": 0, "category": "", "n_bootstrap": 1000},
@@ -86,6 +87,7 @@ def _consistent(settings: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]
     for name in names:
         if name not in analyses.ANALYSES:
             raise unknown("analysis", str(name), analyses.ANALYSES)
+    checking.known_rules(words("`allow` in [check]", settings["check"]["allow"]) if settings["check"]["allow"] else ())
     shares = words("`shares` in [analyses]", settings["analyses"]["shares"])
     for share in shares:
         if share not in SHARES:

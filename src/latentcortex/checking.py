@@ -1,0 +1,389 @@
+"""The linter of designs: what would flatter a result or break its p-values, found before anything is computed."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import combinations
+from typing import Final
+
+import numpy as np
+from scipy import stats
+
+from latentcortex import inference
+from latentcortex._arrays import BoolArray, FloatArray, listed
+from latentcortex._shelf import unknown
+from latentcortex.encoding import Criterion, is_series
+from latentcortex.errors import InputError
+from latentcortex.features import Features
+from latentcortex.responses import Responses
+from latentcortex.stimuli import Look
+
+logger = logging.getLogger(__name__)
+
+Pairs = list[tuple[str, str]]
+
+NEAR: Final = 0.995
+"""Agreement of two stimuli's features, over all bands, from which they are as good as one."""
+COLLINEAR: Final = 0.99
+"""Agreement of two bands' kernels from which their shares cannot be told apart."""
+WIDER: Final = 10
+"""Ratio of the effective dimensions of bands from which width alone could make the difference."""
+LARGEST_R: Final = 0.7
+"""A correlation that even a small test set should find."""
+RARE: Final = {"test": 0.01, "permutations": 0.05}
+"""Fraction of voxels taken to be active: with so few, the strictest p must still be within reach."""
+AT_ONCE: Final = 512
+
+
+@dataclass(frozen=True, eq=False)
+class Design:
+    """What a study is about to do with one participant.
+
+    Parameters
+    ----------
+    responses : Responses
+        Single trials, before anything is split.
+    sides : sequence of (train ids, test ids)
+        One pair, or one for each fold.
+    criterion : Criterion
+    looks : dict of str to Look
+        How each stimulus looks; empty where images are not at hand.
+    features : Features, optional
+        Once they are extracted; rules that need them are left out before.
+    models : sequence of tuple of str
+        The bands of each model that is fitted.
+    unit : {"stimulus", "session", "cluster"}
+        What folds hold out.
+    """
+
+    responses: Responses
+    sides: Sequence[tuple[Sequence[str], Sequence[str]]]
+    criterion: Criterion
+    looks: Mapping[str, Look] = field(default_factory=dict)
+    features: Features | None = None
+    models: Sequence[tuple[str, ...]] = ()
+    unit: str = "stimulus"
+
+    @property
+    def ids(self) -> list[str]:
+        """All stimuli that are used, each once."""
+        return list(dict.fromkeys(name for train, test in self.sides for name in (*train, *test)))
+
+    @property
+    def extracted(self) -> Features:
+        """The features, once they are extracted."""
+        if self.features is None:
+            raise InputError("The features are not extracted yet.")
+        return self.features
+
+    @property
+    def n_test(self) -> int:
+        """Stimuli that a score is made of: those of the test set, or of all folds together."""
+        return sum(len(test) for _, test in self.sides)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a rule has against a design.
+
+    Parameters
+    ----------
+    rule : str
+        One of `RULES`.
+    what : str
+        What was found, and what to do about it.
+    """
+
+    rule: str
+    what: str
+
+    def __str__(self) -> str:
+        """Name the rule and what it found."""
+        return f"{self.rule}: {self.what}"
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One thing that must not be.
+
+    Parameters
+    ----------
+    about : str
+        What it looks for.
+    look : callable
+        Design -> what it found, each in a sentence.
+    needs : tuple of {"looks", "features"}
+        Fields of the design without which it cannot look.
+    grave : bool
+        Whether scores or p-values would be wrong. Otherwise they are right, and less is found or less can be said
+        than one might think: a run goes on and the report says so.
+    """
+
+    about: str
+    look: Callable[[Design], Iterator[str]]
+    needs: tuple[str, ...] = ()
+    grave: bool = False
+
+    def can(self, design: Design) -> bool:
+        """Tell whether the design holds what the rule needs."""
+        there = {"looks": bool(design.looks), "features": design.features is not None}
+        return all(there[name] for name in self.needs)
+
+
+def findings(design: Design) -> list[Finding]:
+    """List everything that the rules have against a design; what a rule cannot see yet is left out."""
+    return [Finding(name, what) for name, rule in RULES.items() if rule.can(design) for what in rule.look(design)]
+
+
+def require(design: Design, allow: Sequence[str] = ()) -> None:
+    """Refuse a design that breaks a grave rule; log every other finding, so that the report shows it.
+
+    Raises
+    ------
+    InputError
+        If a grave rule is broken that is not allowed to be, or the name of one is not known.
+    """
+    known_rules(allow)
+    found = findings(design)
+    refused = [one for one in found if RULES[one.rule].grave and one.rule not in allow]
+    if refused:
+        more = f" {len(refused) - 1} more: see `latentcortex check`." if len(refused) > 1 else ""
+        raise InputError(f"{refused[0]} To go on nevertheless: --allow {refused[0].rule}.{more}")
+    for one in found:
+        waived = "Allowed: " if one.rule in allow else ""
+        logger.warning("%s%s", waived, one, extra={"facts": {"rule": one.rule, "allowed": bool(waived)}})
+
+
+def known_rules(names: Sequence[str]) -> None:
+    """Raise `InputError` for the name of a rule that there is not."""
+    for name in names:
+        if name not in RULES:
+            raise unknown("rule", name, RULES)
+
+
+# Images
+
+
+def _same_image(design: Design) -> Iterator[str]:
+    pairs = _identical(design)
+    if pairs:
+        yield f"{_many(pairs, 'image')} under two ids ({_shown(pairs)}); give each image one id."
+
+
+def _near_duplicate(design: Design) -> Iterator[str]:
+    same = set(_identical(design))
+    looks = [pair for pair in _look_alike(design) if pair not in same]
+    if looks:
+        yield f"{_many(looks, 'pair')} of images that look alike ({_shown(looks)}){_across(design, looks)}."
+    feel = [pair for pair in _feel_alike(design) if pair not in {*same, *looks}]
+    if feel:
+        yield f"{_many(feel, 'pair')} of stimuli with nearly equal features ({_shown(feel)}){_across(design, feel)}."
+
+
+def _straddling(design: Design) -> Iterator[str]:
+    leaks = _on_both_sides(design, [(name, name) for name in design.ids] + _identical(design))
+    if leaks:
+        yield f"{_many(leaks, 'image')} on both sides of a split ({_shown(leaks)}); put each image on one side."
+
+
+def _across(design: Design, pairs: Pairs) -> str:
+    """Say how many of some pairs are parted by a split."""
+    parted = _on_both_sides(design, pairs)
+    return f", {len(parted)} of them on both sides of a split" if parted else ", none on both sides of a split"
+
+
+def _on_both_sides(design: Design, pairs: Pairs) -> Pairs:
+    """Take the pairs of which one is fitted on where the other is tested."""
+    parted = set()
+    for train, test in design.sides:
+        fitted, tested = set(train), set(test)
+        parted |= {
+            (one, other)
+            for one, other in pairs
+            if (one in fitted and other in tested) or (other in fitted and one in tested)
+        }
+    return [pair for pair in pairs if pair in parted]
+
+
+def _identical(design: Design) -> Pairs:
+    by_hash: dict[str, list[str]] = {}
+    for name in design.ids if design.looks else ():
+        by_hash.setdefault(design.looks[name].hash, []).append(name)
+    return [(names[0], other) for names in by_hash.values() for other in names[1:]]
+
+
+def _look_alike(design: Design) -> Pairs:
+    """Compare every image with every other by perceptual hash and colours."""
+    ids = design.ids if design.looks else []
+    looks = [design.looks[name] for name in ids]
+    return _pairs(ids, lambda rows: Look.alike(looks, rows))
+
+
+def _feel_alike(design: Design) -> Pairs:
+    """Find each stimulus's neighbours in the space of all bands, each of them scaled to the same size."""
+    if design.features is None:
+        return []
+    ids = design.ids
+    kernels = [design.extracted.gram(band, ids, ids, fit_on=ids) for band in _bands(design)]
+    size = np.sum([np.diag(kernel) for kernel in kernels], axis=0)
+
+    def near(rows: slice) -> BoolArray:
+        mean = (size[rows, None] + size) / 2
+        return np.asarray(mean - np.sum([kernel[rows] for kernel in kernels], axis=0) <= (1 - NEAR) * mean)
+
+    return _pairs(ids, near)
+
+
+def _pairs(ids: Sequence[str], alike: Callable[[slice], BoolArray]) -> Pairs:
+    """List pairs of ids that are alike; `alike` compares a stretch of them with all."""
+    found: Pairs = []
+    for rows in (slice(i, i + AT_ONCE) for i in range(0, len(ids), AT_ONCE)):
+        one, other = np.nonzero(alike(rows))
+        found += [
+            (ids[i + rows.start], ids[j])
+            for i, j in zip(one.tolist(), other.tolist(), strict=True)
+            if j > i + rows.start
+        ]
+    return found
+
+
+def _many(pairs: Pairs, what: str) -> str:
+    return f"{len(pairs)} {what}{'s' if len(pairs) > 1 else ''}"
+
+
+def _shown(pairs: Pairs) -> str:
+    return listed(one if one == other else f"{one} = {other}" for one, other in pairs)
+
+
+# What is fitted on what
+
+
+def _fitted_on_test(design: Design) -> Iterator[str]:
+    for band, ids in design.extracted.fitted_on.items():
+        leaking = sorted(set(ids) & {name for _, test in design.sides for name in test})
+        if leaking:
+            yield f"band {band} was reduced on {len(leaking)} test stimuli ({listed(leaking)}); fit on training ones."
+
+
+def _voxel_selection(design: Design) -> Iterator[str]:
+    leaking = sorted(set(design.responses.chosen_on) & {name for _, test in design.sides for name in test})
+    if leaking:
+        yield (
+            f"voxels were chosen by their responses to {len(leaking)} stimuli that are tested on ({listed(leaking)}); "
+            "choose them within the training stimuli of each fold."
+        )
+
+
+# Inference
+
+
+def _parametric_null(design: Design) -> Iterator[str]:
+    if design.criterion.null != "analytic":
+        return
+    if len(design.sides) > 1:
+        yield "the closed form is not valid for predictions pooled over folds; use null = 'permutation'."
+    elif design.unit != "stimulus":
+        yield f"the closed form takes stimuli one by one, and whole {design.unit}s are held out; use null = 'clusters'."
+    elif _is_series(design):
+        yield "responses and features are autocorrelated: test rows are a time series; use null = 'blocks'."
+
+
+def _is_series(design: Design) -> bool:
+    """Tell whether test stimuli follow each other as a time series: features and responses are both slow."""
+    if design.features is None:
+        return False
+    test = design.responses.select(design.sides[0][1]).averaged()
+    with np.errstate(invalid="ignore"):
+        slow = float(np.nanmean(inference.lag_one(test.data)))
+    features = []
+    for band in _bands(design):
+        kernel = design.extracted.gram(band, test.ids, test.ids, fit_on=test.ids)
+        features.append(np.diag(kernel, 1).sum() / np.trace(kernel))
+    return is_series(slow * max(features), len(test.ids))
+
+
+def _few_permutations(design: Design) -> Iterator[str]:
+    how, n_voxels = design.criterion, int(design.responses.valid().sum())
+    counted = how.null in ("permutation", "blocks", "shift", "clusters") or len(design.sides) > 1
+    needed = inference.permutations_needed(n_voxels, round(n_voxels * RARE["permutations"]), how.q)
+    if counted and how.n_permutations < needed:
+        yield (
+            f"{how.n_permutations} permutations cannot reject a voxel at q = {how.q:g} unless more than "
+            f"{RARE['permutations']:.0%} of {n_voxels} voxels are active; set n_permutations to at least {needed}."
+        )
+
+
+def _small_test_set(design: Design) -> Iterator[str]:
+    n, level = design.n_test, design.criterion.q * RARE["test"]
+    if n < 3:
+        smallest = 1.0
+    else:
+        t = float(stats.t.isf(level, n - 2))
+        smallest = t / np.sqrt(n - 2 + t * t)
+    if smallest > LARGEST_R:
+        yield (
+            f"{n} test stimuli find r above {smallest:.2f} only, where one voxel in {1 / RARE['test']:.0f} is active; "
+            "test on more stimuli, or in folds."
+        )
+
+
+# Bands
+
+
+def _collinear_bands(design: Design) -> Iterator[str]:
+    joint = list(dict.fromkeys(pair for model in design.models for pair in combinations(model, 2)))
+    kernels = _kernels(design, {band for pair in joint for band in pair})
+    agree = {pair: _agreement(kernels[pair[0]], kernels[pair[1]]) for pair in joint}
+    close = {pair: value for pair, value in agree.items() if value > COLLINEAR}
+    if close:
+        named = listed(f"{one} and {other} {value:.4f}" for (one, other), value in close.items())
+        yield (
+            f"{len(close)} pairs of bands in one model have nearly the same kernel ({named}): their shares cannot be "
+            "told apart in single voxels, see the identifiability in the report."
+        )
+
+
+def _unequal_widths(design: Design) -> Iterator[str]:
+    kernels = _kernels(design, {band for model in design.models for band in model})
+    width = {band: float(np.trace(kernel) ** 2 / (kernel * kernel).sum()) for band, kernel in kernels.items()}
+    if not width:
+        return
+    least, most = min(width, key=width.__getitem__), max(width, key=width.__getitem__)
+    if width[most] > WIDER * width[least]:
+        yield (
+            f"{most} has {width[most]:.0f} effective dimensions and {least} {width[least]:.0f}: with so many stimuli "
+            "the narrower band scores higher for its width alone; compare bands of one width, or corrected R²."
+        )
+
+
+def _bands(design: Design) -> list[str]:
+    used = dict.fromkeys(band for model in design.models for band in model)
+    return list(used) or list(design.extracted.bands)
+
+
+def _kernels(design: Design, bands: set[str]) -> dict[str, FloatArray]:
+    """Compute the kernels of the first side's training stimuli."""
+    train = design.sides[0][0]
+    return {band: design.extracted.gram(band, train, train, fit_on=train) for band in sorted(bands)}
+
+
+def _agreement(one: FloatArray, other: FloatArray) -> float:
+    """Correlate two centred kernels (linear CKA), in [0, 1]."""
+    return float((one * other).sum() / np.sqrt((one * one).sum() * (other * other).sum()))
+
+
+RULES: Final[dict[str, Rule]] = {
+    "straddling": Rule("repeats or duplicates on both sides of a split", _straddling, grave=True),
+    "fitted-on-test": Rule("features that were reduced on test stimuli", _fitted_on_test, ("features",), grave=True),
+    "voxel-selection": Rule("voxels that were chosen on test stimuli", _voxel_selection, grave=True),
+    "parametric-null": Rule("a closed form where rows are not exchangeable", _parametric_null, grave=True),
+    "same-image": Rule("one image under two ids", _same_image, ("looks",)),
+    "near-duplicate": Rule("images or features that are nearly the same", _near_duplicate),
+    "few-permutations": Rule("permutations too few for so many voxels", _few_permutations),
+    "small-test-set": Rule("a test set too small to find anything", _small_test_set),
+    "collinear-bands": Rule("bands whose shares cannot be told apart", _collinear_bands, ("features",)),
+    "unequal-widths": Rule("bands of very different width", _unequal_widths, ("features",)),
+}
+"""The rules by name, the gravest first."""

@@ -1,0 +1,180 @@
+"""Every rule of the linter catches what it is for, and passes a clean design."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from scipy import signal
+
+from latentcortex import Features, Responses, checking, cli
+from latentcortex.checking import RULES, Design, findings
+from latentcortex.encoding import Criterion
+from latentcortex.errors import InputError
+from latentcortex.space import Bare
+from latentcortex.stimuli import Look, Stimuli
+
+IDS = [f"s{i:03d}" for i in range(160)]
+TRAIN, TEST = IDS[:100], IDS[100:]
+
+
+def picture(name: str) -> np.ndarray:
+    """Draw something smooth that depends on the id only."""
+    rng = np.random.default_rng(list(name.encode()))
+    return np.asarray(Image.fromarray(rng.integers(0, 256, (6, 6, 3), dtype=np.uint8)).resize((48, 48)))
+
+
+def jpeg(image: np.ndarray, quality: int) -> np.ndarray:
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, "JPEG", quality=quality)
+    return np.asarray(Image.open(file).convert("RGB"))
+
+
+def looks(**changed: np.ndarray) -> dict[str, Look]:
+    load: Callable[[str], np.ndarray] = lambda name: changed.get(name, picture(name))  # noqa: E731
+    return Stimuli(pd.DataFrame({"captions": [()] * len(IDS)}, index=pd.Index(IDS)), load).looks()
+
+
+def responses(data: np.ndarray) -> Responses:
+    n = len(IDS)
+    return Responses.single_trials(
+        data.astype(np.float32), Bare(data.shape[1]), stimulus=IDS, session=["1"] * n, run=["1"] * n
+    )
+
+
+def features(**changed: np.ndarray) -> Features:
+    rng = np.random.default_rng(0)
+    bands = {"z": rng.standard_normal((160, 30)), "zc": rng.standard_normal((160, 40)), **changed}
+    return Features.from_arrays(IDS, bands)
+
+
+@pytest.fixture(scope="module")
+def clean() -> Design:
+    rng = np.random.default_rng(1)
+    return Design(
+        responses(rng.standard_normal((160, 200))),
+        [(TRAIN, TEST)],
+        Criterion(),
+        looks=looks(),
+        features=features(),
+        models=[("z",), ("zc",), ("z", "zc")],
+    )
+
+
+def near(values: np.ndarray, of: int, row: int) -> np.ndarray:
+    """Make one row nearly another."""
+    out = values.copy()
+    out[row] = out[of] * (1 + 1e-3)
+    return out
+
+
+def seeded(clean: Design) -> dict[str, Design]:
+    """Break every rule once."""
+    rng = np.random.default_rng(2)
+    z, zc = (features().array(band) for band in ("z", "zc"))
+    slow = signal.lfilter([1], [1, -0.8], rng.standard_normal((160, 200)), axis=0)
+    folds = [(IDS[80:], IDS[:80]), (IDS[:80], IDS[80:])]
+    test_chosen = clean.responses.only(np.arange(200) < 50, chosen_on=IDS[90:110])
+    return {
+        "straddling": replace(clean, looks=looks(s150=picture("s003"))),
+        "fitted-on-test": replace(clean, features=features().reduce(20, fit_on=IDS[:130])),
+        "voxel-selection": replace(clean, responses=test_chosen),
+        "parametric-null": replace(clean, sides=folds, criterion=Criterion(null="analytic")),
+        "same-image": replace(clean, looks=looks(s050=picture("s003"))),
+        "near-duplicate": replace(clean, features=features(z=near(z, 5, 6), zc=near(zc, 5, 6))),
+        "few-permutations": replace(clean, criterion=Criterion(null="permutation", n_permutations=99)),
+        "small-test-set": replace(clean, sides=[(IDS[:150], IDS[150:])]),
+        "collinear-bands": replace(clean, features=features(zc=np.c_[z, 0.01 * rng.standard_normal((160, 9))])),
+        "unequal-widths": replace(clean, features=features(zc=z[:, :1])),
+        "parametric-null of a time series": replace(
+            clean,
+            responses=responses(slow),
+            features=features(z=np.c_[slow[:, :10]]),
+            criterion=Criterion(null="analytic"),
+        ),
+        "parametric-null of clusters": replace(clean, unit="cluster", criterion=Criterion(null="analytic")),
+        "near-duplicate by eye": replace(clean, looks=looks(s050=jpeg(picture("s003"), 60))),
+        "straddling itself": replace(clean, sides=[(TRAIN, [*TEST, "s003"])]),
+    }
+
+
+def test_a_clean_design_passes_every_rule(clean) -> None:
+    assert findings(clean) == []
+    assert all(rule.can(clean) for rule in RULES.values())
+
+
+def test_every_rule_catches_what_it_is_for(clean) -> None:
+    broken = seeded(clean)
+    assert set(RULES) <= set(broken)
+    for name, design in broken.items():
+        assert name.split()[0] in {one.rule for one in findings(design)}, name
+
+
+def test_what_is_broken_is_named_with_what_to_do(clean) -> None:
+    found = {one.rule: one.what for one in findings(seeded(clean)["straddling"])}
+    assert found["straddling"] == "1 image on both sides of a split (s003 = s150); put each image on one side."
+    (one,) = findings(
+        replace(
+            clean, features=features(z=near(features().array("z"), 5, 155), zc=near(features().array("zc"), 5, 155))
+        )
+    )
+    assert one.what == "1 pair of stimuli with nearly equal features (s005 = s155), 1 of them on both sides of a split."
+    (one,) = findings(seeded(clean)["few-permutations"])
+    assert "set n_permutations to at least 399" in one.what
+
+
+def test_rules_of_features_wait_until_there_are_some(clean) -> None:
+    before = replace(clean, features=None, looks={})
+    assert findings(before) == []
+    assert {name for name, rule in RULES.items() if not rule.can(before)} == {
+        *("fitted-on-test", "same-image", "collinear-bands", "unequal-widths"),
+    }
+
+
+def test_grave_rules_are_refused_unless_allowed_and_others_are_told(clean, caplog) -> None:
+    for name, design in seeded(clean).items():
+        rule = name.split()[0]
+        if RULES[rule].grave:
+            with pytest.raises(InputError, match=f"{rule}: .*--allow {rule}"):
+                checking.require(design)
+        caplog.clear()
+        checking.require(design, [rule])
+        assert f"Allowed: {rule}: " in caplog.text
+    with pytest.raises(InputError, match=r"Unknown rule 'stradling'\. Did you mean 'straddling'"):
+        checking.require(clean, ["stradling"])
+
+
+def test_copies_of_another_quality_or_size_look_alike_and_other_pictures_do_not() -> None:
+    images = {name: picture(name) for name in IDS}
+    of = [Look.of(image) for image in images.values()]
+    assert Look.alike(of, slice(0, 160)).sum() == 160
+    for image in list(images.values())[:40]:
+        small = np.asarray(Image.fromarray(image).resize((40, 40)).resize((64, 64)))
+        for copy in (jpeg(image, 60), small):
+            assert Look.alike([Look.of(image), Look.of(copy)], slice(0, 1)).all()
+
+
+def test_the_command_says_what_every_rule_found_and_its_exit_code_tells(folder_study, tmp_path, capsys) -> None:
+    assert cli.main(["check", str(folder_study), "--out", str(tmp_path / "out")]) == 0
+    said = capsys.readouterr().out
+    assert "straddling        ok" in said
+    assert "collinear-bands   not looked at before features are extracted" in said
+    assert not (tmp_path / "out").exists()
+    stimuli = folder_study.parent / "data" / "stimuli"
+    (stimuli / "s050.png").write_bytes((stimuli / "s003.png").read_bytes())
+    assert cli.main(["check", str(folder_study), "--out", str(tmp_path / "out")]) == 2
+    captured = capsys.readouterr()
+    assert "same-image        refused: 1 image under two ids (s003 = s050)" in captured.out
+    assert "straddling" in captured.err
+    allowed = ["--allow", "straddling", "--allow", "same-image"]
+    assert cli.main(["check", str(folder_study), "--out", str(tmp_path / "out"), *allowed]) == 0
+    assert "straddling        allowed: 1 image" in capsys.readouterr().out
+    assert cli.main(["run", str(folder_study), "--out", str(tmp_path / "out"), "--quiet", *allowed]) == 0
+    assert "Allowed: straddling: 1 image on both sides" in (tmp_path / "out" / "sub-01.html").read_text()
+    assert cli.main(["check", str(folder_study), "--out", str(tmp_path / "out"), *allowed]) == 0
+    assert "collinear-bands   ok" in capsys.readouterr().out
