@@ -77,12 +77,12 @@ def test_constant_and_nan_voxels_are_nan_in_every_map_and_outside_the_family() -
     data[:, 0], data[5, 1], data[:, 2] = 4.0, np.nan, np.nan
     spoiled = Responses(data, responses.rows, responses.space)
     train, test = spoiled.split(test_ids=TEST)
-    maps = encoder().fit(features, train).score(features, test)
+    maps = encoder().fit(features, train).score(features, test, identifiability=False)
     assert np.isnan(maps.data[:3]).all()
     assert np.isfinite(maps.data[3:]).all()
     assert (maps.find(statistic="q").columns["n_tests"] == 9).all()
     few = Responses(data[:, 3:], responses.rows, Bare(9)).split(test_ids=TEST)
-    alone = encoder().fit(features, few[0]).score(features, few[1])
+    alone = encoder().fit(features, few[0]).score(features, few[1], identifiability=False)
     np.testing.assert_allclose(alone.data, maps.data[3:], rtol=1e-4, atol=1e-5)
 
 
@@ -359,4 +359,5 @@ def test_an_analysis_has_the_shares_that_were_asked_for() -> None:
     criterion = Criterion(shares=("product", "unique"))
     scorer = HeldOut(features, train, test, lambda: estimators.make("banded_ridge"), criterion)
     found = set(scorer.score(canonical("noise-levels", features.bands)).columns["statistic"])
-    assert found == {"r", "r2", "p", "q", "mask", "shareR2", "shareR", "uniqueR2", "uniqueP", "uniqueQ", "uniqueMask"}
+    expected = {"r", "r2", "p", "q", "mask", "shareR2", "shareR", "uniqueR2", "uniqueP", "uniqueQ", "uniqueMask"}
+    assert found == expected | {"excessR2", "identifiability"}

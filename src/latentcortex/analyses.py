@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol
 
 import numpy as np
@@ -13,13 +13,17 @@ from latentcortex import inference, scoring
 from latentcortex._arrays import FloatArray, IntArray, in_threads
 from latentcortex._shelf import unknown
 from latentcortex.encoding import Column, Criterion, Encoder, Null, Prediction, significance
+from latentcortex.encoding.columns import rejudged
 from latentcortex.errors import InputError
+from latentcortex.estimators import quiet
 from latentcortex.features import Band, Features
-from latentcortex.maps import Maps
+from latentcortex.maps import KEYS, Maps
 from latentcortex.responses import Responses, Within
 from latentcortex.splits import Splits
 
 N_BOOTSTRAP: Final = 200
+MASKS: Final = ("mask", "uniqueMask")
+"""Statistics that say what is significant."""
 
 
 # Which models
@@ -142,6 +146,8 @@ class HeldOut:
         Makes a fresh estimator for each model.
     criterion : Criterion
     progress : bool
+    twin : bool
+        Whether a shuffled participant is fitted as well, whose discoveries are counted beside those of this one.
     """
 
     features: Features
@@ -150,9 +156,21 @@ class HeldOut:
     make_estimator: Callable[[], Any]
     criterion: Criterion
     progress: bool = False
+    twin: bool = False
 
     def score(self, analysis: Analysis) -> Maps:
         """Fit and score every model; single-layer models also give each voxel's preferred layer."""
+        maps = rejudged(self._scored(analysis), self.criterion)
+        return beside(maps, self.shuffled().score(analysis)) if self.twin else maps
+
+    def shuffled(self) -> HeldOut:
+        """Make the matched shuffled participant: same voxels, stimuli and settings, responses to other stimuli."""
+        sides = [_exchanged(side, seed=self.criterion.seed) for side in (self.train, self.test)]
+        return replace(
+            self, train=sides[0], test=sides[1], make_estimator=lambda: quiet(self.make_estimator()), twin=False
+        )
+
+    def _scored(self, analysis: Analysis) -> Maps:
         keeps = analysis.name == "unet-layers"
         with tqdm(total=len(analysis.models), desc=analysis.name, unit="model", disable=not self.progress) as bar:
 
@@ -216,7 +234,25 @@ class AcrossFolds:
             chosen = self.features.only(bands)
             how = vars(self.criterion)
             found.append(encoder.cross_validate(chosen, self.responses, self.splits, zscore=self.zscore, **how))
-        return joined(found)
+        return rejudged(joined(found), self.criterion)
+
+
+def _exchanged(responses: Responses, *, seed: int) -> Responses:
+    """Exchange the stimuli of averaged responses; neighbours stay together where rows are a time series."""
+    length = inference.block_length(responses.data)
+    block = length if 1 < length <= len(responses.rows) // 4 else None
+    (order,) = inference.exchange(len(responses.rows), n_permutations=1, seed=seed, block=block)
+    names = responses.rows["stimulus"].to_numpy()
+    return replace(responses, rows=responses.rows.assign(stimulus=names[order]))
+
+
+def beside(maps: Maps, twin: Maps) -> Maps:
+    """Note, in every column of what is significant, how many voxels are so in the shuffled participant."""
+    counts = twin.columns.assign(n_twin=(twin.data == 1).sum(0))
+    known = {tuple(row[key] for key in KEYS): row["n_twin"] for row in counts.to_dict("records")}
+    masks = maps.columns["statistic"].isin(MASKS)
+    n_twin = [known[tuple(row[key] for key in KEYS)] for row in maps.columns.to_dict("records")]
+    return Maps(maps.data, maps.columns.assign(n_twin=np.where(masks, n_twin, np.nan)), maps.space)
 
 
 def by_step(models: Sequence[tuple[str, ...]]) -> dict[str, list[str]]:
@@ -295,13 +331,13 @@ def ceiling(test: Responses) -> Maps | None:
         return None
     counts = test.rows.groupby("stimulus", sort=False).size().to_numpy()
     n_averaged = 1 / float(np.mean(1 / counts))
-    values = scoring.noise_ceiling(test.repeats(), n_averaged=n_averaged)
-    values = np.where(test.valid(), values, np.nan)
-    about = {
-        "analysis": "ceiling",
-        "model": "",
-        "band": "",
-        "statistic": "ceiling",
-        "unit": "fraction of variance",
-    }
-    return Maps.of(test.space, [(values, {**about, "n_stimuli": len(counts), "n_averaged": round(n_averaged, 3)})])
+    repeats = test.repeats()
+    values = scoring.noise_ceiling(repeats, n_averaged=n_averaged)
+    ends = scoring.noise_ceiling_ci(repeats, n_averaged=n_averaged)
+    about: dict[str, Any] = {"analysis": "ceiling", "model": "", "band": "", "unit": "fraction of variance"}
+    about |= {"n_stimuli": len(counts), "n_averaged": round(n_averaged, 3)}
+    columns = zip(("ceiling", "ceilingLow", "ceilingHigh"), (values, *ends), strict=True)
+    valid = test.valid()
+    return Maps.of(
+        test.space, [(np.where(valid, column, np.nan), {**about, "statistic": name}) for name, column in columns]
+    )

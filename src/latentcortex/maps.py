@@ -229,9 +229,21 @@ _DESCRIPTIONS: Final = {
     "shareR2": "Product share of the band in the joint R2; can be negative",
     "shareR": "Product share of the band in the joint r; can be negative",
     "ceiling": "Noise ceiling: fraction of the variance of the scored responses that any model could explain",
-    "alpha": "Chosen ridge penalty",
+    "uniqueR2": "R2 that the joint model loses when it is refitted without the band: predictive gain at this n",
+    "uniqueP": "One-sided p-value of the unique share",
+    "uniqueQ": "Smallest false discovery rate at which the unique share is rejected",
+    "uniqueMask": "Voxels whose unique share is rejected at the stated false discovery rate (1) or not (0)",
+    "shapleyR2": "Average of what the band adds to R2 over all orders of the bands",
+    "commonR2": "R2 that only all bands of the set explain in common; can be negative",
+    "excessR2": "Joint R2 less the sum of the R2 of each band alone; above 0 the bands complement each other",
+    "identifiability": "Expected correlation, over voxels alike, of the band's shares from two halves of the stimuli",
     "preferred": "Number of the layer with the highest r, counted from 0 in the order of `layers`",
-    "confidence": "Fraction of bootstrap draws of test stimuli in which the preferred layer wins again",
+    "confidence": "Fraction of draws of test and training stimuli in which the preferred layer wins again",
+    "identifiable": "Voxels whose preferred layer can be told from the others (1) or not (0); nan where none is found",
+    "flatP": "P-value of the test that all layers predict equally well",
+    "runnerUpP": "Two-sided p-value of the preferred layer against the second best",
+    "ceilingLow": "Lower end of the 95 % interval of the noise ceiling",
+    "ceilingHigh": "Upper end of the 95 % interval of the noise ceiling",
 }
 
 

@@ -13,6 +13,7 @@ from tqdm import tqdm
 from latentcortex import inference
 from latentcortex._arrays import TILE, BoolArray, FloatArray, IntArray, in_threads, positions
 from latentcortex._shelf import unknown
+from latentcortex.encoding import partition
 from latentcortex.encoding.columns import (
     SHARES,
     Column,
@@ -238,18 +239,27 @@ class Encoder:
         for share in how.shares:
             if share not in SHARES:
                 raise unknown("share", share, SHARES)
-        null, about = None, {}
-        p, scored, split = [], [], []
+        several = how.shares if len(self.bands) > 1 else ()
+        null: Null | None = None
+        about: dict[str, Any] = {}
+        p, scored, split, halves = [], [], [], []
         for piece in [held_out] if isinstance(held_out, Prediction) else held_out:
             about, null = self._about(self.bands, len(piece.y)), null or Null.of(piece, how)
             p.append(null.p(piece))
             scored.append(scores(about, piece))
-            several = how.shares if len(self.bands) > 1 else ()
             split.append([column for share in several for column in SHARES[share](about, piece, self.bands, null)])
+            if several:
+                split[-1] += partition.excess(about, piece, self.bands)
+                halves.append(partition.shares_of_halves(piece))
         if null is None:
             raise InputError("There is nothing to score: no prediction was given.")
         found = significance(about, np.concatenate(p), how, null=str(null), n_permutations=null.counted)
-        return Maps.of(space, [*side_by_side(scored), *found, *judged(side_by_side(split), how, null)])
+        shares = judged(side_by_side(split), how, null)
+        if several:
+            shares = partition.with_stability(shares, np.concatenate(halves, axis=-1), np.asarray(found[-1][0]))
+        if several and how.identifiability:
+            shares += partition.identifiable(about, self.model, seed=how.seed)
+        return Maps.of(space, [*side_by_side(scored), *found, *shares])
 
     def cross_validate(
         self,
@@ -289,13 +299,21 @@ class Encoder:
         folds = Folds.of(features, responses, splits, zscore)
         held_out = folds.predict(self.estimator, np.arange(len(splits.ids)))
         null = folds.null_of(held_out, how)
-        p = null.p(held_out) if null.name == "clusters" else inference.permutation_p(held_out.r, self.null(folds, null))
-        about = self._about(features.bands, len(held_out.y))
-        words = str(null) if null.name == "clusters" else f"{null}, each refitted in every fold"
+        about, n_twin = self._about(features.bands, len(held_out.y)), None
+        if null.name == "clusters":
+            p, words = null.p(held_out), str(null)
+        else:
+            drawn = self.null(folds, null)
+            p, words = inference.permutation_p(held_out.r, drawn), f"{null}, each refitted in every fold"
+            # The first permutation, judged by the others, is a shuffled participant.
+            twin = inference.permutation_p(drawn[0], drawn[1:]) if len(drawn) > 1 else np.ones(0)
+            n_twin = int(inference.fdr(twin, how.q, how.correction).rejected.sum())
         columns = scores(about, held_out)
         columns += significance(about, p, how, null=words, n_permutations=null.counted)
+        columns[-1][1].update({} if n_twin is None else {"n_twin": n_twin})
         if len(features.bands) > 1:
-            columns += product_shares(about, held_out, features.bands, null)
+            shares = product_shares(about, held_out, features.bands, null)
+            columns += partition.with_stability(shares, partition.shares_of_halves(held_out), np.asarray(columns[-1][0]))
         return Maps.of(responses.space, columns)
 
     def null(self, folds: Folds, null: Null) -> FloatArray:

@@ -14,6 +14,7 @@ from latentcortex import inference, scoring
 from latentcortex._arrays import BoolArray, FloatArray
 from latentcortex.encoding.criterion import Criterion, Null
 from latentcortex.encoding.prediction import Prediction, by_tile
+from latentcortex.maps import Maps
 
 logger = logging.getLogger(__name__)
 
@@ -141,6 +142,27 @@ def judged(columns: Sequence[Column], criterion: Criterion, null: Null) -> list[
         p = np.asarray(values, dtype=np.float64)
         out += significance(about, p, criterion, null=words, n_permutations=N_FLIPS, of="unique")
     return out
+
+
+def rejudged(maps: Maps, criterion: Criterion) -> Maps:
+    """Correct the maps of an analysis together, where the criterion's family is hierarchical; else leave them."""
+    if criterion.family == "map":
+        return maps
+    data, columns = maps.data.copy(), maps.columns.copy()
+    for of in ("", "unique"):
+        names = [f"{of}{part.capitalize() if of else part}" for part in ("p", "q", "mask")]
+        places = {key: np.flatnonzero(columns["statistic"] == key) for key in names}
+        if not len(places[names[0]]):
+            continue
+        p = {str(i): data[:, i].astype(np.float64) for i in places[names[0]]}
+        found = inference.hierarchical_fdr(p, criterion.q, criterion.correction)
+        words = f"{columns['analysis'].iloc[0]}: voxels within those of {len(p)} maps that were chosen first"
+        for one, i, j, k in zip(found.values(), *places.values(), strict=True):
+            data[:, j] = np.maximum(one.q_values, LEAST)
+            data[:, k] = np.where(np.isnan(one.q_values), np.nan, one.rejected)
+            columns.loc[[i, j, k], "family"] = words
+            columns.loc[[k], "threshold"] = one.threshold
+    return Maps(data, columns, maps.space)
 
 
 def models_needed(shares: Sequence[str], bands: Sequence[str]) -> list[tuple[str, ...]]:

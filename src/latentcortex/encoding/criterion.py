@@ -22,6 +22,7 @@ NULLS: Final = {
     "clusters": "flips of signs of whole clusters",
 }
 """The nulls that there are, and what each is made of."""
+FAMILIES: Final = ("map", "hierarchical")
 LEAST_DEPENDENCE: Final = 0.02
 """Product of the autocorrelations of responses and predictions from which a test set is a time series."""
 CHANCE: Final = 4.0
@@ -43,26 +44,36 @@ class Criterion:
         False discovery rate, over all valid voxels of one map.
     correction : {"bh", "by", "storey"}
         See `inference.fdr`.
+    family : {"map", "hierarchical"}
+        Whether each map is corrected on its own, or the maps of an analysis are chosen first and their voxels corrected
+        for that choice; see `inference.hierarchical_fdr`.
     null : {"auto", "analytic", "permutation", "blocks", "shift", "clusters"}
         `auto` takes `clusters` where test stimuli come in clusters, `blocks` where responses and predictions are both
         autocorrelated in the order of the rows, and otherwise the closed form of the null of independent Gaussian
         vectors; across folds, where that form is not valid, `permutation`, which refits every fold.
     n_permutations : int
         Of the nulls that permute, shift or flip.
+    identifiability : bool
+        Whether the reliability of every voxel's shares is predicted, which takes about as long as the fit; see
+        `inference.identifiability`.
     seed : int
-        For the permutations, and for the flips of unique shares.
+        For the permutations, the flips of unique shares, and the voxels drawn for identifiability.
     """
 
     shares: tuple[str, ...] = ("product",)
     q: float = 0.05
     correction: str = "bh"
+    family: str = "map"
     null: str = "auto"
     n_permutations: int = 1000
+    identifiability: bool = True
     seed: int = 0
 
     def __post_init__(self) -> None:
         if self.null not in NULLS:
             raise unknown("null", self.null, NULLS)
+        if self.family not in FAMILIES:
+            raise unknown("family", self.family, FAMILIES)
         whole_number("n_permutations", self.n_permutations, least=1)
 
 

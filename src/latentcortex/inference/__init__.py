@@ -4,12 +4,14 @@ from latentcortex.inference.family import (
     Fdr,
     fdr,
     grid_adjacency,
+    hierarchical_fdr,
     max_t,
     mesh_adjacency,
     simes_p,
     tfce,
     true_discovery_bound,
 )
+from latentcortex.inference.identifiability import identifiability
 from latentcortex.inference.null import (
     block_length,
     correlation_p,
@@ -39,6 +41,8 @@ __all__ = [
     "exchange",
     "fdr",
     "grid_adjacency",
+    "hierarchical_fdr",
+    "identifiability",
     "lag_one",
     "max_t",
     "mesh_adjacency",

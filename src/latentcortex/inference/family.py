@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -91,6 +92,43 @@ def fdr(p: FloatArray, q: float = 0.05, method: str = "bh") -> Fdr:
         rejected[family], q_values[family] = adjusted <= q, adjusted
     threshold = float(values[rejected].max()) if rejected.any() else 0.0
     return Fdr(rejected, q_values, threshold, int(family.sum()))
+
+
+def hierarchical_fdr(p: Mapping[str, FloatArray], q: float = 0.05, method: str = "bh") -> dict[str, Fdr]:
+    r"""Control the false discovery rate within those of many maps in which anything is found.
+
+    Maps are chosen by the correction of their Simes p; within the R chosen of m, voxels are corrected at
+    :math:`q R / m`. On average over the chosen maps the rate is then q, which looking only at maps with discoveries
+    would not keep.
+
+    Parameters
+    ----------
+    p : mapping of str to ndarray of shape (n_voxels,)
+        Map -> p of its voxels, in [0, 1]; nan is outside its family.
+    q : float
+    method : {"bh", "by", "storey"}
+
+    Returns
+    -------
+    dict of str to Fdr
+        Of the same maps; q-values carry the choice of maps, and may reach 1.
+
+    References
+    ----------
+    Benjamini and Bogomolov (2014), doi:10.1111/rssb.12028
+    """
+    within = {name: fdr(values, q, method) for name, values in p.items()}
+    # Simes's p of a family is the smallest of its adjusted p-values.
+    simes = np.array([np.min(one[~np.isnan(one)], initial=1.0) for one in (fdr(v, q).q_values for v in p.values())])
+    maps = fdr(simes, q, method)
+    n_chosen = max(int(maps.rejected.sum()), 1)
+    found = {}
+    for (name, own), of_map in zip(within.items(), maps.q_values, strict=True):
+        inflated = np.minimum(np.maximum(own.q_values * len(p) / n_chosen, of_map), 1)
+        rejected = inflated <= q
+        threshold = float(np.asarray(p[name])[rejected].max()) if rejected.any() else 0.0
+        found[name] = Fdr(rejected, inflated, threshold, own.n_tests)
+    return found
 
 
 def _check_range(p: FloatArray) -> None:

@@ -13,7 +13,7 @@ from latentcortex.scoring.reliability import (
     normalised_score,
     split_half,
 )
-from latentcortex.scoring.shares import commonality, product_shares, shapley_shares, unique_shares
+from latentcortex.scoring.shares import commonality, overlap, product_shares, shapley_shares, unique_shares
 
 __all__ = [
     "alignment",
@@ -24,6 +24,7 @@ __all__ = [
     "noise_ceiling",
     "noise_ceiling_ci",
     "normalised_score",
+    "overlap",
     "product_shares",
     "r2",
     "shapley_shares",

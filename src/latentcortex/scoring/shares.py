@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 
-from latentcortex._arrays import FloatArray
+from latentcortex._arrays import FloatArray, one_thread, same_length
 from latentcortex.errors import AlignmentError, InputError
 from latentcortex.scoring._centring import less_mean, varies
 
@@ -192,3 +192,44 @@ def _of(known: Mapping[frozenset[str], FloatArray], bands: frozenset[str]) -> Fl
     if bands not in known:
         raise InputError(f"r2_by_subset lacks the model of {', '.join(sorted(bands))}.")
     return known[bands]
+
+
+@one_thread()
+def overlap(gram: FloatArray, other: FloatArray) -> float:
+    r"""Tell how much of what two bands hold is common to both, whatever the responses are.
+
+    Each band's leading principal components, those that hold 95 % of its variance and at most a quarter as many as
+    stimuli, are compared by canonical correlation analysis; with :math:`U, V` their orthonormal scores,
+
+    .. math:: o = \frac{\lVert U^T V \rVert^2 / \min(k_U, k_V) - e}{1 - e}, \qquad e = \frac{\max(k_U, k_V)}{n - 1}
+
+    is the mean squared canonical correlation, less what unrelated bands have.
+
+    Parameters
+    ----------
+    gram, other : ndarray of shape (n_stimuli, n_stimuli)
+        Centred kernels of the two bands.
+
+    Returns
+    -------
+    float
+        At most 1: the components of the one are linear functions of the other's. 0 on average for unrelated bands, and
+        possibly below.
+
+    References
+    ----------
+    Hotelling (1936), doi:10.1093/biomet/28.3-4.321
+    """
+    same_length(gram=gram, other=other)
+    one, two = _leading(gram), _leading(other)
+    k = sorted((one.shape[1], two.shape[1]))
+    chance = k[1] / (len(gram) - 1)
+    common = float(((one.T @ two) ** 2).sum()) / k[0]
+    return float((common - chance) / (1 - chance))
+
+
+def _leading(gram: FloatArray) -> FloatArray:
+    values, vectors = np.linalg.eigh(np.asarray(gram, dtype=np.float64))
+    values, vectors = np.maximum(values[::-1], 0), vectors[:, ::-1]
+    enough = int(np.searchsorted(np.cumsum(values), 0.95 * values.sum())) + 1
+    return vectors[:, : min(enough, len(gram) // 4)]

@@ -86,9 +86,10 @@ class Forward:
 
     def _scorer(self, responses: Responses, train: Responses, test: Responses | None) -> analyses.Scorer:
         features, criterion = self.material.features, self.material.criterion
+        twin = self.material.settings["inference"]["twin"]
         make, progress = self.study.estimator, self.material.progress
         if test is not None:
-            return analyses.HeldOut(features, train.averaged(), test.averaged(), make, criterion, progress)
+            return analyses.HeldOut(features, train.averaged(), test.averaged(), make, criterion, progress, twin)
         splits, zscore = self.material.splits(responses), self.material.zscore
         return analyses.AcrossFolds(features, responses, splits, zscore, make, criterion, progress)
 

@@ -138,7 +138,8 @@ class Material:
     def criterion(self) -> Criterion:
         """How predictions are judged."""
         shares = tuple(self.settings["analyses"]["shares"])
-        return Criterion(shares=shares, **self.settings["inference"], seed=self.study.seed)
+        tests = {key: value for key, value in self.settings["inference"].items() if key != "twin"}
+        return Criterion(shares=shares, **tests, seed=self.study.seed)
 
     @property
     def across_folds(self) -> bool:

@@ -20,7 +20,15 @@ SCHEMA: Final[dict[str, dict[str, Any]]] = {
     "responses": {"zscore": "session"},
     "splits": {"test": "split", "cross_validation": 0, "unit": "stimulus", "embedding": "", "n_clusters": 20},
     "analyses": {"run": list(analyses.ANALYSES), "shares": ["product"]},
-    "inference": {"q": 0.05, "correction": "bh", "null": "auto", "n_permutations": 1000},
+    "inference": {
+        "q": 0.05,
+        "correction": "bh",
+        "family": "map",
+        "null": "auto",
+        "n_permutations": 1000,
+        "identifiability": True,
+        "twin": False,
+    },
     "check": {"allow": []},
     "report": {"atlas": ""},
     "decoding": {"rois": "", "bands": [], "n_voxels": 0},
@@ -73,8 +81,10 @@ def complete(given: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 def _same_type(section: str, key: str, value: Any, default: Any) -> None:
     wanted = (int, float) if isinstance(default, float) else type(default)
-    if not isinstance(value, wanted) or isinstance(value, bool):
-        kind = {str: "a string", int: "a whole number", list: "a list"}.get(type(default), "a number")
+    if not isinstance(value, wanted) or (isinstance(value, bool) and wanted is not bool):
+        kind = {str: "a string", bool: "true or false", int: "a whole number", list: "a list"}.get(
+            type(default), "a number"
+        )
         raise InputError(f"`{key}` in [{section}] must be {kind}; got {value!r}.")
 
 
@@ -100,7 +110,7 @@ def _consistent(settings: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]
         raise unknown("test in [splits]:", splits["test"], ("split", "far"))
     if splits["unit"] != "stimulus" and not splits["cross_validation"]:
         raise InputError(f"unit = '{splits['unit']}' in [splits] is what folds hold out: set cross_validation, too.")
-    Criterion(null=tests["null"], n_permutations=tests["n_permutations"])
+    Criterion(**{key: value for key, value in tests.items() if key != "twin"})
     if splits["cross_validation"] and tests["null"] == "analytic":
         raise InputError("null = 'analytic' is not valid for predictions pooled over folds; use 'permutation'.")
     inference.fdr(np.array([0.5]), q=tests["q"], method=tests["correction"])

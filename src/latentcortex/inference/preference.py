@@ -1,0 +1,422 @@
+"""Which band predicts a voxel best, and whether that can be told. Arrays in, arrays out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from latentcortex._arrays import (
+    BoolArray,
+    FloatArray,
+    IntArray,
+    in_threads,
+    one_thread,
+    random_for,
+    same_length,
+    tiles,
+    whole_number,
+)
+from latentcortex.errors import AlignmentError, InputError
+from latentcortex.inference.family import fdr, simes_p
+from latentcortex.inference.resampling import bootstrap_rows, paired_difference_p
+from latentcortex.scoring import correlation, weighted_correlation
+
+LEAST_REFITS: Final = 5
+"""Halves of the fitted stimuli that a variance is estimated from."""
+
+MOST_FALL: Final = 2**0.5
+"""How much higher r is than after half of the stimuli, where a fit is nearly all noise."""
+
+BLOCK: Final = 500
+"""Draws of signs that are multiplied at once."""
+
+Refit = Callable[[int, IntArray], FloatArray]
+"""Number of a half, voxels -> predictions (n_bands, n_stimuli, n_these_voxels) of the models fitted to that half."""
+
+
+@dataclass(frozen=True, eq=False)
+class Resampling:
+    """What is drawn again to learn how sure a preference is, and how often.
+
+    Parameters
+    ----------
+    n_draws : int
+        Bootstrap draws of held-out stimuli.
+    n_permutations : int
+        Draws of signs, for the tests.
+    clusters : sequence of str, optional
+        Of each held-out stimulus; stimuli of a cluster are alike, and each is its own by default.
+    refits : callable, optional
+        ``refits(k, voxels)`` predicts the held-out stimuli, (n_bands, n_stimuli, len(voxels)), with the same models
+        fitted to the k-th random half of the fitted stimuli, which is one half for all bands and voxels. For k = 0, 1,
+        and so on it is called once for each stretch of voxels, so that what depends on k alone can be kept meanwhile.
+    n_refits : int
+        Halves, at least 5.
+    """
+
+    n_draws: int = 1000
+    n_permutations: int = 4999
+    clusters: Sequence[str] | None = None
+    refits: Refit | None = None
+    n_refits: int = 20
+
+    def __post_init__(self) -> None:
+        whole_number("n_draws", self.n_draws, least=1)
+        whole_number("n_permutations", self.n_permutations, least=1)
+        whole_number("n_refits", self.n_refits, least=LEAST_REFITS)
+
+
+@dataclass(frozen=True, eq=False)
+class Preference:
+    """Each voxel's preferred band and how sure it is; every array is of shape (n_voxels,).
+
+    What is nan where nothing is found is so, too, where r of a half-fit is not defined.
+
+    Parameters
+    ----------
+    preferred : ndarray
+        Row of the band with the highest r, found or not; nan where the voxel is not valid: an r or a p is nan.
+    confidence : ndarray
+        Fraction of draws in which the preferred band wins again, in [0, 1]; nan where nothing is found.
+    p : ndarray
+        Simes's p that no band predicts anything; nan where the voxel is not valid.
+    found : ndarray of bool
+        Whether any band predicts the voxel, by the correction over the voxels' `p`.
+    q_values : ndarray
+        The smallest q at which the voxel is found; nan where it is not valid.
+    threshold : float
+        The largest p that is found; 0 if none is.
+    n_tests : int
+        Valid voxels.
+    flat_p : ndarray
+        Of the test that all bands predict equally well; nan where nothing is found.
+    runner_up_p : ndarray
+        Two-sided, of the test that the preferred band and the second best predict equally well; nan where nothing is
+        found.
+    identifiable : ndarray
+        1 where the voxel is found and both tests reject after the correction over the voxels found, 0 where it is
+        found and they do not, nan where nothing is found.
+    """
+
+    preferred: FloatArray
+    confidence: FloatArray
+    p: FloatArray
+    found: BoolArray
+    q_values: FloatArray
+    threshold: float
+    n_tests: int
+    flat_p: FloatArray
+    runner_up_p: FloatArray
+    identifiable: FloatArray
+
+
+@one_thread()
+def preference(
+    y: FloatArray,
+    yhat: FloatArray,
+    p: FloatArray,
+    *,
+    q: float = 0.05,
+    correction: str = "bh",
+    resampling: Resampling | None = None,
+    seed: int = 0,
+) -> Preference:
+    r"""Find the band that predicts each voxel best, and tell where that can be told.
+
+    Where anything is found is decided by the correction over each voxel's Simes p: the p of the best band alone would
+    be too small, since it is the best of several. Only there bands are compared.
+
+    *Confidence.* A draw resamples held-out stimuli, whose r is :math:`r_b^*`. With refits it also carries what other
+    stimuli to fit on would have changed:
+
+    .. math:: s_b = r_b^* + c (r_{bk} - \bar r_b)
+
+    with :math:`r_{bk}` that of the models fitted to half k, on all held-out stimuli. Halves of a sample vary around
+    their mean as much as the whole varies from sample to sample, and their mean, which is lower since they are halves,
+    is gone. Half-fits also differ by chance on these few held-out stimuli; c takes that part of their variance out,
+    which is in :math:`r_b^*` already, and scales deviations as r falls from the whole to halves, at most by the square
+    root of 2, as it does where fits are nearly all noise. Of tied pairs, 4 to 6 % reach a confidence of .975; without
+    refits 6 to 18 %.
+
+    *Tests.* The loss of a stimulus is the squared error of the standardised prediction times the larger of r and 0, so
+    that mean losses, :math:`1 - r_b^2`, rank bands as r does. The preferred band is compared with the second best by
+    flips of sign, two-sided, which is valid although both were chosen by their rank if errors are Gaussian of one
+    variance (Hung and Fithian); with refits p is the larger of this one and that of a t test with the variance of
+    fitting in it. The flatness test compares the variance of the mean loss over bands with its null, in which the sign
+    of all of a stimulus's deviations from its mean over bands flips (labels exchanged within stimuli would take bands
+    that resemble each other for independent: 8 to 11 % at .05), with deviations of half-fits added.
+
+    Without refits nothing carries the variance of fitting: results then hold for these fitted models, not for the
+    bands.
+
+    Parameters
+    ----------
+    y : ndarray of shape (n_stimuli, n_voxels)
+        Held-out responses.
+    yhat : ndarray of shape (n_bands, n_stimuli, n_voxels)
+        Predictions of single-band models; at least two bands.
+    p : ndarray of shape (n_bands, n_voxels)
+        Of each model's r, in [0, 1]; nan is outside the family.
+    q : float
+        In (0, 1), for all three corrections.
+    correction : {"bh", "by", "storey"}
+    resampling : Resampling, optional
+    seed : int
+
+    Returns
+    -------
+    Preference
+
+    Raises
+    ------
+    AlignmentError
+        If shapes do not fit together.
+    InputError
+        If there are fewer than two bands or 5 stimuli or clusters, or p or q is out of range.
+
+    References
+    ----------
+    Simes (1986), doi:10.1093/biomet/73.3.751; Benjamini and Hochberg (1995), doi:10.1111/j.2517-6161.1995.tb02031.x;
+    Hung and Fithian, Rank verification for exponential families, doi:10.48550/arXiv.1610.03944
+    """
+    _check_shapes(y, yhat, p)
+    how = resampling or Resampling()
+    code = _clusters(how, len(y))
+    r = np.stack([correlation(y, band) for band in yhat])
+    valid = np.isfinite(r).all(0) & np.isfinite(p).all(0)
+    together = np.where(valid, simes_p(p), np.nan)
+    decided = fdr(together, q, correction)
+    found = np.flatnonzero(decided.rejected)
+    contest = _Contest(y, yhat, r, found, code)
+    fitting = None if how.refits is None else _fitting(contest, how.refits, how.n_refits)
+
+    def judged(tile: slice) -> FloatArray:
+        here = None if fitting is None else fitting[..., tile]
+        return _judged(contest, tile, how, here, seed=seed)
+
+    # One tile at a time: each of the steps within takes all processors.
+    parts = [judged(tile) for tile in tiles(len(found))]
+    confidence, flat, runner_up = np.concatenate(parts, axis=1) if parts else np.empty((3, 0))
+    both = fdr(flat, q, correction).rejected & fdr(runner_up, q, correction).rejected
+    told = np.where(np.isnan(flat) | np.isnan(runner_up), np.nan, both)
+
+    def placed(values: FloatArray) -> FloatArray:
+        out = np.full(y.shape[1], np.nan)
+        out[found] = values
+        return out
+
+    return Preference(
+        preferred=np.where(valid, np.where(valid, r, 0).argmax(0), np.nan),
+        confidence=placed(confidence),
+        p=together,
+        found=decided.rejected,
+        q_values=decided.q_values,
+        threshold=decided.threshold,
+        n_tests=decided.n_tests,
+        flat_p=placed(flat),
+        runner_up_p=placed(runner_up),
+        identifiable=placed(told),
+    )
+
+
+def _check_shapes(y: FloatArray, yhat: FloatArray, p: FloatArray) -> None:
+    if yhat.ndim != 3 or y.ndim != 2 or yhat.shape[1:] != y.shape or p.shape != (len(yhat), y.shape[1]):
+        raise AlignmentError(
+            f"Responses {y.shape}, predictions {yhat.shape} and p {p.shape} must be (n_stimuli, n_voxels), "
+            "(n_bands, n_stimuli, n_voxels) and (n_bands, n_voxels)."
+        )
+    if len(yhat) < 2:
+        raise InputError("A preference is between bands; there is only one.")
+
+
+def _clusters(how: Resampling, n_stimuli: int) -> IntArray:
+    """Find the number of each held-out stimulus's cluster."""
+    clusters = range(n_stimuli) if how.clusters is None else how.clusters
+    same_length(y=range(n_stimuli), clusters=clusters)
+    names, code = np.unique(np.asarray(clusters), return_inverse=True)
+    if len(names) < 5:
+        raise InputError(f"{len(names)} held-out stimuli or clusters are too few; needs at least 5.")
+    return np.asarray(code, dtype=np.intp)
+
+
+@dataclass(frozen=True, eq=False)
+class _Contest:
+    """The bands at the voxels found.
+
+    Parameters
+    ----------
+    y, yhat, r : ndarray
+        Of all voxels.
+    found : ndarray of int, shape (n_found,)
+    code : ndarray of int, shape (n_stimuli,)
+        Cluster of each stimulus.
+    """
+
+    y: FloatArray
+    yhat: FloatArray
+    r: FloatArray
+    found: IntArray
+    code: IntArray
+
+    def pair(self, tile: slice) -> tuple[IntArray, IntArray]:
+        """Find the best and the second best band of some of the voxels found."""
+        order = np.argsort(-self.r[:, self.found[tile]], axis=0, kind="stable")
+        return order[0], order[1]
+
+    def by_cluster(self, values: FloatArray) -> FloatArray:
+        """Sum over the stimuli of each cluster, (n_stimuli, n) -> (n_clusters, n)."""
+        if len(self.code) == self.code.max() + 1:
+            return values
+        out: FloatArray = np.zeros((self.code.max() + 1, values.shape[1]))
+        np.add.at(out, self.code, values)
+        return out
+
+
+def _standard(values: FloatArray) -> FloatArray:
+    """Centre and divide by the standard deviation over stimuli, the last axis but one; nan where constant."""
+    wide = np.asarray(values, dtype=np.float64)
+    wide = wide - wide.mean(-2, keepdims=True)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.asarray(wide / np.sqrt((wide * wide).mean(-2, keepdims=True)))
+
+
+def _of_band(values: NDArray[Any], band: IntArray) -> NDArray[Any]:
+    """Take one band for each voxel, (n_bands, n, n_voxels) -> (n, n_voxels)."""
+    return np.asarray(values[band, :, np.arange(len(band))].T)
+
+
+def _lead(y: FloatArray, one: FloatArray, other: FloatArray) -> FloatArray:
+    """Compute how much each stimulus adds to r of one prediction less r of another; all standardised."""
+
+    def influence(prediction: FloatArray) -> FloatArray:
+        along = y * prediction
+        return np.asarray(along - along.mean(0) * (y * y + prediction * prediction) / 2)
+
+    return np.asarray(influence(one) - influence(other))
+
+
+def _fitting(contest: _Contest, refits: Refit, n_refits: int) -> FloatArray:
+    """Estimate how r varies with the fitted stimuli: deviations of half-fits, (n_refits, n_bands, n_found).
+
+    Their mean over halves is 0; their mean square is the variance of r over fits, less that part of the half-fits'
+    variance that comes of few held-out stimuli, which is estimated from the lead of the preferred band.
+    """
+    n_stimuli, n_found = len(contest.y), len(contest.found)
+    scores = np.empty((n_refits, len(contest.yhat), n_found))
+    n_clusters = int(contest.code.max()) + 1
+    total, squares = np.zeros((n_clusters, n_found), dtype=np.float32), np.zeros(n_found)
+    for k in range(n_refits):
+        for tile in tiles(n_found):
+            here = contest.found[tile]
+            again = np.asarray(refits(k, here))
+            if again.shape != (len(contest.yhat), n_stimuli, len(here)):
+                expected = (len(contest.yhat), n_stimuli, len(here))
+                raise AlignmentError(f"Refit {k} predicts {again.shape}; expected {expected}.")
+            y, again = _standard(contest.y[:, here]), _standard(again)
+            scores[k, :, tile] = (y * again).mean(1)
+            lead = contest.by_cluster(_lead(y, *(_of_band(again, band) for band in contest.pair(tile))))
+            total[:, tile] += lead
+            squares[tile] += (lead * lead).sum(0)
+    deviation = (scores - scores.mean(0)) * np.sqrt(n_refits / (n_refits - 1))
+    apart = np.subtract(*(deviation[:, band, np.arange(n_found)] for band in contest.pair(slice(None))))
+    spread = (apart**2).mean(0)
+    chance = (squares - (total.astype(np.float64) ** 2).sum(0) / n_refits) / (n_refits - 1)
+    chance *= n_clusters / (n_clusters - 1) / n_stimuli**2
+    with np.errstate(invalid="ignore", divide="ignore"):
+        kept = np.where(spread == 0, 0, np.clip(1 - chance / spread, 0, 1))
+        fall = np.abs(contest.r[:, contest.found].sum(0)) / np.maximum(scores.mean(0).sum(0), 0)
+    return np.asarray(deviation * np.sqrt(kept) * np.clip(fall, 1, MOST_FALL))
+
+
+def _judged(contest: _Contest, tile: slice, how: Resampling, fitting: FloatArray | None, *, seed: int) -> FloatArray:
+    """Compute confidence, the flatness test's p and the paired test's p of some of the voxels found, (3, n)."""
+    here, (best, second) = contest.found[tile], contest.pair(tile)
+    columns = np.arange(len(here))
+    y, predictions = _standard(contest.y[:, here]), _standard(contest.yhat[:, :, here])
+    gain = np.maximum((y * predictions).mean(1), 0)
+    scaled = gain[:, None] * predictions
+    # The slope of 1 - r ** 2 takes a deviation of r to one of the mean loss.
+    moved = None if fitting is None else -2 * gain * fitting
+    flat = _flat_p(contest, (y - scaled) ** 2, moved, how.n_permutations, seed=seed)
+    one, other = _of_band(scaled, best), _of_band(scaled, second)
+    runner_up = paired_difference_p(y, one, other, clusters=how.clusters, n_permutations=how.n_permutations, seed=seed)
+    if fitting is not None:
+        one, other = _of_band(predictions, best), _of_band(predictions, second)
+        lead = contest.by_cluster(_lead(y, one, other)) / len(y)
+        ahead = contest.r[best, here] - contest.r[second, here]
+        runner_up = np.maximum(runner_up, _t_p(ahead, lead, fitting[:, best, columns] - fitting[:, second, columns]))
+    confidence = _confidence(contest, here, best, fitting, how.n_draws, seed=seed)
+    undefined = np.zeros(len(here), dtype=bool) if fitting is None else np.isnan(fitting).any((0, 1))
+    return np.where(undefined, np.nan, np.stack([confidence, flat, runner_up]))
+
+
+def _t_p(ahead: FloatArray, lead: FloatArray, moved: FloatArray) -> FloatArray:
+    """Test a difference of r whose variance is that of held-out stimuli plus that of fitting, two-sided.
+
+    Degrees of freedom are Welch and Satterthwaite's.
+    """
+    n_clusters, n_refits = len(lead), len(moved)
+    held_out = (lead * lead).sum(0) * n_clusters / (n_clusters - 1)
+    fitting = (moved * moved).mean(0)
+    variance = held_out + fitting
+    with np.errstate(invalid="ignore", divide="ignore"):
+        freedom = variance**2 / (held_out**2 / (n_clusters - 1) + fitting**2 / (n_refits - 1))
+        p = 2 * stats.t.sf(ahead / np.sqrt(variance), freedom)
+    # Two predictions that are the same differ by nothing, and nothing varies.
+    return np.asarray(np.where(variance == 0, 1.0, p))
+
+
+def _flat_p(
+    contest: _Contest, loss: FloatArray, moved: FloatArray | None, n_permutations: int, *, seed: int
+) -> FloatArray:
+    """Test whether all bands' mean losses, (n_bands, n_stimuli, n), are equal: variance over bands, +1 rule."""
+    apart = [contest.by_cluster(band) for band in loss - loss.mean(0)]
+    observed = sum((band.sum(0) ** 2 for band in apart), start=np.zeros(loss.shape[2]))
+    narrow = [band.astype(np.float32) for band in apart]
+    shifts = None if moved is None else ((moved - moved.mean(1, keepdims=True)) * loss.shape[1]).astype(np.float32)
+
+    def reached(some: slice) -> FloatArray:
+        signs = _signs(len(apart[0]), some, seed)
+        null = np.zeros((len(signs), loss.shape[2]), dtype=np.float32)
+        which = np.arange(some.start, some.stop)
+        for number, band in enumerate(narrow):
+            total = signs @ band
+            if shifts is not None:
+                total += shifts[which % len(shifts), number]
+            null += total * total
+        return np.asarray((null >= observed * (1 - 1e-5)).sum(0), dtype=np.float64)
+
+    blocks = [slice(i, min(i + BLOCK, n_permutations)) for i in range(0, n_permutations, BLOCK)]
+    count = np.sum(in_threads(reached, blocks), axis=0)
+    return np.asarray(np.where(np.isfinite(observed), (count + 1) / (n_permutations + 1), np.nan))
+
+
+def _signs(n_clusters: int, some: slice, seed: int) -> FloatArray:
+    both = np.array([-1, 1], dtype=np.float32)
+    return np.stack([random_for(seed, "flatness", i).choice(both, n_clusters) for i in range(some.start, some.stop)])
+
+
+def _confidence(
+    contest: _Contest, here: IntArray, best: IntArray, fitting: FloatArray | None, n_draws: int, *, seed: int
+) -> FloatArray:
+    """Count in which fraction of draws the best band of each voxel wins again."""
+    n_clusters = int(contest.code.max()) + 1
+    rows = bootstrap_rows(n_clusters, n_draws=n_draws, seed=seed)
+    counts = np.stack([np.bincount(one, minlength=n_clusters) for one in rows])[:, contest.code]
+    weights = counts / counts.sum(1, keepdims=True)
+    which = np.arange(n_draws)
+
+    def drawn(band: int) -> FloatArray:
+        r = weighted_correlation(contest.y[:, here], contest.yhat[band][:, here], weights)
+        r = np.where(np.isnan(r), -np.inf, r)
+        return r if fitting is None else r + fitting[which % len(fitting), band]
+
+    r = np.stack(in_threads(drawn, range(len(contest.yhat))))
+    top = r == r.max(0)
+    # Bands that draw level, such as two alike, share the win.
+    return np.asarray((_of_band(top, best) / np.maximum(top.sum(0), 1)).mean(0))
