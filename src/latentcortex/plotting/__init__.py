@@ -4,6 +4,7 @@ Nothing here touches pyplot's global state; every function returns a `matplotlib
 """
 
 from latentcortex.plotting._canvas import save
+from latentcortex.plotting._legends import layer_colours, share_colours
 from latentcortex.plotting.images import image_grid, latent_weights
 from latentcortex.plotting.maps import (
     Panel,
@@ -12,9 +13,7 @@ from latentcortex.plotting.maps import (
     SharePanel,
     flatmaps,
     inflated,
-    layer_colours,
     preference_maps,
-    share_colours,
     share_maps,
 )
 from latentcortex.plotting.scores import histogram, prediction_against_ceiling, roi_profiles, score_intervals

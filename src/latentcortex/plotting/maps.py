@@ -12,7 +12,6 @@ from functools import lru_cache
 from itertools import combinations
 from typing import Any, Final
 
-import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
@@ -25,14 +24,21 @@ from latentcortex import _surfaces
 from latentcortex._arrays import FloatArray, IntArray
 from latentcortex._surfaces import N_VERTICES, Outline, Raster, on_all_vertices
 from latentcortex.errors import InputError
-from latentcortex.plotting._canvas import INK, LARGE, MEDIUM, NAME, SMALL, axes_in_inches, empty_figure
-
-SHARE_COLOURS: Final = ("#0d6bff", "#ff5500")
-"""Of the two bands of a share map. Their mixtures are purple, not grey, which would look like bare cortex."""
+from latentcortex.plotting._canvas import INK, LARGE, NAME, axes_in_inches, empty_figure
+from latentcortex.plotting._legends import (
+    FOOT,
+    GREY,
+    Grid,
+    colour_bar,
+    grey_legend,
+    layer_colours,
+    layer_legend,
+    share_colours,
+    share_legend,
+)
 
 EDGE: Final = 0.15
 TITLE: Final = 0.38
-FOOT: Final = 0.95
 """Of a figure's margins, in inches."""
 
 FLAT_PIXELS: Final = 640
@@ -49,10 +55,13 @@ class Panel:
     title : str
     values : ndarray of shape (n_vertices,)
         nan where undefined or not significant.
+    unsure : ndarray of shape (n_vertices,), optional
+        1 where the map is drawn grey, since it cannot be told; nan elsewhere.
     """
 
     title: str
     values: FloatArray
+    unsure: FloatArray | None = None
 
     def __post_init__(self) -> None:
         on_all_vertices(self.values)
@@ -67,11 +76,14 @@ class SharePanel:
     title : str
     first, second : ndarray of shape (n_vertices,)
         Share of each of the two bands; nan where undefined or not significant.
+    unsure : ndarray of shape (n_vertices,), optional
+        1 where the map is drawn grey, since the shares cannot be told apart; nan elsewhere.
     """
 
     title: str
     first: FloatArray
     second: FloatArray
+    unsure: FloatArray | None = None
 
     def __post_init__(self) -> None:
         on_all_vertices(self.first)
@@ -118,20 +130,6 @@ class Rois:
 
     def __post_init__(self) -> None:
         on_all_vertices(self.labels)
-
-
-@dataclass(frozen=True, eq=False)
-class Grid:
-    """A figure, its panels' axes, and where its legend begins: the middle and the lower end, in inches."""
-
-    figure: Figure
-    axes: list[Axes]
-    legend: tuple[float, float]
-
-    def legend_axes(self, bottom: float, width: float, height: float) -> Axes:
-        """Add axes for the legend, so many inches above its lower end."""
-        middle, low = self.legend
-        return axes_in_inches(self.figure, middle - width / 2, low + bottom, width, height)
 
 
 def flatmaps(
@@ -220,31 +218,12 @@ def share_maps(
     borders = _borders(raster, rois)
     for panel, ax in zip(panels, grid.axes, strict=True):
         colours = share_colours(raster.paint(panel.first), raster.paint(panel.second), limit=top)
-        _draw(ax, raster, colours, panel.title)
+        _draw(ax, raster, _greyed(colours, raster, panel.unsure), panel.title)
         _annotate(ax, borders, rois, named=ax is grid.axes[0])
-    _share_legend(grid, names, top, label)
+    share_legend(grid, names, top, label)
+    if any(_greyed_somewhere(panel.unsure) for panel in panels):
+        grey_legend(grid)
     return grid.figure
-
-
-def share_colours(first: FloatArray, second: FloatArray, *, limit: float) -> FloatArray:
-    """Mix the colour of two shares.
-
-    Parameters
-    ----------
-    first, second : ndarray of the same shape
-    limit : float
-        Share at which a band's colour is brightest; shares are clipped to 0..limit.
-
-    Returns
-    -------
-    ndarray of shape (..., 4)
-        Red, green, blue and opacity, 0..1; transparent where a share is nan. Light adds up: black where both
-        are 0, almost white where both are at the limit.
-    """
-    amounts = [np.clip(np.nan_to_num(share) / limit, 0.0, 1.0)[..., None] for share in (first, second)]
-    light = sum(amount * np.array(to_rgb(c)) for amount, c in zip(amounts, SHARE_COLOURS, strict=True))
-    defined = np.isfinite(first) & np.isfinite(second)
-    return np.concatenate([np.clip(light, 0.0, 1.0), defined[..., None].astype(float)], axis=-1)
 
 
 def preference_maps(
@@ -279,13 +258,8 @@ def preference_maps(
         _draw(ax, raster, _preference_colours(raster, panel, len(layers)), panel.title)
         _annotate(ax, borders, rois, named=ax is grid.axes[0])
     graded = any(panel.confidence is not None for panel in panels)
-    _layer_legend(grid, layers, label, graded=graded)
+    layer_legend(grid, layers, label, graded=graded)
     return grid.figure
-
-
-def layer_colours(n_layers: int) -> FloatArray:
-    """Choose a colour per layer, (n_layers, 3): dark to light in the network's order."""
-    return np.asarray(matplotlib.colormaps["plasma"](np.linspace(0.02, 0.95, n_layers)))[:, :3]
 
 
 def _maps(
@@ -304,9 +278,12 @@ def _maps(
     grid = _grid(len(panels), raster, n_columns, foot=FOOT)
     borders = _borders(raster, rois)
     for panel, ax in zip(panels, grid.axes, strict=True):
-        _draw(ax, raster, _mapped(palette, raster.paint(panel.values)), panel.title)
+        colours = _mapped(palette, raster.paint(panel.values))
+        _draw(ax, raster, _greyed(colours, raster, panel.unsure), panel.title)
         _annotate(ax, borders, rois, named=ax is grid.axes[0])
-    _colour_bar(grid, palette, values, label)
+    colour_bar(grid, palette, values, label)
+    if any(_greyed_somewhere(panel.unsure) for panel in panels):
+        grey_legend(grid)
     return grid.figure
 
 
@@ -314,6 +291,17 @@ def _mapped(palette: ScalarMappable, picture: FloatArray) -> FloatArray:
     colours = np.array(palette.to_rgba(np.nan_to_num(picture)))
     colours[..., 3] = np.isfinite(picture)
     return colours
+
+
+def _greyed(colours: FloatArray, raster: Raster, unsure: FloatArray | None) -> FloatArray:
+    """Paint grey what cannot be told."""
+    if unsure is not None:
+        colours[raster.paint(np.nan_to_num(unsure)) > 0.5] = (*to_rgb(GREY), 1.0)
+    return colours
+
+
+def _greyed_somewhere(unsure: FloatArray | None) -> bool:
+    return unsure is not None and bool(np.isfinite(unsure).any())
 
 
 def _scale(values: Sequence[FloatArray], limits: tuple[float, float] | None) -> Normalize:
@@ -411,29 +399,6 @@ def _parted(places: FloatArray, names: Sequence[str], size: float) -> FloatArray
     return moved
 
 
-def _colour_bar(grid: Grid, palette: ScalarMappable, values: Sequence[FloatArray], label: str) -> None:
-    low, high = palette.get_clim()
-    together = np.concatenate([v[np.isfinite(v)] for v in values])
-    under, over = bool((together < low).any()), bool((together > high).any())
-    extend = {(True, True): "both", (True, False): "min", (False, True): "max", (False, False): "neither"}[under, over]
-    ax = grid.legend_axes(FOOT - 0.32, 3.8, 0.17)
-    bar = grid.figure.colorbar(palette, cax=ax, orientation="horizontal", extend=extend)
-    bar.outline.set_visible(False)
-    bar.set_label(label, fontsize=MEDIUM, color=INK)
-    bar.ax.tick_params(labelsize=SMALL, color=INK, labelcolor=INK, length=3)
-
-
-def _share_legend(grid: Grid, names: tuple[str, str], top: float, label: str) -> None:
-    ax = grid.legend_axes(0.62, 1.2, 1.2)
-    steps = np.linspace(0.0, top, 128)
-    ax.imshow(share_colours(*np.meshgrid(steps, steps), limit=top), origin="lower", extent=(0, top, 0, top))
-    ax.set(xticks=(0, top), yticks=(0, top), xticklabels=("≤0", f"≥{top:.2g}"), yticklabels=("≤0", f"≥{top:.2g}"))
-    ax.tick_params(labelsize=SMALL, color=INK, labelcolor=INK, length=3)
-    ax.set_title(label, fontsize=MEDIUM, color=INK)
-    ax.set_xlabel(names[0], fontsize=MEDIUM, color=INK, labelpad=0)
-    ax.set_ylabel(names[1], fontsize=MEDIUM, color=INK, labelpad=0)
-
-
 def _check_layers(panels: Sequence[PreferencePanel], layers: Sequence[str]) -> None:
     for panel in panels:
         known = panel.preferred[np.isfinite(panel.preferred)]
@@ -452,27 +417,3 @@ def _preference_colours(raster: Raster, panel: PreferencePanel, n_layers: int) -
     sure = np.ones(N_VERTICES) if panel.confidence is None else np.nan_to_num(panel.confidence)
     colours[..., 3] = np.where(nearest >= 0, np.clip(np.nan_to_num(raster.paint(sure)), 0.0, 1.0), 0.0)
     return colours
-
-
-def _layer_legend(grid: Grid, layers: Sequence[str], label: str, *, graded: bool) -> None:
-    """Draw a square per layer; with confidence, from the bare underlay below to the full colour above."""
-    ax = grid.legend_axes(0.55, 0.75 * len(layers), 0.4)
-    opacity = np.linspace(0.0, 1.0, 64)[:, None, None] if graded else np.ones((1, 1, 1))
-    ax.imshow(
-        opacity * layer_colours(len(layers)) + (1 - opacity) * 0.74,
-        origin="lower",
-        aspect="auto",
-        extent=(-0.5, len(layers) - 0.5, 0, 1),
-        interpolation="nearest",
-    )
-    ax.set(
-        xticks=range(len(layers)),
-        xticklabels=layers,
-        yticks=(0, 1) if graded else (),
-        yticklabels=("unsure", "sure") if graded else (),
-    )
-    ax.tick_params(labelsize=SMALL, color=INK, labelcolor=INK, length=0)
-    ax.set_xlabel(label, fontsize=MEDIUM, color=INK)
-    for boundary in np.arange(len(layers) - 1) + 0.5:
-        ax.axvline(boundary, color="white", linewidth=2)
-    ax.spines[:].set_visible(False)

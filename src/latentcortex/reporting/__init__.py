@@ -1,11 +1,12 @@
 """Maps -> what a paper needs: BIDS derivatives, figures, an ROI table, a methods paragraph and one page."""
 
 from latentcortex.reporting.content import Content, facts_of
-from latentcortex.reporting.figures import Figure, models, significant, title_of
+from latentcortex.reporting.figures import Figure, models, significant
+from latentcortex.reporting.honesty import honesty, unidentifiable
 from latentcortex.reporting.page import write, write_dataset
 from latentcortex.reporting.reconstructions import Reconstructions, measure_title, write_reconstructions
 from latentcortex.reporting.tables import alterations, compact, roi_table, summary_rows, write_summary, write_table
-from latentcortex.reporting.text import REFERENCES, methods
+from latentcortex.reporting.text import REFERENCES, methods, title_of
 
 __all__ = [
     "REFERENCES",
@@ -15,6 +16,7 @@ __all__ = [
     "alterations",
     "compact",
     "facts_of",
+    "honesty",
     "measure_title",
     "methods",
     "models",
@@ -22,6 +24,7 @@ __all__ = [
     "significant",
     "summary_rows",
     "title_of",
+    "unidentifiable",
     "write",
     "write_dataset",
     "write_reconstructions",

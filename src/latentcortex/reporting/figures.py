@@ -13,6 +13,8 @@ from latentcortex._arrays import FloatArray
 from latentcortex.features import Band
 from latentcortex.maps import Maps
 from latentcortex.reporting.content import Content
+from latentcortex.reporting.honesty import unidentifiable
+from latentcortex.reporting.text import title_of
 from latentcortex.space import Surface
 
 LOWEST_CEILING: Final = 0.1
@@ -61,25 +63,6 @@ def models(maps: Maps, analysis: str) -> list[str]:
     return list(dict.fromkeys(own.find(statistic="r").columns["model"]))
 
 
-def title_of(band: str) -> str:
-    """Say a band's name in words.
-
-    Examples
-    --------
-    >>> title_of("zc_strength-80_step-100")
-    'z_c, strength 80 %'
-    >>> title_of("unet_layer-mid_strength-80_step-50")
-    'mid, step 50 %'
-    """
-    parsed = Band.parse(band)
-    if parsed.kind == "zc":
-        late = "" if parsed.entities["step"] == "100" else f", step {parsed.entities['step']} %"
-        return f"z_c, strength {parsed.entities['strength']} %{late}"
-    if parsed.kind == "unet":
-        return f"{parsed.entities['layer']}, step {parsed.entities['step']} %"
-    return band
-
-
 def _ceiling(content: Content, analysis: str) -> Iterator[Figure]:
     values = content.maps.values(statistic="ceiling")
     shown = np.where(values >= LOWEST_CEILING, values, np.nan)
@@ -118,14 +101,23 @@ def _accuracy(content: Content, analysis: str) -> Iterator[Figure]:
     )  # fmt: skip
 
 
+GREY: Final = " Grey: the model is significant, and no band's share is expected to be reliable."
+"""Said in captions where identifiability was predicted."""
+
+
 def _shares(content: Content, analysis: str) -> Iterator[Figure]:
+    own = content.maps.find(analysis=analysis)
+    unique = len(own.find(statistic="uniqueR2").columns) > 0
+    grey = GREY if len(own.find(statistic="identifiability").columns) else ""
+    by_own = unique and content.settings["report"]["mask"] == "own"
+    where = "each drawn where its unique share is significant" if by_own else "where the joint model is significant"
     yield Figure(
         analysis,
-        "Product shares of z and z_c in the variance that their joint model explains, where the joint model "
-        "is significant. Negative shares are drawn as 0 and kept in the maps.",
-        _drawn_shares(content, analysis, "shareR2", "mask"),
+        f"Product shares of z and z_c in the variance that their joint model explains, {where}. Negative shares are "
+        f"drawn as 0 and kept in the maps.{grey}",
+        _drawn_shares(content, analysis, "shareR2", "uniqueMask" if by_own else "mask"),
     )
-    if len(content.maps.find(analysis=analysis, statistic="uniqueR2").columns):
+    if unique:
         yield Figure(
             f"{analysis}-unique",
             "Unique shares: what the joint model of z and z_c loses when it is refitted without one of them, each "
@@ -145,13 +137,23 @@ def _drawn_shares(content: Content, analysis: str, statistic: str, mask: str) ->
         found = np.stack([maps.values(**facts, band=band, statistic=mask) == 1 for band in judged])
         # Where one of them is found, the other is nothing; where none is, there is nothing to draw.
         shown = np.where(found, share, np.where(found.any(0), 0, np.nan)).astype(np.float32)
+        grey = _grey(content, analysis, model) if statistic == "shareR2" else None
         both = [content.on_mesh(one) for one in shown]
         step = Band.parse(model.split("+")[1])
         word = f"strength {step.entities['strength']} %"
         if analysis == "denoising-steps":
             word = f"step {step.entities['step']} %"
-        panels.append(plotting.SharePanel(word, *both))
+        panels.append(plotting.SharePanel(word, both[0], both[1], grey))
     return lambda: plotting.share_maps(panels, rois=content.rois, label="share of variance (R²)")
+
+
+def _grey(content: Content, analysis: str, model: str) -> FloatArray | None:
+    """Mark where a significant model's shares cannot be told apart, 1 or nan over the mesh."""
+    unsure = unidentifiable(content.maps, analysis, model)
+    if unsure is None:
+        return None
+    found = content.maps.values(analysis=analysis, model=model, statistic="mask") == 1
+    return content.on_mesh(np.where(unsure & found, 1.0, np.nan).astype(np.float32))
 
 
 def _preferences(content: Content, analysis: str) -> Iterator[Figure]:
@@ -178,12 +180,13 @@ def _partition(content: Content, analysis: str) -> Iterator[Figure]:
         for band in model.split("+"):
             share = maps.values(analysis=analysis, model=model, band=band, statistic="shareR2")
             shown = significant(maps, share, analysis=analysis, model=model)
-            panels.append(plotting.Panel(title_of(band), content.on_mesh(shown)))
+            panels.append(plotting.Panel(title_of(band), content.on_mesh(shown), _grey(content, analysis, model)))
+    grey = GREY if panels[0].unsure is not None else ""
     n_layers = len(models(maps, analysis)[0].split("+"))
     yield Figure(
         "unet-partition",
         "Product share of each layer in the variance that the joint model of all layers explains, where that "
-        "model is significant.",
+        f"model is significant.{grey}",
         lambda: plotting.flatmaps(panels, rois=None, label="share of variance (R²)", n_columns=n_layers),
     )
 

@@ -16,6 +16,7 @@ from latentcortex import _files, plotting
 from latentcortex.maps import Maps, short
 from latentcortex.reporting.content import Content
 from latentcortex.reporting.figures import figures
+from latentcortex.reporting.honesty import honesty
 from latentcortex.reporting.tables import alterations, compact, roi_table, summary_rows, write_table
 from latentcortex.reporting.text import REFERENCES, methods
 
@@ -105,6 +106,7 @@ def _render(
         sections=sections,
         titles=TITLES,
         rows=[row | {"band": short(row["band"])} for row in summary_rows(content.participant, content.maps)],
+        honesty=honesty(content.maps),
         rois=small.to_dict("split") if small is not None else None,
         alterations=alterations(content.log),
         methods=methods(content),

@@ -10,10 +10,11 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
-from latentcortex import _files
+from latentcortex import _files, inference
+from latentcortex._arrays import IntArray
 from latentcortex.maps import Maps
 from latentcortex.reporting.content import Content
-from latentcortex.reporting.figures import title_of
+from latentcortex.reporting.text import title_of
 from latentcortex.space import Surface
 
 IN_REGIONS: Final = (
@@ -21,6 +22,10 @@ IN_REGIONS: Final = (
     *("shareR2", "shareR", "uniqueR2", "uniqueMask", "shapleyR2", "commonR2"),
 )
 """Statistics of which a region has a mean."""
+COMPACT: Final = (("r", "mean", "mean r"), ("mask", "mean", "significant"), ("mask", "bound", "truly active, at least"))
+"""Columns of the small table: a statistic, what is taken of it, and how that is called."""
+P_OF: Final = {"mask": "p", "uniqueMask": "uniqueP"}
+"""Masks, and the p that each is made of."""
 
 
 def summary_rows(participant: str, maps: Maps) -> list[dict[str, Any]]:
@@ -41,6 +46,7 @@ def summary_rows(participant: str, maps: Maps) -> list[dict[str, Any]]:
                 "n_voxels": len(mask),
                 "n_valid": int(np.isfinite(mask).sum()),
                 "n_significant": int((mask == 1).sum()),
+                "n_twin": _number(facts.get("n_twin")),
                 "correction": facts["correction"],
                 "q": facts["q"],
                 "family": facts["family"],
@@ -51,24 +57,47 @@ def summary_rows(participant: str, maps: Maps) -> list[dict[str, Any]]:
     return rows
 
 
+def _number(value: float | None) -> int | None:
+    """Read a count that may not be known."""
+    return None if value is None or value != value else int(value)
+
+
 def roi_table(content: Content) -> pd.DataFrame | None:
-    """Summarise every column by region, over all valid voxels; None without an atlas."""
+    """Summarise every column by region, over all valid voxels; None without an atlas.
+
+    A mask has a `bound` as well: the fraction of the region's voxels that are truly active at least, with 95 %
+    confidence for all regions together; see `inference.true_discovery_bound`.
+    """
     if content.atlas is None or not isinstance(content.maps.space, Surface):
         return None
     labels = content.maps.space.from_mesh(content.atlas.labels)
     wanted = content.maps.columns["statistic"].isin(IN_REGIONS)
     kept = Maps(content.maps.data[:, wanted], content.maps.columns[wanted].reset_index(drop=True), content.maps.space)
-    return kept.summarise([int(label) for label in labels], content.atlas.names)
+    table = kept.summarise([int(label) for label in labels], content.atlas.names)
+    return table.assign(bound=_bounds(content.maps, table, np.asarray(labels), content.atlas.names))
+
+
+def _bounds(maps: Maps, table: pd.DataFrame, labels: IntArray, names: Mapping[int, str]) -> list[float]:
+    """Bound true discoveries for every row of a mask; nan for other rows."""
+    region = {name: labels == label for label, name in names.items()}
+    bounds = []
+    for row in table.to_dict("records"):
+        if row["statistic"] not in P_OF:
+            bounds.append(np.nan)
+            continue
+        p = maps.values(**{key: row[key] for key in ("analysis", "model", "band")}, statistic=P_OF[row["statistic"]])
+        bounds.append(inference.true_discovery_bound(p.astype(np.float64), region[row["roi"]]))
+    return bounds
 
 
 def compact(table: pd.DataFrame) -> pd.DataFrame:
-    """Lay out the mean r and the fraction of significant voxels of each single latent, one row per region."""
+    """Lay out mean r, fraction of significant voxels and its lower bound for each single latent, a row per region."""
     own = table[table["analysis"] == "latents"]
     sizes = own.groupby("roi", sort=False)["n_valid"].first().rename("n valid")
     columns = [sizes]
     for model in dict.fromkeys(own["model"]):
-        for statistic, head in (("r", "mean r"), ("mask", "significant")):
-            chosen = own[(own["model"] == model) & (own["statistic"] == statistic)].set_index("roi")["mean"]
+        for statistic, value, head in COMPACT:
+            chosen = own[(own["model"] == model) & (own["statistic"] == statistic)].set_index("roi")[value]
             columns.append(chosen.rename(f"{title_of(model)}: {head}"))
     return pd.concat(columns, axis=1).reset_index()
 

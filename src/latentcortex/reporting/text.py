@@ -5,10 +5,30 @@ from __future__ import annotations
 from typing import Final
 
 import latentcortex
+from latentcortex.features import Band
 from latentcortex.reporting.content import Content
 
 CORRECTIONS: Final = {"bh": "Benjamini-Hochberg", "by": "Benjamini-Yekutieli", "storey": "Storey"}
 """How each correction that `inference.fdr` knows is called."""
+
+
+def title_of(band: str) -> str:
+    """Say a band's name in words.
+
+    Examples
+    --------
+    >>> title_of("zc_strength-80_step-100")
+    'z_c, strength 80 %'
+    >>> title_of("unet_layer-mid_strength-80_step-50")
+    'mid, step 50 %'
+    """
+    parsed = Band.parse(band)
+    if parsed.kind == "zc":
+        late = "" if parsed.entities["step"] == "100" else f", step {parsed.entities['step']} %"
+        return f"z_c, strength {parsed.entities['strength']} %{late}"
+    if parsed.kind == "unet":
+        return f"{parsed.entities['layer']}, step {parsed.entities['step']} %"
+    return band
 
 
 def methods(content: Content) -> list[str]:

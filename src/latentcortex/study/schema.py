@@ -30,7 +30,7 @@ SCHEMA: Final[dict[str, dict[str, Any]]] = {
         "twin": False,
     },
     "check": {"allow": []},
-    "report": {"atlas": ""},
+    "report": {"atlas": "", "mask": "own"},
     "decoding": {"rois": "", "bands": [], "n_voxels": 0},
     "evaluation": {"n_images": 0, "category": "", "n_bootstrap": 1000},
     "run": {"seed": 0, "out": ""},
@@ -113,6 +113,8 @@ def _consistent(settings: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]
     Criterion(**{key: value for key, value in tests.items() if key != "twin"})
     if splits["cross_validation"] and tests["null"] == "analytic":
         raise InputError("null = 'analytic' is not valid for predictions pooled over folds; use 'permutation'.")
+    if settings["report"]["mask"] not in ("own", "joint"):
+        raise unknown("mask in [report]:", settings["report"]["mask"], ("own", "joint"))
     inference.fdr(np.array([0.5]), q=tests["q"], method=tests["correction"])
     if not isinstance(settings["decoding"]["rois"], (str, dict)):
         raise InputError(f"`rois` in [decoding] must be a preset or a table; got {settings['decoding']['rois']!r}.")
