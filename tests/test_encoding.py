@@ -6,7 +6,7 @@ from sklearn.linear_model import Ridge
 
 from latentcortex import Features, Maps, Responses, estimators, inference, scoring
 from latentcortex._arrays import positions
-from latentcortex.analyses import HeldOut, by_step, canonical, preference
+from latentcortex.analyses import HalfFits, HeldOut, by_step, canonical, preferred
 from latentcortex.encoding import Criterion, Encoder, Folds, Null
 from latentcortex.errors import AlignmentError, InputError
 from latentcortex.estimators.banded_ridge import BandedRidge
@@ -266,10 +266,13 @@ def test_the_preferred_layer_is_the_planted_one_and_ties_are_unsure() -> None:
         for name in layers
     }
     p = np.stack([inference.correlation_p(one.r, len(one.y)) for one in predictions.values()])
-    columns = preference(predictions, p, Criterion(), analysis="unet-layers", step="50")
+    halves = HalfFits(features, train.averaged(), test.averaged(), encoder().estimator.__class__, 0)
+    columns = preferred(predictions, p, Criterion(), about=("unet-layers", "50"), refits=halves)
     maps = Maps.of(Bare(81), list(columns))
-    preferred, confidence = maps.values(statistic="preferred"), maps.values(statistic="confidence")
-    np.testing.assert_array_equal(preferred[:60], np.repeat([0, 1, 2], 20))
+    winner, confidence = maps.values(statistic="preferred"), maps.values(statistic="confidence")
+    np.testing.assert_array_equal(winner[:60], np.repeat([0, 1, 2], 20))
+    assert (maps.values(statistic="identifiable")[:60] == 1).mean() > 0.9
+    assert np.nanmax(np.append(maps.values(statistic="identifiable")[60:80], 0)) == 0
     assert (confidence[:60] > 0.95).mean() > 0.9
     assert not (confidence[60:80] > 0.95).any()  # found by chance at most, and then unsure
     assert np.isnan(maps.data[80]).all()

@@ -154,7 +154,8 @@ def test_help_names_every_command(capsys):
 def test_an_image_on_both_sides_of_the_split_under_two_names(folder_study, tmp_path, capsys):
     stimuli = folder_study.parent / "data" / "stimuli"
     (stimuli / "s050.png").write_bytes((stimuli / "s003.png").read_bytes())
-    fails(capsys, folder_study, tmp_path / "out", "straddling: 1 image on both sides of a split", "s003 = s050", "--allow straddling")
+    said = ("straddling: 1 image on both sides of a split", "s003 = s050", "--allow straddling")
+    fails(capsys, folder_study, tmp_path / "out", *said)
 
 
 def test_an_unknown_atlas_is_named_before_anything_is_computed(folder_study, tmp_path, capsys):

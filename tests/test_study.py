@@ -21,6 +21,7 @@ SUMMARY_KEYS = {
     "n_voxels",
     "n_valid",
     "n_significant",
+    "n_twin",
     "correction",
     "q",
     "family",

@@ -11,7 +11,7 @@ from latentcortex.inference.family import (
     tfce,
     true_discovery_bound,
 )
-from latentcortex.inference.identifiability import identifiability
+from latentcortex.inference.halves import identifiability
 from latentcortex.inference.null import (
     block_length,
     correlation_p,
@@ -30,9 +30,12 @@ from latentcortex.inference.resampling import (
     prevalence,
     share_p,
 )
+from latentcortex.inference.winner import Preference, Resampling, preference
 
 __all__ = [
     "Fdr",
+    "Preference",
+    "Resampling",
     "block_length",
     "bootstrap_ci",
     "bootstrap_rows",
@@ -49,6 +52,7 @@ __all__ = [
     "paired_difference_p",
     "permutation_p",
     "permutations_needed",
+    "preference",
     "prevalence",
     "sequential_p",
     "share_p",

@@ -6,6 +6,7 @@ Shapes are the same everywhere: `y` and `yhat` (n_stimuli, n_voxels), `yhat_band
 """
 
 from latentcortex.scoring.accuracy import alignment, corrected_r2, correlation, r2, weighted_correlation
+from latentcortex.scoring.learning import asymptote
 from latentcortex.scoring.reliability import (
     ncsnr,
     noise_ceiling,
@@ -17,6 +18,7 @@ from latentcortex.scoring.shares import commonality, overlap, product_shares, sh
 
 __all__ = [
     "alignment",
+    "asymptote",
     "commonality",
     "corrected_r2",
     "correlation",

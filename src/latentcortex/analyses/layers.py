@@ -1,0 +1,110 @@
+"""Which layer predicts each voxel best, and whether that can be told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import numpy as np
+
+from latentcortex import inference
+from latentcortex._arrays import FloatArray, IntArray, in_threads, random_for
+from latentcortex.encoding import Column, Criterion, Fitted, Null, Prediction, significance
+from latentcortex.estimators import quiet
+from latentcortex.features import Band, Features
+from latentcortex.responses import Responses
+
+N_REFITS: Final = 20
+"""Fits to random halves of the training stimuli."""
+
+
+def preferred(
+    predictions: Mapping[str, Prediction],
+    p: FloatArray,
+    criterion: Criterion,
+    *,
+    about: tuple[str, str],
+    refits: HalfFits | None = None,
+    n_refits: int = N_REFITS,
+) -> Iterator[Column]:
+    """Find each voxel's preferred layer at one step, how sure it is, and whether it can be told from the others.
+
+    Parameters
+    ----------
+    predictions : mapping of str to Prediction
+        Band of each layer -> what its model predicts.
+    p : ndarray of shape (n_layers, n_voxels)
+        Of each layer's r.
+    criterion : Criterion
+    about : (str, str)
+        Name of the analysis, and the step.
+    refits : HalfFits, optional
+        Without them nothing says how much the fit would change with other training stimuli.
+    n_refits : int
+
+    Yields
+    ------
+    columns
+        preferred (number of the layer, nan where not valid); confidence, flatP, runnerUpP and identifiable (nan where
+        nothing is found); p, q, mask. See `inference.preference`.
+    """
+    first = next(iter(predictions.values()))
+    null = Null.of(first, criterion)
+    how = inference.Resampling(clusters=null.alike(len(first.y)), refits=refits, n_refits=n_refits or N_REFITS)
+    yhat = np.stack([one.varying for one in predictions.values()])
+    tests: dict[str, Any] = {"q": criterion.q, "correction": criterion.correction, "seed": criterion.seed}
+    found = inference.preference(first.y, yhat, p, resampling=how, **tests)
+    analysis, step = about
+    facts = {"analysis": analysis, "model": f"layers_step-{step}", "band": "", "n_stimuli": len(first.y)}
+    layers = "+".join(Band.parse(name).entities["layer"] for name in predictions)
+    yield found.preferred, {**facts, "statistic": "preferred", "unit": "layer number", "layers": layers}
+    drawn = {"n_refits": n_refits if refits else 0, "n_draws": how.n_draws}
+    yield found.confidence, {**facts, "statistic": "confidence", "unit": "fraction of draws", **drawn}
+    yield found.flat_p, {**facts, "statistic": "flatP", "unit": "probability", **drawn}
+    yield found.runner_up_p, {**facts, "statistic": "runnerUpP", "unit": "probability", **drawn}
+    yield found.identifiable, {**facts, "statistic": "identifiable", "unit": "0 or 1", "q": criterion.q, **drawn}
+    yield from significance(facts, found.p, criterion, null=f"Simes over layers; {null}", n_permutations=null.counted)
+
+
+@dataclass(eq=False)
+class HalfFits:
+    """Models of single bands, fitted to random halves of the training stimuli, as `inference.preference` asks for them.
+
+    Parameters
+    ----------
+    features : Features
+        A model for each of their bands.
+    train, test : Responses
+        Averaged.
+    make_estimator : callable
+    seed : int
+        Half k depends on (seed, k) only.
+    """
+
+    features: Features
+    train: Responses
+    test: Responses
+    make_estimator: Callable[[], Any]
+    seed: int
+    _kept: dict[int, list[tuple[Fitted, Mapping[str, FloatArray]]]] = field(default_factory=dict)
+
+    def __call__(self, k: int, voxels: IntArray) -> FloatArray:
+        """Predict the test stimuli from half k, (n_bands, n_stimuli, len(voxels))."""
+        if k not in self._kept:
+            self._kept = {k: self._fitted(k)}
+        reach = slice(int(voxels.min()), int(voxels.max()) + 1)
+        inside = voxels - reach.start
+        return np.stack([model.parts_of(rows, voxels=reach)[0][:, inside] for model, rows in self._kept[k]])
+
+    def _fitted(self, k: int) -> list[tuple[Fitted, Mapping[str, FloatArray]]]:
+        ids = self.train.ids
+        some = random_for(self.seed, "half of the training stimuli", k).permutation(len(ids))[: len(ids) // 2]
+        half = self.train.select([ids[i] for i in np.sort(some)])
+
+        def fitted(band: str) -> tuple[Fitted, Mapping[str, FloatArray]]:
+            own, estimator = self.features.only([band]), quiet(self.make_estimator())
+            model = Fitted.of(estimator, own, half.ids, half.data, weights=half.n_repeats)
+            return model, model.new_rows(own, self.test.ids)
+
+        return in_threads(fitted, self.features.bands)

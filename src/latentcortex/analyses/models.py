@@ -1,0 +1,115 @@
+"""Which joint models each canonical analysis has."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from latentcortex._shelf import unknown
+from latentcortex.errors import InputError
+from latentcortex.features import Band
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """A named set of joint models.
+
+    Parameters
+    ----------
+    name : str
+    models : tuple of tuple of str
+        The bands of each model.
+    """
+
+    name: str
+    models: tuple[tuple[str, ...], ...]
+
+
+def canonical(name: str, bands: Sequence[str]) -> Analysis:
+    """Choose the models of a canonical analysis among the bands that there are.
+
+    `latents`: each latent alone (z_c at 80 percent strength, or the nearest). `noise-levels`: z with z_c at
+    each strength. `denoising-steps`: z with z_c at each step. `unet-layers`: each layer alone at each step.
+    `unet-partition`: the layers of one step jointly.
+
+    Raises
+    ------
+    InputError
+        If the name is not known, or no band that it needs is there.
+    """
+    if name not in ANALYSES:
+        raise unknown("analysis", name, ANALYSES)
+    models = tuple(ANALYSES[name](_Atlas(tuple(bands))))
+    if not models:
+        raise InputError(f"Analysis {name!r} needs bands that are not there; there are {', '.join(bands)}.")
+    return Analysis(name, models)
+
+
+@dataclass(frozen=True)
+class _Atlas:
+    """The bands that there are, by what they are."""
+
+    names: tuple[str, ...]
+
+    def of(self, kind: str, **entities: int) -> list[str]:
+        found = []
+        for name in self.names:
+            band = Band.parse(name)
+            if band.kind == kind and all(band.number(key) == value for key, value in entities.items()):
+                found.append(name)
+        return found
+
+    def values(self, kind: str, key: str) -> list[int]:
+        return sorted({Band.parse(name).number(key) for name in self.of(kind)})
+
+    def strength(self, kind: str) -> int:
+        """Choose the strength nearest to 80 percent."""
+        return min(self.values(kind, "strength"), key=lambda s: abs(s - 80), default=0)
+
+    def layers(self, step: int) -> list[str]:
+        """List the U-Net layers at one step, all of one strength."""
+        return self.of("unet", strength=self.strength("unet"), step=step)
+
+
+def _latents(atlas: _Atlas) -> list[tuple[str, ...]]:
+    singles = atlas.of("z") + atlas.of("c") + atlas.of("zc", strength=atlas.strength("zc"), step=100)
+    # A store without latents still has bands to look at, one by one.
+    return [(name,) for name in singles or atlas.names]
+
+
+def _noise_levels(atlas: _Atlas) -> list[tuple[str, ...]]:
+    levels = [name for s in atlas.values("zc", "strength") for name in atlas.of("zc", strength=s, step=100)]
+    return [("z", name) for name in levels if "z" in atlas.names]
+
+
+def _denoising_steps(atlas: _Atlas) -> list[tuple[str, ...]]:
+    stages = [n for k in atlas.values("zc", "step") for n in atlas.of("zc", strength=atlas.strength("zc"), step=k)]
+    return [("z", name) for name in stages if "z" in atlas.names]
+
+
+def _unet_layers(atlas: _Atlas) -> list[tuple[str, ...]]:
+    return [(name,) for step in atlas.values("unet", "step") for name in atlas.layers(step)]
+
+
+def _unet_partition(atlas: _Atlas) -> list[tuple[str, ...]]:
+    return [tuple(atlas.layers(step)) for step in atlas.values("unet", "step")]
+
+
+ANALYSES: Final[dict[str, Callable[[_Atlas], list[tuple[str, ...]]]]] = {
+    "latents": _latents,
+    "noise-levels": _noise_levels,
+    "denoising-steps": _denoising_steps,
+    "unet-layers": _unet_layers,
+    "unet-partition": _unet_partition,
+}
+
+
+def by_step(models: Sequence[tuple[str, ...]]) -> dict[str, list[str]]:
+    """Group single-band models of U-Net layers by their denoising step."""
+    steps: dict[str, list[str]] = {}
+    for (name,) in models:
+        band = Band.parse(name)
+        if band.kind == "unet":
+            steps.setdefault(band.entities["step"], []).append(name)
+    return steps
