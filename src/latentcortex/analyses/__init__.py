@@ -1,11 +1,14 @@
 """The analyses of a study: which joint models each has, and how they are run."""
 
+from latentcortex.analyses.generalisation import generalisation, profile_sides
 from latentcortex.analyses.layers import HalfFits, preferred
-from latentcortex.analyses.models import ANALYSES, Analysis, by_step, canonical
+from latentcortex.analyses.learning import learning_curve
+from latentcortex.analyses.models import ANALYSES, CANONICAL, Analysis, by_step, canonical
 from latentcortex.analyses.runs import AcrossFolds, HeldOut, Scorer, ceiling, joined
 
 __all__ = [
     "ANALYSES",
+    "CANONICAL",
     "AcrossFolds",
     "Analysis",
     "HalfFits",
@@ -14,6 +17,9 @@ __all__ = [
     "by_step",
     "canonical",
     "ceiling",
+    "generalisation",
     "joined",
+    "learning_curve",
     "preferred",
+    "profile_sides",
 ]

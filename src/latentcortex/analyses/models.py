@@ -31,7 +31,8 @@ def canonical(name: str, bands: Sequence[str]) -> Analysis:
 
     `latents`: each latent alone (z_c at 80 percent strength, or the nearest). `noise-levels`: z with z_c at
     each strength. `denoising-steps`: z with z_c at each step. `unet-layers`: each layer alone at each step.
-    `unet-partition`: the layers of one step jointly.
+    `unet-partition`: the layers of one step jointly. `learning-curve`: z with z_c, at several numbers of fitted
+    stimuli. `generalisation`: each latent alone, on test stimuli that are less and less like the fitted ones.
 
     Raises
     ------
@@ -96,13 +97,23 @@ def _unet_partition(atlas: _Atlas) -> list[tuple[str, ...]]:
     return [tuple(atlas.layers(step)) for step in atlas.values("unet", "step")]
 
 
+def _learning_curve(atlas: _Atlas) -> list[tuple[str, ...]]:
+    strength = atlas.strength("zc")
+    return [("z", name) for name in atlas.of("zc", strength=strength, step=100) if "z" in atlas.names]
+
+
 ANALYSES: Final[dict[str, Callable[[_Atlas], list[tuple[str, ...]]]]] = {
     "latents": _latents,
     "noise-levels": _noise_levels,
     "denoising-steps": _denoising_steps,
     "unet-layers": _unet_layers,
     "unet-partition": _unet_partition,
+    "learning-curve": _learning_curve,
+    "generalisation": _latents,
 }
+"""Every analysis, and how its models are chosen among the bands that there are."""
+CANONICAL: Final = ("latents", "noise-levels", "denoising-steps", "unet-layers", "unet-partition")
+"""Those that a study runs unless it names others."""
 
 
 def by_step(models: Sequence[tuple[str, ...]]) -> dict[str, list[str]]:

@@ -12,6 +12,7 @@ from tqdm import tqdm
 from latentcortex import inference, scoring
 from latentcortex._arrays import in_threads
 from latentcortex.analyses.layers import N_REFITS, HalfFits, preferred
+from latentcortex.analyses.learning import learning_curve
 from latentcortex.analyses.models import Analysis, by_step
 from latentcortex.encoding import Column, Criterion, Encoder, Prediction
 from latentcortex.encoding.columns import rejudged
@@ -64,7 +65,8 @@ class HeldOut:
     def score(self, analysis: Analysis) -> Maps:
         """Fit and score every model; single-layer models also give each voxel's preferred layer."""
         maps = rejudged(self._scored(analysis), self.criterion)
-        return beside(maps, self.shuffled().score(analysis)) if self.twin else maps
+        judged = bool(maps.columns["statistic"].isin(MASKS).any())
+        return beside(maps, self.shuffled().score(analysis)) if self.twin and judged else maps
 
     def shuffled(self) -> HeldOut:
         """Make the matched shuffled participant: same voxels, stimuli and settings, responses to other stimuli."""
@@ -79,6 +81,9 @@ class HeldOut:
         )
 
     def _scored(self, analysis: Analysis) -> Maps:
+        if analysis.name == "learning-curve":
+            own = (analysis, self.features, self.train, self.test, self.make_estimator)
+            return learning_curve(*own, seed=self.criterion.seed)
         keeps = analysis.name == "unet-layers"
         with tqdm(total=len(analysis.models), desc=analysis.name, unit="model", disable=not self.progress) as bar:
 

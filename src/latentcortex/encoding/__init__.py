@@ -313,7 +313,7 @@ class Encoder:
         columns[-1][1].update({} if n_twin is None else {"n_twin": n_twin})
         if len(features.bands) > 1:
             shares = product_shares(about, held_out, features.bands, null)
-            halves, found = partition.shares_of_halves(held_out), np.asarray(columns[-1][0])
+            halves, found = partition.shares_of_halves(held_out), np.asarray(columns[-1][0], dtype=np.float64)
             columns += partition.with_stability(shares, halves, found)
         return Maps.of(responses.space, columns)
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
+import pandas as pd
 
 from latentcortex import plotting
 from latentcortex._arrays import FloatArray
@@ -43,7 +44,11 @@ class Figure:
 def figures(content: Content) -> Iterator[tuple[str, Figure]]:
     """Yield the figures of every analysis that the maps hold, with the name of the analysis."""
     there = list(dict.fromkeys(content.maps.columns["analysis"]))
-    for name in there:
+    profiles = [name for name in there if name.startswith("generalisation-")]
+    for name in [*(name for name in there if name not in profiles), *(["generalisation"] if profiles else [])]:
+        if name in _PROFILES:
+            yield name, _PROFILES[name](content)
+            continue
         own = set(content.maps.find(analysis=name).columns["statistic"])
         maker, needed = _ON_SURFACE.get(name, (_histograms, "r"))
         drawable = isinstance(content.maps.space, Surface) and needed in own
@@ -206,6 +211,49 @@ def _histograms(content: Content, analysis: str) -> Iterator[Figure]:
         )
 
 
+def _learning_curve(content: Content) -> Figure:
+    rows = []
+    for facts in content.maps.find(analysis="learning-curve").columns.to_dict("records"):
+        limit = facts["statistic"] == "uniqueR2Limit"
+        here = {"roi": title_of(facts["model"].split("+")[1]), "series": title_of(facts["band"])}
+        ends = {} if limit else {"low": facts["low"], "high": facts["high"]}
+        if not limit:
+            rows.append({**here, "x": facts["n_fitted"], "y": facts["mean"], **ends})
+    limits = content.maps.find(analysis="learning-curve", statistic="uniqueR2Limit").columns
+    said = ", ".join(f"{title_of(str(one['band']))} {one['mean']:.3f}" for one in limits.to_dict("records"))
+    return Figure(
+        "learning-curve",
+        "Unique share of each band, mean over all valid voxels, against the number of fitted stimuli; intervals by "
+        "bootstrap over test stimuli. A gain that is the band's own stays; one that only few stimuli give falls. "
+        f"Extrapolated to unlimited stimuli: {said}.",
+        lambda: plotting.roi_profiles(pd.DataFrame(rows), x_label="fitted stimuli", y_label="unique share (R²)"),
+    )
+
+
+def _generalisation(content: Content) -> Figure:
+    rows, said = [], []
+    columns = content.maps.columns
+    for facts in columns[columns["analysis"].str.startswith("generalisation-")].to_dict("records"):
+        if facts["statistic"] == "r":
+            kind = facts["analysis"].removeprefix("generalisation-")
+            rows.append({"roi": title_of(facts["band"]), "x": kind, "y": facts["mean"], "series": "mean r"})
+            rows[-1] |= {"low": facts["low"], "high": facts["high"]}
+            said.append(f"{title_of(facts['band'])} {kind} {facts['normalised']:.2f}")
+    n_train = int(columns.loc[columns["analysis"].str.startswith("generalisation-"), "n_train"].max())
+    return Figure(
+        "generalisation",
+        "Mean r over all valid voxels on test stimuli that are drawn at random, held out as whole clusters, or "
+        f"farthest from all others, each after a fit to {n_train} stimuli; intervals by bootstrap over test stimuli. "
+        f"Divided by the square root of each test set's mean noise ceiling: {', '.join(said)}.",
+        lambda: plotting.roi_profiles(pd.DataFrame(rows), x_label="test stimuli", y_label="mean r"),
+    )
+
+
+_PROFILES: Final[dict[str, Callable[[Content], Figure]]] = {
+    "learning-curve": _learning_curve,
+    "generalisation": _generalisation,
+}
+"""Analyses that are drawn as means over voxels."""
 _ON_SURFACE: Final[dict[str, tuple[Callable[[Content, str], Iterator[Figure]], str]]] = {
     "ceiling": (_ceiling, "ceiling"),
     "latents": (_accuracy, "r"),

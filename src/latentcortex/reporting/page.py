@@ -26,6 +26,8 @@ TITLES: Final = {
     "noise-levels": "Shares of z and z_c, from low to high noise",
     "denoising-steps": "Shares of z and z_c, from early to late denoising",
     "unet-layers": "Preferred U-Net layer, step by step",
+    "learning-curve": "Unique shares against the number of fitted stimuli",
+    "generalisation": "Scores on stimuli that are unlike the fitted ones",
     "unet-partition": "Shares of the U-Net's layers, fitted jointly",
 }
 

@@ -5,7 +5,7 @@ Shapes are the same everywhere: `y` and `yhat` (n_stimuli, n_voxels), `yhat_band
 (n_bands, n_voxels). What is undefined is nan.
 """
 
-from latentcortex.scoring.accuracy import alignment, corrected_r2, correlation, r2, weighted_correlation
+from latentcortex.scoring.accuracy import alignment, corrected_r2, correlation, r2, weighted_correlation, weighted_r2
 from latentcortex.scoring.learning import asymptote
 from latentcortex.scoring.reliability import (
     ncsnr,
@@ -33,4 +33,5 @@ __all__ = [
     "split_half",
     "unique_shares",
     "weighted_correlation",
+    "weighted_r2",
 ]

@@ -81,6 +81,20 @@ def weighted_correlation(y: FloatArray, yhat: FloatArray, weights: FloatArray) -
         return np.asarray(np.clip((w @ (a * b) - mean_a * mean_b) / spread, -1, 1))
 
 
+def weighted_r2(y: FloatArray, yhat: FloatArray, weights: FloatArray) -> FloatArray:
+    """Score R² under several weightings of the stimuli; arguments are those of `weighted_correlation`.
+
+    Returns
+    -------
+    ndarray of float32, shape (n_draws, n_voxels)
+        nan where undefined.
+    """
+    centred, error = (np.asarray(values, dtype=np.float32) for values in (less_mean(y), y - yhat))
+    w = weights.astype(np.float32)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.asarray(1 - (w @ (error * error)) / (w @ (centred * centred) - (w @ centred) ** 2))
+
+
 @one_thread()
 def corrected_r2(score: FloatArray, gram: FloatArray, across: FloatArray, alpha: FloatArray) -> FloatArray:
     r"""Correct R² for what a ridge of this width and this many stimuli must lose; comparable between bands.

@@ -79,10 +79,31 @@ class Forward:
             for analysis in self.study.models(self.material.extractor.bands):
                 path = self.out / "work" / f"sub-{participant}_{analysis.name}.npz"
                 if not self.record.has(path):
-                    save_state(scorer.score(analysis), path)
+                    profile = analysis.name == "generalisation"
+                    save_state(self._profile(analysis, responses) if profile else scorer.score(analysis), path)
                     self.record.keep(path)
                 found.append(load_state(path))
             return analyses.joined([maps for maps in found if maps is not None])
+
+    def _profile(self, analysis: analyses.Analysis, responses: Responses) -> Maps:
+        material, ids = self.material, responses.ids
+        sides, clusters = analyses.profile_sides(
+            ids,
+            [material.hashes[name] for name in ids],
+            material.embedding(ids),
+            n_clusters=material.settings["splits"]["n_clusters"],
+            seed=self.study.seed,
+        )
+        return analyses.generalisation(
+            analysis,
+            material.features,
+            responses,
+            sides,
+            self.study.estimator,
+            zscore=material.zscore,
+            criterion=material.criterion,
+            clusters=clusters,
+        )
 
     def _scorer(self, responses: Responses, train: Responses, test: Responses | None) -> analyses.Scorer:
         features, criterion = self.material.features, self.material.criterion

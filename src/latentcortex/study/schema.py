@@ -19,7 +19,7 @@ OPEN: Final = {"dataset": None, "extractor": None, "estimator": "banded_ridge", 
 SCHEMA: Final[dict[str, dict[str, Any]]] = {
     "responses": {"zscore": "session"},
     "splits": {"test": "split", "cross_validation": 0, "unit": "stimulus", "embedding": "", "n_clusters": 20},
-    "analyses": {"run": list(analyses.ANALYSES), "shares": ["product"]},
+    "analyses": {"run": list(analyses.CANONICAL), "shares": ["product"]},
     "inference": {
         "q": 0.05,
         "correction": "bh",
@@ -104,6 +104,8 @@ def _consistent(settings: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]
             raise unknown("share", share, SHARES)
     if splits["cross_validation"] and shares != ("product",):
         raise InputError("Across folds only product shares are computed: set shares = ['product'], or use a test set.")
+    if splits["cross_validation"] and "learning-curve" in names:
+        raise InputError("The analysis 'learning-curve' needs a test set; leave it out, or cross_validation.")
     if splits["unit"] not in UNITS:
         raise unknown("unit in [splits]:", splits["unit"], UNITS)
     if splits["test"] not in ("split", "far"):

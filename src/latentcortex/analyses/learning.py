@@ -1,0 +1,106 @@
+"""Unique shares against the number of fitted stimuli: gain that stays, and gain that only few stimuli give."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+
+import numpy as np
+
+from latentcortex import inference, scoring
+from latentcortex._arrays import FloatArray, random_for
+from latentcortex.analyses.models import Analysis
+from latentcortex.encoding import Column, Encoder
+from latentcortex.errors import InputError
+from latentcortex.estimators import quiet
+from latentcortex.features import Features
+from latentcortex.maps import Maps
+from latentcortex.responses import Responses
+
+N_SIZES: Final = 5
+SMALLEST: Final = 8
+"""How many times fewer stimuli than there are the shortest fit has."""
+N_DRAWS: Final = 200
+
+
+def learning_curve(
+    analysis: Analysis,
+    features: Features,
+    train: Responses,
+    test: Responses,
+    make_estimator: Callable[[], Any],
+    *,
+    seed: int,
+) -> Maps:
+    """Refit joint models to fewer and fewer training stimuli, and extrapolate each band's unique share to all.
+
+    Parameters
+    ----------
+    analysis : Analysis
+        Models of several bands.
+    features : Features
+    train, test : Responses
+        Averaged.
+    make_estimator : callable
+    seed : int
+        Which stimuli are left; smaller sets are parts of larger ones.
+
+    Returns
+    -------
+    Maps
+        `uniqueR2N` with the number of stimuli for each size, and `uniqueR2Limit`; each column says the `mean` over
+        valid voxels, and those of sizes its 95 % interval `low`, `high` by bootstrap over test stimuli.
+
+    Raises
+    ------
+    InputError
+        If there are too few training stimuli for three sizes.
+    """
+    sizes = [int(n) for n in np.unique(np.geomspace(len(train.ids) / SMALLEST, len(train.ids), N_SIZES).round())]
+    if sizes[0] < SMALLEST:
+        raise InputError(f"A learning curve needs at least {SMALLEST**2} training stimuli; there are {len(train.ids)}.")
+    order = random_for(seed, "learning curve").permutation(len(train.ids))
+    columns: list[Column] = []
+    for bands in analysis.models:
+        own, gains = features.only(bands), []
+        facts = {"analysis": analysis.name, "model": "+".join(bands), "n_stimuli": len(test.ids)}
+        for n in sizes:
+            some = train.select([train.ids[i] for i in sorted(order[:n])])
+            encoder = Encoder(quiet(make_estimator())).fit(own, some)
+            shares, means = _unique(encoder, own, test, seed=seed)
+            low, high = np.quantile(means, [0.025, 0.975], axis=1)
+            gains.append(shares)
+            for b, band in enumerate(bands):
+                about = {**facts, "band": band, "statistic": f"uniqueR2N{n}", "unit": "fraction of variance"}
+                mean = {"mean": _mean(shares[b]), "low": float(low[b]), "high": float(high[b])}
+                columns.append((shares[b], {**about, "n_fitted": n, **mean}))
+        columns += list(_limits(facts, bands, sizes, np.stack(gains)))
+    return Maps.of(test.space, columns)
+
+
+def _limits(facts: dict[str, Any], bands: tuple[str, ...], sizes: list[int], gains: FloatArray) -> Iterator[Column]:
+    for b, band in enumerate(bands):
+        limit, _ = scoring.asymptote(sizes, gains[:, b])
+        about = {**facts, "band": band, "statistic": "uniqueR2Limit", "unit": "fraction of variance"}
+        yield limit, {**about, "mean": _mean(limit)}
+
+
+def _unique(encoder: Encoder, features: Features, test: Responses, *, seed: int) -> tuple[FloatArray, FloatArray]:
+    """Compute unique shares, (n_bands, n_voxels), and means over voxels in each draw of stimuli, (n_bands, n_draws)."""
+    rows = inference.bootstrap_rows(len(test.ids), n_draws=N_DRAWS, seed=seed)
+    weights = np.stack([np.bincount(row, minlength=len(test.ids)) for row in rows]) / len(test.ids)
+    bands, shares = encoder.bands, []
+    total, known = np.zeros((len(bands), N_DRAWS)), 0
+    for piece in encoder.walk(features, test, shares=("unique",)):
+        without = [piece.nested[tuple(other for other in bands if other != band)] for band in bands]
+        joint, joint_draws = scoring.r2(piece.y, piece.yhat), scoring.weighted_r2(piece.y, piece.yhat, weights)
+        shares.append(np.stack([joint - scoring.r2(piece.y, yhat) for yhat in without]))
+        valid = np.isfinite(shares[-1]).all(0)
+        draws = [joint_draws - scoring.weighted_r2(piece.y, yhat, weights) for yhat in without]
+        total, known = total + np.stack(draws)[..., valid].sum(-1), known + int(valid.sum())
+    return np.concatenate(shares, axis=1), total / max(known, 1)
+
+
+def _mean(values: FloatArray) -> float:
+    known = values[np.isfinite(values)]
+    return float(known.mean()) if len(known) else float("nan")
