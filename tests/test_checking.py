@@ -141,12 +141,13 @@ def test_grave_rules_are_refused_unless_allowed_and_others_are_told(clean, caplo
         rule = name.split()[0]
         if RULES[rule].grave:
             with pytest.raises(InputError, match=f"{rule}: .*--allow {rule}"):
-                checking.require(design)
+                checking.refuse(design)
         caplog.clear()
-        checking.require(design, [rule])
+        checking.refuse(design, [rule])
+        checking.tell(design, [rule])
         assert f"Allowed: {rule}: " in caplog.text
     with pytest.raises(InputError, match=r"Unknown rule 'stradling'\. Did you mean 'straddling'"):
-        checking.require(clean, ["stradling"])
+        checking.refuse(clean, ["stradling"])
 
 
 def test_copies_of_another_quality_or_size_look_alike_and_other_pictures_do_not() -> None:

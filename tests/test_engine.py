@@ -639,7 +639,7 @@ def test_a_nan_voxel_leaves_the_bits_of_other_tiles_and_of_every_intercept(fitte
 def test_a_voxel_that_cannot_be_fitted_is_nan_everywhere_and_counted(
     dims: tuple[int, int], n: int, dtype: object, selection: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level("INFO")
+    caplog.set_level("DEBUG")
     bands, y = two_bands(n, dims)
     y = y.astype(dtype)
     y[4, 3], y[5, 7], y[6, 8], y[:, 11], y[:, 12], y[:, 13] = np.nan, np.inf, -np.inf, 1000.1, 0, np.nan

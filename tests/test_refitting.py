@@ -380,7 +380,7 @@ def test_rates_hold_whatever_the_width_the_overlap_and_the_noise(
 
 
 @pytest.mark.nightly
-@pytest.mark.parametrize(("dims", "n_fitted"), [((40, 10), 755), ((20, 10), 455), ((100, 20), 1810)])
+@pytest.mark.parametrize(("dims", "n_fitted"), [((40, 10), 760), ((20, 10), 460), ((100, 20), 1810)])
 @pytest.mark.parametrize("redundant", [None, 0.1])
 @pytest.mark.parametrize("r2", [0.05, 0.5])
 def test_rates_hold_where_groups_are_three_times_the_columns(

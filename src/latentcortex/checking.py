@@ -12,7 +12,7 @@ import numpy as np
 from scipy import stats
 
 from latentcortex import inference
-from latentcortex._arrays import BoolArray, FloatArray, listed
+from latentcortex._arrays import BoolArray, FloatArray, in_threads, listed
 from latentcortex._shelf import unknown
 from latentcortex.encoding import Criterion, is_series
 from latentcortex.errors import InputError
@@ -132,13 +132,14 @@ class Rule:
         return all(there[name] for name in self.needs)
 
 
-def findings(design: Design) -> list[Finding]:
-    """List everything that the rules have against a design; what a rule cannot see yet is left out."""
-    return [Finding(name, what) for name, rule in RULES.items() if rule.can(design) for what in rule.look(design)]
+def findings(design: Design, *, grave: bool = False) -> list[Finding]:
+    """List everything that the rules, or the grave ones, have against a design; what cannot be seen yet is left out."""
+    rules = {name: rule for name, rule in RULES.items() if rule.can(design) and (rule.grave or not grave)}
+    return [Finding(name, what) for name, rule in rules.items() for what in rule.look(design)]
 
 
-def require(design: Design, allow: Sequence[str] = ()) -> None:
-    """Refuse a design that breaks a grave rule; log every other finding, so that the report shows it.
+def refuse(design: Design, allow: Sequence[str] = ()) -> None:
+    """Refuse a design that breaks a grave rule.
 
     Raises
     ------
@@ -146,12 +147,15 @@ def require(design: Design, allow: Sequence[str] = ()) -> None:
         If a grave rule is broken that is not allowed to be, or the name of one is not known.
     """
     known_rules(allow)
-    found = findings(design)
-    refused = [one for one in found if RULES[one.rule].grave and one.rule not in allow]
-    if refused:
-        more = f" {len(refused) - 1} more: see `latentcortex check`." if len(refused) > 1 else ""
-        raise InputError(f"{refused[0]} To go on nevertheless: --allow {refused[0].rule}.{more}")
-    for one in found:
+    found = [one for one in findings(design, grave=True) if one.rule not in allow]
+    if found:
+        more = f" {len(found) - 1} more: see `latentcortex check`." if len(found) > 1 else ""
+        raise InputError(f"{found[0]} To go on nevertheless: --allow {found[0].rule}.{more}")
+
+
+def tell(design: Design, allow: Sequence[str] = ()) -> None:
+    """Log everything that the rules have against a design, so that the report shows it."""
+    for one in findings(design):
         waived = "Allowed: " if one.rule in allow else ""
         logger.warning("%s%s", waived, one, extra={"facts": {"rule": one.rule, "allowed": bool(waived)}})
 
@@ -226,12 +230,12 @@ def _feel_alike(design: Design) -> Pairs:
     if design.features is None:
         return []
     ids = design.ids
-    kernels = [design.extracted.gram(band, ids, ids, fit_on=ids) for band in _bands(design)]
-    size = np.sum([np.diag(kernel) for kernel in kernels], axis=0)
+    joint = np.sum(in_threads(lambda band: design.extracted.gram(band, ids, ids, fit_on=ids), _bands(design)), axis=0)
+    size = np.diag(joint)
 
     def near(rows: slice) -> BoolArray:
         mean = (size[rows, None] + size) / 2
-        return np.asarray(mean - np.sum([kernel[rows] for kernel in kernels], axis=0) <= (1 - NEAR) * mean)
+        return np.asarray(mean - joint[rows] <= (1 - NEAR) * mean)
 
     return _pairs(ids, near)
 
@@ -366,7 +370,9 @@ def _bands(design: Design) -> list[str]:
 def _kernels(design: Design, bands: set[str]) -> dict[str, FloatArray]:
     """Compute the kernels of the first side's training stimuli."""
     train = design.sides[0][0]
-    return {band: design.extracted.gram(band, train, train, fit_on=train) for band in sorted(bands)}
+    names = sorted(bands)
+    kernels = in_threads(lambda band: design.extracted.gram(band, train, train, fit_on=train), names)
+    return dict(zip(names, kernels, strict=True))
 
 
 def _agreement(one: FloatArray, other: FloatArray) -> float:

@@ -421,7 +421,7 @@ class BandedRidge(BaseEstimator):  # type: ignore[misc]
         fit, n_voxels = self._fit, len(self._fit.valid)
         n_lost = int((~fit.valid).sum())
         if n_lost:
-            logger.info("%d of %d voxels are not finite or do not vary: they are nan.", n_lost, n_voxels)
+            logger.debug("%d of %d voxels are not finite or do not vary: they are nan.", n_lost, n_voxels)
         low, high = min(self.alphas), max(self.alphas)
         at_low = np.mean(fit.alpha[fit.valid] <= low * (1 + ROUNDING))
         at_high = np.mean((fit.alpha[fit.valid] >= high * (1 - ROUNDING)) & (fit.score[fit.valid] > SOMETHING))

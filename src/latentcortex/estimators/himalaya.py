@@ -177,7 +177,7 @@ class Himalaya:
         if n_lost == y.shape[1]:
             raise InputError(f"0 of {n_lost} voxels are usable: each has a value that is not finite, or is constant.")
         if n_lost:
-            logger.info("%d of %d voxels are not finite or do not vary: they are nan.", n_lost, y.shape[1])
+            logger.debug("%d of %d voxels are not finite or do not vary: they are nan.", n_lost, y.shape[1])
         return self._valid
 
     def _everywhere(self, values: FloatArray) -> FloatArray:

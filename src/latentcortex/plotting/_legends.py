@@ -87,10 +87,10 @@ def layer_legend(grid: Grid, layers: Sequence[str], label: str, *, graded: bool)
     ax.spines[:].set_visible(False)
 
 
-def grey_legend(grid: Grid) -> None:
-    """Explain grey, to the right of the legend."""
+def grey_legend(grid: Grid, aside: float) -> None:
+    """Explain grey, so many inches to the right of the legend's middle."""
     middle, low = grid.legend
-    ax = axes_in_inches(grid.figure, middle + 2.15, low + 0.62, 0.17, 0.17)
+    ax = axes_in_inches(grid.figure, middle + aside, low + 0.62, 0.17, 0.17)
     ax.set(xticks=(), yticks=(), facecolor=GREY)
     ax.spines[:].set_visible(False)
     ax.text(1.4, 0.5, "cannot be told", transform=ax.transAxes, va="center", fontsize=SMALL, color=INK)

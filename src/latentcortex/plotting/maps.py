@@ -101,11 +101,14 @@ class PreferencePanel:
         Number of the layer, from 0; nan where undefined or not significant.
     confidence : ndarray of shape (n_vertices,), optional
         0..1, drawn as opacity; nan counts as 0. Opaque everywhere by default.
+    unsure : ndarray of shape (n_vertices,), optional
+        1 where the map is drawn grey, since the layers cannot be told apart; nan elsewhere.
     """
 
     title: str
     preferred: FloatArray
     confidence: FloatArray | None = None
+    unsure: FloatArray | None = None
 
     def __post_init__(self) -> None:
         on_all_vertices(self.preferred)
@@ -222,7 +225,7 @@ def share_maps(
         _annotate(ax, borders, rois, named=ax is grid.axes[0])
     share_legend(grid, names, top, label)
     if any(_greyed_somewhere(panel.unsure) for panel in panels):
-        grey_legend(grid)
+        grey_legend(grid, 0.85)
     return grid.figure
 
 
@@ -255,10 +258,13 @@ def preference_maps(
     grid = _grid(len(panels), raster, n_columns, foot=1.1)
     borders = _borders(raster, rois)
     for panel, ax in zip(panels, grid.axes, strict=True):
-        _draw(ax, raster, _preference_colours(raster, panel, len(layers)), panel.title)
+        colours = _preference_colours(raster, panel, len(layers))
+        _draw(ax, raster, _greyed(colours, raster, panel.unsure), panel.title)
         _annotate(ax, borders, rois, named=ax is grid.axes[0])
     graded = any(panel.confidence is not None for panel in panels)
     layer_legend(grid, layers, label, graded=graded)
+    if any(_greyed_somewhere(panel.unsure) for panel in panels):
+        grey_legend(grid, 0.375 * len(layers) + 0.25)
     return grid.figure
 
 
@@ -283,7 +289,7 @@ def _maps(
         _annotate(ax, borders, rois, named=ax is grid.axes[0])
     colour_bar(grid, palette, values, label)
     if any(_greyed_somewhere(panel.unsure) for panel in panels):
-        grey_legend(grid)
+        grey_legend(grid, 2.15)
     return grid.figure
 
 

@@ -166,15 +166,19 @@ def _preferences(content: Content, analysis: str) -> Iterator[Figure]:
     layers = str(found.columns["layers"].iloc[0]).split("+")
     panels = []
     for model in found.columns["model"]:
-        preferred = content.maps.values(analysis=analysis, model=model, statistic="preferred")
-        shown = significant(content.maps, preferred, analysis=analysis, model=model)
-        sure = content.maps.values(analysis=analysis, model=model, statistic="confidence")
-        title = f"step {model.split('-')[1]} %"
-        panels.append(plotting.PreferencePanel(title, content.on_mesh(shown), content.on_mesh(sure)))
+        of = {"analysis": analysis, "model": model}
+        shown = significant(content.maps, content.maps.values(**of, statistic="preferred"), **of)
+        sure = content.maps.values(**of, statistic="confidence")
+        told = content.maps.values(**of, statistic="identifiable")
+        grey = np.where(told == 0, 1.0, np.nan).astype(np.float32)
+        laid = [content.on_mesh(values) for values in (shown, sure, grey)]
+        panels.append(plotting.PreferencePanel(f"step {model.split('-')[1]} %", *laid))
+    n_refits = content.maps.find(analysis=analysis, statistic="confidence").columns["n_refits"].iloc[0]
     yield Figure(
         "unet-layers",
-        "The U-Net layer that predicts each voxel best. Opacity is the fraction of bootstrap draws of test "
-        "stimuli in which it wins; it does not carry the uncertainty of the fit.",
+        "The U-Net layer that predicts each voxel best. Opacity is the fraction of draws in which it wins again, of "
+        f"test stimuli by bootstrap and of training stimuli by {n_refits:.0f} fits to halves of them. Grey: some layer "
+        "predicts the voxel, and the best cannot be told from the second best or all from each other.",
         lambda: plotting.preference_maps(panels, layers, rois=content.rois),
     )
 

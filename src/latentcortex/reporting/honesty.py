@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from latentcortex._arrays import BoolArray, FloatArray
+from latentcortex._arrays import BoolArray
 from latentcortex.encoding.partition import LEAST_RELIABILITY
 from latentcortex.maps import Maps, short
 from latentcortex.reporting.text import title_of
@@ -29,44 +28,44 @@ def unidentifiable(maps: Maps, analysis: str, model: str) -> BoolArray | None:
 
 
 def honesty(maps: Maps) -> list[dict[str, Any]]:
-    """Lay out the panel, one row for each joint model.
+    """Lay out the panel, one entry for each joint model.
 
     Returns
     -------
     list of dict
-        analysis, model; n_significant; by band: negative (voxels among these whose share is below 0), stability,
-        overlap; suppressed (voxels that the joint model explains better than the sum of its bands alone);
-        n_unidentifiable; null. None where something was not computed.
+        analysis, model; n_significant; suppressed (voxels among these that the joint model explains better than the sum
+        of its bands alone); n_unidentifiable; null; bands, a list of dict with band, n_negative (of these voxels, those
+        whose share is below 0), overlap, stability. None where something was not computed.
     """
-    return [_row(maps, analysis, model) for analysis, model in joint_models(maps)]
+    return [_entry(maps, analysis, model) for analysis, model in joint_models(maps)]
 
 
-def _row(maps: Maps, analysis: str, model: str) -> dict[str, Any]:
+def _entry(maps: Maps, analysis: str, model: str) -> dict[str, Any]:
     own = maps.find(analysis=analysis, model=model)
     found = own.values(statistic="mask") == 1
     grey = unidentifiable(maps, analysis, model)
+    excess = own.find(statistic="excessR2").data
     return {
         "analysis": analysis,
         "model": short(model),
         "n_significant": int(found.sum()),
-        "negative": _by_band(own, "shareR2", "n_negative", "{:.0f}"),
-        "suppressed": _count_above(own, found),
-        "overlap": _by_band(own, "identifiability", "overlap", "{:.2f}"),
-        "stability": _by_band(own, "shareR2", "stability", "{:.2f}"),
+        "suppressed": int((excess[found] > 0).sum()) if excess.size else None,
         "n_unidentifiable": None if grey is None else int((grey & found).sum()),
         "null": str(own.find(statistic="p").columns["null"].iloc[0]),
+        "bands": [_band(own, band) for band in model.split("+")],
     }
 
 
-def _by_band(own: Maps, statistic: str, fact: str, form: str) -> str | None:
-    columns = own.find(statistic=statistic).columns
-    if not len(columns) or fact not in columns:
-        return None
-    known: Sequence[tuple[str, float]] = list(zip(columns["band"], columns[fact], strict=True))
-    return ", ".join(f"{title_of(band)} {form.format(value) if value == value else 'n/a'}" for band, value in known)
+def _band(own: Maps, band: str) -> dict[str, Any]:
+    share = own.find(band=band, statistic="shareR2").columns.to_dict("records")[0]
+    reliability = own.find(band=band, statistic="identifiability").columns.to_dict("records")
+    return {
+        "band": title_of(band),
+        "n_negative": int(share["n_negative"]),
+        "stability": _known(share["stability"]),
+        "overlap": _known(reliability[0]["overlap"]) if reliability else None,
+    }
 
 
-def _count_above(own: Maps, found: BoolArray) -> int | None:
-    columns = own.find(statistic="excessR2")
-    values: FloatArray = columns.data[:, 0] if len(columns.columns) else np.empty(0)
-    return int((values[found] > 0).sum()) if len(values) else None
+def _known(value: float) -> float | None:
+    return None if value != value else value

@@ -53,8 +53,9 @@ def methods(content: Content) -> list[str]:
         f"{solver}latentcortex {latentcortex.__version__}."
     )
     n_folds = settings["splits"]["cross_validation"]
-    nulls = content.maps.find(statistic="p").columns["null"]
-    null = "; ".join(dict.fromkeys(nulls[nulls.notna()]))
+    tested = content.maps.find(statistic="p").columns
+    of_models = ~tested["model"].str.startswith("layers_")
+    null = "; ".join(dict.fromkeys(tested.loc[of_models, "null"]))
     if n_folds:
         third = (
             f"Predictions were pooled over {n_folds} folds that never share an image; one-sided p-values came from "
@@ -73,7 +74,29 @@ def methods(content: Content) -> list[str]:
             " The unique share of a band is what the joint model lost when it was refitted without it, with penalties "
             "of its own; it was tested by flipping the signs of the differences of squared error over test stimuli."
         )
-    return [first, second, third]
+    return [first, second, third, *_more(content)]
+
+
+def _more(content: Content) -> list[str]:
+    """Write what was done about splits and preferences beyond the tests of single maps."""
+    there, said = set(content.maps.columns["statistic"]), ""
+    if "identifiability" in there:
+        said += (
+            " The reliability of shares between halves of the stimuli was predicted for every voxel by drawing "
+            "responses from the fitted model's Gaussian process; where no band's was expected to reach one third, "
+            "shares are drawn grey."
+        )
+    if "preferred" in there:
+        n_refits = content.maps.find(statistic="confidence").columns["n_refits"].max()
+        said += (
+            " Whether any U-Net layer predicts a voxel was decided by Simes's test across layers; the preferred layer "
+            "was compared with the second best by flips of the signs of their losses, and all layers with each other, "
+            f"with the variance of fitting from {n_refits:.0f} fits to random halves of the training stimuli."
+        )
+    if "n_twin" in content.maps.columns and content.maps.columns["n_twin"].notna().any():
+        said += " The same analyses of a participant whose responses were exchanged among stimuli say how many voxels "
+        said += "are found by chance."
+    return [said.strip()] if said else []
 
 
 REFERENCES: Final = (

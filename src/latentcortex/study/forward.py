@@ -48,7 +48,7 @@ class Forward:
                 responses = self.material.responses(name)
                 if not self.material.by_embedding:
                     self.material.check_sides(responses)
-                    checking.require(self.material.design(responses, extracted=False), self.study.allowed)
+                    checking.refuse(self.material.design(responses, extracted=False), self.study.allowed)
                 self.material.atlas(responses)
 
     def through(self, until: str) -> None:
@@ -61,7 +61,9 @@ class Forward:
                 responses = self.material.responses(name)
                 with self.material.stages.watch("check"):
                     self.material.check_sides(responses)
-                    checking.require(self.material.design(responses, extracted=True), self.study.allowed)
+                    design = self.material.design(responses, extracted=True)
+                    checking.refuse(design, self.study.allowed)
+                    checking.tell(design, self.study.allowed)
                 maps = self._encode(name, responses)
                 if until == "report":
                     self._report(name, maps, responses)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -24,6 +25,8 @@ from latentcortex.stimuli import Look, Stimuli
 
 if TYPE_CHECKING:
     from latentcortex.study import Study
+
+logger = logging.getLogger(__name__)
 
 
 class Material:
@@ -111,7 +114,11 @@ class Material:
         if participant not in self._loaded:
             responses: Responses = self.dataset.responses(participant)
             self.stimuli.select(responses.ids)
-            encoding.usable(responses)
+            n_lost = int((~encoding.usable(responses)).sum())
+            if n_lost:
+                logger.info(
+                    "%d of %d voxels have a nan or do not vary: they are nan.", n_lost, responses.space.n_voxels
+                )
             self._loaded = {participant: responses}
         return self._loaded[participant]
 
