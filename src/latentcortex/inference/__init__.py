@@ -22,6 +22,7 @@ from latentcortex.inference.null import (
     sequential_p,
     tail_p,
 )
+from latentcortex.inference.refitting import Penalties, Rows, band_residual_p, freedman_lane_p
 from latentcortex.inference.resampling import (
     bootstrap_ci,
     bootstrap_rows,
@@ -34,8 +35,11 @@ from latentcortex.inference.winner import Preference, Resampling, preference
 
 __all__ = [
     "Fdr",
+    "Penalties",
     "Preference",
     "Resampling",
+    "Rows",
+    "band_residual_p",
     "block_length",
     "bootstrap_ci",
     "bootstrap_rows",
@@ -43,6 +47,7 @@ __all__ = [
     "correlation_p",
     "exchange",
     "fdr",
+    "freedman_lane_p",
     "grid_adjacency",
     "hierarchical_fdr",
     "identifiability",

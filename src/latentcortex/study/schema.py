@@ -18,7 +18,7 @@ OPEN: Final = {"dataset": None, "extractor": None, "estimator": "banded_ridge", 
 """Sections whose keys are the arguments of the class that `name` picks, and the name that they have unless given."""
 SCHEMA: Final[dict[str, dict[str, Any]]] = {
     "responses": {"zscore": "session"},
-    "splits": {"test": "split", "cross_validation": 0, "unit": "stimulus", "embedding": "", "n_clusters": 20},
+    "splits": {"test": "split", "cross_validation": 0, "unit": "stimulus", "embedding": "", "n_clusters": 50},
     "analyses": {"run": list(analyses.CANONICAL), "shares": ["product"]},
     "inference": {
         "q": 0.05,
@@ -36,7 +36,7 @@ SCHEMA: Final[dict[str, dict[str, Any]]] = {
     "run": {"seed": 0, "out": ""},
 }
 """The other sections: their keys, and the values that they have unless given."""
-LEAST: Final = (("decoding", "n_voxels", 0), ("evaluation", "n_images", 0), ("evaluation", "n_bootstrap", 1))
+LEAST: Final = (("splits", "n_clusters", 25), ("decoding", "n_voxels", 0), ("evaluation", "n_images", 0), ("evaluation", "n_bootstrap", 1))
 """Keys that are counts, and the least that each may be."""
 COMPANION: Final = ("decoding", "reconstructor", "evaluation")
 """Sections on which no map depends."""

@@ -1,0 +1,189 @@
+"""Which null a design gets, in whole pipelines; and what is said of how far a split may be trusted."""
+
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+import pytest
+from scipy import signal
+
+from latentcortex import BandedRidge, Encoder, Features, Maps, Responses, inference
+from latentcortex.encoding import Criterion, Folds, Null, Prediction
+from latentcortex.encoding.partition import LEAST_RELIABILITY
+from latentcortex.errors import InputError
+from latentcortex.space import Bare
+from latentcortex.splits import Splits
+
+AR = (0.0, 0.3, 0.56, 0.8)
+
+
+def slow(rng: np.random.Generator, n: int, n_columns: int, ar: float) -> np.ndarray:
+    return signal.lfilter([1], [1, -ar], rng.standard_normal((n + 100, n_columns)), axis=0)[100:].astype(np.float32)
+
+
+def recording(data: np.ndarray) -> Responses:
+    ids = [f"t{i:05d}" for i in range(len(data))]
+    n = len(ids)
+    return Responses.single_trials(data, Bare(data.shape[1]), stimulus=ids, session=["1"] * n, run=["1"] * n)
+
+
+def null_maps(seed: int, ar: float, *, n_voxels: int = 100, n_test: int = 1000, **criterion: object) -> Maps:
+    """Run the whole pipeline on a series that has nothing to do with its features; default settings unless given."""
+    rng = np.random.default_rng(seed)
+    n = 400 + n_test
+    responses = recording(slow(rng, n, n_voxels, ar))
+    features = Features.from_arrays(responses.ids, {"z": slow(rng, n, 20, ar)})
+    train, test = responses.split(test_ids=responses.ids[400:], zscore="none")
+    return Encoder(BandedRidge(seed=0)).fit(features, train).score(features, test, **criterion)
+
+
+def rates(ar: float, n_runs: int, **criterion: object) -> tuple[np.ndarray, float, set[str]]:
+    """False-positive rate of each run, how often anything passes BH, and the nulls that were chosen."""
+    maps = [null_maps(seed, ar, **criterion) for seed in range(n_runs)]
+    fpr = np.array([(one.values(statistic="p") <= 0.05).mean() for one in maps])
+    any_found = float(np.mean([one.values(statistic="mask").any() for one in maps]))
+    return fpr, any_found, {str(one.find(statistic="p").columns["null"].iloc[0]) for one in maps}
+
+
+def held(fpr: np.ndarray, any_found: float) -> bool:
+    """Voxels of one run share their features, so that the rate's standard error is that over runs."""
+    return fpr.mean() <= 0.05 + 3 * fpr.std(ddof=1) / len(fpr) ** 0.5 and any_found <= 0.05 + 3 * np.sqrt(
+        0.05 * 0.95 / len(fpr)
+    )
+
+
+@pytest.mark.parametrize("ar", AR)
+def test_default_settings_hold_the_rate_of_a_time_series_and_a_closed_form_does_not(ar: float) -> None:
+    fpr, any_found, nulls = rates(ar, 10)
+    assert held(fpr, any_found)
+    assert all("stretches" in one for one in nulls) == (ar > 0)
+    naive, _, _ = rates(ar, 10, null="analytic")
+    assert (naive.mean() > 0.05 + 3 * naive.std() / 10**0.5) == (ar >= 0.56)
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("ar", AR)
+def test_default_settings_hold_the_rate_over_many_runs(ar: float, record_property) -> None:
+    fpr, any_found, _ = rates(ar, 200, n_voxels=400)
+    naive, naive_found, _ = rates(ar, 200, n_voxels=400, null="analytic")
+    rows, _, _ = rates(ar, 50, n_voxels=400, null="permutation", n_permutations=200)
+    said = f"AR {ar}: FPR {fpr.mean():.4f}, FWER {any_found:.3f}; closed form {naive.mean():.4f}, {naive_found:.3f}"
+    record_property("rates", f"{said}; single rows {rows.mean():.4f}")
+    logging.getLogger(__name__).warning("%s; single rows %.4f", said, rows.mean())
+    assert held(fpr, any_found)
+    if ar >= 0.56:
+        assert not held(naive, naive_found)
+        assert not held(rows, 0)
+
+
+def test_a_short_or_shuffled_test_set_is_no_time_series() -> None:
+    """Responses may drift: what counts is the product with the predictions' autocorrelation."""
+    rng = np.random.default_rng(0)
+    y, yhat = slow(rng, 300, 50, 0.8), rng.standard_normal((1, 300, 50)).astype(np.float32)
+    assert str(Null.of(Prediction(y, yhat, np.zeros(50)), Criterion())) == "independent Gaussian vectors"
+    found = Null.of(Prediction(y, slow(rng, 300, 50, 0.8)[None], np.zeros(50)), Criterion(n_permutations=99))
+    assert (found.name, found.counted, found.block) == ("blocks", 99, inference.block_length(y))
+    assert Null.of(Prediction(y, yhat, np.zeros(50)), Criterion(null="shift")).orders(300).shape == (1000, 300)
+
+
+def clustered(rng: np.random.Generator, n_clusters: int, each: int, n_columns: int, icc: float) -> np.ndarray:
+    common = np.repeat(rng.standard_normal((n_clusters, n_columns)), each, axis=0)
+    own = rng.standard_normal((n_clusters * each, n_columns))
+    return (np.sqrt(icc) * common + np.sqrt(1 - icc) * own).astype(np.float32)
+
+
+def test_clusters_that_are_held_out_are_flipped_whole() -> None:
+    """20 clusters of 15 stimuli, ICC .3: one by one, one in eight voxels without signal would pass."""
+    rng = np.random.default_rng(1)
+    y, yhat = clustered(rng, 20, 15, 2000, 0.3), clustered(rng, 20, 15, 2000, 0.3)
+    clusters = tuple(f"c{i // 15}" for i in range(300))
+    held_out = Prediction(y, yhat[None], np.zeros(2000), clusters=clusters)
+    null = Null.of(held_out, Criterion())
+    assert null.name == "clusters"
+    assert (null.p(held_out) <= 0.05).mean() <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / 2000)
+    assert (held_out.p <= 0.05).mean() > 0.1
+    driven = Prediction(y, (yhat + 0.3 * y)[None], np.zeros(2000), clusters=clusters)
+    assert (null.p(driven) <= 0.05).mean() > 0.9
+    with pytest.raises(InputError, match="needs test stimuli that come in clusters"):
+        Null.of(Prediction(y, yhat[None], np.zeros(2000)), Criterion(null="clusters"))
+
+
+def test_folds_of_clusters_flip_clusters_and_folds_of_stimuli_permute() -> None:
+    rng = np.random.default_rng(2)
+    responses = recording(clustered(rng, 20, 6, 40, 0.5))
+    features = Features.from_arrays(responses.ids, {"z": rng.standard_normal((120, 8))})
+    groups = [f"c{i // 6}" for i in range(120)]
+    by_cluster = Splits.k_fold(responses.ids, 4, groups=groups, unit="cluster", seed=0)
+    encoder = Encoder(BandedRidge(seed=0))
+    maps = encoder.cross_validate(features, responses, by_cluster, zscore="none")
+    assert maps.find(statistic="p").columns["null"].iloc[0] == "1000 flips of signs of whole clusters"
+    with pytest.raises(InputError, match="null = 'analytic' is not valid for predictions pooled over folds"):
+        encoder.cross_validate(features, responses, by_cluster, zscore="none", null="analytic")
+    folds = Folds.of(features, responses, Splits.k_fold(responses.ids, 4, seed=0), "none")
+    assert folds.null_of(folds.predict(BandedRidge(), np.arange(120)), Criterion()).name == "permutation"
+
+
+def test_a_shuffled_participant_is_counted_in_folds_without_more_fits() -> None:
+    rng = np.random.default_rng(3)
+    z = rng.standard_normal((90, 6))
+    y = np.c_[z @ rng.standard_normal((6, 20)), 2 * rng.standard_normal((90, 20))].astype(np.float32)
+    responses = recording(y + 0.5 * rng.standard_normal(y.shape).astype(np.float32))
+    features = Features.from_arrays(responses.ids, {"z": z})
+    splits = Splits.k_fold(responses.ids, 3, seed=0)
+    maps = Encoder(BandedRidge(seed=0)).cross_validate(features, responses, splits, zscore="none", n_permutations=99)
+    (facts,) = maps.find(statistic="mask").columns.to_dict("records")
+    assert maps.values(statistic="mask").sum() >= 18
+    assert facts["n_twin"] <= 2
+
+
+def split_maps(overlap: float, *, shares: tuple[str, ...] = ("product", "unique")) -> Maps:
+    """Two bands of 20 dimensions; half of the voxels by the first, half by the second."""
+    rng = np.random.default_rng(4)
+    a = rng.standard_normal((600, 20))
+    b = overlap * a + np.sqrt(1 - overlap**2) * rng.standard_normal((600, 20))
+    y = np.c_[a @ rng.standard_normal((20, 60)), b @ rng.standard_normal((20, 60))] / 20**0.5
+    responses = recording((y + rng.standard_normal(y.shape)).astype(np.float32))
+    features = Features.from_arrays(responses.ids, {"a": a, "b": b})
+    train, test = responses.split(test_ids=responses.ids[400:], zscore="none")
+    return Encoder(BandedRidge(seed=0)).fit(features, train).score(features, test, shares=shares)
+
+
+def test_what_makes_a_split_doubtful_is_said_beside_it() -> None:
+    apart, near = split_maps(0.0), split_maps(0.995)
+    for maps, low, high in ((apart, -0.1, 0.1), (near, 0.9, 1.0)):
+        for facts in maps.find(statistic="identifiability").columns.to_dict("records"):
+            assert low <= facts["overlap"] <= high
+    told = {name: np.nanmax(maps.find(statistic="identifiability").data, axis=1) for name, maps in
+            (("apart", apart), ("near", near))}  # fmt: skip
+    assert (told["apart"] > LEAST_RELIABILITY).mean() > 0.9
+    assert (told["near"] < LEAST_RELIABILITY).mean() > 0.8
+    stable = [maps.find(statistic="shareR2", band="a").columns["stability"].iloc[0] for maps in (apart, near)]
+    assert stable[0] > 0.95 > stable[1]
+    found = apart.values(statistic="mask") == 1
+    negative = (apart.values(statistic="shareR2", band="b")[found] < 0).sum()
+    assert apart.find(statistic="shareR2", band="b").columns["n_negative"].iloc[0] == negative
+
+
+def test_the_joint_model_can_explain_more_than_its_bands_alone() -> None:
+    """The second band says what disturbs the first: alone it explains nothing."""
+    rng = np.random.default_rng(5)
+    signal_part, disturbance = rng.standard_normal((2, 600, 3))
+    y = signal_part @ rng.standard_normal((3, 30)) + 0.3 * rng.standard_normal((600, 30))
+    responses = recording(y.astype(np.float32))
+    bands = {"a": signal_part + disturbance, "b": disturbance}
+    features = Features.from_arrays(responses.ids, bands)
+    train, test = responses.split(test_ids=responses.ids[400:], zscore="none")
+    maps = Encoder(BandedRidge(seed=0)).fit(features, train).score(features, test, shares=("unique",))
+    assert (maps.values(statistic="excessR2") > 0.3).all()
+    assert "excessR2" not in set(split_maps(0.0, shares=("product",)).columns["statistic"])
+
+
+def test_a_criterion_that_is_not_known_is_refused() -> None:
+    for given, said in (
+        ({"null": "blok"}, r"Unknown null 'blok'\. Did you mean 'blocks'"),
+        ({"family": "maps"}, r"Unknown family 'maps'\. Did you mean 'map'"),
+        ({"n_permutations": 0}, "n_permutations must be a whole number of at least 1; got 0"),
+    ):
+        with pytest.raises(InputError, match=said):
+            Criterion(**given)
