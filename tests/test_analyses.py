@@ -1,0 +1,226 @@
+"""Analyses that say how far the others hold: a shuffled participant, more stimuli, other stimuli; and their page."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from latentcortex import Features, Responses, analyses, cli, reporting
+from latentcortex.analyses import Analysis, HeldOut
+from latentcortex.encoding import Criterion
+from latentcortex.errors import InputError
+from latentcortex.estimators.banded_ridge import BandedRidge
+from latentcortex.maps import Maps
+from latentcortex.space import Bare
+
+Z, ZC = "z", "zc_strength-80_step-100"
+IDS = [f"s{i:04d}" for i in range(500)]
+
+
+def trials(data: np.ndarray, ids: list[str], n_repeats: int = 1) -> Responses:
+    n = len(ids)
+    return Responses.single_trials(
+        data.astype(np.float32),
+        Bare(data.shape[1]),
+        stimulus=ids * n_repeats,
+        session=[str(k) for k in range(n_repeats) for _ in range(n)],
+        run=["1"] * n * n_repeats,
+    )
+
+
+def scorer(bands: dict[str, np.ndarray], y: np.ndarray, n_train: int, **options: object) -> HeldOut:
+    ids = [f"s{i:05d}" for i in range(len(y))]
+    train, test = trials(y, ids).split(test_ids=ids[n_train:], zscore="none")
+    features = Features.from_arrays(ids, bands)
+    criterion = options.pop("criterion", Criterion(identifiability=False))
+    return HeldOut(features, train, test, BandedRidge, criterion, **options)
+
+
+@pytest.fixture(scope="module")
+def planted() -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Ten voxels by each of two bands, and 200 by nothing."""
+    rng = np.random.default_rng(0)
+    bands = {Z: rng.standard_normal((500, 8)), ZC: rng.standard_normal((500, 8))}
+    signal = [x @ rng.standard_normal((8, 10)) / 8**0.5 for x in bands.values()]
+    y = np.c_[(*signal, np.zeros((500, 200)))] + 0.7 * rng.standard_normal((500, 220))
+    return bands, y
+
+
+def test_a_shuffled_participant_finds_nothing_where_the_real_one_does(planted) -> None:
+    maps = scorer(*planted, 300, twin=True, criterion=Criterion(shares=("unique",), identifiability=False)).score(
+        Analysis("noise-levels", ((Z, ZC),))
+    )
+    for statistic in ("mask", "uniqueMask"):
+        for facts in maps.find(statistic=statistic).columns.to_dict("records"):
+            found = maps.values(statistic=statistic, band=facts["band"])
+            assert found.sum() >= 9
+            assert facts["n_twin"] <= 2
+    assert maps.find(statistic="r").columns["n_twin"].isna().all()
+
+
+def test_the_shuffled_participant_has_the_same_stimuli_and_other_responses(planted) -> None:
+    own = scorer(*planted, 300)
+    twin = own.shuffled()
+    for before, after in ((own.train, twin.train), (own.test, twin.test)):
+        assert sorted(before.ids) == sorted(after.ids)
+        np.testing.assert_array_equal(before.data, after.data)
+        assert np.mean(np.array(before.ids) == np.array(after.ids)) < 0.05
+
+
+def test_maps_of_an_analysis_are_judged_together_where_the_family_is_hierarchical(planted) -> None:
+    criterion = Criterion(family="hierarchical", shares=("unique",), identifiability=False)
+    analysis = Analysis("latents", ((Z,), (ZC,)))
+    together = scorer(*planted, 300, criterion=criterion).score(analysis)
+    apart = scorer(*planted, 300).score(analysis)
+    for band in (Z, ZC):
+        q = {name: maps.values(band=band, statistic="q") for name, maps in (("t", together), ("a", apart))}
+        assert (q["t"] >= q["a"] * (1 - 1e-6)).all()
+        np.testing.assert_array_equal(together.values(band=band, statistic="mask"), q["t"] <= 0.05)
+    families = set(together.find(statistic="mask").columns["family"])
+    assert families == {"latents: voxels within those of 2 maps that were chosen first"}
+
+
+def test_a_gain_that_only_few_stimuli_give_falls_to_nothing() -> None:
+    """z_c is 10 functions of the 100 dimensions of z, by which the responses go: nothing is unique."""
+    rng = np.random.default_rng(1)
+    z = rng.standard_normal((1800, 100))
+    zc = z @ rng.standard_normal((100, 10)) / 10
+    y = zc @ rng.standard_normal((10, 60)) / 10**0.5 + 0.7 * rng.standard_normal((1800, 60))
+    maps = scorer({Z: z, ZC: zc}, y, 1600).score(analyses.canonical("learning-curve", [Z, ZC]))
+    own = maps.find(band=ZC).columns.set_index("statistic")
+    means = own["mean"].drop("uniqueR2Limit")
+    assert list(own["n_fitted"].dropna()) == [200, 336, 566, 951, 1600]
+    assert means.iloc[0] > 0.1
+    assert means.iloc[-1] < means.iloc[0] / 4
+    assert own.loc["uniqueR2Limit", "mean"] < means.iloc[-1]
+    assert abs(own.loc["uniqueR2Limit", "mean"]) < 0.02
+    assert (own["low"].dropna() < means).all()
+    assert (own["high"].dropna() > means).all()
+
+
+def test_a_learning_curve_needs_stimuli() -> None:
+    rng = np.random.default_rng(2)
+    few = {Z: rng.standard_normal((60, 3)), ZC: rng.standard_normal((60, 3))}
+    with pytest.raises(InputError, match="needs at least 64 training stimuli; there are 40"):
+        scorer(few, rng.standard_normal((60, 5)), 40).score(analyses.canonical("learning-curve", [Z, ZC]))
+
+
+def clumped() -> tuple[Features, Responses, np.ndarray]:
+    """40 clumps of stimuli; voxels answer to what is common to a clump, which other clumps do not teach."""
+    rng = np.random.default_rng(3)
+    clump = np.repeat(np.arange(40), 10)
+    z = 4 * rng.standard_normal((40, 12))[clump] + 0.3 * rng.standard_normal((400, 12))
+    own = rng.standard_normal((40, 50))[clump]
+    ids = [f"s{i:04d}" for i in range(400)]
+    y = np.concatenate([own + 0.3 * rng.standard_normal((400, 50)) for _ in range(2)])
+    return Features.from_arrays(ids, {Z: z}), trials(y, ids, 2), clump
+
+
+def test_scores_fall_where_test_stimuli_are_unlike_those_that_were_fitted() -> None:
+    from latentcortex.splits import coordinates
+
+    features, responses, clump = clumped()
+    places = coordinates(features.gram(Z, features.ids, features.ids, fit_on=features.ids))
+    sides, clusters = analyses.profile_sides(features.ids, features.ids, places, n_clusters=40, seed=0)
+    assert len({len(train) for train, _ in sides.values()}) == 1
+    for train, test in sides.values():
+        assert not set(train) & set(test)
+    of_clump = dict(zip(features.ids, clump, strict=True))
+    train, test = sides["cluster"]
+    assert not {of_clump[name] for name in train} & {of_clump[name] for name in test}
+    maps = analyses.generalisation(
+        Analysis("generalisation", ((Z,),)),
+        features,
+        responses,
+        sides,
+        BandedRidge,
+        zscore="session",
+        criterion=Criterion(),
+        clusters=clusters,
+    )
+    r = maps.find(statistic="r").columns.set_index("analysis")
+    assert r.loc["generalisation-random", "mean"] > 0.4
+    assert abs(r.loc["generalisation-cluster", "mean"]) < 0.15
+    assert (r["low"] < r["mean"]).all()
+    assert (r["mean"] < r["high"]).all()
+    null = maps.find(analysis="generalisation-cluster", statistic="p").columns["null"].iloc[0]
+    assert null == "1000 flips of signs of whole clusters"
+
+
+STUDY = """
+[dataset]
+name = "folder"
+root = "data"
+
+[extractor]
+name = "pixels"
+size = 8
+
+[splits]
+n_clusters = 25
+
+[analyses]
+run = ["latents", "generalisation"]
+
+[inference]
+twin = true
+"""
+
+
+def test_a_study_reports_its_twin_and_its_profile(folder_study: Path, tmp_path: Path) -> None:
+    folder_study.write_text(STUDY)
+    assert cli.main(["run", str(folder_study), "--out", str(tmp_path / "out"), "--quiet"]) == 0
+    page = (tmp_path / "out" / "sub-01.html").read_text()
+    assert "in a shuffled twin" in page
+    assert "Scores on stimuli that are unlike the fitted ones" in page
+    (row,) = [
+        r for r in json.loads((tmp_path / "out" / "summary.json").read_text())["results"] if r["n_twin"] is not None
+    ]
+    assert row["n_twin"] <= 2 <= 8 <= row["n_significant"]
+    assert (tmp_path / "out" / "sub-01" / "figures" / "generalisation.png").is_file()
+
+
+def joint_maps() -> Maps:
+    """A joint model of two bands in four voxels: significant in three, of which two cannot be told."""
+    about = {"analysis": "noise-levels", "model": f"{Z}+{ZC}", "n_stimuli": 9}
+    columns = []
+    for statistic, band, values, more in (
+        ("r", "", [0.5, 0.6, 0.7, 0.0], {}),
+        ("p", "", [0.01, 0.01, 0.01, 0.9], {"null": "independent Gaussian vectors"}),
+        ("mask", "", [1, 1, 1, 0], {}),
+        ("shareR2", Z, [0.2, -0.1, 0.3, -0.5], {"n_negative": 1, "stability": 0.8}),
+        ("shareR2", ZC, [0.1, 0.4, 0.1, 0.2], {"n_negative": 0, "stability": np.nan}),
+        ("excessR2", "", [0.1, -0.1, 0.2, 0.3], {}),
+        ("identifiability", Z, [0.9, 0.1, np.nan, 0.1], {"overlap": 0.7}),
+        ("identifiability", ZC, [0.1, 0.2, np.nan, 0.1], {"overlap": 0.7}),
+    ):
+        facts = {**about, "band": band, "statistic": statistic, "unit": "", **more}
+        columns.append((np.array(values, dtype=float), facts))
+    return Maps.of(Bare(4), columns)
+
+
+def test_the_honesty_panel_counts_among_significant_voxels() -> None:
+    (entry,) = reporting.honesty(joint_maps())
+    assert entry == {
+        "analysis": "noise-levels",
+        "model": f"{Z}+{ZC}",
+        "n_significant": 3,
+        "suppressed": 2,
+        "n_unidentifiable": 2,
+        "null": "independent Gaussian vectors",
+        "bands": [
+            {"band": "z", "n_negative": 1, "stability": 0.8, "overlap": 0.7},
+            {"band": "z_c, strength 80 %", "n_negative": 0, "stability": None, "overlap": 0.7},
+        ],
+    }
+    without = joint_maps()
+    kept = ~without.columns["statistic"].isin(["excessR2", "identifiability"]).to_numpy()
+    bare = Maps(without.data[:, kept], pd.DataFrame(without.columns[kept]).reset_index(drop=True), without.space)
+    (entry,) = reporting.honesty(bare)
+    assert entry["suppressed"] is None
+    assert entry["n_unidentifiable"] is None
+    assert entry["bands"][0]["overlap"] is None
