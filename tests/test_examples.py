@@ -14,6 +14,7 @@ PRINTS = {
     "01_arrays.py": "voxels at q < 0.05",
     "02_phantom.py": "mean share",
     "03_folder.py": "report: ",
+    "06_how_sure.py": "that the second band adds (Freedman, Lane)",
     "05_engine.py": "the model in the file predicts the same: True",
     "04_way_back.py": "zc, identification_space-pixels_fixed-original_pool-30: ",
 }

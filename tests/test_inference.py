@@ -524,3 +524,46 @@ def test_prevalence_is_highest_where_the_published_formula_says() -> None:
     assert found[1][2] == pytest.approx(low, abs=0.01)
     with pytest.raises(InputError, match=r"must lie in 0\.\.8"):
         inference.prevalence(np.array([9]), 8)
+
+
+def test_correlations_beyond_1_by_rounding_are_taken_as_1_and_told(caplog) -> None:
+    p = inference.correlation_p(np.array([1.0000001, 0.5, -1.0]), 20)
+    assert "1 correlations lie beyond 1 by rounding" in caplog.text
+    assert p[0] == inference.correlation_p(np.array([1.0]), 20)[0]
+    with pytest.raises(InputError, match=r"must lie in \[-1, 1\]; found 1.01"):
+        inference.correlation_p(np.array([1.01]), 20)
+
+
+def simulated(rng: np.random.Generator, n_maps: int, n_active: int) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Draw p of many maps of 500 voxels, of which a few maps have 25 active ones."""
+    active = np.zeros((n_maps, 500), dtype=bool)
+    active[:n_active, :25] = True
+    p = stats.norm.sf(rng.standard_normal((n_maps, 500)) + 3.5 * active)
+    return {str(i): one for i, one in enumerate(p)}, active
+
+
+def test_choosing_maps_first_is_paid_for() -> None:
+    """2 of 60 maps have signal: voxels of maps that were chosen for having some would be false too often."""
+    rng = np.random.default_rng(11)
+    rates: dict[str, list[float]] = {"hierarchical": [], "naive": []}
+    for _ in range(200):
+        p, active = simulated(rng, 60, 2)
+        found = {name: one.rejected for name, one in inference.hierarchical_fdr(p).items()}
+        naive = {name: inference.fdr(one).rejected for name, one in p.items()}
+        for kind, maps in (("hierarchical", found), ("naive", naive)):
+            chosen = [name for name, one in maps.items() if one.any()]
+            fdp = [(maps[name] & ~active[int(name)]).sum() / maps[name].sum() for name in chosen]
+            rates[kind].append(float(np.mean(fdp)) if fdp else 0.0)
+    assert np.mean(rates["hierarchical"]) <= 0.05 + 3 * stats.sem(rates["hierarchical"])
+    assert np.mean(rates["naive"]) > 0.2
+
+
+def test_one_map_alone_is_corrected_as_ever() -> None:
+    p = np.append(np.random.default_rng(12).random(300) ** 3, np.nan)
+    (one,) = inference.hierarchical_fdr({"only": p}).values()
+    same = inference.fdr(p)
+    np.testing.assert_array_equal(one.rejected, same.rejected)
+    np.testing.assert_allclose(one.q_values, same.q_values)
+    assert (one.threshold, one.n_tests) == (same.threshold, 300)
+    nothing = inference.hierarchical_fdr({"a": np.full(5, np.nan), "b": np.ones(5)})
+    assert not any(found.rejected.any() for found in nothing.values())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from typing import Literal
 
@@ -11,6 +12,8 @@ from scipy import stats
 from latentcortex._arrays import BoolArray, FloatArray, IntArray, random_for, same_length, whole_number
 from latentcortex._shelf import unknown
 from latentcortex.errors import InputError
+
+logger = logging.getLogger(__name__)
 
 Alternative = Literal["greater", "two-sided"]
 
@@ -58,6 +61,9 @@ def correlation_p(
     values = np.asarray(r, dtype=np.float64)
     if np.nanmax(np.abs(values), initial=0) > 1 + 1e-6:
         raise InputError(f"Correlations must lie in [-1, 1]; found {np.nanmax(np.abs(values)):.4g}.")
+    beyond = int((np.abs(values) > 1).sum())
+    if beyond:
+        logger.warning("%d correlations lie beyond 1 by rounding and are taken as 1.", beyond)
     values = np.clip(values, -1, 1)
     if n_draws is not None:
         return _drawn_p(values, n, alternative, n_draws, seed)

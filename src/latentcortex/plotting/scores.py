@@ -17,7 +17,9 @@ from latentcortex.errors import InputError
 from latentcortex.plotting._canvas import INK, MEDIUM, SERIES, SMALL, empty_figure, plain
 
 
-def roi_profiles(table: pd.DataFrame, *, x_label: str = "", y_label: str = "", n_columns: int | None = None) -> Figure:
+def roi_profiles(
+    table: pd.DataFrame, *, x_label: str = "", y_label: str = "", n_columns: int | None = None, log_x: bool = False
+) -> Figure:
     """Draw how a statistic goes along some axis, one small picture per region, all with the same scale.
 
     Parameters
@@ -29,6 +31,8 @@ def roi_profiles(table: pd.DataFrame, *, x_label: str = "", y_label: str = "", n
         With unit.
     n_columns : int, optional
         At most four by default.
+    log_x : bool
+        Whether equal distances along x are equal ratios.
 
     Raises
     ------
@@ -41,12 +45,17 @@ def roi_profiles(table: pd.DataFrame, *, x_label: str = "", y_label: str = "", n
     regions = list(dict.fromkeys(table["roi"]))
     columns = n_columns or min(len(regions), 4)
     rows = -(-len(regions) // columns)
-    figure = empty_figure(2.9 * columns + 0.4, 2.4 * rows + 0.9)
+    figure = empty_figure(2.9 * max(columns, 1.5) + 0.4, 2.4 * rows + 0.9)
     figure.set_layout_engine("constrained")
     axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
     draw = _lines if pd.api.types.is_numeric_dtype(table["x"]) else _bars
     for region, ax in zip(regions, axes[: len(regions)], strict=True):
+        if log_x:
+            ax.set_xscale("log", base=2)
         draw(ax, table[table["roi"] == region], table)
+        if log_x:
+            ax.xaxis.set_major_formatter("{x:g}")
+            ax.minorticks_off()
         ax.set_title(region, fontsize=MEDIUM, color=INK)
         plain(ax)
     for index, ax in enumerate(axes[len(regions) :], start=len(regions)):

@@ -218,11 +218,11 @@ def _histograms(content: Content, analysis: str) -> Iterator[Figure]:
 def _learning_curve(content: Content) -> Figure:
     rows = []
     for facts in content.maps.find(analysis="learning-curve").columns.to_dict("records"):
-        limit = facts["statistic"] == "uniqueR2Limit"
-        here = {"roi": title_of(facts["model"].split("+")[1]), "series": title_of(facts["band"])}
-        ends = {} if limit else {"low": facts["low"], "high": facts["high"]}
-        if not limit:
-            rows.append({**here, "x": facts["n_fitted"], "y": facts["mean"], **ends})
+        if facts["statistic"] != "uniqueR2Limit":
+            here = {"roi": facts["model"].replace("_step-100", ""), "series": title_of(facts["band"])}
+            rows.append(
+                {**here, "x": facts["n_fitted"], "y": facts["mean"], "low": facts["low"], "high": facts["high"]}
+            )
     limits = content.maps.find(analysis="learning-curve", statistic="uniqueR2Limit").columns
     said = ", ".join(f"{title_of(str(one['band']))} {one['mean']:.3f}" for one in limits.to_dict("records"))
     return Figure(
@@ -230,7 +230,9 @@ def _learning_curve(content: Content) -> Figure:
         "Unique share of each band, mean over all valid voxels, against the number of fitted stimuli; intervals by "
         "bootstrap over test stimuli. A gain that is the band's own stays; one that only few stimuli give falls. "
         f"Extrapolated to unlimited stimuli: {said}.",
-        lambda: plotting.roi_profiles(pd.DataFrame(rows), x_label="fitted stimuli", y_label="unique share (R²)"),
+        lambda: plotting.roi_profiles(
+            pd.DataFrame(rows), x_label="fitted stimuli", y_label="unique share (R²)", log_x=True
+        ),
     )
 
 

@@ -36,7 +36,12 @@ SCHEMA: Final[dict[str, dict[str, Any]]] = {
     "run": {"seed": 0, "out": ""},
 }
 """The other sections: their keys, and the values that they have unless given."""
-LEAST: Final = (("splits", "n_clusters", 25), ("decoding", "n_voxels", 0), ("evaluation", "n_images", 0), ("evaluation", "n_bootstrap", 1))
+LEAST: Final = (
+    ("splits", "n_clusters", 25),
+    ("decoding", "n_voxels", 0),
+    ("evaluation", "n_images", 0),
+    ("evaluation", "n_bootstrap", 1),
+)
 """Keys that are counts, and the least that each may be."""
 COMPANION: Final = ("decoding", "reconstructor", "evaluation")
 """Sections on which no map depends."""
