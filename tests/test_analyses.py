@@ -71,6 +71,16 @@ def test_the_shuffled_participant_has_the_same_stimuli_and_other_responses(plant
         assert np.mean(np.array(before.ids) == np.array(after.ids)) < 0.05
 
 
+def test_half_fits_of_some_voxels_are_those_of_all(planted) -> None:
+    own = scorer(*planted, 300)
+    halves = analyses.HalfFits(own.features, own.train, own.test, BandedRidge, 0)
+    wanted = np.array([3, 11, 40, 219])
+    some = halves.of(np.array([1, 3, 11, 12, 40, 100, 219]))
+    for k in (0, 1):
+        np.testing.assert_allclose(some(k, wanted), halves(k, wanted), rtol=1e-4, atol=1e-6)
+    assert not np.allclose(halves(0, wanted), halves(1, wanted))
+
+
 def test_maps_of_an_analysis_are_judged_together_where_the_family_is_hierarchical(planted) -> None:
     criterion = Criterion(family="hierarchical", shares=("unique",), identifiability=False)
     analysis = Analysis("latents", ((Z,), (ZC,)))

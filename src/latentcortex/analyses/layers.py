@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import numpy as np
@@ -51,7 +51,8 @@ def preferred(
     """
     first = next(iter(predictions.values()))
     null = Null.of(first, criterion)
-    how = inference.Resampling(clusters=null.alike(len(first.y)), refits=refits, n_refits=n_refits or N_REFITS)
+    halves = None if refits is None else refits.of(_found(p, criterion))
+    how = inference.Resampling(clusters=null.alike(len(first.y)), refits=halves, n_refits=n_refits or N_REFITS)
     yhat = np.stack([one.varying for one in predictions.values()])
     tests: dict[str, Any] = {"q": criterion.q, "correction": criterion.correction, "seed": criterion.seed}
     found = inference.preference(first.y, yhat, p, resampling=how, **tests)
@@ -67,6 +68,11 @@ def preferred(
     yield from significance(facts, found.p, criterion, null=f"Simes over layers; {null}", n_permutations=null.counted)
 
 
+def _found(p: FloatArray, criterion: Criterion) -> IntArray:
+    """List the voxels in which some layer is found: those that `inference.preference` asks half-fits for."""
+    return np.flatnonzero(inference.fdr(inference.simes_p(p), criterion.q, criterion.correction).rejected)
+
+
 @dataclass(eq=False)
 class HalfFits:
     """Models of single bands, fitted to random halves of the training stimuli, as `inference.preference` asks for them.
@@ -80,6 +86,8 @@ class HalfFits:
     make_estimator : callable
     seed : int
         Half k depends on (seed, k) only.
+    voxels : ndarray of int, optional
+        Those that are fitted; all by default.
     """
 
     features: Features
@@ -87,15 +95,22 @@ class HalfFits:
     test: Responses
     make_estimator: Callable[[], Any]
     seed: int
+    voxels: IntArray | None = None
     _kept: dict[int, list[tuple[Fitted, Mapping[str, FloatArray]]]] = field(default_factory=dict)
 
     def __call__(self, k: int, voxels: IntArray) -> FloatArray:
         """Predict the test stimuli from half k, (n_bands, n_stimuli, len(voxels))."""
         if k not in self._kept:
             self._kept = {k: self._fitted(k)}
-        reach = slice(int(voxels.min()), int(voxels.max()) + 1)
-        inside = voxels - reach.start
+        columns = voxels if self.voxels is None else np.searchsorted(self.voxels, voxels)
+        reach = slice(int(columns.min()), int(columns.max()) + 1)
+        inside = columns - reach.start
         return np.stack([model.parts_of(rows, voxels=reach)[0][:, inside] for model, rows in self._kept[k]])
+
+    def of(self, voxels: IntArray) -> HalfFits:
+        """Fit these voxels only, ascending; the others cannot be asked for."""
+        some = np.isin(np.arange(self.train.space.n_voxels), voxels)
+        return replace(self, train=self.train.only(some), voxels=voxels, _kept={})
 
     def _fitted(self, k: int) -> list[tuple[Fitted, Mapping[str, FloatArray]]]:
         ids = self.train.ids

@@ -97,7 +97,9 @@ def _accuracy(content: Content, analysis: str) -> Iterator[Figure]:
         shown = significant(maps, r, analysis=analysis, model=model)
         panels.append(plotting.Panel(title_of(model), content.on_mesh(shown)))
     q = maps.find(analysis=analysis, statistic="mask").columns["q"].iloc[0]
-    about = f"Prediction accuracy (r) of each latent alone; only voxels with q < {q:g} are coloured."
+    about = (
+        f"Prediction accuracy (r) of each latent alone; only voxels with q < {q:g} are coloured{_twin(maps, analysis)}."
+    )
     label = "prediction accuracy r"
     yield Figure("latents-flat", about, lambda: plotting.flatmaps(panels, rois=content.rois, label=label))
     yield Figure(
@@ -110,17 +112,27 @@ GREY: Final = " Grey: the model is significant, and no band's share is expected 
 """Said in captions where identifiability was predicted."""
 
 
+def _twin(maps: Maps, analysis: str, mask: str = "mask") -> str:
+    """Say how many voxels the same maps of the shuffled twin would colour; nothing where there is no twin."""
+    masks = maps.find(analysis=analysis, statistic=mask).columns
+    if "n_twin" not in masks or masks["n_twin"].isna().any():
+        return ""
+    return f" (in the shuffled twin {', '.join(f'{n:.0f}' for n in masks['n_twin'])})"
+
+
 def _shares(content: Content, analysis: str) -> Iterator[Figure]:
     own = content.maps.find(analysis=analysis)
     unique = len(own.find(statistic="uniqueR2").columns) > 0
     grey = GREY if len(own.find(statistic="identifiability").columns) else ""
     by_own = unique and content.settings["report"]["mask"] == "own"
     where = "each drawn where its unique share is significant" if by_own else "where the joint model is significant"
+    mask = "uniqueMask" if by_own else "mask"
+    twin = _twin(content.maps, analysis, mask)
     yield Figure(
         analysis,
-        f"Product shares of z and z_c in the variance that their joint model explains, {where}. Negative shares are "
-        f"drawn as 0 and kept in the maps.{grey}",
-        _drawn_shares(content, analysis, "shareR2", "uniqueMask" if by_own else "mask"),
+        f"Product shares of z and z_c in the variance that their joint model explains, {where}{twin}. Negative shares "
+        f"are drawn as 0 and kept in the maps.{grey}",
+        _drawn_shares(content, analysis, "shareR2", mask),
     )
     if unique:
         yield Figure(
@@ -195,7 +207,7 @@ def _partition(content: Content, analysis: str) -> Iterator[Figure]:
     yield Figure(
         "unet-partition",
         "Product share of each layer in the variance that the joint model of all layers explains, where that "
-        f"model is significant.{grey}",
+        f"model is significant{_twin(maps, analysis)}.{grey}",
         lambda: plotting.flatmaps(panels, rois=None, label="share of variance (R²)", n_columns=n_layers),
     )
 
