@@ -14,6 +14,8 @@ from latentcortex._shelf import Shelf
 SHELF: Final = Shelf(
     "extractor",
     {
+        "categories": "latentcortex.extractors.categories:Categories",
+        "clip": "latentcortex.extractors.clip:CLIP",
         "ldm": "latentcortex.extractors.ldm:LDM",
         "pixels": "latentcortex.extractors.pixels:Pixels",
     },

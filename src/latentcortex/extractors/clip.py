@@ -1,0 +1,326 @@
+"""CLIP: what an image and its captions mean to a model that was trained to match them, and what its layers see."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from safetensors import SafetensorError
+
+from latentcortex import _files
+from latentcortex._arrays import FloatArray, passes, words
+from latentcortex._shelf import unknown
+from latentcortex.errors import InputError, MissingExtraError
+from latentcortex.extractors.ldm import weights_hash
+from latentcortex.features import Band
+
+REPOSITORY: Final = "openai/clip-vit-large-patch14"
+PINNED: Final = {REPOSITORY: "32bd64288804d66eefd0ccbe215aa642df71cc41"}
+"""Revisions that need not be given."""
+FILES: Final = ("*.json", "*.txt", "*.safetensors")
+"""What is needed of a repository."""
+BATCH: Final = 25
+"""Images per pass. The last is padded to it: no feature depends on which images are asked for."""
+TEXTS: Final = 64
+"""Captions per pass, padded likewise."""
+VISION: Final = "clip_part-vision"
+TEXT: Final = "clip_part-text"
+POOLS: Final[dict[str, Callable[[Any], Any]]] = {"cls": lambda h: h[:, 0], "mean": lambda h: h[:, 1:].mean(1)}
+"""How the tokens (n_stimuli, n_tokens, n_dims) of a layer become one vector: the class token, or the patches' mean."""
+
+
+class CLIP:
+    """Features of a CLIP model [1]_ with a vision transformer.
+
+    Bands, with the number of dimensions that the default model gives:
+
+    - `clip_part-vision` (768): the image embedding, projected into the space that images and texts share.
+    - `clip_part-text` (768): the text embedding in the same space, the mean over the image's captions. Neither is
+      scaled to unit length.
+    - `clip_layer-N` (1024): hidden state N of the vision tower, 0 (what enters the first block) to its number of
+      blocks, 24.
+
+    Nothing is fetched: the model is a local folder, or a repository that is in the local cache already.
+
+    Parameters
+    ----------
+    model : str, optional
+        A folder with the model, its tokenizer and `preprocessor_config.json`, as transformers saves them.
+    repository : str
+        Where there is no `model`: a repository of the hub that is in the local cache.
+    revision : str, optional
+        The repository's commit, 40 hexadecimal digits; the default repository has a default.
+    bands : sequence of str, optional
+        Only these; both parts by default.
+    pool : str
+        What of a layer's tokens is taken: `cls`, the class token, or `mean`, the mean over the patches.
+
+    Raises
+    ------
+    InputError
+        If the model is not there or is not a CLIP model, or a band or setting is not possible.
+    MissingExtraError
+        If torch or transformers is not installed.
+
+    References
+    ----------
+    .. [1] Radford, A., et al. (2021). Learning transferable visual models from natural language supervision. ICML.
+       doi:10.48550/arXiv.2103.00020
+    """
+
+    def __init__(
+        self,
+        model: str | None = None,
+        *,
+        repository: str = REPOSITORY,
+        revision: str | None = None,
+        bands: Sequence[str] | None = None,
+        pool: str = "cls",
+    ) -> None:
+        if any(find_spec(name) is None for name in ("torch", "transformers")):
+            raise MissingExtraError.of("ldm", needed_for="The extractor 'clip'")
+        if pool not in POOLS:
+            raise unknown("pool", pool, POOLS)
+        self.model, self.repository, self.pool = model, repository, pool
+        self.revision = revision if revision is not None else PINNED.get(repository, "")
+        if model is not None and (repository != REPOSITORY or revision is not None):
+            raise InputError(
+                f"Give `model`, a folder, or `repository` and `revision`; got both {model} and {repository}."
+            )
+        if not re.fullmatch("[0-9a-f]{40}", self.revision):
+            found = repr(revision) if revision else "none"
+            raise InputError(f"`revision` of {repository} must be a commit, 40 hexadecimal digits; got {found}.")
+        self._bands = words("bands", bands) if bands is not None else (VISION, TEXT)
+        if bands is not None:
+            self.check(self._bands)
+
+    @cached_property
+    def folder(self) -> Path:
+        """Where the model is."""
+        if self.model is not None:
+            if not Path(self.model).is_dir():
+                raise InputError(f"Model {self.model} is not a folder; for one in the hub's cache give `repository`.")
+            return Path(self.model)
+        from huggingface_hub import snapshot_download
+
+        name, revision = self.repository, self.revision
+        try:
+            return Path(snapshot_download(name, revision=revision, local_files_only=True, allow_patterns=[*FILES]))
+        except (OSError, ValueError):  # not there or not whole; not the name of a repository
+            raise InputError(
+                f"{name} is not in the local cache; fetch it with: hf download {name} --revision {revision}"
+            ) from None
+
+    @cached_property
+    def config(self) -> dict[str, int]:
+        """Number, width and patch size of the vision tower's blocks, and the size of its images."""
+        config = _files.read_json(self.folder / "config.json")
+        if not isinstance(config, dict) or config.get("model_type") != "clip":
+            raise InputError(f"{self.folder} is not a CLIP model: `model_type` in its config.json is not 'clip'.")
+        # What a configuration leaves out has the default of transformers' class.
+        default = {"num_hidden_layers": 12, "hidden_size": 768, "patch_size": 32, "image_size": 224}
+        return {key: int(config.get("vision_config", {}).get(key, value)) for key, value in default.items()}
+
+    @cached_property
+    def preparation(self) -> Preparation:
+        """How images are prepared for the model."""
+        found = Preparation.read(self.folder / "preprocessor_config.json")
+        if found.side != self.config["image_size"]:
+            size = self.config["image_size"]
+            raise InputError(f"{self.folder} prepares images of {found.side} pixels for a model of {size} pixels.")
+        return found
+
+    @property
+    def bands(self) -> tuple[str, ...]:
+        """The embeddings of images and captions, or the bands that were asked for."""
+        return self._bands
+
+    @property
+    def made_by(self) -> dict[str, Any]:
+        """What the features depend on."""
+        tower = self.config
+        blocks, width, patch = tower["num_hidden_layers"], tower["hidden_size"], tower["patch_size"]
+        return {
+            "name": "clip",
+            "version": 1,
+            "weights": weights_hash(self.folder),
+            "vision": f"{blocks} blocks of {width} dimensions, patches of {patch} pixels",
+            "pixels": self.preparation.side,
+            "pool": self.pool,
+            "text": "mean over captions",
+            "batch": BATCH,
+        }
+
+    def check(self, bands: Sequence[str], captions: Sequence[tuple[str, ...]] | None = None) -> None:
+        """Raise `InputError` for a band that the model does not have, or for texts where captions are missing."""
+        deepest = self.config["num_hidden_layers"]
+        layers = [f"clip_layer-{n}" for n in range(deepest + 1)]
+        for band in bands:
+            if band.startswith("clip_layer-") and band not in layers:
+                raise InputError(f"Band {band}: the model has clip_layer-0 to clip_layer-{deepest}.")
+            if band not in (VISION, TEXT, *layers):
+                raise unknown("band of clip", band, (VISION, TEXT, layers[-1]))
+        if TEXT in bands and captions is not None and not all(captions):
+            missing = sum(not texts for texts in captions)
+            raise InputError(f"Band {TEXT} needs captions; {missing} stimuli have none. Ask for {VISION} alone.")
+
+    def extract(
+        self,
+        images: NDArray[np.uint8],
+        captions: Sequence[tuple[str, ...]],
+        pixel_hashes: Sequence[str],
+        bands: Sequence[str],
+    ) -> dict[str, FloatArray]:
+        """Compute the bands of a few stimuli in padded passes; each (n_stimuli, n_dims), float32."""
+        self.check(bands, captions)
+        seen = [band for band in bands if band != TEXT]
+        found = self._seen(images, seen) if seen else {}
+        return {band: found[band] if band in found else self._read(captions) for band in bands}
+
+    def _seen(self, images: NDArray[np.uint8], bands: Sequence[str]) -> dict[str, FloatArray]:
+        """Compute what the vision tower makes of images."""
+        import torch
+
+        layers = {band: Band.parse(band).number("layer") for band in bands if band != VISION}
+        parts = []
+        for rows, n in passes(len(images), BATCH):
+            with torch.inference_mode():
+                x = torch.from_numpy(self.preparation.of(images[rows]))
+                out = self.network.vision_model(pixel_values=x, output_hidden_states=bool(layers))
+                found = {VISION: self.network.visual_projection(out.pooler_output)}
+                found |= {band: POOLS[self.pool](out.hidden_states[layer]) for band, layer in layers.items()}
+            parts.append({band: found[band][:n].numpy() for band in bands})
+        return {band: np.concatenate([part[band] for part in parts]) for band in bands}
+
+    def _read(self, captions: Sequence[tuple[str, ...]]) -> FloatArray:
+        """Compute each image's mean text embedding, (n_stimuli, n_dims)."""
+        import torch
+
+        texts = list(dict.fromkeys(text for known in captions for text in known))
+        embedded: dict[str, Any] = {}
+        length = self.network.config.text_config.max_position_embeddings
+        for rows, n in passes(len(texts), TEXTS):
+            some = [texts[i] for i in rows]
+            tokens = self.tokenizer(some, padding="max_length", max_length=length, truncation=True, return_tensors="pt")
+            with torch.inference_mode():
+                out = self.network.text_model(input_ids=tokens.input_ids, attention_mask=tokens.attention_mask)
+                embedded |= zip(some[:n], self.network.text_projection(out.pooler_output).numpy()[:n], strict=True)
+        return np.stack([np.mean([embedded[text] for text in known], axis=0) for known in captions])
+
+    @cached_property
+    def network(self) -> Any:
+        """The loaded model, in evaluation mode and float32."""
+        import torch
+        from transformers import CLIPModel
+
+        with _quiet():
+            try:
+                loaded: Any = CLIPModel.from_pretrained(
+                    self.folder,
+                    local_files_only=True,
+                    use_safetensors=True,
+                    dtype=torch.float32,
+                    output_loading_info=True,
+                )
+            except (OSError, RuntimeError, SafetensorError) as error:
+                raise InputError(f"{self.folder} cannot be loaded: {str(error).splitlines()[0]}") from None
+        model, found = loaded
+        missing = sorted(found["missing_keys"])
+        if missing:  # they would have been drawn at random
+            raise InputError(f"{self.folder} lacks {len(missing)} weights of a CLIP model, among them {missing[0]}.")
+        return model.eval().requires_grad_(False)
+
+    @cached_property
+    def tokenizer(self) -> Any:
+        """The loaded tokenizer."""
+        from transformers import CLIPTokenizer
+
+        # Without files transformers makes a tokenizer that knows no word.
+        if not any((self.folder / name).is_file() for name in ("tokenizer.json", "vocab.json")):
+            raise InputError(f"{self.folder} has no tokenizer.json, which {TEXT} needs.")
+        return CLIPTokenizer.from_pretrained(self.folder, local_files_only=True)
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """How a model wants its images: their shortest side resized, the middle cut out, each channel standardised.
+
+    Parameters
+    ----------
+    edge : int
+        Length of the shortest side after resizing, in pixels.
+    side : int
+        Height and width of the cut-out, in pixels.
+    mean, std : tuple of float
+        Of red, green and blue, 0 to 1.
+    resample : int
+        Pillow's number of the filter.
+    """
+
+    edge: int
+    side: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    resample: int
+
+    @classmethod
+    def read(cls, path: Path) -> Preparation:
+        """Read a `preprocessor_config.json`; raise `InputError` if it asks for something else."""
+        config = _files.read_json(path)
+        steps = ("do_resize", "do_center_crop", "do_rescale", "do_normalize")
+        try:
+            edge, side = _length(config["size"], "shortest_edge"), _length(config["crop_size"], "height", "width")
+            resample = int(Image.Resampling(config.get("resample", Image.Resampling.BICUBIC)))
+            found = cls(edge, side, (*config["image_mean"],), (*config["image_std"],), resample)
+            usual = all(config.get(step, True) for step in steps) and len(found.mean) == len(found.std) == 3
+        except (KeyError, TypeError, ValueError, AttributeError):
+            usual = False
+        if not usual or found.side > found.edge:
+            raise InputError(
+                f"{path} is not the preparation of a CLIP model; expected `size` with the shortest edge, `crop_size` "
+                "of a square within it, `image_mean` and `image_std`, and no step left out."
+            )
+        return found
+
+    def of(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Prepare images (n, height, width, 3); return (n, 3, side, side)."""
+        height, width = images.shape[1:3]
+        short = min(height, width)
+        size = int(self.edge * width / short), int(self.edge * height / short)
+        filtered = Image.Resampling(self.resample)
+        small = np.stack([np.asarray(Image.fromarray(image).resize(size, filtered)) for image in images])
+        top, left = (size[1] - self.side) // 2, (size[0] - self.side) // 2
+        cut = small[:, top : top + self.side, left : left + self.side].astype(np.float32) / 255
+        scaled = (cut - np.array(self.mean, dtype=np.float32)) / np.array(self.std, dtype=np.float32)
+        return np.ascontiguousarray(scaled.transpose(0, 3, 1, 2))
+
+
+def _length(given: Any, *keys: str) -> int:
+    """Read one length that stands alone or, the same each time, under these keys."""
+    (length,) = {given[key] for key in keys} if isinstance(given, dict) else {given}
+    return int(length)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the loader from drawing bars and from reporting what is said as an error."""
+    from transformers.utils import logging as of_transformers
+
+    before, bars = of_transformers.get_verbosity(), of_transformers.is_progress_bar_enabled()
+    of_transformers.set_verbosity_error()
+    of_transformers.disable_progress_bar()
+    try:
+        yield
+    finally:
+        of_transformers.set_verbosity(before)
+        if bars:
+            of_transformers.enable_progress_bar()
