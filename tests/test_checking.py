@@ -98,6 +98,7 @@ def seeded(clean: Design) -> dict[str, Design]:
             criterion=Criterion(null="analytic"),
         ),
         "parametric-null of clusters": replace(clean, unit="cluster", criterion=Criterion(null="analytic")),
+        "few-permutations of clusters": replace(clean, unit="session", clusters=["1", "2", "3"] * 40),
         "near-duplicate by eye": replace(clean, looks=looks(s050=jpeg(picture("s003"), 60))),
         "straddling itself": replace(clean, sides=[(TRAIN, [*TEST, "s003"])]),
     }

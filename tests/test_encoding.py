@@ -139,7 +139,7 @@ def test_cross_validation_never_fits_on_what_it_tests() -> None:
 def test_cross_validation_predicts_what_an_encoder_fitted_on_each_fold_predicts() -> None:
     features, responses = study()
     splits = Splits.k_fold(IDS, 3, seed=0)
-    found = Folds.of(features, responses, splits, "session").predict(BandedRidge(), np.arange(120))
+    found = Folds.of(features, responses, splits, "session").predict(BandedRidge())
     for train_ids, test_ids in splits:
         train, test = responses.split(train_ids=train_ids, test_ids=test_ids)
         expected = encoder().fit(features, train).predict_held_out(features, test)
@@ -154,7 +154,7 @@ def test_a_permutation_is_a_fit_to_features_that_changed_owners() -> None:
     order = exchange(120, n_permutations=1, seed=0)[0]
     exchanged = Features.from_arrays(IDS, {b: features.array(b)[order] for b in features.bands})
     found = Folds.of(features, responses, splits, "session").predict(BandedRidge(), order)
-    expected = Folds.of(exchanged, responses, splits, "session").predict(BandedRidge(), np.arange(120))
+    expected = Folds.of(exchanged, responses, splits, "session").predict(BandedRidge())
     np.testing.assert_allclose(found.yhat, expected.yhat, rtol=1e-4, atol=1e-5)
 
 
@@ -182,7 +182,7 @@ def test_groups_stay_together_when_stimuli_are_exchanged(monkeypatch) -> None:
     groups = [f"g{i // 4}" for i in range(120)]
     folds = Folds.of(features, responses, Splits.k_fold(IDS, 3, groups=groups, seed=0), "session")
     seen = []
-    monkeypatch.setattr(Folds, "predict", lambda self, estimator, order: seen.append(order) or study_prediction())
+    monkeypatch.setattr(Folds, "predict", lambda self, estimator, order=None, signs=None: seen.append(order) or study_prediction())
     encoder().null(folds, Null("permutation", 2, 0))
     for order in seen:
         assert len({tuple(row) for row in np.sort(order).reshape(-1, 4)}) == 30

@@ -11,7 +11,7 @@ import pytest
 
 from latentcortex import inference, scoring
 from latentcortex.errors import AlignmentError, InputError
-from latentcortex.inference.winner import Preference, Resampling, preference
+from latentcortex.inference.prefer import Preference, Resampling, preference
 
 N_TIED = 800
 

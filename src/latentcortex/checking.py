@@ -15,9 +15,10 @@ from latentcortex import inference
 from latentcortex._arrays import BoolArray, FloatArray, in_threads, listed
 from latentcortex._shelf import unknown
 from latentcortex.encoding import Criterion, is_series
+from latentcortex.encoding.criterion import MOST_VOXELS
 from latentcortex.errors import InputError
 from latentcortex.features import Features
-from latentcortex.responses import Responses
+from latentcortex.responses import Responses, Within
 from latentcortex.stimuli import Look
 
 logger = logging.getLogger(__name__)
@@ -56,6 +57,10 @@ class Design:
         The bands of each model that is fitted.
     unit : {"stimulus", "session", "cluster"}
         What folds hold out.
+    clusters : sequence of str
+        Those whose signs the null flips; empty if it flips none.
+    zscore : {"session", "run", "none"}
+    participant : str
     """
 
     responses: Responses
@@ -65,6 +70,9 @@ class Design:
     features: Features | None = None
     models: Sequence[tuple[str, ...]] = ()
     unit: str = "stimulus"
+    clusters: Sequence[str] = ()
+    zscore: Within = "none"
+    participant: str = ""
 
     @property
     def ids(self) -> list[str]:
@@ -157,7 +165,8 @@ def tell(design: Design, allow: Sequence[str] = ()) -> None:
     """Log everything that the rules have against a design, so that the report shows it."""
     for one in findings(design):
         waived = "Allowed: " if one.rule in allow else ""
-        logger.warning("%s%s", waived, one, extra={"facts": {"rule": one.rule, "allowed": bool(waived)}})
+        facts = {"rule": one.rule, "allowed": bool(waived), "participant": design.participant}
+        logger.warning("%s%s", waived, one, extra={"facts": facts})
 
 
 def known_rules(names: Sequence[str]) -> None:
@@ -177,8 +186,9 @@ def _same_image(design: Design) -> Iterator[str]:
 
 
 def _near_duplicate(design: Design) -> Iterator[str]:
-    same = set(_identical(design))
-    looks = [pair for pair in _look_alike(design) if pair not in same]
+    look, alike = design.looks, _look_alike(design)
+    same = {pair for pair in alike if look[pair[0]].hash == look[pair[1]].hash}
+    looks = [pair for pair in alike if pair not in same]
     if looks:
         yield f"{_many(looks, 'pair')} of images that look alike ({_shown(looks)}){_across(design, looks)}."
     feel = [pair for pair in _feel_alike(design) if pair not in {*same, *looks}]
@@ -230,7 +240,9 @@ def _feel_alike(design: Design) -> Pairs:
     if design.features is None:
         return []
     ids = design.ids
-    joint = np.sum(in_threads(lambda band: design.extracted.gram(band, ids, ids, fit_on=ids), _bands(design)), axis=0)
+    joint = np.zeros((len(ids), len(ids)))
+    for band in _bands(design):  # one after the other: many kernels of many stimuli would not fit into memory
+        joint += design.extracted.gram(band, ids, ids, fit_on=ids)
     size = np.diag(joint)
 
     def near(rows: slice) -> BoolArray:
@@ -298,20 +310,29 @@ def _is_series(design: Design) -> bool:
     """Tell whether test stimuli follow each other as a time series: features and responses are both slow."""
     if design.features is None:
         return False
-    test = design.responses.select(design.sides[0][1]).averaged()
-    with np.errstate(invalid="ignore"):
-        slow = float(np.nanmean(inference.lag_one(test.data)))
+    train_ids, test_ids = design.sides[0]
+    test = design.responses.split(train_ids=train_ids, test_ids=test_ids, zscore=design.zscore)[1].averaged()
+    slow = inference.lag_one(test.data[:, :: -(-test.data.shape[1] // MOST_VOXELS)])
+    if not np.isfinite(slow).any():
+        return False
     features = []
     for band in _bands(design):
         kernel = design.extracted.gram(band, test.ids, test.ids, fit_on=test.ids)
-        features.append(np.diag(kernel, 1).sum() / np.trace(kernel))
-    return is_series(slow * max(features), len(test.ids))
+        chance = 3 / np.sqrt(len(test.ids) * _effective(kernel))
+        features.append(np.diag(kernel, 1).sum() / np.trace(kernel) - chance)
+    return is_series((float(np.nanmedian(slow)) - 3 / np.sqrt(len(test.ids))) * max(features))
 
 
 def _few_permutations(design: Design) -> Iterator[str]:
     how, n_voxels = design.criterion, int(design.responses.valid().sum())
     counted = how.null in ("permutation", "blocks", "shift", "clusters") or len(design.sides) > 1
     needed = inference.permutations_needed(n_voxels, round(n_voxels * RARE["permutations"]), how.q)
+    n_flips = 2 ** min(len(set(design.clusters)), 60)
+    if design.clusters and n_flips < needed:
+        yield (
+            f"{len(set(design.clusters))} {design.unit}s can be flipped in {n_flips} ways, which cannot reject a voxel "
+            f"at q = {how.q:g}; hold out smaller clusters, or single stimuli."
+        )
     if counted and how.n_permutations < needed:
         yield (
             f"{how.n_permutations} permutations cannot reject a voxel at q = {how.q:g} unless more than "
@@ -337,9 +358,11 @@ def _small_test_set(design: Design) -> Iterator[str]:
 
 
 def _collinear_bands(design: Design) -> Iterator[str]:
-    joint = list(dict.fromkeys(pair for model in design.models for pair in combinations(model, 2)))
-    kernels = _kernels(design, {band for pair in joint for band in pair})
-    agree = {pair: _agreement(kernels[pair[0]], kernels[pair[1]]) for pair in joint}
+    agree: dict[tuple[str, str], float] = {}
+    for model in design.models:
+        new = [pair for pair in combinations(model, 2) if pair not in agree]
+        kernels = _kernels(design, {band for pair in new for band in pair})
+        agree |= {pair: _agreement(kernels[pair[0]], kernels[pair[1]]) for pair in new}
     close = {pair: value for pair, value in agree.items() if value > COLLINEAR}
     if close:
         named = listed(f"{one} and {other} {value:.4f}" for (one, other), value in close.items())
@@ -350,8 +373,9 @@ def _collinear_bands(design: Design) -> Iterator[str]:
 
 
 def _unequal_widths(design: Design) -> Iterator[str]:
-    kernels = _kernels(design, {band for model in design.models for band in model})
-    width = {band: float(np.trace(kernel) ** 2 / (kernel * kernel).sum()) for band, kernel in kernels.items()}
+    width = {}
+    for band in sorted({band for model in design.models for band in model}):
+        width[band] = _effective(_kernels(design, {band})[band])
     if not width:
         return
     least, most = min(width, key=width.__getitem__), max(width, key=width.__getitem__)
@@ -373,6 +397,11 @@ def _kernels(design: Design, bands: set[str]) -> dict[str, FloatArray]:
     names = sorted(bands)
     kernels = in_threads(lambda band: design.extracted.gram(band, train, train, fit_on=train), names)
     return dict(zip(names, kernels, strict=True))
+
+
+def _effective(kernel: FloatArray) -> float:
+    """Count effective dimensions: the participation ratio of a kernel's eigenvalues."""
+    return float(np.trace(kernel) ** 2 / (kernel * kernel).sum())
 
 
 def _agreement(one: FloatArray, other: FloatArray) -> float:

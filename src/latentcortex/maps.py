@@ -237,6 +237,9 @@ _DESCRIPTIONS: Final = {
     "commonR2": "R2 that only all bands of the set explain in common; can be negative",
     "excessR2": "Joint R2 less the sum of the R2 of each band alone; above 0 the bands complement each other",
     "identifiability": "Expected correlation, over voxels alike, of the band's shares from two halves of the stimuli",
+    "uniqueR2N": "Unique share of the band after a fit to `n_fitted` stimuli; `mean` over voxels and its interval",
+    "uniqueR2Limit": "Unique share of the band extrapolated to unlimited stimuli",
+    "uniqueR2LimitError": "Standard error of the extrapolation, of the fitted sizes alone",
     "preferred": "Number of the layer with the highest r, counted from 0 in the order of `layers`",
     "confidence": "Fraction of draws of test and training stimuli in which the preferred layer wins again",
     "identifiable": "Voxels whose preferred layer can be told from the others (1) or not (0); nan where none is found",
@@ -249,7 +252,11 @@ _DESCRIPTIONS: Final = {
 
 def _sidecar(maps: Maps, facts: Mapping[Any, Any]) -> dict[str, Any]:
     known = {key: value for key, value in facts.items() if value is not None and value == value and value != ""}
-    return {"Description": _DESCRIPTIONS.get(str(facts["statistic"]), ""), **maps.space.description, **known}
+    what = re.sub(r"\d+$", "", str(facts["statistic"])) if "n_fitted" in known else str(facts["statistic"])
+    described = _DESCRIPTIONS.get(what, "")
+    if what == "p" and str(facts["model"]).startswith("layers_"):
+        described = "Simes's p of the layers' p-values: that no layer predicts the voxel"
+    return {"Description": described, **maps.space.description, **known}
 
 
 def save_state(maps: Maps, path: Path) -> None:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csgraph, csr_array
 from scipy.sparse.linalg import eigsh
 
-from latentcortex._arrays import FloatArray, IntArray, listed, random_for, same_length, unique_ids
+from latentcortex._arrays import FloatArray, IntArray, listed, one_thread, random_for, same_length, unique_ids
 from latentcortex.errors import AlignmentError, InputError
 
 UNITS: Final = ("stimulus", "session", "cluster")
@@ -157,14 +157,18 @@ def sessions_of(stimulus: Sequence[str], session: Sequence[str], ids: Sequence[s
     return [group[name] for name in ids]
 
 
+@one_thread()
 def coordinates(gram: FloatArray, n_dims: int = N_DIMS) -> FloatArray:
     """Lay stimuli out in the few dimensions that hold most of a centred kernel, (n_stimuli, n_dims)."""
     wide = np.asarray(gram, dtype=np.float64)
+    if len(wide) < 4:
+        raise InputError(f"{len(wide)} stimuli are too few to lay out by their features; needs at least 4.")
     start = random_for(0, "coordinates", len(wide)).standard_normal(len(wide))
     values, vectors = eigsh(wide, k=min(n_dims, len(wide) - 2), v0=start)
     return np.asarray(vectors * np.sqrt(np.maximum(values, 0)))
 
 
+@one_thread()
 def clusters_of(positions: FloatArray, n_clusters: int, *, seed: int) -> list[str]:
     """Name the cluster of each stimulus, by k-means.
 

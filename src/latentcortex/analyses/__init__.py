@@ -2,7 +2,7 @@
 
 from latentcortex.analyses.generalisation import generalisation, profile_sides
 from latentcortex.analyses.layers import HalfFits, preferred
-from latentcortex.analyses.learning import learning_curve
+from latentcortex.analyses.learning import check_sizes, learning_curve
 from latentcortex.analyses.models import ANALYSES, CANONICAL, Analysis, by_step, canonical
 from latentcortex.analyses.runs import AcrossFolds, HeldOut, Scorer, ceiling, joined
 
@@ -17,6 +17,7 @@ __all__ = [
     "by_step",
     "canonical",
     "ceiling",
+    "check_sizes",
     "generalisation",
     "joined",
     "learning_curve",

@@ -13,14 +13,17 @@ from latentcortex._arrays import FloatArray, random_for
 from latentcortex.analyses.models import Analysis
 from latentcortex.analyses.runs import ceiling, joined
 from latentcortex.encoding import Column, Criterion, Encoder, Prediction
+from latentcortex.errors import InputError
 from latentcortex.features import Features
 from latentcortex.maps import Maps
 from latentcortex.responses import Responses, Within
-from latentcortex.splits import clusters_of, farthest
+from latentcortex.splits import clusters_of, farthest, linked
 
 N_DRAWS: Final = 200
 FRACTION: Final = 5
 """One in so many stimuli is tested on."""
+LEAST_CLUSTERS: Final = 5
+"""Clusters that are held out: fewer cannot have their signs flipped."""
 
 Side = tuple[list[str], list[str]]
 
@@ -34,7 +37,7 @@ def profile_sides(
     ----------
     ids : sequence of str
     groups : sequence of str
-        Identical images are one group.
+        Identical images are one group, and so are the clusters that hold them.
     places : ndarray of shape (n_stimuli, n_dims)
         From `splits.coordinates`.
     n_clusters : int
@@ -47,13 +50,20 @@ def profile_sides(
     clusters : dict of str to str
         Stimulus -> its cluster.
     """
-    n_test, clusters = -(-len(ids) // FRACTION), clusters_of(places, n_clusters, seed=seed)
+    n_test = -(-len(ids) // FRACTION)
+    clusters = linked(len(ids), groups, clusters_of(places, n_clusters, seed=seed))
     tests = {
         "random": _whole(groups, n_test, seed=seed),
         "cluster": _whole(clusters, n_test, seed=seed),
         "far": farthest(places, groups, n_test),
     }
     n_train = len(ids) - max(len(test) for test in tests.values())
+    n_held = len({clusters[i] for i in tests["cluster"]})
+    if n_train < len(ids) / 2 or n_held < LEAST_CLUSTERS:
+        raise InputError(
+            f"The {len(ids)} stimuli make clusters too uneven for a profile of generalisation: {n_held} of them would "
+            f"be held out, {n_train} stimuli fitted. Choose another n_clusters or embedding in [splits]."
+        )
     sides = {}
     for kind, test in tests.items():
         left = np.setdiff1d(np.arange(len(ids)), test)
@@ -63,11 +73,14 @@ def profile_sides(
 
 
 def _whole(groups: Sequence[str], n_test: int, *, seed: int) -> np.ndarray[Any, np.dtype[np.intp]]:
-    """Draw whole groups until so many stimuli are there."""
+    """Draw whole groups until so many stimuli are there; one that would overshoot by half is left out."""
     names, code = np.unique(np.asarray(groups), return_inverse=True)
-    order = random_for(seed, "generalisation", "groups", len(names)).permutation(len(names))
-    enough = int(np.searchsorted(np.cumsum(np.bincount(code)[order]), n_test)) + 1
-    return np.flatnonzero(np.isin(code, order[:enough]))
+    sizes, chosen, total = np.bincount(code), [], 0
+    for name in random_for(seed, "generalisation", "groups", len(names)).permutation(len(names)):
+        if total < n_test and total + sizes[name] <= 1.5 * n_test:
+            chosen.append(name)
+            total += int(sizes[name])
+    return np.flatnonzero(np.isin(code, chosen))
 
 
 def generalisation(
@@ -106,16 +119,18 @@ def generalisation(
     found = []
     for kind, (train_ids, test_ids) in sides.items():
         train, test = responses.split(train_ids=train_ids, test_ids=test_ids, zscore=zscore)
-        own = replace(criterion, shares=("product",))
+        # Stimuli of a cluster are alike: whatever null is asked for, one by one they would not be exchangeable.
+        own = replace(criterion, shares=("product",), null="auto" if kind == "cluster" else criterion.null)
         limit = _mean(ceiling(test))
         for bands in analysis.models:
             chosen = features.only(bands)
             encoder = Encoder(make_estimator(), analysis=f"{analysis.name}-{kind}").fit(chosen, train)
             alike = clusters if kind == "cluster" else None
+            null = encoder.null_of(chosen, test, own, clusters=alike)
             pieces = list(encoder.walk(chosen, test, clusters=alike))
             facts = {**_mean_r(pieces, seed=criterion.seed), "n_train": len(train_ids)}
             facts["normalised"] = facts["mean"] / np.sqrt(limit) if limit > 0 else float("nan")
-            found.append(_noted(encoder.maps_of(pieces, test.space, own), facts))
+            found.append(_noted(encoder.maps_of(pieces, test.space, own, null=null), facts))
     return joined(found)
 
 
@@ -126,10 +141,11 @@ def _noted(maps: Maps, facts: Mapping[str, float]) -> Maps:
 
 
 def _mean_r(pieces: Sequence[Prediction], *, seed: int) -> dict[str, float]:
-    """Average r over valid voxels, with an interval by bootstrap over test stimuli."""
-    n = len(pieces[0].y)
-    rows = inference.bootstrap_rows(n, n_draws=N_DRAWS, seed=seed)
-    weights = np.stack([np.bincount(row, minlength=n) for row in rows]) / n
+    """Average r over valid voxels, with an interval by bootstrap over test stimuli, or whole clusters of them."""
+    names, code = np.unique(pieces[0].clusters or np.arange(len(pieces[0].y)), return_inverse=True)
+    rows = inference.bootstrap_rows(len(names), n_draws=N_DRAWS, seed=seed)
+    weights = np.stack([np.bincount(row, minlength=len(names))[code] for row in rows]).astype(float)
+    weights /= weights.sum(1, keepdims=True)
     total, known, observed = np.zeros(N_DRAWS), 0, 0.0
     for piece in pieces:
         valid = np.isfinite(piece.r)

@@ -50,7 +50,7 @@ def preferred(
         nothing is found); p, q, mask. See `inference.preference`.
     """
     first = next(iter(predictions.values()))
-    null = Null.of(first, criterion)
+    null = Null.widest([Null.of(one, criterion) for one in predictions.values()])
     halves = None if refits is None else refits.of(_found(p, criterion))
     how = inference.Resampling(clusters=null.alike(len(first.y)), refits=halves, n_refits=n_refits or N_REFITS)
     yhat = np.stack([one.varying for one in predictions.values()])
@@ -60,11 +60,16 @@ def preferred(
     facts = {"analysis": analysis, "model": f"layers_step-{step}", "band": "", "n_stimuli": len(first.y)}
     layers = "+".join(Band.parse(name).entities["layer"] for name in predictions)
     yield found.preferred, {**facts, "statistic": "preferred", "unit": "layer number", "layers": layers}
-    drawn = {"n_refits": n_refits if refits else 0, "n_draws": how.n_draws}
+    drawn: dict[str, Any] = {"n_refits": n_refits if refits else 0, "n_draws": how.n_draws}
+    drawn["null"] = (
+        f"{how.n_permutations} flips of signs of test stimuli, with the variance of {drawn['n_refits']} refits"
+    )
     yield found.confidence, {**facts, "statistic": "confidence", "unit": "fraction of draws", **drawn}
     yield found.flat_p, {**facts, "statistic": "flatP", "unit": "probability", **drawn}
     yield found.runner_up_p, {**facts, "statistic": "runnerUpP", "unit": "probability", **drawn}
-    yield found.identifiable, {**facts, "statistic": "identifiable", "unit": "0 or 1", "q": criterion.q, **drawn}
+    told = f"{analysis}: the {int(found.found.sum())} voxels of {facts['model']} in which a layer is found"
+    judged = {"q": criterion.q, "correction": criterion.correction, "family": told, "n_tests": int(found.found.sum())}
+    yield found.identifiable, {**facts, "statistic": "identifiable", "unit": "0 or 1", **judged, **drawn}
     yield from significance(facts, found.p, criterion, null=f"Simes over layers; {null}", n_permutations=null.counted)
 
 

@@ -48,17 +48,15 @@ def learning_curve(
     Returns
     -------
     Maps
-        `uniqueR2N` with the number of stimuli for each size, and `uniqueR2Limit`; each column says the `mean` over
-        valid voxels, and those of sizes its 95 % interval `low`, `high` by bootstrap over test stimuli.
+        `uniqueR2N` with the number of stimuli for each size, `uniqueR2Limit` and its standard error; each column says
+        the `mean` over valid voxels, and those of sizes its 95 % interval `low`, `high` by bootstrap over test stimuli.
 
     Raises
     ------
     InputError
         If there are too few training stimuli for three sizes.
     """
-    sizes = [int(n) for n in np.unique(np.geomspace(len(train.ids) / SMALLEST, len(train.ids), N_SIZES).round())]
-    if sizes[0] < SMALLEST:
-        raise InputError(f"A learning curve needs at least {SMALLEST**2} training stimuli; there are {len(train.ids)}.")
+    sizes = check_sizes(len(train.ids))
     order = random_for(seed, "learning curve").permutation(len(train.ids))
     columns: list[Column] = []
     for bands in analysis.models:
@@ -78,11 +76,19 @@ def learning_curve(
     return Maps.of(test.space, columns)
 
 
+def check_sizes(n_train: int) -> list[int]:
+    """List how many stimuli are fitted; raise `InputError` if there are too few for a curve."""
+    if n_train < SMALLEST**2:
+        raise InputError(f"A learning curve needs at least {SMALLEST**2} training stimuli; there are {n_train}.")
+    return [int(n) for n in np.unique(np.geomspace(n_train / SMALLEST, n_train, N_SIZES).round())]
+
+
 def _limits(facts: dict[str, Any], bands: tuple[str, ...], sizes: list[int], gains: FloatArray) -> Iterator[Column]:
     for b, band in enumerate(bands):
-        limit, _ = scoring.asymptote(sizes, gains[:, b])
-        about = {**facts, "band": band, "statistic": "uniqueR2Limit", "unit": "fraction of variance"}
-        yield limit, {**about, "mean": _mean(limit)}
+        limit, error = scoring.asymptote(sizes, gains[:, b])
+        about = {**facts, "band": band, "unit": "fraction of variance"}
+        yield limit, {**about, "statistic": "uniqueR2Limit", "mean": _mean(limit)}
+        yield error, {**about, "statistic": "uniqueR2LimitError", "mean": _mean(error)}
 
 
 def _unique(encoder: Encoder, features: Features, test: Responses, *, seed: int) -> tuple[FloatArray, FloatArray]:

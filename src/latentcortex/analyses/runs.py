@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol
@@ -16,6 +17,7 @@ from latentcortex.analyses.learning import learning_curve
 from latentcortex.analyses.models import Analysis, by_step
 from latentcortex.encoding import Column, Criterion, Encoder, Prediction
 from latentcortex.encoding.columns import rejudged
+from latentcortex.encoding.criterion import MOST_VOXELS
 from latentcortex.errors import InputError
 from latentcortex.estimators import quiet
 from latentcortex.features import Features
@@ -23,8 +25,13 @@ from latentcortex.maps import KEYS, Maps
 from latentcortex.responses import Responses, Within
 from latentcortex.splits import Splits
 
+logger = logging.getLogger(__name__)
+
 MASKS: Final = ("mask", "uniqueMask")
 """Statistics that say what is significant."""
+LEAST_TEST: Final = 5
+LEAST_TRAIN: Final = 40
+"""Stimuli that a preference is tested on, and that half-fits are halves of."""
 
 
 class Scorer(Protocol):
@@ -93,7 +100,8 @@ class HeldOut:
                 held_out = encoder.predict_held_out(chosen, self.test) if keeps else None
                 shares = self.criterion.shares
                 pieces = encoder.walk(chosen, self.test, shares=shares) if held_out is None else held_out
-                maps = encoder.maps_of(pieces, self.test.space, self.criterion)
+                null = encoder.null_of(chosen, self.test, self.criterion)
+                maps = encoder.maps_of(pieces, self.test.space, self.criterion, null=null)
                 bar.update()
                 return maps, held_out
 
@@ -103,22 +111,28 @@ class HeldOut:
         if keeps:
             singles = zip(analysis.models, (one for _, one in done), strict=True)
             there = {bands[0]: one for bands, one in singles if one is not None}
-            found.append(self._preferred(analysis, there, joined(found)))
+            among = self._preferred(analysis, there, joined(found))
+            found += [] if among is None else [among]
         return joined(found)
 
-    def _preferred(self, analysis: Analysis, predictions: dict[str, Prediction], singles: Maps) -> Maps:
+    def _preferred(self, analysis: Analysis, predictions: dict[str, Prediction], singles: Maps) -> Maps | None:
         columns: list[Column] = []
         for step, names in by_step(analysis.models).items():
             here = {name: predictions[name] for name in names}
             p = np.stack([singles.values(band=name, statistic="p") for name in names])
+            if len(names) < 2 or len(self.test.ids) < LEAST_TEST:
+                logger.info(
+                    "Step %s: no layer is preferred among %d on %d stimuli.", step, len(names), len(self.test.ids)
+                )
+                continue
             halves = HalfFits(
                 self.features.only(names), self.train, self.test, self.make_estimator, self.criterion.seed
             )
-            refits = halves if self.n_refits else None
+            refits = halves if self.n_refits and len(self.train.ids) >= LEAST_TRAIN else None
             columns += preferred(
                 here, p, self.criterion, about=(analysis.name, step), refits=refits, n_refits=self.n_refits
             )
-        return Maps.of(self.test.space, columns)
+        return Maps.of(self.test.space, columns) if columns else None
 
 
 @dataclass(frozen=True, eq=False)
@@ -158,7 +172,7 @@ class AcrossFolds:
 
 def _exchanged(responses: Responses, *, seed: int) -> Responses:
     """Exchange the stimuli of averaged responses; neighbours stay together where rows are a time series."""
-    length = inference.block_length(responses.data)
+    length = inference.block_length(responses.data[:, :: -(-responses.data.shape[1] // MOST_VOXELS)])
     block = length if 1 < length <= len(responses.rows) // 4 else None
     (order,) = inference.exchange(len(responses.rows), n_permutations=1, seed=seed, block=block)
     names = responses.rows["stimulus"].to_numpy()

@@ -24,7 +24,7 @@ from latentcortex.encoding.columns import (
     side_by_side,
     significance,
 )
-from latentcortex.encoding.criterion import Criterion, Null, is_series
+from latentcortex.encoding.criterion import MOST_VOXELS, Criterion, Null, is_series
 from latentcortex.encoding.fitted import Fitted
 from latentcortex.encoding.prediction import Prediction
 from latentcortex.errors import InputError
@@ -229,18 +229,41 @@ class Encoder:
             r, r2, p, q, mask; with several bands also the shares of each.
         """
         how = Criterion(**criterion)
-        return self.maps_of(self.walk(features, test, shares=how.shares), test.space, how)
+        pieces = self.walk(features, test, shares=how.shares)
+        return self.maps_of(pieces, test.space, how, null=self.null_of(features, test, how))
+
+    def null_of(
+        self,
+        features: Features,
+        test: Responses,
+        criterion: Criterion,
+        *,
+        clusters: Mapping[str, str] | None = None,
+    ) -> Null:
+        """Choose the null of a test set by predictions of voxels all over it; see `Criterion`."""
+        averaged = self._averaged(test)
+        some = slice(0, None, max(int(averaged.valid().sum()) // MOST_VOXELS, 1))
+        sample = self._predicted(averaged, self.model.new_rows(features, averaged.ids), some)
+        alike = tuple(clusters[name] for name in averaged.ids) if clusters else ()
+        return Null.of(replace(sample, clusters=alike), criterion)
 
     def maps_of(
-        self, held_out: Prediction | Iterable[Prediction], space: Space, criterion: Criterion | None = None
+        self,
+        held_out: Prediction | Iterable[Prediction],
+        space: Space,
+        criterion: Criterion | None = None,
+        *,
+        null: Null | None = None,
     ) -> Maps:
-        """Score a prediction of held-out stimuli, or its pieces, whose first one chooses the null; see `score`."""
+        """Score a prediction of held-out stimuli, or its pieces; see `score`.
+
+        Without a null, from `null_of`, the first piece chooses it.
+        """
         how = criterion or Criterion()
         for share in how.shares:
             if share not in SHARES:
                 raise unknown("share", share, SHARES)
         several = how.shares if len(self.bands) > 1 else ()
-        null: Null | None = None
         about: dict[str, Any] = {}
         p, scored, split, halves = [], [], [], []
         for piece in [held_out] if isinstance(held_out, Prediction) else held_out:
@@ -250,14 +273,15 @@ class Encoder:
             split.append([column for share in several for column in SHARES[share](about, piece, self.bands, null)])
             if several:
                 split[-1] += partition.excess(about, piece, self.bands)
+            if "product" in several:
                 halves.append(partition.shares_of_halves(piece))
         if null is None:
             raise InputError("There is nothing to score: no prediction was given.")
         found = significance(about, np.concatenate(p), how, null=str(null), n_permutations=null.counted)
         shares = judged(side_by_side(split), how, null)
-        if several:
+        if halves:
             shares = partition.with_stability(shares, np.concatenate(halves, axis=-1), np.asarray(found[-1][0]))
-        if several and how.identifiability:
+        if halves and how.identifiability:
             shares += partition.identifiable(about, self.model, seed=how.seed)
         return Maps.of(space, [*side_by_side(scored), *found, *shares])
 
@@ -296,21 +320,19 @@ class Encoder:
             If the closed form is asked for, which is not valid for pooled folds.
         """
         how = Criterion(**criterion)
+        if how.shares != ("product",):
+            raise InputError("Across folds only product shares are computed: ask for shares=('product',).")
         folds = Folds.of(features, responses, splits, zscore)
-        held_out = folds.predict(self.estimator, np.arange(len(splits.ids)))
+        held_out = folds.predict(self.estimator)
         null = folds.null_of(held_out, how)
-        about, n_twin = self._about(features.bands, len(held_out.y)), None
-        if null.name == "clusters":
-            p, words = null.p(held_out), str(null)
-        else:
-            drawn = self.null(folds, null)
-            p, words = inference.permutation_p(held_out.r, drawn), f"{null}, each refitted in every fold"
-            # The first permutation, judged by the others, is a shuffled participant.
-            twin = inference.permutation_p(drawn[0], drawn[1:]) if len(drawn) > 1 else np.ones(0)
-            n_twin = int(inference.fdr(twin, how.q, how.correction).rejected.sum())
+        drawn = self.null(folds, null)
+        p, words = inference.permutation_p(held_out.r, drawn), f"{null}, each refitted in every fold"
+        # The first permutation, judged by the others, is a shuffled participant.
+        twin = inference.permutation_p(drawn[0], drawn[1:]) if len(drawn) > 1 else np.ones(0)
+        about = self._about(features.bands, len(held_out.y))
         columns = scores(about, held_out)
         columns += significance(about, p, how, null=words, n_permutations=null.counted)
-        columns[-1][1].update({} if n_twin is None else {"n_twin": n_twin})
+        columns[-1][1]["n_twin"] = int(inference.fdr(twin, how.q, how.correction).rejected.sum())
         if len(features.bands) > 1:
             shares = product_shares(about, held_out, features.bands, null)
             halves, found = partition.shares_of_halves(held_out), np.asarray(columns[-1][0], dtype=np.float64)
@@ -318,14 +340,16 @@ class Encoder:
         return Maps.of(responses.space, columns)
 
     def null(self, folds: Folds, null: Null) -> FloatArray:
-        """Refit and score after exchanging stimuli; r of shape (n_permutations, n_voxels)."""
-        estimator = quiet(self.estimator)
-        orders = folds.orders(null)
+        """Refit and score after exchanging stimuli, or flipping clusters; r of shape (n_permutations, n_voxels)."""
+        estimator, flips = quiet(self.estimator), null.name == "clusters"
+        # A fold is predicted from the others, so that flips of its own part alone would leave out half of the variance.
+        draws = null.signs(folds.clusters) if flips else folds.orders(null)
 
-        def exchanged(order: Any) -> FloatArray:
-            return folds.predict(estimator, order).r.astype(np.float32)
+        def exchanged(draw: Any) -> FloatArray:
+            given = {"signs": draw} if flips else {"order": draw}
+            return folds.predict(estimator, **given).r.astype(np.float32)
 
-        chunks = [orders[i : i + 10] for i in range(0, len(orders), 10)]
+        chunks = [draws[i : i + 10] for i in range(0, len(draws), 10)]
         watched = tqdm(chunks, desc="permuting", unit="x10", disable=not self.progress)
         return np.stack([r for chunk in watched for r in in_threads(exchanged, list(chunk))])
 
@@ -368,7 +392,9 @@ class Folds:
         """
         if criterion.null == "analytic":
             raise InputError("null = 'analytic' is not valid for predictions pooled over folds; use 'permutation'.")
-        null = Null.of(held_out, criterion)
+        # Clusters of unequal size could not change places.
+        asked = replace(criterion, null="auto") if self.clusters and criterion.null == "permutation" else criterion
+        null = Null.of(held_out, asked)
         return replace(null, name="permutation") if null.name == "analytic" else null
 
     def orders(self, null: Null) -> IntArray:
@@ -390,18 +416,34 @@ class Folds:
         clusters = splits.groups if splits.unit != "stimulus" else ()
         return cls(features, splits.ids, splits.groups, sides, clusters)
 
-    def predict(self, estimator: Estimator, order: Any) -> Prediction:
-        """Predict every fold from the others, where stimulus i has the features of stimulus order[i]."""
-        has = {name: self.ids[i] for name, i in zip(self.ids, order, strict=True)}
+    def predict(
+        self, estimator: Estimator, order: IntArray | None = None, *, signs: FloatArray | None = None
+    ) -> Prediction:
+        """Predict every fold from the others.
+
+        Parameters
+        ----------
+        estimator : Estimator
+        order : ndarray of int, shape (n_stimuli,), optional
+            Stimulus i has the features of stimulus order[i]; its own by default.
+        signs : ndarray of shape (n_stimuli,), optional
+            1 or -1, which the deviations of its responses from the mean of each fold's training stimuli are multiplied
+            with.
+        """
+        has = {name: self.ids[i] for name, i in zip(self.ids, order, strict=True)} if order is not None else None
         valid = np.logical_and.reduce([train.valid() for train, _ in self.sides])
         if not valid.any():
             raise InputError(f"0 of {len(valid)} voxels are usable in every fold.")
         y = np.empty((len(self.ids), len(valid)), dtype=np.float32)
         parts = np.empty((len(self.features.bands), *y.shape), dtype=np.float32)
         for train, test in self.sides:
-            fitted, new = [has[name] for name in train.ids], [has[name] for name in test.ids]
-            model = Fitted.of(estimator, self.features, fitted, train.data, weights=train.n_repeats)
+            fitted, new = ([has[name] if has else name for name in side.ids] for side in (train, test))
             rows = positions(self.ids, test.ids, what="stimulus ids")
+            known, held = train.data, test.data
+            if signs is not None:
+                mean, own = known.mean(0), signs[positions(self.ids, train.ids, what="stimulus ids")]
+                known, held = mean + own[:, None] * (known - mean), mean + signs[rows, None] * (held - mean)
+            model = Fitted.of(estimator, self.features, fitted, known, weights=train.n_repeats)
             part = model.parts(self.features, new) + model.estimator.intercept_ / len(model.bands)
-            y[rows], parts[:, rows] = test.data, np.where(valid, part, np.nan)
+            y[rows], parts[:, rows] = held, np.where(valid, part, np.nan)
         return Prediction(y, parts, np.zeros(len(valid)), clusters=self.clusters)

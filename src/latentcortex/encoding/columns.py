@@ -151,7 +151,9 @@ def rejudged(maps: Maps, criterion: Criterion) -> Maps:
     data, columns = maps.data.copy(), maps.columns.copy()
     for of in ("", "unique"):
         names = [f"{of}{part.capitalize() if of else part}" for part in ("p", "q", "mask")]
-        places = {key: np.flatnonzero(columns["statistic"] == key) for key in names}
+        # Simes's combinations over layers are no maps of their own.
+        models = ~columns["model"].str.startswith("layers_")
+        places = {key: np.flatnonzero((columns["statistic"] == key) & models) for key in names}
         if not len(places[names[0]]):
             continue
         p = {str(i): data[:, i].astype(np.float64) for i in places[names[0]]}

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+from scipy import stats
 
 from latentcortex import inference
 from latentcortex._arrays import FloatArray, IntArray, in_threads, tiles, whole_number
 from latentcortex._shelf import unknown
 from latentcortex.encoding.prediction import Prediction
 from latentcortex.errors import InputError
+from latentcortex.inference.null import SLOWEST
 
 NULLS: Final = {
     "auto": "chosen from the design",
@@ -25,8 +28,6 @@ NULLS: Final = {
 FAMILIES: Final = ("map", "hierarchical")
 LEAST_DEPENDENCE: Final = 0.02
 """Product of the autocorrelations of responses and predictions from which a test set is a time series."""
-CHANCE: Final = 4.0
-"""In a short test set the product must also exceed this over its length, which chance alone could reach."""
 MOST_VOXELS: Final = 2048
 """Voxels, evenly spaced, that are looked at to choose a null."""
 
@@ -54,8 +55,8 @@ class Criterion:
     n_permutations : int
         Of the nulls that permute, shift or flip.
     identifiability : bool
-        Whether the reliability of every voxel's shares is predicted, which takes about as long as the fit; see
-        `inference.identifiability`.
+        Whether the reliability of every voxel's product shares is predicted, which takes one to five times as long as
+        the fit; see `inference.identifiability`.
     seed : int
         For the permutations, the flips of unique shares, and the voxels drawn for identifiability.
     """
@@ -116,7 +117,15 @@ class Null:
         if name == "clusters" and not held_out.clusters:
             raise InputError("null = 'clusters' needs test stimuli that come in clusters, as a split by cluster makes.")
         clusters = held_out.clusters if name == "clusters" else ()
-        return cls(name, criterion.n_permutations, criterion.seed, length, clusters)
+        n_permutations = criterion.n_permutations
+        if name == "shift":
+            n_permutations = min(n_permutations, len(inference.shifts_of(len(held_out.y), length)))
+        return cls(name, n_permutations, criterion.seed, length, clusters)
+
+    @staticmethod
+    def widest(nulls: Sequence[Null]) -> Null:
+        """Take, of the nulls of several models of one test set, that which keeps most rows together."""
+        return max(nulls, key=lambda null: (bool(null.clusters), null.block, null.counted))
 
     @property
     def counted(self) -> int:
@@ -133,14 +142,19 @@ class Null:
         return f"{self.counted} {what}" if self.counted else what
 
     def p(self, held_out: Prediction) -> FloatArray:
-        """Test the correlation of every voxel, one-sided, (n_voxels,)."""
+        """Test the correlation of every voxel, one-sided, (n_voxels,); nan where there is none."""
         if self.name == "analytic":
             return held_out.p
         if self.name == "clusters":
-            return inference.cluster_p(
-                held_out.y, held_out.varying, self.clusters, n_permutations=self.n_permutations, seed=self.seed
-            )
+            options = {"n_permutations": self.n_permutations, "seed": self.seed}
+            p = inference.cluster_p(held_out.y, held_out.varying, self.clusters, **options)
+            return np.asarray(np.where(np.isfinite(held_out.r), p, np.nan))
         return _exchanged_p(held_out, self.orders(len(held_out.y)))
+
+    def signs(self, clusters: Sequence[str]) -> FloatArray:
+        """Draw the signs of whole clusters, (n_permutations, n_rows)."""
+        names, code = np.unique(np.asarray(clusters), return_inverse=True)
+        return inference.signs(len(names), self.n_permutations, self.seed)[:, code]
 
     def orders(self, n_rows: int) -> IntArray:
         """Draw the permutations, (n_permutations, n_rows)."""
@@ -160,18 +174,25 @@ def series_length(held_out: Prediction) -> int:
     """Tell how many neighbouring rows belong together: 1 unless responses and predictions are both autocorrelated.
 
     What widens the null of a correlation is the product of both autocorrelations: stimuli in random order are no time
-    series, however slow the responses drift.
+    series, however slow the responses drift. The slowest voxels decide, the 99th percentile, and of each
+    autocorrelation what chance gives is taken off.
     """
     step = -(-held_out.y.shape[1] // MOST_VOXELS)
     y, yhat = held_out.y[:, ::step], held_out.varying[:, ::step]
-    both = inference.lag_one(y) * inference.lag_one(yhat)
-    known = both[np.isfinite(both)]
-    return inference.block_length(y) if len(known) and is_series(float(known.mean()), len(y)) else 1
+    chance = stats.norm.ppf(SLOWEST) / np.sqrt(len(y))
+    both = [np.maximum(inference.lag_one(side) - chance, 0) for side in (y, yhat)]
+    known = both[0] * both[1]
+    known = known[np.isfinite(known)]
+    slowest = float(np.quantile(known, SLOWEST)) if len(known) else 0.0
+    return inference.block_length(y) if is_series(slowest) else 1
 
 
-def is_series(product: float, n_rows: int) -> bool:
-    """Tell a time series by the product of the autocorrelations of its responses and of what is to predict them."""
-    return product > max(LEAST_DEPENDENCE, CHANCE / n_rows)
+def is_series(product: float) -> bool:
+    """Tell a time series by the product of the autocorrelations of its responses and of what is to predict them.
+
+    Each less what chance gives in so short a series.
+    """
+    return product > LEAST_DEPENDENCE
 
 
 def _exchanged_p(held_out: Prediction, orders: IntArray) -> FloatArray:
@@ -185,6 +206,7 @@ def _exchanged_p(held_out: Prediction, orders: IntArray) -> FloatArray:
             return np.stack([np.einsum("ij,ij->j", own[order], other) for order in orders[start:stop]])
 
         observed = np.where(np.isfinite(held_out.r[tile]), np.einsum("ij,ij->j", y, yhat), np.nan)
+        observed -= 1e-5  # of r: ties, of responses that are counts, must not hang on rounding
         return inference.sequential_p(observed, draw, n_permutations=len(orders))[0]
 
     return np.concatenate(in_threads(tested, tiles(held_out.y.shape[1])))

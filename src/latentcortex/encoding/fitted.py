@@ -193,6 +193,8 @@ class Fitted:
         InputError
             If the estimator cannot refit subsets of its bands.
         """
+        if isinstance(self.estimator, Kept):
+            raise InputError("A model that was read from a file refits no models without a band; fit it again.")
         if not isinstance(self.estimator, Nesting):
             name = self.estimator.parameters.get("name", "This estimator")
             raise InputError(f"{name} does not refit subsets of bands; use banded_ridge for unique or Shapley shares.")

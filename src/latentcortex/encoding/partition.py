@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 from typing import Any, Final
@@ -13,6 +14,8 @@ from latentcortex._arrays import FloatArray, in_threads
 from latentcortex.encoding.columns import Column
 from latentcortex.encoding.fitted import Fitted
 from latentcortex.encoding.prediction import Prediction, by_tile
+
+logger = logging.getLogger(__name__)
 
 LEAST_RELIABILITY: Final = 1 / 3
 """Expected reliability between halves below which a share cannot be told: by Spearman and Brown's formula, less than
@@ -35,7 +38,7 @@ def with_stability(columns: Sequence[Column], halves: FloatArray, found: FloatAr
     for values, facts in columns:
         if facts["statistic"] == "shareR2":
             r = scoring.correlation(*next(each)[..., None])[0] if len(some) > 2 else np.nan
-            facts = {**facts, "stability": round(float(r), 4), "n_negative": int((values[some] < 0).sum())}
+            facts = {**facts, "stability": round(float(r), 4)}
         out.append((values, facts))
     return out
 
@@ -51,10 +54,15 @@ def excess(about: dict[str, Any], held_out: Prediction, bands: Sequence[str]) ->
 
 def identifiable(about: dict[str, Any], model: Fitted, *, seed: int) -> list[Column]:
     """Make a column per band: the reliability that its share should have, and how much it overlaps with the others."""
-    ids = model.ids
-    grams = {band: model.features.gram(band, ids, ids, fit_on=ids, weights=model.weights) for band in model.bands}
-    estimator = model.estimator
-    values = inference.identifiability(grams, estimator.mixtures_, estimator.alphas_, seed=seed)
+    ids, estimator = model.ids, model.estimator
+    if len(ids) < inference.LEAST_ROWS:
+        logger.warning("%d fitted stimuli are too few to predict how reliable shares are.", len(ids))
+        return []
+    options: dict[str, Any] = {"fit_on": ids, "weights": model.weights, "scale": bool(estimator.scale)}
+    grams = {band: model.features.gram(band, ids, ids, **options) for band in model.bands}
+    # The penalty is relative to the weight of a trial; the noise is that of stimuli.
+    noise = estimator.alphas_ / model.weights.mean()
+    values = inference.identifiability(grams, estimator.mixtures_, noise, seed=seed)
     common = overlaps(grams)
     facts = {"statistic": "identifiability", "unit": "correlation"}
     return [
@@ -65,6 +73,6 @@ def identifiable(about: dict[str, Any], model: Fitted, *, seed: int) -> list[Col
 
 def overlaps(grams: Mapping[str, FloatArray]) -> dict[str, float]:
     """Find each band's largest overlap with another; see `scoring.overlap`."""
-    pairs = list(combinations(grams, 2))
-    found = in_threads(lambda pair: scoring.overlap(grams[pair[0]], grams[pair[1]]), pairs)
-    return {band: max(o for o, pair in zip(found, pairs, strict=True) if band in pair) for band in grams}
+    leading = dict(zip(grams, in_threads(scoring.leading, list(grams.values())), strict=True))
+    found = {pair: scoring.overlap(leading[pair[0]], leading[pair[1]]) for pair in combinations(grams, 2)}
+    return {band: max(value for pair, value in found.items() if band in pair) for band in grams}

@@ -37,9 +37,9 @@ class Prediction:
     @cached_property
     def varying(self) -> FloatArray:
         """The joint prediction without the intercept, beside which float32 would lose what varies."""
-        return np.asarray(self.yhat_bands.sum(0))
+        return np.asarray(self.yhat_bands.sum(0)) if len(self.yhat_bands) > 1 else self.yhat_bands[0]
 
-    @cached_property
+    @property
     def yhat(self) -> FloatArray:
         """The joint prediction, (n_stimuli, n_voxels)."""
         return np.asarray(self.varying + self.intercept.astype(np.float32))

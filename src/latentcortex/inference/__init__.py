@@ -11,7 +11,7 @@ from latentcortex.inference.family import (
     tfce,
     true_discovery_bound,
 )
-from latentcortex.inference.halves import identifiability
+from latentcortex.inference.identify import LEAST_ROWS, identifiability
 from latentcortex.inference.null import (
     block_length,
     correlation_p,
@@ -20,8 +20,10 @@ from latentcortex.inference.null import (
     permutation_p,
     permutations_needed,
     sequential_p,
+    shifts_of,
     tail_p,
 )
+from latentcortex.inference.prefer import Preference, Resampling, preference
 from latentcortex.inference.refitting import Penalties, Rows, band_residual_p, freedman_lane_p
 from latentcortex.inference.resampling import (
     bootstrap_ci,
@@ -30,10 +32,11 @@ from latentcortex.inference.resampling import (
     paired_difference_p,
     prevalence,
     share_p,
+    signs,
 )
-from latentcortex.inference.winner import Preference, Resampling, preference
 
 __all__ = [
+    "LEAST_ROWS",
     "Fdr",
     "Penalties",
     "Preference",
@@ -61,6 +64,8 @@ __all__ = [
     "prevalence",
     "sequential_p",
     "share_p",
+    "shifts_of",
+    "signs",
     "simes_p",
     "tail_p",
     "tfce",

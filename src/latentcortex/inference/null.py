@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import Final, Literal
 
 import numpy as np
 from scipy import stats
@@ -14,6 +14,9 @@ from latentcortex._shelf import unknown
 from latentcortex.errors import InputError
 
 logger = logging.getLogger(__name__)
+
+SLOWEST: Final = 0.99
+"""Quantile over voxels whose autocorrelation says how long stretches must be."""
 
 Alternative = Literal["greater", "two-sided"]
 
@@ -129,7 +132,7 @@ def exchange(
     ----------
     n_rows : int
     n_permutations : int
-        At least 1.
+        At least 1. There are only so many different shifts; no more are returned, and none twice.
     seed : int
     groups : sequence of str, optional
         The group of each row; each row is its own by default.
@@ -157,10 +160,7 @@ def exchange(
         raise InputError(f"block must be at least 1 row; got {block}.")
     draws = [random_for(seed, "exchange", i) for i in range(n_permutations)]
     if shift:
-        least = block or 1
-        if 2 * least > n_rows:
-            raise InputError(f"{n_rows} rows cannot be shifted by at least {least} either way.")
-        steps = [int(rng.integers(least, n_rows - least + 1)) for rng in draws]
+        steps = random_for(seed, "shifts").permutation(shifts_of(n_rows, block or 1))[:n_permutations]
         return np.stack([np.roll(np.arange(n_rows), step) for step in steps])
     if block is not None:
         groups = [str(row // block) for row in range(n_rows)]
@@ -172,9 +172,25 @@ def exchange(
     for rows in members.values():
         alike.setdefault(len(rows), []).append(rows)
     blocks = [np.array(same) for same in alike.values()]
+    stay = sum(len(some) < 2 for some in blocks)
+    if groups is not None and block is None and 0 < stay < len(blocks):
+        logger.warning("%d of %d groups have a size of their own and never change places.", stay, len(members))
     if all(len(some) < 2 for some in blocks):
         raise InputError(f"{len(members)} groups of different sizes cannot be exchanged; use groups of one size.")
     return np.stack([_exchanged(blocks, n_rows, rng) for rng in draws])
+
+
+def shifts_of(n_rows: int, least: int = 1) -> IntArray:
+    """List by how many rows a series can be shifted around a circle, at least so many either way.
+
+    Raises
+    ------
+    InputError
+        If there is no such shift.
+    """
+    if 2 * least > n_rows:
+        raise InputError(f"{n_rows} rows cannot be shifted by at least {least} either way.")
+    return np.arange(least, n_rows - least + 1)
 
 
 def _exchanged(blocks: Sequence[IntArray], n_rows: int, rng: np.random.Generator) -> IntArray:
@@ -187,9 +203,10 @@ def _exchanged(blocks: Sequence[IntArray], n_rows: int, rng: np.random.Generator
 def block_length(y: FloatArray, *, least: int = 1) -> int:
     """Choose how many neighbouring rows belong together, from the autocorrelation of their values.
 
-    The mean autocorrelation r1 of neighbours is read as that of an AR(1) process; the length is the smallest of which
-    ends are correlated by less than 1e-6: with blocks a third as long, ends that touch strangers let 6 of 100 voxels
-    pass at .05.
+    The autocorrelation r1 of neighbours is read as that of an AR(1) process; the length is the smallest of which ends
+    are correlated by less than 1e-6: with blocks a third as long, ends that touch strangers let 6 of 100 voxels pass at
+    .05. It is that of the slowest voxels (the 99th percentile, less what chance gives), since a length that suits most
+    would make the null of these too narrow.
 
     Parameters
     ----------
@@ -204,7 +221,10 @@ def block_length(y: FloatArray, *, least: int = 1) -> int:
     """
     each = lag_one(y)
     known = each[np.isfinite(each)]
-    r1 = float(known.mean()) + 1 / len(y) if len(known) else 0.0  # the mean of a short series hides so much
+    top = float(np.quantile(known, SLOWEST)) if len(known) else 0.0
+    # A series of n values of autocorrelation r shows r - 1 / n, give or take sqrt((1 - r^2) / n).
+    chance = stats.norm.ppf(SLOWEST) * np.sqrt((1 - top**2) / len(y)) if len(known) > 1 else 0.0
+    r1 = top + 1 / len(y) - chance
     length = int(np.ceil(np.log(1e-6) / np.log(min(r1, 0.999)))) if r1 > 0.05 else 1
     return max(least, min(length, max(len(y) // 10, 1)))
 

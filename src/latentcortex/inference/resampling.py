@@ -146,7 +146,7 @@ def _flipped_p(
         gain = np.stack([np.bincount(code, weights=column) for column in gain.T], axis=1)
     if len(gain) < 5:
         raise InputError(f"{len(gain)} stimuli or clusters are too few to flip signs of; needs at least 5.")
-    signs = _signs(len(gain), n_permutations, seed)
+    signs_ = signs(len(gain), n_permutations, seed)
 
     def tested(tile: slice) -> FloatArray:
         own = gain[:, tile]
@@ -154,7 +154,7 @@ def _flipped_p(
         with np.errstate(invalid="ignore", divide="ignore"):
             scaled = np.where(size == 0, 0, own / size)
         # The sum of squares is the same whatever the signs, so that the sum is as good as Student's t.
-        observed, null = scaled.sum(0), signs @ scaled.astype(np.float32)
+        observed, null = scaled.sum(0), signs_ @ scaled.astype(np.float32)
         if two_sided:
             observed, null = np.abs(observed), np.abs(null)
         reached = (null >= observed - 1e-5 * np.abs(observed)).sum(0)
@@ -165,8 +165,11 @@ def _flipped_p(
 
 
 @lru_cache(maxsize=1)
-def _signs(n_rows: int, n_permutations: int, seed: int) -> FloatArray:
-    """Draw signs, float32 (n_permutations, n_rows); kept, since every band and stretch of voxels needs the same."""
+def signs(n_rows: int, n_permutations: int, seed: int) -> FloatArray:
+    """Draw signs, float32 (n_permutations, n_rows); draw i depends on (seed, i) only.
+
+    They are kept, since every band and stretch of voxels needs the same.
+    """
     both = np.array([-1, 1], dtype=np.float32)
     return np.stack([random_for(seed, "signs", i).choice(both, n_rows) for i in range(n_permutations)])
 

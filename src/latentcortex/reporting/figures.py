@@ -15,7 +15,7 @@ from latentcortex.features import Band
 from latentcortex.maps import Maps
 from latentcortex.reporting.content import Content
 from latentcortex.reporting.honesty import unidentifiable
-from latentcortex.reporting.text import title_of
+from latentcortex.reporting.text import number, title_of
 from latentcortex.space import Surface
 
 LOWEST_CEILING: Final = 0.1
@@ -182,7 +182,7 @@ def _preferences(content: Content, analysis: str) -> Iterator[Figure]:
         shown = significant(content.maps, content.maps.values(**of, statistic="preferred"), **of)
         sure = content.maps.values(**of, statistic="confidence")
         told = content.maps.values(**of, statistic="identifiable")
-        grey = np.where(told == 0, 1.0, np.nan).astype(np.float32)
+        grey = np.where((told == 0) & np.isfinite(shown), 1.0, np.nan).astype(np.float32)
         laid = [content.on_mesh(values) for values in (shown, sure, grey)]
         panels.append(plotting.PreferencePanel(f"step {model.split('-')[1]} %", *laid))
     n_refits = content.maps.find(analysis=analysis, statistic="confidence").columns["n_refits"].iloc[0]
@@ -230,13 +230,13 @@ def _histograms(content: Content, analysis: str) -> Iterator[Figure]:
 def _learning_curve(content: Content) -> Figure:
     rows = []
     for facts in content.maps.find(analysis="learning-curve").columns.to_dict("records"):
-        if facts["statistic"] != "uniqueR2Limit":
+        if not facts["statistic"].startswith("uniqueR2Limit"):
             here = {"roi": facts["model"].replace("_step-100", ""), "series": title_of(facts["band"])}
             rows.append(
                 {**here, "x": facts["n_fitted"], "y": facts["mean"], "low": facts["low"], "high": facts["high"]}
             )
     limits = content.maps.find(analysis="learning-curve", statistic="uniqueR2Limit").columns
-    said = ", ".join(f"{title_of(str(one['band']))} {one['mean']:.3f}" for one in limits.to_dict("records"))
+    said = ", ".join(f"{title_of(str(one['band']))} {number(one['mean'])}" for one in limits.to_dict("records"))
     return Figure(
         "learning-curve",
         "Unique share of each band, mean over all valid voxels, against the number of fitted stimuli; intervals by "
@@ -256,7 +256,7 @@ def _generalisation(content: Content) -> Figure:
             kind = facts["analysis"].removeprefix("generalisation-")
             rows.append({"roi": title_of(facts["band"]), "x": kind, "y": facts["mean"], "series": "mean r"})
             rows[-1] |= {"low": facts["low"], "high": facts["high"]}
-            said.append(f"{title_of(facts['band'])} {kind} {facts['normalised']:.2f}")
+            said.append(f"{title_of(facts['band'])} {kind} {number(facts['normalised'])}")
     n_train = int(columns.loc[columns["analysis"].str.startswith("generalisation-"), "n_train"].max())
     return Figure(
         "generalisation",

@@ -52,16 +52,17 @@ def _entry(maps: Maps, analysis: str, model: str) -> dict[str, Any]:
         "suppressed": int((excess[found] > 0).sum()) if excess.size else None,
         "n_unidentifiable": None if grey is None else int((grey & found).sum()),
         "null": str(own.find(statistic="p").columns["null"].iloc[0]),
-        "bands": [_band(own, band) for band in model.split("+")],
+        "bands": [_band(own, band, found) for band in model.split("+")],
     }
 
 
-def _band(own: Maps, band: str) -> dict[str, Any]:
-    share = own.find(band=band, statistic="shareR2").columns.to_dict("records")[0]
+def _band(own: Maps, band: str, found: BoolArray) -> dict[str, Any]:
+    shares = own.find(band=band, statistic="shareR2")
+    share = shares.columns.to_dict("records")[0]
     reliability = own.find(band=band, statistic="identifiability").columns.to_dict("records")
     return {
         "band": title_of(band),
-        "n_negative": int(share["n_negative"]),
+        "n_negative": int((shares.data[found, 0] < 0).sum()),
         "stability": _known(share["stability"]),
         "overlap": _known(reliability[0]["overlap"]) if reliability else None,
     }

@@ -101,16 +101,18 @@ def _render(
 ) -> str:
     small = compact(table) if table is not None and (table["analysis"] == "latents").any() else None
     template = environment().get_template("report.html")
+    rows = [row | {"band": short(row["band"])} for row in summary_rows(content.participant, content.maps)]
     return template.render(
         participant=content.participant,
         version=latentcortex.__version__,
         facts=content.facts,
         sections=sections,
         titles=TITLES,
-        rows=[row | {"band": short(row["band"])} for row in summary_rows(content.participant, content.maps)],
+        rows=rows,
+        twin=any(row["n_twin"] is not None for row in rows),
         honesty=honesty(content.maps),
         rois=small.to_dict("split") if small is not None else None,
-        alterations=alterations(content.log),
+        alterations=alterations(content.log, content.participant),
         methods=methods(content),
         references=REFERENCES,
         settings=json.dumps(content.settings, indent=2, default=str),

@@ -101,7 +101,7 @@ def write_reconstructions(out: Path, content: Reconstructions, stages: Sequence[
             figures=figures,
             groups=_groups(content.scores),
             routes=ROUTES,
-            alterations=alterations(content.log),
+            alterations=alterations(content.log, content.participant),
             methods=_methods(content),
             settings=json.dumps(content.settings, indent=2, default=str),
             made_by=json.dumps(dict(content.made_by), indent=2, default=str),

@@ -102,12 +102,14 @@ def compact(table: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(columns, axis=1).reset_index()
 
 
-def alterations(log: Path) -> list[dict[str, Any]]:
-    """Read what was altered or excluded, each message once with how often it came."""
+def alterations(log: Path, participant: str = "") -> list[dict[str, Any]]:
+    """Read what was altered or excluded, each message once with how often it came; without other participants'."""
     counts: dict[tuple[str, str], int] = {}
     if log.is_file():
         for line in log.read_text(encoding="utf-8").splitlines():
             entry = json.loads(line)
+            if participant and entry.get("participant", participant) != participant:
+                continue
             key = (entry["level"], entry["what"])
             counts[key] = counts.get(key, 0) + 1
     return [{"level": level, "what": what, "times": n} for (level, what), n in counts.items()]

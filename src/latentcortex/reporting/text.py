@@ -31,6 +31,17 @@ def title_of(band: str) -> str:
     return band
 
 
+def number(value: float | None) -> str:
+    """Write a number that may not be known.
+
+    Examples
+    --------
+    >>> number(0.1234), number(None), number(float("nan"))
+    ('0.123', 'n/a', 'n/a')
+    """
+    return "n/a" if value is None or value != value else f"{value:.3f}"
+
+
 def methods(content: Content) -> list[str]:
     """Write the methods paragraphs; every number comes from the run."""
     facts, settings = content.facts, content.settings
@@ -54,8 +65,8 @@ def methods(content: Content) -> list[str]:
     )
     n_folds = settings["splits"]["cross_validation"]
     tested = content.maps.find(statistic="p").columns
-    of_models = ~tested["model"].str.startswith("layers_")
-    null = "; ".join(dict.fromkeys(tested.loc[of_models, "null"]))
+    of_models = ~tested["model"].str.startswith("layers_") & ~tested["analysis"].str.startswith("generalisation-")
+    null = "; ".join(dict.fromkeys(tested.loc[of_models, "null"])) if of_models.any() else ""
     if n_folds:
         third = (
             f"Predictions were pooled over {n_folds} folds that never share an image; one-sided p-values came from "
@@ -64,9 +75,14 @@ def methods(content: Content) -> list[str]:
     else:
         third = (
             f"Models were fitted on {facts['n_train']} stimuli and scored by the Pearson correlation with averaged "
-            f"responses to {facts['n_test']} held-out stimuli; one-sided p-values came from the null of {null}."
+            f"responses to {facts['n_test']} held-out stimuli."
         )
-    third += f" The false discovery rate was controlled at q = {q} ({name}) for each map over all its valid voxels."
+        third += f" One-sided p-values came from the null of {null}." if null else ""
+    family = {
+        "map": "for each map over all its valid voxels",
+        "hierarchical": "for the maps of an analysis first, and over the valid voxels of those with discoveries",
+    }[settings["inference"]["family"]]
+    third += f" The false discovery rate was controlled at q = {q} ({name}) {family}." if null else ""
     if (content.maps.columns["statistic"] == "shareR2").any():
         third += " The variance explained by joint models was split between bands by the product measure."
     if (content.maps.columns["statistic"] == "uniqueR2").any():
@@ -80,6 +96,11 @@ def methods(content: Content) -> list[str]:
 def _more(content: Content) -> list[str]:
     """Write what was done about splits and preferences beyond the tests of single maps."""
     there, said = set(content.maps.columns["statistic"]), ""
+    if any(name.startswith("generalisation-") for name in content.maps.columns["analysis"]):
+        said += (
+            " For the profile of generalisation all stimuli were split anew: at random, by whole clusters, whose signs "
+            "were flipped for p-values, and with the stimuli farthest from all others held out."
+        )
     if "identifiability" in there:
         said += (
             " The reliability of shares between halves of the stimuli was predicted for every voxel by drawing "

@@ -14,7 +14,7 @@ from latentcortex.scoring.reliability import (
     normalised_score,
     split_half,
 )
-from latentcortex.scoring.shares import commonality, overlap, product_shares, shapley_shares, unique_shares
+from latentcortex.scoring.shares import commonality, leading, overlap, product_shares, shapley_shares, unique_shares
 
 __all__ = [
     "alignment",
@@ -22,6 +22,7 @@ __all__ = [
     "commonality",
     "corrected_r2",
     "correlation",
+    "leading",
     "ncsnr",
     "noise_ceiling",
     "noise_ceiling_ci",

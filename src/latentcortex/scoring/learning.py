@@ -65,7 +65,7 @@ def asymptote(n: Sequence[int] | IntArray, gain: FloatArray) -> tuple[FloatArray
     n_sizes = len(np.unique(sizes))
     if n_sizes < LEAST_SIZES or not sizes.min() > 0:
         raise InputError(f"A learning curve needs {LEAST_SIZES} different numbers of stimuli, above 0; got {n_sizes}.")
-    used = sizes >= sizes.max() / RANGE
+    used = sizes >= 0.99 * sizes.max() / RANGE  # sizes are whole numbers
     if len(np.unique(sizes[used])) < LEAST_SIZES:
         used[:] = True
     sizes, values = sizes[used], np.asarray(gain, dtype=np.float64)[used]

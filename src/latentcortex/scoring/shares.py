@@ -194,8 +194,7 @@ def _of(known: Mapping[frozenset[str], FloatArray], bands: frozenset[str]) -> Fl
     return known[bands]
 
 
-@one_thread()
-def overlap(gram: FloatArray, other: FloatArray) -> float:
+def overlap(one: FloatArray, other: FloatArray) -> float:
     r"""Tell how much of what two bands hold is common to both, whatever the responses are.
 
     Each band's leading principal components, those that hold 95 % of its variance and at most a quarter as many as
@@ -207,8 +206,8 @@ def overlap(gram: FloatArray, other: FloatArray) -> float:
 
     Parameters
     ----------
-    gram, other : ndarray of shape (n_stimuli, n_stimuli)
-        Centred kernels of the two bands.
+    one, other : ndarray of shape (n_stimuli, n_components)
+        Of the two bands, from `leading`.
 
     Returns
     -------
@@ -220,15 +219,24 @@ def overlap(gram: FloatArray, other: FloatArray) -> float:
     ----------
     Hotelling (1936), doi:10.1093/biomet/28.3-4.321
     """
-    same_length(gram=gram, other=other)
-    one, two = _leading(gram), _leading(other)
-    k = sorted((one.shape[1], two.shape[1]))
-    chance = k[1] / (len(gram) - 1)
-    common = float(((one.T @ two) ** 2).sum()) / k[0]
+    same_length(one=one, other=other)
+    k = sorted((one.shape[1], other.shape[1]))
+    chance = k[1] / (len(one) - 1)
+    common = float(((one.T @ other) ** 2).sum()) / k[0]
     return float((common - chance) / (1 - chance))
 
 
-def _leading(gram: FloatArray) -> FloatArray:
+@one_thread()
+def leading(gram: FloatArray) -> FloatArray:
+    """Take a band's leading principal components: orthonormal scores, (n_stimuli, n_components).
+
+    Those that hold 95 % of its variance, and at most a quarter as many as stimuli.
+
+    Parameters
+    ----------
+    gram : ndarray of shape (n_stimuli, n_stimuli)
+        Centred.
+    """
     values, vectors = np.linalg.eigh(np.asarray(gram, dtype=np.float64))
     values, vectors = np.maximum(values[::-1], 0), vectors[:, ::-1]
     enough = int(np.searchsorted(np.cumsum(values), 0.95 * values.sum())) + 1

@@ -100,7 +100,8 @@ class Study:
             raise InputError("These splits are made from features: run `latentcortex extract` first.")
         found = []
         for name in material.participants:
-            design = material.design(material.responses(name), extracted=there)
+            material.check_sides(material.responses(name))
+            design = material.design(name, extracted=there)
             what = checking.findings(design)
             found += [
                 Inspection(name, rule, one.can(design), tuple(f.what for f in what if f.rule == rule))

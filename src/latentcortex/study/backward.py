@@ -116,7 +116,7 @@ class Backward:
                 if material.by_embedding:
                     continue
                 material.check_sides(responses)
-                checking.refuse(material.design(responses, extracted=False), self.study.allowed)
+                checking.refuse(material.design(name, extracted=False), self.study.allowed)
                 evaluation.check_words(self._seen(self._images(material.sides(responses)), responses), self._probe)
 
     # Stages

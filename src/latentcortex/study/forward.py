@@ -43,12 +43,14 @@ class Forward:
         """Load and check every participant, and every image, before anything is written."""
         with self.material.stages.watch("check"), _files.remembering() as self._noticed:
             self.study.models(self.material.extractor.bands)
+            self.material.check_refits()
             self.material.check_features()
             for name in reversed(self.material.participants):
                 responses = self.material.responses(name)
                 if not self.material.by_embedding:
                     self.material.check_sides(responses)
-                    checking.refuse(self.material.design(responses, extracted=False), self.study.allowed)
+                    checking.refuse(self.material.design(name, extracted=False), self.study.allowed)
+                self.material.check_analyses(responses)
                 self.material.atlas(responses)
 
     def through(self, until: str) -> None:
@@ -61,7 +63,7 @@ class Forward:
                 responses = self.material.responses(name)
                 with self.material.stages.watch("check"):
                     self.material.check_sides(responses)
-                    design = self.material.design(responses, extracted=True)
+                    design = self.material.design(name, extracted=True)
                     checking.refuse(design, self.study.allowed)
                     checking.tell(design, self.study.allowed)
                 maps = self._encode(name, responses)

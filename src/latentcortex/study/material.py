@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import latentcortex
-from latentcortex import encoding
+from latentcortex import analyses, encoding
 from latentcortex._arrays import FloatArray, digest
 from latentcortex._shelf import unknown
 from latentcortex._watch import Stages
 from latentcortex.checking import Design
 from latentcortex.encoding import Criterion
 from latentcortex.errors import InputError
+from latentcortex.estimators import Nesting
 from latentcortex.extraction import extract, is_extracted
 from latentcortex.features import Features
 from latentcortex.responses import Responses
@@ -128,8 +129,31 @@ class Material:
         for train_ids, test_ids in self.sides(responses):
             one_voxel.split(test_ids=test_ids, train_ids=train_ids, zscore=self.zscore)
 
-    def design(self, responses: Responses, *, extracted: bool) -> Design:
+    def check_refits(self) -> None:
+        """Check that the estimator can refit the models of some bands, if that is asked for, and the embedding."""
+        asked, embedding = self.settings["analyses"], self.settings["splits"]["embedding"]
+        refits = "learning-curve" in asked["run"] or set(asked["shares"]) - {"product"}
+        if refits and not isinstance(self.study.estimator(), Nesting):
+            name = self.settings["estimator"]["name"]
+            raise InputError(f"{name} does not refit models without a band; use banded_ridge, or shares = ['product'].")
+        if embedding and embedding not in self.extractor.bands:
+            raise unknown("band in [splits]: embedding", embedding, self.extractor.bands)
+
+    def check_analyses(self, responses: Responses) -> None:
+        """Check that there are enough stimuli for the analyses that split them anew."""
+        names, n = self.settings["analyses"]["run"], len(responses.ids)
+        n_clusters = self.settings["splits"]["n_clusters"]
+        if "generalisation" in names and n < 2 * n_clusters:
+            raise InputError(
+                f"The analysis 'generalisation' needs at least two stimuli per cluster; there are {n} stimuli for "
+                f"n_clusters = {n_clusters} in [splits]."
+            )
+        if "learning-curve" in names and not self.by_embedding:
+            analyses.check_sizes(len(self.sides(responses)[0][0]))
+
+    def design(self, participant: str, *, extracted: bool) -> Design:
         """Put together what the linter looks at."""
+        responses = self.responses(participant)
         models = [model for analysis in self.study.models(self.extractor.bands) for model in analysis.models]
         return Design(
             responses,
@@ -139,6 +163,9 @@ class Material:
             features=self.features if extracted else None,
             models=models,
             unit=self.settings["splits"]["unit"],
+            clusters=self.splits(responses).groups if self.settings["splits"]["unit"] != "stimulus" else (),
+            zscore=self.zscore,
+            participant=participant,
         )
 
     @property

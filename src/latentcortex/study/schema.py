@@ -115,6 +115,12 @@ def _consistent(settings: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]
         raise unknown("unit in [splits]:", splits["unit"], UNITS)
     if splits["test"] not in ("split", "far"):
         raise unknown("test in [splits]:", splits["test"], ("split", "far"))
+    if splits["test"] == "far" and splits["cross_validation"]:
+        raise InputError("test = 'far' and cross_validation in [splits] exclude each other; leave one out.")
+    if splits["unit"] == "session" and settings["responses"]["zscore"] == "session":
+        raise InputError("Sessions that are held out have no training rows to be z-scored with: set zscore = 'none'.")
+    if tests["null"] == "clusters" and splits["unit"] == "stimulus":
+        raise InputError("null = 'clusters' needs whole clusters that are held out: set unit in [splits], and folds.")
     if splits["unit"] != "stimulus" and not splits["cross_validation"]:
         raise InputError(f"unit = '{splits['unit']}' in [splits] is what folds hold out: set cross_validation, too.")
     Criterion(**{key: value for key, value in tests.items() if key != "twin"})

@@ -119,7 +119,9 @@ def _candidates(mixtures: FloatArray) -> tuple[FloatArray, IntArray]:
     if len(known) > MOST_MIXTURES:
         rounded = np.round(mixtures * 20)
         known, which, count = np.unique(rounded, axis=0, return_inverse=True, return_counts=True)
-        known = known / known.sum(1, keepdims=True)
+        total = known.sum(1, keepdims=True)
+        # Of very many bands all weights can round to 0.
+        known = np.where(total > 0, known / np.maximum(total, 1), 1 / known.shape[1])
     order = np.argsort(-count, kind="stable")
     if len(known) <= MOST_MIXTURES:
         return known[order], np.argsort(order)[which.reshape(-1)]
