@@ -147,4 +147,4 @@ def phantom_features(tmp_path_factory: pytest.TempPathFactory) -> Features:
     from latentcortex.extraction import extract
 
     store = tmp_path_factory.mktemp("phantom")
-    return extract(Phantom().stimuli(), extractors.make("ldm"), store=store, progress=False)
+    return extract(Phantom().stimuli(), extractors.make("ldm", model="phantom"), store=store, progress=False)

@@ -113,7 +113,7 @@ def test_an_unknown_band_is_an_input_error_before_any_work(stimuli, tmp_path: Pa
 
 def test_a_latent_diffusion_model_is_extracted(tiny_model: Path, pictures, tmp_path: Path) -> None:
     stimuli = pictures(["a", "b", "c"])
-    model = make("ldm", model=str(tiny_model))
+    model = make("ldm", model=str(tiny_model), n_steps=10)
     features = extract(stimuli, model, bands=["z", "c"], store=tmp_path, progress=False)
     assert features.dims == {"z": 256, "c": 16 * 12}
     alone = extract(stimuli.select(["b"]), model, bands=["z", "c"], store=tmp_path, progress=False)

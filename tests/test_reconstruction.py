@@ -34,7 +34,7 @@ def shown(ids: list[str]) -> Stimuli:
 
 @pytest.fixture(scope="module")
 def ldm(tiny_model):
-    return reconstructors.make("ldm", model=str(tiny_model), n_samples=3)
+    return reconstructors.make("ldm", model=str(tiny_model), n_steps=10, n_samples=3)
 
 
 def everything(ldm, store, features=None, **options):
@@ -95,7 +95,9 @@ def test_zc_follows_diffusers_image_to_image(tiny_model, tmp_path):
     diffusers = pytest.importorskip("diffusers")
     from latentcortex import _ldm
 
-    ours = reconstructors.make("ldm", model=str(tiny_model), routes=["zc"], n_samples=1, guidance=3.0, strength=80)
+    ours = reconstructors.make(
+        "ldm", model=str(tiny_model), n_steps=10, routes=["zc"], n_samples=1, guidance=3.0, strength=80
+    )
     model, features = _ldm.load(tiny_model), decoded(["s1"])
     image = samples_of(reconstruct(features, ours, "zc", store=tmp_path, progress=False), ["s1"])[0, 0]
     pipeline = diffusers.StableDiffusionImg2ImgPipeline(
@@ -135,8 +137,8 @@ def test_zc_follows_diffusers_image_to_image(tiny_model, tmp_path):
         ({"guidance": float("nan")}, "finite number"),
         ({"guidance": "high"}, "`guidance` of reconstructor 'ldm' must be a number"),
         ({"n_samples": 2.5}, "whole number"),
-        ({"model": "nowhere"}, "nowhere is not a folder"),
-        ({"strength": 5}, "at least one step"),
+        ({"model": "nowhere"}, "nowhere is not there"),
+        ({"strength": 5, "n_steps": 10}, "at least one step"),
         ({"n_samples": 0}, "n_samples must be a whole number of at least 1"),
         ({"guidence": 3}, "Did you mean 'guidance'"),
     ],
@@ -144,7 +146,7 @@ def test_zc_follows_diffusers_image_to_image(tiny_model, tmp_path):
 def test_impossible_settings_are_refused(options, message):
     pytest.importorskip("torch")
     with pytest.raises(InputError, match=message):
-        reconstructors.make("ldm", **options)
+        reconstructors.make("ldm", **{"model": "phantom", **options})
 
 
 def test_latents_of_another_model_are_refused(ldm, tmp_path):

@@ -50,7 +50,7 @@ def score(phantom, sides, phantom_features: Features, tmp_path_factory) -> Calla
         counts = evaluation.bootstrap_counts(n_images, n_draws=500, seed=0)
         decoded = decode_held_out(lambda: Decoder("takagi2023", atlas=atlas), features, given)
         store = tmp_path_factory.mktemp("images")
-        ldm = reconstructors.make("ldm", guidance=3, n_samples=1)
+        ldm = reconstructors.make("ldm", model="phantom", guidance=3, n_samples=1)
         nearest = Retrieval().fit(features, stimuli, [(train.ids, test.ids)])
         found: Scores = {}
         for one in (ldm, nearest):
@@ -124,7 +124,7 @@ def test_digits_are_identified_from_decoded_z_and_not_from_a_shuffled_brain(tmp_
 
     folder = Folder(str(DIGITS))
     stimuli, responses = folder.stimuli(), folder.responses("01")
-    features = extract(stimuli, make("ldm", bands=["z"]), store=tmp_path, progress=False)
+    features = extract(stimuli, make("ldm", model="phantom", bands=["z"]), store=tmp_path, progress=False)
     splits = list(Splits.k_fold(responses.ids, 10, seed=0))
     sides = [responses.split(test_ids=test, train_ids=train) for train, test in splits]
     ids = [name for _, test in splits for name in test]

@@ -34,7 +34,7 @@ def whitened(values: np.ndarray, n_factors: int) -> np.ndarray:
 
 def main() -> None:
     ids = stimulus_ids()
-    ldm = extractors.make("ldm", strengths=[STRENGTH], steps=list(STEPS))
+    ldm = extractors.make("ldm", model="phantom", strengths=[STRENGTH], steps=list(STEPS))
     names = {"z": "z", "c": "c", "zc": f"zc_strength-{STRENGTH}_step-100"}
     for k, step in enumerate(STEPS):
         for j, layer in enumerate(ldm.layers):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,18 @@ from tqdm import tqdm
 from latentcortex import _files
 from latentcortex._arrays import FloatArray, digest, listed
 from latentcortex.errors import IncompleteError, InputError
-from latentcortex.extractors import Extractor
-from latentcortex.features import BLOCK, FORMAT, MANIFEST, Band, Features, block_path, write_block, write_manifest
+from latentcortex.extractors import Counting, Extractor, Sized
+from latentcortex.features import (
+    BLOCK,
+    FORMAT,
+    MANIFEST,
+    SPREAD,
+    Band,
+    Features,
+    block_path,
+    write_block,
+    write_manifest,
+)
 from latentcortex.stimuli import Stimuli, pixel_hash
 
 logger = logging.getLogger(__name__)
@@ -62,8 +73,32 @@ def extract(
     made_by = {**extractor.made_by, "bands": list(names)}
     folder = _folder(stimuli, made_by, store)
     if not _complete(folder):
+        _announce(folder, stimuli, extractor, names)
         _extract_into(folder, stimuli, extractor, names, made_by, progress)
     return Features.open(folder)
+
+
+def predicted_bytes(extractor: Extractor, bands: Sequence[str], n_stimuli: int) -> int | None:
+    """Predict how much a store will take on disk; None where the extractor does not know the width of its bands."""
+    if not isinstance(extractor, Sized):
+        return None
+    return 4 * n_stimuli * sum(extractor.dims(bands).values())
+
+
+def _announce(folder: Path, stimuli: Stimuli, extractor: Extractor, bands: Sequence[str]) -> None:
+    """Say what will be computed and written, and refuse what has no room."""
+    needed = predicted_bytes(extractor, bands, len(stimuli.ids))
+    if needed is None:
+        return
+    above = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    free = shutil.disk_usage(above).free + sum(f.stat().st_size for f in folder.glob("*.npz"))
+    rows = f", {extractor.n_rows(bands)} U-Net rows per stimulus" if isinstance(extractor, Counting) else ""
+    logger.info("%d stimuli, %d bands: %.2f GB on disk%s.", len(stimuli.ids), len(bands), needed / 1e9, rows)
+    if needed > free:
+        raise InputError(
+            f"The features need {needed / 1e9:.1f} GB, and {above} has {free / 1e9:.1f} GB free; ask for fewer bands, "
+            "or pool or project layers."
+        )
 
 
 def is_extracted(stimuli: Stimuli, extractor: Extractor, *, store: Path | str) -> bool:
@@ -89,6 +124,7 @@ def _extract_into(
     starts = range(0, len(stimuli.ids), BLOCK)
     hashes: dict[str, str] = {}
     dims: dict[str, int] = {}
+    spread: dict[str, float] = {}
     for start in tqdm(starts, desc="extracting", unit="block", disable=not progress):
         path = block_path(folder, start)
         record = path.with_suffix(".json")
@@ -96,7 +132,9 @@ def _extract_into(
         if done is None:
             done = _extract_block(path, record, stimuli, extractor, bands, stimuli.ids[start : start + BLOCK])
         hashes[path.name], dims = done["sha256"], done["dims"]
-    write_manifest(folder, stimuli.ids, dims, made_by, hashes)
+        spread = {band: spread.get(band, 0.0) + value for band, value in done.get("spread", {}).items()}
+    means = {band: value / len(stimuli.ids) for band, value in spread.items()}
+    write_manifest(folder, stimuli.ids, dims, {**made_by, **({"spread": means} if means else {})}, hashes)
 
 
 def _complete(folder: Path) -> bool:
@@ -136,7 +174,10 @@ def _extract_block(
     images = stimuli.images(ids)
     found = extractor.extract(images, stimuli.captions(ids), [pixel_hash(image) for image in images], bands)
     flat = {band: _checked(band, found[band], ids) for band in bands}
-    done = {"sha256": write_block(path, flat), "dims": {band: v.shape[1] for band, v in flat.items()}}
+    done: dict[str, Any] = {"sha256": write_block(path, flat), "dims": {band: v.shape[1] for band, v in flat.items()}}
+    spread = {band.removeprefix(SPREAD): values for band, values in found.items() if band.startswith(SPREAD)}
+    if spread:
+        done["spread"] = {band: float(values.sum(dtype=np.float64)) for band, values in spread.items()}
     _files.write_json(record, done)
     return done
 

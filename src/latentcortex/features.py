@@ -31,6 +31,8 @@ from latentcortex.errors import AlignmentError, IncompleteError, InputError
 
 logger = logging.getLogger(__name__)
 
+SPREAD: Final = "spread."
+"""Before the name of a band: the variance over seeds, summed over dimensions, of each stimulus."""
 MANIFEST: Final = "manifest.json"
 FORMAT: Final = "latentcortex-features 2"
 BLOCK: Final = 50
@@ -161,6 +163,19 @@ class Features:
     def fitted_on(self) -> dict[str, tuple[str, ...]]:
         """Reduced band -> the stimuli that its components were fitted on."""
         return {band: one.fit_on for band, one in self._reduced.items() if band in self.dims}
+
+    def seed_reliability(self, band: str) -> float | None:
+        """Tell how much of a band's variance over stimuli does not depend on the noise that was drawn.
+
+        One less the variance that averaging over seeds leaves, divided by the variance over stimuli, both summed over
+        dimensions; at most 1, and possibly below 0 by chance. None where the band was made with one seed, or with none.
+        """
+        self._check(band)
+        within = self.made_by.get("spread", {}).get(band)
+        if within is None:
+            return None
+        values = self.array(band).astype(np.float64)
+        return float(1 - within / self.made_by["n_seeds"] / values.var(axis=0, ddof=1).sum())
 
     def shape(self, band: str) -> tuple[int, int, int] | None:
         """Tell how a latent lies in the image, (n_channels, height, width); None where that is not known."""

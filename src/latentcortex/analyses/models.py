@@ -47,6 +47,10 @@ def canonical(name: str, bands: Sequence[str]) -> Analysis:
     return Analysis(name, models)
 
 
+USUAL: Final = {"z": set(), "c": set(), "zc": {"strength", "step"}, "unet": {"layer", "strength", "step"}}
+"""Entities of the bands that canonical analyses look at; a band with others is there for analyses of one's own."""
+
+
 @dataclass(frozen=True)
 class _Atlas:
     """The bands that there are, by what they are."""
@@ -57,7 +61,8 @@ class _Atlas:
         found = []
         for name in self.names:
             band = Band.parse(name)
-            if band.kind == kind and all(band.number(key) == value for key, value in entities.items()):
+            usual = set(band.entities) == USUAL[kind]
+            if band.kind == kind and usual and all(band.number(key) == value for key, value in entities.items()):
                 found.append(name)
         return found
 

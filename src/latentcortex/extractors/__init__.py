@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,6 +60,24 @@ class Extractor(Protocol):
         -------
         dict of ndarray of shape (n_stimuli, ...)
         """
+        ...
+
+
+@runtime_checkable
+class Sized(Protocol):
+    """An extractor that knows how wide its bands will be."""
+
+    def dims(self, bands: Sequence[str]) -> dict[str, int]:
+        """Predict the number of dimensions of each band."""
+        ...
+
+
+@runtime_checkable
+class Counting(Protocol):
+    """An extractor that knows how much work a stimulus is."""
+
+    def n_rows(self, bands: Sequence[str]) -> int:
+        """Count the images that pass through the U-Net for one stimulus."""
         ...
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,16 +17,14 @@ from safetensors import SafetensorError
 
 from latentcortex import _files
 from latentcortex._arrays import FloatArray, passes, words
+from latentcortex._hub import model_folder, weights_hash
 from latentcortex._shelf import unknown
 from latentcortex.errors import InputError, MissingExtraError
-from latentcortex.extractors.ldm import weights_hash
 from latentcortex.features import Band
 
 REPOSITORY: Final = "openai/clip-vit-large-patch14"
 PINNED: Final = {REPOSITORY: "32bd64288804d66eefd0ccbe215aa642df71cc41"}
 """Revisions that need not be given."""
-FILES: Final = ("*.json", "*.txt", "*.safetensors")
-"""What is needed of a repository."""
 BATCH: Final = 25
 """Images per pass. The last is padded to it: no feature depends on which images are asked for."""
 TEXTS: Final = 64
@@ -53,12 +50,11 @@ class CLIP:
 
     Parameters
     ----------
-    model : str, optional
-        A folder with the model, its tokenizer and `preprocessor_config.json`, as transformers saves them.
-    repository : str
-        Where there is no `model`: a repository of the hub that is in the local cache.
-    revision : str, optional
-        The repository's commit, 40 hexadecimal digits; the default repository has a default.
+    model : str
+        A folder with the model, its tokenizer and `preprocessor_config.json`, as transformers saves them, or the hub's
+        name of a model that is on this machine.
+    revision : str
+        The commit of a model from the hub; known for the default.
     bands : sequence of str, optional
         Only these; both parts by default.
     pool : str
@@ -79,10 +75,9 @@ class CLIP:
 
     def __init__(
         self,
-        model: str | None = None,
+        model: str = REPOSITORY,
         *,
-        repository: str = REPOSITORY,
-        revision: str | None = None,
+        revision: str = "",
         bands: Sequence[str] | None = None,
         pool: str = "cls",
     ) -> None:
@@ -90,15 +85,8 @@ class CLIP:
             raise MissingExtraError.of("ldm", needed_for="The extractor 'clip'")
         if pool not in POOLS:
             raise unknown("pool", pool, POOLS)
-        self.model, self.repository, self.pool = model, repository, pool
-        self.revision = revision if revision is not None else PINNED.get(repository, "")
-        if model is not None and (repository != REPOSITORY or revision is not None):
-            raise InputError(
-                f"Give `model`, a folder, or `repository` and `revision`; got both {model} and {repository}."
-            )
-        if not re.fullmatch("[0-9a-f]{40}", self.revision):
-            found = repr(revision) if revision else "none"
-            raise InputError(f"`revision` of {repository} must be a commit, 40 hexadecimal digits; got {found}.")
+        self.model, self.pool = model, pool
+        self.revision = revision or PINNED.get(model, "")
         self._bands = words("bands", bands) if bands is not None else (VISION, TEXT)
         if bands is not None:
             self.check(self._bands)
@@ -106,19 +94,7 @@ class CLIP:
     @cached_property
     def folder(self) -> Path:
         """Where the model is."""
-        if self.model is not None:
-            if not Path(self.model).is_dir():
-                raise InputError(f"Model {self.model} is not a folder; for one in the hub's cache give `repository`.")
-            return Path(self.model)
-        from huggingface_hub import snapshot_download
-
-        name, revision = self.repository, self.revision
-        try:
-            return Path(snapshot_download(name, revision=revision, local_files_only=True, allow_patterns=[*FILES]))
-        except (OSError, ValueError):  # not there or not whole; not the name of a repository
-            raise InputError(
-                f"{name} is not in the local cache; fetch it with: hf download {name} --revision {revision}"
-            ) from None
+        return model_folder(self.model, self.revision)
 
     @cached_property
     def config(self) -> dict[str, int]:

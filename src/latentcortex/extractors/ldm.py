@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from functools import cached_property, lru_cache
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -14,12 +15,17 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from latentcortex import _files
-from latentcortex._arrays import FloatArray, digest, listed, passes, random_for
+from latentcortex._arrays import FloatArray, listed, passes, random_for, whole_number
+from latentcortex._hub import model_folder, weights_hash
 from latentcortex._shelf import unknown
 from latentcortex.errors import InputError, MissingExtraError
-from latentcortex.features import Band
+from latentcortex.extractors._names import check_name
+from latentcortex.features import SPREAD, Band
 
 if TYPE_CHECKING:
+    import torch
+    from scipy.sparse import csr_array
+
     from latentcortex import _ldm
 
 logger = logging.getLogger(__name__)
@@ -27,30 +33,67 @@ logger = logging.getLogger(__name__)
 BATCH: Final = 25
 """Images per pass. The last is padded to it: no feature depends on which images are asked for."""
 PHANTOM: Final = "phantom"
+STABLE: Final = "CompVis/stable-diffusion-v1-4"
+REVISIONS: Final = {STABLE: "133a221b8aa7292a167afc5127cb63fb5005638b"}
+"""The commit of a model that is meant unless another is given."""
+PAPER: Final = (512, 320)
+"""Images of models that were made for so many pixels have so many, as in Takagi and Nishimoto (2023)."""
+CHOICES: Final[dict[str, tuple[str, ...]]] = {
+    "dtype": ("float32", "bfloat16", "float16"),
+    "weights": ("trained", "untrained"),
+    "shown": ("images", "noise"),
+    "start": ("consistent", "compvis"),
+}
+"""Settings that are words, and their words."""
 
 
+@dataclass(eq=False)
 class LDM:
-    """Features of a latent diffusion model.
+    """Features of a latent diffusion model: Stable Diffusion 1.x, 2.x, XL, or the phantom's.
 
-    Bands: `z` (the image latent, posterior mean), `c` (the captions' mean embedding), `zc_strength-S_step-K`
-    (x_t when K percent of the denoising steps of strength S percent are completed), and
-    `unet_layer-L_strength-S_step-K` (the block's output in the U-Net call that completes the step, without
-    guidance).
+    Bands, by name: `z`, the image latent (posterior mean), or `z_sampled-K` (a sample of the posterior with seed K);
+    `c`, the mean over captions of what the U-Net is given, `c_layer-N` (hidden state N of the text encoder) and
+    `c_part-pooled`; `zc_strength-S_step-K`, x_t when K percent of the denoising steps of strength S percent are
+    completed, and `zc_strength-S_step-K_as-x0`, the clean latent that this step predicts;
+    `unet_layer-L_strength-S_step-K`, a module's output in the U-Net call that completes the step, without guidance,
+    and `..._branch-unconditional`, without the captions.
 
     Parameters
     ----------
     model : str
-        `phantom` for the bundled model, or a folder in the layout of Stable Diffusion.
+        `phantom`, a folder in the layout of Stable Diffusion, or the hub's name of a model that is on this machine.
+    revision : str
+        The commit of a model from the hub; known for the default.
+    pixels : int
+        Height and width of images; 0 is 320 for models made for 512, as in the paper, and the model's own otherwise.
     strengths : sequence of int
         Noise strengths of the z_c bands, percent.
     steps : sequence of int
-        Early, middle and late denoising step, percent; the last must be 100.
-    layers : sequence of str, optional
-        U-Net blocks; by default two of the first stage, the bottleneck and two of the second stage.
+        Early, middle and late denoising step, percent.
+    layers : sequence of str, or mapping of str to str, optional
+        U-Net blocks by their short names (`down0`, `mid`, `up1`), or short names of your own -> modules, such as
+        {"late": "up_blocks.3.attentions.2"}. By default two of the first stage, the bottleneck, two of the second.
     n_steps : int
-        Length of the whole timestep grid.
+        Length of the whole timestep grid; 0 is 10 for the phantom and 50 otherwise.
     bands : sequence of str, optional
         Only these.
+    pool : int
+        Average the outputs of layers over a grid of so many fields each way; 0 keeps every place.
+    n_projected : int
+        Project layers that are wider onto so many seeded sparse random directions; 0 keeps them.
+    n_seeds : int
+        Average z_c and layers over so many noise draws; the store says how reliable the average is.
+    weights : {"trained", "untrained"}
+        `untrained` gives the U-Net seeded random weights: the baseline of the same architecture.
+    shown : {"images", "noise"}
+        `noise` gives every image noise of its own in place of its z: the baseline that saw nothing.
+    start : {"consistent", "compvis"}
+        Whether noising ends where denoising begins, or one step later as in the code of CompVis.
+    dtype : {"float32", "bfloat16", "float16"}
+        Of U-Net and text encoder; the autoencoder is float32.
+    device : str
+    batch : int
+        Images per pass; the last is padded.
     seed : int
         For the noise, of which each image has its own.
 
@@ -60,46 +103,68 @@ class LDM:
         If a strength, step, layer or band is not possible.
     MissingExtraError
         If torch, diffusers or transformers is not installed.
+
+    References
+    ----------
+    Takagi and Nishimoto (2023), doi:10.1109/CVPR52729.2023.01389; Rombach et al. (2022),
+    doi:10.1109/CVPR52688.2022.01042
     """
 
-    def __init__(
-        self,
-        model: str = PHANTOM,
-        *,
-        strengths: Sequence[int] = (20, 40, 60, 80),
-        steps: Sequence[int] = (25, 50, 100),
-        layers: Sequence[str] | None = None,
-        n_steps: int = 10,
-        bands: Sequence[str] | None = None,
-        seed: int = 0,
-    ) -> None:
+    model: str = STABLE
+    revision: str = ""
+    pixels: int = 0
+    strengths: Sequence[int] = (20, 40, 60, 80)
+    steps: Sequence[int] = (25, 50, 100)
+    layers: Sequence[str] | Mapping[str, str] = ()
+    n_steps: int = 0
+    bands: Sequence[str] = ()
+    pool: int = 0
+    n_projected: int = 0
+    n_seeds: int = 1
+    weights: str = "trained"
+    shown: str = "images"
+    start: str = "consistent"
+    dtype: str = "float32"
+    device: str = "cpu"
+    batch: int = BATCH
+    seed: int = 0
+
+    def __post_init__(self) -> None:
         if any(find_spec(name) is None for name in ("torch", "diffusers", "transformers")):
             raise MissingExtraError.of("ldm", needed_for="The extractor 'ldm'")
-        self.model, self.n_steps, self.seed = model, n_steps, seed
-        self.strengths, self.steps = _percents("strengths", strengths), _percents("steps", steps)
-        if self.strengths[0] * n_steps < 100:
-            raise InputError(f"A strength of {self.strengths[0]} % of {n_steps} steps is less than one step.")
-        self._layers = tuple(layers) if layers is not None else None
-        self._bands = tuple(bands) if bands is not None else None
-        if self._bands is not None:
-            self.check(self._bands)
+        for name, known in CHOICES.items():
+            if getattr(self, name) not in known:
+                raise unknown(name, str(getattr(self, name)), known)
+        least = {"pixels": 0, "n_steps": 0, "pool": 0, "n_projected": 0, "n_seeds": 1, "batch": 1, "seed": 0}
+        for name, value in least.items():
+            whole_number(name, getattr(self, name), least=value)
+        self.strengths, self.steps = _percents("strengths", self.strengths), _percents("steps", self.steps)
+        self.n_steps = self.n_steps or (10 if self.model == PHANTOM else 50)
+        if self.strengths[0] * self.n_steps < 100:
+            raise InputError(f"A strength of {self.strengths[0]} % of {self.n_steps} steps is less than one step.")
+        self.pixels = self._sized(self.pixels)
+        self._own = dict(self.layers) if isinstance(self.layers, Mapping) else {}
+        self.layers = tuple(self.layers) or self._five()
+        asked = tuple(self.bands)
+        self.bands = asked or self._canonical()
+        self.check(self.bands)
+
+    # The model
+
+    @cached_property
+    def folder(self) -> Path:
+        """Where the model is."""
+        if self.model == PHANTOM:
+            return Path(__file__).parents[1] / "datasets" / "phantom" / "model"
+        return model_folder(self.model, self.revision or REVISIONS.get(self.model, ""))
 
     @cached_property
     def parts(self) -> _ldm.LatentDiffusion:
         """The loaded model."""
         from latentcortex import _ldm
 
-        return _ldm.load(self.folder)
-
-    @property
-    def folder(self) -> Path:
-        """Where the model is."""
-        if self.model == PHANTOM:
-            return Path(__file__).parents[1] / "datasets" / "phantom" / "model"
-        folder = Path(self.model)
-        if not folder.is_dir():
-            raise InputError(f"Model {self.model} is not a folder; give one in Stable Diffusion's layout or 'phantom'.")
-        return folder
+        untrained = self.seed if self.weights == "untrained" else None
+        return _ldm.load(self.folder, dtype=self.dtype, device=self.device, untrained=untrained)
 
     def _config(self, part: str) -> dict[str, Any]:
         """Read a part's configuration; what a model is can be known without loading it."""
@@ -110,43 +175,45 @@ class LDM:
         return config
 
     @property
-    def pixels(self) -> int:
-        """Height and width of the images that the model was made for."""
-        factor = 2 ** (len(self._config("vae")["block_out_channels"]) - 1)
-        return int(self._config("unet")["sample_size"] * factor)
+    def _factor(self) -> int:
+        """Pixels per place of the latent, each way."""
+        return int(2 ** (len(self._config("vae")["block_out_channels"]) - 1))
+
+    def _sized(self, pixels: int) -> int:
+        native = int(self._config("unet")["sample_size"]) * self._factor
+        chosen = pixels or (PAPER[1] if native == PAPER[0] else native)
+        # The latent must be halved by every block that halves it.
+        grain = self._factor * 2 ** (len(self._config("unet")["down_block_types"]) - 1)
+        if chosen % grain:
+            raise InputError(f"pixels must be a multiple of {grain} for this model; got {chosen}.")
+        return chosen
 
     @property
-    def latent(self) -> list[int]:
+    def latent(self) -> tuple[int, int, int]:
         """Channels, height and width of the image latent."""
-        unet = self._config("unet")
-        return [unet["in_channels"], unet["sample_size"], unet["sample_size"]]
+        side = self.pixels // self._factor
+        return int(self._config("vae")["latent_channels"]), side, side
 
     @property
     def modules(self) -> dict[str, str]:
-        """Short names of the U-Net's blocks -> names of its modules."""
+        """Short names of the U-Net's blocks, and those that were given -> names of its modules."""
         n = len(self._config("unet")["down_block_types"])
-        down = {f"down{i}": f"down_blocks.{i}" for i in range(n)}
-        return {**down, "mid": "mid_block", **{f"up{i}": f"up_blocks.{i}" for i in range(n)}}
+        blocks = {f"{way}{i}": f"{way}_blocks.{i}" for way in ("down", "up") for i in range(n)}
+        return {**blocks, "mid": "mid_block", **self._own}
+
+    # The bands
 
     @property
     def strength(self) -> int:
         """The strength at which steps and layers are looked at: 80 percent, or the nearest given."""
         return min(self.strengths, key=lambda s: abs(s - 80))
 
-    @property
-    def layers(self) -> tuple[str, ...]:
-        """The U-Net blocks that are looked at."""
-        if self._layers is not None:
-            return self._layers
-        n = len(self.parts.unet.down_blocks)
+    def _five(self) -> tuple[str, ...]:
+        n = len(self._config("unet")["down_block_types"])
         ends = ("down0", f"down{max(n - 2, 0)}", "mid", f"up{max(n - 3, 0)}", f"up{n - 1}")
         return tuple(dict.fromkeys(ends))
 
-    @property
-    def bands(self) -> tuple[str, ...]:
-        """All bands that the canonical analyses need, or those that were asked for."""
-        if self._bands is not None:
-            return self._bands
+    def _canonical(self) -> tuple[str, ...]:
         levels = [f"zc_strength-{s}_step-100" for s in self.strengths]
         stages = [f"zc_strength-{self.strength}_step-{k}" for k in self.steps]
         blocks = [f"unet_layer-{la}_strength-{self.strength}_step-{k}" for k in self.steps for la in self.layers]
@@ -155,6 +222,10 @@ class LDM:
     @property
     def made_by(self) -> dict[str, Any]:
         """What the features depend on."""
+        own = {"modules": self._own, "pool": self.pool, "n_projected": self.n_projected, "n_seeds": self.n_seeds}
+        how = {"trained": self.weights, "shown": self.shown, "start": self.start, "dtype": self.dtype}
+        usual = {"modules": {}, "pool": 0, "n_projected": 0, "n_seeds": 1, "trained": "trained", "shown": "images",
+                 "start": "consistent", "dtype": "float32"}  # fmt: skip
         return {
             "name": "ldm",
             "version": 1,
@@ -164,9 +235,10 @@ class LDM:
             "guidance": "none",
             "z": "posterior mean",
             "zc": "x_t",
-            "shapes": {"z": self.latent, "zc": self.latent},
-            "batch": BATCH,
+            "shapes": {"z": list(self.latent), "zc": list(self.latent)},
+            "batch": self.batch,
             "seed": self.seed,
+            **{key: value for key, value in {**own, **how}.items() if value != usual[key]},
         }
 
     def timestep(self, band: str) -> dict[str, float]:
@@ -184,6 +256,46 @@ class LDM:
         t = int(scheduler.timesteps[self.n_steps - left]) if left > 0 else 0
         return {"timestep": t, "alpha_bar": float(scheduler.alphas_cumprod[t])}
 
+    def dims(self, bands: Sequence[str]) -> dict[str, int]:
+        """Predict the width of each band from the model's configuration, without loading it."""
+        from latentcortex import _ldm
+
+        text = self._config("text_encoder")
+        second = self.folder / "text_encoder_2" / "config.json"
+        wide = text["hidden_size"] + (_files.read_json(second)["hidden_size"] if second.is_file() else 0)
+        pooled = _files.read_json(second)["projection_dim"] if second.is_file() else text["hidden_size"]
+        tokens, latent = text["max_position_embeddings"], int(np.prod(self.latent))
+        of_text = {"": tokens * wide, "layer": tokens * text["hidden_size"], "part": pooled}
+        parsed = {band: Band.parse(band) for band in bands}
+        modules = {b.entities["layer"]: self.modules[b.entities["layer"]] for b in parsed.values() if b.kind == "unet"}
+        shapes = _ldm.layer_shapes(self._config("unet"), self.latent, set(modules.values()))
+
+        def width(band: Band) -> int:
+            if band.kind == "c":
+                return int(of_text[next(iter(band.entities), "")])
+            return latent if band.kind in ("z", "zc") else self._stored(shapes[modules[band.entities["layer"]]])
+
+        return {name: width(band) for name, band in parsed.items()}
+
+    def _stored(self, shape: tuple[int, ...]) -> int:
+        """Count what is kept of a layer's output (n_channels, height, width)."""
+        if self.pool:
+            shape = (shape[0], *(min(side, self.pool) for side in shape[1:]))
+        width = int(np.prod(shape))
+        return min(width, self.n_projected) if self.n_projected else width
+
+    def n_rows(self, bands: Sequence[str]) -> int:
+        """Count the images that pass through the U-Net for one stimulus."""
+        from latentcortex import _ldm
+
+        last: dict[int, int] = {}
+        blind = set()
+        for tap in self._taps(bands).values():
+            done = _ldm.step_index(tap.step, _ldm.n_steps_of(tap.strength, self.n_steps))
+            last[tap.strength] = max(last.get(tap.strength, 0), done)
+            blind |= {(tap.strength, done)} if tap.blind else set()
+        return self.n_seeds * (sum(last.values()) + len(blind))
+
     def check(self, bands: Sequence[str], captions: Sequence[tuple[str, ...]] | None = None) -> None:
         """Raise `InputError` for a band that the model does not have, or that needs captions that are missing.
 
@@ -193,18 +305,11 @@ class LDM:
         if conditioned and captions is not None and not all(captions):
             missing = sum(not texts for texts in captions)
             raise InputError(f"Band {conditioned[0]} needs captions; {missing} stimuli have none. Ask for z alone.")
+        n_text_layers = self._config("text_encoder")["num_hidden_layers"]
         for name in bands:
-            band = Band.parse(name)
-            if band.kind in ("z", "c") and not band.entities:
-                continue
-            if band.kind not in ("zc", "unet"):
-                raise unknown("band of ldm", name, ("z", "c", "zc_strength-80_step-100"))
-            strength, step = band.number("strength"), band.number("step")
-            lowest = 0 if band.kind == "zc" else 1
-            if not (strength * self.n_steps >= 100 and strength <= 100 and lowest <= step <= 100):
-                raise InputError(f"Band {name}: strength must give at least one step, and step lie in {lowest}..100.")
-            if band.kind == "unet" and band.entities.get("layer") not in self.modules:
-                raise unknown("layer", band.entities.get("layer", ""), self.modules)
+            check_name(name, n_steps=self.n_steps, layers=self.modules, n_text_layers=n_text_layers)
+
+    # Extraction
 
     def extract(
         self,
@@ -213,13 +318,17 @@ class LDM:
         pixel_hashes: Sequence[str],
         bands: Sequence[str],
     ) -> dict[str, FloatArray]:
-        """Compute the bands of a few stimuli in padded passes; each (n_stimuli, n_dims)."""
+        """Compute the bands of a few stimuli in padded passes; each (n_stimuli, n_dims).
+
+        With several seeds also, for each band that depends on noise, `spread.` and its name: the variance over seeds,
+        summed over dimensions, (n_stimuli,).
+        """
         self.check(bands, captions)
         parts = []
-        for rows, n in passes(len(images), BATCH):
+        for rows, n in passes(len(images), self.batch):
             found = self._pass(images[rows], [captions[i] for i in rows], [pixel_hashes[i] for i in rows], bands)
             parts.append({band: values[:n] for band, values in found.items()})
-        return {band: np.concatenate([part[band] for part in parts]) for band in bands}
+        return {band: np.concatenate([part[band] for part in parts]) for band in parts[0]}
 
     def _pass(
         self,
@@ -228,38 +337,98 @@ class LDM:
         pixel_hashes: Sequence[str],
         bands: Sequence[str],
     ) -> dict[str, FloatArray]:
-        import torch
-
         from latentcortex import _ldm
 
-        model = self.parts
-        z = _ldm.encode_images(model, self._resized(images))
-        c = _ldm.encode_captions(model, captions)
-        noise = torch.from_numpy(np.stack([self.noise(h, tuple(z.shape[1:])) for h in pixel_hashes]))
-        parsed = {band: Band.parse(band) for band in bands}
-        latents = {n: (b.number("strength"), b.number("step")) for n, b in parsed.items() if b.kind == "zc"}
-        layers = {
-            n: (self.modules[b.entities["layer"]], b.number("strength"), b.number("step"))
-            for n, b in parsed.items()
-            if b.kind == "unet"
-        }
-        caught = _ldm.trajectory(
-            model,
-            z,
-            c,
-            noise,
-            n_steps=self.n_steps,
-            latents=list(latents.values()),
-            layers=list(layers.values()),
-        )
-        found = {"z": z, "c": c}
-        found |= {name: caught.latents[tap] for name, tap in latents.items()}
-        found |= {name: caught.layers[tap] for name, tap in layers.items()}
-        return {band: found[band].flatten(1).numpy().astype(np.float32) for band in bands}
+        model, resized = self.parts, self._resized(images)
+        z = self._drawn(pixel_hashes, "in place of the image") if self.shown == "noise" else None
+        z = _ldm.encode_images(model, resized) if z is None else z
+        c = _ldm.condition(model, captions, pixels=self.pixels)
+        found: dict[str, FloatArray] = {}
+        for name in bands:
+            band = Band.parse(name)
+            if band.kind == "z":
+                found[name] = _flat(z if not band.entities else self._sampled(resized, pixel_hashes, band))
+            if band.kind == "c":
+                found[name] = _flat(self._texts(captions, band) if band.entities else c.states)
+        taps = self._taps(bands)
+        if taps:
+            runs = self._runs(z, c, pixel_hashes, taps)
+            found |= _averaged(runs)
+        return {name: found[name] for name in [*bands, *(key for key in found if key.startswith(SPREAD))]}
 
-    def noise(self, pixel_hash: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
-        """Draw the noise that belongs to one image."""
-        return random_for(self.seed, "diffusion noise", pixel_hash).standard_normal(shape, dtype=np.float32)
+    def _runs(
+        self, z: torch.Tensor, c: _ldm.Conditioning, pixel_hashes: Sequence[str], taps: Mapping[str, _ldm.Tap]
+    ) -> Iterator[dict[str, FloatArray]]:
+        """Go along the trajectory once for each seed."""
+        from latentcortex import _ldm
+
+        nothing = _ldm.condition(self.parts, [()], pixels=self.pixels) if any(t.blind for t in taps.values()) else None
+        for k in range(self.n_seeds):
+            noise = self._drawn(pixel_hashes, "diffusion noise", *([k] if k else []))
+            way = _ldm.trajectory(
+                self.parts,
+                z,
+                c,
+                noise,
+                n_steps=self.n_steps,
+                taps=tuple(dict.fromkeys(taps.values())),
+                nothing=nothing,
+                start=self.start,
+            )
+            yield {name: self._kept(way.caught[tap], tap) for name, tap in taps.items()}
+
+    def _taps(self, bands: Sequence[str]) -> dict[str, _ldm.Tap]:
+        """Say what to catch for each band that depends on noise."""
+        from latentcortex import _ldm
+
+        taps = {}
+        for name in bands:
+            band = Band.parse(name)
+            if band.kind in ("zc", "unet"):
+                what = self.modules[band.entities["layer"]] if band.kind == "unet" else "x_t"
+                what = "x0" if band.entities.get("as") == "x0" else what
+                at = band.number("strength"), band.number("step")
+                taps[name] = _ldm.Tap(what, *at, blind=band.entities.get("branch") == "unconditional")
+        return taps
+
+    def _kept(self, values: torch.Tensor, tap: _ldm.Tap) -> FloatArray:
+        """Pool and project a layer's output; (n_stimuli, n_dims)."""
+        import torch
+
+        if tap.layer is None:
+            return _flat(values)
+        if self.pool:
+            height, width = (min(side, self.pool) for side in values.shape[2:])
+            values = torch.nn.functional.adaptive_avg_pool2d(values, (height, width))
+        flat = _flat(values)
+        if self.n_projected and flat.shape[1] > self.n_projected:
+            directions = _directions(self._projections, tap.what, flat.shape[1], self.n_projected, self.seed)
+            flat = np.ascontiguousarray((directions @ flat.T).T, dtype=np.float32)
+        return flat
+
+    @cached_property
+    def _projections(self) -> dict[tuple[str, int], csr_array]:
+        return {}
+
+    def _texts(self, captions: Sequence[tuple[str, ...]], band: Band) -> torch.Tensor:
+        from latentcortex import _ldm
+
+        if "part" in band.entities:
+            return _ldm.pooled(self.parts, captions)
+        return _ldm.condition(self.parts, captions, pixels=self.pixels, layer=band.number("layer")).states
+
+    def _sampled(self, images: NDArray[np.uint8], pixel_hashes: Sequence[str], band: Band) -> torch.Tensor:
+        from latentcortex import _ldm
+
+        noise = self._drawn(pixel_hashes, "posterior sample", band.number("sampled"))
+        return _ldm.encode_images(self.parts, images, noise)
+
+    def _drawn(self, pixel_hashes: Sequence[str], what: str, *more: int) -> torch.Tensor:
+        import torch
+
+        drawn = [random_for(self.seed, what, one, *more).standard_normal(self.latent, dtype=np.float32)
+                 for one in pixel_hashes]  # fmt: skip
+        return torch.from_numpy(np.stack(drawn)).to(self.device)
 
     def _resized(self, images: NDArray[np.uint8]) -> NDArray[np.uint8]:
         size = (self.pixels, self.pixels)
@@ -269,11 +438,35 @@ class LDM:
         return np.stack([np.asarray(Image.fromarray(i).resize(size, Image.Resampling.LANCZOS)) for i in images])
 
 
-@lru_cache(maxsize=8)
-def weights_hash(folder: Path) -> str:
-    """Hash all weight and configuration files of a model folder, whatever the folder is called."""
-    files = sorted(path for path in folder.rglob("*") if path.suffix in (".safetensors", ".json", ".txt"))
-    return digest([(path.relative_to(folder).as_posix(), _files.sha256(path)) for path in files])
+def _flat(values: torch.Tensor) -> FloatArray:
+    return np.asarray(values.flatten(1).cpu().numpy(), dtype=np.float32)
+
+
+def _averaged(runs: Iterator[dict[str, FloatArray]]) -> dict[str, FloatArray]:
+    """Average over seeds, with the variance over seeds summed over dimensions where there are several."""
+    mean = next(runs)
+    squares = {name: np.zeros(values.shape) for name, values in mean.items()}
+    n = 1
+    for n, found in enumerate(runs, start=2):
+        for name, values in found.items():
+            change = values.astype(np.float64) - mean[name]
+            mean[name] = mean[name] + change / n
+            squares[name] += change * (values - mean[name])
+    if n == 1:
+        return mean
+    spread = {f"{SPREAD}{name}": (one.sum(1) / (n - 1)).astype(np.float32) for name, one in squares.items()}
+    return {**{name: values.astype(np.float32) for name, values in mean.items()}, **spread}
+
+
+def _directions(known: dict[tuple[str, int], csr_array], what: str, width: int, n: int, seed: int) -> csr_array:
+    """Draw very sparse random directions, (n, width), once for each layer; lengths are kept on average."""
+    if (what, width) not in known:
+        from sklearn.random_projection import SparseRandomProjection
+
+        state = int(random_for(seed, "projection", what, width, n).integers(2**31))
+        drawn = SparseRandomProjection(n, random_state=state).fit(np.empty((1, width), dtype=np.float32))
+        known[what, width] = drawn.components_.astype(np.float32)
+    return known[what, width]
 
 
 def _percents(name: str, values: Sequence[int]) -> tuple[int, ...]:

@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from latentcortex._arrays import FloatArray, finite_number, passes, random_for, whole_number, words
+from latentcortex._hub import weights_hash
 from latentcortex._shelf import unknown
 from latentcortex.errors import AlignmentError, InputError
-from latentcortex.extractors.ldm import BATCH, PHANTOM, weights_hash
+from latentcortex.extractors.ldm import BATCH, STABLE
 from latentcortex.extractors.ldm import LDM as Extractor
 from latentcortex.features import Features
 from latentcortex.reconstructors import Side
@@ -42,9 +43,11 @@ class LDM:
     guidance : float
         Weight of the text against the empty text; 1 is none.
     n_steps : int
-        Length of the whole timestep grid.
+        Length of the whole timestep grid; 0 is 10 for the phantom and 50 otherwise.
     n_samples : int
         Images per stimulus, each from noise of its own; `z` has one, since it draws none.
+    revision : str
+        The commit of a model from the hub; known for the default.
     seed : int
         For the noise: sample k of a stimulus has the same in `c` and in `zc`.
 
@@ -62,14 +65,15 @@ class LDM:
 
     def __init__(
         self,
-        model: str = PHANTOM,
+        model: str = STABLE,
         *,
         routes: Sequence[str] = tuple(ROUTES),
         strength: int = 80,
         guidance: float = 5.0,
-        n_steps: int = 10,
+        n_steps: int = 0,
         n_samples: int = 5,
         seed: int = 0,
+        revision: str = "",
     ) -> None:
         self._routes = words("routes", routes)
         for route in self._routes:
@@ -77,12 +81,14 @@ class LDM:
                 raise unknown("route of ldm", route, ROUTES)
         self._n_samples = whole_number("n_samples", n_samples, least=1)
         self.strength = whole_number("strength", strength, least=1)
-        self.n_steps = whole_number("n_steps", n_steps, least=1)
-        if strength > 100 or strength * n_steps < 100:
-            raise InputError(f"A strength of {strength} % of {n_steps} steps must be 1..100 % and at least one step.")
         self.guidance, self.seed = finite_number("guidance", guidance), whole_number("seed", seed, least=0)
-        self._source = Extractor(model, strengths=[strength], n_steps=n_steps, seed=seed)
-        _ = self._source.pixels  # reads the model's configuration, hence finds out whether it is one
+        n_steps = whole_number("n_steps", n_steps, least=0)
+        if strength > 100 or (n_steps and strength * n_steps < 100):
+            raise InputError(f"A strength of {strength} % of {n_steps} steps must be 1..100 % and at least one step.")
+        self._source = Extractor(
+            model, strengths=[strength], n_steps=n_steps, bands=["z", "c"], seed=seed, revision=revision
+        )
+        self.n_steps = self._source.n_steps
 
     @property
     def routes(self) -> dict[str, tuple[str, ...]]:
@@ -151,7 +157,7 @@ class LDM:
         images = []
         for b, n in passes(len(rows), BATCH):
             x = noise[b] if z is None else _ldm.noised(model, z[own[b]], noise[b], n_own=n_own, n_steps=self.n_steps)
-            c = bands["c"][own[b]]
+            c = _ldm.Conditioning(bands["c"][own[b]], pixels=self._source.pixels)
             x = _ldm.denoised(model, x, c, n_own=n_own, n_steps=self.n_steps, guidance=self.guidance)
             images.append(_ldm.decode(model, x)[:n])
         return np.concatenate(images).reshape(len(ids), n_samples, *images[0].shape[1:])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -21,6 +22,8 @@ from latentcortex.study.forward import Forward
 from latentcortex.study.material import Material
 from latentcortex.study.schema import complete
 
+HUB: Final = re.compile(r"[\w-][\w.-]*/[\w.-]+")
+"""What a model of the hub is called."""
 NOT_PATHS: Final = ("phantom",)
 """Names that stand where a path could."""
 STAGES: Final = (*FORWARD_STAGES, *BACKWARD_STAGES)
@@ -197,7 +200,9 @@ class Study:
         """Make the reconstructor; one of latent diffusion has the extractor's model unless it names its own."""
         source = self.settings["extractor"]
         if self.settings["reconstructor"]["name"] == "ldm" == source["name"]:
-            arguments |= {key: source[key] for key in ("model", "n_steps") if key in source}
+            shared = ("model", "revision", "pixels", "n_steps", "dtype", "device")
+            known = [key for key in shared if reconstructors.SHELF.takes("ldm", key)]
+            arguments |= {key: source[key] for key in known if key in source}
         return self._make(reconstructors.SHELF, "reconstructor", paths=("model",), seeded=True, **arguments)
 
     def models(self, bands: tuple[str, ...]) -> list[Analysis]:
@@ -214,7 +219,10 @@ class Study:
             if key in arguments and arguments[key] not in NOT_PATHS:
                 if not isinstance(arguments[key], str):
                     raise InputError(f"`{key}` in [{section}] must be a string; got {arguments[key]!r}.")
-                arguments[key] = str(self._path(arguments[key]))
+                here = self._path(arguments[key])
+                # A name of the model hub looks like a path, and is one only if there is such a folder.
+                if key != "model" or here.exists() or not HUB.fullmatch(arguments[key]):
+                    arguments[key] = str(here)
         if seeded and "seed" not in arguments and shelf.takes(name, "seed"):
             arguments["seed"] = self.seed
         try:

@@ -1,0 +1,28 @@
+"""A latent diffusion model in parts, and its trajectory from image to image. torch stays in here."""
+
+from latentcortex._ldm.codes import Conditioning, condition, decode, encode_captions, encode_images, pooled
+from latentcortex._ldm.model import DTYPES, LatentDiffusion, load
+from latentcortex._ldm.sampling import denoised, noised
+from latentcortex._ldm.shapes import layer_shapes
+from latentcortex._ldm.trajectory import STARTS, Tap, Trajectory, n_steps_of, step_index, trajectory
+
+__all__ = [
+    "DTYPES",
+    "STARTS",
+    "Conditioning",
+    "LatentDiffusion",
+    "Tap",
+    "Trajectory",
+    "condition",
+    "decode",
+    "denoised",
+    "encode_captions",
+    "encode_images",
+    "layer_shapes",
+    "load",
+    "n_steps_of",
+    "noised",
+    "pooled",
+    "step_index",
+    "trajectory",
+]

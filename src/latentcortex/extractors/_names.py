@@ -1,0 +1,59 @@
+"""How the bands of a latent diffusion model are named, and which names are possible."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Final
+
+from latentcortex._shelf import unknown
+from latentcortex.errors import InputError
+from latentcortex.features import Band
+
+ENTITIES: Final[dict[str, tuple[str, ...]]] = {
+    "z": ("sampled",),
+    "c": ("layer", "part"),
+    "zc": ("strength", "step", "as"),
+    "unet": ("layer", "strength", "step", "branch"),
+}
+"""Kinds of bands, and the entities that each can have."""
+WORDS: Final = {"part": ("pooled",), "as": ("x0",), "branch": ("unconditional", "conditional")}
+"""Entities that are words, and their words."""
+EXAMPLES: Final = ("z", "c", "zc_strength-80_step-100", "unet_layer-mid_strength-80_step-50")
+
+
+def check_name(name: str, *, n_steps: int, layers: Collection[str], n_text_layers: int) -> None:
+    """Raise `InputError` for the name of a band that a model does not have.
+
+    Parameters
+    ----------
+    name : str
+    n_steps : int
+        Length of the timestep grid.
+    layers : collection of str
+        Short names of the U-Net's modules.
+    n_text_layers : int
+    """
+    band = Band.parse(name)
+    if band.kind not in ENTITIES:
+        raise unknown("band of ldm", name, EXAMPLES)
+    for key in band.entities:
+        if key not in ENTITIES[band.kind]:
+            raise unknown(f"entity of band {name}:", key, ENTITIES[band.kind])
+    for key, words in WORDS.items():
+        if key in band.entities and band.entities[key] not in words:
+            raise unknown(f"{key} of band {name}:", band.entities[key], words)
+    if band.kind == "z" and band.entities:
+        band.number("sampled")
+    if band.kind == "c" and "layer" in band.entities and band.number("layer") > n_text_layers:
+        raise InputError(f"Band {name}: the text encoder has the layers 0..{n_text_layers}.")
+    if band.kind in ("zc", "unet"):
+        _check_step(name, band, n_steps)
+    if band.kind == "unet" and band.entities.get("layer") not in layers:
+        raise unknown("layer", band.entities.get("layer", ""), layers)
+
+
+def _check_step(name: str, band: Band, n_steps: int) -> None:
+    strength, step = band.number("strength"), band.number("step")
+    lowest = 0 if band.kind == "zc" and "as" not in band.entities else 1
+    if not (strength * n_steps >= 100 and strength <= 100 and lowest <= step <= 100):
+        raise InputError(f"Band {name}: strength must give at least one step, and step lie in {lowest}..100.")
