@@ -81,6 +81,15 @@ class Counting(Protocol):
         ...
 
 
+@runtime_checkable
+class Scheduled(Protocol):
+    """An extractor whose bands lie somewhere on a noise schedule."""
+
+    def timestep(self, band: str) -> dict[str, float]:
+        """Say where a band lies: `timestep` and `alpha_bar`; empty for a band that does not depend on noise."""
+        ...
+
+
 def make(name: str, **arguments: Any) -> Any:
     """Make an extractor by name."""
     return SHELF.make(name, **arguments)

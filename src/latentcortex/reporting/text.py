@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 
 import latentcortex
 from latentcortex.features import Band
@@ -53,15 +54,12 @@ def methods(content: Content) -> list[str]:
         f"sessions, {facts['n_voxels']} voxels of which {facts['n_valid']} were valid) were {scored}, and repeats "
         "of a stimulus were averaged and weighted by their number."
     )
-    made = {key: value for key, value in content.made_by.items() if key not in ("name", "bands", "weights")}
     solver = {"himalaya": "himalaya's random search, called from "}.get(settings["estimator"]["name"], "")
     second = (
-        f"Features came from the extractor {content.made_by['name']} ("
-        + ", ".join(f"{key}: {value}" for key, value in made.items())
-        + "). Feature columns were centred on training stimuli and bands scaled to equal mean kernel diagonal. "
-        "Voxel-wise encoding models were fitted by banded ridge regression, with the penalty and the mixture of "
-        "bands chosen for each voxel within the training stimuli (Dupré la Tour et al., 2022), as implemented in "
-        f"{solver}latentcortex {latentcortex.__version__}."
+        f"{_features(content.made_by)} Feature columns were centred on training stimuli and bands scaled to equal mean "
+        "kernel diagonal. Voxel-wise encoding models were fitted by banded ridge regression, with the penalty and the "
+        "mixture of bands chosen for each voxel within the training stimuli (Dupré la Tour et al., 2022), as "
+        f"implemented in {solver}latentcortex {latentcortex.__version__}."
     )
     n_folds = settings["splits"]["cross_validation"]
     tested = content.maps.find(statistic="p").columns
@@ -91,6 +89,20 @@ def methods(content: Content) -> list[str]:
             "of its own; it was tested by flipping the signs of the differences of squared error over test stimuli."
         )
     return [first, second, third, *_more(content)]
+
+
+def _features(made_by: Mapping[str, Any]) -> str:
+    """Write what made the features, and how much of them hangs on the noise that was drawn."""
+    left_out = ("name", "bands", "weights", "shapes", "seed_reliability")
+    made = ", ".join(f"{key}: {value}" for key, value in made_by.items() if key not in left_out)
+    reliable = made_by.get("seed_reliability", {}).values()
+    if not reliable:
+        return f"Features came from the extractor {made_by['name']} ({made})."
+    return (
+        f"Features came from the extractor {made_by['name']} ({made}), those that depend on noise averaged over "
+        f"{made_by['n_seeds']} draws; {min(reliable):.0%} to {max(reliable):.0%} of a band's variance did not depend "
+        "on the draws."
+    )
 
 
 def _more(content: Content) -> list[str]:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import Final
 
+import numpy as np
+
 from latentcortex import _files, analyses, checking, reporting
 from latentcortex._record import Record
+from latentcortex.extractors import Scheduled
 from latentcortex.maps import Maps, load_state, save_state
 from latentcortex.responses import Responses
 from latentcortex.study.material import Material
@@ -87,7 +90,17 @@ class Forward:
                     save_state(self._profile(analysis, responses) if profile else scorer.score(analysis), path)
                     self.record.keep(path)
                 found.append(load_state(path))
-            return analyses.joined([maps for maps in found if maps is not None])
+            return self._located(analyses.joined([maps for maps in found if maps is not None]))
+
+    def _located(self, maps: Maps) -> Maps:
+        """Note where on the noise schedule the band of each column lies."""
+        extractor = self.material.extractor
+        if not isinstance(extractor, Scheduled):
+            return maps
+        there = {band: extractor.timestep(band) for band in self.material.features.bands}
+        places = [there.get(band, {}) for band in maps.columns["band"]]
+        noted = {key: [place.get(key, np.nan) for place in places] for key in ("timestep", "alpha_bar")}
+        return Maps(maps.data, maps.columns.assign(**noted), maps.space)
 
     def _profile(self, analysis: analyses.Analysis, responses: Responses) -> Maps:
         material, ids = self.material, responses.ids
@@ -131,7 +144,7 @@ class Forward:
                 atlas=self.material.atlas(responses),
                 facts=reporting.facts_of(maps, responses, self.material.sides(responses)),
                 settings=self.material.settings,
-                made_by=self.material.extractor.made_by,
+                made_by=self.material.made_by,
                 log=self.material.log(self.out),
                 reconstructions=f"decoding/sub-{participant}.html" if self.study.decodes else "",
             )

@@ -101,6 +101,13 @@ class Material:
             )
 
     @property
+    def made_by(self) -> dict[str, Any]:
+        """What the features depend on, and how much of each band does not depend on the noise that was drawn."""
+        reliable = {band: self.features.seed_reliability(band) for band in self.features.bands}
+        known = {band: round(value, 3) for band, value in reliable.items() if value is not None}
+        return {**self.extractor.made_by, **({"seed_reliability": known} if known else {})}
+
+    @property
     def extracted(self) -> bool:
         """Whether the features are there already."""
         return is_extracted(self.stimuli, self.extractor, store=self.out / "features")
