@@ -14,11 +14,12 @@ PRINTS = {
     "01_arrays.py": "voxels at q < 0.05",
     "02_phantom.py": "mean share",
     "03_folder.py": "report: ",
+    "07_atlas.py": "| unet_layer-mid_strength-80_step-50 |",
     "06_how_sure.py": "that the second band adds (Freedman, Lane)",
     "05_engine.py": "the model in the file predicts the same: True",
     "04_way_back.py": "zc, identification_space-pixels_fixed-original_pool-30: ",
 }
-NEEDS_TORCH = {"02_phantom.py", "04_way_back.py"}
+NEEDS_TORCH = {"02_phantom.py", "04_way_back.py", "07_atlas.py"}
 
 
 def test_every_example_is_run_here():
