@@ -289,3 +289,13 @@ def test_a_criterion_that_is_not_known_is_refused() -> None:
     ):
         with pytest.raises(InputError, match=said):
             Criterion(**given)
+
+
+def test_many_voxels_are_sampled_for_the_null_and_all_are_scored() -> None:
+    rng = np.random.default_rng(12)
+    responses = recording(rng.standard_normal((120, 5000)).astype(np.float32))
+    features = Features.from_arrays(responses.ids, {"z": rng.standard_normal((120, 200))})
+    train, test = responses.split(test_ids=responses.ids[90:], zscore="none")
+    maps = Encoder(BandedRidge(seed=0)).fit(features, train).score(features, test)
+    assert np.isfinite(maps.values(statistic="p")).all()
+    assert maps.find(statistic="p").columns["null"].iloc[0] == "independent Gaussian vectors"

@@ -37,6 +37,8 @@ from latentcortex.splits import Splits
 
 AT_ONCE: Final = 16 * TILE
 """Voxels that are predicted and scored together."""
+N_STRETCHES: Final = 16
+"""Stretches of voxels, all over the valid ones, whose predictions choose a null."""
 
 __all__ = [
     "SHARES",
@@ -241,11 +243,21 @@ class Encoder:
         clusters: Mapping[str, str] | None = None,
     ) -> Null:
         """Choose the null of a test set by predictions of voxels all over it; see `Criterion`."""
-        averaged = self._averaged(test)
-        some = slice(0, None, max(int(averaged.valid().sum()) // MOST_VOXELS, 1))
-        sample = self._predicted(averaged, self.model.new_rows(features, averaged.ids), some)
+        averaged, valid = self._averaged(test), np.flatnonzero(usable(test))
+        rows = self.model.new_rows(features, averaged.ids)
+        starts = valid[:: -(-len(valid) // N_STRETCHES)]
+        stretches = [slice(int(i), int(i) + MOST_VOXELS // N_STRETCHES) for i in starts]
+        parts = [self._predicted(averaged, rows, some) for some in stretches]
         alike = tuple(clusters[name] for name in averaged.ids) if clusters else ()
-        return Null.of(replace(sample, clusters=alike), criterion)
+        return Null.of(
+            Prediction(
+                np.concatenate([part.y for part in parts], axis=1),
+                np.concatenate([part.yhat_bands for part in parts], axis=2),
+                np.concatenate([part.intercept for part in parts]),
+                clusters=alike,
+            ),
+            criterion,
+        )
 
     def maps_of(
         self,
