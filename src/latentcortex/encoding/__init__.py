@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -11,7 +11,7 @@ import numpy as np
 from tqdm import tqdm
 
 from latentcortex import inference
-from latentcortex._arrays import TILE, BoolArray, FloatArray, IntArray, in_threads, positions
+from latentcortex._arrays import TILE, BoolArray, FloatArray, in_threads
 from latentcortex._shelf import unknown
 from latentcortex.encoding import partition
 from latentcortex.encoding.columns import (
@@ -26,10 +26,11 @@ from latentcortex.encoding.columns import (
 )
 from latentcortex.encoding.criterion import MOST_VOXELS, Criterion, Null, is_series
 from latentcortex.encoding.fitted import Fitted
+from latentcortex.encoding.folds import Folds
 from latentcortex.encoding.prediction import Prediction
 from latentcortex.errors import InputError
 from latentcortex.estimators import Estimator, quiet
-from latentcortex.features import Features, aligned
+from latentcortex.features import Features
 from latentcortex.maps import Maps
 from latentcortex.responses import Responses, Within
 from latentcortex.space import Space
@@ -382,80 +383,3 @@ def usable(responses: Responses) -> BoolArray:
             what = "each has a nan or does not vary"
         raise InputError(f"0 of {len(valid)} voxels are usable: {what}.")
     return valid
-
-
-@dataclass(frozen=True, eq=False)
-class Folds:
-    """Cross-validation folds, made ready once; a permutation only changes whose features are whose."""
-
-    features: Features
-    ids: tuple[str, ...]
-    groups: tuple[str, ...]
-    sides: list[tuple[Responses, Responses]]
-    clusters: tuple[str, ...] = ()
-
-    def null_of(self, held_out: Prediction, criterion: Criterion) -> Null:
-        """Choose the null of pooled predictions: clusters where folds hold such out, stretches of a series, or stimuli.
-
-        Raises
-        ------
-        InputError
-            If the closed form is asked for, which is not valid for pooled folds.
-        """
-        if criterion.null == "analytic":
-            raise InputError("null = 'analytic' is not valid for predictions pooled over folds; use 'permutation'.")
-        # Clusters of unequal size could not change places.
-        asked = replace(criterion, null="auto") if self.clusters and criterion.null == "permutation" else criterion
-        null = Null.of(held_out, asked)
-        return replace(null, name="permutation") if null.name == "analytic" else null
-
-    def orders(self, null: Null) -> IntArray:
-        """Draw whose features are whose, (n_permutations, n_stimuli); identical stimuli change places together."""
-        if null.name == "permutation":
-            return inference.exchange(
-                len(self.ids), n_permutations=null.n_permutations, seed=null.seed, groups=self.groups
-            )
-        return null.orders(len(self.ids))
-
-    @classmethod
-    def of(cls, features: Features, responses: Responses, splits: Splits, zscore: Within) -> Folds:
-        """Z-score and average both sides of every fold."""
-        aligned(features, splits.ids)
-        sides = []
-        for train_ids, test_ids in splits:
-            train, test = responses.split(test_ids=test_ids, train_ids=train_ids, zscore=zscore)
-            sides.append((train.averaged(), test.averaged()))
-        clusters = splits.groups if splits.unit != "stimulus" else ()
-        return cls(features, splits.ids, splits.groups, sides, clusters)
-
-    def predict(
-        self, estimator: Estimator, order: IntArray | None = None, *, signs: FloatArray | None = None
-    ) -> Prediction:
-        """Predict every fold from the others.
-
-        Parameters
-        ----------
-        estimator : Estimator
-        order : ndarray of int, shape (n_stimuli,), optional
-            Stimulus i has the features of stimulus order[i]; its own by default.
-        signs : ndarray of shape (n_stimuli,), optional
-            1 or -1, which the deviations of its responses from the mean of each fold's training stimuli are multiplied
-            with.
-        """
-        has = {name: self.ids[i] for name, i in zip(self.ids, order, strict=True)} if order is not None else None
-        valid = np.logical_and.reduce([train.valid() for train, _ in self.sides])
-        if not valid.any():
-            raise InputError(f"0 of {len(valid)} voxels are usable in every fold.")
-        y = np.empty((len(self.ids), len(valid)), dtype=np.float32)
-        parts = np.empty((len(self.features.bands), *y.shape), dtype=np.float32)
-        for train, test in self.sides:
-            fitted, new = ([has[name] if has else name for name in side.ids] for side in (train, test))
-            rows = positions(self.ids, test.ids, what="stimulus ids")
-            known, held = train.data, test.data
-            if signs is not None:
-                mean, own = known.mean(0), signs[positions(self.ids, train.ids, what="stimulus ids")]
-                known, held = mean + own[:, None] * (known - mean), mean + signs[rows, None] * (held - mean)
-            model = Fitted.of(estimator, self.features, fitted, known, weights=train.n_repeats)
-            part = model.parts(self.features, new) + model.estimator.intercept_ / len(model.bands)
-            y[rows], parts[:, rows] = held, np.where(valid, part, np.nan)
-        return Prediction(y, parts, np.zeros(len(valid)), clusters=self.clusters)
