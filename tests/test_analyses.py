@@ -51,9 +51,10 @@ def planted() -> tuple[dict[str, np.ndarray], np.ndarray]:
 
 
 def test_a_shuffled_participant_finds_nothing_where_the_real_one_does(planted) -> None:
-    maps = scorer(*planted, 300, twin=True, criterion=Criterion(shares=("unique",), identifiability=False)).score(
+    maps = scorer(*planted, 300, twin=True, criterion=Criterion(shares=("product", "unique"))).score(
         Analysis("noise-levels", ((Z, ZC),))
     )
+    assert "identifiability" in set(maps.columns["statistic"])
     for statistic in ("mask", "uniqueMask"):
         for facts in maps.find(statistic=statistic).columns.to_dict("records"):
             found = maps.values(statistic=statistic, band=facts["band"])

@@ -1,53 +1,64 @@
-"""Rates that must hold on nulls of every kind; where the naive way must fail, it does, or these tests see nothing."""
+"""Rates that must hold on nulls of every kind; where the naive way must fail, it does, or these tests see nothing.
+
+What is simulated and measured, and each bound, is in `_battery.py`; `benchmarks/calibration.py` writes it down. By
+default every part has few runs; the nightly form has ten times as many.
+"""
 
 from __future__ import annotations
 
+import importlib.util
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
-from scipy import ndimage, signal, stats
 
-from latentcortex import inference, scoring
+from latentcortex import inference
 
-EDGE = 12
-N_VOXELS = EDGE**3
-
-
-def at_most(rate: float, n: int) -> float:
-    """Add three standard errors of a rate that is estimated n times."""
-    return rate + 3 * np.sqrt(rate * (1 - rate) / n)
+spec = importlib.util.spec_from_file_location("battery", Path(__file__).with_name("_battery.py"))
+battery = importlib.util.module_from_spec(spec)
+sys.modules["battery"] = battery  # where its dataclasses look for it
+spec.loader.exec_module(battery)
 
 
-def smoothed(rng: np.random.Generator, n_maps: int, sigma: float) -> np.ndarray:
-    """Draw standard normal maps that are smooth over a cube of voxels."""
-    maps = rng.standard_normal((n_maps, EDGE, EDGE, EDGE))
-    if sigma:
-        maps = ndimage.gaussian_filter(maps, (0, sigma, sigma, sigma), mode="wrap")
-        maps /= maps.std(axis=0, keepdims=True)
-    return maps.reshape(n_maps, -1)
+def runs(part: str) -> pytest.MarkDecorator:
+    """Run a part of the battery with few runs by default, and in full nightly."""
+    _, fast, full = battery.BATTERY[part]
+    several = [pytest.param(fast, id="fast")]
+    several += [pytest.param(full, id="full", marks=pytest.mark.nightly)] if full > fast else []
+    return pytest.mark.parametrize("n", several)
 
 
-def autocorrelated(rng: np.random.Generator, n: int, n_columns: int, ar: float) -> np.ndarray:
-    return signal.lfilter([1], [1, -ar], rng.standard_normal((n + 100, n_columns)), axis=0)[100:]
+def missed(findings: list) -> list[str]:
+    """Say which findings are out of bounds."""
+    assert findings
+    return [str(one) for one in findings if not one.passed]
 
 
-def bh(p: np.ndarray, q: float) -> np.ndarray:
-    """Benjamini and Hochberg's procedure as they wrote it."""
-    order = np.argsort(p, kind="stable")
-    below = np.flatnonzero(p[order] <= q * np.arange(1, len(p) + 1) / len(p))
-    rejected = np.zeros(len(p), dtype=bool)
-    if len(below):
-        rejected = p <= p[order][below[-1]]
-    return rejected
+# The measurement itself
 
 
-def test_bh_is_that_of_the_paper_and_of_scipy_over_families_with_ties() -> None:
-    rng = np.random.default_rng(0)
-    for _ in range(500):
-        m = int(rng.integers(1, 400))
-        p = np.round(rng.random(m) ** rng.integers(1, 4), int(rng.integers(2, 6)))
-        found = inference.fdr(p)
-        np.testing.assert_array_equal(found.rejected, bh(p, 0.05))
-        np.testing.assert_allclose(found.q_values, stats.false_discovery_control(p), atol=1e-12)
+def test_a_finding_out_of_bounds_is_missed() -> None:
+    for values, bounds, passes in (
+        (np.zeros(100, dtype=bool), battery.HELD, True),
+        (np.arange(100) < 11, battery.HELD, True),
+        (np.arange(100) < 12, battery.HELD, False),
+        (np.arange(100) < 11, battery.BROKEN, False),
+        (np.arange(100) < 12, battery.BROKEN, True),
+        (np.array([0.1, 0.3]), {"most": 0.1, "slack": 1.0}, True),
+        (np.array([0.1, 0.3]), {"most": 0.09, "slack": 1.0}, False),
+        (np.array([0.1, 0.3]), {"least": 0.2, "most": 0.2}, True),
+        (np.array([np.nan]), {"most": 1.0}, False),
+    ):
+        assert battery.found("", "", "", values, **bounds).passed == passes
+
+
+# Families of tests
+
+
+@runs("bh_of_others")
+def test_bh_is_that_of_the_paper_and_of_scipy_and_statsmodels_over_families_with_ties(n: int) -> None:
+    assert missed(battery.bh_of_others(n)) == []
 
 
 def test_a_single_discovery_at_the_first_voxel_is_found() -> None:
@@ -56,107 +67,129 @@ def test_a_single_discovery_at_the_first_voxel_is_found() -> None:
     assert inference.fdr(p).rejected.tolist() == [True] + [False] * 49
 
 
-@pytest.mark.parametrize("sigma", [0, 1, 2, 4])
-def test_maps_of_nothing_stay_empty_in_95_of_100(sigma: float) -> None:
-    p = stats.norm.sf(smoothed(np.random.default_rng(1), 400, sigma))
-    assert np.mean([inference.fdr(one).rejected.any() for one in p]) <= at_most(0.05, 400)
-    assert np.mean([inference.fdr(one, method="by").rejected.any() for one in p]) <= 0.02
-    if sigma == 0:
-        assert (p <= 0.05).mean() == pytest.approx(0.05, abs=0.002)
-        assert np.mean([(one <= 0.05).any() for one in p]) == 1.0  # uncorrected, every map finds something
+@runs("empty_maps")
+def test_maps_of_nothing_stay_empty_in_95_of_100(n: int) -> None:
+    assert missed(battery.empty_maps(n)) == []
 
 
-@pytest.mark.parametrize("sigma", [0, 1, 2, 4])
-def test_false_discoveries_are_5_of_100_where_some_voxels_are_active(sigma: float) -> None:
-    rng = np.random.default_rng(2)
-    active = np.arange(N_VOXELS) < 0.07 * N_VOXELS
-    p = stats.norm.sf(smoothed(rng, 400, sigma) + 3 * active)
-    fdp, power = [], []
-    for one in p:
-        found = inference.fdr(one).rejected
-        fdp.append((found & ~active).sum() / max(found.sum(), 1))
-        power.append(found[active].mean())
-    assert np.mean(fdp) <= 0.05 + 3 * stats.sem(fdp)
-    assert np.mean(power) > 0.5
+@runs("active_maps")
+def test_false_discoveries_are_5_of_100_where_some_voxels_are_active(n: int) -> None:
+    """On average: that single maps exceed it is bounded, too."""
+    assert missed(battery.active_maps(n)) == []
 
 
-def test_pooling_a_sparse_map_with_a_strong_one_breaks_the_rate_of_the_sparse_one() -> None:
+@runs("pooled_maps")
+def test_pooling_a_sparse_map_with_a_strong_one_breaks_the_rate_of_the_sparse_one(n: int) -> None:
     """Why BH is done per map."""
-    rng = np.random.default_rng(3)
-    fdp: dict[str, list[float]] = {"own": [], "pooled": []}
-    for _ in range(200):
-        sparse_active = np.arange(1000) < 10
-        sparse = stats.norm.sf(rng.standard_normal(1000) + 3.5 * sparse_active)
-        strong = stats.norm.sf(rng.standard_normal(1000) + 3.5 * (np.arange(1000) < 800))
-        ways = {
-            "own": inference.fdr(sparse).rejected,
-            "pooled": inference.fdr(np.concatenate([sparse, strong])).rejected[:1000],
-        }
-        for name, found in ways.items():
-            fdp[name].append((found & ~sparse_active).sum() / max(found.sum(), 1))
-    assert np.mean(fdp["own"]) <= 0.05 + 3 * stats.sem(fdp["own"])
-    assert np.mean(fdp["pooled"]) > 0.4
+    assert missed(battery.pooled_maps(n)) == []
 
 
-@pytest.mark.parametrize("ar", [0.0, 0.3, 0.56, 0.8])
-def test_stretches_hold_the_rate_of_a_time_series_and_single_rows_do_not(ar: float) -> None:
-    """1,000 rows, predictions as slow as responses; the length of a stretch comes from the responses."""
-    rng = np.random.default_rng(4)
-    y, yhat = autocorrelated(rng, 1000, 400, ar), autocorrelated(rng, 1000, 400, ar)
-    r = scoring.correlation(y, yhat)
-    length = inference.block_length(y)
-    rates = {}
-    for name, options in {"blocks": {"block": length}, "shift": {"shift": True, "block": length}, "rows": {}}.items():
-        orders = inference.exchange(1000, n_permutations=99, seed=0, **options)
-        null = np.stack([scoring.correlation(y[order], yhat) for order in orders])
-        rates[name] = float((inference.permutation_p(r, null) <= 0.05).mean())
-    assert rates["blocks"] <= at_most(0.05, 400)
-    assert rates["shift"] <= at_most(0.05, 400)
-    if ar >= 0.56:
-        assert rates["rows"] > at_most(0.05, 400)
+@runs("chosen_maps")
+def test_voxels_within_chosen_maps_keep_their_rate_and_bh_at_q_after_choosing_does_not(n: int) -> None:
+    assert missed(battery.chosen_maps(n)) == []
 
 
-def test_permutation_p_is_never_0_and_uniform_under_the_null() -> None:
-    rng = np.random.default_rng(5)
-    p = inference.permutation_p(rng.standard_normal(4000), rng.standard_normal((199, 4000)))
-    assert p.min() == 1 / 200
-    assert stats.kstest(p - rng.random(4000) / 200, "uniform").pvalue > 0.001
-    naive = (p * 200 - 1) / 199  # without the +1 some are 0, and significant at any level
-    assert (naive == 0).any()
+# Permutations
 
 
-@pytest.mark.parametrize("widths", [(40, 40), (20, 200)])
-def test_a_share_holds_its_rate_for_redundant_and_useless_bands(widths: tuple[int, int]) -> None:
-    """Refitted with and without the second band, whose true gain is at most 0; lesioned, it would seem to explain."""
-    from latentcortex import BandedRidge
-
-    rng = np.random.default_rng(6)
-    first = rng.standard_normal((600, widths[0]))
-    redundant = first @ rng.standard_normal((widths[0], widths[1])) / widths[0] ** 0.5
-    redundant = redundant + 0.1 * rng.standard_normal(redundant.shape)
-    y = first @ rng.standard_normal((widths[0], 400)) / widths[0] ** 0.5 + 1.5 * rng.standard_normal((600, 400))
-    for second in (redundant, rng.standard_normal((600, widths[1]))):
-        bands = {"a": first, "b": second}
-        model = BandedRidge(selection="gcv").fit({b: x[:400] for b, x in bands.items()}, y[:400])
-        new = {b: x[400:] for b, x in bands.items()}
-        without = model.nested([["a"]])[("a",)].predict({"a": new["a"]})
-        full = model.predict(new)
-        p = inference.share_p(y[400:], full, without, n_permutations=999, seed=0)
-        assert (p <= 0.05).mean() <= at_most(0.05, 400)
-    bands = {"a": first, "b": redundant}
-    model = BandedRidge(selection="gcv").fit({b: x[:400] for b, x in bands.items()}, y[:400])
-    split = model.predict({b: x[400:] for b, x in bands.items()}, split=True)
-    lesioned = inference.share_p(y[400:], split.sum(0) + model.intercept_, split[0] + model.intercept_, seed=0)
-    assert (lesioned <= 0.05).mean() > 0.12
+@runs("stretches")
+def test_stretches_hold_the_rate_of_a_time_series_and_single_rows_do_not(n: int) -> None:
+    assert missed(battery.stretches(n)) == []
 
 
-def test_the_noise_ceiling_is_unbiased_before_it_is_clipped() -> None:
-    rng = np.random.default_rng(7)
-    for r in (0.0, 0.2, 0.5, 0.8):
-        signal_part = r * rng.standard_normal((100, 1000))
-        repeats = signal_part + np.sqrt(1 - r**2) * rng.standard_normal((3, 100, 1000))
-        planted = r**2 / (r**2 + (1 - r**2) / 3)
-        estimate = scoring.noise_ceiling(repeats, n_averaged=3)
-        assert estimate.mean() == pytest.approx(planted, abs=0.01)
-        if r == 0:
-            assert np.maximum(estimate, 0).mean() > 0.04
+@runs("permutation_p")
+def test_permutation_p_is_never_0_and_uniform_under_the_null(n: int) -> None:
+    assert missed(battery.permutation_p(n)) == []
+
+
+@runs("whole_pipeline")
+def test_the_whole_pipeline_finds_40_of_400_voxels_at_its_rate_given_enough_permutations(n: int) -> None:
+    assert missed(battery.whole_pipeline(n)) == []
+
+
+@runs("too_few_permutations")
+def test_too_few_permutations_find_nothing_and_a_warning_says_so(n: int) -> None:
+    assert missed(battery.too_few_permutations(n)) == []
+
+
+@pytest.mark.xfail(strict=True, reason="the warning counts voxels of p < q that are so by chance as true ones")
+@runs("enough_permutations")
+def test_as_many_permutations_as_the_warning_names_are_enough(n: int) -> None:
+    assert missed(battery.enough_permutations(n)) == []
+
+
+# Repeats
+
+
+@runs("repeats")
+def test_repeats_leak_nothing_by_default_and_do_where_they_straddle_folds(n: int) -> None:
+    assert missed(battery.repeats(n)) == []
+
+
+# Shares
+
+
+@runs("noise_band")
+def test_a_band_of_noise_has_a_unique_share_at_its_rate_whatever_its_scale(n: int) -> None:
+    assert missed(battery.noise_band(n)) == []
+
+
+def settings() -> list:
+    """List the fixtures with either number of runs; known misses must be missed, so that nobody forgets them."""
+    reason = "the test sees the luck of test stimuli alone, and bands that change nothing differ by that of the fit"
+    known = pytest.mark.xfail(strict=True, reason=reason)
+    forms = dict(zip(("fast", "full"), battery.BATTERY["null_shares"][1:], strict=True))
+    out = []
+    for setting in battery.NULLS:
+        seen = battery.MISSED.get(setting, "")
+        for form, n in forms.items():
+            marks = [pytest.mark.nightly] * (form == "full") + [known] * bool(seen and seen <= form)
+            out.append(pytest.param(setting, n, id=f"{battery.described(setting)}, {form}", marks=marks))
+    return out
+
+
+@pytest.mark.parametrize(("setting", "n"), settings())
+def test_a_band_that_is_expected_to_add_nothing_has_a_share_at_its_rate(setting: tuple, n: int) -> None:
+    """Each time refitted with and without it."""
+    assert missed(battery.null_share(setting, n)) == []
+
+
+@pytest.mark.parametrize("setting", battery.MISSED, ids=battery.described)
+def test_a_band_that_changes_nothing_has_a_share_at_its_rate_where_the_tested_fits_gain_nothing(setting: tuple) -> None:
+    """What the known misses keep."""
+    gain, _, of_null = battery.null_share(setting, battery.BATTERY["null_shares"][1])
+    assert missed([gain, of_null]) == []
+
+
+@runs("gaining_shares")
+def test_a_band_that_adds_to_predictions_is_found(n: int) -> None:
+    """Also where nothing of it is unique, since stimuli are few: the test is of predictive gain."""
+    assert missed(battery.gaining_shares(n)) == []
+
+
+@runs("lesioned_share")
+def test_a_redundant_band_seems_to_add_where_the_model_is_not_refitted(n: int) -> None:
+    assert missed(battery.lesioned_share(n)) == []
+
+
+# Ceilings and width
+
+
+@runs("ceilings")
+def test_ceilings_are_unbiased_before_they_are_clipped_and_their_intervals_cover(n: int) -> None:
+    assert missed(battery.ceilings(n)) == []
+
+
+@runs("widths")
+def test_bands_of_50_to_2000_columns_that_explain_as_much_have_equal_corrected_r2(n: int) -> None:
+    assert missed(battery.widths(n)) == []
+
+
+@runs("misaligned")
+def test_alignment_tells_where_the_corrected_r2_is_wrong(n: int) -> None:
+    assert missed(battery.misaligned(n)) == []
+
+
+def test_every_part_of_the_battery_is_run_here() -> None:
+    here = Path(__file__).read_text(encoding="utf-8")
+    assert [part for part in battery.BATTERY if f'@runs("{part}")' not in here] == ["null_shares"]

@@ -276,7 +276,7 @@ def test_exchanges_that_cannot_be_are_an_input_error(arguments: dict, says: str)
         inference.exchange(10, n_permutations=5, seed=0, **arguments)
 
 
-@pytest.mark.parametrize(("ar", "low", "high"), [(0.0, 1, 1), (0.3, 10, 13), (0.56, 22, 26), (0.8, 55, 66)])
+@pytest.mark.parametrize(("ar", "low", "high"), [(0.0, 1, 1), (0.3, 15, 22), (0.56, 60, 75), (0.8, 100, 100)])
 def test_blocks_are_as_long_as_rows_are_correlated(ar: float, low: int, high: int) -> None:
     y = autocorrelated(np.random.default_rng(0), 1000, 300, ar)
     assert low <= inference.block_length(y) <= high

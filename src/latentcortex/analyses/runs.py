@@ -84,7 +84,9 @@ class HeldOut:
             test=sides[1],
             make_estimator=lambda: quiet(self.make_estimator()),
             twin=False,
-            n_refits=0,  # what is found does not depend on them
+            # What is found does not depend on these.
+            n_refits=0,
+            criterion=replace(self.criterion, identifiability=False),
         )
 
     def _scored(self, analysis: Analysis) -> Maps:
@@ -184,7 +186,8 @@ def beside(maps: Maps, twin: Maps) -> Maps:
     counts = twin.columns.assign(n_twin=(twin.data == 1).sum(0))
     known = {tuple(row[key] for key in KEYS): row["n_twin"] for row in counts.to_dict("records")}
     masks = maps.columns["statistic"].isin(MASKS)
-    n_twin = [known[tuple(row[key] for key in KEYS)] for row in maps.columns.to_dict("records")]
+    # Of what is not judged, such as identifiability, the twin may have no column.
+    n_twin = [known.get(tuple(row[key] for key in KEYS), np.nan) for row in maps.columns.to_dict("records")]
     return Maps(maps.data, maps.columns.assign(n_twin=np.where(masks, n_twin, np.nan)), maps.space)
 
 

@@ -291,11 +291,12 @@ class Encoder:
         if null is None:
             raise InputError("There is nothing to score: no prediction was given.")
         found = significance(about, np.concatenate(p), how, null=str(null), n_permutations=null.counted)
+        mask = np.asarray(found[-1][0], dtype=np.float64)
         shares = judged(side_by_side(split), how, null)
         if halves:
-            shares = partition.with_stability(shares, np.concatenate(halves, axis=-1), np.asarray(found[-1][0]))
+            shares = partition.with_stability(shares, np.concatenate(halves, axis=-1), mask)
         if halves and how.identifiability:
-            shares += partition.identifiable(about, self.model, seed=how.seed)
+            shares += partition.identifiable(about, self.model, mask, seed=how.seed)
         return Maps.of(space, [*side_by_side(scored), *found, *shares])
 
     def cross_validate(

@@ -49,7 +49,9 @@ def significance(
     q = criterion.q
     found = inference.fdr(p, q=q, method=criterion.correction)
     if n_permutations:
-        needed = inference.permutations_needed(found.n_tests, max(int((p < q).sum()), 1), q)
+        # Of the voxels below q, so many are there although nothing drives them.
+        active = (int((p < q).sum()) - q * found.n_tests) / (1 - q)
+        needed = inference.permutations_needed(found.n_tests, max(round(active), 1), q)
         if needed > n_permutations:
             logger.warning("%d permutations are too few to reject at q = %g; needs %d.", n_permutations, q, needed)
     what = f"the {of} share of {about['band']} in {about['model']}" if of else about["model"]

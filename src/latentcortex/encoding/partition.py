@@ -52,8 +52,11 @@ def excess(about: dict[str, Any], held_out: Prediction, bands: Sequence[str]) ->
     return [(joint - np.sum(alone, axis=0), {**about, "statistic": "excessR2", "unit": "fraction of variance"})]
 
 
-def identifiable(about: dict[str, Any], model: Fitted, *, seed: int) -> list[Column]:
-    """Make a column per band: the reliability that its share should have, and how much it overlaps with the others."""
+def identifiable(about: dict[str, Any], model: Fitted, found: FloatArray, *, seed: int) -> list[Column]:
+    """Make a column per band: the reliability that its share should have, and how much it overlaps with the others.
+
+    Where the model is found; elsewhere there is nothing to split, and it is nan.
+    """
     ids, estimator = model.ids, model.estimator
     if len(ids) < inference.LEAST_ROWS:
         logger.warning("%d fitted stimuli are too few to predict how reliable shares are.", len(ids))
@@ -62,7 +65,9 @@ def identifiable(about: dict[str, Any], model: Fitted, *, seed: int) -> list[Col
     grams = {band: model.features.gram(band, ids, ids, **options) for band in model.bands}
     # The penalty is relative to the weight of a trial; the noise is that of stimuli.
     noise = estimator.alphas_ / model.weights.mean()
-    values = inference.identifiability(grams, estimator.mixtures_, noise, seed=seed)
+    some, values = np.flatnonzero(found == 1), np.full(estimator.mixtures_.shape, np.nan)
+    if len(some):
+        values[:, some] = inference.identifiability(grams, estimator.mixtures_[:, some], noise[some], seed=seed)
     common = overlaps(grams)
     facts = {"statistic": "identifiability", "unit": "correlation"}
     return [

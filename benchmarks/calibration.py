@@ -1,0 +1,154 @@
+"""Do the statistics hold their rates, and does what is planted come back? One table of all that the battery measures.
+
+    python benchmarks/calibration.py --out docs/calibration.md
+    python benchmarks/calibration.py --quick
+    python benchmarks/calibration.py --only ceilings widths
+
+Nothing is simulated here: it runs the functions that the tests assert, `tests/_battery.py` with as many runs as its
+nightly form and the time series of `tests/test_criterion.py`, and writes down each number beside its target. Limit
+cores with taskset. All draws are seeded, so that the same versions give the same numbers.
+
+- target: what the number must keep to. SE is its standard error: of a rate of yes and no that at the target, else that
+  over runs. "must fail" is the target of a naive way, measured so that one sees what the measurement can see.
+- n: what the number is a mean of, mostly runs, maps or voxels.
+- passed: a "no" is a miss. Known ones are expected by the tests, and what is known of them stands beside `MISSED` in
+  `tests/_battery.py`. A bound at three standard errors is missed by chance by one number in 700.
+
+Real recordings are measured where they lie beside the checkout, and their rows are missing where they do not. `--quick`
+takes as many runs as the tests do by default. Progress is printed to stderr.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import platform
+import sys
+import time
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from latentcortex._arrays import n_cores
+
+ROOT = Path(__file__).resolve().parents[1]
+DIGITS = ROOT.parent / "shared" / "data" / "digits69"
+VERSIONS = ("latentcortex", "numpy", "scipy", "scikit-learn", "statsmodels")
+
+
+def loaded(name: str) -> ModuleType:
+    """Import a module of the tests, which are no package."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / "tests" / f"{name}.py")
+    if spec is None or spec.loader is None:
+        raise ModuleNotFoundError(f"tests/{name}.py is not there; run from a checkout.")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # where its dataclasses look for it
+    spec.loader.exec_module(module)
+    return module
+
+
+battery, criterion = loaded("_battery"), loaded("test_criterion")
+Part = Callable[[int], list[Any]]
+
+
+def rates(ar: float, n: int, **how: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Run the whole pipeline on time series that have nothing to do with their features.
+
+    Returns
+    -------
+    rate : ndarray of shape (n,)
+        Voxels of p <= .05.
+    any_found : ndarray of bool, shape (n,)
+    """
+    maps = [criterion.null_maps(run, ar, **how) for run in range(n)]
+    rate = np.array([(one.values(statistic="p") <= 0.05).mean() for one in maps])
+    return rate, np.array([bool(one.values(statistic="mask").any()) for one in maps])
+
+
+def series(n: int) -> list[Any]:
+    """Test time series with default settings, and with nulls that do not fit."""
+    out = []
+    for ar in criterion.AR:
+        setting = f"whole pipeline, 400 + 1,000 rows, AR(1) {ar:g}"
+        naive = ar >= 0.56
+        for name, how in (("the default null", {}), ("the closed form", {"null": "analytic"}))[: 1 + naive]:
+            bounds = battery.BROKEN if how else battery.HELD
+            with battery.quiet():
+                rate, any_found = rates(ar, n, **how)
+            out.append(battery.found("A7", f"voxels of p ≤ .05 by {name}", setting, rate, **bounds))
+            out.append(battery.found("A7", f"maps in which anything passes BH by {name}", setting, any_found, **bounds))
+        if naive:
+            with battery.quiet():
+                rate, _ = rates(ar, n // 4, null="permutation", n_permutations=200)
+            out.append(battery.found("A8", "voxels of p ≤ .05 by single rows", setting, rate, **battery.BROKEN))
+    return out
+
+
+def parts() -> dict[str, tuple[Part, int, int]]:
+    """List everything that is measured: a function, and its runs in the quick and the full form."""
+    known = dict(battery.BATTERY)
+    known["series"] = (series, 12, 480)
+    if DIGITS.is_dir():
+        known["digits"] = (lambda n: battery.digits(DIGITS, n), 99, 400)
+    return known
+
+
+def row(one: Any) -> str:
+    error = "" if np.isnan(one.error) else f"{one.error:.2g}"
+    cells = (one.number, one.what, one.setting, one.target, f"{one.measured:.4g}", error, f"{one.n:,}")
+    return f"| {' | '.join(cells)} | {'yes' if one.passed else '**no**'} |"
+
+
+def page(findings: list[Any], command: str, seconds: float) -> str:
+    packages = ", ".join(f"{name} {version(name)}" for name in VERSIONS)
+    n_missed = sum(not one.passed for one in findings)
+    return "\n".join(
+        [
+            "# Calibration",
+            "",
+            f"Written by `{command}` in {seconds / 60:.0f} minutes on {n_cores()} core(s) with Python "
+            f"{platform.python_version()}, {packages}. Do not edit: what the columns mean, and how it is measured, "
+            "stands in the script.",
+            "",
+            f"{len(findings)} numbers, of which {n_missed} miss their target.",
+            "",
+            "| test | what | setting | target | measured | SE | n | passed |",
+            "| --- | --- | --- | --- | --- | --- | --- | --- |",
+            *map(row, findings),
+            "",
+        ]
+    )
+
+
+def parsed(known: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="few runs of each, as in the tests by default")
+    parser.add_argument("--only", nargs="+", choices=known, metavar="PART", help=f"some of {', '.join(known)}")
+    parser.add_argument("--out", type=Path)
+    return parser.parse_args()
+
+
+def main() -> None:
+    known = parts()
+    given = parsed(list(known))
+    findings, began = [], time.perf_counter()
+    for name in given.only or known:
+        measure, quick, full = known[name]
+        started = time.perf_counter()
+        findings += measure(quick if given.quick else full)
+        print(f"{name}: {time.perf_counter() - started:.0f} s", file=sys.stderr, flush=True)
+    options = ["--quick"] * given.quick + (["--only", *given.only] if given.only else [])
+    command = " ".join(["python benchmarks/calibration.py", *options])
+    text = page(findings, command, time.perf_counter() - began)
+    if given.out:
+        given.out.write_text(text, encoding="utf-8")
+    else:
+        print(text)
+
+
+if __name__ == "__main__":
+    main()
