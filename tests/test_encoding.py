@@ -182,7 +182,9 @@ def test_groups_stay_together_when_stimuli_are_exchanged(monkeypatch) -> None:
     groups = [f"g{i // 4}" for i in range(120)]
     folds = Folds.of(features, responses, Splits.k_fold(IDS, 3, groups=groups, seed=0), "session")
     seen = []
-    monkeypatch.setattr(Folds, "predict", lambda self, estimator, order=None, signs=None: seen.append(order) or study_prediction())
+    monkeypatch.setattr(
+        Folds, "predict", lambda self, estimator, order=None, signs=None: seen.append(order) or study_prediction()
+    )
     encoder().null(folds, Null("permutation", 2, 0))
     for order in seen:
         assert len({tuple(row) for row in np.sort(order).reshape(-1, 4)}) == 30
