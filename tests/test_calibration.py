@@ -112,7 +112,6 @@ def test_too_few_permutations_find_nothing_and_a_warning_says_so(n: int) -> None
     assert missed(battery.too_few_permutations(n)) == []
 
 
-@pytest.mark.xfail(strict=True, reason="the warning counts voxels of p < q that are so by chance as true ones")
 @runs("enough_permutations")
 def test_as_many_permutations_as_the_warning_names_are_enough(n: int) -> None:
     assert missed(battery.enough_permutations(n)) == []

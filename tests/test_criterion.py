@@ -68,7 +68,9 @@ def test_default_settings_hold_the_rate_over_many_runs(ar: float, record_propert
     passed, any_found, _ = rates(ar, 200, n_voxels=400)
     naive, naive_found, _ = rates(ar, 200, n_voxels=400, null="analytic")
     rows, _, _ = rates(ar, 50, n_voxels=400, null="permutation", n_permutations=200)
-    said = f"AR {ar}: passed {passed.mean():.4f}, FWER {any_found:.3f}; closed form {naive.mean():.4f}, {naive_found:.3f}"
+    said = (
+        f"AR {ar}: passed {passed.mean():.4f}, FWER {any_found:.3f}; closed form {naive.mean():.4f}, {naive_found:.3f}"
+    )
     record_property("rates", f"{said}; single rows {rows.mean():.4f}")
     logging.getLogger(__name__).warning("%s; single rows %.4f", said, rows.mean())
     assert held(passed, any_found)

