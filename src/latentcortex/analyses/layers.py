@@ -87,7 +87,7 @@ class HalfFits:
     features : Features
         A model for each of their bands.
     train, test : Responses
-        Averaged.
+        Single trials or averaged.
     make_estimator : callable
     seed : int
         Half k depends on (seed, k) only.
@@ -120,7 +120,7 @@ class HalfFits:
     def _fitted(self, k: int) -> list[tuple[Fitted, Mapping[str, FloatArray]]]:
         ids = self.train.ids
         some = random_for(self.seed, "half of the training stimuli", k).permutation(len(ids))[: len(ids) // 2]
-        half = self.train.select([ids[i] for i in np.sort(some)])
+        half = self.train.select([ids[i] for i in np.sort(some)]).averaged()
 
         def fitted(band: str) -> tuple[Fitted, Mapping[str, FloatArray]]:
             own, estimator = self.features.only([band]), quiet(self.make_estimator())
