@@ -183,5 +183,9 @@ def test_a_session_without_training_rows_is_found_before_extraction(folder_study
 
 def test_captions_that_are_missing_are_found_before_extraction(folder_study, tmp_path, capsys):
     pytest.importorskip("torch", reason="the extractor ldm needs the extra [ldm]")
-    edit(folder_study, 'name = "pixels"\nsize = 8', 'name = "ldm"\nmodel = "phantom"\nbands = ["z", "zc_strength-80_step-100"]')
+    edit(
+        folder_study,
+        'name = "pixels"\nsize = 8',
+        'name = "ldm"\nmodel = "phantom"\nbands = ["z", "zc_strength-80_step-100"]',
+    )
     fails(capsys, folder_study, tmp_path / "out", "zc_strength-80_step-100 needs captions", "60 stimuli have none")
