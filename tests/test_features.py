@@ -1,13 +1,25 @@
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from latentcortex import _files
+from latentcortex._arrays import n_cores
 from latentcortex.errors import AlignmentError, IncompleteError, InputError
-from latentcortex.features import MANIFEST, Band, Features, aligned, read_block, write_block
+from latentcortex.features import (
+    COLUMNS_AT_ONCE,
+    HELD_BYTES,
+    MANIFEST,
+    PANEL,
+    Band,
+    Features,
+    aligned,
+    read_block,
+    write_block,
+)
 
 IDS = [f"s{i:03d}" for i in range(120)]
 
@@ -56,6 +68,34 @@ def test_the_kernel_of_selected_stimuli_is_that_of_all() -> None:
     ids = IDS[20:90]
     few = features.select(ids[::-1]).gram("z", ids, ids, fit_on=ids)
     np.testing.assert_allclose(few, features.gram("z", ids, ids, fit_on=ids), rtol=1e-9, atol=1e-12)
+
+
+def wide_store(folder: Path, n_stimuli: int, n_dims: int) -> Features:
+    values = np.random.default_rng(0).standard_normal((n_stimuli, n_dims), dtype=np.float32) + 1000
+    return Features.from_arrays([f"s{i:04d}" for i in range(n_stimuli)], {"z": values}).save(folder)
+
+
+def test_the_kernel_has_the_same_bits_whatever_is_held_in_memory(tmp_path: Path, monkeypatch) -> None:
+    features = wide_store(tmp_path, 1130, 30)
+    ids, grams = features.ids, []
+    for held in (HELD_BYTES, 2 * PANEL * 30 * 4, 1):
+        monkeypatch.setattr("latentcortex.features.HELD_BYTES", held)
+        grams.append(Features.open(tmp_path).gram("z", ids, ids, fit_on=ids))
+    np.testing.assert_array_equal(grams[1], grams[0])
+    np.testing.assert_array_equal(grams[2], grams[0])
+    expected = direct(features.array("z"), range(1130), range(1130), range(1130), np.ones(1130))
+    np.testing.assert_allclose(grams[0], expected, rtol=1e-9, atol=1e-9)
+
+
+def test_the_kernel_of_a_wide_band_needs_a_few_panels_of_memory(tmp_path: Path, monkeypatch) -> None:
+    features = wide_store(tmp_path, 1000, 20_000)
+    monkeypatch.setattr("latentcortex.features.HELD_BYTES", 1)
+    tracemalloc.start()
+    features.gram("z", features.ids[:2], features.ids[:2], fit_on=features.ids)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    panel = PANEL * 20_000 * 4
+    assert peak < 2.6 * panel + 3 * 8 * 1000**2 + n_cores() * 3 * 8 * PANEL * COLUMNS_AT_ONCE
 
 
 def test_a_band_that_is_constant_over_the_fitted_stimuli_is_an_input_error() -> None:
