@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,38 @@ from latentcortex.extractors import make
 from latentcortex.features import MANIFEST
 
 IDS = [f"s{i:03d}" for i in range(120)]
+
+FORKS = """
+import os, random, signal, sys, time
+from pathlib import Path
+import numpy as np, pandas as pd
+from latentcortex import extract, Stimuli
+from latentcortex.extractors import make
+
+ids = [f"s{i:04d}" for i in range(1500)]
+def load(name):
+    return np.random.default_rng(int(name[1:])).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+stimuli = Stimuli(pd.DataFrame({"captions": [()] * len(ids)}, index=ids), load)
+
+def start(store):
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            extract(stimuli, make("pixels", size=8), store=store, progress=False)
+            code = 0
+        finally:
+            os._exit(code)
+    return pid
+
+def end(pid):
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+began = time.monotonic()
+assert end(start("whole")) == 0
+took = time.monotonic() - began
+"""
+"""A process that starts others which extract, without importing anything again."""
 
 
 @pytest.fixture
@@ -49,6 +83,41 @@ def test_a_killed_run_goes_on_and_ends_in_the_same_bytes(stimuli, tmp_path: Path
     run(stimuli, tmp_path / "b")
     assert contents(folder) == whole
     assert (folder / "block-0000.npz").stat().st_mtime_ns == kept
+
+
+def forked(script: str, folder: Path) -> dict[str, dict[str, bytes]]:
+    """Run what follows FORKS; return what is in each store."""
+    subprocess.run([sys.executable, "-c", FORKS + script], cwd=folder, check=True, timeout=500)
+    return {store.name: contents(next(store.iterdir())) for store in folder.iterdir()}
+
+
+@pytest.mark.parametrize("n_kills", [15, pytest.param(200, marks=pytest.mark.slow)])
+def test_runs_killed_at_any_time_end_in_the_same_bytes(tmp_path: Path, n_kills: int) -> None:
+    kill = f"""
+random.seed(0)
+n_killed = n_round = 0
+while n_killed < {n_kills}:
+    pid = start(f"killed{{n_round}}")
+    time.sleep(random.random() * took / 2)
+    os.kill(pid, signal.SIGKILL)
+    code = end(pid)
+    n_killed += code == -signal.SIGKILL
+    n_round += code == 0
+assert end(start(f"killed{{n_round}}")) == 0
+"""
+    whole, *others = sorted(forked(kill, tmp_path).items(), reverse=True)
+    assert whole[0] == "whole"
+    assert others
+    assert all(found == whole[1] for _, found in others)
+
+
+def test_two_processes_on_one_store_end_in_the_bytes_of_one(tmp_path: Path) -> None:
+    both = """
+pids = [start("both"), start("both")]
+assert [end(pid) for pid in pids] == [0, 0]
+"""
+    stores = forked(both, tmp_path)
+    assert stores["both"] == stores["whole"]
 
 
 @pytest.mark.parametrize("record", ["", "{", "[]", "{}", '{"sha256": "0"}'])

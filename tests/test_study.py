@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -142,6 +143,27 @@ def test_cross_validation_uses_permutations_and_a_parametric_null_is_refused(fol
     crossed.write_text(text.replace("q = 0.05", 'q = 0.05\nnull = "analytic"'))
     with pytest.raises(InputError, match="not valid for predictions pooled over folds"):
         Study.read(crossed)
+
+
+def test_bands_are_made_equally_wide_on_request_by_components_of_training_stimuli(folder_study, tmp_path):
+    text = folder_study.read_text()
+    narrow = folder_study.with_name("narrow.toml")
+    reduced: Callable[[int], str] = lambda n: text.replace("[analyses]", f"[analyses]\nn_dims = {n}")  # noqa: E731
+    narrow.write_text(reduced(20))
+    for path in (folder_study, narrow):
+        Study.read(path).run(tmp_path / path.stem, progress=False)
+    score = {name: json.loads((tmp_path / name / "summary.json").read_text()) for name in (folder_study.stem, "narrow")}
+    wide, few = (score[name]["results"][0]["score_max"] for name in (folder_study.stem, "narrow"))
+    assert few < wide - 0.01
+    assert "reduced to 20 principal components" in (tmp_path / "narrow" / "sub-01.html").read_text()
+    for n_dims, what in ((60, "at most"), (-1, "n_dims")):
+        narrow.write_text(reduced(n_dims))
+        with pytest.raises(InputError, match=what):
+            Study.read(narrow).run(tmp_path / "wrong", progress=False)
+        assert not (tmp_path / "wrong").exists()
+    narrow.write_text(reduced(20) + "\n[splits]\ncross_validation = 4\n")
+    with pytest.raises(InputError, match="needs a test set"):
+        Study.read(narrow)
 
 
 def test_report_has_no_network_no_script_and_escapes_what_users_wrote(folder_study, tmp_path):

@@ -73,6 +73,7 @@ def extract(
     made_by = {**extractor.made_by, "bands": list(names)}
     folder = _folder(stimuli, made_by, store)
     if not _complete(folder):
+        _files.sweep(folder)
         _announce(folder, stimuli, extractor, names)
         _extract_into(folder, stimuli, extractor, names, made_by, progress)
     return Features.open(folder)

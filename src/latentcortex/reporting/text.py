@@ -55,10 +55,13 @@ def methods(content: Content) -> list[str]:
         "of a stimulus were averaged and weighted by their number."
     )
     solver = {"himalaya": "himalaya's random search, called from "}.get(settings["estimator"]["name"], "")
+    n_dims = settings["analyses"]["n_dims"]
+    reduced = f" Wider bands were reduced to {n_dims} principal components of the training stimuli." if n_dims else ""
     second = (
-        f"{_features(content.made_by)} Feature columns were centred on training stimuli and bands scaled to equal mean "
-        "kernel diagonal. Voxel-wise encoding models were fitted by banded ridge regression, with the penalty and the "
-        "mixture of bands chosen for each voxel within the training stimuli (Dupré la Tour et al., 2022), as "
+        f"{_features(content.made_by)}{reduced} Feature columns were centred on training stimuli and bands "
+        "scaled to equal mean kernel diagonal. Voxel-wise encoding models were fitted by banded ridge regression, with "
+        "the penalty and the mixture of bands chosen for each voxel within the training stimuli (Dupré la Tour et al., "
+        "2022), as "
         f"implemented in {solver}latentcortex {latentcortex.__version__}."
     )
     n_folds = settings["splits"]["cross_validation"]

@@ -111,25 +111,30 @@ class Forward:
             n_clusters=material.settings["splits"]["n_clusters"],
             seed=self.study.seed,
         )
-        return analyses.generalisation(
-            analysis,
-            material.features,
-            responses,
-            sides,
-            self.study.estimator,
-            zscore=material.zscore,
-            criterion=material.criterion,
-            clusters=clusters,
-        )
+        profile = [
+            analyses.generalisation(
+                analysis,
+                material.fitted_features(side[0]),
+                responses,
+                {kind: side},
+                self.study.estimator,
+                zscore=material.zscore,
+                criterion=material.criterion,
+                clusters=clusters,
+            )
+            for kind, side in sides.items()
+        ]
+        return analyses.joined(profile)
 
     def _scorer(self, responses: Responses, train: Responses, test: Responses | None) -> analyses.Scorer:
-        features, criterion = self.material.features, self.material.criterion
+        criterion = self.material.criterion
         twin = self.material.settings["inference"]["twin"]
         make, progress = self.study.estimator, self.material.progress
         if test is not None:
+            features = self.material.fitted_features(train.ids)
             return analyses.HeldOut(features, train.averaged(), test.averaged(), make, criterion, progress, twin)
         splits, zscore = self.material.splits(responses), self.material.zscore
-        return analyses.AcrossFolds(features, responses, splits, zscore, make, criterion, progress)
+        return analyses.AcrossFolds(self.material.features, responses, splits, zscore, make, criterion, progress)
 
     def _report(self, participant: str, maps: Maps, responses: Responses) -> None:
         stages = self.material.stages

@@ -50,6 +50,7 @@ class Material:
         self.stimuli: Stimuli = self.dataset.stimuli()
         self._loaded: dict[str, Responses] = {}
         self._places: dict[tuple[str, tuple[str, ...]], FloatArray] = {}
+        self._narrow: dict[tuple[str, ...], Features] = {}
 
     def key(self, sections: Sequence[str]) -> str:
         """Hash everything that results depend on, when these sections are what they depend on."""
@@ -100,6 +101,15 @@ class Material:
                 progress=self.progress,
             )
 
+    def fitted_features(self, train_ids: Sequence[str]) -> Features:
+        """Take the features as models get them: reduced, if that is asked for, with components of these stimuli."""
+        n_dims, ids = self.settings["analyses"]["n_dims"], tuple(train_ids)
+        if not n_dims:
+            return self.features
+        if ids not in self._narrow:
+            self._narrow = {ids: self.features.reduce(n_dims, fit_on=ids)}
+        return self._narrow[ids]
+
     @property
     def made_by(self) -> dict[str, Any]:
         """What the features depend on, and how much of each band does not depend on the noise that was drawn."""
@@ -147,8 +157,14 @@ class Material:
             raise unknown("band in [splits]: embedding", embedding, self.extractor.bands)
 
     def check_analyses(self, responses: Responses) -> None:
-        """Check that there are enough stimuli for the analyses that split them anew."""
+        """Check that there are enough stimuli for components, and for the analyses that split them anew."""
         names, n = self.settings["analyses"]["run"], len(responses.ids)
+        n_train = n if self.by_embedding or self.across_folds else len(self.sides(responses)[0][0])
+        if self.settings["analyses"]["n_dims"] >= n_train:
+            raise InputError(
+                f"{n_train} training stimuli have at most {n_train - 1} components; n_dims in [analyses] is "
+                f"{self.settings['analyses']['n_dims']}."
+            )
         n_clusters = self.settings["splits"]["n_clusters"]
         if "generalisation" in names and n < 2 * n_clusters:
             raise InputError(
@@ -161,13 +177,14 @@ class Material:
     def design(self, participant: str, *, extracted: bool) -> Design:
         """Put together what the linter looks at."""
         responses = self.responses(participant)
+        sides = self.sides(responses)
         models = [model for analysis in self.study.models(self.extractor.bands) for model in analysis.models]
         return Design(
             responses,
-            self.sides(responses),
+            sides,
             self.criterion,
             looks=self.looks,
-            features=self.features if extracted else None,
+            features=self.fitted_features(sides[0][0]) if extracted else None,
             models=models,
             unit=self.settings["splits"]["unit"],
             clusters=self.splits(responses).groups if self.settings["splits"]["unit"] != "stimulus" else (),

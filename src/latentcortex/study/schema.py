@@ -19,7 +19,7 @@ OPEN: Final = {"dataset": None, "extractor": None, "estimator": "banded_ridge", 
 SCHEMA: Final[dict[str, dict[str, Any]]] = {
     "responses": {"zscore": "session"},
     "splits": {"test": "split", "cross_validation": 0, "unit": "stimulus", "embedding": "", "n_clusters": 50},
-    "analyses": {"run": list(analyses.CANONICAL), "shares": ["product"]},
+    "analyses": {"run": list(analyses.CANONICAL), "shares": ["product"], "n_dims": 0},
     "inference": {
         "q": 0.05,
         "correction": "bh",
@@ -37,6 +37,7 @@ SCHEMA: Final[dict[str, dict[str, Any]]] = {
 }
 """The other sections: their keys, and the values that they have unless given."""
 LEAST: Final = (
+    ("analyses", "n_dims", 0),
     ("splits", "n_clusters", 25),
     ("decoding", "n_voxels", 0),
     ("evaluation", "n_images", 0),
@@ -107,6 +108,10 @@ def _consistent(settings: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]
     for share in shares:
         if share not in SHARES:
             raise unknown("share", share, SHARES)
+    if splits["cross_validation"] and settings["analyses"]["n_dims"]:
+        raise InputError(
+            "`n_dims` in [analyses] needs a test set: across folds every permutation would need components of its own."
+        )
     if splits["cross_validation"] and shares != ("product",):
         raise InputError("Across folds only product shares are computed: set shares = ['product'], or use a test set.")
     if splits["cross_validation"] and "learning-curve" in names:
