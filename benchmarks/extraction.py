@@ -8,7 +8,8 @@ Run it from the root of the repository:
 
     python benchmarks/extraction.py --images 25 --n-steps 10
 
-`--model` takes a folder in the layout of Stable Diffusion. The last line is one JSON object.
+`--model` takes a folder in the layout of Stable Diffusion, or `full-size`: the architecture of Stable Diffusion 1.4
+with random weights, latents and text embeddings. The last line is one JSON object.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ import platform
 import statistics
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import diffusers
@@ -29,9 +32,46 @@ from latentcortex import _ldm
 from latentcortex._arrays import n_cores
 from latentcortex.datasets.phantom import Phantom
 from latentcortex.extractors.ldm import LDM
-from latentcortex.stimuli import pixel_hash
 
 SEED = 5
+FULL_SIZE = "full-size"
+CONFIGURATION = Path(__file__).parents[1] / "examples" / "stable_diffusion_1_4"
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """A model, latents and captions' embeddings of some images."""
+
+    extractor: LDM
+    model: _ldm.LatentDiffusion
+    z: torch.Tensor
+    c: _ldm.Conditioning
+
+    @classmethod
+    def of(cls, name: str, n_images: int, n_steps: int) -> Case:
+        """Encode images of the phantom, or draw at random what a full-size model would make of some."""
+        if name == FULL_SIZE:
+            return cls._full_size(n_images, n_steps)
+        extractor, stimuli = LDM(name, n_steps=n_steps), Phantom().stimuli().select(Phantom().stimuli().ids[:n_images])
+        z = _ldm.encode_images(extractor.parts, extractor._resized(stimuli.images(stimuli.ids)))
+        c = _ldm.condition(extractor.parts, stimuli.captions(stimuli.ids), pixels=extractor.pixels)
+        return cls(extractor, extractor.parts, z, c)
+
+    @classmethod
+    def _full_size(cls, n_images: int, n_steps: int) -> Case:
+        extractor = LDM(str(CONFIGURATION), n_steps=n_steps)
+        torch.manual_seed(SEED)
+        parts = [
+            kind.from_config(json.loads((CONFIGURATION / part / "config.json").read_text()))
+            for part, kind in (("vae", diffusers.AutoencoderKL), ("unet", diffusers.UNet2DConditionModel))
+        ]
+        for part in parts:
+            part.eval().requires_grad_(False)
+        betas = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012, "steps_offset": 1}
+        scheduler = diffusers.DDIMScheduler(**betas, clip_sample=False, set_alpha_to_one=False)
+        model = _ldm.LatentDiffusion(*parts, ((None, None),), scheduler)
+        states = torch.randn(n_images, 77, parts[1].config.cross_attention_dim)
+        return cls(extractor, model, torch.randn(n_images, *extractor.latent), _ldm.Conditioning(states))
 
 
 class Counted:
@@ -141,39 +181,36 @@ def timed(run: Callable[[], Any], unet: Any, n_runs: int) -> tuple[Any, dict[str
 def main() -> None:
     """Compare, and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="phantom", help="phantom, or a folder in the layout of Stable Diffusion")
+    parser.add_argument(
+        "--model", default="phantom", help="phantom, full-size, or a folder in the layout of Stable Diffusion"
+    )
     parser.add_argument("--images", type=int, default=25)
     parser.add_argument("--n-steps", type=int, default=10)
     parser.add_argument("--runs", type=int, default=3, help="timed runs, after one that is not timed")
     given = parser.parse_args()
-    extractor = LDM(given.model, n_steps=given.n_steps)
-    model, stimuli = extractor.parts, Phantom().stimuli()
-    ids = stimuli.ids[: given.images]
-    images = stimuli.images(ids)
-    z = _ldm.encode_images(model, extractor._resized(images))
-    c = _ldm.condition(model, stimuli.captions(ids), pixels=extractor.pixels)
+    case = Case.of(given.model, given.images, given.n_steps)
+    extractor, model = case.extractor, case.model
     taps = list(extractor._taps(extractor.bands).values())
     # The pipeline draws its noise itself; ours is given the same.
-    noise = torch.randn(z.shape, generator=torch.Generator().manual_seed(SEED))
+    noise = torch.randn(case.z.shape, generator=torch.Generator().manual_seed(SEED))
     ours, one = timed(
-        lambda: _ldm.trajectory(model, z, c, noise, n_steps=given.n_steps, taps=taps).caught, model.unet, given.runs
+        lambda: _ldm.trajectory(model, case.z, case.c, noise, n_steps=given.n_steps, taps=taps).caught,
+        model.unet,
+        given.runs,
     )
-    theirs, other = timed(lambda: by_pipeline(model, z, c.states, taps, given.n_steps), model.unet, given.runs)
+    theirs, other = timed(
+        lambda: by_pipeline(model, case.z, case.c.states, taps, given.n_steps), model.unet, given.runs
+    )
     error = max(float((ours[tap] - theirs[tap]).norm() / theirs[tap].norm()) for tap in taps)
-    hashes = [pixel_hash(image) for image in images]
-    begun = time.perf_counter()
-    extractor.extract(images, stimuli.captions(ids), hashes, extractor.bands)
-    whole = time.perf_counter() - begun
     found = {
-        "images": len(ids),
+        "images": given.images,
         "n_steps": given.n_steps,
         "bands": len(extractor.bands),
         "one pass": one,
         "pipeline per condition": {**other, "conditions": len(conditions(taps))},
         "ratio": {key: round(other[key] / one[key], 2) for key in ("calls", "rows", "seconds")},
-        "rows needed": extractor.n_rows(extractor.bands) * len(ids),
+        "rows needed": extractor.n_rows(extractor.bands) * given.images,
         "largest relative difference": float(f"{error:.1e}"),
-        "extraction, seconds": round(whole, 2),
         "versions": {"torch": torch.__version__, "diffusers": diffusers.__version__},
         "machine": f"{platform.machine()}, {n_cores()} cores",
     }
