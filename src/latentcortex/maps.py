@@ -106,18 +106,21 @@ class Maps:
         Returns
         -------
         DataFrame
-            One row per ROI and column: `n_voxels`, `n_valid`, `mean`, `median` (nan without valid voxels).
+            One row per ROI and column: `n_voxels`, `n_valid`, `mean`, `low` and `high` (its 95 % interval over test
+            stimuli, if the column knows it), `median`; nan without valid voxels.
         """
         same_length(data=self.data, labels=labels)
         rows = []
         for label, name in names.items():
             inside = self.data[np.asarray(labels) == label]
-            for values, facts in zip(inside.T, self.columns[list(KEYS)].to_dict("records"), strict=True):
+            for values, known in zip(inside.T, self.columns.to_dict("records"), strict=True):
+                facts = {key: known[key] for key in KEYS}
                 valid = values[np.isfinite(values)]
                 mean, median = (valid.mean(), np.median(valid)) if len(valid) else (np.nan, np.nan)
                 counts = {"n_voxels": len(values), "n_valid": len(valid)}
                 row: dict[Any, Any] = {"roi": name, **facts, **counts}
-                rows.append(row | {"mean": float(mean), "median": float(median)})
+                low, high = _interval(known.get("intervals"), name)
+                rows.append(row | {"mean": float(mean), "low": low, "high": high, "median": float(median)})
         return pd.DataFrame(rows)
 
     def save(self, folder: Path | str, *, participant: str, task: str = "images") -> list[Path]:
@@ -132,6 +135,12 @@ class Maps:
             if isinstance(self.space, Surface)
             else _save_table(self, func, stem)
         )
+
+
+def _interval(known: Any, name: str) -> tuple[float, float]:
+    """Look up the interval of a region's mean; nan where the column does not know it."""
+    low, high = known.get(name, (np.nan, np.nan)) if isinstance(known, dict) else (np.nan, np.nan)
+    return float(low), float(high)
 
 
 def label(name: str) -> str:

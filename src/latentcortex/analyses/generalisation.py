@@ -142,10 +142,8 @@ def _noted(maps: Maps, facts: Mapping[str, float]) -> Maps:
 
 def _mean_r(pieces: Sequence[Prediction], *, seed: int) -> dict[str, float]:
     """Average r over valid voxels, with an interval by bootstrap over test stimuli, or whole clusters of them."""
-    names, code = np.unique(pieces[0].clusters or np.arange(len(pieces[0].y)), return_inverse=True)
-    rows = inference.bootstrap_rows(len(names), n_draws=N_DRAWS, seed=seed)
-    weights = np.stack([np.bincount(row, minlength=len(names))[code] for row in rows]).astype(float)
-    weights /= weights.sum(1, keepdims=True)
+    alike = pieces[0].clusters or None
+    weights = inference.bootstrap_weights(len(pieces[0].y), clusters=alike, n_draws=N_DRAWS, seed=seed)
     total, known, observed = np.zeros(N_DRAWS), 0, 0.0
     for piece in pieces:
         valid = np.isfinite(piece.r)

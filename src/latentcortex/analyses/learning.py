@@ -93,8 +93,7 @@ def _limits(facts: dict[str, Any], bands: tuple[str, ...], sizes: list[int], gai
 
 def _unique(encoder: Encoder, features: Features, test: Responses, *, seed: int) -> tuple[FloatArray, FloatArray]:
     """Compute unique shares, (n_bands, n_voxels), and means over voxels in each draw of stimuli, (n_bands, n_draws)."""
-    rows = inference.bootstrap_rows(len(test.ids), n_draws=N_DRAWS, seed=seed)
-    weights = np.stack([np.bincount(row, minlength=len(test.ids)) for row in rows]) / len(test.ids)
+    weights = inference.bootstrap_weights(len(test.ids), n_draws=N_DRAWS, seed=seed)
     bands, shares = encoder.bands, []
     total, known = np.zeros((len(bands), N_DRAWS)), 0
     for piece in encoder.walk(features, test, shares=("unique",)):

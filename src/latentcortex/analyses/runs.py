@@ -15,7 +15,7 @@ from latentcortex._arrays import in_threads
 from latentcortex.analyses.layers import N_REFITS, HalfFits, preferred
 from latentcortex.analyses.learning import learning_curve
 from latentcortex.analyses.models import Analysis, by_step
-from latentcortex.encoding import Column, Criterion, Encoder, Prediction
+from latentcortex.encoding import Column, Criterion, Encoder, Prediction, Regions
 from latentcortex.encoding.columns import rejudged
 from latentcortex.encoding.criterion import MOST_VOXELS
 from latentcortex.errors import InputError
@@ -58,6 +58,8 @@ class HeldOut:
         Whether a shuffled participant is fitted as well, whose discoveries are counted beside those of this one.
     n_refits : int
         Fits to halves of the training stimuli, for how sure a preferred layer is; 0 for none.
+    regions : Regions, optional
+        Whose means have intervals.
     """
 
     features: Features
@@ -68,6 +70,7 @@ class HeldOut:
     progress: bool = False
     twin: bool = False
     n_refits: int = N_REFITS
+    regions: Regions | None = None
 
     def score(self, analysis: Analysis) -> Maps:
         """Fit and score every model; single-layer models also give each voxel's preferred layer."""
@@ -86,6 +89,7 @@ class HeldOut:
             twin=False,
             # What is found does not depend on these.
             n_refits=0,
+            regions=None,
             criterion=replace(self.criterion, identifiability=False),
         )
 
@@ -103,7 +107,7 @@ class HeldOut:
                 shares = self.criterion.shares
                 pieces = encoder.walk(chosen, self.test, shares=shares) if held_out is None else held_out
                 null = encoder.null_of(chosen, self.test, self.criterion)
-                maps = encoder.maps_of(pieces, self.test.space, self.criterion, null=null)
+                maps = encoder.maps_of(pieces, self.test.space, self.criterion, null=null, regions=self.regions)
                 bar.update()
                 return maps, held_out
 

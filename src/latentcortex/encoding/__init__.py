@@ -28,6 +28,7 @@ from latentcortex.encoding.criterion import MOST_VOXELS, Criterion, Null, is_ser
 from latentcortex.encoding.fitted import Fitted
 from latentcortex.encoding.folds import Folds
 from latentcortex.encoding.prediction import Prediction
+from latentcortex.encoding.regions import RegionMeans, Regions
 from latentcortex.errors import InputError
 from latentcortex.estimators import Estimator, quiet
 from latentcortex.features import Features
@@ -50,6 +51,7 @@ __all__ = [
     "Folds",
     "Null",
     "Prediction",
+    "Regions",
     "is_series",
     "significance",
     "usable",
@@ -267,10 +269,12 @@ class Encoder:
         criterion: Criterion | None = None,
         *,
         null: Null | None = None,
+        regions: Regions | None = None,
     ) -> Maps:
         """Score a prediction of held-out stimuli, or its pieces; see `score`.
 
-        Without a null, from `null_of`, the first piece chooses it.
+        Without a null, from `null_of`, the first piece chooses it. Columns note the interval of the mean of each
+        region, if there are such.
         """
         how = criterion or Criterion()
         for share in how.shares:
@@ -279,6 +283,7 @@ class Encoder:
         several = how.shares if len(self.bands) > 1 else ()
         about: dict[str, Any] = {}
         p, scored, split, halves = [], [], [], []
+        means = RegionMeans(regions, several) if regions is not None else None
         for piece in [held_out] if isinstance(held_out, Prediction) else held_out:
             about, null = self._about(self.bands, len(piece.y)), null or Null.of(piece, how)
             p.append(null.p(piece))
@@ -288,6 +293,8 @@ class Encoder:
                 split[-1] += partition.excess(about, piece, self.bands)
             if "product" in several:
                 halves.append(partition.shares_of_halves(piece))
+            if means is not None:
+                means.add(piece, self.bands, null)
         if null is None:
             raise InputError("There is nothing to score: no prediction was given.")
         found = significance(about, np.concatenate(p), how, null=str(null), n_permutations=null.counted)
@@ -297,7 +304,8 @@ class Encoder:
             shares = partition.with_stability(shares, np.concatenate(halves, axis=-1), mask)
         if halves and how.identifiability:
             shares += partition.identifiable(about, self.model, mask, seed=how.seed)
-        return Maps.of(space, [*side_by_side(scored), *found, *shares])
+        columns = [*side_by_side(scored), *found, *shares]
+        return Maps.of(space, columns if means is None else means.noted(columns))
 
     def cross_validate(
         self,

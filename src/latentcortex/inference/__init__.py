@@ -28,6 +28,7 @@ from latentcortex.inference.refitting import Penalties, Rows, band_residual_p, f
 from latentcortex.inference.resampling import (
     bootstrap_ci,
     bootstrap_rows,
+    bootstrap_weights,
     cluster_p,
     paired_difference_p,
     prevalence,
@@ -46,6 +47,7 @@ __all__ = [
     "block_length",
     "bootstrap_ci",
     "bootstrap_rows",
+    "bootstrap_weights",
     "cluster_p",
     "correlation_p",
     "exchange",

@@ -23,7 +23,7 @@ from latentcortex._arrays import (
 )
 from latentcortex.errors import AlignmentError, InputError
 from latentcortex.inference.family import fdr, simes_p
-from latentcortex.inference.resampling import bootstrap_rows, paired_difference_p
+from latentcortex.inference.resampling import bootstrap_weights, paired_difference_p
 from latentcortex.scoring import correlation, weighted_correlation
 
 LEAST_REFITS: Final = 5
@@ -405,10 +405,7 @@ def _confidence(
     contest: _Contest, here: IntArray, best: IntArray, fitting: FloatArray | None, n_draws: int, *, seed: int
 ) -> FloatArray:
     """Count in which fraction of draws the best band of each voxel wins again."""
-    n_clusters = int(contest.code.max()) + 1
-    rows = bootstrap_rows(n_clusters, n_draws=n_draws, seed=seed)
-    counts = np.stack([np.bincount(one, minlength=n_clusters) for one in rows])[:, contest.code]
-    weights = counts / counts.sum(1, keepdims=True)
+    weights = bootstrap_weights(len(contest.code), clusters=contest.code, n_draws=n_draws, seed=seed)
     which = np.arange(n_draws)
 
     def drawn(band: int) -> FloatArray:

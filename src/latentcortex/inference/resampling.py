@@ -21,6 +21,29 @@ def bootstrap_rows(n_rows: int, *, n_draws: int, seed: int) -> IntArray:
     return np.stack([random_for(seed, "bootstrap", i).integers(n_rows, size=n_rows) for i in range(n_draws)])
 
 
+def bootstrap_weights(
+    n_rows: int, *, clusters: Sequence[str] | IntArray | None = None, n_draws: int, seed: int
+) -> FloatArray:
+    """Draw rows, or whole clusters of them, with replacement, as weights.
+
+    Parameters
+    ----------
+    n_rows : int
+    clusters : sequence of length n_rows, optional
+        Rows that are drawn together.
+    n_draws, seed : int
+
+    Returns
+    -------
+    ndarray of shape (n_draws, n_rows)
+        How often each row was drawn, divided by the sum over rows.
+    """
+    names, code = np.unique(np.arange(n_rows) if clusters is None else np.asarray(clusters), return_inverse=True)
+    rows = bootstrap_rows(len(names), n_draws=n_draws, seed=seed)
+    counts = np.stack([np.bincount(row, minlength=len(names))[code] for row in rows]).astype(np.float64)
+    return np.asarray(counts / counts.sum(axis=1, keepdims=True))
+
+
 def bootstrap_ci(
     statistic: Callable[[IntArray], FloatArray], draws: Sequence[IntArray], level: float = 0.95
 ) -> tuple[FloatArray, FloatArray]:

@@ -14,7 +14,15 @@ from latentcortex.scoring.reliability import (
     normalised_score,
     split_half,
 )
-from latentcortex.scoring.shares import commonality, leading, overlap, product_shares, shapley_shares, unique_shares
+from latentcortex.scoring.shares import (
+    commonality,
+    leading,
+    overlap,
+    product_shares,
+    shapley_shares,
+    unique_shares,
+    weighted_product_shares,
+)
 
 __all__ = [
     "alignment",
@@ -34,5 +42,6 @@ __all__ = [
     "split_half",
     "unique_shares",
     "weighted_correlation",
+    "weighted_product_shares",
     "weighted_r2",
 ]

@@ -59,6 +59,30 @@ def product_shares(y: FloatArray, yhat_bands: FloatArray, *, of: Literal["r2", "
     return np.asarray(np.where(defined, shares, np.nan))
 
 
+def weighted_product_shares(y: FloatArray, yhat_bands: FloatArray, weights: FloatArray) -> FloatArray:
+    """Split the joint R² by the product measure under several weightings of the stimuli; see `product_shares`.
+
+    Parameters
+    ----------
+    y : ndarray of shape (n_stimuli, n_voxels)
+    yhat_bands : ndarray of shape (n_bands, n_stimuli, n_voxels)
+    weights : ndarray of shape (n_draws, n_stimuli)
+        Non-negative, each row summing to 1, such as the counts of bootstrap draws.
+
+    Returns
+    -------
+    ndarray of float32, shape (n_bands, n_draws, n_voxels)
+        nan where undefined.
+    """
+    w, centred = weights.astype(np.float32), less_mean(y).astype(np.float32)
+    parts = [less_mean(band).astype(np.float32) for band in yhat_bands]
+    rest = 2 * centred - np.sum(parts, axis=0)
+    mean_y, mean_rest = w @ centred, w @ rest
+    with np.errstate(invalid="ignore", divide="ignore"):
+        total = w @ (centred * centred) - mean_y**2
+        return np.stack([(w @ (rest * part) - mean_rest * (w @ part)) / total for part in parts])
+
+
 R2BySubset = Mapping[tuple[str, ...], FloatArray]
 """Bands of a model, refitted with penalties of its own -> its R² on the same held-out rows, (n_voxels,)."""
 

@@ -6,11 +6,12 @@ from typing import Final
 
 import numpy as np
 
-from latentcortex import _files, analyses, checking, reporting
+from latentcortex import _files, analyses, checking, encoding, reporting
 from latentcortex._record import Record
 from latentcortex.extractors import Scheduled
 from latentcortex.maps import Maps, load_state, save_state
 from latentcortex.responses import Responses
+from latentcortex.space import Surface
 from latentcortex.study.material import Material
 from latentcortex.study.schema import FORWARD
 
@@ -132,9 +133,17 @@ class Forward:
         make, progress = self.study.estimator, self.material.progress
         if test is not None:
             features = self.material.fitted_features(train.ids)
-            return analyses.HeldOut(features, train.averaged(), test.averaged(), make, criterion, progress, twin)
+            sides, regions = (train.averaged(), test.averaged()), self._regions(responses)
+            return analyses.HeldOut(features, *sides, make, criterion, progress, twin, regions=regions)
         splits, zscore = self.material.splits(responses), self.material.zscore
         return analyses.AcrossFolds(self.material.features, responses, splits, zscore, make, criterion, progress)
+
+    def _regions(self, responses: Responses) -> encoding.Regions | None:
+        """Say which regions of the atlas have means with intervals."""
+        atlas, space = self.material.atlas(responses), responses.space
+        if atlas is None or not isinstance(space, Surface):
+            return None
+        return encoding.Regions(space.from_mesh(atlas.labels).astype(np.intp), atlas.names, seed=self.study.seed)
 
     def _report(self, participant: str, maps: Maps, responses: Responses) -> None:
         stages = self.material.stages

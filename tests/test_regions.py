@@ -1,0 +1,120 @@
+"""Means over regions have the interval that scoring every bootstrap draw anew gives, and it covers."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from latentcortex import inference, scoring
+from latentcortex.encoding import Criterion, Encoder, Null, Prediction, Regions
+from latentcortex.estimators.banded_ridge import BandedRidge
+from latentcortex.features import Features
+from latentcortex.maps import Maps
+from latentcortex.responses import Responses
+from latentcortex.space import Bare
+
+BANDS = ("z", "c")
+NAMES = {1: "early", 2: "ventral", 5: "none of these"}
+N_VOXELS, N_DRAWS = 40, 200
+
+
+@pytest.fixture(scope="module")
+def fitted() -> tuple[Encoder, Features, Responses]:
+    rng = np.random.default_rng(0)
+    ids = [f"s{i:03d}" for i in range(160)]
+    values = {band: rng.standard_normal((160, 12)) for band in BANDS}
+    data = values["z"] @ rng.standard_normal((12, N_VOXELS)) + values["c"] @ rng.standard_normal((12, N_VOXELS))
+    data = (data + 5 * rng.standard_normal(data.shape)).astype(np.float32)
+    data[:, 7] = 1.0
+    features = Features.from_arrays(ids, values)
+    sides = [
+        Responses.single_trials(data[rows], Bare(N_VOXELS), stimulus=ids[rows], session=["1"] * n, run=["1"] * n)
+        for rows, n in ((slice(0, 100), 100), (slice(100, 160), 60))
+    ]
+    return Encoder(BandedRidge(), analysis="both").fit(features, sides[0]), features, sides[1]
+
+
+def scored(fitted: tuple[Encoder, Features, Responses], labels: np.ndarray, *, n_pieces: int) -> tuple[Maps, list]:
+    encoder, features, test = fitted
+    how = Criterion(shares=("product", "unique"), null="analytic", identifiability=False)
+    (whole,) = encoder.walk(features, test, shares=how.shares)
+    edges = np.linspace(0, N_VOXELS, n_pieces + 1).astype(int)
+    pieces = [
+        Prediction(
+            whole.y[:, a:b],
+            whole.yhat_bands[..., a:b],
+            whole.intercept[a:b],
+            {bands: yhat[:, a:b] for bands, yhat in whole.nested.items()},
+        )
+        for a, b in pairwise(edges)
+    ]
+    regions = Regions(labels, NAMES, n_draws=N_DRAWS, seed=3)
+    return encoder.maps_of(pieces, test.space, how, null=Null.of(whole, how), regions=regions), [whole]
+
+
+@pytest.mark.parametrize("n_pieces", [1, 3])
+def test_intervals_are_those_of_scoring_every_draw_anew(fitted, n_pieces: int) -> None:
+    labels = np.repeat([1, 2, 0, 1], 10)
+    maps, (whole,) = scored(fitted, labels, n_pieces=n_pieces)
+    rows = inference.bootstrap_rows(len(whole.y), n_draws=N_DRAWS, seed=3)
+
+    def drawn(voxels: np.ndarray) -> dict[tuple[str, str], list[float]]:
+        found: dict[tuple[str, str], list[float]] = {}
+        for row in rows:
+            y, parts = whole.y[row][:, voxels].astype(float), whole.yhat_bands[:, row][..., voxels].astype(float)
+            yhat = whole.yhat[row][:, voxels].astype(float)
+            found.setdefault(("r", ""), []).append(scoring.correlation(y, yhat).mean())
+            found.setdefault(("r2", ""), []).append(scoring.r2(y, yhat).mean())
+            for band, share in zip(BANDS, scoring.product_shares(y, parts), strict=True):
+                found.setdefault(("shareR2", band), []).append(share.mean())
+                (other,) = (one for one in BANDS if one != band)
+                lost = scoring.r2(y, yhat) - scoring.r2(y, whole.nested[other,][row][:, voxels].astype(float))
+                found.setdefault(("uniqueR2", band), []).append(lost.mean())
+        return found
+
+    for label, name in ((1, "early"), (2, "ventral")):
+        voxels = np.flatnonzero((labels == label) & (np.arange(N_VOXELS) != 7))
+        for (statistic, band), values in drawn(voxels).items():
+            (facts,) = maps.find(statistic=statistic, band=band).columns.to_dict("records")
+            np.testing.assert_allclose(facts["intervals"][name], np.quantile(values, [0.025, 0.975]), atol=2e-5)
+            assert "none of these" not in facts["intervals"]
+
+
+def test_a_table_of_regions_has_the_intervals_round_the_means(fitted) -> None:
+    labels = np.repeat([1, 2, 0, 1], 10)
+    maps, _ = scored(fitted, labels, n_pieces=2)
+    table = maps.summarise(list(labels), NAMES)
+    known = table[table["statistic"].isin(["r", "r2", "shareR2", "uniqueR2"]) & (table["n_valid"] > 0)]
+    assert len(known) == 2 * (2 + 2 * 2)
+    assert (known["low"] < known["mean"]).all()
+    assert (known["mean"] < known["high"]).all()
+    others = table.drop(known.index)
+    assert others[["low", "high"]].isna().all(axis=None)
+
+
+def test_the_interval_of_a_mean_covers_what_unlimited_stimuli_would_give() -> None:
+    """Predictions are fixed; 300 test sets of 100 stimuli, and the truth from 40,000."""
+    rng, covered = np.random.default_rng(0), []
+    mixing = rng.standard_normal((20, 20)) / 3  # voxels that share noise
+
+    def draw(n: int) -> tuple[np.ndarray, np.ndarray]:
+        yhat = rng.standard_normal((n, 20))
+        return (0.4 * yhat + rng.standard_normal((n, 20)) @ mixing + rng.standard_normal((n, 20))), yhat
+
+    truth = scoring.correlation(*draw(40_000)).mean()
+    weights = inference.bootstrap_weights(100, n_draws=300, seed=0)
+    for _ in range(300):
+        draws = scoring.weighted_correlation(*draw(100), weights).mean(axis=1)
+        low, high = np.quantile(draws, [0.025, 0.975])
+        covered.append(low < truth < high)
+    assert 0.9 < np.mean(covered) < 0.99
+
+
+def test_clusters_are_drawn_whole() -> None:
+    weights = inference.bootstrap_weights(6, clusters=["a", "a", "b", "b", "b", "c"], n_draws=50, seed=0)
+    np.testing.assert_allclose(weights.sum(axis=1), 1)
+    assert (weights[:, 0] == weights[:, 1]).all()
+    assert (weights[:, 2] == weights[:, 4]).all()
+    assert weights.std() > 0
