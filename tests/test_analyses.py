@@ -92,7 +92,7 @@ def test_maps_of_an_analysis_are_judged_together_where_the_family_is_hierarchica
         assert (q["t"] >= q["a"] * (1 - 1e-6)).all()
         np.testing.assert_array_equal(together.values(band=band, statistic="mask"), q["t"] <= 0.05)
     families = set(together.find(statistic="mask").columns["family"])
-    assert families == {"latents: voxels within those of 2 maps that were chosen first"}
+    assert families == {"latents: 2 of 2 maps were chosen first, this one with them: its voxels are tested at 0.05"}
 
 
 def test_a_gain_that_only_few_stimuli_give_falls_to_nothing() -> None:

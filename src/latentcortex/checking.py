@@ -127,17 +127,20 @@ class Rule:
     grave : bool
         Whether scores or p-values would be wrong. Otherwise they are right, and less is found or less can be said
         than one might think: a run goes on and the report says so.
+    late : callable
+        Tells of which designs it also needs the features.
     """
 
     about: str
     look: Callable[[Design], Iterator[str]]
     needs: tuple[str, ...] = ()
     grave: bool = False
+    late: Callable[[Design], bool] = lambda _: False
 
     def can(self, design: Design) -> bool:
         """Tell whether the design holds what the rule needs."""
         there = {"looks": bool(design.looks), "features": design.features is not None}
-        return all(there[name] for name in self.needs)
+        return all(there[name] for name in self.needs) and (there["features"] or not self.late(design))
 
 
 def findings(design: Design, *, grave: bool = False) -> list[Finding]:
@@ -295,6 +298,11 @@ def _voxel_selection(design: Design) -> Iterator[str]:
 # Inference
 
 
+def _one_by_one(design: Design) -> bool:
+    """Tell whether the closed form is asked for where only a time series could make it wrong."""
+    return design.criterion.null == "analytic" and len(design.sides) == 1 and design.unit == "stimulus"
+
+
 def _parametric_null(design: Design) -> Iterator[str]:
     if design.criterion.null != "analytic":
         return
@@ -334,9 +342,12 @@ def _few_permutations(design: Design) -> Iterator[str]:
             f"at q = {how.q:g}; hold out smaller clusters, or single stimuli."
         )
     if counted and how.n_permutations < needed:
+        least = 1 / (how.q * (how.n_permutations + 1))
+        unless = f" unless {least:.0%} of {n_voxels} voxels are active" if least < 1 else ""
+        single = inference.permutations_needed(n_voxels, 1, how.q)
         yield (
-            f"{how.n_permutations} permutations cannot reject a voxel at q = {how.q:g} unless more than "
-            f"{RARE['permutations']:.0%} of {n_voxels} voxels are active; set n_permutations to at least {needed}."
+            f"{how.n_permutations} permutations cannot reject a voxel at q = {how.q:g}{unless}; set n_permutations "
+            f"to at least {needed}, which is enough where {RARE['permutations']:.0%} are, or {single} for a single one."
         )
 
 
@@ -413,7 +424,9 @@ RULES: Final[dict[str, Rule]] = {
     "straddling": Rule("repeats or duplicates on both sides of a split", _straddling, grave=True),
     "fitted-on-test": Rule("features that were reduced on test stimuli", _fitted_on_test, ("features",), grave=True),
     "voxel-selection": Rule("voxels that were chosen on test stimuli", _voxel_selection, grave=True),
-    "parametric-null": Rule("a closed form where rows are not exchangeable", _parametric_null, grave=True),
+    "parametric-null": Rule(
+        "a closed form where rows are not exchangeable", _parametric_null, grave=True, late=_one_by_one
+    ),
     "same-image": Rule("one image under two ids", _same_image, ("looks",)),
     "near-duplicate": Rule("images or features that are nearly the same", _near_duplicate),
     "few-permutations": Rule("permutations too few for so many voxels", _few_permutations),

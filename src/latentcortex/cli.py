@@ -40,13 +40,18 @@ def parser() -> argparse.ArgumentParser:
         ("run", "run all stages of a study"),
         ("extract", "extract the features of a study's stimuli"),
         ("encode", "fit and score all models of a study, extracting first what is missing"),
-        ("report", "write maps, figures, tables and the report, computing first what is missing"),
+        (
+            "report",
+            "write maps, figures, tables and the report, computing first what is missing; of a folder of results, "
+            "make its pages again from its maps alone",
+        ),
         ("decode", "decode the features of a study's test stimuli from responses"),
         ("reconstruct", "make images from decoded features, decoding first what is missing"),
         ("evaluate", "score reconstructions and write their page, computing first what is missing"),
     ):
         stage = stages.add_parser(name, help=about, description=about[0].upper() + about[1:] + ".")
-        stage.add_argument("study", type=Path, metavar="STUDY.toml", help="the study file")
+        of_folder = " | OUT" if name == "report" else ""
+        stage.add_argument("study", type=Path, metavar=f"STUDY.toml{of_folder}", help="the study file")
         stage.add_argument("--out", type=Path, help="folder for the results (default: `out` in [run])")
         _options(stage)
     return top
@@ -93,6 +98,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(given: argparse.Namespace) -> int:
     from latentcortex.study import Study
 
+    if given.command == "report" and given.study.is_dir():
+        return _rebuild(given.study)
     demo = given.command == "demo"
     study = Study.read(DEMO if demo else given.study).allowing(given.allow)
     if given.command == "check":
@@ -107,6 +114,15 @@ def _run(given: argparse.Namespace) -> int:
             print(f"Participant {participant}: {page.resolve()}")
     if until in ("extract", "encode", "decode", "reconstruct"):
         print(f"Done up to {until}: {outcome.out.resolve()}")
+    return 0
+
+
+def _rebuild(out: Path) -> int:
+    """Make the pages of a finished folder again."""
+    from latentcortex import reporting
+
+    for page in reporting.rebuild(out):
+        print(f"Made again: {page.resolve()}")
     return 0
 
 

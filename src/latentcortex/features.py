@@ -266,7 +266,10 @@ class Features:
         mean_square = w @ onto_mean[fitted]
         size = float(np.mean(np.diag(full)[fitted] - 2 * onto_mean[fitted] + mean_square))
         if not size > 1e-12 * np.diag(full).max():
-            raise InputError(f"Band {band} is constant over the {len(fitted)} stimuli that are fitted on.")
+            raise InputError(
+                f"Band {band} is constant over the {len(fitted)} stimuli that are fitted on and cannot tell them "
+                "apart. Leave it out, or look at what it is made from, such as captions."
+            )
         centred = full[np.ix_(rows, columns)] - onto_mean[rows][:, None] - onto_mean[columns] + mean_square
         return np.asarray(centred / size) if scale else centred
 

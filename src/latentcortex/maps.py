@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
+from xml.parsers.expat import ExpatError
 
 import numpy as np
 import pandas as pd
@@ -21,6 +22,8 @@ from latentcortex.space import Bare, Space, Surface
 
 KEYS: Final = ("analysis", "model", "band", "statistic")
 """What identifies a column: no two columns of `Maps` agree in all four."""
+VOXELS: Final = "desc-voxels_mask"
+"""What the file is called that says which vertices are voxels."""
 _STRUCTURES: Final = {"L": "CortexLeft", "R": "CortexRight"}
 
 
@@ -136,6 +139,24 @@ class Maps:
             else _save_table(self, func, stem)
         )
 
+    @classmethod
+    def load(cls, folder: Path | str, *, participant: str, task: str = "images") -> Maps:
+        """Read back what `save` wrote; values are float32.
+
+        Raises
+        ------
+        InputError
+            If there are no maps of this participant.
+        IncompleteError
+            If a file that a sidecar describes is missing or damaged.
+        """
+        stem, func = f"sub-{participant}_task-{task}", Path(folder) / f"sub-{participant}" / "func"
+        sidecars = sorted(func.glob(f"{stem}_*.json"))
+        if not sidecars:
+            raise InputError(f"{func} has no maps {stem}_*; expected what a run or Maps.save wrote.")
+        on_surface = any("_space-" in path.name for path in sidecars)
+        return _load_surface(func, sidecars) if on_surface else _load_tables(sidecars)
+
 
 def _interval(known: Any, name: str) -> tuple[float, float]:
     """Look up the interval of a region's mean; nan where the column does not know it."""
@@ -185,19 +206,72 @@ def stem_of(facts: Mapping[str, Any]) -> str:
 
 
 def _save_surface(maps: Maps, space: Surface, func: Path, stem: str) -> list[Path]:
-    written = []
     place = f"space-{'fsaverage' if space.template.startswith('fsaverage') else space.template}_den-10k"
-    for values, facts in maps:
-        name = stem_of(facts)
+    described = {"Description": "Vertices that are voxels of these maps (1) or not (0)", **space.description}
+    all_columns = [(np.ones(space.n_voxels, np.float32), VOXELS, described)]
+    all_columns += [
+        (values, stem_of(facts), {**_sidecar(maps, facts), "Column": i}) for i, (values, facts) in enumerate(maps)
+    ]
+    written = []
+    for values, name, sidecar in all_columns:
         for hemisphere, part in space.hemispheres(values).items():
             path = func / f"{stem}_hemi-{hemisphere}_{place}_{name}.func.gii"
             with _files.writing(path) as unfinished:
-                unfinished.write_bytes(_gifti(part, hemisphere))
+                unfinished.write_bytes(_gifti(np.nan_to_num(part) if name == VOXELS else part, hemisphere))
             written.append(path)
-        sidecar = func / f"{stem}_{place}_{name}.json"
-        _files.write_json(sidecar, _sidecar(maps, facts))
-        written.append(sidecar)
+        written.append(func / f"{stem}_{place}_{name}.json")
+        _files.write_json(written[-1], sidecar)
     return written
+
+
+def _load_surface(func: Path, sidecars: Sequence[Path]) -> Maps:
+    found = [(_files.read_json(path), _read_hemispheres(func, path)) for path in sidecars]
+    (where, inside), *more = [(facts, values) for facts, values in found if "Column" not in facts]
+    if more:
+        raise InputError(f"{func} has maps of several spaces; give a folder of one.")
+    space = Surface(str(where["SpatialReference"]), np.flatnonzero(inside == 1))
+    ordered = sorted((pair for pair in found if "Column" in pair[0]), key=lambda pair: int(pair[0]["Column"]))
+    facts = [_facts(sidecar, space) for sidecar, _ in ordered]
+    return Maps(np.stack([space.from_mesh(values) for _, values in ordered], axis=1), _table_of(facts), space)
+
+
+def _read_hemispheres(func: Path, sidecar: Path) -> FloatArray:
+    """Read the two GIFTI files that a sidecar describes, left then right, (n_vertices,)."""
+    start, _, rest = sidecar.stem.partition("_space-")
+    sides = []
+    for hemisphere in _STRUCTURES:
+        path = func / f"{start}_hemi-{hemisphere}_space-{rest}.func.gii"
+        try:
+            sides.append(np.asarray(gifti.GiftiImage.from_filename(path).agg_data(), dtype=np.float32))
+        except (*DAMAGE, ExpatError) as error:
+            raise IncompleteError(f"{path} is missing or damaged ({error}); make it again.") from None
+    return np.concatenate(sides)
+
+
+def _load_tables(sidecars: Sequence[Path]) -> Maps:
+    data, facts = [], []
+    for sidecar in sidecars:
+        path, known = sidecar.with_suffix(".tsv"), _files.read_json(sidecar)
+        heads = [head for head in known if head != "voxel"]
+        try:
+            table = pd.read_csv(path, sep="\t", na_values=["n/a"], keep_default_na=False)[heads].astype(np.float32)
+        except (OSError, ValueError, KeyError) as error:
+            raise IncompleteError(f"{path} is missing or damaged ({error}); make it again.") from None
+        data += list(table.to_numpy().T)
+        facts += [known[head] for head in heads]
+    order = np.argsort([int(known["Column"]) for known in facts])
+    space = Bare(len(data[0]))
+    return Maps(np.stack([data[i] for i in order], axis=1), _table_of([_facts(facts[i], space) for i in order]), space)
+
+
+def _facts(sidecar: Mapping[str, Any], space: Space) -> dict[str, Any]:
+    """Take from a sidecar what a column says of itself."""
+    left_out = {"Description", "Column", *space.description}
+    return {**dict.fromkeys(KEYS, ""), **{key: value for key, value in sidecar.items() if key not in left_out}}
+
+
+def _table_of(facts: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    return pd.DataFrame([dict(known) for known in facts])
 
 
 def _gifti(values: FloatArray, hemisphere: str) -> bytes:
@@ -220,8 +294,11 @@ def _save_table(maps: Maps, func: Path, stem: str) -> list[Path]:
         table = pd.DataFrame(maps.data[:, columns.index], columns=heads)
         table.insert(0, "voxel", np.arange(len(table)))
         with _files.writing(func / f"{name}.tsv") as unfinished:
-            table.to_csv(unfinished, sep="\t", index=False, na_rep="n/a", float_format="%.7g")
-        sidecar = {head: _sidecar(maps, facts) for head, facts in zip(heads, records, strict=True)}
+            table.to_csv(unfinished, sep="\t", index=False, na_rep="n/a", float_format="%.9g")
+        sidecar = {
+            head: {**_sidecar(maps, facts), "Column": int(i)}
+            for head, facts, i in zip(heads, records, columns.index, strict=True)
+        }
         _files.write_json(
             func / f"{name}.json", {"voxel": {"Description": "column of the responses, from 0"}, **sidecar}
         )

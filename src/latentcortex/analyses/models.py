@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from latentcortex._arrays import listed
 from latentcortex._shelf import unknown
 from latentcortex.errors import InputError
 from latentcortex.features import Band
@@ -43,7 +44,10 @@ def canonical(name: str, bands: Sequence[str]) -> Analysis:
         raise unknown("analysis", name, ANALYSES)
     models = tuple(ANALYSES[name](_Atlas(tuple(bands))))
     if not models:
-        raise InputError(f"Analysis {name!r} needs bands that are not there; there are {', '.join(bands)}.")
+        raise InputError(
+            f"Analysis {name!r} needs {NEEDS[name]}; there are {listed(bands)}. Extract them, or leave it out of `run` "
+            "in [analyses]; 'latents' takes any bands."
+        )
     return Analysis(name, models)
 
 
@@ -117,6 +121,16 @@ ANALYSES: Final[dict[str, Callable[[_Atlas], list[tuple[str, ...]]]]] = {
     "generalisation": _latents,
 }
 """Every analysis, and how its models are chosen among the bands that there are."""
+NEEDS: Final = {
+    "latents": "a band",
+    "noise-levels": "z and z_c at several strengths, such as zc_strength-80_step-100",
+    "denoising-steps": "z and z_c at several steps, such as zc_strength-80_step-50",
+    "unet-layers": "layers, such as unet_layer-mid_strength-80_step-50",
+    "unet-partition": "layers, such as unet_layer-mid_strength-80_step-50",
+    "learning-curve": "z and z_c, such as zc_strength-80_step-100",
+    "generalisation": "a band",
+}
+"""The bands without which each has no model, in words."""
 CANONICAL: Final = ("latents", "noise-levels", "denoising-steps", "unet-layers", "unet-partition")
 """Those that a study runs unless it names others."""
 

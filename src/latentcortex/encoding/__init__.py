@@ -20,6 +20,7 @@ from latentcortex.encoding.columns import (
     judged,
     models_needed,
     product_shares,
+    rejudged,
     scores,
     side_by_side,
     significance,
@@ -53,6 +54,7 @@ __all__ = [
     "Prediction",
     "Regions",
     "is_series",
+    "rejudged",
     "significance",
     "usable",
 ]

@@ -14,7 +14,7 @@ from latentcortex import inference, scoring
 from latentcortex._arrays import BoolArray, FloatArray
 from latentcortex.encoding.criterion import Criterion, Null
 from latentcortex.encoding.prediction import Prediction, by_tile
-from latentcortex.maps import Maps
+from latentcortex.maps import Maps, short
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +53,8 @@ def significance(
         active = (int((p < q).sum()) - q * found.n_tests) / (1 - q)
         needed = inference.permutations_needed(found.n_tests, max(round(active), 1), q)
         if needed > n_permutations:
-            logger.warning("%d permutations are too few to reject at q = %g; needs %d.", n_permutations, q, needed)
+            said = "%s, %s: %d permutations are too few to reject as few voxels as seem active at q = %g; needs %d."
+            logger.warning(said, about["analysis"], short(about["model"]), n_permutations, q, needed)
     what = f"the {of} share of {about['band']} in {about['model']}" if of else about["model"]
     name = f"{about['analysis']}: all {found.n_tests} valid voxels of {what}"
     family = {"correction": criterion.correction, "q": q, "family": name, "n_tests": found.n_tests, "null": null}
@@ -160,8 +161,12 @@ def rejudged(maps: Maps, criterion: Criterion) -> Maps:
             continue
         p = {str(i): data[:, i].astype(np.float64) for i in places[names[0]]}
         found = inference.hierarchical_fdr(p, criterion.q, criterion.correction)
-        words = f"{columns['analysis'].iloc[0]}: voxels within those of {len(p)} maps that were chosen first"
+        n_chosen = sum(one.rejected.any() for one in found.values())
+        chosen = f"{', '.join(dict.fromkeys(columns['analysis']))}: {n_chosen} of {len(p)} maps were chosen first"
         for one, i, j, k in zip(found.values(), *places.values(), strict=True):
+            level = criterion.q * n_chosen / len(p)
+            words = f"{chosen}, this one with them: its voxels are tested at {level:.3g}"
+            words = words if one.rejected.any() else f"{chosen}, this one not"
             data[:, j] = np.maximum(one.q_values, LEAST)
             data[:, k] = np.where(np.isnan(one.q_values), np.nan, one.rejected)
             columns.loc[[i, j, k], "family"] = words

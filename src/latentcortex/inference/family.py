@@ -13,6 +13,7 @@ from statsmodels.stats.multitest import fdrcorrection
 from latentcortex._arrays import BoolArray, FloatArray, IntArray
 from latentcortex._shelf import unknown
 from latentcortex.errors import AlignmentError, InputError
+from latentcortex.inference.null import matching
 
 
 @dataclass(frozen=True, eq=False)
@@ -178,6 +179,7 @@ def max_t(observed: FloatArray, null: FloatArray) -> FloatArray:
     ----------
     Nichols and Holmes (2002), doi:10.1002/hbm.1058
     """
+    matching(observed, null)
     defined = np.isfinite(observed) & np.isfinite(null).all(0)
     if not defined.any():
         return np.full(len(observed), np.nan)

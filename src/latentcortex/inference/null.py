@@ -11,7 +11,7 @@ from scipy import stats
 
 from latentcortex._arrays import BoolArray, FloatArray, IntArray, random_for, same_length, whole_number
 from latentcortex._shelf import unknown
-from latentcortex.errors import InputError
+from latentcortex.errors import AlignmentError, InputError
 
 logger = logging.getLogger(__name__)
 
@@ -106,13 +106,28 @@ def permutation_p(observed: FloatArray, null: FloatArray) -> FloatArray:
     ndarray of shape (n_voxels,)
         In [1 / (n_permutations + 1), 1]; nan where the observation or any null value is nan.
 
+    Raises
+    ------
+    AlignmentError
+        If the null has other voxels, or no permutation.
+
     References
     ----------
     Phipson and Smyth (2010), doi:10.2202/1544-6115.1585
     """
+    matching(observed, null)
     reached = (null >= observed).sum(0)
     defined = np.isfinite(observed) & np.isfinite(null).all(0)
     return np.asarray(np.where(defined, (reached + 1) / (len(null) + 1), np.nan))
+
+
+def matching(observed: FloatArray, null: FloatArray) -> None:
+    """Raise `AlignmentError` unless the null has a row for each permutation and the voxels that were observed."""
+    if np.shape(null)[1:] != np.shape(observed) or not np.shape(null)[:1] or not len(null):
+        raise AlignmentError(
+            f"The null is {np.shape(null)}; expected (n_permutations, n_voxels), at least one permutation, for an "
+            f"observation of {np.shape(observed)}."
+        )
 
 
 def exchange(
@@ -363,5 +378,20 @@ def tail_p(observed: FloatArray, null: FloatArray, *, n_tail: int = 250, few: in
 
 
 def permutations_needed(n_voxels: int, n_expected: int, q: float = 0.05) -> int:
-    """Count the permutations below which BH cannot reject even `n_expected` true voxels of `n_voxels`."""
+    """Count the permutations below which BH cannot reject even `n_expected` true voxels of `n_voxels`.
+
+    Parameters
+    ----------
+    n_voxels, n_expected : int
+        Of the map; how many are expected to be active, 0 counting as 1.
+    q : float
+        In (0, 1).
+
+    Raises
+    ------
+    InputError
+        If more are expected than there are, or q lies outside.
+    """
+    if not (0 < q < 1 and 0 <= n_expected <= n_voxels):
+        raise InputError(f"Expected 0 < q < 1 and 0 <= n_expected <= {n_voxels}; got {q:g} and {n_expected}.")
     return max(int(np.ceil(n_voxels / (max(n_expected, 1) * q) - 1e-9)) - 1, 0)

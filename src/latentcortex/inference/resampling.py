@@ -152,6 +152,7 @@ def cluster_p(
 
 def _gain(y: FloatArray, one: FloatArray, other: FloatArray) -> FloatArray:
     """Compute the loss of the other less that of the one, stimulus by stimulus."""
+    y, one, other = (np.asarray(values) for values in (y, one, other))
     if not (y.ndim == 2 and y.shape == one.shape == other.shape):
         raise AlignmentError(f"Responses {y.shape} and predictions {one.shape}, {other.shape} must have one 2-D shape.")
     wide = np.asarray(y, dtype=np.float64)

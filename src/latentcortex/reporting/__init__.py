@@ -1,25 +1,34 @@
 """Maps -> what a paper needs: BIDS derivatives, figures, an ROI table, a methods paragraph and one page."""
 
-from latentcortex.reporting.content import Content, facts_of
+from latentcortex.reporting.content import LOG, Content, facts_of
 from latentcortex.reporting.figures import Figure, models, significant
 from latentcortex.reporting.honesty import honesty, unidentifiable
-from latentcortex.reporting.page import write, write_dataset
+from latentcortex.reporting.page import rebuild, write, write_dataset
 from latentcortex.reporting.reconstructions import Reconstructions, measure_title, write_reconstructions
-from latentcortex.reporting.tables import alterations, compact, roi_table, summary_rows, write_summary, write_table
-from latentcortex.reporting.text import REFERENCES, methods, title_of
+from latentcortex.reporting.regions import RegionRow, latex, region_tables
+from latentcortex.reporting.tables import alterations, bands_table, roi_table, summary_rows, write_summary, write_table
+from latentcortex.reporting.text import REFERENCES, SOFTWARE, Reference, methods, references, title_of
 
 __all__ = [
+    "LOG",
     "REFERENCES",
+    "SOFTWARE",
     "Content",
     "Figure",
     "Reconstructions",
+    "Reference",
+    "RegionRow",
     "alterations",
-    "compact",
+    "bands_table",
     "facts_of",
     "honesty",
+    "latex",
     "measure_title",
     "methods",
     "models",
+    "rebuild",
+    "references",
+    "region_tables",
     "roi_table",
     "significant",
     "summary_rows",

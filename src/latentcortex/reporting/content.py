@@ -5,16 +5,24 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
-from latentcortex import plotting
+from latentcortex import _files, plotting
 from latentcortex._arrays import FloatArray
 from latentcortex.errors import InputError
 from latentcortex.maps import Maps
 from latentcortex.responses import Responses
 from latentcortex.space import Atlas, Surface
+
+FORMAT: Final = "latentcortex-report 1"
+CONTENT: Final = "_report.json"
+"""How the file ends that holds what a report states beside the maps."""
+KEPT: Final = ("participant", "facts", "settings", "made_by", "reconstructions")
+"""What of it is kept in that file."""
+LOG: Final = Path("logs", "latentcortex.jsonl")
+"""Where a folder of results keeps its log."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,6 +55,27 @@ class Content:
     made_by: Mapping[str, Any]
     log: Path
     reconstructions: str = ""
+
+    def write(self, out: Path, stages: Sequence[Mapping[str, Any]]) -> None:
+        """Keep all but the maps beside them, so that the report can be made again from the folder alone."""
+        kept = {name: getattr(self, name) for name in KEPT}
+        path = out / f"sub-{self.participant}" / f"sub-{self.participant}{CONTENT}"
+        _files.write_sealed(path, {"format": FORMAT, **kept, "stages": list(stages)})
+
+    @classmethod
+    def read(cls, path: Path, *, log: Path) -> tuple[Content, list[dict[str, Any]]]:
+        """Read what `write` kept, with the maps of its folder; return the stages as well.
+
+        Raises
+        ------
+        IncompleteError
+            If the file is damaged, or a map.
+        """
+        kept = _files.read_sealed(path, kind=FORMAT)
+        maps = Maps.load(path.parents[1], participant=kept["participant"])
+        name = kept["settings"]["report"]["atlas"]
+        atlas = Atlas.find(name, maps.space.template) if name and isinstance(maps.space, Surface) else None
+        return cls(maps=maps, atlas=atlas, log=log, **{name: kept[name] for name in KEPT}), kept["stages"]
 
     @property
     def rois(self) -> plotting.Rois | None:

@@ -240,12 +240,17 @@ def _learning_curve(content: Content) -> Figure:
                 {**here, "x": facts["n_fitted"], "y": facts["mean"], "low": facts["low"], "high": facts["high"]}
             )
     limits = content.maps.find(analysis="learning-curve", statistic="uniqueR2Limit").columns
-    said = ", ".join(f"{title_of(str(one['band']))} {number(one['mean'])}" for one in limits.to_dict("records"))
+    errors = content.maps.find(analysis="learning-curve", statistic="uniqueR2LimitError").columns["mean"]
+    said = ", ".join(
+        f"{title_of(str(one['band']))} {number(one['mean'])} (standard error {number(error)})"
+        for one, error in zip(limits.to_dict("records"), errors, strict=True)
+    )
     return Figure(
         "learning-curve",
         "Unique share of each band, mean over all valid voxels, against the number of fitted stimuli; intervals by "
         "bootstrap over test stimuli. A gain that is the band's own stays; one that only few stimuli give falls. "
-        f"Extrapolated to unlimited stimuli: {said}.",
+        f"Extrapolated to unlimited stimuli: {said}; that means little where a curve still rises, or the most stimuli "
+        "are not several times as many as the band has dimensions.",
         lambda: plotting.roi_profiles(
             pd.DataFrame(rows), x_label="fitted stimuli", y_label="unique share (R²)", log_x=True
         ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,16 +14,18 @@ import pandas as pd
 
 import latentcortex
 from latentcortex import _files, plotting
+from latentcortex.errors import InputError
 from latentcortex.maps import Maps, short
-from latentcortex.reporting.content import Content
+from latentcortex.reporting.content import CONTENT, LOG, Content
 from latentcortex.reporting.figures import figures
 from latentcortex.reporting.honesty import honesty
-from latentcortex.reporting.tables import alterations, compact, roi_table, summary_rows, write_table
-from latentcortex.reporting.text import REFERENCES, methods
+from latentcortex.reporting.regions import interval, known, latex, region_tables
+from latentcortex.reporting.tables import alterations, bands_table, roi_table, summary_rows, write_table
+from latentcortex.reporting.text import SOFTWARE, methods, references
 
 TITLES: Final = {
     "ceiling": "How much any model could explain",
-    "latents": "Which latent explains which part of cortex",
+    "latents": "Which band explains which part of cortex",
     "noise-levels": "Shares of z and z_c, from low to high noise",
     "denoising-steps": "Shares of z and z_c, from early to late denoising",
     "unet-layers": "Preferred U-Net layer, step by step",
@@ -47,6 +50,9 @@ def write_dataset(out: Path, maps: Maps, participant: str) -> None:
         "*_statmap.*",
         "*_mask.*",
         "*_rois.tsv",
+        "*_rois.tex",
+        "*_report.json",
+        "references.bib",
         "*_truth.tsv",
         "*.html",
         "figures",
@@ -67,7 +73,7 @@ def write_dataset(out: Path, maps: Maps, participant: str) -> None:
 
 
 def write(out: Path, content: Content, stages: Sequence[Mapping[str, Any]]) -> Path:
-    """Write figures, ROI table and the page of one participant; return the page."""
+    """Write figures, tables by region and the page of one participant; return the page."""
     sections: dict[str, list[dict[str, str]]] = {}
     for name, figure in figures(content):
         path = out / f"sub-{content.participant}" / "figures" / f"{figure.name}.png"
@@ -77,20 +83,49 @@ def write(out: Path, content: Content, stages: Sequence[Mapping[str, Any]]) -> P
     table = roi_table(content)
     if table is not None:
         write_table(out, content.participant, "rois", table)
+        text = latex(region_tables(table), content.participant)
+        _files.write_text(out / f"sub-{content.participant}" / f"sub-{content.participant}_rois.tex", text)
+    _files.write_text(out / "references.bib", "\n".join(one.bibtex for one in (*references(content.made_by), SOFTWARE)))
+    content.write(out, stages)
     page = out / f"sub-{content.participant}.html"
     _files.write_text(page, _render(content, sections, table, stages))
     return page
 
 
+def rebuild(out: Path) -> list[Path]:
+    """Write the pages of a finished folder again, from its maps and what lies beside them; return the pages.
+
+    Nothing is computed but figures and tables, so that the text and the look of another version can be had.
+
+    Raises
+    ------
+    InputError
+        If there is no report in the folder.
+    """
+    found = sorted(out.glob(f"sub-*/sub-*{CONTENT}"))
+    if not found:
+        raise InputError(f"{out} has no sub-*/sub-*{CONTENT}; expected a folder in which a report was written.")
+    pages = []
+    for path in found:
+        content, stages = Content.read(path, log=out / LOG)
+        pages.append(write(out, content, stages))
+    return pages
+
+
 def environment() -> jinja2.Environment:
-    """Make what renders the templates of pages."""
-    return jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parents[1] / "templates"),
+    """Make what renders the templates of pages; the one script that they may run is known by its hash."""
+    folder = Path(__file__).parents[1] / "templates"
+    made = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(folder),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    script = (folder / "sort.js").read_text(encoding="utf-8")
+    made.globals["script"] = script
+    made.globals["script_hash"] = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return made
 
 
 def _render(
@@ -99,24 +134,38 @@ def _render(
     table: pd.DataFrame | None,
     stages: Sequence[Mapping[str, Any]],
 ) -> str:
-    small = compact(table) if table is not None and (table["analysis"] == "latents").any() else None
-    template = environment().get_template("report.html")
     rows = [row | {"band": short(row["band"])} for row in summary_rows(content.participant, content.maps)]
-    return template.render(
-        participant=content.participant,
-        version=latentcortex.__version__,
-        facts=content.facts,
-        sections=sections,
-        titles=TITLES,
-        rows=rows,
-        twin=any(row["n_twin"] is not None for row in rows),
-        honesty=honesty(content.maps),
-        rois=small.to_dict("split") if small is not None else None,
-        alterations=alterations(content.log, content.participant),
-        methods=methods(content),
-        references=REFERENCES,
-        settings=json.dumps(content.settings, indent=2, default=str),
-        made_by=json.dumps(dict(content.made_by), indent=2, default=str),
-        stages=stages,
-        reconstructions=content.reconstructions,
+    return (
+        environment()
+        .get_template("report.html")
+        .render(
+            participant=content.participant,
+            version=latentcortex.__version__,
+            facts=content.facts,
+            sections=sections,
+            titles=TITLES,
+            rows=rows,
+            twin=any(row["n_twin"] is not None for row in rows),
+            honesty=honesty(content.maps),
+            regions=region_tables(table) if table is not None else {},
+            interval=interval,
+            known=known,
+            downloads={} if table is None else {f"sub-{content.participant}_rois.tsv": _as_data(table)},
+            bands=bands_table(content),
+            alterations=alterations(content.log, content.participant),
+            methods=methods(content),
+            references=references(content.made_by),
+            diffusion=content.made_by["name"] == "ldm",
+            software=SOFTWARE,
+            settings=json.dumps(content.settings, indent=2, default=str),
+            made_by=json.dumps(dict(content.made_by), indent=2, default=str),
+            stages=stages,
+            reconstructions=content.reconstructions,
+        )
     )
+
+
+def _as_data(table: pd.DataFrame) -> str:
+    """Write a table, tab-separated, into an address that a page can offer for download."""
+    text = table.to_csv(sep="\t", index=False, na_rep="n/a", float_format="%.5g")
+    return f"data:text/tab-separated-values;base64,{base64.b64encode(text.encode()).decode()}"

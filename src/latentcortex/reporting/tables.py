@@ -22,8 +22,6 @@ IN_REGIONS: Final = (
     *("shareR2", "shareR", "uniqueR2", "uniqueMask", "shapleyR2", "commonR2"),
 )
 """Statistics of which a region has a mean."""
-COMPACT: Final = (("r", "mean", "mean r"), ("mask", "mean", "significant"), ("mask", "bound", "truly active, at least"))
-"""Columns of the small table: a statistic, what is taken of it, and how that is called."""
 P_OF: Final = {"mask": "p", "uniqueMask": "uniqueP"}
 """Masks, and the p that each is made of."""
 
@@ -65,8 +63,9 @@ def _number(value: float | None) -> int | None:
 def roi_table(content: Content) -> pd.DataFrame | None:
     """Summarise every column by region, over all valid voxels; None without an atlas.
 
-    A mask has a `bound` as well: the fraction of the region's voxels that are truly active at least, with 95 %
-    confidence for all regions together; see `inference.true_discovery_bound`.
+    Scores and shares are also given relative to the region's mean noise ceiling (r to its square root), `normalised`. A
+    mask has a `bound`: the fraction of the region's voxels that are truly active at least, with 95 % confidence for all
+    regions together; see `inference.true_discovery_bound`.
     """
     if content.atlas is None or not isinstance(content.maps.space, Surface):
         return None
@@ -74,7 +73,17 @@ def roi_table(content: Content) -> pd.DataFrame | None:
     wanted = content.maps.columns["statistic"].isin(IN_REGIONS)
     kept = Maps(content.maps.data[:, wanted], content.maps.columns[wanted].reset_index(drop=True), content.maps.space)
     table = kept.summarise([int(label) for label in labels], content.atlas.names)
-    return table.assign(bound=_bounds(content.maps, table, np.asarray(labels), content.atlas.names))
+    bounds = _bounds(content.maps, table, np.asarray(labels), content.atlas.names)
+    return table.assign(normalised=_normalised(table), bound=bounds)
+
+
+def _normalised(table: pd.DataFrame) -> list[float]:
+    """Divide means by what any model could reach in the region; nan where that is not known or not above 0."""
+    known = table[table["statistic"] == "ceiling"].set_index("roi")["mean"]
+    limits = table["roi"].map(known).astype(float).to_numpy()
+    powers = table["statistic"].map({"r": 0.5, "r2": 1.0, "shareR2": 1.0, "uniqueR2": 1.0, "shapleyR2": 1.0})
+    limits = np.where(limits > 0, limits, np.nan) ** powers.astype(float).to_numpy()
+    return list(table["mean"].to_numpy(dtype=float) / limits)
 
 
 def _bounds(maps: Maps, table: pd.DataFrame, labels: IntArray, names: Mapping[int, str]) -> list[float]:
@@ -90,16 +99,19 @@ def _bounds(maps: Maps, table: pd.DataFrame, labels: IntArray, names: Mapping[in
     return bounds
 
 
-def compact(table: pd.DataFrame) -> pd.DataFrame:
-    """Lay out mean r, fraction of significant voxels and its lower bound for each single latent, a row per region."""
-    own = table[table["analysis"] == "latents"]
-    sizes = own.groupby("roi", sort=False)["n_valid"].first().rename("n valid")
-    columns = [sizes]
-    for model in dict.fromkeys(own["model"]):
-        for statistic, value, head in COMPACT:
-            chosen = own[(own["model"] == model) & (own["statistic"] == statistic)].set_index("roi")[value]
-            columns.append(chosen.rename(f"{title_of(model)}: {head}"))
-    return pd.concat(columns, axis=1).reset_index()
+def bands_table(content: Content) -> list[dict[str, Any]]:
+    """List the bands that were fitted: name, title, width, place on the noise schedule, reliability over seeds.
+
+    What is not known is None.
+    """
+    reliable, dims = content.made_by.get("seed_reliability", {}), content.made_by.get("dims", {})
+    known = content.maps.columns.reindex(columns=["model", "timestep", "alpha_bar", "band"])
+    rows = []
+    for band in dict.fromkeys(part for model in known["model"] for part in str(model).split("+") if part in dims):
+        place = known[known["band"] == band].iloc[:1].to_dict("records") or [{"timestep": np.nan, "alpha_bar": np.nan}]
+        at = {key: None if place[0][key] != place[0][key] else place[0][key] for key in ("timestep", "alpha_bar")}
+        rows.append({"band": band, "title": title_of(band), "n_dims": dims[band], "reliable": reliable.get(band), **at})
+    return rows
 
 
 def alterations(log: Path, participant: str = "") -> list[dict[str, Any]]:

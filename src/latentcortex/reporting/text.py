@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
 import latentcortex
@@ -45,64 +46,116 @@ def number(value: float | None) -> str:
 
 def methods(content: Content) -> list[str]:
     """Write the methods paragraphs; every number comes from the run."""
-    facts, settings = content.facts, content.settings
-    q, name = f"{settings['inference']['q']:g}", CORRECTIONS[settings["inference"]["correction"]]
-    z = {"session": "within sessions", "run": "within runs", "none": ""}[settings["responses"]["zscore"]]
+    return [_responses(content), _models(content), _tests(content), *_more(content)]
+
+
+def _responses(content: Content) -> str:
+    facts, zscore = content.facts, content.settings["responses"]["zscore"]
+    z = {"session": "within sessions", "run": "within runs", "none": ""}[zscore]
     scored = f"z-scored {z} with the statistics of training rows" if z else "not z-scored"
-    first = (
+    repeats = ", and repeats of a stimulus were averaged and weighted by their number" if _repeated(facts) else ""
+    return (
         f"Responses of participant {content.participant} ({facts['n_trials']} trials in {facts['n_sessions']} "
-        f"sessions, {facts['n_voxels']} voxels of which {facts['n_valid']} were valid) were {scored}, and repeats "
-        "of a stimulus were averaged and weighted by their number."
+        f"sessions, {facts['n_voxels']} voxels of which {facts['n_valid']} were valid) were {scored}{repeats}."
     )
-    solver = {"himalaya": "himalaya's random search, called from "}.get(settings["estimator"]["name"], "")
-    n_dims = settings["analyses"]["n_dims"]
+
+
+def _repeated(facts: Mapping[str, Any]) -> bool:
+    """Tell whether any stimulus was shown more than once."""
+    return bool(facts["n_trials"] > facts.get("n_stimuli", facts.get("n_train", 0) + facts.get("n_test", 0)))
+
+
+def _models(content: Content) -> str:
+    settings = content.settings
+    n_dims, own = settings["analyses"]["n_dims"], settings["estimator"]
     reduced = f" Wider bands were reduced to {n_dims} principal components of the training stimuli." if n_dims else ""
-    second = (
-        f"{_features(content.made_by)}{reduced} Feature columns were centred on training stimuli and bands "
-        "scaled to equal mean kernel diagonal. Voxel-wise encoding models were fitted by banded ridge regression, with "
-        "the penalty and the mixture of bands chosen for each voxel within the training stimuli (Dupré la Tour et al., "
-        "2022), as "
-        f"implemented in {solver}latentcortex {latentcortex.__version__}."
+    solver = {"himalaya": "himalaya's random search, called from "}.get(own["name"], "")
+    joint = content.maps.columns["model"].str.contains("+", regex=False).any()
+    chosen = "the penalty and the mixture of bands" if joint else "the penalty"
+    how = {
+        "auto": "generalised cross-validation (k folds of stimuli where these are few or depend on each other)",
+        "gcv": "generalised cross-validation",
+        "loo": "leaving one stimulus out",
+        "kfold": f"{own.get('cv', 5)} folds of stimuli",
+    }
+    by = f" by {how[own.get('selection', 'auto')]}" if own["name"] == "banded_ridge" else ""
+    return (
+        f"{_features(content.made_by)}{reduced} Feature columns were centred on training stimuli and bands scaled to "
+        f"equal mean kernel diagonal. Voxel-wise encoding models were fitted by banded ridge regression, with {chosen} "
+        f"chosen for each voxel within the training stimuli{by} (Dupré la Tour et al., 2022), as implemented in "
+        f"{solver}latentcortex {latentcortex.__version__}."
     )
-    n_folds = settings["splits"]["cross_validation"]
+
+
+def _tests(content: Content) -> str:
+    facts, settings, statistics = content.facts, content.settings, set(content.maps.columns["statistic"])
+    q, name = f"{settings['inference']['q']:g}", CORRECTIONS[settings["inference"]["correction"]]
     tested = content.maps.find(statistic="p").columns
     of_models = ~tested["model"].str.startswith("layers_") & ~tested["analysis"].str.startswith("generalisation-")
     null = "; ".join(dict.fromkeys(tested.loc[of_models, "null"])) if of_models.any() else ""
-    if n_folds:
-        third = (
-            f"Predictions were pooled over {n_folds} folds that never share an image; one-sided p-values came from "
-            f"{null}."
+    averaged = "averaged responses" if _repeated(facts) else "responses"
+    if settings["splits"]["cross_validation"]:
+        said = (
+            f"Predictions were pooled over {settings['splits']['cross_validation']} folds that {_held_out(content)}; "
         )
+        said += f"one-sided p-values came from {null}."
     else:
-        third = (
-            f"Models were fitted on {facts['n_train']} stimuli and scored by the Pearson correlation with averaged "
-            f"responses to {facts['n_test']} held-out stimuli."
+        said = (
+            f"Models were fitted on {facts['n_train']} stimuli and scored by the Pearson correlation with {averaged} "
         )
-        third += f" One-sided p-values came from the null of {null}." if null else ""
+        said += f"to {facts['n_test']} held-out stimuli{_far(content)}."
+        said += f" One-sided p-values came from the null of {null}." if null else ""
     family = {
         "map": "for each map over all its valid voxels",
         "hierarchical": "for the maps of an analysis first, and over the valid voxels of those with discoveries",
     }[settings["inference"]["family"]]
-    third += f" The false discovery rate was controlled at q = {q} ({name}) {family}." if null else ""
-    if (content.maps.columns["statistic"] == "shareR2").any():
-        third += " The variance explained by joint models was split between bands by the product measure."
-    if (content.maps.columns["statistic"] == "uniqueR2").any():
-        third += (
+    said += f" The false discovery rate was controlled at q = {q} ({name}) {family}." if null else ""
+    if "ceiling" in statistics:
+        said += (
+            " The noise ceiling is the fraction of variance of the averaged test responses that is signal, estimated "
+            "from the variance over repeats."
+        )
+    if "shareR2" in statistics:
+        said += " The variance explained by joint models was split between bands by the product measure."
+    if "uniqueR2" in statistics:
+        said += (
             " The unique share of a band is what the joint model lost when it was refitted without it, with penalties "
             "of its own; it was tested by flipping the signs of the differences of squared error over test stimuli."
         )
-    return [first, second, third, *_more(content)]
+    return said
+
+
+def _embedding(content: Content) -> str:
+    """Name the band in which stimuli are near or far."""
+    bands = list(content.made_by.get("dims", {}))
+    return str(content.settings["splits"]["embedding"] or ("c" if "c" in bands else (bands or ["the first band"])[0]))
+
+
+def _held_out(content: Content) -> str:
+    splits = content.settings["splits"]
+    if splits["unit"] == "session":
+        return "hold out whole sessions"
+    if splits["unit"] == "cluster":
+        return f"hold out whole clusters of stimuli (k-means of {_embedding(content)}, {splits['n_clusters']} clusters)"
+    return "never share an image"
+
+
+def _far(content: Content) -> str:
+    if content.settings["splits"]["test"] != "far":
+        return ""
+    return f", the tenth of all that is farthest from the others in {_embedding(content)}"
 
 
 def _features(made_by: Mapping[str, Any]) -> str:
     """Write what made the features, and how much of them hangs on the noise that was drawn."""
-    left_out = ("name", "bands", "weights", "shapes", "seed_reliability")
+    left_out = ("name", "model", "bands", "weights", "shapes", "seed_reliability", "dims")
     made = ", ".join(f"{key}: {value}" for key, value in made_by.items() if key not in left_out)
+    source = f"the extractor {made_by['name']}" + (f" with the model {made_by['model']}" if "model" in made_by else "")
     reliable = made_by.get("seed_reliability", {}).values()
     if not reliable:
-        return f"Features came from the extractor {made_by['name']} ({made})."
+        return f"Features came from {source} ({made})."
     return (
-        f"Features came from the extractor {made_by['name']} ({made}), those that depend on noise averaged over "
+        f"Features came from {source} ({made}), those that depend on noise averaged over "
         f"{made_by['n_seeds']} draws; {min(reliable):.0%} to {max(reliable):.0%} of a band's variance did not depend "
         "on the draws."
     )
@@ -129,17 +182,98 @@ def _more(content: Content) -> list[str]:
             "was compared with the second best by flips of the signs of their losses, and all layers with each other, "
             f"with the variance of fitting from {n_refits:.0f} fits to random halves of the training stimuli."
         )
+    if "uniqueR2Limit" in there:
+        said += (
+            " Unique shares were also scored after fits to fewer stimuli, and extrapolated to unlimited ones by a "
+            "power law; an extrapolation means something only where the curve has begun to level off."
+        )
     if "n_twin" in content.maps.columns and content.maps.columns["n_twin"].notna().any():
-        said += " The same analyses of a participant whose responses were exchanged among stimuli say how many voxels "
-        said += "are found by chance."
+        said += " The same analyses of a participant whose responses were exchanged among stimuli, one draw, say how "
+        said += "many voxels are found by chance."
     return [said.strip()] if said else []
 
 
+@dataclass(frozen=True)
+class Reference:
+    """Something to cite.
+
+    Parameters
+    ----------
+    key : str
+        Of BibTeX.
+    authors : tuple of str
+        `Family, Given` each.
+    year : int
+    title, venue, doi : str
+    kind : {"article", "inproceedings", "software"}
+    """
+
+    key: str
+    authors: tuple[str, ...]
+    year: int
+    title: str
+    venue: str
+    doi: str = ""
+    kind: str = "article"
+
+    def __str__(self) -> str:
+        """Write it as a list of references does."""
+        *first, last = self.authors
+        joined = f"{', '.join(first)}, & {last}" if first else last
+        place = f" {self.venue}." if self.venue else ""
+        return f"{joined} ({self.year}). {self.title}.{place}" + (f" doi:{self.doi}" if self.doi else "")
+
+    @property
+    def bibtex(self) -> str:
+        """Write it for BibTeX."""
+        where = {"article": "journal", "inproceedings": "booktitle"}.get(self.kind, "note")
+        fields = {"author": " and ".join(self.authors), "year": str(self.year), "title": f"{{{self.title}}}"}
+        fields |= {where: self.venue, "doi": self.doi}
+        lines = [f"  {name} = {{{value}}}," for name, value in fields.items() if value]
+        kind = "misc" if self.kind == "software" else self.kind
+        return "\n".join([f"@{kind}{{{self.key},", *lines, "}", ""])
+
+
 REFERENCES: Final = (
-    "Benjamini, Y., & Hochberg, Y. (1995). Controlling the false discovery rate. Journal of the Royal Statistical "
-    "Society B. doi:10.1111/j.2517-6161.1995.tb02031.x",
-    "Dupré la Tour, T., Eickenberg, M., Nunez-Elizalde, A. O., & Gallant, J. L. (2022). Feature-space selection with "
-    "banded ridge regression. NeuroImage. doi:10.1016/j.neuroimage.2022.119728",
-    "Takagi, Y., & Nishimoto, S. (2023). High-resolution image reconstruction with latent diffusion models from "
-    "human brain activity. CVPR. doi:10.1109/CVPR52729.2023.01389",
+    Reference(
+        "benjamini1995",
+        ("Benjamini, Y.", "Hochberg, Y."),
+        1995,
+        "Controlling the false discovery rate: A practical and powerful approach to multiple testing",
+        "Journal of the Royal Statistical Society B",
+        "10.1111/j.2517-6161.1995.tb02031.x",
+    ),
+    Reference(
+        "duprelatour2022",
+        ("Dupré la Tour, T.", "Eickenberg, M.", "Nunez-Elizalde, A. O.", "Gallant, J. L."),
+        2022,
+        "Feature-space selection with banded ridge regression",
+        "NeuroImage",
+        "10.1016/j.neuroimage.2022.119728",
+    ),
+    Reference(
+        "takagi2023",
+        ("Takagi, Y.", "Nishimoto, S."),
+        2023,
+        "High-resolution image reconstruction with latent diffusion models from human brain activity",
+        "Proceedings of the IEEE/CVF Conference on Computer Vision and Pattern Recognition",
+        "10.1109/CVPR52729.2023.01389",
+        "inproceedings",
+    ),
 )
+
+
+def references(made_by: Mapping[str, Any]) -> tuple[Reference, ...]:
+    """List what a report cites, by what made its features."""
+    return tuple(one for one in REFERENCES if one.key != "takagi2023" or made_by["name"] == "ldm")
+
+
+SOFTWARE: Final = Reference(
+    "latentcortex",
+    ("The latentcortex developers",),
+    2026,
+    f"latentcortex (version {latentcortex.__version__})",
+    "Computer software",
+    kind="software",
+)
+"""How to cite the package."""

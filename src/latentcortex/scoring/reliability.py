@@ -8,7 +8,8 @@ import numpy as np
 from scipy import stats
 
 from latentcortex._arrays import BoolArray, FloatArray, random_for, same_length
-from latentcortex.errors import InputError
+from latentcortex._shelf import unknown
+from latentcortex.errors import AlignmentError, InputError
 from latentcortex.scoring.accuracy import correlation
 
 
@@ -39,6 +40,8 @@ def noise_ceiling(repeats: FloatArray, *, n_averaged: float = 1) -> FloatArray:
     ----------
     Allen et al. (2022), doi:10.1038/s41593-021-00962-x, for the signal and noise variances.
     """
+    if not n_averaged > 0:
+        raise InputError(f"n_averaged must be above 0; got {n_averaged:g}.")
     n, mean, within = _by_stimulus(repeats)
     seen = (n > 0).sum(0)
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -68,6 +71,8 @@ def normalised_score(score: FloatArray, ceiling: FloatArray, *, of: Literal["r2"
         Can exceed 1; nan where the ceiling is not above 0.
     """
     same_length(score=score, ceiling=ceiling)
+    if of not in ("r2", "r"):
+        raise unknown("score", of, ("r2", "r"))
     usable = np.where(ceiling > 0, ceiling, np.nan)
     return np.asarray(score / (usable if of == "r2" else np.sqrt(usable)))
 
@@ -213,6 +218,8 @@ def _by_stimulus(repeats: FloatArray) -> tuple[FloatArray, FloatArray, FloatArra
     n, mean, within : ndarray of float64, shape (n_stimuli, n_voxels)
     """
     data = np.asarray(repeats, dtype=np.float64)
+    if data.ndim != 3:
+        raise AlignmentError(f"repeats is {data.shape}; expected (n_repeats, n_stimuli, n_voxels).")
     n = np.isfinite(data).sum(0).astype(np.float64)
     mean = np.where(n > 0, np.nansum(data, axis=0) / np.maximum(n, 1), np.nan)
     return n, mean, np.nansum((data - mean) ** 2, axis=0)

@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 
 from latentcortex._arrays import FloatArray, one_thread, same_length
+from latentcortex._shelf import unknown
 from latentcortex.errors import AlignmentError, InputError
 from latentcortex.scoring._centring import less_mean, varies
 
@@ -44,6 +45,8 @@ def product_shares(y: FloatArray, yhat_bands: FloatArray, *, of: Literal["r2", "
     """
     if yhat_bands.ndim != 3 or yhat_bands.shape[1:] != y.shape:
         raise AlignmentError(f"yhat_bands is {yhat_bands.shape}; expected (n_bands, {y.shape[0]}, {y.shape[1]}).")
+    if of not in ("r2", "r"):
+        raise unknown("score", of, ("r2", "r"))
     centred = less_mean(y)
     joint = less_mean(yhat_bands.sum(0))
     parts = [less_mean(band) for band in yhat_bands]

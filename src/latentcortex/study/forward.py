@@ -8,6 +8,7 @@ import numpy as np
 
 from latentcortex import _files, analyses, checking, encoding, reporting
 from latentcortex._record import Record
+from latentcortex.encoding import rejudged
 from latentcortex.extractors import Scheduled
 from latentcortex.maps import Maps, load_state, save_state
 from latentcortex.responses import Responses
@@ -125,7 +126,7 @@ class Forward:
             )
             for kind, side in sides.items()
         ]
-        return analyses.joined(profile)
+        return rejudged(analyses.joined(profile), material.criterion)
 
     def _scorer(self, responses: Responses, train: Responses, test: Responses | None) -> analyses.Scorer:
         criterion = self.material.criterion

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import latentcortex
 from latentcortex import analyses, encoding
-from latentcortex._arrays import FloatArray, digest
+from latentcortex._arrays import FloatArray, digest, listed
 from latentcortex._shelf import unknown
 from latentcortex._watch import Stages
 from latentcortex.checking import Design
@@ -19,6 +19,7 @@ from latentcortex.errors import InputError
 from latentcortex.estimators import Nesting
 from latentcortex.extraction import extract, is_extracted
 from latentcortex.features import Features
+from latentcortex.reporting import LOG
 from latentcortex.responses import Responses
 from latentcortex.space import Atlas, Bare, Surface, atlas_print
 from latentcortex.splits import Splits, clusters_of, coordinates, farthest, held_out, linked, sessions_of
@@ -111,11 +112,17 @@ class Material:
         return self._narrow[ids]
 
     @property
+    def diffusion(self) -> bool:
+        """Whether features come from a latent diffusion model."""
+        return bool(self.settings["extractor"]["name"] == "ldm")
+
+    @property
     def made_by(self) -> dict[str, Any]:
         """What the features depend on, and how much of each band does not depend on the noise that was drawn."""
         reliable = {band: self.features.seed_reliability(band) for band in self.features.bands}
         known = {band: round(value, 3) for band, value in reliable.items() if value is not None}
-        return {**self.extractor.made_by, **({"seed_reliability": known} if known else {})}
+        more = {"dims": self.features.dims, **({"model": self.extractor.model} if self.diffusion else {})}
+        return {**self.extractor.made_by, **more, **({"seed_reliability": known} if known else {})}
 
     @property
     def extracted(self) -> bool:
@@ -149,6 +156,11 @@ class Material:
     def check_refits(self) -> None:
         """Check that the estimator can refit the models of some bands, if that is asked for, and the embedding."""
         asked, embedding = self.settings["analyses"], self.settings["splits"]["embedding"]
+        joint = any(len(model) > 1 for one in self.study.models(self.extractor.bands) for model in one.models)
+        if set(asked["shares"]) - {"product"} and not joint:
+            raise InputError(
+                f"`shares` in [analyses] are between bands of one model; {listed(asked['run'])} fit one band each."
+            )
         refits = "learning-curve" in asked["run"] or set(asked["shares"]) - {"product"}
         if refits and not isinstance(self.study.estimator(), Nesting):
             name = self.settings["estimator"]["name"]
@@ -253,10 +265,14 @@ class Material:
     def atlas(self, responses: Responses) -> Atlas | None:
         """Find the atlas of the report, if one is named and the responses are on a surface."""
         name = self.settings["report"]["atlas"]
-        if not name or not isinstance(responses.space, Surface):
+        if not name:
             return None
+        if not isinstance(responses.space, Surface):
+            raise InputError(
+                "`atlas` in [report] needs voxels of known position: give `template` in [dataset], or no atlas."
+            )
         return Atlas.find(name, responses.space.template)
 
     def log(self, folder: Path) -> Path:
         """Where a folder of results keeps its log."""
-        return folder / "logs" / "latentcortex.jsonl"
+        return folder / LOG

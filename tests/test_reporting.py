@@ -1,0 +1,55 @@
+"""Tables by region say what the maps say, and LaTeX shows what was written."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pandas as pd
+
+from latentcortex.reporting import latex, region_tables
+
+NAN = float("nan")
+
+
+def table() -> pd.DataFrame:
+    """Two regions: a ceiling, the score of z with its test, and a split of z and c."""
+    facts = [
+        ("ceiling", "", "", "ceiling", 0.5, NAN, NAN),
+        ("latents", "z", "z", "r", 0.4, NAN, 0.8),
+        ("latents", "z", "z", "r2", 0.1, NAN, NAN),
+        ("latents", "z", "z", "mask", 0.75, 0.6, NAN),
+        ("both", "z+c", "", "r", 0.5, NAN, NAN),
+        ("both", "z+c", "z", "shareR2", 0.2, NAN, 0.4),
+        ("both", "z+c", "c", "shareR2", 0.1, NAN, 0.2),
+    ]
+    rows = [
+        {"roi": roi, "analysis": a, "model": m, "band": b, "statistic": s, "n_valid": n, "mean": mean, "bound": bound,
+         "normalised": rel, "low": mean - 0.05, "high": mean + 0.05}
+        for roi, n in (("V1_left & right", 30), ("PPA", 20))
+        for a, m, b, s, mean, bound, rel in facts
+    ]  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def test_a_region_has_a_row_for_each_score_and_share_beside_its_test() -> None:
+    tables = region_tables(table())
+    assert list(tables) == ["ceiling", "latents", "both"]
+    first, second = tables["latents"]
+    assert (first.roi, second.roi) == ("V1_left & right", "PPA")
+    assert (first.what, first.n_valid, first.mean, first.normalised) == ("z: r", 30, 0.4, 0.8)
+    assert (first.significant, first.bound) == (0.75, 0.6)
+    assert [row.what for row in tables["both"][:2]] == ["z beside c: share of R²", "c beside z: share of R²"]
+    assert np.isnan(tables["both"][0].significant)
+
+
+def test_latex_has_every_row_and_nothing_unescaped() -> None:
+    tables = region_tables(table())
+    text = latex(tables, "01")
+    assert text.count("\\begin{longtable}") == text.count("\\end{longtable}") == 3
+    assert "V1\\_left \\& right & z: r & 30 & 0.400 [0.350, 0.450] & 0.800 & 0.750 & 0.600 \\\\" in text
+    body = [line for line in text.splitlines() if not line.startswith(("%", "\\"))]
+    assert not [line for line in body if re.search(r"(?<!\\)[_%#]", line)]
+    for block in re.findall(r"\\begin\{longtable\}\{(\w+)\}(.*?)\\end", text, re.DOTALL):
+        rows = [line for line in block[1].splitlines() if re.search(r"(?<!\\)&", line)]
+        assert {len(re.findall(r"(?<!\\)&", line)) + 1 for line in rows} == {len(block[0])}
