@@ -133,8 +133,9 @@ def of_image(module: Any, output: Any) -> Tensor:
     """
     if isinstance(module, JointTransformerBlock):
         tokens: Tensor = output[1]
-        side = isqrt(tokens.shape[1])
-        return tokens.transpose(1, 2).unflatten(2, (side, side))
+        n, n_tokens, width = tokens.shape
+        side = isqrt(n_tokens)
+        return tokens.transpose(1, 2).reshape(n, width, side, side)
     first: Tensor = output[0] if isinstance(output, tuple) else output
     return first
 

@@ -19,7 +19,7 @@ from latentcortex.errors import InputError
 
 PARTS: Final = ("scheduler", "text_encoder", "tokenizer", "unet", "vae")
 DTYPES: Final = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-"""Precisions of the denoiser and the text encoders; the autoencoder is float32 always, since float16 overflows in it."""
+"""Precisions of denoiser and text encoders; the autoencoder is float32 always, since float16 overflows in it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,7 +122,8 @@ def _there(folder: Path, parts: tuple[str, ...]) -> tuple[str, ...]:
 
 def _denoiser(kind: Any, folder: Path, options: Mapping[str, Any], untrained: int | None) -> Any:
     if untrained is None:
-        return kind.from_pretrained(folder, low_cpu_mem_usage=False, **options)
+        # Loaded whole, transformers of diffusers keep the precision of their file.
+        return kind.from_pretrained(folder, low_cpu_mem_usage=False, **options).to(options["dtype"])
     config = kind.load_config(folder, local_files_only=True)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(untrained)
@@ -131,7 +132,10 @@ def _denoiser(kind: Any, folder: Path, options: Mapping[str, Any], untrained: in
 
 def _texts(folder: Path, options: Mapping[str, Any], *, of_flow: bool) -> tuple[tuple[Any, Any], ...]:
     """Load tokenizers and text encoders, as many as there are."""
-    kinds = {"": CLIPTextModelWithProjection if of_flow else CLIPTextModel, "_2": CLIPTextModelWithProjection}
+    kinds: dict[str, Any] = {
+        "": CLIPTextModelWithProjection if of_flow else CLIPTextModel,
+        "_2": CLIPTextModelWithProjection,
+    }
     kinds |= {"_3": T5EncoderModel} if of_flow else {}
     return tuple(
         (

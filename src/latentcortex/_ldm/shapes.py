@@ -43,7 +43,9 @@ def layer_shapes(
     known = dict(denoiser.named_modules())
     missing = [layer for layer in layers if layer not in known]
     if missing:
-        name, blocks = ("transformer", "transformer_blocks") if of_flow else ("U-Net", "down_blocks, mid_block, up_blocks")
+        name, blocks = (
+            ("transformer", "transformer_blocks") if of_flow else ("U-Net", "down_blocks, mid_block, up_blocks")
+        )
         raise InputError(f"The {name} has no module {missing[0]!r}; its blocks are {blocks}.")
     found: dict[str, tuple[int, ...]] = {}
 

@@ -29,10 +29,11 @@ class Analysis:
 def canonical(name: str, bands: Sequence[str]) -> Analysis:
     """Choose the models of a canonical analysis among the bands that there are.
 
-    `latents`: each latent alone (z_c at 80 percent strength, or the nearest). `noise-levels`: z with z_c at
-    each strength. `denoising-steps`: z with z_c at each step. `unet-layers`: each layer alone at each step, of a U-Net
-    or of a transformer in its place. `unet-partition`: the layers of one step jointly. `learning-curve`: z with z_c, at several numbers of fitted
-    stimuli. `generalisation`: each latent alone, on test stimuli that are less and less like the fitted ones.
+    `latents`: each latent alone (z_c at 80 percent strength, or the nearest). `noise-levels`: z with z_c at each
+    strength. `denoising-steps`: z with z_c at each step. `unet-layers`: each layer alone at each step, of a U-Net or
+    of a transformer in its place. `unet-partition`: the layers of one step jointly. `learning-curve`: z with z_c, at
+    several numbers of fitted stimuli. `generalisation`: each latent alone, on test stimuli that are less and less like
+    the fitted ones.
 
     Raises
     ------

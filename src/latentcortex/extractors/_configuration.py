@@ -39,7 +39,7 @@ def blocks(config: Config, denoiser: str) -> dict[str, str]:
 
 
 def five(config: Config, denoiser: str) -> tuple[str, ...]:
-    """Choose five blocks: of a U-Net two of the first stage, the bottleneck, two of the second; of a transformer evenly.
+    """Choose five blocks: two of a U-Net's first stage, the bottleneck, two of the second; a transformer's evenly.
 
     Examples
     --------
