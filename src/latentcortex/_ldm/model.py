@@ -122,7 +122,7 @@ def _there(folder: Path, parts: tuple[str, ...]) -> tuple[str, ...]:
 
 def _denoiser(kind: Any, folder: Path, options: Mapping[str, Any], untrained: int | None) -> Any:
     if untrained is None:
-        # Loaded whole, transformers of diffusers keep the precision of their file.
+        # Not every class of diffusers takes the precision that it is asked for when it is loaded whole.
         return kind.from_pretrained(folder, low_cpu_mem_usage=False, **options).to(options["dtype"])
     config = kind.load_config(folder, local_files_only=True)
     with torch.random.fork_rng(devices=[]):
