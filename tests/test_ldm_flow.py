@@ -415,9 +415,14 @@ def test_a_missing_part_an_impossible_size_and_a_module_that_is_not_there_are_in
     for pixels, says in ((18, "a multiple of 4"), (36, "at most 32")):
         with pytest.raises(InputError, match=f"pixels must be {says} for this model; got {pixels}"):
             LDM(str(small), n_steps=STEPS, pixels=pixels)
-    model = LDM(str(small), n_steps=STEPS, layers={"own": "blocks.1"})
-    with pytest.raises(InputError, match=r"The transformer has no module 'blocks\.1'"):
-        model.dims(model.bands)
+    for own, pool, says in (
+        ("blocks.1", 0, r"The transformer has no module 'blocks\.1'"),
+        ("transformer_blocks", 0, "Module 'transformer_blocks' is never called"),
+        ("transformer_blocks.1.ff", 2, r"pool needs maps; a layer of shape \(16, 16\) has no places"),
+    ):
+        model = LDM(str(small), n_steps=STEPS, layers={"own": own}, pool=pool)
+        with pytest.raises(InputError, match=says):
+            model.dims(model.bands)
     folder = tmp_path / "model"
     shutil.copytree(small, folder, ignore=shutil.ignore_patterns("tokenizer_3", "tokenizer_2"))
     with pytest.raises(InputError, match="not a latent diffusion model: no tokenizer_2, tokenizer_3 in it"):

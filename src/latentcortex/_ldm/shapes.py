@@ -35,7 +35,7 @@ def layer_shapes(
     Raises
     ------
     InputError
-        If the denoiser has no such module.
+        If the denoiser has no such module, or never calls it.
     """
     with torch.device("meta"):
         denoiser, told = _transformer(config) if of_flow else _unet(config)
@@ -61,6 +61,9 @@ def layer_shapes(
     finally:
         for handle in handles:
             handle.remove()
+    silent = [layer for layer in layers if layer not in found]
+    if silent:
+        raise InputError(f"Module {silent[0]!r} is never called, and gives nothing; name one inside it.")
     return found
 
 

@@ -64,7 +64,9 @@ class Trajectory:
 
 
 def n_steps_of(strength: int, n_steps: int) -> int:
-    """Count the denoising steps of a strength in percent, in whole numbers.
+    """Count the denoising steps of a strength in percent, in whole numbers, rounded down.
+
+    The pipeline of Stable Diffusion 3 rounds up; the two differ where strength * n_steps is no multiple of 100.
 
     Examples
     --------

@@ -279,6 +279,8 @@ class LDM:
 
     def _stored(self, shape: tuple[int, ...]) -> int:
         """Count what is kept of a layer's output (n_channels, height, width)."""
+        if self.pool and len(shape) != 3:
+            raise InputError(f"pool needs maps; a layer of shape {shape} has no places. Name another, or set pool = 0.")
         if self.pool:
             shape = (shape[0], *(min(side, self.pool) for side in shape[1:]))
         width = int(np.prod(shape))

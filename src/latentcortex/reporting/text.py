@@ -22,6 +22,8 @@ def title_of(band: str) -> str:
     'z_c, strength 80 %'
     >>> title_of("unet_layer-mid_strength-80_step-50")
     'mid, step 50 %'
+    >>> title_of("dit_layer-block12_strength-80_step-50")
+    'block12, step 50 %'
     """
     parsed = Band.parse(band)
     if parsed.kind == "zc":
