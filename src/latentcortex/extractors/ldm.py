@@ -108,7 +108,7 @@ class LDM:
     References
     ----------
     Takagi and Nishimoto (2023), doi:10.1109/CVPR52729.2023.01389; Rombach et al. (2022),
-    doi:10.1109/CVPR52688.2022.01042
+    doi:10.1109/CVPR52688.2022.01042; Esser et al. (2024), doi:10.48550/arXiv.2403.03206
     """
 
     model: str = STABLE
