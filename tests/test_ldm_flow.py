@@ -459,3 +459,4 @@ def test_stable_diffusion_3_5_medium_is_sized_from_its_configuration_alone(tmp_p
     bands = ["z", "c", "c_part-pooled", "dit_layer-block23_strength-80_step-50"]
     expected = (16 * 128 * 128, 333 * 4096, 2048, 1536 * 8 * 8)
     assert tuple(model.dims(bands).values()) == expected
+    assert LDM(str(tmp_path)).dims(bands[-1:]) == {bands[-1]: 6_291_456}
