@@ -163,7 +163,7 @@ def test_the_trajectory_of_xl_is_that_of_its_pipeline(tiny_model: Path, tmp_path
         bands=["c", "c_part-pooled", "zc_strength-80_step-100", "unet_layer-mid_strength-80_step-50"],
     )
     model, captions = ldm.parts, [("a cat", "dog"), ("bus",)]
-    assert model.extra_large
+    assert model.told_pooled
     c = _ldm.condition(model, captions, pixels=16)
     assert c.states.shape == (2, 16, 32)
     assert c.pooled is not None

@@ -93,7 +93,7 @@ def _announce(folder: Path, stimuli: Stimuli, extractor: Extractor, bands: Seque
         return
     above = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
     free = shutil.disk_usage(above).free + sum(f.stat().st_size for f in folder.glob("*.npz"))
-    rows = f", {extractor.n_rows(bands)} U-Net rows per stimulus" if isinstance(extractor, Counting) else ""
+    rows = f", {extractor.n_rows(bands)} denoiser rows per stimulus" if isinstance(extractor, Counting) else ""
     logger.info("%d stimuli, %d bands: %.2f GB on disk%s.", len(stimuli.ids), len(bands), needed / 1e9, rows)
     if needed > free:
         raise InputError(

@@ -1,6 +1,7 @@
 """A latent diffusion model in parts, and its trajectory from image to image. torch stays in here."""
 
 from latentcortex._ldm.codes import Conditioning, condition, decode, encode_captions, encode_images, pooled
+from latentcortex._ldm.flow import T5_TOKENS
 from latentcortex._ldm.model import DTYPES, LatentDiffusion, load
 from latentcortex._ldm.sampling import denoised, noised
 from latentcortex._ldm.shapes import layer_shapes
@@ -9,6 +10,7 @@ from latentcortex._ldm.trajectory import STARTS, Tap, Trajectory, n_steps_of, st
 __all__ = [
     "DTYPES",
     "STARTS",
+    "T5_TOKENS",
     "Conditioning",
     "LatentDiffusion",
     "Tap",

@@ -1,4 +1,4 @@
-"""Images and captions as the model sees them, and back: z, c, and what the U-Net is told."""
+"""Images and captions as the model sees them, and back: z, c, and what the denoiser is told."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any, Final
 import numpy as np
 import torch
 
+from latentcortex._ldm import flow
 from latentcortex._ldm.model import LatentDiffusion
 
 Tensor = torch.Tensor
@@ -19,14 +20,15 @@ CAPTIONS: Final = 64
 
 @dataclass(frozen=True, eq=False)
 class Conditioning:
-    """What the U-Net is told of each image besides the latent.
+    """What the denoiser is told of each image besides the latent.
 
     Parameters
     ----------
     states : Tensor of shape (n, n_tokens, width)
-        Hidden states of the captions, averaged over captions; both encoders' side by side in SDXL.
+        Hidden states of the captions, averaged over captions; both encoders' side by side in SDXL, and followed by
+        those of T5 in Stable Diffusion 3.
     pooled : Tensor of shape (n, pooled_width), optional
-        The averaged pooled text of SDXL's second encoder.
+        The averaged pooled text of SDXL's second encoder, or of both CLIP encoders of Stable Diffusion 3.
     pixels : int
         Height and width that SDXL is told.
     """
@@ -41,9 +43,11 @@ class Conditioning:
         return Conditioning(self.states.repeat(n, 1, 1), pooled, self.pixels)
 
     def told(self, model: LatentDiffusion) -> dict[str, Any]:
-        """Make the U-Net's keyword arguments, in its precision."""
+        """Make the denoiser's keyword arguments, in its precision."""
         told: dict[str, Any] = {"encoder_hidden_states": self.states.to(model.device, model.dtype)}
-        if self.pooled is not None:
+        if self.pooled is not None and model.of_flow:
+            told["pooled_projections"] = self.pooled.to(model.device, model.dtype)
+        elif self.pooled is not None:
             # Original size, corner of the crop, target size: the whole image at its own size.
             size = [self.pixels, self.pixels, 0, 0, self.pixels, self.pixels]
             ids = torch.tensor([size] * len(self.pooled), device=model.device, dtype=model.dtype)
@@ -53,15 +57,20 @@ class Conditioning:
 
 @torch.inference_mode()
 def encode_images(model: LatentDiffusion, images: np.ndarray[Any, Any], noise: Tensor | None = None) -> Tensor:
-    """Encode uint8 images (n, height, width, 3) to z (n, channels, h, w), scaled, in float32.
+    """Encode uint8 images (n, height, width, 3) to z (n, channels, h, w), shifted and scaled, in float32.
 
     The posterior mean; with `noise` of z's shape a sample of the posterior, mean + standard deviation * noise.
     """
     x = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).float() / 127.5 - 1.0
     posterior = model.vae.encode(x.to(model.device)).latent_dist
     z: Tensor = posterior.mode() if noise is None else posterior.mean + posterior.std * noise.to(model.device)
-    z = z * model.vae.config.scaling_factor
+    z = (z - _shift(model)) * model.vae.config.scaling_factor
     return z
+
+
+def _shift(model: LatentDiffusion) -> float:
+    """Find what is taken off latents before they are scaled; 0 before Stable Diffusion 3."""
+    return float(model.vae.config.shift_factor or 0.0)
 
 
 def encode_captions(model: LatentDiffusion, captions: Sequence[tuple[str, ...]]) -> Tensor:
@@ -87,7 +96,8 @@ def condition(
         Height and width, which SDXL is told.
     layer : int, optional
         Hidden state of the (first) text encoder after so many of its layers, without the last normalisation; by
-        default what the U-Net is given: the last hidden state, or SDXL's last but one of both encoders.
+        default what the denoiser is given: the last hidden state; SDXL's last but one of both encoders; those,
+        and T5's last, in Stable Diffusion 3, where zeros stand for a T5 that is left out.
 
     Returns
     -------
@@ -103,13 +113,13 @@ def condition(
         torch.stack([torch.stack([embedded[t][part] for t in (known or ("",))]).mean(0) for known in captions])
         for part in range(len(next(iter(embedded.values()))))
     ]
-    return Conditioning(means[0], means[1] if model.extra_large else None, pixels)
+    return Conditioning(means[0], means[1] if model.told_pooled else None, pixels)
 
 
 @torch.inference_mode()
 def pooled(model: LatentDiffusion, captions: Sequence[tuple[str, ...]]) -> Tensor:
     """Encode each image's captions to one vector, (n, width): the mean over them of the pooled text."""
-    if model.extra_large:
+    if model.told_pooled:
         found = condition(model, captions, pixels=0).pooled
         return torch.empty(0) if found is None else found
     means = []
@@ -122,22 +132,35 @@ def pooled(model: LatentDiffusion, captions: Sequence[tuple[str, ...]]) -> Tenso
 
 
 def _embedded(model: LatentDiffusion, texts: Sequence[str], layer: int | None) -> list[Tensor]:
-    """Encode texts: hidden states, and pooled text if the U-Net is told it."""
-    if not model.extra_large and layer is None:
+    """Encode texts: hidden states, and pooled text if the denoiser is told it."""
+    if not model.told_pooled and layer is None:
         ((tokenizer, encoder),) = model.texts
         return [encoder(_tokens(tokenizer, texts, model)).last_hidden_state.float()]
     outputs = [
-        encoder(_tokens(tokenizer, texts, model), output_hidden_states=True) for tokenizer, encoder in model.texts
+        encoder(_tokens(tokenizer, texts, model), output_hidden_states=True) for tokenizer, encoder in model.texts[:2]
     ]
     if layer is not None:
         states = outputs[0].hidden_states[layer]
     else:
         states = torch.cat([output.hidden_states[-2] for output in outputs], dim=-1)
-    return [states.float(), *([outputs[-1].text_embeds.float()] if model.extra_large else [])]
+        states = flow.joined(states, _t5(model, texts, states)) if model.of_flow else states
+    if not model.told_pooled:
+        return [states.float()]
+    told = outputs if model.of_flow else outputs[-1:]
+    return [states.float(), torch.cat([output.text_embeds for output in told], dim=-1).float()]
 
 
-def _tokens(tokenizer: Any, texts: Sequence[str], model: LatentDiffusion) -> Tensor:
-    longest = tokenizer.model_max_length
+def _t5(model: LatentDiffusion, texts: Sequence[str], like: Tensor) -> Tensor:
+    """Encode texts with T5, (n, n_tokens, width); without one, zeros."""
+    if len(model.texts) < 3:
+        return like.new_zeros((len(texts), flow.T5_TOKENS, model.unet.config.joint_attention_dim))
+    tokenizer, encoder = model.texts[2]
+    states: Tensor = encoder(_tokens(tokenizer, texts, model, flow.T5_TOKENS)).last_hidden_state.to(like.dtype)
+    return states
+
+
+def _tokens(tokenizer: Any, texts: Sequence[str], model: LatentDiffusion, n_tokens: int = 0) -> Tensor:
+    longest = n_tokens or tokenizer.model_max_length
     found = tokenizer(list(texts), padding="max_length", max_length=longest, truncation=True, return_tensors="pt")
     ids: Tensor = found.input_ids.to(model.device)
     return ids
@@ -146,6 +169,7 @@ def _tokens(tokenizer: Any, texts: Sequence[str], model: LatentDiffusion) -> Ten
 @torch.inference_mode()
 def decode(model: LatentDiffusion, z: Tensor) -> np.ndarray[Any, Any]:
     """Decode latents to uint8 images (n, height, width, 3); values outside 0..255 are clipped."""
-    x = model.vae.decode(z.to(model.device, torch.float32) / model.vae.config.scaling_factor).sample
+    unscaled = z.to(model.device, torch.float32) / model.vae.config.scaling_factor + _shift(model)
+    x = model.vae.decode(unscaled).sample
     out: np.ndarray[Any, Any] = ((x.clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).cpu().numpy()
     return out

@@ -10,17 +10,16 @@ from pathlib import Path
 from typing import Any, Final
 
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
-from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
+from diffusers import AutoencoderKL, DDIMScheduler, SD3Transformer2DModel, UNet2DConditionModel
+from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer, T5EncoderModel, T5Tokenizer
 
+from latentcortex._ldm import flow
 from latentcortex._shelf import unknown
 from latentcortex.errors import InputError
 
 PARTS: Final = ("scheduler", "text_encoder", "tokenizer", "unet", "vae")
-SECOND: Final = ("text_encoder_2", "tokenizer_2")
-"""Parts that Stable Diffusion XL has besides."""
 DTYPES: Final = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-"""Precisions of the U-Net and the text encoders; the autoencoder is float32 always, since float16 overflows in it."""
+"""Precisions of denoiser and text encoders; the autoencoder is float32 always, since float16 overflows in it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,11 +28,13 @@ class LatentDiffusion:
 
     Parameters
     ----------
-    vae, unet : diffusers models
-        The autoencoder is float32, the U-Net of `dtype`.
+    vae : AutoencoderKL
+        In float32.
+    unet : UNet2DConditionModel or flow.Denoiser
+        The denoiser, of `dtype`: a U-Net, or a transformer that is called as one.
     texts : tuple of (tokenizer, text encoder)
-        One, or the two of Stable Diffusion XL.
-    scheduler : DDIMScheduler
+        One, the two of Stable Diffusion XL, or the two of Stable Diffusion 3 with or without T5.
+    scheduler : DDIMScheduler or flow.Schedule
         Deterministic, without clipping.
     dtype : torch.dtype
     device : torch.device
@@ -47,8 +48,13 @@ class LatentDiffusion:
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
     @property
-    def extra_large(self) -> bool:
-        """Whether the U-Net is also told the pooled text and the size of the image, as that of SDXL is."""
+    def of_flow(self) -> bool:
+        """Whether it is a flow-matching transformer, as Stable Diffusion 3 is."""
+        return isinstance(self.unet, flow.Denoiser)
+
+    @property
+    def told_pooled(self) -> bool:
+        """Whether the denoiser is also told the pooled text, as those of Stable Diffusion XL and 3 are."""
         return len(self.texts) > 1
 
     @property
@@ -63,17 +69,20 @@ class LatentDiffusion:
 
 
 def load(folder: Path, *, dtype: str = "float32", device: str = "cpu", untrained: int | None = None) -> LatentDiffusion:
-    """Load a model folder in the layout of Stable Diffusion (1.x, 2.x, XL), offline.
+    """Load a model folder in the layout of Stable Diffusion (1.x, 2.x, XL, 3.x), offline.
+
+    A folder with `transformer` in place of `unet` is one of Stable Diffusion 3; its T5 (`text_encoder_3` and
+    `tokenizer_3`) may be left out.
 
     Parameters
     ----------
     folder : Path
     dtype : {"float32", "bfloat16", "float16"}
-        Of U-Net and text encoders.
+        Of denoiser and text encoders.
     device : str
         For example `cpu`, `cuda`, `mps`.
     untrained : int, optional
-        Give the U-Net random weights by this seed instead of its own: the baseline of the same architecture.
+        Give the denoiser random weights by this seed instead of its own: the baseline of the same architecture.
 
     Raises
     ------
@@ -82,41 +91,61 @@ def load(folder: Path, *, dtype: str = "float32", device: str = "cpu", untrained
     """
     if dtype not in DTYPES:
         raise unknown("dtype", dtype, DTYPES)
-    missing = [part for part in PARTS if not (folder / part).is_dir()]
+    of_flow = (folder / "transformer").is_dir()
+    wanted = (*flow.PARTS, *(_there(folder, flow.THIRD))) if of_flow else PARTS
+    missing = [part for part in wanted if not (folder / part).is_dir()]
     if missing:
         raise InputError(f"{folder} is not a latent diffusion model: no {', '.join(missing)} in it.")
-    large = all((folder / part).is_dir() for part in SECOND)
     options: dict[str, Any] = {"local_files_only": True, "dtype": DTYPES[dtype], "use_safetensors": True}
+    kind, part = (SD3Transformer2DModel, "transformer") if of_flow else (UNet2DConditionModel, "unet")
     with _quiet():
         try:
             vae = AutoencoderKL.from_pretrained(
                 folder / "vae", low_cpu_mem_usage=False, **{**options, "dtype": torch.float32}
             )
-            unet = _unet(folder, options, untrained)
-            texts = [_text(folder, "tokenizer", "text_encoder", CLIPTextModel, options)]
-            if large:
-                texts.append(_text(folder, "tokenizer_2", "text_encoder_2", CLIPTextModelWithProjection, options))
+            unet = _denoiser(kind, folder / part, options, untrained)
+            texts = _texts(folder, options, of_flow=of_flow)
             config = DDIMScheduler.load_config(folder / "scheduler", local_files_only=True)
         except OSError as error:
             raise InputError(f"{folder} cannot be loaded: {str(error).splitlines()[0]}") from None
-    for part in (vae, unet, *(encoder for _, encoder in texts)):
-        part.eval().requires_grad_(False).to(device)
-    return LatentDiffusion(vae, unet, tuple(texts), _scheduler(config), DTYPES[dtype], torch.device(device))
+        scheduler = flow.Schedule(config) if of_flow else _scheduler(config)
+    for one in (vae, unet, *(encoder for _, encoder in texts)):
+        one.eval().requires_grad_(False).to(device)
+    unet = flow.Denoiser(unet) if of_flow else unet
+    return LatentDiffusion(vae, unet, texts, scheduler, DTYPES[dtype], torch.device(device))
 
 
-def _unet(folder: Path, options: Mapping[str, Any], untrained: int | None) -> Any:
+def _there(folder: Path, parts: tuple[str, ...]) -> tuple[str, ...]:
+    """Want all parts that belong together if one of them is there."""
+    return parts if any((folder / part).is_dir() for part in parts) else ()
+
+
+def _denoiser(kind: Any, folder: Path, options: Mapping[str, Any], untrained: int | None) -> Any:
     if untrained is None:
-        return UNet2DConditionModel.from_pretrained(folder / "unet", low_cpu_mem_usage=False, **options)
-    config = UNet2DConditionModel.load_config(folder / "unet", local_files_only=True)
+        # Not every class of diffusers takes the precision that it is asked for when it is loaded whole.
+        return kind.from_pretrained(folder, low_cpu_mem_usage=False, **options).to(options["dtype"])
+    config = kind.load_config(folder, local_files_only=True)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(untrained)
-        return UNet2DConditionModel.from_config(config).to(options["dtype"])
+        return kind.from_config(config).to(options["dtype"])
 
 
-def _text(folder: Path, tokenizer: str, encoder: str, kind: Any, options: Mapping[str, Any]) -> tuple[Any, Any]:
-    return (
-        CLIPTokenizer.from_pretrained(folder / tokenizer, local_files_only=True),
-        kind.from_pretrained(folder / encoder, **options),
+def _texts(folder: Path, options: Mapping[str, Any], *, of_flow: bool) -> tuple[tuple[Any, Any], ...]:
+    """Load tokenizers and text encoders, as many as there are."""
+    kinds: dict[str, Any] = {
+        "": CLIPTextModelWithProjection if of_flow else CLIPTextModel,
+        "_2": CLIPTextModelWithProjection,
+    }
+    kinds |= {"_3": T5EncoderModel} if of_flow else {}
+    return tuple(
+        (
+            (T5Tokenizer if kind is T5EncoderModel else CLIPTokenizer).from_pretrained(
+                folder / f"tokenizer{which}", local_files_only=True
+            ),
+            kind.from_pretrained(folder / f"text_encoder{which}", **options),
+        )
+        for which, kind in kinds.items()
+        if all((folder / f"{part}{which}").is_dir() for part in ("text_encoder", "tokenizer"))
     )
 
 

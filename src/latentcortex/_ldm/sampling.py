@@ -22,7 +22,7 @@ def noised(model: LatentDiffusion, z: Tensor, noise: Tensor, *, n_own: int, n_st
 def denoised(
     model: LatentDiffusion, x: Tensor, c: Conditioning, *, n_own: int, n_steps: int, guidance: float
 ) -> Tensor:
-    """Denoise latents with c through the last `n_own` of `n_steps` steps of DDIM (eta 0).
+    """Denoise latents with c through the last `n_own` of `n_steps` steps, without noise: DDIM (eta 0), or Euler.
 
     Parameters
     ----------

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import torch
 
+from latentcortex._ldm import flow
 from latentcortex._ldm.codes import Conditioning
 from latentcortex._ldm.model import LatentDiffusion
 from latentcortex.errors import InputError
@@ -27,7 +28,7 @@ class Tap:
     ----------
     what : str
         `x_t`, the latent after the step; `x0`, the clean latent that the step predicts; or the name of a module of the
-        U-Net, whose output is that of the call that completes the step.
+        denoiser, whose output is that of the call that completes the step.
     strength, step : int
         Percent; of `x_t` the step may be 0, the noised latent.
     blind : bool
@@ -54,7 +55,7 @@ class Trajectory:
     caught : dict of Tap to Tensor
         (n, channels, h, w) for latents; in float32.
     n_calls, n_rows : int
-        Calls of the U-Net, and images in all of them.
+        Calls of the denoiser, and images in all of them.
     """
 
     caught: dict[Tap, Tensor]
@@ -63,7 +64,9 @@ class Trajectory:
 
 
 def n_steps_of(strength: int, n_steps: int) -> int:
-    """Count the denoising steps of a strength in percent, in whole numbers.
+    """Count the denoising steps of a strength in percent, in whole numbers, rounded down.
+
+    The pipeline of Stable Diffusion 3 rounds up; the two differ where strength * n_steps is no multiple of 100.
 
     Examples
     --------
@@ -99,8 +102,8 @@ def trajectory(
     """Noise latents to each strength and denoise them with c, in one pass over the timestep grid.
 
     From the largest strength down, the noised latents of each strength join the batch when the grid reaches
-    them, and leave it with their last tap; all rows share the timestep, so DDIM without noise (eta 0, no guidance)
-    needs no memory.
+    them, and leave it with their last tap; all rows share the timestep, so steps without noise (DDIM with
+    eta 0, or Euler's along a flow; no guidance) need no memory.
 
     Parameters
     ----------
@@ -226,8 +229,8 @@ def _listening(model: LatentDiffusion, layers: Collection[str]) -> Iterator[dict
     heard: dict[str, Tensor] = {}
 
     def keep(layer: str) -> Callable[..., None]:
-        def hook(_module: Any, _inputs: Any, output: Any) -> None:
-            heard[layer] = output[0] if isinstance(output, tuple) else output
+        def hook(module: Any, _inputs: Any, output: Any) -> None:
+            heard[layer] = flow.of_image(module, output)
 
         return hook
 

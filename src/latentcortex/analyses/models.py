@@ -30,10 +30,11 @@ class Analysis:
 def canonical(name: str, bands: Sequence[str]) -> Analysis:
     """Choose the models of a canonical analysis among the bands that there are.
 
-    `latents`: each latent alone (z_c at 80 percent strength, or the nearest). `noise-levels`: z with z_c at
-    each strength. `denoising-steps`: z with z_c at each step. `unet-layers`: each layer alone at each step.
-    `unet-partition`: the layers of one step jointly. `learning-curve`: z with z_c, at several numbers of fitted
-    stimuli. `generalisation`: each latent alone, on test stimuli that are less and less like the fitted ones.
+    `latents`: each latent alone (z_c at 80 percent strength, or the nearest). `noise-levels`: z with z_c at each
+    strength. `denoising-steps`: z with z_c at each step. `unet-layers`: each layer alone at each step, of a U-Net or
+    of a transformer in its place. `unet-partition`: the layers of one step jointly. `learning-curve`: z with z_c, at
+    several numbers of fitted stimuli. `generalisation`: each latent alone, on test stimuli that are less and less like
+    the fitted ones.
 
     Raises
     ------
@@ -51,7 +52,14 @@ def canonical(name: str, bands: Sequence[str]) -> Analysis:
     return Analysis(name, models)
 
 
-USUAL: Final = {"z": set(), "c": set(), "zc": {"strength", "step"}, "unet": {"layer", "strength", "step"}}
+LAYERS: Final = ("unet", "dit")
+"""Kinds of bands that are layers: of a U-Net, or of a transformer in its place."""
+USUAL: Final[dict[str, set[str]]] = {
+    "z": set(),
+    "c": set(),
+    "zc": {"strength", "step"},
+    **{kind: {"layer", "strength", "step"} for kind in LAYERS},
+}
 """Entities of the bands that canonical analyses look at; a band with others is there for analyses of one's own."""
 
 
@@ -77,9 +85,16 @@ class _Atlas:
         """Choose the strength nearest to 80 percent."""
         return min(self.values(kind, "strength"), key=lambda s: abs(s - 80), default=0)
 
-    def layers(self, step: int) -> list[str]:
-        """List the U-Net layers at one step, all of one strength."""
-        return self.of("unet", strength=self.strength("unet"), step=step)
+    @property
+    def denoiser(self) -> str:
+        """The kind of the layers that there are."""
+        return next((kind for kind in LAYERS if self.of(kind)), LAYERS[0])
+
+    def layers(self) -> list[tuple[str, ...]]:
+        """List the layers of the denoiser, step by step, all of one strength."""
+        kind = self.denoiser
+        strength = self.strength(kind)
+        return [tuple(self.of(kind, strength=strength, step=step)) for step in self.values(kind, "step")]
 
 
 def _latents(atlas: _Atlas) -> list[tuple[str, ...]]:
@@ -99,11 +114,11 @@ def _denoising_steps(atlas: _Atlas) -> list[tuple[str, ...]]:
 
 
 def _unet_layers(atlas: _Atlas) -> list[tuple[str, ...]]:
-    return [(name,) for step in atlas.values("unet", "step") for name in atlas.layers(step)]
+    return [(name,) for layers in atlas.layers() for name in layers]
 
 
 def _unet_partition(atlas: _Atlas) -> list[tuple[str, ...]]:
-    return [tuple(atlas.layers(step)) for step in atlas.values("unet", "step")]
+    return atlas.layers()
 
 
 def _learning_curve(atlas: _Atlas) -> list[tuple[str, ...]]:
@@ -136,10 +151,10 @@ CANONICAL: Final = ("latents", "noise-levels", "denoising-steps", "unet-layers",
 
 
 def by_step(models: Sequence[tuple[str, ...]]) -> dict[str, list[str]]:
-    """Group single-band models of U-Net layers by their denoising step."""
+    """Group single-band models of layers by their denoising step."""
     steps: dict[str, list[str]] = {}
     for (name,) in models:
         band = Band.parse(name)
-        if band.kind == "unet":
+        if band.kind in LAYERS:
             steps.setdefault(band.entities["step"], []).append(name)
     return steps

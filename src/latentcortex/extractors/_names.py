@@ -7,6 +7,7 @@ from typing import Final
 
 from latentcortex._shelf import unknown
 from latentcortex.errors import InputError
+from latentcortex.extractors._configuration import DENOISERS
 from latentcortex.features import Band
 
 ENTITIES: Final[dict[str, tuple[str, ...]]] = {
@@ -14,14 +15,16 @@ ENTITIES: Final[dict[str, tuple[str, ...]]] = {
     "c": ("layer", "part"),
     "zc": ("strength", "step", "as"),
     "unet": ("layer", "strength", "step", "branch"),
+    "dit": ("layer", "strength", "step", "branch"),
 }
 """Kinds of bands, and the entities that each can have."""
 WORDS: Final = {"part": ("pooled",), "as": ("x0",), "branch": ("unconditional", "conditional")}
 """Entities that are words, and their words."""
-EXAMPLES: Final = ("z", "c", "zc_strength-80_step-100", "unet_layer-mid_strength-80_step-50")
+EXAMPLES: Final = ("z", "c", "zc_strength-80_step-100")
+LAYERS: Final = {"unet": "unet_layer-mid_strength-80_step-50", "dit": "dit_layer-block0_strength-80_step-50"}
 
 
-def check_name(name: str, *, n_steps: int, layers: Collection[str], n_text_layers: int) -> None:
+def check_name(name: str, *, n_steps: int, layers: Collection[str], n_text_layers: int, denoiser: str) -> None:
     """Raise `InputError` for the name of a band that a model does not have.
 
     Parameters
@@ -30,12 +33,14 @@ def check_name(name: str, *, n_steps: int, layers: Collection[str], n_text_layer
     n_steps : int
         Length of the timestep grid.
     layers : collection of str
-        Short names of the U-Net's modules.
+        Short names of the denoiser's modules.
     n_text_layers : int
+    denoiser : {"unet", "dit"}
+        Kind of the bands that are layers.
     """
     band = Band.parse(name)
-    if band.kind not in ENTITIES:
-        raise unknown("band of ldm", name, EXAMPLES)
+    if band.kind not in ENTITIES or band.kind in DENOISERS.keys() - {denoiser}:
+        raise unknown("band of ldm", name, (*EXAMPLES, LAYERS[denoiser]))
     for key in band.entities:
         if key not in ENTITIES[band.kind]:
             raise unknown(f"entity of band {name}:", key, ENTITIES[band.kind])
@@ -46,9 +51,9 @@ def check_name(name: str, *, n_steps: int, layers: Collection[str], n_text_layer
         band.number("sampled")
     if band.kind == "c" and "layer" in band.entities and band.number("layer") > n_text_layers:
         raise InputError(f"Band {name}: the text encoder has the layers 0..{n_text_layers}.")
-    if band.kind in ("zc", "unet"):
+    if band.kind in ("zc", denoiser):
         _check_step(name, band, n_steps)
-    if band.kind == "unet" and band.entities.get("layer") not in layers:
+    if band.kind == denoiser and band.entities.get("layer") not in layers:
         raise unknown("layer", band.entities.get("layer", ""), layers)
 
 

@@ -19,6 +19,7 @@ from latentcortex._arrays import FloatArray, listed, passes, random_for, whole_n
 from latentcortex._hub import model_folder, weights_hash
 from latentcortex._shelf import unknown
 from latentcortex.errors import InputError, MissingExtraError
+from latentcortex.extractors._configuration import DENOISERS, blocks, check_class, five, sized, widths_of_text
 from latentcortex.extractors._names import check_name
 from latentcortex.features import SPREAD, Band
 
@@ -36,8 +37,6 @@ PHANTOM: Final = "phantom"
 STABLE: Final = "CompVis/stable-diffusion-v1-4"
 REVISIONS: Final = {STABLE: "133a221b8aa7292a167afc5127cb63fb5005638b"}
 """The commit of a model that is meant unless another is given."""
-PAPER: Final = (512, 320)
-"""Images of models that were made for so many pixels have so many, as in Takagi and Nishimoto (2023)."""
 CHOICES: Final[dict[str, tuple[str, ...]]] = {
     "dtype": ("float32", "bfloat16", "float16"),
     "weights": ("trained", "untrained"),
@@ -49,14 +48,15 @@ CHOICES: Final[dict[str, tuple[str, ...]]] = {
 
 @dataclass(eq=False)
 class LDM:
-    """Features of a latent diffusion model: Stable Diffusion 1.x, 2.x, XL, or the phantom's.
+    """Features of a latent diffusion model: Stable Diffusion 1.x, 2.x, XL, 3.x, or the phantom's.
 
     Bands, by name: `z`, the image latent (posterior mean), or `z_sampled-K` (a sample of the posterior with seed K);
-    `c`, the mean over captions of what the U-Net is given, `c_layer-N` (hidden state N of the text encoder) and
+    `c`, the mean over captions of what the denoiser is given, `c_layer-N` (hidden state N of the text encoder) and
     `c_part-pooled`; `zc_strength-S_step-K`, x_t when K percent of the denoising steps of strength S percent are
     completed, and `zc_strength-S_step-K_as-x0`, the clean latent that this step predicts;
     `unet_layer-L_strength-S_step-K`, a module's output in the U-Net call that completes the step, without guidance,
-    and `..._branch-unconditional`, without the captions.
+    and `..._branch-unconditional`, without the captions. Stable Diffusion 3 denoises with a transformer: its layers are
+    `dit_layer-L_strength-S_step-K`, the image tokens after a block where their patches lie; its c is far wider.
 
     Parameters
     ----------
@@ -67,12 +67,13 @@ class LDM:
     pixels : int
         Height and width of images; 0 is 320 for models made for 512, as in the paper, and the model's own otherwise.
     strengths : sequence of int
-        Noise strengths of the z_c bands, percent.
+        Noise strengths of the z_c bands, percent: so much of `n_steps`, rounded down.
     steps : sequence of int
         Early, middle and late denoising step, percent.
     layers : sequence of str, or mapping of str to str, optional
-        U-Net blocks by their short names (`down0`, `mid`, `up1`), or short names of your own -> modules, such as
-        {"late": "up_blocks.3.attentions.2"}. By default two of the first stage, the bottleneck, two of the second.
+        Blocks by their short names (`down0`, `mid`, `up1`; `block0`, `block23`), or short names of your own -> modules,
+        such as {"late": "up_blocks.3.attentions.2"}. By default two of the first stage, the bottleneck, two of the
+        second; of a transformer's blocks five evenly.
     n_steps : int
         Length of the whole timestep grid; 0 is 10 for the phantom and 50 otherwise.
     bands : sequence of str, optional
@@ -84,13 +85,13 @@ class LDM:
     n_seeds : int
         Average z_c and layers over so many noise draws; the store says how reliable the average is.
     weights : {"trained", "untrained"}
-        `untrained` gives the U-Net seeded random weights: the baseline of the same architecture.
+        `untrained` gives the denoiser seeded random weights: the baseline of the same architecture.
     shown : {"images", "noise"}
         `noise` gives every image noise of its own in place of its z: the baseline that saw nothing.
     start : {"consistent", "compvis"}
         Whether noising ends where denoising begins, or one step later as in the code of CompVis.
     dtype : {"float32", "bfloat16", "float16"}
-        Of U-Net and text encoder; the autoencoder is float32.
+        Of denoiser and text encoders; the autoencoder is float32.
     device : str
     batch : int
         Images per pass; the last is padded.
@@ -107,7 +108,7 @@ class LDM:
     References
     ----------
     Takagi and Nishimoto (2023), doi:10.1109/CVPR52729.2023.01389; Rombach et al. (2022),
-    doi:10.1109/CVPR52688.2022.01042
+    doi:10.1109/CVPR52688.2022.01042; Esser et al. (2024), doi:10.48550/arXiv.2403.03206
     """
 
     model: str = STABLE
@@ -142,9 +143,10 @@ class LDM:
         self.n_steps = self.n_steps or (10 if self.model == PHANTOM else 50)
         if self.strengths[0] * self.n_steps < 100:
             raise InputError(f"A strength of {self.strengths[0]} % of {self.n_steps} steps is less than one step.")
-        self.pixels = self._sized(self.pixels)
+        check_class(self._denoising, self.denoiser)
+        self.pixels = sized(self.pixels, self._denoising, self._factor, self.denoiser)
         self._own = dict(self.layers) if isinstance(self.layers, Mapping) else {}
-        self.layers = tuple(self.layers) or self._five()
+        self.layers = tuple(self.layers) or five(self._denoising, self.denoiser)
         asked = tuple(self.bands)
         self.bands = asked or self._canonical()
         self.check(self.bands)
@@ -175,18 +177,19 @@ class LDM:
         return config
 
     @property
+    def denoiser(self) -> str:
+        """What denoises, as its layers are named: `unet`, or `dit`, a transformer."""
+        return "dit" if (self.folder / DENOISERS["dit"]).is_dir() else "unet"
+
+    @property
+    def _denoising(self) -> dict[str, Any]:
+        """The configuration of what denoises."""
+        return self._config(DENOISERS[self.denoiser])
+
+    @property
     def _factor(self) -> int:
         """Pixels per place of the latent, each way."""
         return int(2 ** (len(self._config("vae")["block_out_channels"]) - 1))
-
-    def _sized(self, pixels: int) -> int:
-        native = int(self._config("unet")["sample_size"]) * self._factor
-        chosen = pixels or (PAPER[1] if native == PAPER[0] else native)
-        # The latent must be halved by every block that halves it.
-        grain = self._factor * 2 ** (len(self._config("unet")["down_block_types"]) - 1)
-        if chosen % grain:
-            raise InputError(f"pixels must be a multiple of {grain} for this model; got {chosen}.")
-        return chosen
 
     @property
     def latent(self) -> tuple[int, int, int]:
@@ -196,10 +199,8 @@ class LDM:
 
     @property
     def modules(self) -> dict[str, str]:
-        """Short names of the U-Net's blocks, and those that were given -> names of its modules."""
-        n = len(self._config("unet")["down_block_types"])
-        blocks = {f"{way}{i}": f"{way}_blocks.{i}" for way in ("down", "up") for i in range(n)}
-        return {**blocks, "mid": "mid_block", **self._own}
+        """Short names of the denoiser's blocks, and those that were given -> names of its modules."""
+        return {**blocks(self._denoising, self.denoiser), **self._own}
 
     # The bands
 
@@ -208,16 +209,12 @@ class LDM:
         """The strength at which steps and layers are looked at: 80 percent, or the nearest given."""
         return min(self.strengths, key=lambda s: abs(s - 80))
 
-    def _five(self) -> tuple[str, ...]:
-        n = len(self._config("unet")["down_block_types"])
-        ends = ("down0", f"down{max(n - 2, 0)}", "mid", f"up{max(n - 3, 0)}", f"up{n - 1}")
-        return tuple(dict.fromkeys(ends))
-
     def _canonical(self) -> tuple[str, ...]:
         levels = [f"zc_strength-{s}_step-100" for s in self.strengths]
         stages = [f"zc_strength-{self.strength}_step-{k}" for k in self.steps]
-        blocks = [f"unet_layer-{la}_strength-{self.strength}_step-{k}" for k in self.steps for la in self.layers]
-        return tuple(dict.fromkeys(["z", "c", *levels, *stages, *blocks]))
+        at = [f"strength-{self.strength}_step-{k}" for k in self.steps]
+        layers = [f"{self.denoiser}_layer-{layer}_{there}" for there in at for layer in self.layers]
+        return tuple(dict.fromkeys(["z", "c", *levels, *stages, *layers]))
 
     @property
     def made_by(self) -> dict[str, Any]:
@@ -242,9 +239,13 @@ class LDM:
         }
 
     def timestep(self, band: str) -> dict[str, float]:
-        """Say where on the scheduler a band lies: timestep and alpha-bar after the step, for the sidecar."""
+        """Say where on the scheduler a band lies: timestep and alpha-bar after the step, for the sidecar.
+
+        Alpha-bar is the share of the signal in the variance; a flow with noise level sigma has
+        (1 - sigma)^2 / ((1 - sigma)^2 + sigma^2).
+        """
         parsed = Band.parse(band)
-        if parsed.kind not in ("zc", "unet"):
+        if parsed.kind not in ("zc", *DENOISERS):
             return {}
         from latentcortex import _ldm
 
@@ -253,22 +254,21 @@ class LDM:
         scheduler = self.parts.scheduler
         scheduler.set_timesteps(self.n_steps)
         left = own - done if parsed.kind == "zc" else own - done + 1
-        t = int(scheduler.timesteps[self.n_steps - left]) if left > 0 else 0
-        return {"timestep": t, "alpha_bar": float(scheduler.alphas_cumprod[t])}
+        t = scheduler.timesteps[self.n_steps - left].item() if left > 0 else 0
+        alpha_bar = scheduler.alpha_bar(t) if self.parts.of_flow else scheduler.alphas_cumprod[t]
+        return {"timestep": t, "alpha_bar": float(alpha_bar)}
 
     def dims(self, bands: Sequence[str]) -> dict[str, int]:
         """Predict the width of each band from the model's configuration, without loading it."""
         from latentcortex import _ldm
 
-        text = self._config("text_encoder")
-        second = self.folder / "text_encoder_2" / "config.json"
-        wide = text["hidden_size"] + (_files.read_json(second)["hidden_size"] if second.is_file() else 0)
-        pooled = _files.read_json(second)["projection_dim"] if second.is_file() else text["hidden_size"]
-        tokens, latent = text["max_position_embeddings"], int(np.prod(self.latent))
-        of_text = {"": tokens * wide, "layer": tokens * text["hidden_size"], "part": pooled}
         parsed = {band: Band.parse(band) for band in bands}
-        modules = {b.entities["layer"]: self.modules[b.entities["layer"]] for b in parsed.values() if b.kind == "unet"}
-        shapes = _ldm.layer_shapes(self._config("unet"), self.latent, set(modules.values()))
+        latent = int(np.prod(self.latent))
+        texts = [self._config(part) for part in ("text_encoder", "text_encoder_2") if (self.folder / part).is_dir()]
+        of_text = widths_of_text(texts, self._denoising, self.denoiser, _ldm.T5_TOKENS)
+        names = {band.entities["layer"] for band in parsed.values() if band.kind in DENOISERS}
+        modules, of_flow = {name: self.modules[name] for name in names}, self.denoiser == "dit"
+        shapes = _ldm.layer_shapes(self._denoising, self.latent, set(modules.values()), of_flow=of_flow)
 
         def width(band: Band) -> int:
             if band.kind == "c":
@@ -279,13 +279,15 @@ class LDM:
 
     def _stored(self, shape: tuple[int, ...]) -> int:
         """Count what is kept of a layer's output (n_channels, height, width)."""
+        if self.pool and len(shape) != 3:
+            raise InputError(f"pool needs maps; a layer of shape {shape} has no places. Name another, or set pool = 0.")
         if self.pool:
             shape = (shape[0], *(min(side, self.pool) for side in shape[1:]))
         width = int(np.prod(shape))
         return min(width, self.n_projected) if self.n_projected else width
 
     def n_rows(self, bands: Sequence[str]) -> int:
-        """Count the images that pass through the U-Net for one stimulus."""
+        """Count the images that pass through the denoiser for one stimulus."""
         from latentcortex import _ldm
 
         last: dict[int, int] = {}
@@ -307,7 +309,13 @@ class LDM:
             raise InputError(f"Band {conditioned[0]} needs captions; {missing} stimuli have none. Ask for z alone.")
         n_text_layers = self._config("text_encoder")["num_hidden_layers"]
         for name in bands:
-            check_name(name, n_steps=self.n_steps, layers=self.modules, n_text_layers=n_text_layers)
+            check_name(
+                name,
+                n_steps=self.n_steps,
+                layers=self.modules,
+                n_text_layers=n_text_layers,
+                denoiser=self.denoiser,
+            )
 
     # Extraction
 
@@ -384,8 +392,8 @@ class LDM:
         taps = {}
         for name in bands:
             band = Band.parse(name)
-            if band.kind in ("zc", "unet"):
-                what = self.modules[band.entities["layer"]] if band.kind == "unet" else "x_t"
+            if band.kind in ("zc", *DENOISERS):
+                what = self.modules[band.entities["layer"]] if band.kind in DENOISERS else "x_t"
                 what = "x0" if band.entities.get("as") == "x0" else what
                 at = band.number("strength"), band.number("step")
                 taps[name] = _ldm.Tap(what, *at, blind=band.entities.get("branch") == "unconditional")

@@ -37,7 +37,7 @@ class LDM:
     model : str
         `phantom`, or a folder in the layout of Stable Diffusion; the model that z and c are features of.
     routes : sequence of str
-        Which of the three.
+        Which of the three; of Stable Diffusion XL and 3, which are told pooled text besides c, only `z`.
     strength : int
         Noise of `zc`, percent.
     guidance : float
@@ -89,6 +89,11 @@ class LDM:
             model, strengths=[strength], n_steps=n_steps, bands=["z", "c"], seed=seed, revision=revision
         )
         self.n_steps = self._source.n_steps
+        told = [route for route in self._routes if "c" in ROUTES[route]]
+        if told and (self._source.folder / "text_encoder_2").is_dir():
+            raise InputError(
+                f"Route {told[0]} needs the pooled text that this model is told besides c; use routes = ['z']."
+            )
 
     @property
     def routes(self) -> dict[str, tuple[str, ...]]:

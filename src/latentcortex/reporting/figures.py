@@ -192,7 +192,7 @@ def _preferences(content: Content, analysis: str) -> Iterator[Figure]:
     listing = f"told in {counts} voxels"
     yield Figure(
         "unet-layers",
-        "The U-Net layer that predicts each voxel best. Opacity is the fraction of draws in which it wins again, of "
+        "The layer that predicts each voxel best. Opacity is the fraction of draws in which it wins again, of "
         f"test stimuli by bootstrap and of training stimuli by {n_refits:.0f} fits to halves of them; a third "
         f"of that where the best cannot be told from the second best, or all from each other ({listing}).",
         lambda: plotting.preference_maps(panels, layers, rois=content.rois),

@@ -28,10 +28,10 @@ TITLES: Final = {
     "latents": "Which band explains which part of cortex",
     "noise-levels": "Shares of z and z_c, from low to high noise",
     "denoising-steps": "Shares of z and z_c, from early to late denoising",
-    "unet-layers": "Preferred U-Net layer, step by step",
+    "unet-layers": "Preferred layer, step by step",
     "learning-curve": "Unique shares against the number of fitted stimuli",
     "generalisation": "Scores on stimuli that are unlike the fitted ones",
-    "unet-partition": "Shares of the U-Net's layers, fitted jointly",
+    "unet-partition": "Shares of the layers, fitted jointly",
 }
 
 

@@ -23,12 +23,14 @@ def title_of(band: str) -> str:
     'z_c, strength 80 %'
     >>> title_of("unet_layer-mid_strength-80_step-50")
     'mid, step 50 %'
+    >>> title_of("dit_layer-block12_strength-80_step-50")
+    'block12, step 50 %'
     """
     parsed = Band.parse(band)
     if parsed.kind == "zc":
         late = "" if parsed.entities["step"] == "100" else f", step {parsed.entities['step']} %"
         return f"z_c, strength {parsed.entities['strength']} %{late}"
-    if parsed.kind == "unet":
+    if parsed.kind in ("unet", "dit"):
         return f"{parsed.entities['layer']}, step {parsed.entities['step']} %"
     return band
 
@@ -178,7 +180,7 @@ def _more(content: Content) -> list[str]:
     if "preferred" in there:
         n_refits = content.maps.find(statistic="confidence").columns["n_refits"].max()
         said += (
-            " Whether any U-Net layer predicts a voxel was decided by Simes's test across layers; the preferred layer "
+            " Whether any layer predicts a voxel was decided by Simes's test across layers; the preferred layer "
             "was compared with the second best by flips of the signs of their losses, and all layers with each other, "
             f"with the variance of fitting from {n_refits:.0f} fits to random halves of the training stimuli."
         )

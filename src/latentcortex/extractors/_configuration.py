@@ -1,0 +1,112 @@
+"""What a latent diffusion model is, by the configuration of its parts: nothing is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from latentcortex.errors import InputError
+
+PAPER: Final = (512, 320)
+"""Images of models that were made for so many pixels have so many, as in Takagi and Nishimoto (2023)."""
+
+DENOISERS: Final = {"unet": "unet", "dit": "transformer"}
+"""What denoises, a U-Net or a transformer, as the bands of its layers are named, and the folder of each."""
+CLASSES: Final = {"unet": "UNet2DConditionModel", "dit": "SD3Transformer2DModel"}
+
+Config = Mapping[str, Any]
+
+
+def check_class(config: Config, denoiser: str) -> None:
+    """Raise `InputError` for a denoiser whose configuration says that it is of another class."""
+    known, given = CLASSES[denoiser], config.get("_class_name", CLASSES[denoiser])
+    if given != known:
+        raise InputError(f"The model's {DENOISERS[denoiser]} is a {given}; only {known} is known.")
+
+
+def blocks(config: Config, denoiser: str) -> dict[str, str]:
+    """Name the blocks of a denoiser shortly, by its configuration: short names -> names of modules.
+
+    Examples
+    --------
+    >>> blocks({"num_layers": 2}, "dit")
+    {'block0': 'transformer_blocks.0', 'block1': 'transformer_blocks.1'}
+    """
+    if denoiser == "dit":
+        return {f"block{i}": f"transformer_blocks.{i}" for i in range(config["num_layers"])}
+    n = len(config["down_block_types"])
+    return {**{f"{way}{i}": f"{way}_blocks.{i}" for way in ("down", "up") for i in range(n)}, "mid": "mid_block"}
+
+
+def five(config: Config, denoiser: str) -> tuple[str, ...]:
+    """Choose five blocks: two of a U-Net's first stage, the bottleneck, two of the second; a transformer's evenly.
+
+    Examples
+    --------
+    >>> five({"num_layers": 24}, "dit")
+    ('block0', 'block6', 'block12', 'block17', 'block23')
+    """
+    if denoiser == "dit":
+        ends = tuple(f"block{(i * (config['num_layers'] - 1) + 2) // 4}" for i in range(5))
+    else:
+        n = len(config["down_block_types"])
+        ends = ("down0", f"down{max(n - 2, 0)}", "mid", f"up{max(n - 3, 0)}", f"up{n - 1}")
+    return tuple(dict.fromkeys(ends))
+
+
+def sized(pixels: int, config: Config, factor: int, denoiser: str) -> int:
+    """Choose the height and width of images.
+
+    Parameters
+    ----------
+    pixels : int
+        Wanted; 0 is the model's own, or the paper's.
+    config : mapping
+        Of the denoiser.
+    factor : int
+        Pixels per place of the latent, each way.
+    denoiser : {"unet", "dit"}
+
+    Raises
+    ------
+    InputError
+        If the denoiser takes no latents of that size.
+    """
+    native = int(config["sample_size"]) * factor
+    chosen = pixels or (PAPER[1] if native == PAPER[0] else native)
+    # The latent must be halved by every block that halves it, or cut into patches of which each has a known place.
+    unet = denoiser == "unet"
+    grain = factor * int(2 ** (len(config["down_block_types"]) - 1) if unet else config["patch_size"])
+    if chosen % grain:
+        raise InputError(f"pixels must be a multiple of {grain} for this model; got {chosen}.")
+    if not unet and chosen > grain * config["pos_embed_max_size"]:
+        raise InputError(f"pixels must be at most {grain * config['pos_embed_max_size']} for this model; got {chosen}.")
+    return chosen
+
+
+def widths_of_text(texts: Sequence[Config], config: Config, denoiser: str, n_more: int) -> dict[str, int]:
+    """Count the dimensions of c, of a layer of the (first) text encoder and of the pooled text.
+
+    Parameters
+    ----------
+    texts : sequence of mapping
+        Of the CLIP text encoders, one or two.
+    config : mapping
+        Of the denoiser.
+    denoiser : {"unet", "dit"}
+    n_more : int
+        Tokens that a transformer is told besides CLIP's.
+
+    Returns
+    -------
+    dict of str to int
+        The entity of the band, none for c itself -> n_dims.
+    """
+    first, last = texts[0], texts[-1]
+    n_tokens = int(first["max_position_embeddings"])
+    own = {"layer": n_tokens * first["hidden_size"]}
+    if denoiser == "dit":
+        pooled = sum(text["projection_dim"] for text in texts)
+        return {"": (n_tokens + n_more) * config["joint_attention_dim"], "part": pooled, **own}
+    pooled = first["hidden_size"] if len(texts) == 1 else last["projection_dim"]
+    return {"": n_tokens * sum(text["hidden_size"] for text in texts), "part": pooled, **own}
