@@ -134,15 +134,15 @@ def side_by_side(pieces: Sequence[list[Column]]) -> list[Column]:
 
 def judged(columns: Sequence[Column], criterion: Criterion, null: Null) -> list[Column]:
     """Complete the p of unique shares, over all voxels of a map, by q and mask."""
-    together = f"those of {'a cluster' if null.clusters else f'{null.block} neighbouring rows'} together"
-    words = f"{FLIPS}, {together}" if null.clusters or null.block > 1 else FLIPS
     out: list[Column] = []
     for values, facts in columns:
         if facts["statistic"] != "uniqueP":
             out.append((values, facts))
             continue
         about = {key: facts[key] for key in ("analysis", "model", "band", "n_stimuli")}
-        p = np.asarray(values, dtype=np.float64)
+        p, n_rows = np.asarray(values, dtype=np.float64), int(facts["n_stimuli"])
+        kept = "a cluster" if null.clusters else f"{null.together(n_rows)} neighbouring rows"
+        words = f"{FLIPS}, those of {kept} together" if null.alike(n_rows) else FLIPS
         out += significance(about, p, criterion, null=words, n_permutations=N_FLIPS, of="unique")
     return out
 

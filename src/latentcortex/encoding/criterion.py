@@ -119,6 +119,7 @@ class Null:
         clusters = held_out.clusters if name == "clusters" else ()
         n_permutations = criterion.n_permutations
         if name == "shift":
+            length = min(length, max(len(held_out.y) // 10, 1))  # longer ones would leave few shifts
             n_permutations = min(n_permutations, len(inference.shifts_of(len(held_out.y), length)))
         return cls(name, n_permutations, criterion.seed, length, clusters)
 
@@ -136,7 +137,7 @@ class Null:
         """Say what it is, as sidecars and the report do."""
         what = NULLS[self.name]
         if self.name == "blocks":
-            what = f"permutations of stretches of {self.block} rows"
+            what = f"permutations of stretches of {self.block} rows from random starts"
         if self.name == "shift":
             what = f"circular shifts by at least {self.block} rows"
         return f"{self.counted} {what}" if self.counted else what
@@ -167,7 +168,12 @@ class Null:
         """Name the cluster of each row whose signs are flipped together; None where each row is on its own."""
         if self.clusters:
             return list(self.clusters)
-        return [str(row // self.block) for row in range(n_rows)] if self.block > 1 else None
+        length = self.together(n_rows)
+        return [str(row // length) for row in range(n_rows)] if length > 1 else None
+
+    def together(self, n_rows: int) -> int:
+        """Count the neighbouring rows whose signs are flipped together, of which there must be ten such stretches."""
+        return min(self.block, max(n_rows // 10, 1))
 
 
 def series_length(held_out: Prediction) -> int:

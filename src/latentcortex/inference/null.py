@@ -143,8 +143,8 @@ def exchange(
 
     Rows are stimuli (average repeats first, so that they stay together). Where rows come in groups, whole
     groups change places with groups of the same size: their members are alike, and rows exchanged one by
-    one would make the null too narrow. Where rows are a time series, stretches of `block` rows change places, or all
-    rows are shifted around a circle.
+    one would make the null too narrow. Where rows are a time series, it is shifted around a circle, by a random number
+    of rows, and then stretches of `block` rows change places; or it is shifted alone.
 
     Parameters
     ----------
@@ -155,9 +155,9 @@ def exchange(
     groups : sequence of str, optional
         The group of each row; each row is its own by default.
     block : int, optional
-        Rows of a stretch; a last, shorter one stays where it is. With `shift` the least shift, either way.
+        Rows of a stretch; the last may be shorter. With `shift` the least shift, either way.
     shift : bool
-        Shift the order of rows around a circle instead, by a random number of rows.
+        Only shift the order of rows around a circle, by a random number of rows.
 
     Returns
     -------
@@ -195,7 +195,11 @@ def exchange(
         logger.warning("%d of %d groups have a size of their own and never change places.", stay, len(members))
     if all(len(some) < 2 for some in blocks):
         raise InputError(f"{len(members)} groups of different sizes cannot be exchanged; use groups of one size.")
-    return np.stack([_exchanged(blocks, n_rows, rng) for rng in draws])
+    orders = np.stack([_exchanged(blocks, n_rows, rng) for rng in draws])
+    if block is None:
+        return orders
+    starts = np.array([rng.integers(n_rows) for rng in draws])
+    return np.asarray((orders + starts[:, None]) % n_rows)
 
 
 def shifts_of(n_rows: int, least: int = 1) -> IntArray:
@@ -236,7 +240,7 @@ def block_length(y: FloatArray, *, least: int = 1) -> int:
     Returns
     -------
     int
-        At most a tenth of the rows: fewer blocks could hardly be exchanged.
+        At most a fifth of the rows: fewer blocks could hardly be exchanged.
     """
     each = lag_one(y)
     known = each[np.isfinite(each)]
@@ -251,7 +255,7 @@ def block_length(y: FloatArray, *, least: int = 1) -> int:
     # With predictions as slow as responses, products have r1^2, and stretches lose what they have across their ends.
     kept = 2 * r1**2 / (1 - r1**4) / LOST
     length = int(np.ceil(max(joined, kept)))
-    return max(least, min(length, max(len(y) // 10, 1)))
+    return max(least, min(length, max(len(y) // 5, 1)))
 
 
 def lag_one(y: FloatArray) -> FloatArray:
