@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from latentcortex.reporting import latex, region_tables
+from latentcortex.maps import Maps
+from latentcortex.reporting import Content, Group, latex, region_tables, write_group
+from latentcortex.space import Atlas, Surface
 
 NAN = float("nan")
 
@@ -53,3 +56,46 @@ def test_latex_has_every_row_and_nothing_unescaped() -> None:
     for block in re.findall(r"\\begin\{longtable\}\{(\w+)\}(.*?)\\end", text, re.DOTALL):
         rows = [line for line in block[1].splitlines() if re.search(r"(?<!\\)&", line)]
         assert {len(re.findall(r"(?<!\\)&", line)) + 1 for line in rows} == {len(block[0])}
+
+
+def participant(out: Path, name: str, driven: slice) -> None:
+    """Write what a report of one participant leaves: the p of z on all vertices, small in some."""
+    space = Surface("fsaverage5")
+    p = np.random.default_rng(int(name)).random(space.n_voxels).astype(np.float32)
+    p[driven] = 1e-6
+    about = {"analysis": "latents", "model": "z", "band": "z", "n_stimuli": 50, "null": "none", "correction": "bh"}
+    about |= {"q": 0.05, "family": "all"}
+    ends = {"intervals": {"early": [0.2, 0.4]}}
+    maps = Maps.of(
+        space,
+        [
+            (1 - p, {**about, "statistic": "r", "unit": "correlation", **ends}),
+            (p, {**about, "statistic": "p", "unit": "probability"}),
+            (p < 1e-5, {**about, "statistic": "mask", "unit": "0 or 1"}),
+        ],
+    )
+    maps.save(out, participant=name)
+    settings = {"report": {"atlas": "phantom"}}
+    atlas = Atlas.find("phantom", "fsaverage5")
+    Content(name, maps, atlas, {}, settings, {"name": "arrays"}, out / "log.jsonl").write(out, [])
+
+
+def test_a_group_page_says_in_how_many_participants_something_is_found(tmp_path: Path) -> None:
+    participant(tmp_path, "01", slice(0, 3000))
+    assert write_group(tmp_path) is None  # one participant is no group
+    participant(tmp_path, "02", slice(0, 2000))
+    participant(tmp_path, "03", slice(0, 2000))
+    page = write_group(tmp_path)
+    assert page is not None
+    group = Group.read(tmp_path)
+    assert group.found.loc["latents: z"].to_list() == [3000, 2000, 2000]
+    shown = np.isfinite(group.prevalence["z"])
+    assert shown[:2000].mean() > 0.99
+    assert shown[3000:].mean() < 0.01
+    (row,) = group.regions[(group.regions["roi"] == "early") & (group.regions["what"] == "z: r")].to_dict("records")
+    assert (row["n"], row["n_above"], row["prevalence"]) == (3, 3, 1.0)
+    assert row["lowest"] <= row["mean"] <= row["highest"]
+    text = page.read_text()
+    assert "3 participants" in text
+    assert "3 of 3" in text
+    assert 'href="http' not in text

@@ -121,7 +121,8 @@ def _rebuild(out: Path) -> int:
     """Make the pages of a finished folder again."""
     from latentcortex import reporting
 
-    for page in reporting.rebuild(out):
+    pages = reporting.rebuild(out)
+    for page in [*pages, *filter(None, [reporting.write_group(out)])]:
         print(f"Made again: {page.resolve()}")
     return 0
 

@@ -2,6 +2,7 @@
 
 from latentcortex.reporting.content import LOG, Content, facts_of
 from latentcortex.reporting.figures import Figure, models, significant
+from latentcortex.reporting.group import Group, write_group
 from latentcortex.reporting.honesty import honesty, unidentifiable
 from latentcortex.reporting.page import rebuild, write, write_dataset
 from latentcortex.reporting.reconstructions import Reconstructions, measure_title, write_reconstructions
@@ -15,6 +16,7 @@ __all__ = [
     "SOFTWARE",
     "Content",
     "Figure",
+    "Group",
     "Reconstructions",
     "Reference",
     "RegionRow",
@@ -36,6 +38,7 @@ __all__ = [
     "unidentifiable",
     "write",
     "write_dataset",
+    "write_group",
     "write_reconstructions",
     "write_summary",
     "write_table",

@@ -53,6 +53,7 @@ def write_dataset(out: Path, maps: Maps, participant: str) -> None:
         "*_rois.tex",
         "*_report.json",
         "references.bib",
+        "group*",
         "*_truth.tsv",
         "*.html",
         "figures",
@@ -150,7 +151,7 @@ def _render(
             regions=region_tables(table) if table is not None else {},
             interval=interval,
             known=known,
-            downloads={} if table is None else {f"sub-{content.participant}_rois.tsv": _as_data(table)},
+            downloads={} if table is None else {f"sub-{content.participant}_rois.tsv": as_data(table)},
             bands=bands_table(content),
             alterations=alterations(content.log, content.participant),
             methods=methods(content),
@@ -165,7 +166,7 @@ def _render(
     )
 
 
-def _as_data(table: pd.DataFrame) -> str:
+def as_data(table: pd.DataFrame) -> str:
     """Write a table, tab-separated, into an address that a page can offer for download."""
     text = table.to_csv(sep="\t", index=False, na_rep="n/a", float_format="%.5g")
     return f"data:text/tab-separated-values;base64,{base64.b64encode(text.encode()).decode()}"

@@ -19,6 +19,8 @@ from latentcortex.study.schema import FORWARD
 STAGES: Final = ("extract", "encode", "report")
 OURS: Final = (
     "sub-*.html",
+    "group*",
+    "references.bib",
     "sub-*/**/*",
     "work/*",
     "features/*/manifest.json",
@@ -74,6 +76,8 @@ class Forward:
                 maps = self._encode(name, responses)
                 if until == "report":
                     self._report(name, maps, responses)
+        if until == "report":
+            reporting.write_group(self.out)
         self.record.finish(STAGES[: STAGES.index(until) + 1])
 
     def _encode(self, participant: str, responses: Responses) -> Maps:
