@@ -7,6 +7,7 @@ from latentcortex.reporting.page import write, write_dataset
 from latentcortex.reporting.reconstructions import Reconstructions, measure_title, write_reconstructions
 from latentcortex.reporting.tables import alterations, compact, roi_table, summary_rows, write_summary, write_table
 from latentcortex.reporting.text import REFERENCES, methods, title_of
+from latentcortex.reporting.viewer import check_viewer
 
 __all__ = [
     "REFERENCES",
@@ -14,6 +15,7 @@ __all__ = [
     "Figure",
     "Reconstructions",
     "alterations",
+    "check_viewer",
     "compact",
     "facts_of",
     "honesty",

@@ -37,6 +37,8 @@ class Content:
         JSON lines with what was altered or excluded.
     reconstructions : str
         The page of reconstructions that the report links to, relative to it; empty for none.
+    viewer : str
+        The viewer that is written beside the report, relative to it; empty for none.
     """
 
     participant: str
@@ -47,6 +49,7 @@ class Content:
     made_by: Mapping[str, Any]
     log: Path
     reconstructions: str = ""
+    viewer: str = ""
 
     @property
     def rois(self) -> plotting.Rois | None:

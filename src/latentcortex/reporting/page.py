@@ -6,7 +6,7 @@ import base64
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import jinja2
 import pandas as pd
@@ -18,18 +18,8 @@ from latentcortex.reporting.content import Content
 from latentcortex.reporting.figures import figures
 from latentcortex.reporting.honesty import honesty
 from latentcortex.reporting.tables import alterations, compact, roi_table, summary_rows, write_table
-from latentcortex.reporting.text import REFERENCES, methods
-
-TITLES: Final = {
-    "ceiling": "How much any model could explain",
-    "latents": "Which latent explains which part of cortex",
-    "noise-levels": "Shares of z and z_c, from low to high noise",
-    "denoising-steps": "Shares of z and z_c, from early to late denoising",
-    "unet-layers": "Preferred U-Net layer, step by step",
-    "learning-curve": "Unique shares against the number of fitted stimuli",
-    "generalisation": "Scores on stimuli that are unlike the fitted ones",
-    "unet-partition": "Shares of the U-Net's layers, fitted jointly",
-}
+from latentcortex.reporting.text import REFERENCES, TITLES, methods
+from latentcortex.reporting.viewer import write_viewer
 
 
 def write_dataset(out: Path, maps: Maps, participant: str) -> None:
@@ -67,7 +57,7 @@ def write_dataset(out: Path, maps: Maps, participant: str) -> None:
 
 
 def write(out: Path, content: Content, stages: Sequence[Mapping[str, Any]]) -> Path:
-    """Write figures, ROI table and the page of one participant; return the page."""
+    """Write figures, ROI table, viewer and the page of one participant; return the page."""
     sections: dict[str, list[dict[str, str]]] = {}
     for name, figure in figures(content):
         path = out / f"sub-{content.participant}" / "figures" / f"{figure.name}.png"
@@ -77,6 +67,8 @@ def write(out: Path, content: Content, stages: Sequence[Mapping[str, Any]]) -> P
     table = roi_table(content)
     if table is not None:
         write_table(out, content.participant, "rois", table)
+    if content.viewer:
+        write_viewer(out / content.viewer, content)
     page = out / f"sub-{content.participant}.html"
     _files.write_text(page, _render(content, sections, table, stages))
     return page
@@ -119,4 +111,5 @@ def _render(
         made_by=json.dumps(dict(content.made_by), indent=2, default=str),
         stages=stages,
         reconstructions=content.reconstructions,
+        viewer=content.viewer,
     )

@@ -11,6 +11,7 @@ from latentcortex._record import Record
 from latentcortex.extractors import Scheduled
 from latentcortex.maps import Maps, load_state, save_state
 from latentcortex.responses import Responses
+from latentcortex.space import Space
 from latentcortex.study.material import Material
 from latentcortex.study.schema import FORWARD
 
@@ -45,6 +46,7 @@ class Forward:
     def check(self) -> None:
         """Load and check every participant, and every image, before anything is written."""
         with self.material.stages.watch("check"), _files.remembering() as self._noticed:
+            self._check_viewer()
             self.study.models(self.material.extractor.bands)
             self.material.check_refits()
             self.material.check_features()
@@ -55,6 +57,11 @@ class Forward:
                     checking.refuse(self.material.design(name, extracted=False), self.study.allowed)
                 self.material.check_analyses(responses)
                 self.material.atlas(responses)
+                self._check_viewer(responses.space)
+
+    def _check_viewer(self, space: Space | None = None) -> None:
+        if self.material.settings["report"]["viewer"]:
+            reporting.check_viewer(self.material.settings["analyses"]["run"], space)
 
     def through(self, until: str) -> None:
         """Run up to a stage."""
@@ -152,6 +159,7 @@ class Forward:
                 made_by=self.material.made_by,
                 log=self.material.log(self.out),
                 reconstructions=f"decoding/sub-{participant}.html" if self.study.decodes else "",
+                viewer=f"sub-{participant}_viewer.html" if self.material.settings["report"]["viewer"] else "",
             )
             reporting.write(self.out, content, stages.table())
         reporting.write_summary(self.out, participant, maps, stages.table())
