@@ -104,9 +104,13 @@ def test_the_colour_bar_tells_that_values_lie_beyond_it(values: tuple[float, flo
 
 
 def test_the_default_scale_starts_from_zero_and_takes_in_negative_values() -> None:
-    assert maps._scale([np.linspace(0.2, 1.0, 1001)], None).vmin == 0.0
-    assert maps._scale([np.linspace(-0.2, 1.0, 1001)], None).vmin == pytest.approx(-0.194)
-    assert maps._scale([np.linspace(0.0, 1.0, 1001), NOTHING], None).vmax == pytest.approx(0.995)
+    assert maps.scale_of([np.linspace(0.2, 1.0, 1001)], None).vmin == 0.0
+    assert maps.scale_of([np.linspace(-0.2, 1.0, 1001)], None).vmin == pytest.approx(-0.194)
+    assert maps.scale_of([np.linspace(0.0, 1.0, 1001), NOTHING], None).vmax == pytest.approx(0.995)
+    constant = maps.scale_of([np.full(9, 0.3)], None)
+    assert (constant.vmin, constant.vmax) == pytest.approx((0.0, 0.3))
+    nothing = maps.scale_of([NOTHING], None)
+    assert (nothing.vmin, nothing.vmax) == (0.0, 1.0)
 
 
 def test_regions_are_outlined_and_named_in_both_hemispheres() -> None:

@@ -1,4 +1,4 @@
-"""Figures: maps on flattened and inflated cortex, profiles of regions, scores against their ceiling.
+"""Figures: maps on flattened and inflated cortex, profiles of regions, scores against their ceiling; and a viewer.
 
 Nothing here touches pyplot's global state; every function returns a `matplotlib.figure.Figure`.
 """
@@ -17,8 +17,10 @@ from latentcortex.plotting.maps import (
     share_maps,
 )
 from latentcortex.plotting.scores import histogram, prediction_against_ceiling, roi_profiles, score_intervals
+from latentcortex.plotting.viewer import Group, require_viewer, webgl
 
 __all__ = [
+    "Group",
     "Panel",
     "PreferencePanel",
     "Rois",
@@ -31,9 +33,11 @@ __all__ = [
     "layer_colours",
     "prediction_against_ceiling",
     "preference_maps",
+    "require_viewer",
     "roi_profiles",
     "save",
     "score_intervals",
     "share_colours",
     "share_maps",
+    "webgl",
 ]

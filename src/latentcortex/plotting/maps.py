@@ -215,8 +215,7 @@ def share_maps(
         With a square legend: the first band from left to right, the second upwards.
     """
     raster = _surfaces.flat_raster(FLAT_PIXELS)
-    shares = [values for panel in panels for values in (panel.first, panel.second)]
-    top = limit or max(_percentiles(shares, 99.0)[0], 0.0) or 1.0
+    top = limit or brightest(panels)
     grid = _grid(len(panels), raster, n_columns, foot=2.25)
     borders = _borders(raster, rois)
     for panel, ax in zip(panels, grid.axes, strict=True):
@@ -253,7 +252,7 @@ def preference_maps(
     InputError
         If a panel prefers a layer that is not named.
     """
-    _check_layers(panels, layers)
+    check_layers(panels, layers)
     raster = _surfaces.flat_raster(FLAT_PIXELS)
     grid = _grid(len(panels), raster, n_columns, foot=1.1)
     borders = _borders(raster, rois)
@@ -279,7 +278,7 @@ def _maps(
     n_columns: int | None,
 ) -> Figure:
     values = [panel.values for panel in panels]
-    scale = _scale(values, limits)
+    scale = scale_of(values, limits)
     palette = ScalarMappable(scale, cmap)
     grid = _grid(len(panels), raster, n_columns, foot=FOOT)
     borders = _borders(raster, rois)
@@ -310,12 +309,20 @@ def _greyed_somewhere(unsure: FloatArray | None) -> bool:
     return unsure is not None and bool(np.isfinite(unsure).any())
 
 
-def _scale(values: Sequence[FloatArray], limits: tuple[float, float] | None) -> Normalize:
-    low, high = limits or _percentiles(values, 0.5, 99.5)
-    return Normalize(low if limits else min(low, 0.0), high if high > low else low + 1.0)
+def scale_of(values: Sequence[FloatArray], limits: tuple[float, float] | None) -> Normalize:
+    """Choose the scale that maps share, unless its ends are given: see `flatmaps`."""
+    low, high = limits or percentiles(values, 0.5, 99.5)
+    low = low if limits else min(low, 0.0)
+    return Normalize(low, high if high > low else low + 1.0)
 
 
-def _percentiles(values: Sequence[FloatArray], *percents: float) -> tuple[float, ...]:
+def brightest(panels: Sequence[SharePanel]) -> float:
+    """Choose the share that is drawn brightest: see `share_maps`."""
+    shares = [values for panel in panels for values in (panel.first, panel.second)]
+    return max(percentiles(shares, 99.0)[0], 0.0) or 1.0
+
+
+def percentiles(values: Sequence[FloatArray], *percents: float) -> tuple[float, ...]:
     """Take percentiles of all finite values together; 1 if there is none, so that there is a scale."""
     together = np.concatenate([np.empty(0), *(v[np.isfinite(v)] for v in values)])
     if not together.size:
@@ -405,7 +412,8 @@ def _parted(places: FloatArray, names: Sequence[str], size: float) -> FloatArray
     return moved
 
 
-def _check_layers(panels: Sequence[PreferencePanel], layers: Sequence[str]) -> None:
+def check_layers(panels: Sequence[PreferencePanel], layers: Sequence[str]) -> None:
+    """Raise `InputError` if a panel prefers a layer that has no name."""
     for panel in panels:
         known = panel.preferred[np.isfinite(panel.preferred)]
         if known.size and (known.min() < 0 or known.max() >= len(layers)):

@@ -9,6 +9,7 @@ from latentcortex.reporting.reconstructions import Reconstructions, measure_titl
 from latentcortex.reporting.regions import RegionRow, latex, region_tables
 from latentcortex.reporting.tables import alterations, bands_table, roi_table, summary_rows, write_summary, write_table
 from latentcortex.reporting.text import REFERENCES, SOFTWARE, Reference, methods, references, title_of
+from latentcortex.reporting.viewer import check_viewer, write_viewer
 
 __all__ = [
     "LOG",
@@ -22,6 +23,7 @@ __all__ = [
     "RegionRow",
     "alterations",
     "bands_table",
+    "check_viewer",
     "facts_of",
     "honesty",
     "latex",
@@ -42,4 +44,5 @@ __all__ = [
     "write_reconstructions",
     "write_summary",
     "write_table",
+    "write_viewer",
 ]

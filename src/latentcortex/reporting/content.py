@@ -19,7 +19,7 @@ from latentcortex.space import Atlas, Surface
 FORMAT: Final = "latentcortex-report 1"
 CONTENT: Final = "_report.json"
 """How the file ends that holds what a report states beside the maps."""
-KEPT: Final = ("participant", "facts", "settings", "made_by", "reconstructions")
+KEPT: Final = ("participant", "facts", "settings", "made_by", "reconstructions", "viewer")
 """What of it is kept in that file."""
 LOG: Final = Path("logs", "latentcortex.jsonl")
 """Where a folder of results keeps its log."""
@@ -45,6 +45,8 @@ class Content:
         JSON lines with what was altered or excluded.
     reconstructions : str
         The page of reconstructions that the report links to, relative to it; empty for none.
+    viewer : str
+        The viewer that is written beside the report, relative to it; empty for none.
     """
 
     participant: str
@@ -55,6 +57,7 @@ class Content:
     made_by: Mapping[str, Any]
     log: Path
     reconstructions: str = ""
+    viewer: str = ""
 
     def write(self, out: Path, stages: Sequence[Mapping[str, Any]]) -> None:
         """Keep all but the maps beside them, so that the report can be made again from the folder alone."""

@@ -68,10 +68,15 @@ def models(maps: Maps, analysis: str) -> list[str]:
     return list(dict.fromkeys(own.find(statistic="r").columns["model"]))
 
 
+def ceiling_panel(content: Content) -> plotting.Panel:
+    """Lay out the noise ceiling, where there is one to speak of."""
+    values = content.maps.values(statistic="ceiling")
+    return plotting.Panel("noise ceiling", content.on_mesh(np.where(values >= LOWEST_CEILING, values, np.nan)))
+
+
 def _ceiling(content: Content, analysis: str) -> Iterator[Figure]:
     values = content.maps.values(statistic="ceiling")
-    shown = np.where(values >= LOWEST_CEILING, values, np.nan)
-    panel = plotting.Panel("noise ceiling", content.on_mesh(shown))
+    panel = ceiling_panel(content)
     yield Figure(
         "ceiling",
         "Noise ceiling of the averaged test responses: the fraction of variance that any model could explain. "
@@ -89,13 +94,18 @@ def _ceiling(content: Content, analysis: str) -> Iterator[Figure]:
         )
 
 
-def _accuracy(content: Content, analysis: str) -> Iterator[Figure]:
-    maps = content.maps
-    panels = []
+def accuracy_panels(content: Content, analysis: str) -> list[plotting.Panel]:
+    """Lay out the accuracy of each model of one band, where it is significant."""
+    maps, panels = content.maps, []
     for model in models(maps, analysis):
         r = maps.values(analysis=analysis, model=model, statistic="r")
         shown = significant(maps, r, analysis=analysis, model=model)
         panels.append(plotting.Panel(title_of(model), content.on_mesh(shown)))
+    return panels
+
+
+def _accuracy(content: Content, analysis: str) -> Iterator[Figure]:
+    maps, panels = content.maps, accuracy_panels(content, analysis)
     q = maps.find(analysis=analysis, statistic="mask").columns["q"].iloc[0]
     about = (
         f"Prediction accuracy (r) of each latent alone; only voxels with q < {q:g} are coloured{_twin(maps, analysis)}."
@@ -148,6 +158,12 @@ def _shares(content: Content, analysis: str) -> Iterator[Figure]:
 
 def _drawn_shares(content: Content, analysis: str, statistic: str, mask: str) -> Callable[[], Any]:
     """Prepare the map of two bands' shares at every strength or step."""
+    panels = share_panels(content, analysis, statistic, mask)
+    return lambda: plotting.share_maps(panels, rois=content.rois, label="share of variance (R²)")
+
+
+def share_panels(content: Content, analysis: str, statistic: str, mask: str) -> list[plotting.SharePanel]:
+    """Lay out two bands' shares at every strength or step, where a column of this statistic says so."""
     maps, panels = content.maps, []
     for model in models(maps, analysis):
         facts, bands = {"analysis": analysis, "model": model}, model.split("+")
@@ -163,7 +179,7 @@ def _drawn_shares(content: Content, analysis: str, statistic: str, mask: str) ->
         if analysis == "denoising-steps":
             word = f"step {step.entities['step']} %"
         panels.append(plotting.SharePanel(word, both[0], both[1], grey))
-    return lambda: plotting.share_maps(panels, rois=content.rois, label="share of variance (R²)")
+    return panels
 
 
 def _grey(content: Content, analysis: str, model: str) -> FloatArray | None:
@@ -175,7 +191,8 @@ def _grey(content: Content, analysis: str, model: str) -> FloatArray | None:
     return content.on_mesh(np.where(unsure & found, 1.0, np.nan).astype(np.float32))
 
 
-def _preferences(content: Content, analysis: str) -> Iterator[Figure]:
+def preference_panels(content: Content, analysis: str) -> tuple[list[plotting.PreferencePanel], list[str]]:
+    """Lay out the preferred layer at every step, where any layer is significant; also name the layers."""
     found = content.maps.find(analysis=analysis, statistic="preferred")
     layers = str(found.columns["layers"].iloc[0]).split("+")
     panels = []
@@ -186,6 +203,11 @@ def _preferences(content: Content, analysis: str) -> Iterator[Figure]:
         told = content.maps.values(**of, statistic="identifiable")
         laid = [content.on_mesh(values) for values in (shown, np.where(told == 1, sure, PALE * sure))]
         panels.append(plotting.PreferencePanel(f"step {model.split('-')[1]} %", *laid))
+    return panels, layers
+
+
+def _preferences(content: Content, analysis: str) -> Iterator[Figure]:
+    panels, layers = preference_panels(content, analysis)
     n_refits = content.maps.find(analysis=analysis, statistic="confidence").columns["n_refits"].iloc[0]
     told = content.maps.find(analysis=analysis, statistic="identifiable").data
     counts = ", ".join(f"{(one == 1).sum():,} of {np.isfinite(one).sum():,}" for one in told.T)
@@ -199,13 +221,19 @@ def _preferences(content: Content, analysis: str) -> Iterator[Figure]:
     )
 
 
-def _partition(content: Content, analysis: str) -> Iterator[Figure]:
+def partition_panels(content: Content, analysis: str) -> list[plotting.Panel]:
+    """Lay out the share of each layer at every step, where the model of all layers is significant."""
     maps, panels = content.maps, []
     for model in models(maps, analysis):
         for band in model.split("+"):
             share = maps.values(analysis=analysis, model=model, band=band, statistic="shareR2")
             shown = significant(maps, share, analysis=analysis, model=model)
             panels.append(plotting.Panel(title_of(band), content.on_mesh(shown), _grey(content, analysis, model)))
+    return panels
+
+
+def _partition(content: Content, analysis: str) -> Iterator[Figure]:
+    maps, panels = content.maps, partition_panels(content, analysis)
     grey = GREY if panels[0].unsure is not None else ""
     n_layers = len(models(maps, analysis)[0].split("+"))
     yield Figure(

@@ -18,10 +18,10 @@ from latentcortex._arrays import FloatArray
 from latentcortex.maps import Maps, short
 from latentcortex.reporting.content import CONTENT, LOG, Content
 from latentcortex.reporting.figures import models
-from latentcortex.reporting.page import TITLES, as_data, environment
+from latentcortex.reporting.page import as_data, environment
 from latentcortex.reporting.regions import decimals, region_tables
 from latentcortex.reporting.tables import roi_table, summary_rows
-from latentcortex.reporting.text import title_of
+from latentcortex.reporting.text import TITLES, title_of
 from latentcortex.space import Surface
 
 ALPHA: Final = 0.05

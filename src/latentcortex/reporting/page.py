@@ -7,7 +7,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import jinja2
 import pandas as pd
@@ -21,18 +21,7 @@ from latentcortex.reporting.figures import figures
 from latentcortex.reporting.honesty import honesty
 from latentcortex.reporting.regions import interval, known, latex, region_tables
 from latentcortex.reporting.tables import alterations, bands_table, roi_table, summary_rows, write_table
-from latentcortex.reporting.text import SOFTWARE, methods, references
-
-TITLES: Final = {
-    "ceiling": "How much any model could explain",
-    "latents": "Which band explains which part of cortex",
-    "noise-levels": "Shares of z and z_c, from low to high noise",
-    "denoising-steps": "Shares of z and z_c, from early to late denoising",
-    "unet-layers": "Preferred layer, step by step",
-    "learning-curve": "Unique shares against the number of fitted stimuli",
-    "generalisation": "Scores on stimuli that are unlike the fitted ones",
-    "unet-partition": "Shares of the layers, fitted jointly",
-}
+from latentcortex.reporting.text import SOFTWARE, TITLES, methods, references
 
 
 def write_dataset(out: Path, maps: Maps, participant: str) -> None:
@@ -96,7 +85,8 @@ def write(out: Path, content: Content, stages: Sequence[Mapping[str, Any]]) -> P
 def rebuild(out: Path) -> list[Path]:
     """Write the pages of a finished folder again, from its maps and what lies beside them; return the pages.
 
-    Nothing is computed but figures and tables, so that the text and the look of another version can be had.
+    Nothing is computed but figures and tables, so that the text and the look of another version can be had; a viewer
+    stays as it is.
 
     Raises
     ------
@@ -162,6 +152,7 @@ def _render(
             made_by=json.dumps(dict(content.made_by), indent=2, default=str),
             stages=stages,
             reconstructions=content.reconstructions,
+            viewer=content.viewer,
         )
     )
 

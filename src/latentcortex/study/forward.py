@@ -12,7 +12,7 @@ from latentcortex.encoding import rejudged
 from latentcortex.extractors import Scheduled
 from latentcortex.maps import Maps, load_state, save_state
 from latentcortex.responses import Responses
-from latentcortex.space import Surface
+from latentcortex.space import Space, Surface
 from latentcortex.study.material import Material
 from latentcortex.study.schema import FORWARD
 
@@ -49,6 +49,7 @@ class Forward:
     def check(self) -> None:
         """Load and check every participant, and every image, before anything is written."""
         with self.material.stages.watch("check"), _files.remembering() as self._noticed:
+            self._check_viewer()
             self.study.models(self.material.extractor.bands)
             self.material.check_refits()
             self.material.check_features()
@@ -59,6 +60,11 @@ class Forward:
                     checking.refuse(self.material.design(name, extracted=False), self.study.allowed)
                 self.material.check_analyses(responses)
                 self.material.atlas(responses)
+                self._check_viewer(responses.space)
+
+    def _check_viewer(self, space: Space | None = None) -> None:
+        if self.material.settings["report"]["viewer"]:
+            reporting.check_viewer(self.material.settings["analyses"]["run"], space)
 
     def through(self, until: str) -> None:
         """Run up to a stage."""
@@ -166,6 +172,9 @@ class Forward:
                 made_by=self.material.made_by,
                 log=self.material.log(self.out),
                 reconstructions=f"decoding/sub-{participant}.html" if self.study.decodes else "",
+                viewer=f"sub-{participant}_viewer.html" if self.material.settings["report"]["viewer"] else "",
             )
+            if content.viewer:
+                reporting.write_viewer(self.out / content.viewer, content)
             reporting.write(self.out, content, stages.table())
         reporting.write_summary(self.out, participant, maps, stages.table())

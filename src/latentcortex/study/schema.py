@@ -30,7 +30,7 @@ SCHEMA: Final[dict[str, dict[str, Any]]] = {
         "twin": False,
     },
     "check": {"allow": []},
-    "report": {"atlas": "", "mask": "own"},
+    "report": {"atlas": "", "mask": "own", "viewer": False},
     "decoding": {"rois": "", "bands": [], "n_voxels": 0},
     "evaluation": {"n_images": 0, "category": "", "n_bootstrap": 1000},
     "run": {"seed": 0, "out": ""},

@@ -1,0 +1,121 @@
+"""Outlines and names of regions as the drawing that pycortex lays over a flatmap. No Inkscape is needed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+from xml.etree import ElementTree
+
+import numpy as np
+
+from latentcortex import _surfaces
+from latentcortex._arrays import FloatArray, IntArray
+from latentcortex._pycortex import subject
+from latentcortex._surfaces import Raster
+
+HEIGHT: Final = 100.0
+"""Of the drawing, in its own pixels. pycortex takes a name for that of every border of the region within 250 pixels,
+and writes it anew at the others: in a small drawing it writes none but ours."""
+
+TRACED: Final = 360
+"""Height of the picture in which borders are traced, in pixels."""
+
+STEP: Final = 2
+"""Of so many points of a traced border one is kept: the browser draws long lists of short steps as dots."""
+
+NAMELESS: Final = "\u00a0"
+SVG: Final = "http://www.w3.org/2000/svg"
+INKSCAPE: Final = "http://www.inkscape.org/namespaces/inkscape"
+
+
+def drawing(labels: IntArray, names: Mapping[int, str]) -> bytes:
+    """Draw regions as SVG in the layer `rois`.
+
+    Parameters
+    ----------
+    labels : ndarray of int, shape (n_vertices,)
+        Region of each vertex; 0 and less is none.
+    names : dict
+        Label -> name. A region without a name gets an outline only.
+    """
+    raster = _surfaces.flat_raster(TRACED)
+    sheet = _Sheet(raster)
+    ElementTree.register_namespace("", SVG)
+    ElementTree.register_namespace("inkscape", INKSCAPE)
+    root = ElementTree.Element(_svg("svg"), width=f"{sheet.width:.3f}", height=f"{HEIGHT:g}", version="1.1")
+    _shadow(ElementTree.SubElement(root, _svg("defs")))
+    layer = _group(root, "rois", "rois")
+    shapes, texts = _group(layer, "shapes", "rois_shapes"), _group(layer, "labels", "rois_labels")
+    groups: dict[str, ElementTree.Element] = {}
+    for outline in _surfaces.outlines(raster, labels, smoothing=TRACED / 180):
+        name = printable(names.get(outline.label, "")) or NAMELESS
+        if name not in groups:  # pycortex finds a region's paths by its name
+            groups[name] = _group(shapes, name, f"region-{outline.label}")
+        for column, row in outline.anchors:
+            point = np.array([[column, row]])
+            (x, y), vertex = sheet.places(point)[0], raster.closest[int(row), int(column)]
+            own = [line for line in outline.lines if sheet.is_right(line) == sheet.is_right(point)]
+            ElementTree.SubElement(groups[name], _svg("path"), d=_path(sheet, own))
+            place = {"x": f"{x:.3f}", "y": f"{y:.3f}", "data-ptidx": str(vertex)}
+            ElementTree.SubElement(texts, _svg("text"), place).text = name
+    drawn: bytes = ElementTree.tostring(root, encoding="utf-8", xml_declaration=True)
+    return drawn
+
+
+def printable(name: str) -> str:
+    """Take out of a name what XML cannot hold and nobody can read, such as control characters."""
+    return "".join(letter for letter in name if letter.isprintable()).strip()
+
+
+class _Sheet:
+    """Places of a picture's pixels in the drawing.
+
+    pycortex lays the hemispheres side by side so that they touch, and the drawing over the box round both.
+    """
+
+    def __init__(self, raster: Raster) -> None:
+        left, right = (mesh.coordinates[:, :2] for mesh in subject.flat())
+        inner = float(left[:, 0].max()), float(right[:, 0].min())
+        low = min(left[:, 1].min(), right[:, 1].min())
+        self.top = float(max(left[:, 1].max(), right[:, 1].max()))
+        self.scale = HEIGHT / (self.top - float(low))
+        self.start = float(left[:, 0].min()) - inner[0]
+        self.width = (float(right[:, 0].max()) - inner[1] - self.start) * self.scale
+        self.inner, self.extent, self.pixel = inner, raster.extent, (raster.extent[3] - raster.extent[2]) / TRACED
+
+    def places(self, pixels: FloatArray) -> FloatArray:
+        """Turn columns and rows (n_points, 2) into x and y."""
+        x = self.extent[0] + (pixels[:, 0] + 0.5) * self.pixel
+        y = self.extent[3] - (pixels[:, 1] + 0.5) * self.pixel
+        touching = x - self.inner[int(self.is_right(pixels))]
+        return np.stack([(touching - self.start) * self.scale, (self.top - y) * self.scale], axis=1)
+
+    def is_right(self, pixels: FloatArray) -> bool:
+        """Tell whether the points lie on the right hemisphere."""
+        x = self.extent[0] + (pixels[:, 0].mean() + 0.5) * self.pixel
+        return bool(x > sum(self.inner) / 2)
+
+
+def _path(sheet: _Sheet, lines: Sequence[FloatArray]) -> str:
+    """Write closed lines as one path, since pycortex writes the name at each; a few points of each are enough."""
+    places = [sheet.places(line)[:: STEP if len(line) > 4 * STEP else 1] for line in lines]
+    # The explicit L matters: pycortex takes an implicit one as relative.
+    return " ".join("M " + " L ".join(f"{x:.3f},{y:.3f}" for x, y in place) + " Z" for place in places)
+
+
+def _svg(tag: str) -> str:
+    return f"{{{SVG}}}{tag}"
+
+
+def _group(parent: ElementTree.Element, label: str, name: str) -> ElementTree.Element:
+    facts = {"id": name, f"{{{INKSCAPE}}}label": label, f"{{{INKSCAPE}}}groupmode": "layer", "style": "display:inline"}
+    return ElementTree.SubElement(parent, _svg("g"), facts)
+
+
+def _shadow(definitions: ElementTree.Element) -> None:
+    """Define the shadow behind lines and letters to which pycortex's styles refer."""
+    shadow = ElementTree.SubElement(definitions, _svg("filter"), id="dropshadow")
+    ElementTree.SubElement(shadow, _svg("feGaussianBlur"), {"in": "SourceAlpha", "stdDeviation": "0.15"})
+    merged = ElementTree.SubElement(shadow, _svg("feMerge"))
+    ElementTree.SubElement(merged, _svg("feMergeNode"))
+    ElementTree.SubElement(merged, _svg("feMergeNode"), {"in": "SourceGraphic"})

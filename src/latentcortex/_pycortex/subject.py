@@ -1,0 +1,163 @@
+"""The template as a pycortex subject: surfaces, curvature and depth, laid out as pycortex's filestore wants them.
+
+Nothing of pycortex is needed to write it, and nothing is downloaded.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Final, cast
+
+import nibabel as nib
+import numpy as np
+from nibabel.gifti.gifti import GiftiDataArray, GiftiImage
+
+from latentcortex import _files, _surfaces
+from latentcortex._arrays import BoolArray, FloatArray, IntArray
+from latentcortex._surfaces import Kind, Mesh
+from latentcortex.errors import InputError
+
+NAME: Final = "fsaverage5"
+SURFACES: Final[dict[str, Kind]] = {"wm": "white", "pia": "pial", "inflated": "inflated"}
+"""What pycortex calls them -> what they are called here; `flat` is made."""
+SIDES: Final = {"lh": 0, "rh": 1}
+FORMAT: Final = "latentcortex-subject-1"
+MARK: Final = "latentcortex.json"
+"""Says that the subject is ours; another one of this name may have its flatmap elsewhere, or other vertices."""
+EMPTY: Final = ("transforms", "views", "anatomicals", "cache")
+"""Folders that pycortex would make, and cannot where it may not write."""
+
+
+def build(filestore: Path) -> Path:
+    """Write the subject into a filestore, or find it there; return its folder.
+
+    It is written under a unique temporary name and renamed, so that others who build it at the same time, or read
+    it, see it whole or not at all. An existing subject is never touched, and may be read-only.
+
+    Parameters
+    ----------
+    filestore : Path
+        Made if it is not there.
+
+    Raises
+    ------
+    InputError
+        If the filestore holds another subject of this name, or cannot be written.
+    """
+    place = filestore / NAME
+    try:
+        if not place.is_dir():
+            _put(filestore, place)
+    except OSError as error:
+        raise InputError(f"The pycortex subject cannot be written into {filestore}: {error.strerror}.") from None
+    mark = place / MARK
+    if not mark.is_file() or _files.read_json(mark) != {"format": FORMAT}:
+        raise InputError(f"{place} is not the subject that this version writes; give another filestore.")
+    return place
+
+
+def _put(filestore: Path, place: Path) -> None:
+    filestore.mkdir(parents=True, exist_ok=True)
+    part = Path(tempfile.mkdtemp(prefix=f".{NAME}-", dir=filestore))
+    try:
+        _write(part)
+        part.chmod(0o755)
+        os.rename(part, place)
+    except OSError:
+        shutil.rmtree(part, ignore_errors=True)
+        if not place.is_dir():  # otherwise somebody else was faster
+            raise
+
+
+def _write(folder: Path) -> None:
+    for name in ("surfaces", "surface-info", *EMPTY):
+        (folder / name).mkdir()
+    for name, kind in SURFACES.items():
+        _save(folder, name, _surfaces.surface(kind, NAME))
+    # pycortex moves what is deep in the medial wall to 0, and looks for the nearest vertex to a region's name: so 0
+    # is put at the lower end of the flatmap, where no names are.
+    low = np.array([0.0, min(mesh.coordinates[:, 1].min() for mesh in flat()), 0.0])
+    left, right = (Mesh(mesh.coordinates - low, mesh.triangles) for mesh in flat())
+    _save(folder, "flat", (left, right))
+    # FreeSurfer counts sulci as positive, and pycortex gyri.
+    _save_values(folder, "curvature", -_surfaces.curvature(NAME))
+    _save_values(folder, "sulcaldepth", -_surfaces.sulcal_depth(NAME))
+    _save_values(folder, "thickness", _surfaces.thickness(NAME))
+    _save_values(folder, "cortex", _surfaces.cortex(NAME).astype(np.float32))
+    # pycortex would compute these when a viewer is made, and store them here: the relief of the bumpy flatmap,
+    # which this one has not, and the areas of vertices by which it looks for depths between the surfaces.
+    none = np.zeros((_surfaces.N_VERTICES // 2, 3), dtype=np.float32)
+    np.savez(folder / "surface-info" / "bumpy_flatmap.npz", bump_left=none, bump_right=none)
+    areas: dict[str, Any] = {
+        f"{name}_{side}": _vertex_areas(mesh)
+        for name in ("wm", "pia")
+        for side, mesh in zip(_surfaces.HEMISPHERES, _surfaces.surface(SURFACES[name], NAME), strict=True)
+    }
+    np.savez(folder / "surface-info" / "equivolume_areas.npz", **areas)
+    _files.write_json(folder / MARK, {"format": FORMAT})
+
+
+def _save(folder: Path, name: str, meshes: tuple[Mesh, Mesh]) -> None:
+    for side, mesh in zip(SIDES, meshes, strict=True):
+        points = GiftiDataArray(mesh.coordinates.astype(np.float32), intent="NIFTI_INTENT_POINTSET")
+        triangles = GiftiDataArray(mesh.triangles.astype(np.int32), intent="NIFTI_INTENT_TRIANGLE")
+        nib.save(GiftiImage(darrays=[points, triangles]), folder / "surfaces" / f"{name}_{side}.gii")
+
+
+def _save_values(folder: Path, name: str, values: FloatArray) -> None:
+    left, right = np.split(values, 2)
+    np.savez(folder / "surface-info" / f"{name}.npz", left=left, right=right)
+
+
+def _vertex_areas(mesh: Mesh) -> FloatArray:
+    """Compute a third of the area of the triangles round each vertex, in mm²."""
+    a, b, c = np.moveaxis(mesh.coordinates[mesh.triangles], 1, 0)
+    areas = np.linalg.norm(np.cross(b - a, c - a), axis=1) / 6
+    return cast(FloatArray, np.bincount(mesh.triangles.ravel(), np.repeat(areas, 3), len(mesh.coordinates)))
+
+
+@lru_cache
+def flat() -> tuple[Mesh, Mesh]:
+    """Make the flat surface of both hemispheres, each with all its vertices, in the coordinates of `flat_patch`.
+
+    pycortex takes the box round all vertices for the flatmap, and its viewer draws every triangle of the folded
+    surface whose corners are all in the patch. So vertices outside the patch are moved to its centroid, and some
+    at its border are taken out of it: those of triangles that bridge a cut, an effect of decimating fsaverage.
+    """
+    patch, n_left = _surfaces.flat_patch(NAME), _surfaces.N_VERTICES // 2
+    whole = _surfaces.surface("white", NAME)
+    meshes = []
+    for first, mesh in zip((0, n_left), whole, strict=True):
+        own = (patch.triangles >= first).all(axis=1) & (patch.triangles < first + n_left).all(axis=1)
+        coordinates = patch.coordinates[first : first + n_left]
+        meshes.append(_unbridged(coordinates, patch.triangles[own] - first, mesh.triangles))
+    return meshes[0], meshes[1]
+
+
+def _unbridged(coordinates: FloatArray, patch: IntArray, whole: IntArray) -> Mesh:
+    """Drop vertices until no long triangle of the whole surface has all its corners in the patch."""
+    long = whole[_longest(coordinates[whole]) >= _surfaces.LONGEST_MM]
+    out = np.zeros(len(coordinates), dtype=bool)
+    while len(left := _within(long, patch, out)):
+        out[np.bincount(left.ravel()).argmax()] = True
+    kept = patch[~out[patch].any(axis=1)]
+    used = np.unique(kept)
+    flat = np.tile(np.append(coordinates[used, :2].mean(axis=0), 0.0), (len(coordinates), 1))
+    flat[used, :2] = coordinates[used, :2]
+    return Mesh(flat, kept)
+
+
+def _longest(corners: FloatArray) -> FloatArray:
+    """Longest side of triangles; of those with an undefined corner nothing, 0."""
+    sides = np.linalg.norm(corners - np.roll(corners, 1, axis=1), axis=2)
+    return cast(FloatArray, np.nan_to_num(sides.max(axis=1)))
+
+
+def _within(triangles: IntArray, patch: IntArray, out: BoolArray) -> IntArray:
+    used = np.zeros(len(out), dtype=bool)
+    used[patch[~out[patch].any(axis=1)]] = True
+    return triangles[used[triangles].all(axis=1)]
