@@ -34,9 +34,11 @@ from latentcortex.inference.resampling import (
     share_p,
     signs,
 )
+from latentcortex.inference.spatial import N_DRAWS, map_similarity
 
 __all__ = [
     "LEAST_ROWS",
+    "N_DRAWS",
     "Fdr",
     "Penalties",
     "Preference",
@@ -55,6 +57,7 @@ __all__ = [
     "hierarchical_fdr",
     "identifiability",
     "lag_one",
+    "map_similarity",
     "max_t",
     "mesh_adjacency",
     "paired_difference_p",

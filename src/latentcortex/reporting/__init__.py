@@ -1,7 +1,7 @@
 """Maps -> what a paper needs: BIDS derivatives, figures, an ROI table, a methods paragraph and one page."""
 
-from latentcortex.reporting.content import Content, facts_of
-from latentcortex.reporting.figures import Figure, models, significant
+from latentcortex.reporting.content import Content, Figure, facts_of, models, significant
+from latentcortex.reporting.figures import FIGURES, chosen
 from latentcortex.reporting.honesty import honesty, unidentifiable
 from latentcortex.reporting.page import write, write_dataset
 from latentcortex.reporting.reconstructions import Reconstructions, measure_title, write_reconstructions
@@ -9,11 +9,13 @@ from latentcortex.reporting.tables import alterations, compact, roi_table, summa
 from latentcortex.reporting.text import REFERENCES, methods, title_of
 
 __all__ = [
+    "FIGURES",
     "REFERENCES",
     "Content",
     "Figure",
     "Reconstructions",
     "alterations",
+    "chosen",
     "compact",
     "facts_of",
     "honesty",

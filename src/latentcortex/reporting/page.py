@@ -70,9 +70,9 @@ def write(out: Path, content: Content, stages: Sequence[Mapping[str, Any]]) -> P
     """Write figures, ROI table and the page of one participant; return the page."""
     sections: dict[str, list[dict[str, str]]] = {}
     for name, figure in figures(content):
-        path = out / f"sub-{content.participant}" / "figures" / f"{figure.name}.png"
-        plotting.save(figure.draw(), path)
-        picture = base64.b64encode(path.read_bytes()).decode()
+        kind, drawn = content.settings["report"]["format"], figure.draw(content.style)
+        plotting.save(drawn, out / f"sub-{content.participant}" / "figures" / f"{figure.name}.{kind}")
+        picture = base64.b64encode(plotting.png(drawn)).decode()
         sections.setdefault(name, []).append({"caption": figure.caption, "picture": picture})
     table = roi_table(content)
     if table is not None:

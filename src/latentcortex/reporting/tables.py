@@ -12,6 +12,7 @@ import pandas as pd
 
 from latentcortex import _files, inference
 from latentcortex._arrays import IntArray
+from latentcortex.errors import InputError
 from latentcortex.maps import Maps
 from latentcortex.reporting.content import Content
 from latentcortex.reporting.text import title_of
@@ -75,6 +76,23 @@ def roi_table(content: Content) -> pd.DataFrame | None:
     kept = Maps(content.maps.data[:, wanted], content.maps.columns[wanted].reset_index(drop=True), content.maps.space)
     table = kept.summarise([int(label) for label in labels], content.atlas.names)
     return table.assign(bound=_bounds(content.maps, table, np.asarray(labels), content.atlas.names))
+
+
+def region_means(content: Content, analysis: str, statistic: str) -> pd.DataFrame:
+    """Take a statistic's mean over each region's valid voxels, with its interval where one is known.
+
+    Returns
+    -------
+    DataFrame
+        One row per region and column: `roi`, `model`, `band`, `mean`, `low`, `high` (nan for none).
+    """
+    if content.atlas is None or not isinstance(content.maps.space, Surface):
+        raise InputError("Means by region need voxels on a surface and an atlas.")
+    labels = content.maps.space.from_mesh(content.atlas.labels)
+    own = content.maps.find(analysis=analysis, statistic=statistic)
+    table = own.summarise([int(label) for label in labels], content.atlas.names)
+    ends = {name: table.get(name, np.nan) for name in ("low", "high")}
+    return table[["roi", "model", "band", "mean"]].assign(**ends)
 
 
 def _bounds(maps: Maps, table: pd.DataFrame, labels: IntArray, names: Mapping[int, str]) -> list[float]:

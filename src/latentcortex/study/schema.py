@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from latentcortex import analyses, checking, decoding, inference
+from latentcortex import analyses, checking, decoding, inference, plotting, reporting
 from latentcortex._arrays import listed, words
 from latentcortex._shelf import unknown
 from latentcortex.encoding import SHARES, Criterion
@@ -30,7 +30,7 @@ SCHEMA: Final[dict[str, dict[str, Any]]] = {
         "twin": False,
     },
     "check": {"allow": []},
-    "report": {"atlas": "", "mask": "own"},
+    "report": {"atlas": "", "mask": "own", "figures": ["default"], "width_mm": 180.0, "format": "png"},
     "decoding": {"rois": "", "bands": [], "n_voxels": 0},
     "evaluation": {"n_images": 0, "category": "", "n_bootstrap": 1000},
     "run": {"seed": 0, "out": ""},
@@ -131,8 +131,7 @@ def _consistent(settings: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]
     Criterion(**{key: value for key, value in tests.items() if key != "twin"})
     if splits["cross_validation"] and tests["null"] == "analytic":
         raise InputError("null = 'analytic' is not valid for predictions pooled over folds; use 'permutation'.")
-    if settings["report"]["mask"] not in ("own", "joint"):
-        raise unknown("mask in [report]:", settings["report"]["mask"], ("own", "joint"))
+    _consistent_report(settings["report"])
     inference.fdr(np.array([0.5]), q=tests["q"], method=tests["correction"])
     if not isinstance(settings["decoding"]["rois"], (str, dict)):
         raise InputError(f"`rois` in [decoding] must be a preset or a table; got {settings['decoding']['rois']!r}.")
@@ -145,3 +144,12 @@ def _consistent(settings: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]
         if settings[section][key] < least:
             raise InputError(f"`{key}` in [{section}] must be at least {least}; got {settings[section][key]}.")
     return settings
+
+
+def _consistent_report(report: Mapping[str, Any]) -> None:
+    if report["mask"] not in ("own", "joint"):
+        raise unknown("mask in [report]:", report["mask"], ("own", "joint"))
+    reporting.chosen(words("`figures` in [report]", report["figures"]))
+    if report["format"] not in plotting.FORMATS:
+        raise unknown("format in [report]:", report["format"], plotting.FORMATS)
+    plotting.Style(width_mm=report["width_mm"])
