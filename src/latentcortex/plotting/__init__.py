@@ -11,6 +11,7 @@ from latentcortex.plotting.maps import difference_maps, flatmaps, inflated, plot
 from latentcortex.plotting.mixed import preference_maps, rgb_map, share_maps, winner_map, winners
 from latentcortex.plotting.regions import region_grids, roi_profiles
 from latentcortex.plotting.scores import histogram, prediction_against_ceiling, score_intervals, similarity_matrices
+from latentcortex.plotting.voxel import Voxel, voxel_page
 
 __all__ = [
     "FORMATS",
@@ -20,6 +21,7 @@ __all__ = [
     "Rois",
     "SharePanel",
     "Style",
+    "Voxel",
     "difference_maps",
     "flatmaps",
     "histogram",
@@ -41,6 +43,7 @@ __all__ = [
     "share_maps",
     "similarity_matrices",
     "smallest_text",
+    "voxel_page",
     "winner_map",
     "winners",
 ]

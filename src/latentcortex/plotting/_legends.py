@@ -78,7 +78,7 @@ def share_legend(grid: Grid, names: tuple[str, str], top: float, label: str) -> 
     ticks(ax, grid.style, 3)
     ax.set_title(label, fontsize=grid.style.medium, color=INK)
     ax.set_xlabel(names[0], fontsize=grid.style.medium, color=INK, labelpad=0)
-    ax.set_ylabel(names[1], fontsize=grid.style.medium, color=INK, labelpad=0)
+    ax.set_ylabel(names[1], fontsize=grid.style.medium, color=INK, labelpad=1, rotation=0, ha="right", va="center")
 
 
 def layer_legend(grid: Grid, layers: Sequence[str], label: str, *, graded: bool) -> None:

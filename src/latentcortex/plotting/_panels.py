@@ -19,7 +19,7 @@ from latentcortex import _surfaces
 from latentcortex._arrays import FloatArray, IntArray
 from latentcortex._surfaces import HEMISPHERES, N_VERTICES, Outline, Raster, on_all_vertices
 from latentcortex.errors import AlignmentError, InputError
-from latentcortex.plotting._canvas import INK, LEAST_TEXT, Style, axes_in_inches, empty_figure
+from latentcortex.plotting._canvas import INK, LEAST_TEXT, MM, Style, axes_in_inches, empty_figure
 from latentcortex.plotting._legends import GREY, Grid
 
 EDGE: Final = 0.15
@@ -29,6 +29,10 @@ NARROWEST: Final = 1.6
 """Inches of the layout below which a map shows nothing: about 24 mm in print."""
 LEGEND: Final = 4.5
 """Room that a colour bar needs, in inches of the layout."""
+NAMED_MM: Final = 100.0
+"""Width of a map in print below which names would cover what it shows, and regions get numbers."""
+KEY_LINE: Final = 0.21
+"""Room for a line of the key to them, in inches of the layout."""
 GREY_LINE: Final = 0.3
 """Room for a line that explains grey, in inches of the layout."""
 
@@ -195,7 +199,9 @@ def percentiles(values: Sequence[FloatArray], *percents: float) -> tuple[float, 
     return tuple(float(p) for p in np.percentile(together, percents))
 
 
-def grid_of(n_panels: int, raster: Raster, n_columns: int | None, *, foot: float, style: Style) -> Grid:
+def grid_of(
+    n_panels: int, raster: Raster, n_columns: int | None, *, foot: float, style: Style, rois: Rois | None = None
+) -> Grid:
     """Lay out the panels; the legend gets a free place of the grid, if it is wide enough, or else a foot.
 
     Parameters
@@ -207,6 +213,8 @@ def grid_of(n_panels: int, raster: Raster, n_columns: int | None, *, foot: float
     foot : float
         Height of the legend, inches of the layout.
     style : Style
+    rois : Rois, optional
+        If the maps are too narrow for names, the regions get numbers, and the figure a key to them.
     """
     if not n_panels:
         raise InputError("There is no panel to draw.")
@@ -218,8 +226,11 @@ def grid_of(n_panels: int, raster: Raster, n_columns: int | None, *, foot: float
     free = rows * columns - n_panels
     if free * (wide + EDGE) < LEGEND or tall < foot - 0.1:
         free = 0
-    bottom = EDGE if free else foot
-    width, height = columns * (wide + EDGE) + EDGE, rows * (tall + TITLE) + EDGE + bottom
+    width = columns * (wide + EDGE) + EDGE
+    key = _key(rois, width) if rois is not None and wide * style.scale < NAMED_MM * MM else []
+    lines = KEY_LINE * len(key) + (0.1 if key else 0.0)
+    bottom = lines + (EDGE if free else foot)
+    height = rows * (tall + TITLE) + EDGE + bottom
     figure = empty_figure(width, height, style)
     axes = []
     for index in range(n_panels):
@@ -227,7 +238,22 @@ def grid_of(n_panels: int, raster: Raster, n_columns: int | None, *, foot: float
         place = (EDGE + column * (wide + EDGE), height - (row + 1) * (tall + TITLE), wide, tall)
         axes.append(axes_in_inches(figure, style, place))
     middle = width - (EDGE + free * (wide + EDGE)) / 2 if free else width / 2
-    return Grid(figure, axes, (middle, EDGE + (tall - foot) / 2 if free else 0.0), style)
+    for i, line in enumerate(key):
+        y = (lines - KEY_LINE * (i + 0.5)) / height
+        figure.text(0.5, y, line, ha="center", va="center", fontsize=style.small, color=INK)
+    return Grid(figure, axes, (middle, lines + (EDGE + (tall - foot) / 2 if free else 0.0)), style)
+
+
+def _key(rois: Rois, width: float) -> list[str]:
+    """Write the numbers of regions and their names, in lines that fit into so many inches of the layout."""
+    lines = [""]
+    for label, name in rois.names.items():
+        one = f"{label} {name}"
+        if lines[-1] and len(lines[-1]) + len(one) + 3 > width / 0.088:
+            lines.append(one)
+        else:
+            lines[-1] += ("   " if lines[-1] else "") + one
+    return lines if rois.names else []
 
 
 def inches_of(ax: Axes) -> float:
@@ -243,14 +269,16 @@ def _underlay(raster: Raster) -> FloatArray:
     return np.where(raster.inside, grey, 1.0)
 
 
-def draw(ax: Axes, raster: Raster, colours: FloatArray, title: str, style: Style, note: str = "") -> None:
+def draw(
+    ax: Axes, raster: Raster, colours: FloatArray, title: str, style: Style, note: str = "", *, letters: int = 0
+) -> None:
     """Lay colours with opacity over the curvature, and light on both; the note stands at the lower end."""
     opacity = colours[..., 3:]
     mixed = opacity * colours[..., :3] + (1.0 - opacity) * _underlay(raster)[..., None]
     light = np.where(raster.inside, 0.5 + 0.5 * raster.shading, 1.0)
     ax.imshow(np.clip(mixed * light[..., None], 0.0, 1.0), interpolation="antialiased")
-    # A title is as large as a narrow map allows; half of its size is about the width of a letter.
-    points = min(style.large, 72 * inches_of(ax) / (0.52 * max(len(title), 1)))
+    # A title is as large as a narrow map allows; 0.6 of its size is more than the width of a letter.
+    points = min(style.large, 72 * inches_of(ax) / (0.6 * max(len(title), letters, 1)))
     ax.set_title(title, fontsize=max(points, style.small), color=INK, pad=4 * style.scale)
     if note:
         ax.text(0.5, 0.0, note, transform=ax.transAxes, ha="center", va="bottom", fontsize=style.small, color=INK)
@@ -259,9 +287,9 @@ def draw(ax: Axes, raster: Raster, colours: FloatArray, title: str, style: Style
 
 def draw_all(grid: Grid, raster: Raster, rois: Rois | None, maps: Sequence[tuple[FloatArray, str, str]]) -> None:
     """Draw colours with title and note of each panel, outlines on all and names of regions on the first."""
-    borders = borders_of(raster, rois)
+    borders, longest = borders_of(raster, rois), max(len(title) for _, title, _ in maps)
     for (colours, title, note), ax in zip(maps, grid.axes, strict=True):
-        draw(ax, raster, colours, title, grid.style, note)
+        draw(ax, raster, colours, title, grid.style, note, letters=longest)
         annotate(ax, borders, rois, grid.style, named=ax is grid.axes[0])
 
 
@@ -281,6 +309,8 @@ def annotate(ax: Axes, borders: Sequence[Outline], rois: Rois | None, style: Sty
         return
     names = [(xy, rois.names[o.label]) for o in borders for xy in o.anchors if o.label in rois.names]
     wide = inches_of(ax)
+    if wide < NAMED_MM * MM:  # grid_of adds the key
+        names = [(xy, str(o.label)) for o in borders for xy in o.anchors if o.label in rois.names]
     points = style.name if wide > 5 * style.scale else max(LEAST_TEXT, style.name - 1.5 * style.scale)
     pixel = (ax.get_xlim()[1] - ax.get_xlim()[0]) / (72 * wide)
     places = _parted(np.array([xy for xy, _ in names]), [name for _, name in names], points * pixel)

@@ -199,7 +199,7 @@ def _maps(
     values = [panel.values for panel in panels]
     palette = ScalarMappable(scale_of(values, limits), cmap)
     grey = any(greyed_somewhere(panel.unsure) for panel in panels)
-    grid = grid_of(len(panels), raster, n_columns, foot=FOOT + GREY_LINE * grey, style=style)
+    grid = grid_of(len(panels), raster, n_columns, foot=FOOT + GREY_LINE * grey, style=style, rois=rois)
     painted = [greyed(mapped(palette, raster.paint(one.values)), raster, one.unsure) for one in panels]
     drawn = zip(painted, panels, strict=True)
     draw_all(grid, raster, rois, [(colours, one.title, note_of(one.values)) for colours, one in drawn])

@@ -77,7 +77,7 @@ def share_maps(
     shares = [values for panel in panels for values in (panel.first, panel.second)]
     top = limit or max(percentiles(shares, 99.0)[0], 0.0) or 1.0
     grey = any(greyed_somewhere(panel.unsure) for panel in panels)
-    grid = grid_of(len(panels), raster, n_columns, foot=SQUARE + GREY_LINE * grey, style=style)
+    grid = grid_of(len(panels), raster, n_columns, foot=SQUARE + GREY_LINE * grey, style=style, rois=rois)
     drawn = []
     for panel in panels:
         colours = share_colours(raster.paint(panel.first), raster.paint(panel.second), limit=top)
@@ -119,7 +119,7 @@ def preference_maps(
     _check_layers(panels, layers)
     raster = _surfaces.flat_raster(_panels.FLAT_PIXELS)
     grey = any(greyed_somewhere(panel.unsure) for panel in panels)
-    grid = grid_of(len(panels), raster, n_columns, foot=LAYERS + GREY_LINE * grey, style=style)
+    grid = grid_of(len(panels), raster, n_columns, foot=LAYERS + GREY_LINE * grey, style=style, rois=rois)
     drawn = []
     for panel in panels:
         colours = _preference_colours(raster, panel, len(layers))
@@ -167,7 +167,7 @@ def winner_map(
     colours = np.ones((*raster.shape, 4))
     colours[..., :3] = np.array([to_rgb(colour) for colour in SERIES])[np.maximum(nearest, 0)]
     colours[..., 3] = nearest >= 0
-    grid = grid_of(1, raster, None, foot=0.75, style=style)
+    grid = grid_of(1, raster, None, foot=0.75, style=style, rois=rois)
     draw_all(grid, raster, rois, [(colours, title, note_of(*scores.values()))])
     entries = [(SERIES[i], f"{name} ({(winner == i).sum():,})") for i, name in enumerate(scores)]
     square_legend(grid, 0.12, entries)
@@ -228,7 +228,7 @@ def rgb_map(
     known = np.isfinite(values).any(0)
     lights = [np.where(known, np.nan_to_num(one), np.nan) for one in values]
     colours = rgb_colours(*(raster.paint(light) for light in lights), limit=top)
-    grid = grid_of(1, raster, None, foot=TRIANGLE, style=style)
+    grid = grid_of(1, raster, None, foot=TRIANGLE, style=style, rois=rois)
     draw_all(grid, raster, rois, [(colours, title, note_of(*values))])
     triangle_legend(grid, tuple(scores), top, label)
     return grid.figure

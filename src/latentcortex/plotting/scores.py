@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import LogNorm, Normalize
+from matplotlib.colors import LogNorm, Normalize, to_rgba
 from matplotlib.figure import Figure
 
 from latentcortex._arrays import FloatArray, same_length
@@ -168,12 +168,15 @@ def similarity_matrices(
     figure = empty_figure(min(columns * (side + 0.7) + 1.2, style.room), rows * (side + 0.8) + 0.5, style)
     figure.set_layout_engine("constrained")
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
-    off = [table[0][~np.eye(len(names), dtype=bool)] for table in tables.values()]
-    low = min(0.0, *(float(np.nanmin(one)) for one in off if np.isfinite(one).any()), 0.0)
+    apart = ~np.eye(len(names), dtype=bool)
+    off = np.concatenate([table[0][apart] for table in tables.values()])
+    low = np.floor(10 * min(off[np.isfinite(off)].min(initial=1.0), 0.9)) / 10  # the diagonal says nothing
     palette = ScalarMappable(Normalize(low, 1.0), "cividis")
     for (title, table), ax in zip(tables.items(), axes, strict=False):
-        ax.imshow(palette.to_rgba(np.nan_to_num(table[0])), interpolation="nearest")
-        for i, j in np.argwhere(np.isfinite(table[0])):
+        colours = palette.to_rgba(np.nan_to_num(table[0]))
+        colours[~apart | ~np.isfinite(table[0])] = to_rgba("#e8e8e8")
+        ax.imshow(colours, interpolation="nearest")
+        for i, j in np.argwhere(np.isfinite(table[0]) & apart):
             _similarity(ax, (i, j), table[:, i, j], bright=table[0, i, j] > (1 + low) / 2, style=style)
         ax.set_xticks(range(len(names)), names)
         ax.set_yticks(range(len(names)), names)
@@ -189,10 +192,10 @@ def similarity_matrices(
 
 
 def _similarity(ax: Axes, cell: tuple[int, int], known: FloatArray, *, bright: bool, style: Style) -> None:
-    """Write r and its interval into a cell; on the diagonal there is nothing to know."""
+    """Write r and its interval into a cell."""
     r, low, high = known
     words = f"{r:.2f}"
-    if cell[0] != cell[1] and np.isfinite(low):
+    if np.isfinite(low):
         words += f"\n[{low:.2f}, {high:.2f}]".replace("0.", ".")
     ink = INK if bright else "white"
     ax.text(cell[1], cell[0], words, ha="center", va="center", fontsize=style.name, color=ink, linespacing=1.4)
