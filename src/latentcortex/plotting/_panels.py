@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -272,7 +273,7 @@ def _underlay(raster: Raster) -> FloatArray:
 def draw(
     ax: Axes, raster: Raster, colours: FloatArray, title: str, style: Style, note: str = "", *, letters: int = 0
 ) -> None:
-    """Lay colours with opacity over the curvature, and light on both; the note stands at the lower end."""
+    """Lay colours with opacity over the curvature, and light on both; the note stands in the lower left corner."""
     opacity = colours[..., 3:]
     mixed = opacity * colours[..., :3] + (1.0 - opacity) * _underlay(raster)[..., None]
     light = np.where(raster.inside, 0.5 + 0.5 * raster.shading, 1.0)
@@ -281,7 +282,8 @@ def draw(
     points = min(style.large, 72 * inches_of(ax) / (0.6 * max(len(title), letters, 1)))
     ax.set_title(title, fontsize=max(points, style.small), color=INK, pad=4 * style.scale)
     if note:
-        ax.text(0.5, 0.0, note, transform=ax.transAxes, ha="center", va="bottom", fontsize=style.small, color=INK)
+        words = textwrap.fill(note, 22)  # a lower corner is where no cortex is drawn
+        ax.text(0.0, 0.0, words, transform=ax.transAxes, va="bottom", fontsize=style.small, color=INK)
     ax.set_axis_off()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -89,11 +90,13 @@ def voxel_page(voxel: Voxel, *, n_images: int = 5, style: Style = PAGE) -> Figur
     tall = (0.21 * len(words), 0.36 * len(voxel.bands) + 0.2)  # of the facts, of the bars
     right = sum(tall) + 0.95
     top = (side + right + 0.8) if narrow else max(side, right)
-    height = 0.5 + top + 0.65 + rows + 0.2
+    heading = textwrap.fill(voxel.title, _letters(width - 0.3, style.large, style))
+    head = 0.25 + 0.28 * len(heading.splitlines())
+    height = head + top + 0.65 + rows + 0.2
     figure = empty_figure(width, height, style)
-    figure.text(0.5, 1 - 0.22 / height, voxel.title, ha="center", va="center", fontsize=style.large, color=INK)
-    _scatter(axes_in_inches(figure, style, (0.8, height - 0.5 - side, side, side)), voxel, ends, style)
-    x, y = (0.3, height - 0.5 - side - 0.8) if narrow else (side + 1.3, height - 0.5)
+    figure.text(0.5, 1 - 0.08 / height, heading, ha="center", va="top", fontsize=style.large, color=INK)
+    _scatter(axes_in_inches(figure, style, (0.8, height - head - side, side, side)), voxel, ends, style)
+    x, y = (0.3, height - head - side - 0.8) if narrow else (side + 1.3, height - head)
     _facts(figure, words, (x, y - tall[0], 2.2, tall[0]), style)
     _bars(figure, voxel, (x, y - tall[0] - 0.5 - tall[1], width - x - 0.25, tall[1]), style)
     for number, (name, some) in enumerate(zip(("highest", "lowest"), ends, strict=True)):
@@ -106,6 +109,11 @@ def voxel_page(voxel: Voxel, *, n_images: int = 5, style: Style = PAGE) -> Figur
 
 def _words(voxel: Voxel) -> list[str]:
     return [f"{name}: {value}" for name, value in voxel.facts.items()]
+
+
+def _letters(width: float, points: float, style: Style) -> int:
+    """Count the letters that fit into so many inches of the layout."""
+    return max(int(width * style.scale * 72 / (0.58 * points)), 6)
 
 
 def _scatter(ax: Axes, voxel: Voxel, ends: tuple[list[int], list[int]], style: Style) -> None:
@@ -166,7 +174,8 @@ def _pictures(figure: Figure, voxel: Voxel, ends: Ends, top: float, style: Style
         ax.imshow(image, interpolation="nearest")
         ax.set_axis_off()
         look: dict[str, Any] = {"transform": ax.transAxes, "ha": "center", "fontsize": style.small, "color": INK}
-        words = f"{voxel.ids[number]}\n{voxel.measured[number]:.2f} ({voxel.predicted[number]:.2f})"
+        name = textwrap.fill(voxel.ids[number], _letters(step - 0.1, style.small, style))
+        words = f"{name}\n{voxel.measured[number]:.2f} ({voxel.predicted[number]:.2f})"
         ax.text(0.5, -0.06, words, va="top", linespacing=1.3, **look)
 
 

@@ -12,6 +12,7 @@ from latentcortex import inference, plotting
 from latentcortex._arrays import listed
 from latentcortex.errors import InputError
 from latentcortex.features import Band
+from latentcortex.maps import short
 from latentcortex.reporting.content import Content, Figure, models
 from latentcortex.reporting.tables import region_means
 from latentcortex.reporting.text import number, title_of
@@ -113,7 +114,7 @@ def histograms(content: Content, analysis: str) -> Iterator[Figure]:
         threshold = float(r[found].min()) if parts else None
         line = " The line is the smallest significant r." if parts else ""
         yield Figure(
-            f"{analysis}-{model.replace('+', '-')}",
+            f"{analysis}-{short(model).replace('+', '-')}",
             f"Prediction accuracy of {model} over voxels, of which {found.sum():,} are significant.{line}",
             lambda style, r=r, threshold=threshold: plotting.histogram(r, threshold, style=style),  # type: ignore[misc]
         )
