@@ -55,7 +55,7 @@ class Backward:
     def __init__(self, material: Material) -> None:
         self.material, self.study, self.out = material, material.study, material.out / FOLDER
         key = digest(material.key(BACKWARD), [one.made_by for one in self.reconstructors[:-1]])
-        self.record = Record(self.out, key, {s: material.settings[s] for s in BACKWARD}, OURS, STORES)
+        self.record = Record(self.out, key, material.depends(BACKWARD), OURS, STORES)
 
     # What is wanted
 

@@ -36,6 +36,8 @@ SCHEMA: Final[dict[str, dict[str, Any]]] = {
     "run": {"seed": 0, "out": ""},
 }
 """The other sections: their keys, and the values that they have unless given."""
+LOOKS: Final = ("figures", "width_mm", "format")
+"""Keys of [report] on which no number depends: a change draws the figures anew, and computes nothing."""
 LEAST: Final = (
     ("analyses", "n_dims", 0),
     ("splits", "n_clusters", 25),
