@@ -165,9 +165,9 @@ def _lines(ax: Axes, rows: pd.DataFrame, table: pd.DataFrame, style: Style) -> N
     for colour, series in zip(_cycled(table), dict.fromkeys(table["series"]), strict=True):
         part = rows[rows["series"] == series].sort_values("x")
         x = part["x"].to_numpy(float)
-        ax.fill_between(
-            x, part["low"].to_numpy(float), part["high"].to_numpy(float), color=colour, alpha=0.2, linewidth=0
-        )
+        ends = part["low"].to_numpy(float), part["high"].to_numpy(float)
+        ax.fill_between(x, *ends, color=colour, alpha=0.2, linewidth=0)
+        ax.vlines(x, *ends, color=colour, linewidth=1.2 * style.scale)  # an interval without neighbours has no area
         ax.plot(
             x,
             part["y"].to_numpy(float),

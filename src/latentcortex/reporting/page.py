@@ -71,8 +71,10 @@ def write(out: Path, content: Content, stages: Sequence[Mapping[str, Any]]) -> P
     sections: dict[str, list[dict[str, str]]] = {}
     for name, figure in figures(content):
         kind, drawn = content.settings["report"]["format"], figure.draw(content.style)
-        plotting.save(drawn, out / f"sub-{content.participant}" / "figures" / f"{figure.name}.{kind}")
-        picture = base64.b64encode(plotting.png(drawn)).decode()
+        path = out / f"sub-{content.participant}" / "figures" / f"{figure.name}.{kind}"
+        plotting.save(drawn, path)
+        shown = path.read_bytes() if kind == "png" else plotting.png(drawn)
+        picture = base64.b64encode(shown).decode()
         sections.setdefault(name, []).append({"caption": figure.caption, "picture": picture})
     table = roi_table(content)
     if table is not None:
