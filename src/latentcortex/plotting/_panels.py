@@ -30,8 +30,8 @@ NARROWEST: Final = 1.6
 """Inches of the layout below which a map shows nothing: about 24 mm in print."""
 LEGEND: Final = 4.5
 """Room that a colour bar needs, in inches of the layout."""
-NAMED_MM: Final = 100.0
-"""Width of a map in print below which names would cover what it shows, and regions get numbers."""
+NAMED: Final = 0.153
+"""Size in print of what is drawn, below which names would cover it and regions get numbers: 100 mm of flat cortex."""
 KEY_LINE: Final = 0.21
 """Room for a line of the key to them, in inches of the layout."""
 GREY_LINE: Final = 0.3
@@ -228,7 +228,7 @@ def grid_of(
     if free * (wide + EDGE) < LEGEND or tall < foot - 0.1:
         free = 0
     width = columns * (wide + EDGE) + EDGE
-    key = _key(rois, width) if rois is not None and wide * style.scale < NAMED_MM * MM else []
+    key = _key(rois, width) if rois is not None and numbered(raster, wide * style.scale) else []
     lines = KEY_LINE * len(key) + (0.1 if key else 0.0)
     bottom = lines + (EDGE if free else foot)
     height = rows * (tall + TITLE) + EDGE + bottom
@@ -243,6 +243,12 @@ def grid_of(
         y = (lines - KEY_LINE * (i + 0.5)) / height
         figure.text(0.5, y, line, ha="center", va="center", fontsize=style.small, color=INK)
     return Grid(figure, axes, (middle, lines + (EDGE + (tall - foot) / 2 if free else 0.0)), style)
+
+
+def numbered(raster: Raster, width: float) -> bool:
+    """Tell whether a picture, so many inches wide in print, is too small for the names of regions."""
+    left, right = raster.extent[:2]
+    return width / MM < NAMED * (right - left)
 
 
 def _key(rois: Rois, width: float) -> list[str]:
@@ -290,9 +296,13 @@ def draw(
 def draw_all(grid: Grid, raster: Raster, rois: Rois | None, maps: Sequence[tuple[FloatArray, str, str]]) -> None:
     """Draw colours with title and note of each panel, outlines on all and names of regions on the first."""
     borders, longest = borders_of(raster, rois), max(len(title) for _, title, _ in maps)
+    names = {} if rois is None else dict(rois.names)
+    if numbered(raster, inches_of(grid.axes[0])):  # grid_of has written the key
+        names = {label: str(label) for label in names}
     for (colours, title, note), ax in zip(maps, grid.axes, strict=True):
         draw(ax, raster, colours, title, grid.style, note, letters=longest)
-        annotate(ax, borders, rois, grid.style, named=ax is grid.axes[0])
+        # Names on the other maps would cover what these are there to show.
+        annotate(ax, borders, grid.style, names if ax is grid.axes[0] else {})
 
 
 def borders_of(raster: Raster, rois: Rois | None) -> list[Outline]:
@@ -300,22 +310,20 @@ def borders_of(raster: Raster, rois: Rois | None) -> list[Outline]:
     return [] if rois is None else _surfaces.outlines(raster, rois.labels, smoothing=raster.shape[0] / 180)
 
 
-def annotate(ax: Axes, borders: Sequence[Outline], rois: Rois | None, style: Style, *, named: bool) -> None:
-    """Draw outlines, and names on the first map only: they would cover what the others are there to show."""
+def annotate(ax: Axes, borders: Sequence[Outline], style: Style, names: Mapping[int, str]) -> None:
+    """Draw outlines, and the names of those regions that have one."""
     halo = [withStroke(linewidth=2.6 * style.scale, foreground="#00000099")]
     lines = [line for outline in borders for line in outline.lines]
     ax.add_collection(
         LineCollection(lines, colors="white", linewidths=1.1 * style.scale, path_effects=halo), autolim=False
     )
-    if rois is None or not named:
+    known = [(xy, names[o.label]) for o in borders for xy in o.anchors if o.label in names]
+    if not known:
         return
-    names = [(xy, rois.names[o.label]) for o in borders for xy in o.anchors if o.label in rois.names]
     wide = inches_of(ax)
-    if wide < NAMED_MM * MM:  # grid_of adds the key
-        names = [(xy, str(o.label)) for o in borders for xy in o.anchors if o.label in rois.names]
     points = style.name if wide > 5 * style.scale else max(LEAST_TEXT, style.name - 1.5 * style.scale)
     pixel = (ax.get_xlim()[1] - ax.get_xlim()[0]) / (72 * wide)
-    places = _parted(np.array([xy for xy, _ in names]), [name for _, name in names], points * pixel)
+    places = _parted(np.array([xy for xy, _ in known]), [name for _, name in known], points * pixel)
     halo = [withStroke(linewidth=2.2 * style.scale, foreground="#000000cc")]
     look: dict[str, Any] = {
         "color": "white",
@@ -324,7 +332,7 @@ def annotate(ax: Axes, borders: Sequence[Outline], rois: Rois | None, style: Sty
         "fontweight": "bold",
         "path_effects": halo,
     }
-    for (x, y), (_, name) in zip(places, names, strict=True):
+    for (x, y), (_, name) in zip(places, known, strict=True):
         ax.text(x, y, name, fontsize=points, **look)
 
 

@@ -177,7 +177,7 @@ def plot_flatmap(
     raster = _surfaces.flat_raster(_panels.FLAT_PIXELS)
     palette = ScalarMappable(scale_of([panel.values], limits), cmap)
     draw(ax, raster, mapped(palette, raster.paint(panel.values)), title, style, note_of(panel.values))
-    annotate(ax, borders_of(raster, rois), rois, style, named=True)
+    annotate(ax, borders_of(raster, rois), style, {} if rois is None else rois.names)
     figure = cast(Figure, ax.get_figure(root=True))
     place = ax.inset_axes((0.25, -0.07, 0.5, 0.035))
     bar = figure.colorbar(palette, cax=place, orientation="horizontal", extend=extended(palette, [panel.values]))
