@@ -122,6 +122,17 @@ def test_profiles_are_means_over_regions_with_intervals_only_where_the_table_has
     assert "Intervals" in drawn(planted(), ["share-profiles"])["noise-levels-profiles"].caption
 
 
+def test_of_many_regions_the_largest_are_shown_and_empty_ones_are_named() -> None:
+    labels = np.arange(20484) // 512  # 41 regions, of which the first has the number 0: none
+    many = lc.Atlas("many", labels, {i: f"r{i:02d}" for i in range(1, 43)})
+    figure = drawn(planted(), ["share-profiles"], atlas=many)["noise-levels-profiles"]
+    assert "Of 40 regions, the 24 with the largest mean are shown." in figure.caption
+    assert "Without a valid voxel: r41, r42." in figure.caption
+    assert sum(bool(ax.lines) for ax in figure.draw(plotting.Style(width_mm=85)).axes) == 24
+    flat = drawn(planted(), ["latents-flat"], atlas=many)["latents-flat"].draw(plotting.Style(width_mm=85))
+    assert not flat.axes[0].texts  # outlines only
+
+
 def test_strength_by_step_shows_what_was_fitted_and_stands_there_once() -> None:
     found = figures(content(planted(), ["strength-by-step"]))
     ((analysis, figure),) = list(found)

@@ -30,6 +30,8 @@ NARROWEST: Final = 1.6
 """Inches of the layout below which a map shows nothing: about 24 mm in print."""
 LEGEND: Final = 4.5
 """Room that a colour bar needs, in inches of the layout."""
+MOST_NAMES: Final = 40
+"""Regions beyond which numbers and their key would be all there is to see: outlines only."""
 NAMED: Final = 0.153
 """Size in print of what is drawn, below which names would cover it and regions get numbers: 100 mm of flat cortex."""
 KEY_LINE: Final = 0.21
@@ -201,7 +203,14 @@ def percentiles(values: Sequence[FloatArray], *percents: float) -> tuple[float, 
 
 
 def grid_of(
-    n_panels: int, raster: Raster, n_columns: int | None, *, foot: float, style: Style, rois: Rois | None = None
+    n_panels: int,
+    raster: Raster,
+    n_columns: int | None,
+    *,
+    foot: float,
+    style: Style,
+    rois: Rois | None = None,
+    titled: bool = True,
 ) -> Grid:
     """Lay out the panels; the legend gets a free place of the grid, if it is wide enough, or else a foot.
 
@@ -216,6 +225,8 @@ def grid_of(
     style : Style
     rois : Rois, optional
         If the maps are too narrow for names, the regions get numbers, and the figure a key to them.
+    titled : bool
+        Whether there is room for a title above each map.
     """
     if not n_panels:
         raise InputError("There is no panel to draw.")
@@ -227,16 +238,17 @@ def grid_of(
     free = rows * columns - n_panels
     if free * (wide + EDGE) < LEGEND or tall < foot - 0.1:
         free = 0
+    title = TITLE if titled else EDGE
     width = columns * (wide + EDGE) + EDGE
     key = _key(rois, width) if rois is not None and numbered(raster, wide * style.scale) else []
     lines = KEY_LINE * len(key) + (0.1 if key else 0.0)
     bottom = lines + (EDGE if free else foot)
-    height = rows * (tall + TITLE) + EDGE + bottom
+    height = rows * (tall + title) + EDGE + bottom
     figure = empty_figure(width, height, style)
     axes = []
     for index in range(n_panels):
         row, column = divmod(index, columns)
-        place = (EDGE + column * (wide + EDGE), height - (row + 1) * (tall + TITLE), wide, tall)
+        place = (EDGE + column * (wide + EDGE), height - (row + 1) * (tall + title), wide, tall)
         axes.append(axes_in_inches(figure, style, place))
     middle = width - (EDGE + free * (wide + EDGE)) / 2 if free else width / 2
     for i, line in enumerate(key):
@@ -260,7 +272,7 @@ def _key(rois: Rois, width: float) -> list[str]:
             lines.append(one)
         else:
             lines[-1] += ("   " if lines[-1] else "") + one
-    return lines if rois.names else []
+    return lines if 0 < len(rois.names) <= MOST_NAMES else []
 
 
 def inches_of(ax: Axes) -> float:
@@ -298,7 +310,7 @@ def draw_all(grid: Grid, raster: Raster, rois: Rois | None, maps: Sequence[tuple
     borders, longest = borders_of(raster, rois), max(len(title) for _, title, _ in maps)
     names = {} if rois is None else dict(rois.names)
     if numbered(raster, inches_of(grid.axes[0])):  # grid_of has written the key
-        names = {label: str(label) for label in names}
+        names = {label: str(label) for label in names} if len(names) <= MOST_NAMES else {}
     for (colours, title, note), ax in zip(maps, grid.axes, strict=True):
         draw(ax, raster, colours, title, grid.style, note, letters=longest)
         # Names on the other maps would cover what these are there to show.

@@ -167,7 +167,7 @@ def winner_map(
     colours = np.ones((*raster.shape, 4))
     colours[..., :3] = np.array([to_rgb(colour) for colour in SERIES])[np.maximum(nearest, 0)]
     colours[..., 3] = nearest >= 0
-    grid = grid_of(1, raster, None, foot=0.75, style=style, rois=rois)
+    grid = grid_of(1, raster, None, foot=0.75, style=style, rois=rois, titled=bool(title))
     draw_all(grid, raster, rois, [(colours, title, note_of(*scores.values()))])
     entries = [(SERIES[i], f"{name} ({(winner == i).sum():,})") for i, name in enumerate(scores)]
     square_legend(grid, 0.12, entries)
@@ -228,7 +228,7 @@ def rgb_map(
     known = np.isfinite(values).any(0)
     lights = [np.where(known, np.nan_to_num(one), np.nan) for one in values]
     colours = rgb_colours(*(raster.paint(light) for light in lights), limit=top)
-    grid = grid_of(1, raster, None, foot=TRIANGLE, style=style, rois=rois)
+    grid = grid_of(1, raster, None, foot=TRIANGLE, style=style, rois=rois, titled=bool(title))
     draw_all(grid, raster, rois, [(colours, title, note_of(*values))])
     triangle_legend(grid, tuple(scores), top, label)
     return grid.figure

@@ -20,6 +20,8 @@ from latentcortex.space import Surface
 
 AXIS: Final = {"noise-levels": "strength", "denoising-steps": "step"}
 """Analyses of z with z_c, and the entity along which their models differ."""
+MOST_REGIONS: Final = 24
+"""Small pictures of a figure."""
 WORDS: Final = {"strength": "noise strength", "step": "denoising step"}
 
 
@@ -69,10 +71,17 @@ def surfaces(content: Content, analysis: str) -> Iterator[Figure]:
 
 
 def _known_regions(table: pd.DataFrame, value: str) -> tuple[pd.DataFrame, str]:
-    """Leave out regions without a number, and say which."""
-    known = table.groupby("roi", sort=False)[value].apply(lambda one: one.notna().any())
-    left_out = listed(known.index[~known])
-    return table[table["roi"].map(known)].copy(), f" Without a valid voxel: {left_out}." if left_out else ""
+    """Leave out regions without a number, and the smaller ones of too many; say which."""
+    largest = table.groupby("roi", sort=False)[value].max()
+    known = largest.dropna()
+    left_out, said = listed(largest.index[largest.isna()]), ""
+    if left_out:
+        said = f" Without a valid voxel: {left_out}."
+    if len(known) > MOST_REGIONS:
+        said += f" Of {len(known)} regions, the {MOST_REGIONS} with the largest mean are shown."
+        kept = set(known.nlargest(MOST_REGIONS).index)
+        known = known[[name in kept for name in known.index]]
+    return table[table["roi"].isin(known.index)].copy(), said
 
 
 def similarity(content: Content, analysis: str) -> Iterator[Figure]:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
+from matplotlib.figure import Figure
 
 from latentcortex import plotting, scoring
 from latentcortex._arrays import whole_number
@@ -27,7 +26,7 @@ def inspect(
     atlas: Atlas | None = None,
     n_images: int = 5,
     style: plotting.Style = plotting.PAGE,
-) -> Any:
+) -> Figure:
     """Draw one voxel of a fitted encoder on one page.
 
     Parameters
