@@ -59,6 +59,14 @@ def grid_table() -> pd.DataFrame:
     return pd.DataFrame([{"roi": r, "x": x, "y": y, "value": x * y / 1e4} for r in REGIONS for x, y in pairs])
 
 
+def scores() -> pd.DataFrame:
+    panels, measures = ("two-way identification, pool 40", "similarity"), ("pixels, original fixed", "c")
+    series = ("z and c (z_c)", "z alone", "c alone", "nearest training image")
+    known = {"value": 0.6, "low": 0.5, "high": 0.7, "chance": 0.5, "control": np.nan}
+    cells = itertools.product(panels, measures, series)
+    return pd.DataFrame([{"panel": p, "measure": m, "series": s, **known} for p, m, s in cells])
+
+
 def similar(n_maps: int = 4) -> np.ndarray:
     r = 0.5 + 0.5 * np.eye(n_maps)
     return np.stack([r, r - 0.1, np.minimum(r + 0.1, 1)])
@@ -114,8 +122,9 @@ DRAWN = {
         anywhere(), anywhere(1), style=style),
     "voxel_page": lambda style: plotting.voxel_page(one_voxel(with_images=True), style=style),
     "voxel_page without images": lambda style: plotting.voxel_page(one_voxel(with_images=False), style=style),
+    "score_intervals": lambda style: plotting.score_intervals(scores(), n_columns=2, style=style),
     "image_grid": lambda style: plotting.image_grid(
-        {"seen": np.zeros((8, 8, 8, 3), np.uint8), "z and c": np.zeros((8, 8, 8, 3), np.uint8)}, list("abcdefgh"),
+        {name: np.zeros((8, 8, 8, 3), np.uint8) for name in ("seen", "z and c")}, [f"test{i:04d}" for i in range(8)],
         style=style),
 }  # fmt: skip
 

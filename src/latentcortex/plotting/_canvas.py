@@ -100,6 +100,10 @@ class Style:
         """Count the panels of so many inches that fit beside each other, at least one and at most so many."""
         return max(1, min(most, int((self.room + 1e-6) / wide)))
 
+    def letters(self, wide: float, points: float) -> int:
+        """Count the letters of so many points that fit into so many inches of the layout."""
+        return max(int(wide * self.scale * 72 / (0.58 * points)), 6)
+
 
 PAGE: Final = Style()
 """As wide as the page of a journal."""

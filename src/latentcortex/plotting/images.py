@@ -46,7 +46,9 @@ def image_grid(rows: Mapping[str, NDArray[np.uint8]], names: Sequence[str], *, s
     height, width = next(iter(rows.values())).shape[1:3]
     side = min(SIDE, (style.room - LABEL) / len(names) - GAP)
     step, tall = side + GAP, side * height / width + GAP
-    figure = empty_figure(LABEL + step * len(names), tall * len(rows) + 0.3, style)
+    words = [textwrap.fill(name, style.letters(step, style.small)) for name in names]
+    head = 0.1 + 0.2 * max(one.count("\n") + 1 for one in words)
+    figure = empty_figure(LABEL + step * len(names), tall * len(rows) + head, style)
     for r, (name, images) in enumerate(rows.items()):
         low = tall * (len(rows) - 1 - r)
         _name(figure, name, low + tall / 2, style)
@@ -55,7 +57,7 @@ def image_grid(rows: Mapping[str, NDArray[np.uint8]], names: Sequence[str], *, s
             ax.imshow(image, aspect="auto", interpolation="nearest")
             ax.set_axis_off()
             if r == 0:
-                ax.set_title(names[c], fontsize=style.small, color=INK, pad=4 * style.scale)
+                ax.set_title(words[c], fontsize=style.small, color=INK, pad=4 * style.scale)
     return figure
 
 

@@ -90,7 +90,7 @@ def voxel_page(voxel: Voxel, *, n_images: int = 5, style: Style = PAGE) -> Figur
     tall = (0.21 * len(words), 0.36 * len(voxel.bands) + 0.2)  # of the facts, of the bars
     right = sum(tall) + 0.95
     top = (side + right + 0.8) if narrow else max(side, right)
-    heading = textwrap.fill(voxel.title, _letters(width - 0.3, style.large, style))
+    heading = textwrap.fill(voxel.title, style.letters(width - 0.3, style.large))
     head = 0.25 + 0.28 * len(heading.splitlines())
     height = head + top + 0.65 + rows + 0.2
     figure = empty_figure(width, height, style)
@@ -109,11 +109,6 @@ def voxel_page(voxel: Voxel, *, n_images: int = 5, style: Style = PAGE) -> Figur
 
 def _words(voxel: Voxel) -> list[str]:
     return [f"{name}: {value}" for name, value in voxel.facts.items()]
-
-
-def _letters(width: float, points: float, style: Style) -> int:
-    """Count the letters that fit into so many inches of the layout."""
-    return max(int(width * style.scale * 72 / (0.58 * points)), 6)
 
 
 def _scatter(ax: Axes, voxel: Voxel, ends: tuple[list[int], list[int]], style: Style) -> None:
@@ -174,7 +169,7 @@ def _pictures(figure: Figure, voxel: Voxel, ends: Ends, top: float, style: Style
         ax.imshow(image, interpolation="nearest")
         ax.set_axis_off()
         look: dict[str, Any] = {"transform": ax.transAxes, "ha": "center", "fontsize": style.small, "color": INK}
-        name = textwrap.fill(voxel.ids[number], _letters(step - 0.1, style.small, style))
+        name = textwrap.fill(voxel.ids[number], style.letters(step - 0.1, style.small))
         words = f"{name}\n{voxel.measured[number]:.2f} ({voxel.predicted[number]:.2f})"
         ax.text(0.5, -0.06, words, va="top", linespacing=1.3, **look)
 

@@ -37,7 +37,7 @@ SCHEMA: Final[dict[str, dict[str, Any]]] = {
 }
 """The other sections: their keys, and the values that they have unless given."""
 LOOKS: Final = ("figures", "width_mm", "format")
-"""Keys of [report] on which no number depends: a change draws the figures anew, and computes nothing."""
+"""Keys of [report] on which no number depends: a change draws the figures anew, and fits nothing."""
 LEAST: Final = (
     ("analyses", "n_dims", 0),
     ("splits", "n_clusters", 25),
