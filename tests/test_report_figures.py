@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.collections import LineCollection
 
 import latentcortex as lc
 from latentcortex import inference, plotting, reporting
@@ -16,6 +17,8 @@ from latentcortex.errors import InputError
 from latentcortex.maps import Maps
 from latentcortex.plotting import _panels
 from latentcortex.reporting.figures import FIGURES, Kind, figures
+from latentcortex.reporting.profiles import profile
+from latentcortex.reporting.tables import region_means
 from latentcortex.study import Study
 
 SPACE = lc.Surface("fsaverage5", np.arange(0, 20484, 5))
@@ -105,9 +108,7 @@ def test_the_caption_counts_how_often_each_latent_wins() -> None:
     assert "not tested" in caption
 
 
-def test_profiles_are_means_over_regions_with_intervals_only_where_the_table_has_them(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_profiles_are_means_over_regions_with_intervals_only_where_the_table_has_them() -> None:
     figure = drawn(planted(), ["share-profiles"])["noise-levels-profiles"]
     axes = figure.draw(plotting.PAGE).axes[: len(ATLAS.names)]
     assert [ax.get_title() for ax in axes] == list(ATLAS.names.values())
@@ -117,9 +118,14 @@ def test_profiles_are_means_over_regions_with_intervals_only_where_the_table_has
         np.testing.assert_allclose(zc.get_ydata(), [0.1, 0.4], atol=1e-3)
         np.testing.assert_array_equal(zc.get_xdata(), [20, 80])
     assert "Intervals" not in figure.caption
-    plain = Maps.summarise
-    monkeypatch.setattr(Maps, "summarise", lambda *a: plain(*a).assign(low=np.nan, high=lambda t: t["mean"] + 0.1))
-    assert "Intervals" in drawn(planted(), ["share-profiles"])["noise-levels-profiles"].caption
+    means = region_means(content(planted(), []), "noise-levels", "shareR2")
+    half_known = means.assign(low=0.05, high=np.where(means["band"] == "z", 0.15, np.nan))
+    figure = profile(half_known, "noise-levels")
+    assert "Intervals are of 95 %" in figure.caption
+    lines = [one for one in figure.draw(plotting.PAGE).axes[0].collections if isinstance(one, LineCollection)]
+    known = [[part.tolist() for part in one.get_segments() if len(part) and np.isfinite(part).all()] for one in lines]
+    np.testing.assert_allclose(known[0], [[[20, 0.05], [20, 0.15]], [[80, 0.05], [80, 0.15]]])
+    assert known[1] == []
 
 
 def test_of_many_regions_the_largest_are_shown_and_empty_ones_are_named() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
@@ -27,20 +27,32 @@ WORDS: Final = {"strength": "noise strength", "step": "denoising step"}
 
 def share_profiles(content: Content, analysis: str) -> Iterator[Figure]:
     """Draw the mean share of z and z_c in every region, across strengths or steps."""
-    key = AXIS[analysis]
-    table = region_means(content, analysis, "shareR2")
+    yield profile(region_means(content, analysis, "shareR2"), analysis)
+
+
+def profile(means: pd.DataFrame, analysis: str) -> Figure:
+    """Make the figure of a table of mean shares.
+
+    Parameters
+    ----------
+    means : DataFrame
+        Columns `roi`, `model`, `band`, `mean`, and `low` and `high`, the ends of its interval; nan for none.
+    analysis : str
+        A key of `AXIS`.
+    """
+    key, table = AXIS[analysis], means.copy()
     table["x"] = [Band.parse(model.split("+")[1]).number(key) for model in table["model"]]
     table["series"] = [{"zc": "z_c"}.get(Band.parse(band).kind, band) for band in table["band"]]
     drawn, missing = _known_regions(table, "mean")
     rows = drawn.rename(columns={"mean": "y"})
-    interval = " Intervals are of 95 %, over test stimuli." if rows[["low", "high"]].notna().any(axis=None) else ""
-    yield Figure(
+    known = (rows["low"].notna() & rows["high"].notna()).any()
+    interval = " Intervals are of 95 %, over test stimuli." if known else ""
+    words: dict[str, Any] = {"x_label": f"{WORDS[key]} (%)", "y_label": "share of variance (R²)"}
+    return Figure(
         f"{analysis}-profiles",
         f"Product shares of z and z_c in the variance that their joint model explains, means over all valid voxels of "
         f"each region, significant or not, against the {WORDS[key]}.{interval}{missing}",
-        lambda style: plotting.roi_profiles(
-            rows, x_label=f"{WORDS[key]} (%)", y_label="share of variance (R²)", style=style
-        ),
+        lambda style: plotting.roi_profiles(rows, **words, style=style),
     )
 
 
