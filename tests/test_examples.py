@@ -17,6 +17,7 @@ PRINTS = {
     "07_atlas.py": "| unet_layer-mid_strength-80_step-50 |",
     "06_how_sure.py": "that the second band adds (Freedman, Lane)",
     "05_engine.py": "the model in the file predicts the same: True",
+    "08_figures.py": "rgb.png: 85 mm wide, letters of 5.0 pt and more",
     "04_way_back.py": "zc, identification_space-pixels_fixed-original_pool-30: ",
 }
 NEEDS_TORCH = {"02_phantom.py", "04_way_back.py", "07_atlas.py"}

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from latentcortex import _surfaces, plotting
 from latentcortex.errors import AlignmentError, InputError
-from latentcortex.plotting import maps
+from latentcortex.plotting import _panels
 
 N = 20484
 NOTHING = np.full(N, np.nan)
@@ -21,8 +21,8 @@ LAYERS = ("down0", "down2", "mid", "up1", "up3")
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(maps, "FLAT_PIXELS", 100)
-    monkeypatch.setattr(maps, "INFLATED_PIXELS", 60)
+    monkeypatch.setattr(_panels, "FLAT_PIXELS", 100)
+    monkeypatch.setattr(_panels, "INFLATED_PIXELS", 60)
 
 
 def pixels(figure: Figure, index: int = 0) -> np.ndarray:
@@ -104,24 +104,24 @@ def test_the_colour_bar_tells_that_values_lie_beyond_it(values: tuple[float, flo
 
 
 def test_the_default_scale_starts_from_zero_and_takes_in_negative_values() -> None:
-    assert maps.scale_of([np.linspace(0.2, 1.0, 1001)], None).vmin == 0.0
-    assert maps.scale_of([np.linspace(-0.2, 1.0, 1001)], None).vmin == pytest.approx(-0.194)
-    assert maps.scale_of([np.linspace(0.0, 1.0, 1001), NOTHING], None).vmax == pytest.approx(0.995)
-    constant = maps.scale_of([np.full(9, 0.3)], None)
+    assert _panels.scale_of([np.linspace(0.2, 1.0, 1001)], None).vmin == 0.0
+    assert _panels.scale_of([np.linspace(-0.2, 1.0, 1001)], None).vmin == pytest.approx(-0.194)
+    assert _panels.scale_of([np.linspace(0.0, 1.0, 1001), NOTHING], None).vmax == pytest.approx(0.995)
+    constant = _panels.scale_of([np.full(9, 0.3)], None)
     assert (constant.vmin, constant.vmax) == pytest.approx((0.0, 0.3))
-    nothing = maps.scale_of([NOTHING], None)
+    nothing = _panels.scale_of([NOTHING], None)
     assert (nothing.vmin, nothing.vmax) == (0.0, 1.0)
 
 
 def test_regions_are_outlined_and_named_in_both_hemispheres() -> None:
-    ax = plotting.flatmaps([plotting.Panel("a", NOTHING)], rois=rois()).axes[0]
+    ax = plotting.flatmaps([plotting.Panel("a", np.arange(N) / N)], rois=rois()).axes[0]
     assert sorted(text.get_text() for text in ax.texts) == ["back", "back", "front", "front"]
     assert len(ax.collections[0].get_paths()) >= 4
 
 
 def test_names_that_would_cover_each_other_are_moved_apart() -> None:
     places = np.array([[50.0, 50.0], [52.0, 51.0], [300.0, 50.0]])
-    moved = maps._parted(places, ["early", "midventral", "lateral"], 10.0)
+    moved = _panels._parted(places, ["early", "midventral", "lateral"], 10.0)
     assert abs(moved[0, 1] - moved[1, 1]) >= 10.0
     np.testing.assert_array_equal(moved[2], places[2])
 

@@ -23,6 +23,8 @@ _NAMES = {
     "Decoder": "decoding",
     "reconstruct": "reconstruction",
     "BandedRidge": "estimators.banded_ridge",
+    "plot_flatmap": "plotting",
+    "inspect": "reporting.voxel",
 }
 _MODULES = (
     "datasets",

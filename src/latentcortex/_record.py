@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
 from latentcortex import _files
@@ -14,6 +14,8 @@ from latentcortex.errors import InputError
 
 NAME: Final = "study.json"
 FORMAT: Final = "latentcortex-study 1"
+PICTURES: Final = "sub-*/figures/*"
+"""Files that depend on how figures look."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,8 @@ class Record:
         Patterns of what is written here; whatever else lies in the folder is the user's and is never touched.
     stores : tuple of str
         Patterns of what is named by what it depends on: it is kept when another study overwrites this one.
+    looks : dict
+        Settings on which no number depends, but files of figures do: when they change, figures are drawn anew.
     """
 
     folder: Path
@@ -38,6 +42,7 @@ class Record:
     settings: Mapping[str, Mapping[str, Any]]
     ours: tuple[str, ...]
     stores: tuple[str, ...] = ()
+    looks: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def _known(self) -> dict[str, Any]:
@@ -84,7 +89,7 @@ class Record:
     def is_done(self, stage: str) -> bool:
         """Tell whether a stage is done and every file that it left is as it was left."""
         known = self._known
-        if known["key"] != self.key or stage not in known["done"]:
+        if known["key"] != self.key or stage not in known["done"] or known.get("looks", {}) != self.looks:
             return False
         return all(
             (self.folder / name).is_file() and _files.sha256(self.folder / name) == expected
@@ -98,6 +103,10 @@ class Record:
             ours = [path for place in self.ours for path in self.folder.glob(place) if path.is_file()]
             for path in ours:
                 path.unlink()
+        elif known.get("looks", {}) != self.looks:
+            for name in known["files"]:
+                if PurePosixPath(name).match(PICTURES):
+                    (self.folder / name).unlink(missing_ok=True)
         self._write(done=[], files={})
 
     def finish(self, done: tuple[str, ...]) -> None:
@@ -109,6 +118,7 @@ class Record:
 
     def _write(self, *, done: list[str], files: dict[str, str]) -> None:
         content = {"format": FORMAT, "key": self.key, "settings": self.settings, "done": done, "files": files}
+        content |= {"looks": self.looks} if self.looks else {}
         _files.write_json(self.folder / NAME, content)
 
     # Single files of its own

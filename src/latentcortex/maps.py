@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from xml.parsers.expat import ExpatError
 
 import numpy as np
@@ -18,7 +18,13 @@ from latentcortex import _files
 from latentcortex._arrays import BoolArray, FloatArray, same_length
 from latentcortex.errors import AlignmentError, IncompleteError, InputError
 from latentcortex.features import DAMAGE
-from latentcortex.space import Bare, Space, Surface
+from latentcortex.space import Atlas, Bare, Space, Surface
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from latentcortex.plotting import Style
 
 KEYS: Final = ("analysis", "model", "band", "statistic")
 """What identifies a column: no two columns of `Maps` agree in all four."""
@@ -95,6 +101,79 @@ class Maps:
         same_length(these=self.data, those=other.data)
         columns = pd.concat([self.columns, other.columns], ignore_index=True)
         return Maps(np.concatenate([self.data, other.data], axis=1), columns, self.space)
+
+    def to_dataframe(self) -> pd.DataFrame:
+        """Lay the numbers out as a table that knows what each of them is.
+
+        Returns
+        -------
+        DataFrame of float32, shape (n_voxels, n_columns)
+            Its columns have the levels `analysis`, `model`, `band`, `statistic`, so that
+            `table.xs("r", axis=1, level="statistic")` takes all scores. Its rows are `hemisphere` (L, R) and `vertex`,
+            counted from 0 in each hemisphere; of voxels without a known position, `voxel`, from 0.
+            `table.stack(list(table.columns.names), future_stack=True)` is the long form.
+        """
+        columns = pd.MultiIndex.from_frame(self.columns[list(KEYS)])
+        if not isinstance(self.space, Surface):
+            return pd.DataFrame(self.data, pd.RangeIndex(len(self.data), name="voxel"), columns)
+        half = self.space.n_vertices // 2
+        sides = np.where(self.space.vertices < half, "L", "R")
+        rows = pd.MultiIndex.from_arrays([sides, self.space.vertices % half], names=["hemisphere", "vertex"])
+        return pd.DataFrame(self.data, rows, columns)
+
+    def plot(
+        self,
+        *,
+        ax: Axes | None = None,
+        atlas: Atlas | None = None,
+        significant: bool = False,
+        cmap: str = "inferno",
+        limits: tuple[float, float] | None = None,
+        style: Style | None = None,
+        **facts: str,
+    ) -> Figure:
+        """Draw the one column that agrees with all given facts on flattened cortex.
+
+        Parameters
+        ----------
+        ax : Axes, optional
+            Drawn into; by default a figure is made that pyplot knows nothing of.
+        atlas : Atlas, optional
+            Whose regions are outlined and named.
+        significant : bool
+            Whether to colour only voxels that the model's mask has.
+        cmap : str
+        limits : tuple of float, optional
+            Ends of the colour scale.
+        style : plotting.Style, optional
+        **facts
+            As for `values`, for example analysis="latents", model="c", statistic="r".
+
+        Raises
+        ------
+        InputError
+            If none or several columns agree, the voxels have no known position, a value is infinite, or a mask that is
+            asked for is not there.
+        """
+        from latentcortex import plotting  # matplotlib is slow to import
+
+        if not isinstance(self.space, Surface):
+            raise InputError("Maps of voxels without a known position cannot be drawn on cortex; use to_dataframe.")
+        values, (about,) = self.values(**facts), self.find(**facts).columns.to_dict("records")
+        if significant:
+            of = {key: str(about[key]) for key in ("analysis", "model")}
+            values = np.where(self.values(**of, statistic="mask") == 1, values, np.nan)
+        several = about["band"] and about["band"] != about["model"]
+        return plotting.plot_flatmap(
+            self.space.on_mesh(values),
+            ax=ax,
+            rois=plotting.Rois(atlas.labels, atlas.names) if atlas is not None else None,
+            cmap=cmap,
+            limits=limits,
+            label=f"{about['statistic']} ({about['unit']})" if about.get("unit") else str(about["statistic"]),
+            title=f"{about['band']} in {about['model']}" if several else str(about["model"]),
+            style=style or plotting.PAGE,
+        )
 
     def summarise(self, labels: Sequence[int], names: Mapping[int, str]) -> pd.DataFrame:
         """Summarise every column over all valid voxels of each ROI.
@@ -326,6 +405,7 @@ _DESCRIPTIONS: Final = {
     "uniqueR2N": "Unique share of the band after a fit to `n_fitted` stimuli; `mean` over voxels and its interval",
     "uniqueR2Limit": "Unique share of the band extrapolated to unlimited stimuli",
     "uniqueR2LimitError": "Standard error of the extrapolation, of the fitted sizes alone",
+    "differenceQ": "Smallest false discovery rate at which the losses of the model and of `band` alone differ, paired",
     "preferred": "Number of the layer with the highest r, counted from 0 in the order of `layers`",
     "confidence": "Fraction of draws of test and training stimuli in which the preferred layer wins again",
     "identifiable": "Voxels whose preferred layer can be told from the others (1) or not (0); nan where none is found",

@@ -10,14 +10,17 @@ from typing import Final
 import numpy as np
 from nibabel.gifti import gifti
 from numpy.typing import NDArray
+from scipy.spatial import cKDTree
 
-from latentcortex import _files
+from latentcortex import _files, _surfaces
 from latentcortex._arrays import FloatArray, digest
 from latentcortex._shelf import unknown
 from latentcortex.errors import AlignmentError, InputError
 
 TEMPLATES: Final = {"fsaverage5": (10242, 10242)}
 """Vertices of the left and right hemisphere of the templates that are known."""
+N_BLOCKS: Final = 162
+"""Patches of a hemisphere over which maps are resampled: the vertices of an icosahedron that was split twice."""
 
 
 @dataclass(frozen=True)
@@ -112,6 +115,21 @@ class Surface:
         if len(values) != self.n_vertices:
             raise AlignmentError(f"Got {len(values)} vertices; {self.template} has {self.n_vertices}.")
         return values[self.vertices]
+
+    def blocks(self) -> NDArray[np.intp]:
+        """Tell which patch of cortex each voxel lies in, a number for each, (n_voxels,).
+
+        There are 162 in each hemisphere, all of nearly the same size: each vertex belongs to the nearest of the first
+        162 vertices of the template's sphere, which are those of its coarser icosahedron. On the sphere of
+        FreeSurfer, of a radius of 100 mm, neighbouring centres are some 30 mm apart.
+        """
+        found, first = [], 0
+        for mesh in _surfaces.surface("sphere", self.template):
+            points = mesh.coordinates
+            _, nearest = cKDTree(points[:N_BLOCKS]).query(points)
+            found.append(nearest + first)
+            first += N_BLOCKS
+        return np.asarray(np.concatenate(found)[self.vertices], dtype=np.intp)
 
 
 Space = Bare | Surface

@@ -127,8 +127,8 @@ class Encoder:
         """
         return self.model.predict(features, features.ids if ids is None else ids)
 
-    def predict_held_out(self, features: Features, test: Responses) -> Prediction:
-        """Predict the averaged responses of stimuli that were not fitted on, band by band.
+    def predict_held_out(self, features: Features, test: Responses, *, voxels: slice = slice(None)) -> Prediction:
+        """Predict the averaged responses of stimuli that were not fitted on, band by band; of some voxels, or all.
 
         Raises
         ------
@@ -136,7 +136,7 @@ class Encoder:
             If a test stimulus was fitted on.
         """
         averaged = self._averaged(test)
-        return self._predicted(averaged, self.model.new_rows(features, averaged.ids), slice(None))
+        return self._predicted(averaged, self.model.new_rows(features, averaged.ids), voxels)
 
     def walk(
         self,

@@ -133,9 +133,10 @@ class Agreement:
             Three panels, and a colour bar from 500 voxels on. A voxel that is nan is not drawn; the titles count those
             that are not valid, and those far from all others, which are left outside.
         """
-        from latentcortex.plotting._canvas import INK, MEDIUM, empty_figure, plain  # matplotlib is slow to import
+        from latentcortex.plotting._canvas import INK, Style, empty_figure, plain  # matplotlib is slow to import
 
-        figure = empty_figure(14.0, 5.4)
+        style = Style(width_mm=356, text=12)
+        figure = empty_figure(14.0, 5.4, style)
         figure.set_layout_engine("constrained")
         left, middle, right = axes = figure.subplots(1, 3)
         first, second = self.names
@@ -146,14 +147,14 @@ class Agreement:
         _differences(middle, self.table["r2_difference"].to_numpy(), self.interval)
         middle.set_xlabel(f"R² of {first} − R² of {second}")
         for ax in axes:
-            plain(ax)
+            plain(ax, style)
             for label in (ax.title, ax.xaxis.label, ax.yaxis.label):
-                label.set(fontsize=MEDIUM, color=INK)
+                label.set(fontsize=style.medium, color=INK)
         drawn = [one for one in counts if one is not None]
         if drawn:
             _share_colours(drawn)
             bar = figure.colorbar(drawn[0], ax=axes, shrink=0.75, pad=0.01, format="{x:,.0f}")
-            bar.set_label("voxels", fontsize=MEDIUM, color=INK)
+            bar.set_label("voxels", fontsize=style.medium, color=INK)
         return figure
 
     def _pair(self, statistic: str) -> list[FloatArray]:

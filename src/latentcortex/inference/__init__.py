@@ -35,9 +35,11 @@ from latentcortex.inference.resampling import (
     share_p,
     signs,
 )
+from latentcortex.inference.spatial import N_DRAWS, map_similarity
 
 __all__ = [
     "LEAST_ROWS",
+    "N_DRAWS",
     "Fdr",
     "Penalties",
     "Preference",
@@ -57,6 +59,7 @@ __all__ = [
     "hierarchical_fdr",
     "identifiability",
     "lag_one",
+    "map_similarity",
     "max_t",
     "mesh_adjacency",
     "paired_difference_p",

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
+from matplotlib.colorbar import Colorbar
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 from latentcortex._arrays import FloatArray
-from latentcortex.plotting._canvas import INK, MEDIUM, SMALL, axes_in_inches
+from latentcortex.plotting._canvas import INK, PAGE, Style, axes_in_inches, ticks
 
 SHARE_COLOURS: Final = ("#0d6bff", "#ff5500")
 """Of the two bands of a share map. Their mixtures are purple, not grey, which would look like bare cortex."""
@@ -23,7 +24,12 @@ GREY: Final = "#4d4d4d"
 """Of what cannot be told: darker than any curvature, and without a hue."""
 
 FOOT: Final = 0.95
-"""Of a figure's margin for a colour bar, in inches."""
+"""Of a figure's margin for a colour bar, in inches of the layout."""
+SQUARE: Final = 2.25
+LAYERS: Final = 1.1
+TRIANGLE: Final = 1.95
+"""Of the other legends."""
+RGB: Final = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,34 +39,46 @@ class Grid:
     figure: Figure
     axes: list[Axes]
     legend: tuple[float, float]
+    style: Style = PAGE
 
-    def legend_axes(self, bottom: float, width: float, height: float) -> Axes:
-        """Add axes for the legend, so many inches above its lower end."""
+    def legend_axes(self, bottom: float, width: float, height: float, aside: float = 0.0) -> Axes:
+        """Add axes for the legend, so many inches above its lower end and to the right of its middle."""
         middle, low = self.legend
-        return axes_in_inches(self.figure, middle - width / 2, low + bottom, width, height)
+        return axes_in_inches(self.figure, self.style, (middle + aside - width / 2, low + bottom, width, height))
 
 
-def colour_bar(grid: Grid, palette: ScalarMappable, values: Sequence[FloatArray], label: str) -> None:
+def extended(palette: ScalarMappable, values: Sequence[FloatArray]) -> str:
+    """Tell at which ends of a scale values lie beyond it."""
     low, high = palette.get_clim()
     together = np.concatenate([v[np.isfinite(v)] for v in values])
     under, over = bool((together < low).any()), bool((together > high).any())
-    extend = {(True, True): "both", (True, False): "min", (False, True): "max", (False, False): "neither"}[under, over]
-    ax = grid.legend_axes(FOOT - 0.32, 3.8, 0.17)
-    bar = grid.figure.colorbar(palette, cax=ax, orientation="horizontal", extend=extend)
+    return {(True, True): "both", (True, False): "min", (False, True): "max", (False, False): "neither"}[under, over]
+
+
+def labelled(bar: Colorbar, label: str, style: Style) -> None:
+    """Give a colour bar its label and the ink of the style."""
     bar.outline.set_visible(False)
-    bar.set_label(label, fontsize=MEDIUM, color=INK)
-    bar.ax.tick_params(labelsize=SMALL, color=INK, labelcolor=INK, length=3)
+    bar.set_label(label, fontsize=style.medium, color=INK)
+    ticks(bar.ax, style, 3)
+
+
+def colour_bar(grid: Grid, palette: ScalarMappable, values: Sequence[FloatArray], label: str) -> None:
+    """Draw the scale of numbers in the legend's place."""
+    ax = grid.legend_axes(FOOT - 0.32, 3.8, 0.17)
+    bar = grid.figure.colorbar(palette, cax=ax, orientation="horizontal", extend=extended(palette, values))
+    labelled(bar, label, grid.style)
 
 
 def share_legend(grid: Grid, names: tuple[str, str], top: float, label: str) -> None:
+    """Draw the square of two shares, the first rightwards and the second upwards."""
     ax = grid.legend_axes(0.62, 1.2, 1.2)
     steps = np.linspace(0.0, top, 128)
     ax.imshow(share_colours(*np.meshgrid(steps, steps), limit=top), origin="lower", extent=(0, top, 0, top))
     ax.set(xticks=(0, top), yticks=(0, top), xticklabels=("≤0", f"≥{top:.2g}"), yticklabels=("≤0", f"≥{top:.2g}"))
-    ax.tick_params(labelsize=SMALL, color=INK, labelcolor=INK, length=3)
-    ax.set_title(label, fontsize=MEDIUM, color=INK)
-    ax.set_xlabel(names[0], fontsize=MEDIUM, color=INK, labelpad=0)
-    ax.set_ylabel(names[1], fontsize=MEDIUM, color=INK, labelpad=0)
+    ticks(ax, grid.style, 3)
+    ax.set_title(label, fontsize=grid.style.medium, color=INK)
+    ax.set_xlabel(names[0], fontsize=grid.style.medium, color=INK, labelpad=0)
+    ax.set_ylabel(names[1], fontsize=grid.style.medium, color=INK, labelpad=1, rotation=0, ha="right", va="center")
 
 
 def layer_legend(grid: Grid, layers: Sequence[str], label: str, *, graded: bool) -> None:
@@ -80,20 +98,64 @@ def layer_legend(grid: Grid, layers: Sequence[str], label: str, *, graded: bool)
         yticks=(0, 1) if graded else (),
         yticklabels=("unsure", "sure") if graded else (),
     )
-    ax.tick_params(labelsize=SMALL, color=INK, labelcolor=INK, length=0)
-    ax.set_xlabel(label, fontsize=MEDIUM, color=INK)
+    ticks(ax, grid.style, 0)
+    ax.set_xlabel(label, fontsize=grid.style.medium, color=INK)
     for boundary in np.arange(len(layers) - 1) + 0.5:
-        ax.axvline(boundary, color="white", linewidth=2)
+        ax.axvline(boundary, color="white", linewidth=2 * grid.style.scale)
     ax.spines[:].set_visible(False)
 
 
-def grey_legend(grid: Grid, aside: float) -> None:
-    """Explain grey, so many inches to the right of the legend's middle."""
-    middle, low = grid.legend
-    ax = axes_in_inches(grid.figure, middle + aside, low + 0.62, 0.17, 0.17)
-    ax.set(xticks=(), yticks=(), facecolor=GREY)
-    ax.spines[:].set_visible(False)
-    ax.text(1.4, 0.5, "cannot be told", transform=ax.transAxes, va="center", fontsize=SMALL, color=INK)
+def grey_legend(grid: Grid, above: float) -> None:
+    """Explain grey on a line of its own, so many inches above the legend's lower end."""
+    square_legend(grid, above, [(GREY, "cannot be told")])
+
+
+def square_legend(grid: Grid, above: float, entries: Sequence[tuple[Any, str]]) -> None:
+    """Explain colours, a square and a word each, on one line."""
+    wide = [0.3 + 0.078 * len(word) for _, word in entries]
+    left = -sum(wide) / 2 - 0.15 * (len(wide) - 1)
+    for (colour, word), width in zip(entries, wide, strict=True):
+        ax = grid.legend_axes(above, 0.17, 0.17, aside=left + 0.085)
+        ax.set(xticks=(), yticks=(), facecolor=colour)
+        ax.spines[:].set_visible(False)
+        ax.text(1.5, 0.46, word, transform=ax.transAxes, va="center", fontsize=grid.style.small, color=INK)
+        left += width + 0.3
+
+
+def triangle_legend(grid: Grid, names: tuple[str, ...], top: float, label: str) -> None:
+    """Draw the mixtures of three lights, each at its corner, and how bright a score is."""
+    high = np.sqrt(3) / 2
+    ax = grid.legend_axes(0.42, 1.25, 1.25 * high, aside=-1.0)
+    x, y = np.meshgrid(np.linspace(0, 1, 240), np.linspace(0, high, 240))
+    amounts = np.stack([1 - x - 0.5 * y / high, y / high, x - 0.5 * y / high])  # at the left, above, at the right
+    inside = (amounts >= 0).all(0)
+    picture = np.ones((*x.shape, 4))
+    picture[..., :3] = np.moveaxis(amounts / amounts.max(0), 0, -1).clip(0, 1)
+    picture[..., 3] = inside
+    ax.imshow(picture, origin="lower", extent=(0, 1, 0, high), interpolation="bilinear")
+    ax.set_axis_off()
+    look: dict[str, Any] = {"fontsize": grid.style.medium, "color": INK}
+    ax.text(0, -0.06, names[0], ha="center", va="top", **look)
+    ax.text(0.5, high + 0.05, names[1], ha="center", va="bottom", **look)
+    ax.text(1, -0.06, names[2], ha="center", va="top", **look)
+    bar = grid.legend_axes(0.85, 1.6, 0.17, aside=1.05)
+    ramp = np.linspace(0, 1, 64)
+    bar.imshow(np.stack([ramp[:, None] * np.array(light) for light in RGB]), aspect="auto", extent=(0, top, 0, 1))
+    bar.set(yticks=(), xticks=(0, top), xticklabels=("≤0", f"≥{top:.2g}"))
+    bar.spines[:].set_visible(False)
+    bar.set_xlabel(label, **look)
+    ticks(bar, grid.style, 3)
+
+
+def rgb_colours(first: FloatArray, second: FloatArray, third: FloatArray, *, limit: float) -> FloatArray:
+    """Mix red, green and blue light of three scores, (..., 4).
+
+    A score from 0 to `limit` is light from none to full; less than 0 is none. Where all are nan the colour is
+    transparent; where some are, they give no light.
+    """
+    scores = np.stack([first, second, third], axis=-1)
+    light = np.clip(np.nan_to_num(scores) / limit, 0.0, 1.0)
+    return np.concatenate([light, np.isfinite(scores).any(-1, keepdims=True).astype(float)], axis=-1)
 
 
 def share_colours(first: FloatArray, second: FloatArray, *, limit: float) -> FloatArray:

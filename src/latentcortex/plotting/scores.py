@@ -1,72 +1,22 @@
-"""Profiles of regions, scores against their ceiling, and how scores are spread."""
+"""Scores against their ceiling and their chance, and how they are spread."""
 
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
-from typing import cast
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.colors import LogNorm
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import LogNorm, Normalize, to_rgba
 from matplotlib.figure import Figure
 
 from latentcortex._arrays import FloatArray, same_length
 from latentcortex.errors import InputError
-from latentcortex.plotting._canvas import INK, MEDIUM, SERIES, SMALL, empty_figure, plain
-
-
-def roi_profiles(
-    table: pd.DataFrame, *, x_label: str = "", y_label: str = "", n_columns: int | None = None, log_x: bool = False
-) -> Figure:
-    """Draw how a statistic goes along some axis, one small picture per region, all with the same scale.
-
-    Parameters
-    ----------
-    table : DataFrame
-        Columns `roi`, `x`, `y`, `low`, `high` (ends of the interval; nan for none) and `series`. Numbers in
-        `x` make lines, words make bars. Regions, words and series keep their order in the table.
-    x_label, y_label : str
-        With unit.
-    n_columns : int, optional
-        At most four by default.
-    log_x : bool
-        Whether equal distances along x are equal ratios.
-
-    Raises
-    ------
-    InputError
-        If a column is missing or there is no row.
-    """
-    missing = [name for name in ("roi", "x", "y", "low", "high", "series") if name not in table]
-    if missing or table.empty:
-        raise InputError(f"A profile needs rows with roi, x, y, low, high, series; lacks {missing or 'rows'}.")
-    regions = list(dict.fromkeys(table["roi"]))
-    columns = n_columns or min(len(regions), 4)
-    rows = -(-len(regions) // columns)
-    figure = empty_figure(2.9 * max(columns, 1.5) + 0.4, 2.4 * rows + 0.9)
-    figure.set_layout_engine("constrained")
-    axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
-    draw = _lines if pd.api.types.is_numeric_dtype(table["x"]) else _bars
-    for region, ax in zip(regions, axes[: len(regions)], strict=True):
-        if log_x:
-            ax.set_xscale("log", base=2)
-        draw(ax, table[table["roi"] == region], table)
-        if log_x:
-            ax.xaxis.set_major_formatter("{x:g}")
-            ax.minorticks_off()
-        ax.set_title(region, fontsize=MEDIUM, color=INK)
-        plain(ax)
-    for index, ax in enumerate(axes[len(regions) :], start=len(regions)):
-        ax.set_axis_off()
-        axes[index - columns].tick_params(labelbottom=True)
-    handles, names = axes[0].get_legend_handles_labels()
-    if len(names) > 1:
-        figure.legend(handles, names, fontsize=MEDIUM, frameon=False, loc="outside upper center", ncols=len(names))
-    figure.supxlabel(x_label, fontsize=MEDIUM, color=INK)
-    figure.supylabel(y_label, fontsize=MEDIUM, color=INK)
-    return figure
+from latentcortex.plotting._canvas import INK, PAGE, SERIES, Style, empty_figure, plain, ticks
+from latentcortex.plotting._legends import labelled
 
 
 def prediction_against_ceiling(
@@ -75,6 +25,7 @@ def prediction_against_ceiling(
     *,
     label: str = "correlation r",
     ceiling_label: str = "noise ceiling",
+    style: Style = PAGE,
 ) -> Figure:
     """Draw each voxel's score against its ceiling as counts, with the line where they are equal.
 
@@ -83,13 +34,14 @@ def prediction_against_ceiling(
     score, ceiling : ndarray of shape (n_voxels,)
         In the same unit; a voxel where one is nan is not drawn.
     label, ceiling_label : str
+    style : Style
     """
     same_length(score=score, ceiling=ceiling)
     known = np.isfinite(score) & np.isfinite(ceiling)
-    figure = empty_figure(5.4, 4.6)
+    figure = empty_figure(min(5.4, style.room), 4.6, style)
     ax = figure.add_axes((0.14, 0.14, 0.64, 0.75))
     low, high = _span([score[known], ceiling[known]])
-    ax.plot([low, high], [low, high], color="#888888", linewidth=1.2, zorder=3)
+    ax.plot([low, high], [low, high], color="#888888", linewidth=1.2 * style.scale, zorder=3)
     ax.set(xlim=(low, high), ylim=(low, high), aspect="equal")
     if known.any():
         counts = ax.hexbin(
@@ -100,18 +52,21 @@ def prediction_against_ceiling(
             cmap="viridis",
             norm=LogNorm(),
             extent=(low, high, low, high),
-            linewidths=0.1,
+            linewidths=0.1 * style.scale,
         )
         bar = figure.colorbar(counts, cax=figure.add_axes((0.82, 0.14, 0.03, 0.75)), format="{x:,.0f}")
-        bar.set_label("voxels", fontsize=MEDIUM, color=INK)
-    ax.set_xlabel(ceiling_label, fontsize=MEDIUM, color=INK)
-    ax.set_ylabel(label, fontsize=MEDIUM, color=INK)
-    ax.set_title(f"{known.sum():,} voxels", fontsize=MEDIUM, color=INK)
-    plain(ax)
+        bar.set_label("voxels", fontsize=style.medium, color=INK)
+        ticks(bar.ax, style)
+    ax.set_xlabel(ceiling_label, fontsize=style.medium, color=INK)
+    ax.set_ylabel(label, fontsize=style.medium, color=INK)
+    ax.set_title(f"{known.sum():,} voxels", fontsize=style.medium, color=INK)
+    plain(ax, style)
     return figure
 
 
-def histogram(score: FloatArray, threshold: float | None = None, *, label: str = "correlation r") -> Figure:
+def histogram(
+    score: FloatArray, threshold: float | None = None, *, label: str = "correlation r", style: Style = PAGE
+) -> Figure:
     """Draw how scores are spread, and how many lie above a threshold.
 
     Parameters
@@ -120,9 +75,10 @@ def histogram(score: FloatArray, threshold: float | None = None, *, label: str =
         nan is counted in the title, not drawn.
     threshold : float, optional
     label : str
+    style : Style
     """
     known = score[np.isfinite(score)]
-    figure = empty_figure(5.6, 3.8)
+    figure = empty_figure(min(5.6, style.room), 3.8, style)
     ax = figure.add_axes((0.15, 0.17, 0.81, 0.7))
     limit = np.inf if threshold is None or not np.isfinite(threshold) else threshold
     above = known >= limit
@@ -130,17 +86,17 @@ def histogram(score: FloatArray, threshold: float | None = None, *, label: str =
     ax.hist([known[~above], known[above]], edges, stacked=True, color=["#b8b8b8", SERIES[0]])  # type: ignore[arg-type]
     title = f"{len(known):,} voxels"
     if np.isfinite(limit):
-        ax.axvline(limit, color=INK, linewidth=1.2, linestyle=(0, (4, 2)))
+        ax.axvline(limit, color=INK, linewidth=1.2 * style.scale, linestyle=(0, (4, 2)))
         title += f", {above.sum():,} from {limit:.3g} on"
     undefined = len(score) - len(known)
-    ax.set_title(title + (f"; {undefined:,} undefined" if undefined else ""), fontsize=MEDIUM, color=INK)
-    ax.set_xlabel(label, fontsize=MEDIUM, color=INK)
-    ax.set_ylabel("voxels", fontsize=MEDIUM, color=INK)
-    plain(ax)
+    ax.set_title(title + (f"; {undefined:,} undefined" if undefined else ""), fontsize=style.medium, color=INK)
+    ax.set_xlabel(label, fontsize=style.medium, color=INK)
+    ax.set_ylabel("voxels", fontsize=style.medium, color=INK)
+    plain(ax, style)
     return figure
 
 
-def score_intervals(table: pd.DataFrame, *, n_columns: int = 3) -> Figure:
+def score_intervals(table: pd.DataFrame, *, n_columns: int = 3, style: Style = PAGE) -> Figure:
     """Draw scores with their intervals, each beside what chance gives and beside its control.
 
     Parameters
@@ -149,7 +105,8 @@ def score_intervals(table: pd.DataFrame, *, n_columns: int = 3) -> Figure:
         Columns `panel`, `measure`, `series`, `value`, `low`, `high`, `chance` and `control` (nan for none), in the
         order in which they are drawn. Series are told apart by colour; the control is a hollow mark, chance a bar.
     n_columns : int
-        Panels beside each other.
+        Panels beside each other, as far as there is room.
+    style : Style
 
     Raises
     ------
@@ -159,26 +116,92 @@ def score_intervals(table: pd.DataFrame, *, n_columns: int = 3) -> Figure:
     if table.empty:
         raise InputError("There is no score to draw.")
     panels, series = list(dict.fromkeys(table["panel"])), list(dict.fromkeys(table["series"]))
-    columns = min(n_columns, len(panels))
+    columns = style.beside(4.8, min(n_columns, len(panels)))
     rows = -(-len(panels) // columns)
     lengths = [table[table["panel"] == panel]["measure"].nunique() for panel in panels]
     heights = [0.6 * max(lengths[i : i + columns]) + 0.7 for i in range(0, len(panels), columns)]
-    figure = empty_figure(4.8 * columns, sum(heights) + 0.5)
+    figure = empty_figure(4.8 * columns, sum(heights) + 0.5, style)
     figure.set_layout_engine("constrained")
     axes = figure.subplots(rows, columns, squeeze=False, height_ratios=heights).ravel()
     for ax in axes[len(panels) :]:
         ax.set_axis_off()
     for panel, ax in zip(panels, axes[: len(panels)], strict=True):
-        _intervals(ax, table[table["panel"] == panel], series)
-        ax.set_title(textwrap.fill(panel, 24), fontsize=MEDIUM, color=INK, loc="left")
-        plain(ax)
+        _intervals(ax, table[table["panel"] == panel], series, style)
+        ax.set_title(textwrap.fill(panel, 24), fontsize=style.medium, color=INK, loc="left")
+        plain(ax, style)
     handles, names = axes[0].get_legend_handles_labels()
     known = dict(zip(names, handles, strict=True))
-    figure.legend(known.values(), known.keys(), fontsize=SMALL, frameon=False, loc="outside lower center", ncols=6)
+    look: dict[str, Any] = {"fontsize": style.small, "frameon": False, "ncols": style.beside(1.6, 6)}
+    figure.legend(known.values(), known.keys(), loc="outside lower center", **look)
     return figure
 
 
-def _intervals(ax: Axes, rows: pd.DataFrame, series: Sequence[str]) -> None:
+def similarity_matrices(
+    tables: Mapping[str, FloatArray], names: Sequence[str], *, label: str = "", style: Style = PAGE
+) -> Figure:
+    """Draw how alike maps are: correlations as colours and numbers, with their intervals.
+
+    Parameters
+    ----------
+    tables : dict of str to ndarray of shape (3, n_maps, n_maps)
+        Title -> r, lower and upper end of its interval, such as `inference.map_similarity`; nan for unknown.
+    names : sequence of str
+        Of the maps.
+    label : str
+        What the names are.
+    style : Style
+
+    Raises
+    ------
+    InputError
+        If there is no table.
+    AlignmentError
+        If a table has not one row per name.
+    """
+    if not tables:
+        raise InputError("There is no similarity to draw.")
+    for table in tables.values():
+        same_length(names=names, rows=table[0])
+    side = max(0.85 * len(names), 1.8)
+    columns = style.beside(side + 0.6, len(tables))
+    rows = -(-len(tables) // columns)
+    figure = empty_figure(min(columns * (side + 0.7) + 1.2, style.room), rows * (side + 0.8) + 0.5, style)
+    figure.set_layout_engine("constrained")
+    axes = figure.subplots(rows, columns, squeeze=False).ravel()
+    apart = ~np.eye(len(names), dtype=bool)
+    off = np.concatenate([table[0][apart] for table in tables.values()])
+    low = np.floor(10 * min(off[np.isfinite(off)].min(initial=1.0), 0.9)) / 10  # the diagonal says nothing
+    palette = ScalarMappable(Normalize(low, 1.0), "cividis")
+    for (title, table), ax in zip(tables.items(), axes, strict=False):
+        colours = palette.to_rgba(np.nan_to_num(table[0]))
+        colours[~apart | ~np.isfinite(table[0])] = to_rgba("#e8e8e8")
+        ax.imshow(colours, interpolation="nearest")
+        for i, j in np.argwhere(np.isfinite(table[0]) & apart):
+            _similarity(ax, (i, j), table[:, i, j], bright=table[0, i, j] > (1 + low) / 2, style=style)
+        ax.set_xticks(range(len(names)), names)
+        ax.set_yticks(range(len(names)), names)
+        ax.set_title(title, fontsize=style.medium, color=INK)
+        ax.spines[:].set_visible(False)
+        ticks(ax, style, 0)
+    for ax in axes[len(tables) :]:
+        ax.set_axis_off()
+    bar = figure.colorbar(palette, ax=list(axes), shrink=0.8, aspect=22, pad=0.02)
+    labelled(bar, "correlation of maps", style)
+    figure.supxlabel(label, fontsize=style.medium, color=INK)
+    return figure
+
+
+def _similarity(ax: Axes, cell: tuple[int, int], known: FloatArray, *, bright: bool, style: Style) -> None:
+    """Write r and its interval into a cell."""
+    r, low, high = known
+    words = f"{r:.2f}"
+    if np.isfinite(low):
+        words += f"\n[{low:.2f}, {high:.2f}]".replace("0.", ".")
+    ink = INK if bright else "white"
+    ax.text(cell[1], cell[0], words, ha="center", va="center", fontsize=style.name, color=ink, linespacing=1.4)
+
+
+def _intervals(ax: Axes, rows: pd.DataFrame, series: Sequence[str], style: Style) -> None:
     """Draw one panel: measures from top to bottom, the series of each a little apart."""
     measures = list(dict.fromkeys(rows["measure"]))
     step = 0.7 / len(series)
@@ -186,15 +209,17 @@ def _intervals(ax: Axes, rows: pd.DataFrame, series: Sequence[str]) -> None:
         part, colour = rows[rows["series"] == name], SERIES[i % len(SERIES)]
         y = part["measure"].map(measures.index).to_numpy(float) + (i - (len(series) - 1) / 2) * step
         value = part["value"].to_numpy(float)
-        ax.hlines(y, part["low"].to_numpy(float), part["high"].to_numpy(float), color=colour, linewidth=1.4)
-        ax.plot(value, y, "o", color=colour, markersize=5, label=name)
+        ax.hlines(
+            y, part["low"].to_numpy(float), part["high"].to_numpy(float), color=colour, linewidth=1.4 * style.scale
+        )
+        ax.plot(value, y, "o", color=colour, markersize=5 * style.scale, label=name)
         names = ("shuffled", "chance") if i == 0 else ("_shuffled", "_chance")  # `_` keeps one out of the legend
         control, chance = part["control"].to_numpy(float), part["chance"].to_numpy(float)
-        ax.plot(control, y, "o", color=colour, markerfacecolor="none", markersize=5, label=names[0])
-        ax.plot(chance, y, "|", color="#888888", markersize=9, label=names[1])
+        ax.plot(control, y, "o", color=colour, markerfacecolor="none", markersize=5 * style.scale, label=names[0])
+        ax.plot(chance, y, "|", color="#888888", markersize=9 * style.scale, label=names[1])
     ax.set_yticks(range(len(measures)), measures)
     ax.set_ylim(len(measures) - 0.5, -0.5)
-    ax.grid(axis="x", color="#e5e5e5", linewidth=0.8)
+    ax.grid(axis="x", color="#e5e5e5", linewidth=0.8 * style.scale)
     ax.set_axisbelow(True)
 
 
@@ -211,41 +236,3 @@ def _edges(known: FloatArray, limit: float) -> FloatArray:
     step = (high - low) / 60
     start = low if not np.isfinite(limit) else limit - np.ceil((limit - low) / step) * step
     return cast(FloatArray, start + step * np.arange(63))
-
-
-def _lines(ax: Axes, rows: pd.DataFrame, table: pd.DataFrame) -> None:
-    for colour, series in zip(_cycled(table), dict.fromkeys(table["series"]), strict=True):
-        part = rows[rows["series"] == series].sort_values("x")
-        x = part["x"].to_numpy(float)
-        ax.fill_between(
-            x, part["low"].to_numpy(float), part["high"].to_numpy(float), color=colour, alpha=0.2, linewidth=0
-        )
-        ax.plot(
-            x,
-            part["y"].to_numpy(float),
-            color=colour,
-            linewidth=2,
-            marker="o",
-            markersize=4,
-            label=str(series),
-        )
-    places = np.unique(table["x"].to_numpy(float))
-    if len(places) <= 6:
-        ax.set_xticks(places)
-
-
-def _bars(ax: Axes, rows: pd.DataFrame, table: pd.DataFrame) -> None:
-    words, names = list(dict.fromkeys(table["x"])), list(dict.fromkeys(table["series"]))
-    width = 0.8 / len(names)
-    for index, (colour, series) in enumerate(zip(_cycled(table), names, strict=True)):
-        part = rows[rows["series"] == series]
-        x = part["x"].map(words.index).to_numpy(float) + (index - (len(names) - 1) / 2) * width
-        y = part["y"].to_numpy(float)
-        reach = np.abs(np.stack([y - part["low"].to_numpy(float), part["high"].to_numpy(float) - y]))
-        ax.bar(x, y, width * 0.92, color=colour, label=str(series))
-        ax.errorbar(x, y, reach, fmt="none", ecolor=INK, elinewidth=1.2)
-    ax.set_xticks(range(len(words)), words)
-
-
-def _cycled(table: pd.DataFrame) -> list[str]:
-    return [SERIES[i % len(SERIES)] for i in range(table["series"].nunique())]

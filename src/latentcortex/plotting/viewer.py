@@ -23,7 +23,8 @@ from latentcortex._pycortex import VIEW, View
 from latentcortex._surfaces import N_VERTICES
 from latentcortex.errors import InputError
 from latentcortex.plotting._legends import GREY, layer_colours, share_colours
-from latentcortex.plotting.maps import Panel, PreferencePanel, Rois, SharePanel, brightest, check_layers, scale_of
+from latentcortex.plotting._panels import Panel, PreferencePanel, Rois, SharePanel, scale_of
+from latentcortex.plotting.mixed import brightest, check_layers
 from latentcortex.space import Space, Surface
 
 logger = logging.getLogger(__name__)

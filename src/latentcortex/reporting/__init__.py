@@ -1,7 +1,7 @@
 """Maps -> what a paper needs: BIDS derivatives, figures, an ROI table, a methods paragraph and one page."""
 
-from latentcortex.reporting.content import LOG, Content, facts_of
-from latentcortex.reporting.figures import Figure, models, significant
+from latentcortex.reporting.content import LOG, Content, Figure, facts_of, models, significant
+from latentcortex.reporting.figures import FIGURES, chosen
 from latentcortex.reporting.group import Group, write_group
 from latentcortex.reporting.honesty import honesty, unidentifiable
 from latentcortex.reporting.page import rebuild, write, write_dataset
@@ -12,6 +12,7 @@ from latentcortex.reporting.text import REFERENCES, SOFTWARE, Reference, methods
 from latentcortex.reporting.viewer import check_viewer, write_viewer
 
 __all__ = [
+    "FIGURES",
     "LOG",
     "REFERENCES",
     "SOFTWARE",
@@ -24,6 +25,7 @@ __all__ = [
     "alterations",
     "bands_table",
     "check_viewer",
+    "chosen",
     "facts_of",
     "honesty",
     "latex",

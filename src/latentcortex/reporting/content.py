@@ -1,8 +1,8 @@
-"""What a report is made from."""
+"""What a report is made from, and what its pictures are."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -85,11 +85,55 @@ class Content:
         """The regions as figures draw them."""
         return plotting.Rois(self.atlas.labels, self.atlas.names) if self.atlas else None
 
+    @property
+    def style(self) -> plotting.Style:
+        """How wide the figures may be."""
+        return plotting.Style(width_mm=float(self.settings["report"]["width_mm"]))
+
     def on_mesh(self, values: FloatArray) -> FloatArray:
         """Lay values (n_voxels,) onto the mesh."""
         if not isinstance(self.maps.space, Surface):
             raise InputError("Maps of voxels without a known position cannot be drawn on cortex.")
         return self.maps.space.on_mesh(values)
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One picture of the report.
+
+    Parameters
+    ----------
+    name : str
+        Of its file.
+    caption : str
+        What it shows, also for those who cannot see it.
+    draw : callable
+        Draws it in a style.
+    """
+
+    name: str
+    caption: str
+    draw: Callable[[plotting.Style], Any]
+
+
+def significant(maps: Maps, values: FloatArray, *, analysis: str, model: str) -> FloatArray:
+    """Keep values where the model's own mask says so; nan elsewhere."""
+    mask = maps.values(analysis=analysis, model=model, statistic="mask")
+    return np.asarray(np.where(mask == 1, values, np.nan), dtype=np.float32)
+
+
+def models(maps: Maps, analysis: str) -> list[str]:
+    """List the models of an analysis in their order."""
+    own = maps.find(analysis=analysis)
+    return list(dict.fromkeys(own.find(statistic="r").columns["model"]))
+
+
+def twin_counts(maps: Maps, analysis: str, mask: str = "mask") -> str:
+    """Say how many voxels the same maps of the shuffled twin would colour; nothing where there is no twin."""
+    masks = maps.find(analysis=analysis, statistic=mask).columns
+    if "n_twin" not in masks or masks["n_twin"].isna().any():
+        return ""
+    return f" (in the shuffled twin {', '.join(f'{n:.0f}' for n in masks['n_twin'])})"
 
 
 def facts_of(maps: Maps, responses: Responses, sides: Sequence[tuple[Sequence[str], Sequence[str]]]) -> dict[str, Any]:

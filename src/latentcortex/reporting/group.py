@@ -16,8 +16,7 @@ import latentcortex
 from latentcortex import _files, inference, plotting
 from latentcortex._arrays import FloatArray
 from latentcortex.maps import Maps, short
-from latentcortex.reporting.content import CONTENT, LOG, Content
-from latentcortex.reporting.figures import models
+from latentcortex.reporting.content import CONTENT, LOG, Content, models
 from latentcortex.reporting.page import as_data, environment
 from latentcortex.reporting.regions import decimals, region_tables
 from latentcortex.reporting.tables import roi_table, summary_rows

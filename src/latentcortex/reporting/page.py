@@ -66,9 +66,11 @@ def write(out: Path, content: Content, stages: Sequence[Mapping[str, Any]]) -> P
     """Write figures, tables by region and the page of one participant; return the page."""
     sections: dict[str, list[dict[str, str]]] = {}
     for name, figure in figures(content):
-        path = out / f"sub-{content.participant}" / "figures" / f"{figure.name}.png"
-        plotting.save(figure.draw(), path)
-        picture = base64.b64encode(path.read_bytes()).decode()
+        kind, drawn = content.settings["report"]["format"], figure.draw(content.style)
+        path = out / f"sub-{content.participant}" / "figures" / f"{figure.name}.{kind}"
+        plotting.save(drawn, path)
+        shown = path.read_bytes() if kind == "png" else plotting.png(drawn)
+        picture = base64.b64encode(shown).decode()
         sections.setdefault(name, []).append({"caption": figure.caption, "picture": picture})
     table = roi_table(content)
     if table is not None:

@@ -88,9 +88,12 @@ def _space(name: str) -> str:
 def write_reconstructions(out: Path, content: Reconstructions, stages: Sequence[Mapping[str, Any]]) -> Path:
     """Write figures and page of one participant; return the page."""
     folder, figures = out / f"sub-{content.participant}" / "figures", {}
-    for name, figure in {"reconstructions": _grid(content), "scores": _score_figure(content.scores)}.items():
-        plotting.save(figure, folder / f"{name}.png")
-        figures[name] = base64.b64encode((folder / f"{name}.png").read_bytes()).decode()
+    report = content.settings["report"]
+    style = plotting.Style(width_mm=float(report["width_mm"]))
+    drawn = {"reconstructions": _grid(content, style), "scores": _score_figure(content.scores, style)}
+    for name, figure in drawn.items():
+        plotting.save(figure, folder / f"{name}.{report['format']}")
+        figures[name] = base64.b64encode(plotting.png(figure)).decode()
     page = (
         environment()
         .get_template("reconstructions.html")
@@ -114,12 +117,12 @@ def write_reconstructions(out: Path, content: Reconstructions, stages: Sequence[
     return path
 
 
-def _grid(content: Reconstructions) -> Figure:
+def _grid(content: Reconstructions, style: plotting.Style) -> Figure:
     rows = {ROUTES.get(name, name): images for name, images in content.pictures.items()}
-    return plotting.image_grid(rows, content.names)
+    return plotting.image_grid(rows, content.names, style=style)
 
 
-def _score_figure(scores: pd.DataFrame) -> Figure:
+def _score_figure(scores: pd.DataFrame, style: plotting.Style) -> Figure:
     """Draw the scores of images; those of decoded bands stand in the table."""
     own = scores[scores["route"] != "decoded"]
     titles = [measure_title(measure) for measure in own["measure"]]
@@ -135,7 +138,7 @@ def _score_figure(scores: pd.DataFrame) -> Figure:
             "control": own["shuffled"].to_numpy(),
         }
     )
-    return plotting.score_intervals(table, n_columns=2)
+    return plotting.score_intervals(table, n_columns=2, style=style)
 
 
 def _groups(scores: pd.DataFrame) -> list[dict[str, Any]]:

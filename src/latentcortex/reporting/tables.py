@@ -12,6 +12,7 @@ import pandas as pd
 
 from latentcortex import _files, inference
 from latentcortex._arrays import IntArray
+from latentcortex.errors import InputError
 from latentcortex.maps import Maps
 from latentcortex.reporting.content import Content
 from latentcortex.reporting.text import title_of
@@ -84,6 +85,23 @@ def _normalised(table: pd.DataFrame) -> list[float]:
     powers = table["statistic"].map({"r": 0.5, "r2": 1.0, "shareR2": 1.0, "uniqueR2": 1.0, "shapleyR2": 1.0})
     limits = np.where(limits > 0, limits, np.nan) ** powers.astype(float).to_numpy()
     return list(table["mean"].to_numpy(dtype=float) / limits)
+
+
+def region_means(content: Content, analysis: str, statistic: str) -> pd.DataFrame:
+    """Take a statistic's mean over each region's valid voxels, with its interval where one is known.
+
+    Returns
+    -------
+    DataFrame
+        One row per region and column: `roi`, `model`, `band`, `mean`, `low`, `high` (nan for none).
+    """
+    if content.atlas is None or not isinstance(content.maps.space, Surface):
+        raise InputError("Means by region need voxels on a surface and an atlas.")
+    labels = content.maps.space.from_mesh(content.atlas.labels)
+    own = content.maps.find(analysis=analysis, statistic=statistic)
+    table = own.summarise([int(label) for label in labels], content.atlas.names)
+    ends = {name: table.get(name, np.nan) for name in ("low", "high")}
+    return table[["roi", "model", "band", "mean"]].assign(**ends)
 
 
 def _bounds(maps: Maps, table: pd.DataFrame, labels: IntArray, names: Mapping[int, str]) -> list[float]:

@@ -9,7 +9,7 @@ from typing import Final
 from latentcortex import plotting
 from latentcortex.errors import InputError
 from latentcortex.plotting import Group
-from latentcortex.reporting import figures
+from latentcortex.reporting import cortex
 from latentcortex.reporting.content import Content
 from latentcortex.reporting.text import TITLES
 from latentcortex.space import Space, Surface
@@ -54,33 +54,33 @@ def _groups(content: Content) -> Iterator[Group]:
 
 
 def _ceiling(content: Content, analysis: str) -> Iterator[Group]:
-    panel = figures.ceiling_panel(content)
+    panel = cortex.ceiling_panel(content)
     yield Group([panel], TITLES[analysis], "explainable variance", limits=(0.0, 1.0))
 
 
 def _accuracy(content: Content, analysis: str) -> Iterator[Group]:
     q = content.maps.find(analysis=analysis, statistic="mask").columns["q"].iloc[0]
     label = f"prediction accuracy r, where q < {q:g}"
-    yield Group(figures.accuracy_panels(content, analysis), TITLES[analysis], label)
+    yield Group(cortex.accuracy_panels(content, analysis), TITLES[analysis], label)
 
 
 def _shares(content: Content, analysis: str) -> Iterator[Group]:
     unique = len(content.maps.find(analysis=analysis, statistic="uniqueR2").columns) > 0
     mask = "uniqueMask" if unique and content.settings["report"]["mask"] == "own" else "mask"
-    product = figures.share_panels(content, analysis, "shareR2", mask)
+    product = cortex.share_panels(content, analysis, "shareR2", mask)
     yield Group(product, TITLES[analysis], "product share of variance (R²)")
     if unique:
-        panels = figures.share_panels(content, analysis, "uniqueR2", "uniqueMask")
+        panels = cortex.share_panels(content, analysis, "uniqueR2", "uniqueMask")
         yield Group(panels, f"{TITLES[analysis]}: unique shares", "unique share of variance (R²)")
 
 
 def _preferences(content: Content, analysis: str) -> Iterator[Group]:
-    panels, layers = figures.preference_panels(content, analysis)
+    panels, layers = cortex.preference_panels(content, analysis)
     yield Group(panels, TITLES[analysis], "preferred layer; the surer, the more opaque", names=layers)
 
 
 def _partition(content: Content, analysis: str) -> Iterator[Group]:
-    yield Group(figures.partition_panels(content, analysis), TITLES[analysis], "product share of variance (R²)")
+    yield Group(cortex.partition_panels(content, analysis), TITLES[analysis], "product share of variance (R²)")
 
 
 _GROUPS: Final[dict[str, tuple[Callable[[Content, str], Iterator[Group]], str]]] = {

@@ -24,7 +24,7 @@ from latentcortex.reconstructors.retrieval import Retrieval
 from latentcortex.responses import Responses
 from latentcortex.stimuli import Stimuli
 from latentcortex.study.material import Material
-from latentcortex.study.schema import BACKWARD, DECODING
+from latentcortex.study.schema import BACKWARD, DECODING, LOOKS
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +55,8 @@ class Backward:
     def __init__(self, material: Material) -> None:
         self.material, self.study, self.out = material, material.study, material.out / FOLDER
         key = digest(material.key(BACKWARD), [one.made_by for one in self.reconstructors[:-1]])
-        self.record = Record(self.out, key, {s: material.settings[s] for s in BACKWARD}, OURS, STORES)
+        looks = {name: material.settings["report"][name] for name in LOOKS if name != "figures"}
+        self.record = Record(self.out, key, material.depends(BACKWARD), OURS, STORES, looks)
 
     # What is wanted
 

@@ -14,7 +14,7 @@ from latentcortex.maps import Maps, load_state, save_state
 from latentcortex.responses import Responses
 from latentcortex.space import Space, Surface
 from latentcortex.study.material import Material
-from latentcortex.study.schema import FORWARD
+from latentcortex.study.schema import FORWARD, LOOKS
 
 STAGES: Final = ("extract", "encode", "report")
 OURS: Final = (
@@ -44,7 +44,8 @@ class Forward:
     def __init__(self, material: Material) -> None:
         self.material, self.study, self.out = material, material.study, material.out
         self.study.estimator()
-        self.record = Record(self.out, material.key(FORWARD), {s: material.settings[s] for s in FORWARD}, OURS)
+        looks = {key: material.settings["report"][key] for key in LOOKS}
+        self.record = Record(self.out, material.key(FORWARD), material.depends(FORWARD), OURS, looks=looks)
 
     def check(self) -> None:
         """Load and check every participant, and every image, before anything is written."""

@@ -24,6 +24,7 @@ from latentcortex.responses import Responses
 from latentcortex.space import Atlas, Bare, Surface, atlas_print
 from latentcortex.splits import Splits, clusters_of, coordinates, farthest, held_out, linked, sessions_of
 from latentcortex.stimuli import Look, Stimuli
+from latentcortex.study.schema import LOOKS
 
 if TYPE_CHECKING:
     from latentcortex.study import Study
@@ -55,9 +56,16 @@ class Material:
 
     def key(self, sections: Sequence[str]) -> str:
         """Hash everything that results depend on, when these sections are what they depend on."""
-        settings = {name: self.settings[name] for name in sections}
+        settings = self.depends(sections)
         made_by = self.extractor.made_by, self.extractor.bands, atlas_print(self.settings["report"]["atlas"])
         return digest(latentcortex.__version__, settings, self.study.seed, self._prints, made_by)
+
+    def depends(self, sections: Sequence[str]) -> dict[str, dict[str, Any]]:
+        """Take the settings that numbers depend on out of these sections; how figures look is none of them."""
+        kept = {name: dict(self.settings[name]) for name in sections}
+        for key in LOOKS:
+            kept.get("report", {}).pop(key, None)
+        return kept
 
     @cached_property
     def _prints(self) -> list[str]:

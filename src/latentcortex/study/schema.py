@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from latentcortex import analyses, checking, decoding, inference
+from latentcortex import analyses, checking, decoding, inference, plotting, reporting
 from latentcortex._arrays import listed, words
 from latentcortex._shelf import unknown
 from latentcortex.encoding import SHARES, Criterion
@@ -30,12 +30,14 @@ SCHEMA: Final[dict[str, dict[str, Any]]] = {
         "twin": False,
     },
     "check": {"allow": []},
-    "report": {"atlas": "", "mask": "own", "viewer": False},
+    "report": {"atlas": "", "mask": "own", "figures": ["default"], "width_mm": 180.0, "format": "png", "viewer": False},
     "decoding": {"rois": "", "bands": [], "n_voxels": 0},
     "evaluation": {"n_images": 0, "category": "", "n_bootstrap": 1000},
     "run": {"seed": 0, "out": ""},
 }
 """The other sections: their keys, and the values that they have unless given."""
+LOOKS: Final = ("figures", "width_mm", "format", "viewer")
+"""Keys of [report] on which no number depends: a change draws the figures anew, and fits nothing."""
 LEAST: Final = (
     ("analyses", "n_dims", 0),
     ("splits", "n_clusters", 25),
@@ -131,8 +133,7 @@ def _consistent(settings: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]
     Criterion(**{key: value for key, value in tests.items() if key != "twin"})
     if splits["cross_validation"] and tests["null"] == "analytic":
         raise InputError("null = 'analytic' is not valid for predictions pooled over folds; use 'permutation'.")
-    if settings["report"]["mask"] not in ("own", "joint"):
-        raise unknown("mask in [report]:", settings["report"]["mask"], ("own", "joint"))
+    _consistent_report(settings["report"])
     inference.fdr(np.array([0.5]), q=tests["q"], method=tests["correction"])
     if not isinstance(settings["decoding"]["rois"], (str, dict)):
         raise InputError(f"`rois` in [decoding] must be a preset or a table; got {settings['decoding']['rois']!r}.")
@@ -145,3 +146,12 @@ def _consistent(settings: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]
         if settings[section][key] < least:
             raise InputError(f"`{key}` in [{section}] must be at least {least}; got {settings[section][key]}.")
     return settings
+
+
+def _consistent_report(report: Mapping[str, Any]) -> None:
+    if report["mask"] not in ("own", "joint"):
+        raise unknown("mask in [report]:", report["mask"], ("own", "joint"))
+    reporting.chosen(words("`figures` in [report]", report["figures"]))
+    if report["format"] not in plotting.FORMATS:
+        raise unknown("format in [report]:", report["format"], plotting.FORMATS)
+    plotting.Style(width_mm=report["width_mm"])

@@ -1,0 +1,278 @@
+"""Figures on cortex: accuracy, shares, preferences and differences, each with its caption."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import combinations
+from typing import Any, Final
+
+import numpy as np
+
+from latentcortex import plotting
+from latentcortex._arrays import FloatArray
+from latentcortex.features import Band
+from latentcortex.maps import Maps
+from latentcortex.reporting.content import Content, Figure, models, significant, twin_counts
+from latentcortex.reporting.honesty import unidentifiable
+from latentcortex.reporting.text import title_of
+
+LOWEST_CEILING: Final = 0.1
+"""Noise ceiling below which a voxel is not drawn."""
+ACCURACY: Final = "prediction accuracy r"
+PAIRED: Final = "differenceQ"
+"""The statistic of maps that hold a paired test of a model against another one, which is the column's band."""
+
+
+def ceiling_panel(content: Content) -> plotting.Panel:
+    """Lay out the noise ceiling, where there is one to speak of."""
+    values = content.maps.values(statistic="ceiling")
+    return plotting.Panel("noise ceiling", content.on_mesh(np.where(values >= LOWEST_CEILING, values, np.nan)))
+
+
+def ceiling(content: Content, analysis: str) -> Iterator[Figure]:
+    """Draw the noise ceiling."""
+    panel = ceiling_panel(content)
+    yield Figure(
+        "ceiling",
+        "Noise ceiling of the averaged test responses: the fraction of variance that any model could explain. "
+        f"Voxels below {LOWEST_CEILING:g} are not coloured here; the map keeps them.",
+        lambda style: plotting.flatmaps(
+            [panel], rois=content.rois, label="explainable variance", limits=(0, 1), style=style
+        ),
+    )
+
+
+def against_ceiling(content: Content, analysis: str) -> Iterator[Figure]:
+    """Draw scores against the noise ceiling."""
+    values = content.maps.values(statistic="ceiling")
+    names = models(content.maps, "latents")
+    best = np.stack([content.maps.values(analysis="latents", model=m, statistic="r2") for m in names])
+    score = np.where(np.isnan(best).all(0), np.nan, np.nan_to_num(best, nan=-np.inf).max(0))
+    yield Figure(
+        "prediction-against-ceiling",
+        "Variance explained by the best single latent against the noise ceiling; the line is equality.",
+        lambda style: plotting.prediction_against_ceiling(score, values, label="R², best latent", style=style),
+    )
+
+
+def accuracy_panels(content: Content, analysis: str) -> list[plotting.Panel]:
+    """Lay out the accuracy of each model of one band, where it is significant."""
+    maps, panels = content.maps, []
+    for model in models(maps, analysis):
+        r = maps.values(analysis=analysis, model=model, statistic="r")
+        shown = significant(maps, r, analysis=analysis, model=model)
+        panels.append(plotting.Panel(title_of(model), content.on_mesh(shown)))
+    return panels
+
+
+def _accuracy(content: Content, analysis: str) -> tuple[list[plotting.Panel], str]:
+    """Prepare a map of each latent, and what is said of them."""
+    panels, twin, q = (
+        accuracy_panels(content, analysis),
+        twin_counts(content.maps, analysis),
+        _q(content.maps, analysis),
+    )
+    return panels, f"Prediction accuracy (r) of each latent alone; only voxels with q < {q:g} are coloured{twin}"
+
+
+def _q(maps: Maps, analysis: str) -> float:
+    return float(maps.find(analysis=analysis, statistic="mask").columns["q"].iloc[0])
+
+
+def accuracy_flat(content: Content, analysis: str) -> Iterator[Figure]:
+    """Draw the accuracy of each latent on flattened cortex."""
+    panels, about = _accuracy(content, analysis)
+    how: dict[str, Any] = {"rois": content.rois, "label": ACCURACY}
+    yield Figure("latents-flat", f"{about}.", lambda style: plotting.flatmaps(panels, **how, style=style))
+
+
+def accuracy_inflated(content: Content, analysis: str) -> Iterator[Figure]:
+    """Draw the accuracy of each latent on inflated cortex."""
+    panels, about = _accuracy(content, analysis)
+    how: dict[str, Any] = {"rois": content.rois, "label": ACCURACY}
+    about += ", on inflated cortex."
+    yield Figure("latents-inflated", about, lambda style: plotting.inflated(panels, **how, style=style))
+
+
+def _scores(content: Content, analysis: str) -> dict[str, FloatArray]:
+    """Lay the significant r of each latent onto the mesh, by its short name."""
+    found = {}
+    for model in models(content.maps, analysis):
+        r = content.maps.values(analysis=analysis, model=model, statistic="r")
+        kind = Band.parse(model).kind
+        name = {"zc": "z_c"}.get(kind, kind)
+        found[title_of(model) if name in found else name] = content.on_mesh(
+            significant(content.maps, r, analysis=analysis, model=model)
+        )
+    return found
+
+
+def winner(content: Content, analysis: str) -> Iterator[Figure]:
+    """Draw which latent predicts each voxel best."""
+    scores, q = _scores(content, analysis), _q(content.maps, analysis)
+    numbers = plotting.winners(list(scores.values()))
+    counts = ", ".join(f"{name} {(numbers == i).sum():,}" for i, name in enumerate(scores))
+    yield Figure(
+        "latents-winner",
+        f"The latent with the highest prediction accuracy among those with q < {q:g}, with the number of voxels "
+        f"({counts}). Whether the best differs from the second best was not tested.",
+        lambda style: plotting.winner_map(scores, rois=content.rois, label="highest r", style=style),
+    )
+
+
+def rgb(content: Content, analysis: str) -> Iterator[Figure]:
+    """Draw the accuracy of three latents as red, green and blue."""
+    scores, q = _scores(content, analysis), _q(content.maps, analysis)
+    colours = ", ".join(f"{name} {light}" for name, light in zip(scores, ("red", "green", "blue"), strict=True))
+    yield Figure(
+        "latents-rgb",
+        f"Prediction accuracy (r) of each latent alone as an amount of light ({colours}), none where q is not below "
+        f"{q:g}. Mixtures are predicted by several latents alike: yellow is red with green, magenta red with blue, "
+        "cyan green with blue, white all three.",
+        lambda style: plotting.rgb_map(scores, rois=content.rois, label=ACCURACY, style=style),
+    )
+
+
+def differences(content: Content, analysis: str) -> Iterator[Figure]:
+    """Draw the difference of r between each two latents, masked by a paired test if the maps hold one."""
+    maps, panels, masks, q = content.maps, [], [], _q(content.maps, analysis)
+    for one, other in combinations(models(maps, analysis), 2):
+        r, less = (maps.values(analysis=analysis, model=model, statistic="r") for model in (one, other))
+        panels.append(plotting.Panel(f"{title_of(one)} − {title_of(other)}", content.on_mesh(r - less)))
+        paired = maps.find(analysis=analysis, model=one, band=other, statistic=PAIRED)
+        if len(paired.columns):
+            masks.append(content.on_mesh(paired.data[:, 0]) < q)
+    tested = len(masks) == len(panels)
+    about = (
+        f"only voxels with q < {q:g} in a paired two-sided test of the losses of both are coloured."
+        if tested
+        else "it is not tested, and drawn in all valid voxels: a difference that is seen here may be due to chance."
+    )
+    yield Figure(
+        "latents-difference",
+        f"Difference of prediction accuracy (r) between each two latents; {about}",
+        lambda style: plotting.difference_maps(panels, masks if tested else None, rois=content.rois, style=style),
+    )
+
+
+PALE: Final = 1 / 3
+"""Opacity of a preference that cannot be told, relative to one that can."""
+GREY: Final = " Grey: the model is significant, and no band's share is expected to be reliable."
+"""Said in captions where identifiability was predicted."""
+
+
+def shares(content: Content, analysis: str) -> Iterator[Figure]:
+    """Draw the shares of z and z_c at every strength or step."""
+    own = content.maps.find(analysis=analysis)
+    unique = len(own.find(statistic="uniqueR2").columns) > 0
+    grey = GREY if len(own.find(statistic="identifiability").columns) else ""
+    by_own = unique and content.settings["report"]["mask"] == "own"
+    where = "each drawn where its unique share is significant" if by_own else "where the joint model is significant"
+    mask = "uniqueMask" if by_own else "mask"
+    twin = twin_counts(content.maps, analysis, mask)
+    yield Figure(
+        analysis,
+        f"Product shares of z and z_c in the variance that their joint model explains, {where}{twin}. Negative shares "
+        f"are drawn as 0 and kept in the maps.{grey}",
+        _drawn_shares(content, analysis, "shareR2", mask),
+    )
+    if unique:
+        yield Figure(
+            f"{analysis}-unique",
+            "Unique shares: what the joint model of z and z_c loses when it is refitted without one of them, each "
+            "drawn where its own gain is significant. It is the predictive gain at this number of stimuli, not unique "
+            "information. Negative shares are drawn as 0 and kept in the maps.",
+            _drawn_shares(content, analysis, "uniqueR2", "uniqueMask"),
+        )
+
+
+def _drawn_shares(content: Content, analysis: str, statistic: str, mask: str) -> Callable[[plotting.Style], Any]:
+    """Prepare the map of two bands' shares at every strength or step."""
+    panels = share_panels(content, analysis, statistic, mask)
+    return lambda style: plotting.share_maps(panels, rois=content.rois, label="share of variance (R²)", style=style)
+
+
+def share_panels(content: Content, analysis: str, statistic: str, mask: str) -> list[plotting.SharePanel]:
+    """Lay out two bands' shares at every strength or step, where a column of this statistic says so."""
+    maps, panels = content.maps, []
+    for model in models(maps, analysis):
+        facts, bands = {"analysis": analysis, "model": model}, model.split("+")
+        share = np.stack([maps.values(**facts, band=band, statistic=statistic) for band in bands])
+        judged = [""] * len(bands) if mask == "mask" else bands
+        found = np.stack([maps.values(**facts, band=band, statistic=mask) == 1 for band in judged])
+        # Where one of them is found, the other is nothing; where none is, there is nothing to draw.
+        shown = np.where(found, share, np.where(found.any(0), 0, np.nan)).astype(np.float32)
+        grey = _grey(content, analysis, model) if statistic == "shareR2" else None
+        both = [content.on_mesh(one) for one in shown]
+        step = Band.parse(model.split("+")[1])
+        word = f"strength {step.entities['strength']} %"
+        if analysis == "denoising-steps":
+            word = f"step {step.entities['step']} %"
+        panels.append(plotting.SharePanel(word, both[0], both[1], grey))
+    return panels
+
+
+def _grey(content: Content, analysis: str, model: str) -> FloatArray | None:
+    """Mark where a significant model's shares cannot be told apart, 1 or nan over the mesh."""
+    unsure = unidentifiable(content.maps, analysis, model)
+    if unsure is None:
+        return None
+    found = content.maps.values(analysis=analysis, model=model, statistic="mask") == 1
+    return content.on_mesh(np.where(unsure & found, 1.0, np.nan).astype(np.float32))
+
+
+def preference_panels(content: Content, analysis: str) -> tuple[list[plotting.PreferencePanel], list[str]]:
+    """Lay out the preferred layer at every step, where any layer is significant; also name the layers."""
+    found = content.maps.find(analysis=analysis, statistic="preferred")
+    layers = str(found.columns["layers"].iloc[0]).split("+")
+    panels = []
+    for model in found.columns["model"]:
+        of = {"analysis": analysis, "model": model}
+        shown = significant(content.maps, content.maps.values(**of, statistic="preferred"), **of)
+        sure = content.maps.values(**of, statistic="confidence")
+        told = content.maps.values(**of, statistic="identifiable")
+        laid = [content.on_mesh(values) for values in (shown, np.where(told == 1, sure, PALE * sure))]
+        panels.append(plotting.PreferencePanel(f"step {model.split('-')[1]} %", *laid))
+    return panels, layers
+
+
+def preferences(content: Content, analysis: str) -> Iterator[Figure]:
+    """Draw the preferred layer of every step."""
+    panels, layers = preference_panels(content, analysis)
+    n_refits = content.maps.find(analysis=analysis, statistic="confidence").columns["n_refits"].iloc[0]
+    told = content.maps.find(analysis=analysis, statistic="identifiable").data
+    counts = ", ".join(f"{(one == 1).sum():,} of {np.isfinite(one).sum():,}" for one in told.T)
+    listing = f"told in {counts} voxels"
+    yield Figure(
+        "unet-layers",
+        "The layer that predicts each voxel best. Opacity is the fraction of draws in which it wins again, of "
+        f"test stimuli by bootstrap and of training stimuli by {n_refits:.0f} fits to halves of them; a third "
+        f"of that where the best cannot be told from the second best, or all from each other ({listing}).",
+        lambda style: plotting.preference_maps(panels, layers, rois=content.rois, style=style),
+    )
+
+
+def partition_panels(content: Content, analysis: str) -> list[plotting.Panel]:
+    """Lay out the share of every layer, where the joint model is significant."""
+    maps, panels = content.maps, []
+    for model in models(maps, analysis):
+        for band in model.split("+"):
+            share = maps.values(analysis=analysis, model=model, band=band, statistic="shareR2")
+            shown = significant(maps, share, analysis=analysis, model=model)
+            panels.append(plotting.Panel(title_of(band), content.on_mesh(shown), _grey(content, analysis, model)))
+    return panels
+
+
+def partition(content: Content, analysis: str) -> Iterator[Figure]:
+    """Draw the share of every layer."""
+    maps, panels = content.maps, partition_panels(content, analysis)
+    grey = GREY if panels[0].unsure is not None else ""
+    n_layers = len(models(maps, analysis)[0].split("+"))
+    yield Figure(
+        "unet-partition",
+        "Product share of each layer in the variance that the joint model of all layers explains, where that "
+        f"model is significant{twin_counts(maps, analysis)}.{grey}",
+        lambda style: plotting.flatmaps(
+            panels, rois=None, label="share of variance (R²)", n_columns=n_layers, style=style
+        ),
+    )

@@ -1,0 +1,188 @@
+"""Figures of regions and of whole maps: profiles, strength by step, similarity, histograms, each with its caption."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+
+from latentcortex import inference, plotting
+from latentcortex._arrays import listed
+from latentcortex.errors import InputError
+from latentcortex.features import Band
+from latentcortex.maps import short
+from latentcortex.reporting.content import Content, Figure, models
+from latentcortex.reporting.tables import region_means
+from latentcortex.reporting.text import number, title_of
+from latentcortex.space import Surface
+
+AXIS: Final = {"noise-levels": "strength", "denoising-steps": "step"}
+"""Analyses of z with z_c, and the entity along which their models differ."""
+MOST_REGIONS: Final = 24
+"""Small pictures of a figure."""
+WORDS: Final = {"strength": "noise strength", "step": "denoising step"}
+
+
+def share_profiles(content: Content, analysis: str) -> Iterator[Figure]:
+    """Draw the mean share of z and z_c in every region, across strengths or steps."""
+    yield profile(region_means(content, analysis, "shareR2"), analysis)
+
+
+def profile(means: pd.DataFrame, analysis: str) -> Figure:
+    """Make the figure of a table of mean shares.
+
+    Parameters
+    ----------
+    means : DataFrame
+        Columns `roi`, `model`, `band`, `mean`, and `low` and `high`, the ends of its interval; nan for none.
+    analysis : str
+        A key of `AXIS`.
+    """
+    key, table = AXIS[analysis], means.copy()
+    table["x"] = [Band.parse(model.split("+")[1]).number(key) for model in table["model"]]
+    table["series"] = [{"zc": "z_c"}.get(Band.parse(band).kind, band) for band in table["band"]]
+    drawn, missing = _known_regions(table, "mean")
+    rows = drawn.rename(columns={"mean": "y"})
+    known = (rows["low"].notna() & rows["high"].notna()).any()
+    interval = " Intervals are of 95 %, over test stimuli." if known else ""
+    words: dict[str, Any] = {"x_label": f"{WORDS[key]} (%)", "y_label": "share of variance (R²)"}
+    return Figure(
+        f"{analysis}-profiles",
+        f"Product shares of z and z_c in the variance that their joint model explains, means over all valid voxels of "
+        f"each region, significant or not, against the {WORDS[key]}.{interval}{missing}",
+        lambda style: plotting.roi_profiles(rows, **words, style=style),
+    )
+
+
+def surfaces(content: Content, analysis: str) -> Iterator[Figure]:
+    """Draw the mean share of z_c in every region, by strength and step."""
+    found = [
+        region_means(content, name, "shareR2") for name in AXIS if (content.maps.columns["analysis"] == name).any()
+    ]
+    table = pd.concat(found, ignore_index=True)
+    table = table[table["band"].str.startswith("zc")].drop_duplicates(subset=["roi", "band"])
+    for name, key in (("x", "step"), ("y", "strength")):
+        table[name] = [Band.parse(band).number(key) for band in table["band"]]
+    drawn, missing = _known_regions(table, "mean")
+    rows = drawn.rename(columns={"mean": "value"})
+    n_cells = len(rows[["x", "y"]].drop_duplicates())
+    yield Figure(
+        "strength-by-step",
+        "Product share of z_c beside z, mean over all valid voxels of each region, by noise strength and denoising "
+        f"step ({n_cells} pairs were fitted; hatched ones were not).{missing}",
+        lambda style: plotting.region_grids(
+            rows,
+            x_label="denoising step (%)",
+            y_label="noise strength (%)",
+            label="share of z_c (R²)",
+            style=style,
+        ),
+    )
+
+
+def _known_regions(table: pd.DataFrame, value: str) -> tuple[pd.DataFrame, str]:
+    """Leave out regions without a number, and the smaller ones of too many; say which."""
+    largest = table.groupby("roi", sort=False)[value].max()
+    known = largest.dropna()
+    left_out, said = listed(largest.index[largest.isna()]), ""
+    if left_out:
+        said = f" Without a valid voxel: {left_out}."
+    if len(known) > MOST_REGIONS:
+        said += f" Of {len(known)} regions, the {MOST_REGIONS} with the largest mean are shown."
+        kept = set(known.nlargest(MOST_REGIONS).index)
+        known = known[[name in kept for name in known.index]]
+    return table[table["roi"].isin(known.index)].copy(), said
+
+
+def similarity(content: Content, analysis: str) -> Iterator[Figure]:
+    """Draw how alike the maps of all strengths or steps are."""
+    space, key = content.maps.space, AXIS[analysis]
+    if not isinstance(space, Surface):
+        raise InputError("Spatial blocks need voxels on a surface.")
+    names = models(content.maps, analysis)
+    found = np.stack([content.maps.values(analysis=analysis, model=m, statistic="mask") == 1 for m in names]).any(0)
+    kinds = {"accuracy of z with z_c": ("r", ""), "share of z_c": ("shareR2", "zc")}
+    blocks = space.blocks()[found]
+    tables = {}
+    for title, (statistic, kind) in kinds.items():
+        bands = [next((b for b in m.split("+") if kind and b.startswith(kind)), "") for m in names]
+        own = zip(names, bands, strict=True)
+        values = [content.maps.values(analysis=analysis, model=m, band=b, statistic=statistic) for m, b in own]
+        tables[title] = inference.map_similarity(
+            np.stack(values)[:, found], blocks, seed=int(content.settings["run"]["seed"])
+        )
+    labels = [f"{Band.parse(m.split('+')[1]).number(key)} %" for m in names]
+    n_blocks = len(np.unique(blocks))
+    yield Figure(
+        f"{analysis}-similarity",
+        f"Pearson correlation between the maps of each two {WORDS[key]}s, over the {found.sum():,} voxels where any of "
+        f"the models is significant. Brackets: 95 % percentile interval of {inference.N_DRAWS:,} bootstrap draws of "
+        f"whole spatial blocks ({n_blocks} patches, their centres some 30 mm apart on the template's sphere), since "
+        "neighbouring voxels are alike. They are about the choice of voxels, not of stimuli or participants.",
+        lambda style: plotting.similarity_matrices(tables, labels, label=f"{WORDS[key]}", style=style),
+    )
+
+
+def histograms(content: Content, analysis: str) -> Iterator[Figure]:
+    """Draw how the scores of every model are spread."""
+    for model in models(content.maps, analysis):
+        r = content.maps.values(analysis=analysis, model=model, statistic="r")
+        found = content.maps.values(analysis=analysis, model=model, statistic="mask") == 1
+        # A permutation null belongs to each voxel, and then no one value of r parts the significant from the rest.
+        parts = found.any() and np.nanmin(r[found]) > np.nanmax(r[~found], initial=-1)
+        threshold = float(r[found].min()) if parts else None
+        line = " The line is the smallest significant r." if parts else ""
+        yield Figure(
+            f"{analysis}-{short(model).replace('+', '-')}",
+            f"Prediction accuracy of {model} over voxels, of which {found.sum():,} are significant.{line}",
+            lambda style, r=r, threshold=threshold: plotting.histogram(r, threshold, style=style),  # type: ignore[misc]
+        )
+
+
+def learning_curve(content: Content, analysis: str) -> Iterator[Figure]:
+    """Draw unique shares against the number of fitted stimuli."""
+    rows = []
+    for facts in content.maps.find(analysis=analysis).columns.to_dict("records"):
+        if not facts["statistic"].startswith("uniqueR2Limit"):
+            here = {"roi": facts["model"].replace("_step-100", ""), "series": title_of(facts["band"])}
+            rows.append(
+                {**here, "x": facts["n_fitted"], "y": facts["mean"], "low": facts["low"], "high": facts["high"]}
+            )
+    limits = content.maps.find(analysis=analysis, statistic="uniqueR2Limit").columns
+    errors = content.maps.find(analysis="learning-curve", statistic="uniqueR2LimitError").columns["mean"]
+    said = ", ".join(
+        f"{title_of(str(one['band']))} {number(one['mean'])} (standard error {number(error)})"
+        for one, error in zip(limits.to_dict("records"), errors, strict=True)
+    )
+    yield Figure(
+        "learning-curve",
+        "Unique share of each band, mean over all valid voxels, against the number of fitted stimuli; intervals by "
+        "bootstrap over test stimuli. A gain that is the band's own stays; one that only few stimuli give falls. "
+        f"Extrapolated to unlimited stimuli: {said}; that means little where a curve still rises, or the most stimuli "
+        "are not several times as many as the band has dimensions.",
+        lambda style: plotting.roi_profiles(
+            pd.DataFrame(rows), x_label="fitted stimuli", y_label="unique share (R²)", log_x=True, style=style
+        ),
+    )
+
+
+def generalisation(content: Content, analysis: str) -> Iterator[Figure]:
+    """Draw scores on three kinds of test stimuli."""
+    rows, said = [], []
+    columns = content.maps.columns
+    for facts in columns[columns["analysis"].str.startswith("generalisation-")].to_dict("records"):
+        if facts["statistic"] == "r":
+            kind = facts["analysis"].removeprefix("generalisation-")
+            rows.append({"roi": title_of(facts["band"]), "x": kind, "y": facts["mean"], "series": "mean r"})
+            rows[-1] |= {"low": facts["low"], "high": facts["high"]}
+            said.append(f"{title_of(facts['band'])} {kind} {number(facts['normalised'])}")
+    n_train = int(columns.loc[columns["analysis"].str.startswith("generalisation-"), "n_train"].max())
+    yield Figure(
+        "generalisation",
+        "Mean r over all valid voxels on test stimuli that are drawn at random, held out as whole clusters, or "
+        f"farthest from all others, each after a fit to {n_train} stimuli; intervals by bootstrap over test stimuli. "
+        f"Divided by the square root of each test set's mean noise ceiling: {', '.join(said)}.",
+        lambda style: plotting.roi_profiles(pd.DataFrame(rows), x_label="test stimuli", y_label="mean r", style=style),
+    )
