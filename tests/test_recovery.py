@@ -30,6 +30,7 @@ pytest.importorskip("torch", reason="the phantom's features need the extra [ldm]
 Z, C, ZC = "z", "c", "zc_strength-80_step-100"
 STRENGTHS = (20, 40, 60, 80)
 SEEDS = (0, 1, 2)
+EVERY_SEED = [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in SEEDS[1:])]
 KINDS = ("shareR2", "uniqueR2")
 
 
@@ -65,7 +66,7 @@ def participant(
     return Participant(truth.table, HeldOut(features, train, test, BandedRidge, how))
 
 
-@pytest.fixture(scope="module", params=SEEDS)
+@pytest.fixture(scope="module", params=EVERY_SEED)
 def simulated(request: pytest.FixtureRequest, phantom_features: Features) -> Participant:
     return participant(phantom_features, request.param)
 
@@ -139,7 +140,7 @@ def test_graded_mixtures_give_graded_shares(simulated, noise_levels):
     assert by_level[1.0] > 0.9
 
 
-@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("seed", EVERY_SEED)
 def test_preferred_layer_is_the_planted_one(phantom_features, seed):
     """Pooled over steps, in vertices found, with a ceiling of at least .4; a fifth of the null is simulated."""
     kind = Phantom(seed=seed).truth("01").table["kind"]
@@ -252,7 +253,7 @@ def test_shares_that_can_be_told_are_the_planted_ones(recovered, kind):
     assert recovered.correlation(kind) >= 0.95
 
 
-@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("seed", EVERY_SEED)
 def test_shares_and_the_offset_sum_to_r2(phantom_features, seed):
     """The offset is what the means' difference costs: they are subtracted from both sides before the split."""
     one = participant(phantom_features.only((Z, ZC)), seed, voxels=with_signal(seed)[::5])
