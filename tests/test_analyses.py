@@ -72,6 +72,22 @@ def test_the_shuffled_participant_has_the_same_stimuli_and_other_responses(plant
         assert np.mean(np.array(before.ids) == np.array(after.ids)) < 0.05
 
 
+def test_latents_are_compared_in_pairs(planted) -> None:
+    own = scorer(*planted, 300)
+    maps = own.score(Analysis("latents", ((Z,), (ZC,))))
+    r = {band: maps.values(model=band, statistic="r") for band in (Z, ZC)}
+    pair = maps.find(model=Z, band=ZC)
+    np.testing.assert_allclose(pair.values(statistic="differenceR"), r[Z] - r[ZC], atol=1e-6)
+    found = pair.values(statistic="differenceMask") == 1
+    assert found[:20].sum() >= 18
+    assert found[20:].sum() <= 2
+    np.testing.assert_array_equal(found, pair.values(statistic="differenceQ") <= 0.05)
+    passed = (pair.values(statistic="differenceP")[20:] <= 0.05).mean()
+    assert passed <= 0.05 + 3 * (0.05 * 0.95 / 200) ** 0.5
+    assert "the difference between z and" in pair.find(statistic="differenceQ").columns["family"].iloc[0]
+    assert not len(own.score(Analysis("other", ((Z,), (ZC,)))).find(statistic="differenceQ").columns)
+
+
 def test_half_fits_of_some_voxels_are_those_of_all(planted) -> None:
     own = scorer(*planted, 300)
     halves = analyses.HalfFits(own.features, own.train, own.test, BandedRidge, 0)

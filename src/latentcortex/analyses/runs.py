@@ -15,7 +15,8 @@ from latentcortex._arrays import in_threads
 from latentcortex.analyses.layers import N_REFITS, HalfFits, preferred
 from latentcortex.analyses.learning import learning_curve
 from latentcortex.analyses.models import Analysis, by_step
-from latentcortex.encoding import Column, Criterion, Encoder, Prediction, Regions
+from latentcortex.analyses.paired import paired_differences
+from latentcortex.encoding import Column, Criterion, Encoder, Null, Prediction, Regions
 from latentcortex.encoding.columns import rejudged
 from latentcortex.encoding.criterion import MOST_VOXELS
 from latentcortex.errors import InputError
@@ -32,6 +33,8 @@ MASKS: Final = ("mask", "uniqueMask")
 LEAST_TEST: Final = 5
 LEAST_TRAIN: Final = 40
 """Stimuli that a preference is tested on, and that half-fits are halves of."""
+MOST_PAIRED: Final = 4
+"""Latents of which every two are compared."""
 
 
 class Scorer(Protocol):
@@ -100,7 +103,7 @@ class HeldOut:
         keeps = analysis.name == "unet-layers"
         with tqdm(total=len(analysis.models), desc=analysis.name, unit="model", disable=not self.progress) as bar:
 
-            def fitted(bands: tuple[str, ...]) -> tuple[Maps, Prediction | None]:
+            def fitted(bands: tuple[str, ...]) -> tuple[Maps, Prediction | None, Encoder, Null]:
                 encoder, chosen = Encoder(self.make_estimator(), analysis=analysis.name), self.features.only(bands)
                 encoder.fit(chosen, self.train)
                 held_out = encoder.predict_held_out(chosen, self.test) if keeps else None
@@ -109,13 +112,17 @@ class HeldOut:
                 null = encoder.null_of(chosen, self.test, self.criterion)
                 maps = encoder.maps_of(pieces, self.test.space, self.criterion, null=null, regions=self.regions)
                 bar.update()
-                return maps, held_out
+                return maps, held_out, encoder, null
 
             # Models side by side, each on one thread: most of a fit is too small to share.
             done = in_threads(fitted, analysis.models)
-        found = [maps for maps, _ in done]
+        found = [maps for maps, *_ in done]
+        if analysis.name == "latents" and 1 < len(done) <= MOST_PAIRED:
+            encoders = {bands[0]: one[2] for bands, one in zip(analysis.models, done, strict=True)}
+            null = Null.widest([one[3] for one in done])
+            found.append(paired_differences(encoders, self.features, self.test, self.criterion, null))
         if keeps:
-            singles = zip(analysis.models, (one for _, one in done), strict=True)
+            singles = zip(analysis.models, (one for _, one, *_ in done), strict=True)
             there = {bands[0]: one for bands, one in singles if one is not None}
             among = self._preferred(analysis, there, joined(found))
             found += [] if among is None else [among]

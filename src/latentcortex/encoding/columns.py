@@ -56,6 +56,8 @@ def significance(
             said = "%s, %s: %d permutations are too few to reject as few voxels as seem active at q = %g; needs %d."
             logger.warning(said, about["analysis"], short(about["model"]), n_permutations, q, needed)
     what = f"the {of} share of {about['band']} in {about['model']}" if of else about["model"]
+    if of == "difference":
+        what = f"the difference between {about['model']} and {about['band']}"
     name = f"{about['analysis']}: all {found.n_tests} valid voxels of {what}"
     family = {"correction": criterion.correction, "q": q, "family": name, "n_tests": found.n_tests, "null": null}
     mask = np.where(np.isnan(p), np.nan, found.rejected)

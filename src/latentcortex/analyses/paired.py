@@ -1,0 +1,63 @@
+"""Which of two latents predicts a voxel better, beyond chance."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+
+from latentcortex import inference
+from latentcortex._arrays import FloatArray
+from latentcortex.encoding import Column, Criterion, Encoder, Null, significance
+from latentcortex.encoding.columns import N_FLIPS
+from latentcortex.features import Features
+from latentcortex.maps import Maps
+from latentcortex.responses import Responses
+
+
+def paired_differences(
+    encoders: Mapping[str, Encoder], features: Features, test: Responses, criterion: Criterion, null: Null
+) -> Maps:
+    """Compare every two models of one band, voxel by voxel, on the same test stimuli.
+
+    Parameters
+    ----------
+    encoders : mapping of str to Encoder
+        Band -> its fitted model.
+    features : Features
+    test : Responses
+    criterion : Criterion
+        Of each pair's map, which is a family of its own.
+    null : Null
+        Stimuli that it keeps together are flipped together.
+
+    Returns
+    -------
+    Maps
+        Of each pair, with the one as `model` and the other as `band`: `differenceR`, the difference of their r, and
+        the two-sided p, q and mask of the difference of their losses; see `inference.paired_difference_p`.
+    """
+    pairs = list(combinations(encoders, 2))
+    p: dict[tuple[str, str], list[FloatArray]] = {pair: [] for pair in pairs}
+    r: dict[str, list[FloatArray]] = {band: [] for band in encoders}
+    walks = [encoder.walk(features.only([band]), test) for band, encoder in encoders.items()]
+    n_rows = len(test.ids)
+    for pieces in zip(*walks, strict=True):
+        here = dict(zip(encoders, pieces, strict=True))
+        for band, piece in here.items():
+            r[band].append(piece.r)
+        for one, other in pairs:
+            yhat = (here[one].yhat, here[other].yhat)
+            how: dict[str, Any] = {"clusters": null.alike(n_rows), "n_permutations": N_FLIPS, "seed": criterion.seed}
+            p[one, other].append(inference.paired_difference_p(here[one].y, *yhat, **how))
+    columns: list[Column] = []
+    words = f"{N_FLIPS} flips of signs of each test stimulus's difference of losses"
+    for one, other in pairs:
+        about = {"analysis": encoders[one].analysis, "model": one, "band": other, "n_stimuli": n_rows}
+        difference = np.concatenate(r[one]) - np.concatenate(r[other])
+        columns.append((difference, {**about, "statistic": "differenceR", "unit": "correlation"}))
+        tested = np.concatenate(p[one, other])
+        columns += significance(about, tested, criterion, null=words, n_permutations=N_FLIPS, of="difference")
+    return Maps.of(test.space, columns)
