@@ -3,7 +3,8 @@
     python benchmarks/report.py --maps 20
 
 Maps are drawn from a seed over all vertices of fsaverage5, with the regions of the phantom's atlas: accuracies of
-single bands with p, q and mask, three to an analysis. The process that is measured does nothing else. Timed once each, in this order:
+single bands with p, q and mask, three to an analysis. The process that is measured does nothing else.
+Timed once each, in this order:
 
 - first flatmap: with what it sets up, the rasterised surface.
 - flatmap: of a new map, after that; drawn and written as PNG, median of five.
