@@ -8,12 +8,10 @@ import pytest
 
 from latentcortex import _files
 from latentcortex._arrays import n_cores
+from latentcortex._kernel import COLUMNS_AT_ONCE, HELD_BYTES, PANEL
 from latentcortex.errors import AlignmentError, IncompleteError, InputError
 from latentcortex.features import (
-    COLUMNS_AT_ONCE,
-    HELD_BYTES,
     MANIFEST,
-    PANEL,
     Band,
     Features,
     aligned,
@@ -79,7 +77,7 @@ def test_the_kernel_has_the_same_bits_whatever_is_held_in_memory(tmp_path: Path,
     features = wide_store(tmp_path, 1130, 30)
     ids, grams = features.ids, []
     for held in (HELD_BYTES, 2 * PANEL * 30 * 4, 1):
-        monkeypatch.setattr("latentcortex.features.HELD_BYTES", held)
+        monkeypatch.setattr("latentcortex._kernel.HELD_BYTES", held)
         grams.append(Features.open(tmp_path).gram("z", ids, ids, fit_on=ids))
     np.testing.assert_array_equal(grams[1], grams[0])
     np.testing.assert_array_equal(grams[2], grams[0])
@@ -89,13 +87,23 @@ def test_the_kernel_has_the_same_bits_whatever_is_held_in_memory(tmp_path: Path,
 
 def test_the_kernel_of_a_wide_band_needs_a_few_panels_of_memory(tmp_path: Path, monkeypatch) -> None:
     features = wide_store(tmp_path, 1000, 20_000)
-    monkeypatch.setattr("latentcortex.features.HELD_BYTES", 1)
+    monkeypatch.setattr("latentcortex._kernel.HELD_BYTES", 1)
     tracemalloc.start()
     features.gram("z", features.ids[:2], features.ids[:2], fit_on=features.ids)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     panel = PANEL * 20_000 * 4
     assert peak < 2.6 * panel + 3 * 8 * 1000**2 + n_cores() * 3 * 8 * PANEL * COLUMNS_AT_ONCE
+
+
+def test_columns_that_are_the_same_for_all_stimuli_are_counted(caplog) -> None:
+    values = np.random.default_rng(0).standard_normal((300, 9))
+    values[:, [2, 5]] = 3.0
+    values[299, 5] = 3.5
+    with caplog.at_level("INFO"):
+        features = Features.from_arrays([f"s{i}" for i in range(300)], {"z": values})
+        features.gram("z", features.ids, features.ids, fit_on=features.ids)
+    assert "1 of 9 columns of band z are the same for all stimuli" in caplog.text
 
 
 def test_a_band_that_is_constant_over_the_fitted_stimuli_is_an_input_error() -> None:

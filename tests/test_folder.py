@@ -56,6 +56,13 @@ def test_a_folder_gives_stimuli_and_responses_by_id(root: Path) -> None:
     np.testing.assert_array_equal(stimuli.images(["002"])[0], expected)
 
 
+def test_files_that_are_no_stimuli_are_named(root: Path, caplog) -> None:
+    (root / "stimuli" / "image.png").write_bytes(b"stray")
+    with caplog.at_level("INFO"):
+        make("folder", root=root).stimuli()
+    assert "1 files in stimuli/ belong to no stimulus and are ignored: image.png" in caplog.text
+
+
 def test_the_fingerprint_changes_with_the_data_and_only_then(root: Path) -> None:
     before = Folder(str(root)).fingerprint("01")
     assert Folder(str(root)).fingerprint("01") == before

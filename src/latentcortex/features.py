@@ -18,7 +18,6 @@ from latentcortex import _files
 from latentcortex._arrays import (
     FloatArray,
     digest,
-    in_threads,
     listed,
     one_thread,
     positions,
@@ -26,6 +25,7 @@ from latentcortex._arrays import (
     unique_ids,
     whole_number,
 )
+from latentcortex._kernel import products
 from latentcortex._shelf import unknown
 from latentcortex.errors import AlignmentError, IncompleteError, InputError
 
@@ -38,13 +38,6 @@ FORMAT: Final = "latentcortex-features 2"
 BLOCK: Final = 50
 """Stimuli per file of a store."""
 COLUMNS_AT_ONCE: Final = 2048
-PANEL: Final = 5 * BLOCK
-"""Rows of features that are multiplied with others at once."""
-HELD_BYTES: Final = 2**30
-"""Memory for features while their products are computed; one panel more is read beside."""
-
-Panel = tuple[slice, FloatArray]
-"""Which rows, and their values."""
 
 DAMAGE: Final = (OSError, ValueError, KeyError, EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error)
 """What reading a damaged npz may raise."""
@@ -368,7 +361,11 @@ class Features:
         """Compute the kernel between all stimuli once, in float64; any centring follows from it exactly."""
         if (band, self.ids) not in self._grams:
             read: Callable[[slice], FloatArray] = lambda rows: self.array(band, self.ids[rows])  # noqa: E731
-            self._grams[band, self.ids] = _products(read, len(self.ids))
+            self._grams[band, self.ids], varies = products(read, len(self.ids))
+            if not varies.all():
+                facts = {"band": band, "n_constant": int((~varies).sum()), "n_dims": len(varies)}
+                logger.info("%d of %d columns of band %s are the same for all stimuli and carry nothing.",
+                            facts["n_constant"], facts["n_dims"], band, extra={"facts": facts})  # fmt: skip
         return self._grams[band, self.ids]
 
     def _check(self, band: str) -> None:
@@ -399,50 +396,6 @@ class Reduction:
         values = self.features.array(band, self.fit_on).astype(np.float64)
         values -= self.weights @ values / self.weights.sum()
         return self.features.expanded(band, np.asarray(values.T @ (self.basis @ weights)))
-
-
-def _products(read: Callable[[slice], FloatArray], n_rows: int) -> FloatArray:
-    """Compute the products of all pairs of rows, less one common offset, reading panels of rows as they are needed.
-
-    The offset is the mean of the first panel, so that a large common one does not reach the products. Panels are the
-    same whatever is held in memory, and so are the bits.
-    """
-    panels = [slice(start, min(start + PANEL, n_rows)) for start in range(0, n_rows, PANEL)]
-    offset, n_held = _first_look(read(panels[0]))
-    gram = np.empty((n_rows, n_rows))
-    for start in range(0, len(panels), n_held):
-        held = [(rows, read(rows)) for rows in panels[start : start + n_held]]
-        for k in range(len(held)):
-            _fill(gram, held[: k + 1], held[k], offset)
-        for rows in panels[start + n_held :]:
-            _fill(gram, held, (rows, read(rows)), offset)
-        del held  # before the next are read
-    return gram
-
-
-def _first_look(panel: FloatArray) -> tuple[FloatArray, int]:
-    """Find an offset that all rows may share, and how many panels to hold in memory."""
-    return panel.mean(0, dtype=np.float64), max(1, HELD_BYTES // panel.nbytes)
-
-
-def _fill(gram: FloatArray, held: Sequence[Panel], other: Panel, offset: FloatArray) -> None:
-    """Write the products of some panels with another one, on both sides of the diagonal."""
-    columns, there = other
-    tiles = in_threads(lambda panel: _tile(panel[1], there, offset), held)
-    for (rows, _), tile in zip(held, tiles, strict=True):
-        gram[rows, columns] = tile
-        gram[columns, rows] = tile.T
-
-
-def _tile(one: FloatArray, other: FloatArray, offset: FloatArray) -> FloatArray:
-    """Multiply two panels of rows, some columns at a time."""
-    tile = np.zeros((len(one), len(other)))
-    for start in range(0, one.shape[1], COLUMNS_AT_ONCE):
-        columns = slice(start, start + COLUMNS_AT_ONCE)
-        here = one[:, columns] - offset[columns]
-        there = here if one is other else other[:, columns] - offset[columns]
-        tile += here @ there.T
-    return tile
 
 
 def block_path(folder: Path, start: int) -> Path:

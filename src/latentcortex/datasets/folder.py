@@ -78,7 +78,16 @@ class Folder:
         missing = [name for name in table["stim_file"] if not self._image_path(name).is_file()]
         if missing:
             raise InputError(f"{len(missing)} images of {path} are not in {self.root / 'stimuli'}: {listed(missing)}.")
+        self._note_unused(set(table["stim_file"]))
         return table
+
+    def _note_unused(self, used: set[str]) -> None:
+        """Say which files beside the stimuli are none."""
+        base = self.root / "stimuli"
+        files = (path.relative_to(base).as_posix() for path in base.rglob("*") if path.is_file())
+        unused = sorted(set(files) - {Path(name).as_posix() for name in used})
+        if unused:
+            logger.info("%d files in stimuli/ belong to no stimulus and are ignored: %s.", len(unused), listed(unused))
 
     def _image_path(self, name: str) -> Path:
         base = (self.root / "stimuli").resolve()
