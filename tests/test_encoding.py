@@ -202,7 +202,7 @@ def test_too_few_permutations_are_warned_of(caplog) -> None:
     features, responses = study(n_voxels=60, signal=0.0)
     train, test = responses.split(test_ids=TEST)
     encoder().fit(features, train).score(features, test, null="permutation", n_permutations=5)
-    assert "5 permutations are too few to reject at q = 0.05; needs" in caplog.text
+    assert "5 permutations are too few to reject as few voxels as seem active at q = 0.05; needs" in caplog.text
 
 
 def test_an_unknown_share_is_an_input_error() -> None:
@@ -239,7 +239,7 @@ def test_the_canonical_analyses_choose_their_models(name: str, models: list) -> 
 
 
 def test_an_analysis_without_its_bands_is_an_input_error() -> None:
-    with pytest.raises(InputError, match="needs bands that are not there; there are z, c"):
+    with pytest.raises(InputError, match="needs layers, such as unet_layer-mid_strength-80_step-50; there are z, c"):
         canonical("unet-layers", ["z", "c"])
     with pytest.raises(InputError, match="Did you mean 'latents'"):
         canonical("latent", BANDS)

@@ -338,13 +338,14 @@ def test_pooled_layers_are_means_over_neighbouring_patches(small: Path, pictures
 
 
 def test_features_do_not_depend_on_order_or_company(small: Path, pictures) -> None:
+    """But for rounding: tokens of all images are multiplied together, and where threads part them is the library's."""
     model, ids = LDM(str(small), n_steps=STEPS, batch=5), [f"s{i}" for i in range(7)]
     stimuli = pictures(ids)
     everyone = extracted(model, stimuli, ids, BANDS)
     few = extracted(model, stimuli, ["s6", "s3", "s1"], BANDS)
     other = extracted(LDM(str(small), n_steps=STEPS, batch=3), stimuli, ids[:2], BANDS)
     for band in BANDS:
-        np.testing.assert_array_equal(few[band], everyone[band][[6, 3, 1]])
+        np.testing.assert_allclose(few[band], everyone[band][[6, 3, 1]], rtol=1e-4, atol=1e-5)
         np.testing.assert_allclose(other[band], everyone[band][:2], rtol=1e-4, atol=1e-5)
 
 
@@ -356,7 +357,7 @@ def test_a_store_is_extracted_end_to_end_and_opened_again(small: Path, pictures,
     assert features.dims == model.dims(model.bands)
     alone = extracted(model, stimuli, ["s3"], list(model.bands))
     for band in model.bands:
-        np.testing.assert_array_equal(features.array(band)[3], alone[band][0])
+        np.testing.assert_allclose(features.array(band)[3], alone[band][0], rtol=1e-4, atol=1e-5)
     assert extract(stimuli, model, store=tmp_path, progress=False).folder == features.folder
 
 

@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 BATCH: Final = 25
-"""Images per pass. The last is padded to it: no feature depends on which images are asked for."""
+"""Images per pass. The last is padded to it: no feature depends on which images are asked for (of a transformer, whose
+library multiplies the tokens of all images at once, but for rounding)."""
 PHANTOM: Final = "phantom"
 STABLE: Final = "CompVis/stable-diffusion-v1-4"
 REVISIONS: Final = {STABLE: "133a221b8aa7292a167afc5127cb63fb5005638b"}
