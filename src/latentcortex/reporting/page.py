@@ -71,7 +71,8 @@ def write(out: Path, content: Content, stages: Sequence[Mapping[str, Any]]) -> P
         plotting.save(drawn, path)
         shown = path.read_bytes() if kind == "png" else plotting.png(drawn)
         picture = base64.b64encode(shown).decode()
-        sections.setdefault(name, []).append({"caption": figure.caption, "picture": picture})
+        wide = min(100, round(100 * 25.4 * drawn.get_figwidth() / plotting.PAGE.width_mm))
+        sections.setdefault(name, []).append({"caption": figure.caption, "picture": picture, "width": f"{wide}%"})
     table = roi_table(content)
     if table is not None:
         write_table(out, content.participant, "rois", table)
