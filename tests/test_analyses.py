@@ -75,12 +75,14 @@ def test_the_shuffled_participant_has_the_same_stimuli_and_other_responses(plant
 def test_latents_are_compared_in_pairs(planted) -> None:
     own = scorer(*planted, 300)
     maps = own.score(Analysis("latents", ((Z,), (ZC,))))
-    r = {band: maps.values(model=band, statistic="r") for band in (Z, ZC)}
+    r2 = {band: maps.values(model=band, statistic="r2") for band in (Z, ZC)}
     pair = maps.find(model=Z, band=ZC)
-    np.testing.assert_allclose(pair.values(statistic="differenceR"), r[Z] - r[ZC], atol=1e-6)
+    np.testing.assert_allclose(pair.values(statistic="differenceR2"), r2[Z] - r2[ZC], atol=1e-6)
     found = pair.values(statistic="differenceMask") == 1
     assert found[:20].sum() >= 18
     assert found[20:].sum() <= 2
+    assert (pair.values(statistic="differenceR2")[:10][found[:10]] > 0).all()
+    assert (pair.values(statistic="differenceR2")[10:20][found[10:20]] < 0).all()
     np.testing.assert_array_equal(found, pair.values(statistic="differenceQ") <= 0.05)
     passed = (pair.values(statistic="differenceP")[20:] <= 0.05).mean()
     assert passed <= 0.05 + 3 * (0.05 * 0.95 / 200) ** 0.5

@@ -195,3 +195,29 @@ def test_an_atlas_that_is_not_there_or_elsewhere_or_unfinished_is_an_input_error
     next(folder.glob("*hemi-R*")).unlink()
     with pytest.raises(InputError, match="has 0 files"):
         Atlas.find(str(folder), "fsaverage5")
+
+
+def test_facts_that_no_column_knows_are_there_when_read_back(tmp_path: Path) -> None:
+    before = maps(Bare(5))
+    before.columns["stability"] = np.nan
+    before.save(tmp_path, participant="01")
+    assert Maps.load(tmp_path, participant="01").columns["stability"].isna().all()
+
+
+def test_maps_of_several_savings_or_with_a_missing_column_are_refused(tmp_path: Path) -> None:
+    surface = Surface("fsaverage5", np.array([0, 5, 10242]))
+    written = maps(surface).save(tmp_path, participant="01")
+    (sidecar,) = [path for path in written if "stat-r_" in path.name and path.suffix == ".json"]
+    sidecar.rename(tmp_path / "aside")
+    with pytest.raises(IncompleteError, match="some are missing, or were saved at another time"):
+        Maps.load(tmp_path, participant="01")
+    (tmp_path / "aside").rename(sidecar)
+    more = Maps.of(surface, [(np.ones(3), {**ABOUT, "model": "c", "band": "c", "statistic": "r", "unit": "x"})])
+    more.save(tmp_path, participant="01")
+    with pytest.raises(IncompleteError, match="saved at another time"):
+        Maps.load(tmp_path, participant="01")
+
+
+def test_models_without_anything_in_common_have_files_of_their_own() -> None:
+    about = [{**ABOUT, "model": model, "band": "", "statistic": "r"} for model in ("a+b+c", "d+e+f")]
+    assert len({stem_of(facts) for facts in about}) == 2

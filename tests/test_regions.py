@@ -118,3 +118,21 @@ def test_clusters_are_drawn_whole() -> None:
     assert (weights[:, 0] == weights[:, 1]).all()
     assert (weights[:, 2] == weights[:, 4]).all()
     assert weights.std() > 0
+
+
+def test_a_voxel_that_hardly_varies_does_not_widen_the_interval_of_its_region() -> None:
+    rng = np.random.default_rng(0)
+    y = rng.standard_normal((100, 20)).astype(np.float32)
+    yhat = (0.6 * y + 0.4 * rng.standard_normal((100, 20))).astype(np.float32)
+    y[:, 0] = 0.1
+    y[50, 0] = 1.0
+    weights = inference.bootstrap_weights(100, n_draws=200, seed=0)
+    undefined = weights[:, 50] == 0
+    assert 50 < undefined.sum() < 100
+    for values in (
+        scoring.weighted_correlation(y, yhat, weights),
+        scoring.weighted_r2(y, yhat, weights),
+        scoring.weighted_product_shares(y, yhat[None], weights)[0],
+    ):
+        np.testing.assert_array_equal(np.isnan(values[:, 0]), undefined)
+        assert np.isfinite(values[:, 1:]).all()

@@ -156,10 +156,12 @@ def test_a_difference_without_a_paired_test_says_so_and_one_with_it_is_masked() 
     q = np.where(np.arange(SPACE.n_voxels) % 4 == 0, 0.01, 0.5)
     pairs = [("z", "c"), ("z", LATENTS[2]), ("c", LATENTS[2])]
     about = {"analysis": "latents", "statistic": "differenceQ", "unit": "rate", "n_stimuli": 100}
-    paired = Maps.of(SPACE, [(q, {**about, "model": one, "band": other}) for one, other in pairs])
+    columns = [(q, {**about, "model": one, "band": other}) for one, other in pairs]
+    columns += [(q, {**facts, "statistic": "differenceR2"}) for _, facts in columns]
+    paired = Maps.of(SPACE, columns)
     figure = drawn(maps.join(paired), ["differences"])["latents-difference"]
     assert "q < 0.05 in a paired two-sided test" in figure.caption
-    assert figure.draw(plotting.PAGE).axes[-1].get_xlabel() == "difference of r"
+    assert figure.draw(plotting.PAGE).axes[-1].get_xlabel() == "difference of R²"
 
 
 def test_similarity_is_that_of_the_maps() -> None:

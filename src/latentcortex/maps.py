@@ -13,9 +13,10 @@ from xml.parsers.expat import ExpatError
 import numpy as np
 import pandas as pd
 from nibabel.gifti import gifti
+from numpy.typing import NDArray
 
 from latentcortex import _files
-from latentcortex._arrays import BoolArray, FloatArray, same_length
+from latentcortex._arrays import BoolArray, FloatArray, listed, same_length
 from latentcortex.errors import AlignmentError, IncompleteError, InputError
 from latentcortex.features import DAMAGE
 from latentcortex.space import Atlas, Bare, Space, Surface
@@ -161,8 +162,7 @@ class Maps:
             raise InputError("Maps of voxels without a known position cannot be drawn on cortex; use to_dataframe.")
         values, (about,) = self.values(**facts), self.find(**facts).columns.to_dict("records")
         if significant:
-            of = {key: str(about[key]) for key in ("analysis", "model")}
-            values = np.where(self.values(**of, statistic="mask") == 1, values, np.nan)
+            values = np.where(self.values(**_mask_of(about)) == 1, values, np.nan)
         several = about["band"] and about["band"] != about["model"]
         return plotting.plot_flatmap(
             self.space.on_mesh(values),
@@ -171,7 +171,7 @@ class Maps:
             cmap=cmap,
             limits=limits,
             label=f"{about['statistic']} ({about['unit']})" if about.get("unit") else str(about["statistic"]),
-            title=f"{about['band']} in {about['model']}" if several else str(about["model"]),
+            title=_title(about) if several else str(about["model"]),
             style=style or plotting.PAGE,
         )
 
@@ -212,6 +212,10 @@ class Maps:
         """
         stem = f"sub-{participant}_task-{task}"
         func = Path(folder) / f"sub-{participant}" / "func"
+        names = [stem_of(facts) for _, facts in self]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise InputError(f"Several columns would be one file, {twice[0]}; give their models other names.")
         return (
             _save_surface(self, self.space, func, stem)
             if isinstance(self.space, Surface)
@@ -235,6 +239,22 @@ class Maps:
             raise InputError(f"{func} has no maps {stem}_*; expected what a run or Maps.save wrote.")
         on_surface = any("_space-" in path.name for path in sidecars)
         return _load_surface(func, sidecars) if on_surface else _load_tables(sidecars)
+
+
+def _mask_of(about: Mapping[Any, Any]) -> dict[str, str]:
+    """Say which column says where another one is significant: that of a share or difference its own."""
+    own = {key: str(about[key]) for key in ("analysis", "model")}
+    for kind in ("unique", "difference"):
+        if str(about["statistic"]).startswith(kind):
+            return {**own, "band": str(about["band"]), "statistic": f"{kind}Mask"}
+    return {**own, "statistic": "mask"}
+
+
+def _title(about: Mapping[Any, Any]) -> str:
+    """Name what a column of a band says of a model."""
+    if str(about["statistic"]).startswith("difference"):
+        return f"{about['model']} − {about['band']}"
+    return f"{about['band']} in {about['model']}"
 
 
 def _interval(known: Any, name: str) -> tuple[float, float]:
@@ -268,7 +288,7 @@ def short(model: str) -> str:
     bands = [band.split("_") for band in model.split("+")]
     if len(bands) < 3:
         return model
-    return "_".join(part for part in bands[0] if all(part in other for other in bands))
+    return "_".join(part for part in bands[0] if all(part in other for other in bands)) or model
 
 
 def stem_of(facts: Mapping[str, Any]) -> str:
@@ -286,7 +306,8 @@ def stem_of(facts: Mapping[str, Any]) -> str:
 
 def _save_surface(maps: Maps, space: Surface, func: Path, stem: str) -> list[Path]:
     place = f"space-{'fsaverage' if space.template.startswith('fsaverage') else space.template}_den-10k"
-    described = {"Description": "Vertices that are voxels of these maps (1) or not (0)", **space.description}
+    about = "Vertices that are voxels of these maps (1) or not (0)"
+    described = {"Description": about, **space.description, **_whole(maps)}
     all_columns = [(np.ones(space.n_voxels, np.float32), VOXELS, described)]
     all_columns += [
         (values, stem_of(facts), {**_sidecar(maps, facts), "Column": i}) for i, (values, facts) in enumerate(maps)
@@ -305,13 +326,12 @@ def _save_surface(maps: Maps, space: Surface, func: Path, stem: str) -> list[Pat
 
 def _load_surface(func: Path, sidecars: Sequence[Path]) -> Maps:
     found = [(_files.read_json(path), _read_hemispheres(func, path)) for path in sidecars]
-    (where, inside), *more = [(facts, values) for facts, values in found if "Column" not in facts]
-    if more:
-        raise InputError(f"{func} has maps of several spaces; give a folder of one.")
-    space = Surface(str(where["SpatialReference"]), np.flatnonzero(inside == 1))
-    ordered = sorted((pair for pair in found if "Column" in pair[0]), key=lambda pair: int(pair[0]["Column"]))
-    facts = [_facts(sidecar, space) for sidecar, _ in ordered]
-    return Maps(np.stack([space.from_mesh(values) for _, values in ordered], axis=1), _table_of(facts), space)
+    whole = [(facts, values) for facts, values in found if "Columns" in facts]
+    if len(whole) != 1:
+        raise InputError(f"{func} has maps of {len(whole)} spaces; expected one, as Maps.save writes them.")
+    (about, inside), columns = whole[0], [pair for pair in found if "Columns" not in pair[0]]
+    space = Surface(str(about["SpatialReference"]), np.flatnonzero(inside == 1))
+    return _ordered(func, space, [(space.from_mesh(values), facts) for facts, values in columns], about)
 
 
 def _read_hemispheres(func: Path, sidecar: Path) -> FloatArray:
@@ -328,29 +348,42 @@ def _read_hemispheres(func: Path, sidecar: Path) -> FloatArray:
 
 
 def _load_tables(sidecars: Sequence[Path]) -> Maps:
-    data, facts = [], []
+    columns: list[tuple[NDArray[np.generic], dict[str, Any]]] = []
+    about: dict[str, Any] = {}
     for sidecar in sidecars:
         path, known = sidecar.with_suffix(".tsv"), _files.read_json(sidecar)
-        heads = [head for head in known if head != "voxel"]
+        about = known.pop("voxel")
         try:
-            table = pd.read_csv(path, sep="\t", na_values=["n/a"], keep_default_na=False)[heads].astype(np.float32)
+            table = pd.read_csv(path, sep="\t", na_values=["n/a"], keep_default_na=False)[list(known)].astype(
+                np.float32
+            )
         except (OSError, ValueError, KeyError) as error:
             raise IncompleteError(f"{path} is missing or damaged ({error}); make it again.") from None
-        data += list(table.to_numpy().T)
-        facts += [known[head] for head in heads]
-    order = np.argsort([int(known["Column"]) for known in facts])
-    space = Bare(len(data[0]))
-    return Maps(np.stack([data[i] for i in order], axis=1), _table_of([_facts(facts[i], space) for i in order]), space)
+        columns += list(zip(table.to_numpy().T, known.values(), strict=True))
+    return _ordered(sidecars[0].parent, Bare(len(columns[0][0])), columns, about)
 
 
-def _facts(sidecar: Mapping[str, Any], space: Space) -> dict[str, Any]:
-    """Take from a sidecar what a column says of itself."""
+def _ordered(
+    func: Path, space: Space, columns: Sequence[tuple[NDArray[np.generic], dict[str, Any]]], about: Mapping[str, Any]
+) -> Maps:
+    """Put columns in the order in which they were saved, with every fact that any of them had."""
+    numbers = sorted(int(facts["Column"]) for _, facts in columns)
+    if numbers != list(range(int(about["Columns"]))):
+        raise IncompleteError(
+            f"{func} holds the columns {listed(numbers)} of {about['Columns']}: some are missing, or were saved at "
+            "another time; save all of them into an empty folder."
+        )
+    ordered = sorted(columns, key=lambda pair: int(pair[1]["Column"]))
     left_out = {"Description", "Column", *space.description}
-    return {**dict.fromkeys(KEYS, ""), **{key: value for key, value in sidecar.items() if key not in left_out}}
+    facts = [{key: value for key, value in known.items() if key not in left_out} for _, known in ordered]
+    table = pd.DataFrame(facts).reindex(columns=about["Facts"])
+    table[list(KEYS)] = table[list(KEYS)].fillna("")
+    return Maps(np.stack([values for values, _ in ordered], axis=1).astype(np.float32), table, space)
 
 
-def _table_of(facts: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
-    return pd.DataFrame([dict(known) for known in facts])
+def _whole(maps: Maps) -> dict[str, Any]:
+    """Say of all columns together what none of them says alone."""
+    return {"Columns": len(maps.columns), "Facts": [str(name) for name in maps.columns.columns]}
 
 
 def _gifti(values: FloatArray, hemisphere: str) -> bytes:
@@ -379,7 +412,8 @@ def _save_table(maps: Maps, func: Path, stem: str) -> list[Path]:
             for head, facts, i in zip(heads, records, columns.index, strict=True)
         }
         _files.write_json(
-            func / f"{name}.json", {"voxel": {"Description": "column of the responses, from 0"}, **sidecar}
+            func / f"{name}.json",
+            {"voxel": {"Description": "column of the responses, from 0", **_whole(maps)}, **sidecar},
         )
         written += [func / f"{name}.tsv", func / f"{name}.json"]
     return written
@@ -405,7 +439,7 @@ _DESCRIPTIONS: Final = {
     "uniqueR2N": "Unique share of the band after a fit to `n_fitted` stimuli; `mean` over voxels and its interval",
     "uniqueR2Limit": "Unique share of the band extrapolated to unlimited stimuli",
     "uniqueR2LimitError": "Standard error of the extrapolation, of the fitted sizes alone",
-    "differenceR": "r of the model less r of the model of `band` alone",
+    "differenceR2": "R2 of the model less R2 of the model of `band` alone",
     "differenceP": "Two-sided p-value of the difference of losses of the model and of `band` alone, paired by stimulus",
     "differenceMask": "Voxels where that difference is significant (1) or not (0)",
     "differenceQ": "Smallest false discovery rate at which the losses of the model and of `band` alone differ, paired",

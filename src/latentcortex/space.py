@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from latentcortex import _files, _surfaces
-from latentcortex._arrays import FloatArray, digest
+from latentcortex._arrays import FloatArray, digest, listed
 from latentcortex._shelf import unknown
 from latentcortex.errors import AlignmentError, InputError
 
@@ -168,6 +168,9 @@ class Atlas:
         sides = [gifti.GiftiImage.from_filename(_only(folder, f"*hemi-{h}*.label.gii")).agg_data() for h in "LR"]
         table = _files.read_tsv(_only(folder, "*_dseg.tsv"), needs=("index", "name"))
         names = dict(zip(table["index"].astype(int), table["name"], strict=True))
+        twice = sorted({name for name in names.values() if list(names.values()).count(name) > 1})
+        if twice:
+            raise InputError(f"Atlas {name} has several labels named {listed(twice)}; give each a name of its own.")
         return cls(facts["name"], np.concatenate(sides).astype(np.intp), names)
 
     def voxels(self, space: Surface, regions: Sequence[str]) -> NDArray[np.intp]:

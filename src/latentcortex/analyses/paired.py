@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from latentcortex import inference
+from latentcortex import inference, scoring
 from latentcortex._arrays import FloatArray
 from latentcortex.encoding import Column, Criterion, Encoder, Null, significance
 from latentcortex.encoding.columns import N_FLIPS
+from latentcortex.encoding.prediction import by_tile
 from latentcortex.features import Features
 from latentcortex.maps import Maps
 from latentcortex.responses import Responses
@@ -36,18 +37,20 @@ def paired_differences(
     Returns
     -------
     Maps
-        Of each pair, with the one as `model` and the other as `band`: `differenceR`, the difference of their r, and
-        the two-sided p, q and mask of the difference of their losses; see `inference.paired_difference_p`.
+        Of each pair, with the one as `model` and the other as `band`: `differenceR2`, the difference of their R², and
+        its two-sided p, q and mask, by the losses that it is made of; see `inference.paired_difference_p`. nan where
+        either R² is.
     """
     pairs = list(combinations(encoders, 2))
     p: dict[tuple[str, str], list[FloatArray]] = {pair: [] for pair in pairs}
-    r: dict[str, list[FloatArray]] = {band: [] for band in encoders}
+    r2: dict[str, list[FloatArray]] = {band: [] for band in encoders}
     walks = [encoder.walk(features.only([band]), test) for band, encoder in encoders.items()]
     n_rows = len(test.ids)
     for pieces in zip(*walks, strict=True):
         here = dict(zip(encoders, pieces, strict=True))
         for band, piece in here.items():
-            r[band].append(piece.r)
+            explained = by_tile(scoring.r2, piece.y, piece.yhat)
+            r2[band].append(np.where(np.isfinite(piece.r), explained, np.nan))
         for one, other in pairs:
             yhat = (here[one].yhat, here[other].yhat)
             how: dict[str, Any] = {"clusters": null.alike(n_rows), "n_permutations": N_FLIPS, "seed": criterion.seed}
@@ -56,8 +59,8 @@ def paired_differences(
     words = f"{N_FLIPS} flips of signs of each test stimulus's difference of losses"
     for one, other in pairs:
         about = {"analysis": encoders[one].analysis, "model": one, "band": other, "n_stimuli": n_rows}
-        difference = np.concatenate(r[one]) - np.concatenate(r[other])
-        columns.append((difference, {**about, "statistic": "differenceR", "unit": "correlation"}))
-        tested = np.concatenate(p[one, other])
+        difference = np.concatenate(r2[one]) - np.concatenate(r2[other])
+        columns.append((difference, {**about, "statistic": "differenceR2", "unit": "fraction of variance"}))
+        tested = np.where(np.isfinite(difference), np.concatenate(p[one, other]), np.nan)
         columns += significance(about, tested, criterion, null=words, n_permutations=N_FLIPS, of="difference")
     return Maps.of(test.space, columns)

@@ -28,7 +28,7 @@ from latentcortex.splits import Splits
 
 logger = logging.getLogger(__name__)
 
-MASKS: Final = ("mask", "uniqueMask")
+MASKS: Final = ("mask", "uniqueMask", "differenceMask")
 """Statistics that say what is significant."""
 LEAST_TEST: Final = 5
 LEAST_TRAIN: Final = 40
@@ -117,7 +117,9 @@ class HeldOut:
             # Models side by side, each on one thread: most of a fit is too small to share.
             done = in_threads(fitted, analysis.models)
         found = [maps for maps, *_ in done]
-        if analysis.name == "latents" and 1 < len(done) <= MOST_PAIRED:
+        if analysis.name == "latents" and len(done) > 1 and not self._pairs(len(done)):
+            logger.info("Latents are not compared: there are %d, and %d test stimuli.", len(done), len(self.test.ids))
+        if analysis.name == "latents" and self._pairs(len(done)):
             encoders = {bands[0]: one[2] for bands, one in zip(analysis.models, done, strict=True)}
             null = Null.widest([one[3] for one in done])
             found.append(paired_differences(encoders, self.features, self.test, self.criterion, null))
@@ -127,6 +129,10 @@ class HeldOut:
             among = self._preferred(analysis, there, joined(found))
             found += [] if among is None else [among]
         return joined(found)
+
+    def _pairs(self, n_latents: int) -> bool:
+        """Tell whether every two latents can be compared."""
+        return 1 < n_latents <= MOST_PAIRED and len(self.test.ids) >= LEAST_TEST
 
     def _preferred(self, analysis: Analysis, predictions: dict[str, Prediction], singles: Maps) -> Maps | None:
         columns: list[Column] = []

@@ -54,7 +54,6 @@ class RegionMeans:
         self.n_voxels = 0
         self._weights: FloatArray | None = None
         self._sums: dict[Key, dict[str, FloatArray]] = {}
-        self._counts: dict[str, int] = {}
 
     def add(self, piece: Prediction, bands: Sequence[str], null: Null) -> None:
         """Add the next voxels; stimuli that the null keeps together are drawn together."""
@@ -66,7 +65,6 @@ class RegionMeans:
         for label, name in self.regions.names.items():
             voxels = np.flatnonzero((here == label) & np.isfinite(piece.r))
             if len(voxels):
-                self._counts[name] = self._counts.get(name, 0) + len(voxels)
                 self._add(name, piece, bands, voxels, self._weights)
 
     def _add(self, name: str, piece: Prediction, bands: Sequence[str], voxels: IntArray, weights: FloatArray) -> None:
@@ -81,7 +79,7 @@ class RegionMeans:
         noted = []
         for values, facts in columns:
             own = self._sums.get((facts["statistic"], facts["band"]), {})
-            ends = {name: _ends(sums / self._counts[name]) for name, sums in own.items()}
+            ends = {name: _ends(*sums) for name, sums in own.items()}
             noted.append((values, {**facts, "intervals": ends} if ends else facts))
         return noted
 
@@ -89,13 +87,16 @@ class RegionMeans:
 def _draws(
     piece: Prediction, bands: Sequence[str], shares: Sequence[str], weights: FloatArray, voxels: IntArray
 ) -> dict[Key, FloatArray]:
-    """Sum each statistic over some voxels in every draw, (n_draws,)."""
+    """Sum each statistic over the voxels that have it in a draw, and count these; (2, n_draws)."""
     y, yhat = piece.y[:, voxels], piece.yhat[:, voxels]
     whole = "" if len(bands) > 1 else bands[0]
     r2 = scoring.weighted_r2(y, yhat, weights)
     found = {("r", whole): scoring.weighted_correlation(y, piece.varying[:, voxels], weights), ("r2", whole): r2}
     found |= dict(_shared(piece, bands, shares, weights, voxels, r2)) if len(bands) > 1 else {}
-    return {key: values.sum(axis=1, dtype=np.float64) for key, values in found.items()}
+    return {
+        key: np.stack([np.nansum(values, axis=1, dtype=np.float64), np.isfinite(values).sum(axis=1)])
+        for key, values in found.items()
+    }
 
 
 def _shared(
@@ -116,6 +117,7 @@ def _shared(
             yield ("uniqueR2", band), r2 - scoring.weighted_r2(y, without, weights)
 
 
-def _ends(draws: FloatArray) -> list[float]:
-    """Find the 95 % interval of draws."""
-    return [round(float(end), 6) for end in np.nanquantile(draws, [0.025, 0.975])]
+def _ends(sums: FloatArray, counts: FloatArray) -> list[float]:
+    """Find the 95 % interval of the mean over voxels; nan where no draw has one."""
+    means = sums[counts > 0] / counts[counts > 0]
+    return [round(float(end), 6) for end in np.quantile(means, [0.025, 0.975])] if len(means) else [np.nan, np.nan]

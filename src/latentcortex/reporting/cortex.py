@@ -107,6 +107,13 @@ def _scores(content: Content, analysis: str) -> dict[str, FloatArray]:
     return found
 
 
+def _whether(content: Content, analysis: str) -> str:
+    """Say whether latents were compared."""
+    if len(content.maps.find(analysis=analysis, statistic=PAIRED).columns):
+        return "Every two latents are compared by a paired test, see differences."
+    return "Whether the best differs from the second best was not tested."
+
+
 def winner(content: Content, analysis: str) -> Iterator[Figure]:
     """Draw which latent predicts each voxel best."""
     scores, q = _scores(content, analysis), _q(content.maps, analysis)
@@ -115,7 +122,7 @@ def winner(content: Content, analysis: str) -> Iterator[Figure]:
     yield Figure(
         "latents-winner",
         f"The latent with the highest prediction accuracy among those with q < {q:g}, with the number of voxels "
-        f"({counts}). Whether the best differs from the second best was not tested.",
+        f"({counts}). {_whether(content, analysis)}",
         lambda style: plotting.winner_map(scores, rois=content.rois, label="highest r", style=style),
     )
 
@@ -134,24 +141,29 @@ def rgb(content: Content, analysis: str) -> Iterator[Figure]:
 
 
 def differences(content: Content, analysis: str) -> Iterator[Figure]:
-    """Draw the difference of r between each two latents, masked by a paired test if the maps hold one."""
+    """Draw how each two latents differ: in R² where a paired test says so, if there is one; else in r, untested."""
     maps, panels, masks, q = content.maps, [], [], _q(content.maps, analysis)
     for one, other in combinations(models(maps, analysis), 2):
-        r, less = (maps.values(analysis=analysis, model=model, statistic="r") for model in (one, other))
-        panels.append(plotting.Panel(f"{title_of(one)} − {title_of(other)}", content.on_mesh(r - less)))
-        paired = maps.find(analysis=analysis, model=one, band=other, statistic=PAIRED)
-        if len(paired.columns):
-            masks.append(content.on_mesh(paired.data[:, 0]) < q)
+        name, pair = f"{title_of(one)} − {title_of(other)}", maps.find(analysis=analysis, model=one, band=other)
+        if len(pair.find(statistic=PAIRED).columns):
+            masks.append(content.on_mesh(pair.values(statistic=PAIRED)) < q)
+            panels.append(plotting.Panel(name, content.on_mesh(pair.values(statistic="differenceR2"))))
+        else:
+            r, less = (maps.values(analysis=analysis, model=model, statistic="r") for model in (one, other))
+            panels.append(plotting.Panel(name, content.on_mesh(r - less)))
     tested = len(masks) == len(panels)
     about = (
-        f"only voxels with q < {q:g} in a paired two-sided test of the losses of both are coloured."
+        f"Difference of explained variance (R²) between each two latents; only voxels with q < {q:g} in a paired "
+        f"two-sided test of the losses of both are coloured{twin_counts(maps, analysis, 'differenceMask')}."
         if tested
-        else "it is not tested, and drawn in all valid voxels: a difference that is seen here may be due to chance."
+        else "Difference of prediction accuracy (r) between each two latents; it is not tested, and drawn in all valid "
+        "voxels: a difference that is seen here may be due to chance."
     )
+    how: dict[str, Any] = {"rois": content.rois, "label": f"difference of {'R²' if tested else 'r'}"}
     yield Figure(
         "latents-difference",
-        f"Difference of prediction accuracy (r) between each two latents; {about}",
-        lambda style: plotting.difference_maps(panels, masks if tested else None, rois=content.rois, style=style),
+        about,
+        lambda style: plotting.difference_maps(panels, masks if tested else None, **how, style=style),
     )
 
 
@@ -243,11 +255,12 @@ def preferences(content: Content, analysis: str) -> Iterator[Figure]:
     told = content.maps.find(analysis=analysis, statistic="identifiable").data
     counts = ", ".join(f"{(one == 1).sum():,} of {np.isfinite(one).sum():,}" for one in told.T)
     listing = f"told in {counts} voxels"
+    halves = f" and of training stimuli by {n_refits:.0f} fits to halves of them" if n_refits > 0 else ""
     yield Figure(
         "unet-layers",
         "The layer that predicts each voxel best. Opacity is the fraction of draws in which it wins again, of "
-        f"test stimuli by bootstrap and of training stimuli by {n_refits:.0f} fits to halves of them; a third "
-        f"of that where the best cannot be told from the second best, or all from each other ({listing}).",
+        f"test stimuli by bootstrap{halves}; a third of that where the "
+        f"best cannot be told from the second best, or all from each other ({listing}).",
         lambda style: plotting.preference_maps(panels, layers, rois=content.rois, style=style),
     )
 

@@ -116,14 +116,22 @@ def _region_rows(content: Content) -> pd.DataFrame:
 
 
 def _together(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """Average each region's means over participants, and count those in which its interval lies above 0."""
-    if any(table.empty for table in tables):
+    """Average each region's means over the participants that have regions, and count whose interval lies above 0."""
+    known = [table for table in tables if not table.empty]
+    if not known:
         return pd.DataFrame()
-    stacked = pd.concat(tables, ignore_index=True)
+    stacked = pd.concat(known, ignore_index=True)
     rows = []
     for (analysis, roi, what), own in stacked.groupby(["analysis", "roi", "what"], sort=False):
         tested, above = int(own["low"].notna().sum()), int((own["low"] > 0).sum())
-        facts = {"analysis": analysis, "roi": roi, "what": what, "n": len(own), "mean": own["mean"].mean()}
+        facts = {
+            "analysis": analysis,
+            "roi": roi,
+            "what": what,
+            "n": len(own),
+            "n_tested": tested,
+            "mean": own["mean"].mean(),
+        }
         facts |= {"sd": own["mean"].std(), "lowest": own["mean"].min(), "highest": own["mean"].max()}
         likely = (
             inference.prevalence(np.array([above]), tested, alpha=ONE_SIDED)[:, 0] if tested else np.full(3, np.nan)

@@ -83,7 +83,9 @@ def _normalised(table: pd.DataFrame) -> list[float]:
     known = table[table["statistic"] == "ceiling"].set_index("roi")["mean"]
     limits = table["roi"].map(known).astype(float).to_numpy()
     powers = table["statistic"].map({"r": 0.5, "r2": 1.0, "shareR2": 1.0, "uniqueR2": 1.0, "shapleyR2": 1.0})
-    limits = np.where(limits > 0, limits, np.nan) ** powers.astype(float).to_numpy()
+    # Those of the profile of generalisation have test sets, and ceilings, of their own.
+    elsewhere = table["analysis"].str.startswith("generalisation").to_numpy()
+    limits = np.where((limits > 0) & ~elsewhere, limits, np.nan) ** powers.astype(float).to_numpy()
     return list(table["mean"].to_numpy(dtype=float) / limits)
 
 

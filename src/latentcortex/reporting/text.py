@@ -44,7 +44,8 @@ def title_of(band: str) -> str:
         late = "" if parsed.entities["step"] == "100" else f", step {parsed.entities['step']} %"
         return f"z_c, strength {parsed.entities['strength']} %{late}"
     if parsed.kind in ("unet", "dit"):
-        return f"{parsed.entities['layer']}, step {parsed.entities['step']} %"
+        strong = "" if parsed.entities["strength"] == "80" else f", strength {parsed.entities['strength']} %"
+        return f"{parsed.entities['layer']}{strong}, step {parsed.entities['step']} %"
     return band
 
 
@@ -132,6 +133,11 @@ def _tests(content: Content) -> str:
         )
     if "shareR2" in statistics:
         said += " The variance explained by joint models was split between bands by the product measure."
+    if "differenceR2" in statistics:
+        said += (
+            " Every two latents were compared in each voxel by flipping the signs of the differences of their squared "
+            "errors over test stimuli, two-sided, with the false discovery rate controlled for each pair's map."
+        )
     if "uniqueR2" in statistics:
         said += (
             " The unique share of a band is what the joint model lost when it was refitted without it, with penalties "
@@ -194,8 +200,12 @@ def _more(content: Content) -> list[str]:
         n_refits = content.maps.find(statistic="confidence").columns["n_refits"].max()
         said += (
             " Whether any layer predicts a voxel was decided by Simes's test across layers; the preferred layer "
-            "was compared with the second best by flips of the signs of their losses, and all layers with each other, "
-            f"with the variance of fitting from {n_refits:.0f} fits to random halves of the training stimuli."
+            "was compared with the second best by flips of the signs of their losses, and all layers with each other"
+            + (
+                f", with the variance of fitting from {n_refits:.0f} fits to random halves of the training stimuli."
+                if n_refits > 0
+                else ", as they were fitted: training stimuli are too few to fit halves of them."
+            )
         )
     if "uniqueR2Limit" in there:
         said += (

@@ -77,8 +77,14 @@ def weighted_correlation(y: FloatArray, yhat: FloatArray, weights: FloatArray) -
     w = weights.astype(np.float32)
     with np.errstate(invalid="ignore", divide="ignore"):
         mean_a, mean_b = w @ a, w @ b
-        spread = np.sqrt((w @ (a * a) - mean_a**2) * (w @ (b * b) - mean_b**2))
+        spread = np.sqrt(spread_of(w @ (a * a), mean_a) * spread_of(w @ (b * b), mean_b))
         return np.asarray(np.clip((w @ (a * b) - mean_a * mean_b) / spread, -1, 1))
+
+
+def spread_of(squares: FloatArray, mean: FloatArray) -> FloatArray:
+    """Take the variance from mean squares and means; nan where it is no more than rounding of these in float32."""
+    variance = squares - mean**2
+    return np.asarray(np.where(variance > 1e-5 * squares, variance, np.nan))
 
 
 def weighted_r2(y: FloatArray, yhat: FloatArray, weights: FloatArray) -> FloatArray:
@@ -92,7 +98,7 @@ def weighted_r2(y: FloatArray, yhat: FloatArray, weights: FloatArray) -> FloatAr
     centred, error = (np.asarray(values, dtype=np.float32) for values in (less_mean(y), y - yhat))
     w = weights.astype(np.float32)
     with np.errstate(invalid="ignore", divide="ignore"):
-        return np.asarray(1 - (w @ (error * error)) / (w @ (centred * centred) - (w @ centred) ** 2))
+        return np.asarray(1 - (w @ (error * error)) / spread_of(w @ (centred * centred), w @ centred))
 
 
 @one_thread()

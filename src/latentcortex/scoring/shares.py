@@ -13,6 +13,7 @@ from latentcortex._arrays import FloatArray, one_thread, same_length
 from latentcortex._shelf import unknown
 from latentcortex.errors import AlignmentError, InputError
 from latentcortex.scoring._centring import less_mean, varies
+from latentcortex.scoring.accuracy import spread_of
 
 
 def product_shares(y: FloatArray, yhat_bands: FloatArray, *, of: Literal["r2", "r"] = "r2") -> FloatArray:
@@ -82,7 +83,7 @@ def weighted_product_shares(y: FloatArray, yhat_bands: FloatArray, weights: Floa
     rest = 2 * centred - np.sum(parts, axis=0)
     mean_y, mean_rest = w @ centred, w @ rest
     with np.errstate(invalid="ignore", divide="ignore"):
-        total = w @ (centred * centred) - mean_y**2
+        total = spread_of(w @ (centred * centred), mean_y)
         return np.stack([(w @ (rest * part) - mean_rest * (w @ part)) / total for part in parts])
 
 
