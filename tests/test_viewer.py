@@ -46,7 +46,7 @@ def groups() -> list[plotting.Group]:
     numbers = [
         plotting.Panel("left", LEFT),
         plotting.Panel(MARKUP, NOTHING),
-        plotting.Panel("half infinite", np.where(FORWARD < 0, -np.inf, 0.5)),
+        plotting.Panel("front half", np.where(FORWARD < 0, np.nan, 0.5)),
     ]
     shares = plotting.SharePanel("two", LEFT, 0.5 * LEFT, unsure=np.where(FORWARD > 0, 1.0, np.nan))
     layers = plotting.PreferencePanel("which", np.where(FORWARD > 0, 1.0, 0.0), confidence=np.full(N, 0.5))
@@ -227,11 +227,11 @@ def test_the_same_maps_give_the_same_bytes(page: Path, tmp_path: Path) -> None:
 
 @with_pycortex
 def test_every_map_says_its_scale_and_what_is_special_about_it(page: Path) -> None:
-    left, nothing, infinite, forward, two, which = told(page)["maps"]
+    left, nothing, front, forward, two, which = told(page)["maps"]
     assert left["note"].startswith("10,242 of 20,484 vertices have a value")
     assert "All have the same, 1." in left["note"]
     assert nothing["note"] == "No vertex has a value; the curvature shows everywhere."
-    assert f"{(FORWARD < 0).sum():,} are infinite" in infinite["note"]
+    assert front["note"].startswith(f"{(FORWARD >= 0).sum():,} of 20,484")
     assert {left["legend"]["low"], left["legend"]["high"]} == {"0", "1"}
     assert (forward["legend"]["low"], forward["legend"]["high"]) == ("-120", "80")
     assert two["legend"]["names"] == ["z", MARKUP]

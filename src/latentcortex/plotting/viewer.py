@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,8 +25,6 @@ from latentcortex.plotting._legends import GREY, layer_colours, share_colours
 from latentcortex.plotting._panels import Panel, PreferencePanel, Rois, SharePanel, scale_of
 from latentcortex.plotting.mixed import brightest, check_layers
 from latentcortex.space import Space, Surface
-
-logger = logging.getLogger(__name__)
 
 NEEDED: Final = "The WebGL viewer"
 SQUARE: Final = 64
@@ -90,7 +87,7 @@ def webgl(
     """Write a page in which maps are seen on folded, inflated and flat cortex.
 
     The page is one file, opens without a web server and loads nothing from anywhere. Where a map is nan, the
-    curvature shows; infinite values are not drawn, either, and counted beside the map.
+    curvature shows.
 
     Parameters
     ----------
@@ -180,7 +177,7 @@ def _of_columns(maps: Columns) -> list[Group]:
 
 def _shown(group: Group) -> Iterator[tuple[View, dict[str, Any]]]:
     """Yield each map as it is drawn, and what the page says of it."""
-    scale = scale_of([_finite(p.values) for p in group.panels if isinstance(p, Panel)], group.limits)
+    scale = scale_of([p.values for p in group.panels if isinstance(p, Panel)], group.limits)
     shares = [p for p in group.panels if isinstance(p, SharePanel)]
     top = group.limits[1] if group.limits else brightest(shares)
     for panel in group.panels:
@@ -201,7 +198,7 @@ def _shown(group: Group) -> Iterator[tuple[View, dict[str, Any]]]:
 
 def _numbers(panel: Panel, cmap: str, scale: Normalize) -> tuple[View, dict[str, Any]]:
     palette = matplotlib.colormaps[cmap](np.arange(256) / 255)
-    values, limits = _finite(panel.values), (float(scale.vmin or 0.0), float(scale.vmax or 0.0))
+    values, limits = panel.values, (float(scale.vmin or 0.0), float(scale.vmax or 0.0))
     legend = {
         "kind": "scale",
         "image": _picture(palette[None]),
@@ -219,12 +216,12 @@ def _shares(panel: SharePanel, names: Sequence[str], top: float) -> tuple[View, 
     steps = np.linspace(0.0, top, SQUARE)
     square = share_colours(*np.meshgrid(steps, steps[::-1]), limit=top)
     legend = {"kind": "square", "image": _picture(square), "names": list(names), "low": "≤ 0", "high": f"≥ {top:.2g}"}
-    colours = share_colours(_finite(panel.first), _finite(panel.second), limit=top)
+    colours = share_colours(panel.first, panel.second, limit=top)
     return _painted(panel, colours), legend | {"swatches": [UNSURE] if _grey(panel).any() else []}
 
 
 def _layers(panel: PreferencePanel, names: Sequence[str]) -> tuple[View, dict[str, Any]]:
-    known = _finite(panel.preferred)
+    known = panel.preferred
     names = names or [f"layer {i}" for i in range(int(np.nanmax(known, initial=0.0)) + 1)]
     check_layers([panel], names)
     palette = layer_colours(len(names))
@@ -235,11 +232,6 @@ def _layers(panel: PreferencePanel, names: Sequence[str]) -> tuple[View, dict[st
     swatches = [(to_hex(colour), name) for colour, name in zip(palette, names, strict=True)]
     legend = {"kind": "layers", "swatches": swatches + ([UNSURE] if _grey(panel).any() else [])}
     return _painted(panel, colours), legend
-
-
-def _finite(values: FloatArray) -> FloatArray:
-    """Make undefined what is not finite, (n_vertices,)."""
-    return np.where(np.isfinite(values), values, np.nan)
 
 
 def _grey(panel: AnyPanel) -> BoolArray:
@@ -268,9 +260,6 @@ def _note(panel: AnyPanel) -> str:
     """Say how much of a map is drawn, and what is special about it."""
     arrays = [getattr(panel, name) for name in ("values", "first", "second", "preferred") if hasattr(panel, name)]
     defined = np.all([np.isfinite(one) for one in arrays], axis=0)
-    infinite = int(np.any([np.isinf(one) for one in arrays], axis=0).sum())
-    if infinite:
-        logger.warning("%d infinite values of %s are not drawn in the viewer.", infinite, panel.title)
     said = f"{defined.sum():,} of {N_VERTICES:,} vertices have a value; the others show the curvature."
     if not defined.any():
         said = "No vertex has a value; the curvature shows everywhere."
@@ -278,4 +267,4 @@ def _note(panel: AnyPanel) -> str:
         said += f" All have the same, {' and '.join(f'{one[defined][0]:.4g}' for one in arrays)}."
     if isinstance(panel, PreferencePanel):
         said += " Between vertices of different layers their colours mix."
-    return said + (f" {infinite:,} are infinite and not drawn." if infinite else "")
+    return said
