@@ -279,3 +279,15 @@ def test_blocks_of_the_surface_are_patches_of_one_hemisphere() -> None:
     assert blocks[:10242].max() == 161
     assert blocks[10242:].min() == 162
     np.testing.assert_array_equal(SPACE.blocks(), blocks[SPACE.vertices])
+
+
+@pytest.mark.parametrize(
+    ("band", "title"),
+    [
+        ("zc_strength-80", "zc_strength-80"),
+        ("unet_layer-mid_step-50", "unet_layer-mid_step-50"),
+        ("unet_layer-mid_strength-60_step-50", "mid, strength 60 %, step 50 %"),
+    ],
+)
+def test_names_of_ones_own_are_titles_and_a_strength_that_is_not_the_usual_is_said(band: str, title: str) -> None:
+    assert reporting.title_of(band) == title

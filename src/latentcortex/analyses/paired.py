@@ -11,7 +11,7 @@ import numpy as np
 from latentcortex import inference, scoring
 from latentcortex._arrays import FloatArray
 from latentcortex.encoding import Column, Criterion, Encoder, Null, significance
-from latentcortex.encoding.columns import N_FLIPS
+from latentcortex.encoding.columns import N_FLIPS, flips_in_words
 from latentcortex.encoding.prediction import by_tile
 from latentcortex.features import Features
 from latentcortex.maps import Maps
@@ -46,6 +46,7 @@ def paired_differences(
     r2: dict[str, list[FloatArray]] = {band: [] for band in encoders}
     walks = [encoder.walk(features.only([band]), test) for band, encoder in encoders.items()]
     n_rows = len(test.ids)
+    how: dict[str, Any] = {"clusters": null.alike(n_rows), "n_permutations": N_FLIPS, "seed": criterion.seed}
     for pieces in zip(*walks, strict=True):
         here = dict(zip(encoders, pieces, strict=True))
         for band, piece in here.items():
@@ -53,10 +54,9 @@ def paired_differences(
             r2[band].append(np.where(np.isfinite(piece.r), explained, np.nan))
         for one, other in pairs:
             yhat = (here[one].yhat, here[other].yhat)
-            how: dict[str, Any] = {"clusters": null.alike(n_rows), "n_permutations": N_FLIPS, "seed": criterion.seed}
             p[one, other].append(inference.paired_difference_p(here[one].y, *yhat, **how))
     columns: list[Column] = []
-    words = f"{N_FLIPS} flips of signs of each test stimulus's difference of losses"
+    words = flips_in_words(f"{N_FLIPS} flips of signs of each test stimulus's difference of losses", null, n_rows)
     for one, other in pairs:
         about = {"analysis": encoders[one].analysis, "model": one, "band": other, "n_stimuli": n_rows}
         difference = np.concatenate(r2[one]) - np.concatenate(r2[other])

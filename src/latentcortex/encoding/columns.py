@@ -134,6 +134,14 @@ def side_by_side(pieces: Sequence[list[Column]]) -> list[Column]:
     return [(np.concatenate([values for values, _ in column]), column[0][1]) for column in whole]
 
 
+def flips_in_words(flips: str, null: Null, n_rows: int) -> str:
+    """Say which test stimuli have their signs flipped together."""
+    if not null.alike(n_rows):
+        return flips
+    kept = "a cluster" if null.clusters else f"{null.together(n_rows)} neighbouring rows"
+    return f"{flips}, those of {kept} together"
+
+
 def judged(columns: Sequence[Column], criterion: Criterion, null: Null) -> list[Column]:
     """Complete the p of unique shares, over all voxels of a map, by q and mask."""
     out: list[Column] = []
@@ -143,9 +151,9 @@ def judged(columns: Sequence[Column], criterion: Criterion, null: Null) -> list[
             continue
         about = {key: facts[key] for key in ("analysis", "model", "band", "n_stimuli")}
         p, n_rows = np.asarray(values, dtype=np.float64), int(facts["n_stimuli"])
-        kept = "a cluster" if null.clusters else f"{null.together(n_rows)} neighbouring rows"
-        words = f"{FLIPS}, those of {kept} together" if null.alike(n_rows) else FLIPS
-        out += significance(about, p, criterion, null=words, n_permutations=N_FLIPS, of="unique")
+        out += significance(
+            about, p, criterion, null=flips_in_words(FLIPS, null, n_rows), n_permutations=N_FLIPS, of="unique"
+        )
     return out
 
 

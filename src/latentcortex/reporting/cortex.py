@@ -67,12 +67,9 @@ def accuracy_panels(content: Content, analysis: str) -> list[plotting.Panel]:
 
 def _accuracy(content: Content, analysis: str) -> tuple[list[plotting.Panel], str]:
     """Prepare a map of each latent, and what is said of them."""
-    panels, twin, q = (
-        accuracy_panels(content, analysis),
-        twin_counts(content.maps, analysis),
-        _q(content.maps, analysis),
-    )
-    return panels, f"Prediction accuracy (r) of each latent alone; only voxels with q < {q:g} are coloured{twin}"
+    coloured = f"q < {_q(content.maps, analysis):g} are coloured{twin_counts(content.maps, analysis)}"
+    about = f"Prediction accuracy (r) of each latent alone; only voxels with {coloured}"
+    return accuracy_panels(content, analysis), about
 
 
 def _q(maps: Maps, analysis: str) -> float:

@@ -40,10 +40,12 @@ def title_of(band: str) -> str:
     'block12, step 50 %'
     """
     parsed = Band.parse(band)
+    if not {"strength", "step"} <= set(parsed.entities):  # a latent, or a name of one's own
+        return band
     if parsed.kind == "zc":
         late = "" if parsed.entities["step"] == "100" else f", step {parsed.entities['step']} %"
         return f"z_c, strength {parsed.entities['strength']} %{late}"
-    if parsed.kind in ("unet", "dit"):
+    if parsed.kind in ("unet", "dit") and "layer" in parsed.entities:
         strong = "" if parsed.entities["strength"] == "80" else f", strength {parsed.entities['strength']} %"
         return f"{parsed.entities['layer']}{strong}, step {parsed.entities['step']} %"
     return band
