@@ -151,7 +151,7 @@ def test_values_go_to_the_mesh_and_back() -> None:
     sides = surface.hemispheres(np.array([1.0, 2.0, 3.0]))
     assert (sides["L"][3], sides["R"][0], sides["R"][8]) == (1, 2, 3)
     assert np.isfinite(np.r_[sides["L"], sides["R"]]).sum() == 3
-    np.testing.assert_array_equal(surface.from_mesh(np.r_[sides["L"], sides["R"]]), [1, 2, 3])
+    np.testing.assert_array_equal(surface.take(np.r_[sides["L"], sides["R"]]), [1, 2, 3])
     assert Surface("fsaverage5").n_voxels == 20484
 
 
@@ -162,7 +162,7 @@ def test_values_go_to_the_mesh_and_back() -> None:
         (lambda: Surface("fsaverage5", np.array([3, 3])), "must ascend"),
         (lambda: Surface("fsaverage5", np.array([20484])), "must ascend"),
         (lambda: Surface("fsaverage5").on_mesh(np.ones(3)), "Got 3 values for 20484"),
-        (lambda: Surface("fsaverage5").from_mesh(np.ones(3)), "has 20484"),
+        (lambda: Surface("fsaverage5").take(np.ones(3)), "has 20484"),
     ],
 )
 def test_what_is_not_on_the_mesh_is_an_input_error(call, says: str) -> None:

@@ -25,7 +25,7 @@ from latentcortex.estimators import quiet
 from latentcortex.estimators.banded_ridge import ALPHAS, BandedRidge
 from latentcortex.features import Features, aligned
 from latentcortex.responses import Responses
-from latentcortex.space import Atlas, Surface
+from latentcortex.space import Atlas, Bare
 from latentcortex.splits import Splits
 
 logger = logging.getLogger(__name__)
@@ -112,7 +112,7 @@ class Decoder:
         if self.rois:
             if band not in self.rois:
                 raise unknown("band of the regions' table", band, self.rois)
-            if self.atlas is None or not isinstance(responses.space, Surface):
+            if self.atlas is None or isinstance(responses.space, Bare):
                 raise InputError("Responses have no known position: decode without `rois`.")
             voxels = self.atlas.voxels(responses.space, self.rois[band])
         voxels = voxels[valid[voxels]]

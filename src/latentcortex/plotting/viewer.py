@@ -24,7 +24,7 @@ from latentcortex.errors import InputError
 from latentcortex.plotting._legends import GREY, layer_colours, share_colours
 from latentcortex.plotting._panels import Panel, PreferencePanel, Rois, SharePanel, scale_of
 from latentcortex.plotting.mixed import brightest, check_layers
-from latentcortex.space import Space, Surface
+from latentcortex.space import Space
 
 NEEDED: Final = "The WebGL viewer"
 SQUARE: Final = 64
@@ -158,7 +158,7 @@ def _groups(maps: Columns | Sequence[Group | AnyPanel]) -> list[Group]:
 
 def _of_columns(maps: Columns) -> list[Group]:
     """Group columns by their statistic; what counts layers gets their names."""
-    if not isinstance(maps.space, Surface):
+    if not maps.space.template:
         raise InputError("Maps of voxels without a known position cannot be drawn on cortex.")
     panels: dict[tuple[str, str], list[AnyPanel]] = {}
     for values, facts in maps:

@@ -11,10 +11,9 @@ import numpy as np
 
 from latentcortex import _files, plotting
 from latentcortex._arrays import FloatArray
-from latentcortex.errors import InputError
 from latentcortex.maps import Maps
 from latentcortex.responses import Responses
-from latentcortex.space import Atlas, Surface
+from latentcortex.space import Atlas, Bare
 
 FORMAT: Final = "latentcortex-report 1"
 CONTENT: Final = "_report.json"
@@ -77,7 +76,7 @@ class Content:
         kept = _files.read_sealed(path, kind=FORMAT)
         maps = Maps.load(path.parents[1], participant=kept["participant"])
         name = kept["settings"]["report"]["atlas"]
-        atlas = Atlas.find(name, maps.space.template) if name and isinstance(maps.space, Surface) else None
+        atlas = Atlas.find(name, maps.space) if name and not isinstance(maps.space, Bare) else None
         return cls(maps=maps, atlas=atlas, log=log, **{name: kept[name] for name in KEPT}), kept["stages"]
 
     @property
@@ -92,8 +91,6 @@ class Content:
 
     def on_mesh(self, values: FloatArray) -> FloatArray:
         """Lay values (n_voxels,) onto the mesh."""
-        if not isinstance(self.maps.space, Surface):
-            raise InputError("Maps of voxels without a known position cannot be drawn on cortex.")
         return self.maps.space.on_mesh(values)
 
 

@@ -11,7 +11,6 @@ from latentcortex._arrays import listed
 from latentcortex._shelf import unknown
 from latentcortex.reporting import cortex, profiles
 from latentcortex.reporting.content import Content, Figure, models
-from latentcortex.space import Surface
 
 logger = logging.getLogger(__name__)
 
@@ -64,7 +63,7 @@ class Kind:
             self.beside and not (own["analysis"] == self.beside).any()
         ):
             return "maps"
-        if self.needs and not isinstance(content.maps.space, Surface):
+        if self.needs and not content.maps.space.template:
             return "surface"
         if self.needs == "atlas" and content.atlas is None:
             return "atlas"

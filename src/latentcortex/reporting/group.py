@@ -21,7 +21,6 @@ from latentcortex.reporting.page import as_data, environment
 from latentcortex.reporting.regions import decimals, region_tables
 from latentcortex.reporting.tables import roi_table, summary_rows
 from latentcortex.reporting.text import TITLES, title_of
-from latentcortex.space import Surface
 
 ALPHA: Final = 0.05
 """Of each participant's own test of a voxel."""
@@ -143,7 +142,7 @@ def _together(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
 
 def _hits(maps: Maps) -> dict[str, FloatArray]:
     """Say where each latent's own test rejects, on all vertices of the template; nan outside the family."""
-    if not isinstance(maps.space, Surface):
+    if not maps.space.template:
         return {}
     found = {}
     for model in models(maps, "latents"):

@@ -10,13 +10,11 @@ import pandas as pd
 
 from latentcortex import inference, plotting
 from latentcortex._arrays import listed
-from latentcortex.errors import InputError
 from latentcortex.features import Band
 from latentcortex.maps import short
 from latentcortex.reporting.content import Content, Figure, models
 from latentcortex.reporting.tables import region_means
 from latentcortex.reporting.text import number, title_of
-from latentcortex.space import Surface
 
 AXIS: Final = {"noise-levels": "strength", "denoising-steps": "step"}
 """Analyses of z with z_c, and the entity along which their models differ."""
@@ -99,8 +97,6 @@ def _known_regions(table: pd.DataFrame, value: str) -> tuple[pd.DataFrame, str]:
 def similarity(content: Content, analysis: str) -> Iterator[Figure]:
     """Draw how alike the maps of all strengths or steps are."""
     space, key = content.maps.space, AXIS[analysis]
-    if not isinstance(space, Surface):
-        raise InputError("Spatial blocks need voxels on a surface.")
     names = models(content.maps, analysis)
     found = np.stack([content.maps.values(analysis=analysis, model=m, statistic="mask") == 1 for m in names]).any(0)
     kinds = {"accuracy of z with z_c": ("r", ""), "share of z_c": ("shareR2", "zc")}

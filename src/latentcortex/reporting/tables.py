@@ -16,7 +16,6 @@ from latentcortex.errors import InputError
 from latentcortex.maps import Maps
 from latentcortex.reporting.content import Content
 from latentcortex.reporting.text import title_of
-from latentcortex.space import Surface
 
 IN_REGIONS: Final = (
     *("r", "r2", "mask", "ceiling", "confidence"),
@@ -68,9 +67,9 @@ def roi_table(content: Content) -> pd.DataFrame | None:
     mask has a `bound`: the fraction of the region's voxels that are truly active at least, with 95 % confidence for all
     regions together; see `inference.true_discovery_bound`.
     """
-    if content.atlas is None or not isinstance(content.maps.space, Surface):
+    if content.atlas is None:
         return None
-    labels = content.maps.space.from_mesh(content.atlas.labels)
+    labels = content.maps.space.take(content.atlas.labels)
     wanted = content.maps.columns["statistic"].isin(IN_REGIONS)
     kept = Maps(content.maps.data[:, wanted], content.maps.columns[wanted].reset_index(drop=True), content.maps.space)
     table = kept.summarise([int(label) for label in labels], content.atlas.names)
@@ -97,9 +96,9 @@ def region_means(content: Content, analysis: str, statistic: str) -> pd.DataFram
     DataFrame
         One row per region and column: `roi`, `model`, `band`, `mean`, `low`, `high` (nan for none).
     """
-    if content.atlas is None or not isinstance(content.maps.space, Surface):
-        raise InputError("Means by region need voxels on a surface and an atlas.")
-    labels = content.maps.space.from_mesh(content.atlas.labels)
+    if content.atlas is None:
+        raise InputError("Means by region need an atlas.")
+    labels = content.maps.space.take(content.atlas.labels)
     own = content.maps.find(analysis=analysis, statistic=statistic)
     table = own.summarise([int(label) for label in labels], content.atlas.names)
     ends = {name: table.get(name, np.nan) for name in ("low", "high")}

@@ -12,7 +12,7 @@ from latentcortex.plotting import Group
 from latentcortex.reporting import cortex
 from latentcortex.reporting.content import Content
 from latentcortex.reporting.text import TITLES
-from latentcortex.space import Space, Surface
+from latentcortex.space import Space
 
 
 def check_viewer(analyses: Sequence[str], space: Space | None = None) -> None:
@@ -35,7 +35,7 @@ def check_viewer(analyses: Sequence[str], space: Space | None = None) -> None:
     known = [name for name in _GROUPS if name != "ceiling"]
     if not set(analyses) & set(known):
         raise InputError(f"`viewer` in [report] shows none of these analyses; it shows {', '.join(known)}.")
-    if space is not None and not isinstance(space, Surface):
+    if space is not None and not space.template:
         raise InputError("`viewer` in [report] needs voxels of known position: give `template` in [dataset].")
 
 

@@ -12,7 +12,7 @@ from latentcortex.errors import InputError
 from latentcortex.features import Features
 from latentcortex.reporting.text import number, title_of
 from latentcortex.responses import Responses
-from latentcortex.space import Atlas, Space, Surface
+from latentcortex.space import Atlas, Space
 from latentcortex.stimuli import Stimuli
 
 
@@ -101,12 +101,8 @@ def inspect(
 
 
 def _title(space: Space, voxel: int, atlas: Atlas | None) -> str:
-    if not isinstance(space, Surface):
-        return f"Voxel {voxel}"
-    vertex, half = int(space.vertices[voxel]), space.n_vertices // 2
-    side = "left" if vertex < half else "right"
-    region = atlas.names.get(int(atlas.labels[vertex]), "") if atlas is not None else ""
-    return f"Voxel {voxel}: vertex {vertex % half} of the {side} hemisphere{', ' if region else ''}{region}"
+    region = "" if atlas is None else atlas.names.get(int(space.take(atlas.labels)[voxel]), "")
+    return ", ".join(part for part in (f"Voxel {voxel}{space.where(voxel)}", region) if part)
 
 
 def _ceiling(own: Responses) -> str:

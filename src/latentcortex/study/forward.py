@@ -12,7 +12,7 @@ from latentcortex.encoding import rejudged
 from latentcortex.extractors import Scheduled
 from latentcortex.maps import Maps, load_state, save_state
 from latentcortex.responses import Responses
-from latentcortex.space import Space, Surface
+from latentcortex.space import Space
 from latentcortex.study.material import Material
 from latentcortex.study.schema import FORWARD, LOOKS
 
@@ -152,10 +152,10 @@ class Forward:
 
     def _regions(self, responses: Responses) -> encoding.Regions | None:
         """Say which regions of the atlas have means with intervals."""
-        atlas, space = self.material.atlas(responses), responses.space
-        if atlas is None or not isinstance(space, Surface):
+        atlas = self.material.atlas(responses)
+        if atlas is None:
             return None
-        return encoding.Regions(space.from_mesh(atlas.labels).astype(np.intp), atlas.names, seed=self.study.seed)
+        return encoding.Regions(responses.space.take(atlas.labels).astype(np.intp), atlas.names, seed=self.study.seed)
 
     def _report(self, participant: str, maps: Maps, responses: Responses) -> None:
         stages = self.material.stages

@@ -21,7 +21,7 @@ from latentcortex.extraction import extract, is_extracted
 from latentcortex.features import Features
 from latentcortex.reporting import LOG
 from latentcortex.responses import Responses
-from latentcortex.space import Atlas, Bare, Surface, atlas_print
+from latentcortex.space import Atlas, Bare, atlas_print
 from latentcortex.splits import Splits, clusters_of, coordinates, farthest, held_out, linked, sessions_of
 from latentcortex.stimuli import Look, Stimuli
 from latentcortex.study.schema import LOOKS
@@ -275,11 +275,11 @@ class Material:
         name = self.settings["report"]["atlas"]
         if not name:
             return None
-        if not isinstance(responses.space, Surface):
+        if isinstance(responses.space, Bare):
             raise InputError(
                 "`atlas` in [report] needs voxels of known position: give `template` in [dataset], or no atlas."
             )
-        return Atlas.find(name, responses.space.template)
+        return Atlas.find(name, responses.space)
 
     def log(self, folder: Path) -> Path:
         """Where a folder of results keeps its log."""

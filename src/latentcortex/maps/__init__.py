@@ -1,0 +1,265 @@
+"""Columns of numbers over voxels, each saying what it is; written as BIDS derivatives."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from latentcortex import _files
+from latentcortex._arrays import BoolArray, FloatArray, same_length
+from latentcortex.errors import AlignmentError, IncompleteError, InputError
+from latentcortex.features import DAMAGE
+from latentcortex.maps import derivatives
+from latentcortex.maps.naming import KEYS, label, short, stem_of
+from latentcortex.space import Atlas, Bare, Space, Surface
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from latentcortex.plotting import Style
+
+__all__ = ["KEYS", "Maps", "label", "load_state", "save_state", "short", "stem_of"]
+
+
+@dataclass(frozen=True, eq=False)
+class Maps:
+    """Numbers over voxels.
+
+    Parameters
+    ----------
+    data : ndarray of float32, shape (n_voxels, n_columns)
+        nan where undefined.
+    columns : DataFrame of length n_columns
+        What each column is: `analysis`, `model` (its bands, joined by +), `band` (empty where the column
+        belongs to the whole model), `statistic`, `unit`, `n_stimuli`; for significance also `correction`,
+        `q`, `family`, `n_tests`, `threshold`.
+    space : Space
+
+    Raises
+    ------
+    AlignmentError
+        If data, columns and space do not match, or two columns are the same thing.
+    """
+
+    data: FloatArray
+    columns: pd.DataFrame
+    space: Space
+
+    def __post_init__(self) -> None:
+        if self.data.shape != (self.space.n_voxels, len(self.columns)):
+            expected = (self.space.n_voxels, len(self.columns))
+            raise AlignmentError(f"Maps are {self.data.shape}; expected (n_voxels, n_columns) = {expected}.")
+        twice = self.columns.duplicated(subset=list(KEYS))
+        if twice.any():
+            raise AlignmentError(f"Two columns are the same thing: {dict(self.columns[twice].iloc[0][list(KEYS)])}.")
+
+    @classmethod
+    def of(cls, space: Space, columns: Sequence[tuple[FloatArray | BoolArray, Mapping[str, Any]]]) -> Maps:
+        """Make maps from pairs of values (n_voxels,) and what they are."""
+        data = np.stack([np.asarray(values, dtype=np.float32) for values, _ in columns], axis=1)
+        return cls(data, pd.DataFrame([dict(facts) for _, facts in columns]), space)
+
+    def find(self, **facts: str) -> Maps:
+        """Take the columns that agree with all given facts."""
+        kept = np.ones(len(self.columns), dtype=bool)
+        for name, value in facts.items():
+            kept &= (self.columns[name] == value).to_numpy()
+        return Maps(self.data[:, kept], self.columns[kept].reset_index(drop=True), self.space)
+
+    def values(self, **facts: str) -> FloatArray:
+        """Return the one column that agrees with all given facts, (n_voxels,).
+
+        Raises
+        ------
+        InputError
+            If none or several do.
+        """
+        found = self.find(**facts)
+        if len(found.columns) != 1:
+            raise InputError(f"{len(found.columns)} columns are {facts}; expected one.")
+        return found.data[:, 0]
+
+    def __iter__(self) -> Iterator[tuple[FloatArray, dict[str, Any]]]:
+        """Yield each column's values and what it is."""
+        for i, facts in enumerate(self.columns.to_dict("records")):
+            yield self.data[:, i], {str(k): v for k, v in facts.items()}
+
+    def join(self, other: Maps) -> Maps:
+        """Put the columns of two maps of one space side by side."""
+        same_length(these=self.data, those=other.data)
+        columns = pd.concat([self.columns, other.columns], ignore_index=True)
+        return Maps(np.concatenate([self.data, other.data], axis=1), columns, self.space)
+
+    def to_dataframe(self) -> pd.DataFrame:
+        """Lay the numbers out as a table that knows what each of them is.
+
+        Returns
+        -------
+        DataFrame of float32, shape (n_voxels, n_columns)
+            Its columns have the levels `analysis`, `model`, `band`, `statistic`, so that
+            `table.xs("r", axis=1, level="statistic")` takes all scores. Its rows are `hemisphere` (L, R) and `vertex`,
+            counted from 0 in each hemisphere; of voxels without a known position, `voxel`, from 0.
+            `table.stack(list(table.columns.names), future_stack=True)` is the long form.
+        """
+        columns = pd.MultiIndex.from_frame(self.columns[list(KEYS)])
+        if not isinstance(self.space, Surface):
+            return pd.DataFrame(self.data, pd.RangeIndex(len(self.data), name="voxel"), columns)
+        half = self.space.n_vertices // 2
+        sides = np.where(self.space.vertices < half, "L", "R")
+        rows = pd.MultiIndex.from_arrays([sides, self.space.vertices % half], names=["hemisphere", "vertex"])
+        return pd.DataFrame(self.data, rows, columns)
+
+    def plot(
+        self,
+        *,
+        ax: Axes | None = None,
+        atlas: Atlas | None = None,
+        significant: bool = False,
+        cmap: str = "inferno",
+        limits: tuple[float, float] | None = None,
+        style: Style | None = None,
+        **facts: str,
+    ) -> Figure:
+        """Draw the one column that agrees with all given facts on flattened cortex.
+
+        Parameters
+        ----------
+        ax : Axes, optional
+            Drawn into; by default a figure is made that pyplot knows nothing of.
+        atlas : Atlas, optional
+            Whose regions are outlined and named.
+        significant : bool
+            Whether to colour only voxels that the model's mask has.
+        cmap : str
+        limits : tuple of float, optional
+            Ends of the colour scale.
+        style : plotting.Style, optional
+        **facts
+            As for `values`, for example analysis="latents", model="c", statistic="r".
+
+        Raises
+        ------
+        InputError
+            If none or several columns agree, the voxels have no known position, a value is infinite, or a mask that is
+            asked for is not there.
+        """
+        from latentcortex import plotting  # matplotlib is slow to import
+
+        values, (about,) = self.values(**facts), self.find(**facts).columns.to_dict("records")
+        if significant:
+            values = np.where(self.values(**_mask_of(about)) == 1, values, np.nan)
+        several = about["band"] and about["band"] != about["model"]
+        return plotting.plot_flatmap(
+            self.space.on_mesh(values),
+            ax=ax,
+            rois=plotting.Rois(atlas.labels, atlas.names) if atlas is not None else None,
+            cmap=cmap,
+            limits=limits,
+            label=f"{about['statistic']} ({about['unit']})" if about.get("unit") else str(about["statistic"]),
+            title=_title(about) if several else str(about["model"]),
+            style=style or plotting.PAGE,
+        )
+
+    def summarise(self, labels: Sequence[int], names: Mapping[int, str]) -> pd.DataFrame:
+        """Summarise every column over all valid voxels of each ROI.
+
+        Parameters
+        ----------
+        labels : ndarray of int, shape (n_voxels,)
+            The ROI of each voxel; labels without a name are left out.
+        names : dict
+            Label -> name.
+
+        Returns
+        -------
+        DataFrame
+            One row per ROI and column: `n_voxels`, `n_valid`, `mean`, `low` and `high` (its 95 % interval over test
+            stimuli, if the column knows it), `median`; nan without valid voxels.
+        """
+        same_length(data=self.data, labels=labels)
+        rows = []
+        for region, name in names.items():
+            inside = self.data[np.asarray(labels) == region]
+            for values, known in zip(inside.T, self.columns.to_dict("records"), strict=True):
+                facts = {key: known[key] for key in KEYS}
+                valid = values[np.isfinite(values)]
+                mean, median = (valid.mean(), np.median(valid)) if len(valid) else (np.nan, np.nan)
+                counts = {"n_voxels": len(values), "n_valid": len(valid)}
+                row: dict[Any, Any] = {"roi": name, **facts, **counts}
+                low, high = _interval(known.get("intervals"), name)
+                rows.append(row | {"mean": float(mean), "low": low, "high": high, "median": float(median)})
+        return pd.DataFrame(rows)
+
+    def save(self, folder: Path | str, *, participant: str, task: str = "images") -> list[Path]:
+        """Write the maps as BIDS derivatives below `folder`, unthresholded, with sidecars.
+
+        Surfaces become one GIFTI per column and hemisphere; voxels of unknown position one table per model.
+        """
+        func = Path(folder) / f"sub-{participant}" / "func"
+        return derivatives.write(list(self), self.space, func, f"sub-{participant}_task-{task}")
+
+    @classmethod
+    def load(cls, folder: Path | str, *, participant: str, task: str = "images") -> Maps:
+        """Read back what `save` wrote; values are float32.
+
+        Raises
+        ------
+        InputError
+            If there are no maps of this participant.
+        IncompleteError
+            If a file that a sidecar describes is missing or damaged.
+        """
+        func = Path(folder) / f"sub-{participant}" / "func"
+        return cls(*derivatives.read(func, f"sub-{participant}_task-{task}"))
+
+
+def _mask_of(about: Mapping[Any, Any]) -> dict[str, str]:
+    """Say which column says where another one is significant: that of a share or difference its own."""
+    own = {key: str(about[key]) for key in ("analysis", "model")}
+    for kind in ("unique", "difference"):
+        if str(about["statistic"]).startswith(kind):
+            return {**own, "band": str(about["band"]), "statistic": f"{kind}Mask"}
+    return {**own, "statistic": "mask"}
+
+
+def _title(about: Mapping[Any, Any]) -> str:
+    """Name what a column of a band says of a model."""
+    if str(about["statistic"]).startswith("difference"):
+        return f"{about['model']} − {about['band']}"
+    return f"{about['band']} in {about['model']}"
+
+
+def _interval(known: Any, name: str) -> tuple[float, float]:
+    """Look up the interval of a region's mean; nan where the column does not know it."""
+    low, high = known.get(name, (np.nan, np.nan)) if isinstance(known, dict) else (np.nan, np.nan)
+    return float(low), float(high)
+
+
+def save_state(maps: Maps, path: Path) -> None:
+    """Write maps into one file, to be read back by `load_state`."""
+    columns = np.frombuffer(json.dumps(_files.plain(maps.columns.to_dict("records"))).encode(), dtype=np.uint8)
+    space = maps.space
+    vertices = space.vertices if isinstance(space, Surface) else np.arange(0)
+    kind = np.frombuffer((space.template if isinstance(space, Surface) else "bare").encode(), dtype=np.uint8)
+    with _files.writing(path) as part, part.open("wb") as handle:
+        np.savez_compressed(handle, data=maps.data, columns=columns, vertices=vertices, space=kind)
+
+
+def load_state(path: Path) -> Maps:
+    """Read maps back; raise `IncompleteError` if the file is damaged."""
+    try:
+        with path.open("rb") as handle, np.load(handle, allow_pickle=False) as stored:
+            data, vertices = stored["data"], stored["vertices"]
+            columns = pd.DataFrame(json.loads(stored["columns"].tobytes()))
+            kind = stored["space"].tobytes().decode()
+    except DAMAGE as error:
+        raise IncompleteError(f"{path} is damaged ({error}); delete it and run again.") from None
+    space: Space = Bare(len(data)) if kind == "bare" else Surface(kind, vertices)
+    return Maps(data, columns, space)

@@ -1,0 +1,192 @@
+"""Maps as BIDS derivatives: images of every column, or tables where the voxels have no known position."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+from xml.parsers.expat import ExpatError
+
+import numpy as np
+import pandas as pd
+from nibabel.gifti import gifti
+from numpy.typing import NDArray
+
+from latentcortex import _files
+from latentcortex._arrays import FloatArray, listed
+from latentcortex.errors import IncompleteError, InputError
+from latentcortex.features import DAMAGE
+from latentcortex.maps.naming import KEYS, label, sidecar, stem_of
+from latentcortex.space import Bare, Space, Surface
+
+VOXELS: Final = "desc-voxels_mask"
+"""What the file is called that says which vertices are voxels."""
+_STRUCTURES: Final = {"L": "CortexLeft", "R": "CortexRight"}
+
+Column = tuple[NDArray[np.generic], dict[str, Any]]
+"""Values (n_voxels,), and what they are."""
+
+
+def write(columns: Sequence[Column], space: Space, func: Path, stem: str) -> list[Path]:
+    """Write columns into a folder, with a sidecar each; return the files.
+
+    Parameters
+    ----------
+    columns : sequence of (values, facts)
+        In their order.
+    space : Space
+    func : Path
+        The folder.
+    stem : str
+        How all names begin.
+
+    Raises
+    ------
+    InputError
+        If two columns would be one file.
+    """
+    names = [stem_of(facts) for _, facts in columns]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise InputError(f"Several columns would be one file, {twice[0]}; give their models other names.")
+    if isinstance(space, Bare):
+        return _write_tables(columns, space, func, stem)
+    return _write_images(columns, space, func, stem)
+
+
+def read(func: Path, stem: str) -> tuple[FloatArray, pd.DataFrame, Space]:
+    """Read back what `write` wrote: values, what each column is, and where the voxels are.
+
+    Raises
+    ------
+    InputError
+        If there is nothing of this stem.
+    IncompleteError
+        If a file that a sidecar describes is missing or damaged.
+    """
+    sidecars = sorted(func.glob(f"{stem}_*.json"))
+    if not sidecars:
+        raise InputError(f"{func} has no maps {stem}_*; expected what a run or Maps.save wrote.")
+    images = any("_space-" in path.name for path in sidecars)
+    return _read_images(func, sidecars) if images else _read_tables(sidecars)
+
+
+def _write_images(columns: Sequence[Column], space: Surface, func: Path, stem: str) -> list[Path]:
+    about = {"Description": "Where there are voxels (1) and where not (0)", **space.description, **_whole(columns)}
+    images: list[tuple[NDArray[np.generic], str, dict[str, Any]]] = [
+        (np.ones(space.n_voxels, np.float32), VOXELS, about)
+    ]
+    images += [
+        (values, stem_of(facts), {**sidecar(space, facts), "Column": i}) for i, (values, facts) in enumerate(columns)
+    ]
+    written = []
+    for values, name, described in images:
+        for start, end, content in _images(space, np.asarray(values, np.float32), fill=0.0 if name == VOXELS else None):
+            path = func / f"{stem}_{start}{space.entities}_{name}{end}"
+            with _files.writing(path) as unfinished:
+                unfinished.write_bytes(content)
+            written.append(path)
+        written.append(func / f"{stem}_{space.entities}_{name}.json")
+        _files.write_json(written[-1], described)
+    return written
+
+
+def _images(space: Surface, values: FloatArray, fill: float | None) -> Iterator[tuple[str, str, bytes]]:
+    """Yield how the name of each file of one column begins and ends, and its bytes."""
+    for hemisphere, part in space.hemispheres(values).items():
+        laid = part if fill is None else np.nan_to_num(part, nan=fill)
+        yield f"hemi-{hemisphere}_", ".func.gii", _gifti(laid, hemisphere)
+
+
+def _read_images(func: Path, sidecars: Sequence[Path]) -> tuple[FloatArray, pd.DataFrame, Space]:
+    found = [(_files.read_json(path), _read_hemispheres(func, path)) for path in sidecars]
+    whole = [(facts, values) for facts, values in found if "Columns" in facts]
+    if len(whole) != 1:
+        raise InputError(f"{func} has maps of {len(whole)} spaces; expected one, as Maps.save writes them.")
+    (about, inside), columns = whole[0], [pair for pair in found if "Columns" not in pair[0]]
+    space = Surface(str(about["SpatialReference"]), np.flatnonzero(inside == 1))
+    return _ordered(func, space, [(space.take(values), facts) for facts, values in columns], about)
+
+
+def _read_hemispheres(func: Path, sidecar: Path) -> FloatArray:
+    """Read the two GIFTI files that a sidecar describes, left then right, (n_vertices,)."""
+    start, _, rest = sidecar.stem.partition("_space-")
+    sides = []
+    for hemisphere in _STRUCTURES:
+        path = func / f"{start}_hemi-{hemisphere}_space-{rest}.func.gii"
+        try:
+            sides.append(np.asarray(gifti.GiftiImage.from_filename(path).agg_data(), dtype=np.float32))
+        except (*DAMAGE, ExpatError) as error:
+            raise IncompleteError(f"{path} is missing or damaged ({error}); make it again.") from None
+    return np.concatenate(sides)
+
+
+def _read_tables(sidecars: Sequence[Path]) -> tuple[FloatArray, pd.DataFrame, Space]:
+    columns: list[tuple[NDArray[np.generic], dict[str, Any]]] = []
+    about: dict[str, Any] = {}
+    for beside in sidecars:
+        path, known = beside.with_suffix(".tsv"), _files.read_json(beside)
+        about = known.pop("voxel")
+        try:
+            table = pd.read_csv(path, sep="\t", na_values=["n/a"], keep_default_na=False)[list(known)].astype(
+                np.float32
+            )
+        except (OSError, ValueError, KeyError) as error:
+            raise IncompleteError(f"{path} is missing or damaged ({error}); make it again.") from None
+        columns += list(zip(table.to_numpy().T, known.values(), strict=True))
+    return _ordered(sidecars[0].parent, Bare(len(columns[0][0])), columns, about)
+
+
+def _ordered(
+    func: Path, space: Space, columns: Sequence[tuple[NDArray[np.generic], dict[str, Any]]], about: Mapping[str, Any]
+) -> tuple[FloatArray, pd.DataFrame, Space]:
+    """Put columns in the order in which they were saved, with every fact that any of them had."""
+    numbers = sorted(int(facts["Column"]) for _, facts in columns)
+    if numbers != list(range(int(about["Columns"]))):
+        raise IncompleteError(
+            f"{func} holds the columns {listed(numbers)} of {about['Columns']}: some are missing, or were saved at "
+            "another time; save all of them into an empty folder."
+        )
+    ordered = sorted(columns, key=lambda pair: int(pair[1]["Column"]))
+    left_out = {"Description", "Column", *space.description}
+    facts = [{key: value for key, value in known.items() if key not in left_out} for _, known in ordered]
+    table = pd.DataFrame(facts).reindex(columns=about["Facts"])
+    table[list(KEYS)] = table[list(KEYS)].fillna("")
+    return np.stack([values for values, _ in ordered], axis=1).astype(np.float32), table, space
+
+
+def _whole(columns: Sequence[Column]) -> dict[str, Any]:
+    """Say of all columns together what none of them says alone."""
+    return {"Columns": len(columns), "Facts": list(dict.fromkeys(name for _, facts in columns for name in facts))}
+
+
+def _gifti(values: FloatArray, hemisphere: str) -> bytes:
+    array = gifti.GiftiDataArray(
+        np.asarray(values, dtype=np.float32), intent="NIFTI_INTENT_NONE", datatype="NIFTI_TYPE_FLOAT32"
+    )
+    structure = {"AnatomicalStructurePrimary": _STRUCTURES[hemisphere]}
+    meta = gifti.GiftiMetaData(structure)
+    image = gifti.GiftiImage(darrays=[array], meta=meta)
+    written: bytes = image.to_bytes()
+    return written
+
+
+def _write_tables(columns: Sequence[Column], space: Bare, func: Path, stem: str) -> list[Path]:
+    """Write one table for every model."""
+    models: dict[str, list[int]] = {}
+    for i, (_, facts) in enumerate(columns):
+        models.setdefault(label(f"{facts['analysis']}-{facts['model']}"), []).append(i)
+    written = []
+    for model, numbers in models.items():
+        table: dict[str, Any] = {"voxel": np.arange(space.n_voxels)}
+        described: dict[str, Any] = {"voxel": {"Description": "column of the responses, from 0", **_whole(columns)}}
+        for i in numbers:
+            values, facts = columns[i]
+            head = f"{facts['statistic']}[{facts['band']}]" if facts["band"] else str(facts["statistic"])
+            table[head], described[head] = values, {**sidecar(space, facts), "Column": i}
+        path = func / f"{stem}_desc-{model}_statmap.tsv"
+        with _files.writing(path) as unfinished:
+            pd.DataFrame(table).to_csv(unfinished, sep="\t", index=False, na_rep="n/a", float_format="%.9g")
+        _files.write_json(path.with_suffix(".json"), described)
+        written += [path, path.with_suffix(".json")]
+    return written

@@ -1,0 +1,53 @@
+"""Voxels of which nothing is known but their number."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from latentcortex._arrays import FloatArray
+from latentcortex.errors import InputError
+
+
+@dataclass(frozen=True)
+class Bare:
+    """Voxels without a known position.
+
+    Parameters
+    ----------
+    n_voxels : int
+    """
+
+    n_voxels: int
+
+    @property
+    def template(self) -> str:
+        """The cortex that they can be drawn on: none."""
+        return ""
+
+    def on_mesh(self, values: FloatArray) -> FloatArray:
+        """Raise `InputError`: nothing is known of where these voxels are on cortex."""
+        raise InputError("Voxels without a known position cannot be drawn on cortex; their numbers are in Maps.to_dataframe.")
+
+    def take(self, whole: NDArray[np.generic]) -> NDArray[np.generic]:
+        """Raise `InputError`: nothing is known of where these voxels are in a whole."""
+        raise InputError("Voxels without a known position are in no region.")
+
+    def only(self, voxels: NDArray[np.intp]) -> Bare:
+        """Take some voxels."""
+        return Bare(len(voxels))
+
+    def where(self, voxel: int) -> str:
+        """Say nothing of where a voxel is."""
+        return ""
+
+    def blocks(self) -> NDArray[np.intp]:
+        """Raise `InputError`: which voxels are neighbours is not known."""
+        raise InputError("Voxels without a known position have no neighbours.")
+
+    @property
+    def description(self) -> dict[str, object]:
+        """What a sidecar says of it."""
+        return {"SpatialReference": "unknown", "n_voxels": self.n_voxels}
