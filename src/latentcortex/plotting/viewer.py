@@ -19,10 +19,10 @@ from latentcortex import _pycortex
 from latentcortex._arrays import BoolArray, FloatArray
 from latentcortex._files import write_text
 from latentcortex._pycortex import VIEW, View
-from latentcortex._surfaces import N_VERTICES
+from latentcortex._surfaces import n_vertices
 from latentcortex.errors import InputError
 from latentcortex.plotting._legends import GREY, layer_colours, share_colours
-from latentcortex.plotting._panels import Panel, PreferencePanel, Rois, SharePanel, scale_of
+from latentcortex.plotting._panels import Panel, PreferencePanel, Rois, SharePanel, cortex_of, scale_of
 from latentcortex.plotting.mixed import brightest, check_layers
 from latentcortex.space import Space
 
@@ -101,7 +101,7 @@ def webgl(
     title : str
         Of the page.
     filestore : Path, optional
-        Filestore of pycortex in which the surfaces are, or are put as subject `fsaverage5`. It may be read-only if
+        Filestore of pycortex in which the surfaces are, or are put as a subject of their own. It may be read-only if
         they are there. By default they are made for this page only, in a second.
 
     Returns
@@ -128,11 +128,14 @@ def webgl(
        visualizer for fMRI. Frontiers in Neuroinformatics. doi:10.3389/fninf.2015.00023
     """
     require_viewer()
-    shown = [one for group in _groups(maps) for one in _shown(group)]
+    groups = _groups(maps)
+    shown = [one for group in groups for one in _shown(group)]
     if not shown:
         raise InputError("There is no map to show.")
+    template = cortex_of([panel for group in groups for panel in group.panels])
     page = _pycortex.page(
         [view for view, _ in shown],
+        template=template,
         regions=(rois.labels, rois.names) if rois else None,
         told={"title": title, "maps": [about | {"id": VIEW.format(i)} for i, (_, about) in enumerate(shown)]},
         filestore=Path(filestore) if filestore else None,
@@ -167,7 +170,8 @@ def _of_columns(maps: Columns) -> list[Group]:
         parts = dict.fromkeys(str(facts[key]) for key in ("analysis", "model", "band") if facts[key])
         laid = maps.space.on_mesh(values)
         title = ", ".join(parts)
-        panel = PreferencePanel(title, laid) if named else Panel(title, laid)
+        kind = PreferencePanel if named else Panel
+        panel = kind(title, laid, template=maps.space.template)
         panels.setdefault((statistic, named), []).append(panel)
     return [
         Group(some, heading=statistic, label=statistic, names=named.split("+") if named else ())
@@ -236,7 +240,11 @@ def _layers(panel: PreferencePanel, names: Sequence[str]) -> tuple[View, dict[st
 
 def _grey(panel: AnyPanel) -> BoolArray:
     """Where it cannot be told, (n_vertices,)."""
-    return np.zeros(N_VERTICES, dtype=bool) if panel.unsure is None else np.nan_to_num(panel.unsure) > 0.5
+    return (
+        np.zeros(sum(n_vertices(panel.template)), dtype=bool)
+        if panel.unsure is None
+        else np.nan_to_num(panel.unsure) > 0.5
+    )
 
 
 def _painted(panel: AnyPanel, colours: FloatArray) -> View:
@@ -260,7 +268,7 @@ def _note(panel: AnyPanel) -> str:
     """Say how much of a map is drawn, and what is special about it."""
     arrays = [getattr(panel, name) for name in ("values", "first", "second", "preferred") if hasattr(panel, name)]
     defined = np.all([np.isfinite(one) for one in arrays], axis=0)
-    said = f"{defined.sum():,} of {N_VERTICES:,} vertices have a value; the others show the curvature."
+    said = f"{defined.sum():,} of {len(defined):,} vertices have a value; the others show the curvature."
     if not defined.any():
         said = "No vertex has a value; the curvature shows everywhere."
     elif all(np.ptp(one[defined]) == 0 for one in arrays):
