@@ -134,8 +134,8 @@ def on_all_vertices(values: NDArray[np.generic], template: str = "fsaverage5") -
     if values.shape != (left + right,):
         if values.shape in ((left,), (right,)):
             raise AlignmentError(
-                f"Got {len(values)} values, those of one hemisphere; {template} has {left + right} vertices, left first. "
-                f"Fill the other with nan: np.concatenate([left, np.full({right}, np.nan)])."
+                f"Got {len(values)} values, those of one hemisphere; {template} has {left + right} vertices, left "
+                f"first. Fill the other with nan: np.concatenate([left, np.full({right}, np.nan)])."
             )
         raise AlignmentError(f"Got an array of shape {values.shape}; {template} has {left + right} vertices.")
 
