@@ -94,7 +94,7 @@ class FreeSurferSubject:
 
     def _patch(self, side: Hemisphere) -> Path | None:
         known = [self._path(name, side) for name in FLAT_PATCHES]
-        others = sorted(self.folder.glob(f"surf/{side[0]}h.*flat*"))
+        others = [path for path in sorted(self.folder.glob(f"surf/{side[0]}h.*")) if "flat" in path.name.split(".")]
         found = [path for path in known if path.is_file()][:1] or others
         if len(found) > 1:
             names = listed([path.name for path in found])
