@@ -79,7 +79,10 @@ def layout(template: str) -> Layout:
             "(surfaces/flat_lh.gii)."
         )
     if found is None:
-        raise unknown("surface template", template, [*DENSITIES, "or the path of a subject's folder"])
+        # A study turns a name that is misspelt into a path.
+        raise unknown(
+            "surface template", Path(template).name, [*DENSITIES, f"or a subject's folder ({template} is none)"]
+        )
     return found
 
 

@@ -19,7 +19,7 @@ from latentcortex import _pycortex
 from latentcortex._arrays import BoolArray, FloatArray
 from latentcortex._files import write_text
 from latentcortex._pycortex import VIEW, View
-from latentcortex._surfaces import n_vertices
+from latentcortex._surfaces import has, n_vertices
 from latentcortex.errors import InputError
 from latentcortex.plotting._legends import GREY, layer_colours, share_colours
 from latentcortex.plotting._panels import Panel, PreferencePanel, Rois, SharePanel, cortex_of, scale_of
@@ -114,8 +114,8 @@ def webgl(
     MissingExtraError
         If pycortex is not installed.
     InputError
-        If there is no map, the voxels have no known position, a preferred layer has no name, or the filestore holds
-        another subject of that name or cannot be written.
+        If there is no map, the voxels have no known position, their cortex has no flat surface, a preferred layer has
+        no name, or the filestore holds another subject of that name or cannot be written.
 
     Notes
     -----
@@ -127,12 +127,12 @@ def webgl(
     .. [1] Gao, J. S., Huth, A. G., Lescroart, M. D., & Gallant, J. L. (2015). Pycortex: an interactive surface
        visualizer for fMRI. Frontiers in Neuroinformatics. doi:10.3389/fninf.2015.00023
     """
-    require_viewer()
     groups = _groups(maps)
     shown = [one for group in groups for one in _shown(group)]
     if not shown:
         raise InputError("There is no map to show.")
     template = cortex_of([panel for group in groups for panel in group.panels])
+    require_viewer(template)
     page = _pycortex.page(
         [view for view, _ in shown],
         template=template,
@@ -144,9 +144,11 @@ def webgl(
     return Path(path)
 
 
-def require_viewer() -> None:
-    """Raise `MissingExtraError` if `webgl` cannot work here, since pycortex is not installed."""
+def require_viewer(template: str = "") -> None:
+    """Raise `MissingExtraError` if pycortex is not installed, and `InputError` if the cortex has no flat surface."""
     _pycortex.require(NEEDED)
+    if template and not has("flat", template):
+        raise InputError(f"{NEEDED} flattens cortex, and {template} has no flat surface.")
 
 
 def _groups(maps: Columns | Sequence[Group | AnyPanel]) -> list[Group]:

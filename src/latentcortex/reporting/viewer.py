@@ -29,7 +29,7 @@ def check_viewer(analyses: Sequence[str], space: Space | None = None) -> None:
     MissingExtraError
         If pycortex is not installed.
     InputError
-        If no analysis is shown in the viewer, or voxels have no known position.
+        If no analysis is shown in the viewer, voxels have no known position, or their cortex has no flat surface.
     """
     plotting.require_viewer()
     known = [name for name in _GROUPS if name != "ceiling"]
@@ -37,6 +37,8 @@ def check_viewer(analyses: Sequence[str], space: Space | None = None) -> None:
         raise InputError(f"`viewer` in [report] shows none of these analyses; it shows {', '.join(known)}.")
     if space is not None and not space.template:
         raise InputError("`viewer` in [report] needs voxels of known position: give `template` in [dataset].")
+    if space is not None:
+        plotting.require_viewer(space.template)
 
 
 def write_viewer(path: Path, content: Content) -> Path:
