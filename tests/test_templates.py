@@ -10,13 +10,14 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from latentcortex import _surfaces, plotting
+from latentcortex import _surfaces, cli, plotting
 from latentcortex._pycortex import overlays, subject
 from latentcortex._surfaces.layouts import layout_in, turned
 from latentcortex._surfaces.templates import computed_curvature
 from latentcortex.errors import AlignmentError, InputError
 from latentcortex.maps import Maps
 from latentcortex.space import Surface
+from latentcortex.study import Study
 
 spec = importlib.util.spec_from_file_location("subjects", Path(__file__).with_name("_subjects.py"))
 _subjects = importlib.util.module_from_spec(spec)
@@ -275,3 +276,61 @@ def test_a_folder_without_surfaces_and_an_unknown_name_are_one_line(tmp_path: Pa
         Surface(str(tmp_path))
     with pytest.raises(InputError, match=r"Unknown surface template 'fsaverage55'\. Did you mean 'fsaverage5'"):
         Surface("fsaverage55")
+
+
+def study_on(folder_study: Path, subject: Path, *, figures: str = "") -> Path:
+    """Put the responses of a small study on the vertices of a subject that lies beside it."""
+    data, n = folder_study.parent / "data", sum(_surfaces.n_vertices(str(subject)))
+    small = np.load(data / "responses.npy")
+    wide = np.random.default_rng(0).standard_normal((len(small), n)).astype(np.float32)
+    wide[:, 10242 : 10242 + 800] = small[:, :1] + 0.1 * wide[:, :800]
+    np.save(data / "responses.npy", wide)
+    text = folder_study.read_text().replace('root = "data"', f'root = "data"\ntemplate = "{subject.name}"')
+    folder_study.write_text(text + (f"\n[report]\nfigures = {figures}\n" if figures else ""))
+    return folder_study
+
+
+def test_a_study_of_a_subject_of_its_own_has_maps_and_a_page_that_can_be_made_again(
+    folder_study: Path, tmp_path: Path
+) -> None:
+    study = study_on(folder_study, _subjects.freesurfer_subject(folder_study.parent / "bert"))
+    out = tmp_path / "out"
+    Study.read(study).run(out, progress=False)
+    assert {path.name for path in (out / "sub-01" / "figures").iterdir()} >= {
+        "latents-flat.png",
+        "latents-inflated.png",
+    }
+    found = Maps.load(out, participant="01")
+    hit = np.flatnonzero(found.values(analysis="latents", statistic="mask") == 1)
+    assert np.mean((hit >= 10242) & (hit < 11042)) > 0.9
+    page = (out / "sub-01.html").read_bytes()
+    assert cli.main(["report", str(out)]) == 0
+    assert (out / "sub-01.html").read_bytes() == page
+
+
+def test_a_study_of_a_subject_without_a_flat_surface_says_that_maps_are_inflated(
+    folder_study: Path, tmp_path: Path
+) -> None:
+    subject = _subjects.freesurfer_subject(folder_study.parent / "bert", flat=False)
+    study = study_on(folder_study, subject, figures='["default", "latents-flat"]')
+    out = tmp_path / "out"
+    Study.read(study).run(out, progress=False)
+    names = {path.name for path in (out / "sub-01" / "figures").iterdir()}
+    assert "latents-inflated.png" in names
+    assert "latents-flat.png" not in names
+    page = (out / "sub-01.html").read_text()
+    assert "maps are drawn on inflated cortex" in page
+    assert "the cortex has no flat surface: latents-flat" in page
+
+
+def test_surfaces_that_are_missing_are_missed_before_anything_is_computed(
+    folder_study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    subject = _subjects.freesurfer_subject(folder_study.parent / "bert")
+    study = study_on(folder_study, subject)
+    (subject / "surf" / "lh.inflated").unlink()
+    assert cli.main(["run", str(study), "--out", str(tmp_path / "out"), "--quiet"]) == 2
+    said = capsys.readouterr().err
+    assert "lh.inflated is missing" in said
+    assert said.count("\n") == 1
+    assert not (tmp_path / "out").exists()

@@ -72,9 +72,11 @@ def _responses(content: Content) -> str:
     z = {"session": "within sessions", "run": "within runs", "none": ""}[zscore]
     scored = f"z-scored {z} with the statistics of training rows" if z else "not z-scored"
     repeats = ", and repeats of a stimulus were averaged and weighted by their number" if _repeated(facts) else ""
+    told = content.maps.space.told
     return (
         f"Responses of participant {content.participant} ({facts['n_trials']} trials in {facts['n_sessions']} "
         f"sessions, {facts['n_voxels']} voxels of which {facts['n_valid']} were valid) were {scored}{repeats}."
+        f"{' ' if told else ''}{told}"
     )
 
 

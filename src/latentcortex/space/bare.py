@@ -39,6 +39,11 @@ class Bare:
         """Take some voxels."""
         return Bare(len(voxels))
 
+    @property
+    def told(self) -> str:
+        """A sentence for the methods text: none."""
+        return ""
+
     def where(self, voxel: int) -> str:
         """Say nothing of where a voxel is."""
         return ""

@@ -75,6 +75,13 @@ class Surface:
         known = _surfaces.DENSITIES.get(self.template)
         return f"space-{label}_den-{known[1]}" if known else f"space-{label}"
 
+    @property
+    def told(self) -> str:
+        """A sentence for the methods text."""
+        sizes = " and ".join(f"{n:,}" for n in _surfaces.n_vertices(self.template))
+        of = self.template if self.template in TEMPLATES else "the participant's own cortical surface"
+        return f"Voxels are vertices of {of} ({sizes} on the left and right)."
+
     def only(self, voxels: NDArray[np.intp]) -> Surface:
         """Take some voxels, by number, ascending; at least one."""
         if len(voxels) == 0:
