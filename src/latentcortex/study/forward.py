@@ -84,8 +84,8 @@ class Forward:
                 maps = self._encode(name, responses)
                 if until == "report":
                     self._report(name, maps, responses)
-        if until == "report":
-            reporting.write_group(self.out)
+            if until == "report":
+                reporting.write_group(self.out)
         self.record.finish(STAGES[: STAGES.index(until) + 1])
 
     def _encode(self, participant: str, responses: Responses) -> Maps:
