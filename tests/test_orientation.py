@@ -35,6 +35,8 @@ PIAL = np.concatenate([mesh.coordinates for mesh in _surfaces.surface("pial")])
 SIDES = ("left", "right")
 HEIGHT = 512
 """Of all flatmaps, in pixels: a triangle is some six pixels wide."""
+ROUNDED = 3.5
+"""By how many pixels an outline, rounded and mixed of corners, departs from the vertices' borders: under 2 mm."""
 GREY = 10
 """Steps of grey between regions."""
 
@@ -93,6 +95,14 @@ def dice(these: np.ndarray, those: np.ndarray) -> float:
     return float(2 * (these & those).sum() / (these.sum() + those.sum()))
 
 
+def astray(these: np.ndarray, those: np.ndarray) -> float:
+    """Measure how far a pixel of the one is from the other, or one of the other within the one from its border."""
+    beyond, short = those & ~these, these & ~those
+    outside = ndimage.distance_transform_edt(~these)[beyond]
+    inside = ndimage.distance_transform_edt(these)[short]
+    return float(max(outside.max(initial=0), inside.max(initial=0)))
+
+
 def check_flat_poles(picture: np.ndarray, regions: np.ndarray, side: str, middle: str) -> None:
     """Check that a flat hemisphere has its back towards the middle of the figure, and its top up."""
     names = {name: label for label, name in PLANTED["poles"]}
@@ -126,10 +136,8 @@ def test_our_outline_of_a_region_contains_what_is_painted_in_it(planted: str) ->
     for label, _ in regions:
         painted = raster.paint(np.where(regions.labels == label, 1.0, np.nan)) == 1
         drawn = within(outlines[label].lines, raster.shape)
-        assert dice(painted, drawn) > 0.95
-        # The outline is a contour of what is mixed of the corners, and rounded; a triangle is some six pixels wide.
-        assert drawn[ndimage.binary_erosion(painted, iterations=5)].all()
-        assert not drawn[~ndimage.binary_dilation(painted, iterations=5)].any()
+        assert dice(painted, drawn & raster.inside) > 0.95
+        assert astray(painted, drawn & raster.inside) < ROUNDED
 
 
 @pytest.mark.parametrize("side", SIDES)
@@ -289,16 +297,18 @@ def quickflat(tmp_path_factory: pytest.TempPathFactory) -> Quickflat:
 @both
 def test_pycortex_paints_a_region_within_the_outline_of_its_name(quickflat: Quickflat, planted: str) -> None:
     figure = quickflat.figure(planted)
-    assert figure.shape == quickflat.found["map/vertex"].shape
+    patch = np.isfinite(quickflat.found["map/vertex"])
+    assert figure.shape == patch.shape
+    left, right = quickflat.found["extents"][:2]
+    on_the_right = np.broadcast_to(np.linspace(left, right, figure.shape[1]) > 0, figure.shape)
     for label, name in PLANTED[planted]:
-        painted, drawn = figure == label, quickflat.found[f"outline/{name}"]
-        assert dice(painted, drawn) > 0.94
-        assert drawn[ndimage.binary_erosion(painted, iterations=5)].all()
-        assert not drawn[~ndimage.binary_dilation(painted, iterations=5)].any()
-        assert (painted[:, figure.shape[1] // 2 :].any(), painted[:, : figure.shape[1] // 2].any()) == (
-            name.startswith("right"),
-            name.startswith("left"),
-        )
+        # Beyond the cortex nothing is painted, but outlines cut across the notches of its edge.
+        painted, drawn = figure == label, quickflat.found[f"outline/{name}"] & patch
+        print(f"{name}: Dice {dice(painted, drawn):.3f}, at most {astray(painted, drawn):.1f} pixels astray")
+        assert dice(painted, drawn) > 0.95
+        assert astray(painted, drawn) < ROUNDED
+        # Where the hemispheres touch, a pixel may be nearer to a vertex of the other.
+        assert painted[on_the_right == name.startswith("right")].sum() > 0.998 * painted.sum()
 
 
 @with_pycortex
@@ -308,6 +318,7 @@ def test_pycortex_reads_a_regions_vertices_back_from_its_outline(quickflat: Quic
     for label, name in PLANTED[planted]:
         member = PLANTED[planted].labels == label
         found = np.isin(np.arange(N), quickflat.found[f"vertices/{name}"])
+        print(f"{name}: Dice {dice(member & patch, found & patch):.3f}")
         assert dice(member & patch, found & patch) > 0.97
         assert set(np.flatnonzero(found) >= HALF) == {name.startswith("right")}
 
@@ -333,7 +344,6 @@ def test_every_pixel_of_pycortex_shows_the_vertex_that_is_nearest_in_our_patch(q
     nearest, _ = cKDTree(patch[used]).query(points)
     # Where the hemispheres touch, the nearest vertex may be one of the other.
     assert np.mean(distance < nearest + 0.01) > 0.999
-    assert distance.max() < _surfaces.LONGEST_MM
 
 
 def agreement(quickflat: Quickflat, name: str, shift: tuple[int, int] = (0, 0)) -> float:
