@@ -29,7 +29,7 @@ from latentcortex._pycortex import overlays, subject
 from latentcortex.maps import Maps
 from latentcortex.space import Atlas, Surface
 
-N = _surfaces.N_VERTICES
+N = len(_surfaces.curvature())
 HALF = N // 2
 PIAL = np.concatenate([mesh.coordinates for mesh in _surfaces.surface("pial")])
 SIDES = ("left", "right")
