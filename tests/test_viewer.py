@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -215,6 +216,20 @@ def test_a_home_that_cannot_be_and_a_read_only_filestore_do_no_harm(tmp_path: Pa
     make(tmp_path / "viewer.html", filestore=store, HOME=nowhere, MPLCONFIGDIR=str(tmp_path / "matplotlib"))
     assert (tmp_path / "viewer.html").is_file()
     assert everything(store) == before
+
+
+@with_pycortex
+def test_two_viewers_at_once_share_a_new_filestore_and_a_home(page: Path, tmp_path: Path) -> None:
+    (tmp_path / "home").mkdir()
+    store, pages = tmp_path / "db", [tmp_path / "one.html", tmp_path / "two.html"]
+    around = {"HOME": str(tmp_path / "home"), "MPLCONFIGDIR": str(tmp_path / "matplotlib")}
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(lambda made: make(made, filestore=store, **around), pages))
+    assert [made.read_bytes() == page.read_bytes() for made in pages] == [True, True]
+    assert list((tmp_path / "home").rglob("*")) == []
+    subject.build(tmp_path / "built")
+    names = [{path.relative_to(folder) for path in folder.rglob("*")} for folder in (store, tmp_path / "built")]
+    assert names[0] == names[1]
 
 
 @with_pycortex
