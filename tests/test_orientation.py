@@ -287,7 +287,7 @@ def quickflat(tmp_path_factory: pytest.TempPathFactory) -> Quickflat:
     private = {name: str(job / "home") for name in ("HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME", "MPLCONFIGDIR")}
     private |= {"XDG_CONFIG_HOME": str(job / "config"), "TMPDIR": str(job / "tmp"), "MPLBACKEND": "Agg"}
     private |= {"PYTHONUSERBASE": site.getuserbase()}
-    command = [sys.executable, "-P", "-c", QUICKFLAT, str(job), subject.NAME, str(HEIGHT)]
+    command = [sys.executable, "-P", "-c", QUICKFLAT, str(job), "fsaverage5", str(HEIGHT)]
     subprocess.run(command, env=os.environ | private, check=True, timeout=300, stdout=subprocess.DEVNULL)
     with np.load(job / "found.npz") as found:
         return Quickflat(dict(found))
