@@ -6,7 +6,7 @@ import base64
 import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Protocol, cast, runtime_checkable
+from typing import Any, Final, Protocol, runtime_checkable
 
 import matplotlib
 import numpy as np
@@ -188,7 +188,7 @@ def _grey(panel: AnyPanel) -> BoolArray:
     """Where it cannot be told, (n_vertices,)."""
     if panel.unsure is None:
         return np.zeros(len(_arrays(panel)[0]), dtype=bool)
-    return cast(BoolArray, np.nan_to_num(panel.unsure) > 0.5)
+    return np.nan_to_num(panel.unsure) > 0.5
 
 
 def _painted(panel: AnyPanel, colours: FloatArray) -> View:

@@ -74,23 +74,36 @@
     }
     return found;
   }
-  function borders(side, above) {
-    const places = side.shapes[shape], out = normals(side), t = side.triangles, lines = [[], [], []];
-    const middle = (a, b) => [0, 1, 2].map((k) =>
-      (places[3 * a + k] + places[3 * b + k] + above * (out[3 * a + k] + out[3 * b + k])) / 2);
-    for (let i = 0; i < t.length; i += 3) {
-      const corners = [t[i], t[i + 1], t[i + 2]], own = corners.map((v) => labels[side.first + v]);
-      const crossed = [[0, 1], [1, 2], [2, 0]].filter((pair) => own[pair[0]] !== own[pair[1]]);
-      if (!crossed.length) continue;
-      const ends = crossed.map((pair) => middle(corners[pair[0]], corners[pair[1]]));
-      const path = ends.length === 3 ? [...ends, ends[0]] : ends;
-      path.forEach((point) => point.forEach((value, k) => lines[k].push(value)));
-      lines.forEach((line) => line.push(null));
+  // A border crosses edges half-way between vertices; its corners are then rounded by their neighbours.
+  function borders(side) {
+    const places = side.shapes[shape], out = normals(side), t = side.triangles, points = [], links = [], known = new Map();
+    function mean(corners, key) {
+      if (!known.has(key)) {
+        const of = (array, k) => corners.reduce((sum, v) => sum + array[3 * v + k], 0) / corners.length;
+        known.set(key, points.push({at: [0, 1, 2].map((k) => of(places, k)), out: [0, 1, 2].map((k) => of(out, k))}) - 1);
+      }
+      return known.get(key);
     }
-    return lines;
+    for (let i = 0; i < t.length; i += 3) {
+      const crossed = [[t[i], t[i + 1]], [t[i + 1], t[i + 2]], [t[i + 2], t[i]]]
+        .filter((pair) => labels[side.first + pair[0]] !== labels[side.first + pair[1]])
+        .map((pair) => mean(pair, Math.min(...pair) + "-" + Math.max(...pair)));
+      if (crossed.length === 2) links.push(crossed);
+      if (crossed.length === 3) crossed.forEach((one) => links.push([one, mean([t[i], t[i + 1], t[i + 2]], "in " + i)]));
+    }
+    for (let round = 0; round < 4; round++) {
+      const sums = points.map(() => [0, 0, 0, 0]);
+      links.forEach(([a, b]) => [[a, b], [b, a]].forEach(([one, other]) => {
+        points[other].at.forEach((value, k) => { sums[one][k] += value; });
+        sums[one][3] += 1;
+      }));
+      points.forEach((point, i) => { if (sums[i][3] > 1) point.at = point.at.map((v, k) => (v + sums[i][k] / sums[i][3]) / 2); });
+    }
+    return {points, links};
   }
-  function outline(side, colour, width, above) {
-    const [x, y, z] = borders(side, above);
+  function outline(side, found, colour, width, above) {
+    const line = (k) => found.links.flatMap((pair) => [...pair.map((i) => found.points[i].at[k] + above * found.points[i].out[k]), null]);
+    const [x, y, z] = [0, 1, 2].map(line);
     return {
       type: "scatter3d", mode: "lines", x, y, z, hoverinfo: "skip", showlegend: false, connectgaps: false,
       visible: side.shown && outlined, line: {color: colour, width: width},
@@ -99,7 +112,12 @@
   function traces() {
     const colours = painted(map);
     const drawn = sides.map((side, i) => mesh(side, colours[i]));
-    if (labels) sides.forEach((side) => drawn.push(outline(side, "#20242a", 6, 0.8), outline(side, "#ffffff", 2.5, 1.2)));
+    if (labels) {
+      sides.forEach((side) => {
+        const found = borders(side);
+        drawn.push(outline(side, found, "#20242a", 6, 0.9), outline(side, found, "#ffffff", 2.5, 1.3));
+      });
+    }
     return drawn;
   }
 
@@ -128,6 +146,7 @@
   function cross(u, v) { return [u[1] * v[2] - u[2] * v[1], u[2] * v[0] - u[0] * v[2], u[0] * v[1] - u[1] * v[0]]; }
   function size() { return 2.1 * Math.max(...bounds(sides).half); }
   function camera() {
+    if (!view) return cortex.layout.scene.camera;
     const all = bounds(sides), seen = bounds(sides.filter((side) => side.shown)), scale = size();
     const middle = seen.middle.map((one, k) => (one - all.middle[k]) / scale);
     const along = (axis) => Math.abs(axis.reduce((sum, one, k) => sum + one * seen.half[k], 0)) / scale;
@@ -152,9 +171,15 @@
     view = next;
     sides.forEach((side) => { side.shown = view.of.includes(side.name); });
     press();
+    if (before !== sides.map((side) => side.shown).join()) draw();
+    else Plotly.relayout(cortex, {"scene.camera": camera()});
     point(camera());
-    if (before !== sides.map((side) => side.shown).join()) return draw();
-    return Plotly.relayout(cortex, {"scene.camera": camera()});
+  }
+  // Once it was turned by hand, none of the views is the one that is seen.
+  function free() {
+    if (view && JSON.stringify(cortex.layout.scene.camera) !== JSON.stringify(camera())) view = null;
+    press();
+    point(cortex.layout.scene.camera);
   }
 
   // Words at the edges say where they lie, however the cortex is turned.
@@ -180,6 +205,7 @@
   }
   function unit(v) { const length = Math.hypot(...v); return v.map((one) => one / length); }
   function move(axis, angle, closer) {
+    view = null;
     const now = cortex.layout.scene.camera, list = (v) => [v.x, v.y, v.z];
     const middle = list(now.center || vector([0, 0, 0])), eye = list(now.eye).map((one, k) => one - middle[k]);
     const right = unit(cross(list(now.up), eye)), up = unit(cross(eye, right));
@@ -241,14 +267,18 @@
     add(legend, "p", map.note, "note");
   }
   const items = [];
-  function choose(number) {
-    map = told.maps[number];
+  function mark(number) {
     items.forEach((item, i) => {
       item.setAttribute("aria-current", String(i === number));
+      item.tabIndex = i === number ? 0 : -1;  // the arrow keys reach the others
     });
+  }
+  function choose(number) {
+    map = told.maps[number];
+    mark(number);
     explain();
     at.textContent = "";
-    return Plotly.restyle(cortex, {vertexcolor: painted(map)}, sides.map((_, i) => i));
+    Plotly.restyle(cortex, {vertexcolor: painted(map)}, sides.map((_, i) => i));
   }
   told.maps.forEach((one, i) => {
     if (!i || one.heading !== told.maps[i - 1].heading) {
@@ -280,17 +310,22 @@
   names.forEach((name) => button("shapes", name, () => { shape = name; press(); draw(); }, () => shape === name));
   VIEWS.forEach((one) => button("sides", one.name, () => look(one), () => view === one));
   const box = document.getElementById("outlines");
-  if (box) box.addEventListener("change", () => { outlined = box.checked; draw(); });
+  if (box) box.addEventListener("change", () => {
+    outlined = box.checked;
+    const lines = cortex.data.flatMap((one, i) => (one.type === "scatter3d" ? [i] : []));
+    Plotly.restyle(cortex, {visible: lines.map((i) => outlined && sides[(i - sides.length) >> 1].shown)}, lines);
+  });
 
   view = VIEWS[0];
   press();
   explain();
-  items[0].setAttribute("aria-current", "true");
+  mark(0);
   draw().then(() => {
     cortex.on("plotly_hover", pointed);
     cortex.on("plotly_relayouting", (event) => { if (event["scene.camera"]) point(event["scene.camera"]); });
-    cortex.on("plotly_relayout", () => point(cortex.layout.scene.camera));
+    cortex.on("plotly_relayout", free);
     point(camera());
+    window.addEventListener("resize", () => { if (view) Plotly.relayout(cortex, {"scene.camera": camera()}); });
     cortex.on("plotly_unhover", () => { at.textContent = ""; });
     said.textContent = "";
     document.body.setAttribute("data-ready", "");
