@@ -19,12 +19,12 @@ import pytest
 from PIL import Image
 
 from latentcortex import _surfaces, plotting, reporting
-from latentcortex.errors import AlignmentError, InputError, MissingExtraError
+from latentcortex.errors import InputError, MissingExtraError
 from latentcortex.maps import Maps
 from latentcortex.space import Bare, Surface
 from latentcortex.study import Study, schema
 
-N = _surfaces.N_VERTICES
+N = sum(_surfaces.n_vertices())
 HALF = N // 2
 LEFT = np.where(np.arange(N) < HALF, 1.0, np.nan)
 NOTHING = np.full(N, np.nan)
@@ -32,6 +32,10 @@ FORWARD = np.concatenate([mesh.coordinates[:, 1] for mesh in _surfaces.surface("
 """Anterior is high."""
 MARKUP = "</script><img src=x onerror='hacked=1'> <!--<script> & \"ü\" λ 🧠"
 VIEWS = ["Left lateral", "Right lateral", "Left medial", "Right medial", "Dorsal", "Ventral", "Posterior", "Anterior"]
+
+spec = importlib.util.spec_from_file_location("subjects", Path(__file__).with_name("_subjects.py"))
+_subjects = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(_subjects)
 
 with_plotly = pytest.mark.skipif(
     importlib.util.find_spec("plotly") is None, reason="plotly is not installed: pip install 'latentcortex[light]'"
@@ -116,10 +120,6 @@ def test_what_cannot_be_shown_is_refused_before_anything_is_computed(tmp_path: P
     nowhere = Maps.of(Bare(3), [(np.zeros(3), {"analysis": "a", "model": "z", "band": "z", "statistic": "r"})])
     with pytest.raises(InputError, match="without a known position"):
         plotting.light(nowhere, path)
-    with pytest.raises(InputError, match="template"):
-        plotting.light([plotting.Panel("left", LEFT)], path, template="fsaverageX")
-    with pytest.raises(AlignmentError, match="10242"):
-        plotting.light([plotting.Panel("left", LEFT[:HALF])], path)
     folder_study.write_text(folder_study.read_text() + '\n[report]\nviewer = "light"\n')
     with pytest.raises(InputError, match="give `template`"):
         Study.read(folder_study).run(tmp_path / "out", progress=False)
@@ -238,6 +238,26 @@ def test_columns_of_maps_share_a_scale_by_statistic(tmp_path: Path) -> None:
     assert [name for _, name in preferred["legend"]["swatches"]] == ["mid", "up1"]
     assert np.flatnonzero(np.isfinite(numbers(z["values"], "<f4"))).tolist() == vertices.tolist()
     assert found["regions"] is None
+
+
+@with_plotly
+def test_a_subject_whose_hemispheres_differ_and_have_no_flat_surface_is_shown(tmp_path: Path) -> None:
+    native = str(_subjects.freesurfer_subject(tmp_path / "sub-01", flat=False, curvature=False))
+    n = HALF + _subjects.COARSE
+    only_left = np.where(np.arange(n) < HALF, 1.0, np.nan)
+    panel = plotting.Panel("left", only_left, template=native)
+    found = told(plotting.light([panel], tmp_path / "light.html"))
+    left, right = found["hemispheres"]
+    assert [(one["first"], one["n"]) for one in (left, right)] == [(0, HALF), (HALF, _subjects.COARSE)]
+    triangles = numbers(right["triangles"], "<u4")
+    assert triangles.max() == _subjects.COARSE - 1
+    assert len(numbers(right["shapes"][0][1], "<f4")) == 3 * _subjects.COARSE
+    assert np.array_equal(numbers(found["maps"][0]["values"], "<f4"), only_left.astype(np.float32), equal_nan=True)
+    assert str(tmp_path) not in (tmp_path / "light.html").read_text("utf-8")
+    with pytest.raises(InputError, match="one cortex"):
+        plotting.light([panel], tmp_path / "light.html", rois=regions())
+    with pytest.raises(InputError, match="one cortex"):
+        plotting.light([panel, plotting.Panel("other", LEFT)], tmp_path / "light.html")
 
 
 @with_plotly

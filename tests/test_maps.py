@@ -158,7 +158,7 @@ def test_values_go_to_the_mesh_and_back() -> None:
 @pytest.mark.parametrize(
     ("call", "says"),
     [
-        (lambda: Surface("fsaverage6"), "Unknown surface template"),
+        (lambda: Surface("fsaverage9"), "Unknown surface template"),
         (lambda: Surface("fsaverage5", np.array([3, 3])), "must ascend"),
         (lambda: Surface("fsaverage5", np.array([20484])), "must ascend"),
         (lambda: Surface("fsaverage5").on_mesh(np.ones(3)), "Got 3 values for 20484"),

@@ -24,7 +24,7 @@ from PIL import Image
 
 from latentcortex._arrays import FloatArray, IntArray
 from latentcortex._pycortex import overlays, packing, subject
-from latentcortex._surfaces import N_VERTICES
+from latentcortex._surfaces import n_vertices
 from latentcortex.errors import LatentcortexError, MissingExtraError
 
 SCALE: Final = "scale{}"
@@ -61,6 +61,7 @@ def page(
     views: Sequence[View],
     *,
     told: Mapping[str, Any],
+    template: str = "fsaverage5",
     regions: tuple[IntArray, Mapping[int, str]] | None = None,
     filestore: Path | None = None,
 ) -> str:
@@ -72,6 +73,8 @@ def page(
         Called `map0000`, `map0001`, ... in the page.
     told : dict
         What the page says: see `packing.packed`.
+    template : str
+        Whose vertices they are.
     regions : tuple of (labels, names), optional
         Region of each vertex, and label -> name.
     filestore : Path, optional
@@ -86,16 +89,16 @@ def page(
     """
     with tempfile.TemporaryDirectory(prefix="latentcortex-") as folder:
         job = Path(folder)
-        _prepare(job, views, filestore or job / "filestore")
-        labels, names = regions or (np.zeros(N_VERTICES, dtype=np.int64), {})
-        (job / "overlays.svg").write_bytes(overlays.drawing(labels, names))
+        _prepare(job, views, filestore or job / "filestore", template)
+        labels, names = regions or (np.zeros(sum(n_vertices(template)), dtype=np.int64), {})
+        (job / "overlays.svg").write_bytes(overlays.drawing(labels, names, template))
         _run(job)
         return packing.packed(job / "static", told, regions=regions is not None)
 
 
-def _prepare(job: Path, views: Sequence[View], filestore: Path) -> None:
+def _prepare(job: Path, views: Sequence[View], filestore: Path, template: str) -> None:
     """Write the maps, their scales and pycortex's configuration."""
-    subject.build(filestore)
+    subject.build(filestore, template)
     for name in ("colormaps", "config/pycortex", "home", "tmp"):
         (job / name).mkdir(parents=True)
     told: list[dict[str, Any]] = []
@@ -108,7 +111,7 @@ def _prepare(job: Path, views: Sequence[View], filestore: Path) -> None:
         arrays[name] = view.values if coloured else view.values.astype(np.float32)
         told.append({"id": name, "colours": coloured, "limits": view.limits, "scale": SCALE.format(i)})
     np.savez(job / "maps.npz", **arrays)
-    (job / "job.json").write_text(json.dumps({"views": told}), encoding="utf-8")
+    (job / "job.json").write_text(json.dumps({"subject": subject.name_of(template), "views": told}), encoding="utf-8")
     (job / "config" / "pycortex" / "options.cfg").write_text(_configuration(job, filestore), encoding="utf-8")
 
 

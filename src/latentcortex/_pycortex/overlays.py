@@ -28,7 +28,7 @@ SVG: Final = "http://www.w3.org/2000/svg"
 INKSCAPE: Final = "http://www.inkscape.org/namespaces/inkscape"
 
 
-def drawing(labels: IntArray, names: Mapping[int, str]) -> bytes:
+def drawing(labels: IntArray, names: Mapping[int, str], template: str = "fsaverage5") -> bytes:
     """Draw regions as SVG in the layer `rois`.
 
     Parameters
@@ -37,8 +37,10 @@ def drawing(labels: IntArray, names: Mapping[int, str]) -> bytes:
         Region of each vertex; 0 and less is none.
     names : dict
         Label -> name. A region without a name gets an outline only.
+    template : str
+        Whose vertices they are.
     """
-    raster = _surfaces.flat_raster(TRACED)
+    raster = _surfaces.flat_raster(TRACED, template)
     sheet = _Sheet(raster)
     ElementTree.register_namespace("", SVG)
     ElementTree.register_namespace("inkscape", INKSCAPE)
@@ -74,7 +76,7 @@ class _Sheet:
     """
 
     def __init__(self, raster: Raster) -> None:
-        left, right = (mesh.coordinates[:, :2] for mesh in subject.flat())
+        left, right = (mesh.coordinates[:, :2] for mesh in subject.flat(raster.template))
         inner = float(left[:, 0].max()), float(right[:, 0].min())
         low = min(left[:, 1].min(), right[:, 1].min())
         self.top = float(max(left[:, 1].max(), right[:, 1].max()))

@@ -1,13 +1,16 @@
-"""The template as a pycortex subject: surfaces, curvature and depth, laid out as pycortex's filestore wants them.
+"""A cortex as a pycortex subject: surfaces, curvature and depth, laid out as pycortex's filestore wants them.
 
-Nothing of pycortex is needed to write it, and nothing is downloaded.
+Nothing of pycortex is needed to write it, and nothing is downloaded. A subject that is pycortex's already is linked to,
+so that pycortex writes beside the links whatever it computes.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import tempfile
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final, cast
@@ -21,18 +24,24 @@ from latentcortex._arrays import BoolArray, FloatArray, IntArray
 from latentcortex._surfaces import Kind, Mesh
 from latentcortex.errors import InputError
 
-NAME: Final = "fsaverage5"
 SURFACES: Final[dict[str, Kind]] = {"wm": "white", "pia": "pial", "inflated": "inflated"}
 """What pycortex calls them -> what they are called here; `flat` is made."""
 SIDES: Final = {"lh": 0, "rh": 1}
-FORMAT: Final = "latentcortex-subject-1"
+FORMAT: Final = "latentcortex-subject-2"
 MARK: Final = "latentcortex.json"
 """Says that the subject is ours; another one of this name may have its flatmap elsewhere, or other vertices."""
 EMPTY: Final = ("transforms", "views", "anatomicals", "cache")
 """Folders that pycortex would make, and cannot where it may not write."""
 
 
-def build(filestore: Path) -> Path:
+def name_of(template: str) -> str:
+    """Name the subject of a template: as its folder is called, in letters that pycortex takes."""
+    return re.sub(
+        r"[^A-Za-z0-9_-]+", "_", template if template in _surfaces.DENSITIES else Path(template).resolve().name
+    )
+
+
+def build(filestore: Path, template: str = "fsaverage5") -> Path:
     """Write the subject into a filestore, or find it there; return its folder.
 
     It is written under a unique temporary name and renamed, so that others who build it at the same time, or read
@@ -42,29 +51,35 @@ def build(filestore: Path) -> Path:
     ----------
     filestore : Path
         Made if it is not there.
+    template : str
+        See `_surfaces.layout`.
 
     Raises
     ------
     InputError
         If the filestore holds another subject of this name, or cannot be written.
     """
-    place = filestore / NAME
+    place = filestore / name_of(template)
+    own = {"format": FORMAT, "template": template if template in _surfaces.DENSITIES else str(Path(template).resolve())}
     try:
         if not place.is_dir():
-            _put(filestore, place)
+            _put(place, template, own)
     except OSError as error:
         raise InputError(f"The pycortex subject cannot be written into {filestore}: {error.strerror}.") from None
     mark = place / MARK
-    if not mark.is_file() or _files.read_json(mark) != {"format": FORMAT}:
+    if not mark.is_file() or _files.read_json(mark) != own:
         raise InputError(f"{place} is not the subject that this version writes; give another filestore.")
     return place
 
 
-def _put(filestore: Path, place: Path) -> None:
-    filestore.mkdir(parents=True, exist_ok=True)
-    part = Path(tempfile.mkdtemp(prefix=f".{NAME}-", dir=filestore))
+def _put(place: Path, template: str, own: Mapping[str, str]) -> None:
+    place.parent.mkdir(parents=True, exist_ok=True)
+    part = Path(tempfile.mkdtemp(prefix=f".{place.name}-", dir=place.parent))
     try:
-        _write(part)
+        for name in ("surfaces", "surface-info", *EMPTY):
+            (part / name).mkdir()
+        _link(part, Path(template)) if _surfaces.is_pycortex(template) else _write(part, template)
+        _files.write_json(part / MARK, own)
         part.chmod(0o755)
         os.rename(part, place)
     except OSError:
@@ -73,32 +88,36 @@ def _put(filestore: Path, place: Path) -> None:
             raise
 
 
-def _write(folder: Path) -> None:
-    for name in ("surfaces", "surface-info", *EMPTY):
-        (folder / name).mkdir()
+def _link(folder: Path, subject: Path) -> None:
+    """Link to the surfaces of a subject and to what is known of its vertices."""
+    for name in ("surfaces", "surface-info"):
+        for path in sorted((subject / name).glob("*")):
+            (folder / name / path.name).symlink_to(path.resolve())
+
+
+def _write(folder: Path, template: str) -> None:
     for name, kind in SURFACES.items():
-        _save(folder, name, _surfaces.surface(kind, NAME))
+        _save(folder, name, _surfaces.surface(kind, template))
     # pycortex moves what is deep in the medial wall to 0, and looks for the nearest vertex to a region's name: so 0
     # is put at the lower end of the flatmap, where no names are.
-    low = np.array([0.0, min(mesh.coordinates[:, 1].min() for mesh in flat()), 0.0])
-    left, right = (Mesh(mesh.coordinates - low, mesh.triangles) for mesh in flat())
+    low = np.array([0.0, min(mesh.coordinates[:, 1].min() for mesh in flat(template)), 0.0])
+    left, right = (Mesh(mesh.coordinates - low, mesh.triangles) for mesh in flat(template))
     _save(folder, "flat", (left, right))
     # FreeSurfer counts sulci as positive, and pycortex gyri.
-    _save_values(folder, "curvature", -_surfaces.curvature(NAME))
-    _save_values(folder, "sulcaldepth", -_surfaces.sulcal_depth(NAME))
-    _save_values(folder, "thickness", _surfaces.thickness(NAME))
-    _save_values(folder, "cortex", _surfaces.cortex(NAME).astype(np.float32))
+    _save_values(folder, "curvature", -_surfaces.curvature(template), template)
+    for name, load, sign in (("sulcaldepth", _surfaces.sulcal_depth, -1), ("thickness", _surfaces.thickness, 1)):
+        if _surfaces.knows({"sulcaldepth": "depth"}.get(name, name), template):
+            _save_values(folder, name, sign * load(template), template)
     # pycortex would compute these when a viewer is made, and store them here: the relief of the bumpy flatmap,
     # which this one has not, and the areas of vertices by which it looks for depths between the surfaces.
-    none = np.zeros((_surfaces.N_VERTICES // 2, 3), dtype=np.float32)
-    np.savez(folder / "surface-info" / "bumpy_flatmap.npz", bump_left=none, bump_right=none)
+    left_bump, right_bump = (np.zeros((n, 3), dtype=np.float32) for n in _surfaces.n_vertices(template))
+    np.savez(folder / "surface-info" / "bumpy_flatmap.npz", bump_left=left_bump, bump_right=right_bump)
     areas: dict[str, Any] = {
         f"{name}_{side}": _vertex_areas(mesh)
         for name in ("wm", "pia")
-        for side, mesh in zip(_surfaces.HEMISPHERES, _surfaces.surface(SURFACES[name], NAME), strict=True)
+        for side, mesh in zip(_surfaces.HEMISPHERES, _surfaces.surface(SURFACES[name], template), strict=True)
     }
     np.savez(folder / "surface-info" / "equivolume_areas.npz", **areas)
-    _files.write_json(folder / MARK, {"format": FORMAT})
 
 
 def _save(folder: Path, name: str, meshes: tuple[Mesh, Mesh]) -> None:
@@ -108,8 +127,8 @@ def _save(folder: Path, name: str, meshes: tuple[Mesh, Mesh]) -> None:
         nib.save(GiftiImage(darrays=[points, triangles]), folder / "surfaces" / f"{name}_{side}.gii")
 
 
-def _save_values(folder: Path, name: str, values: FloatArray) -> None:
-    left, right = np.split(values, 2)
+def _save_values(folder: Path, name: str, values: FloatArray, template: str) -> None:
+    left, right = np.split(values, [_surfaces.n_vertices(template)[0]])
     np.savez(folder / "surface-info" / f"{name}.npz", left=left, right=right)
 
 
@@ -121,19 +140,20 @@ def _vertex_areas(mesh: Mesh) -> FloatArray:
 
 
 @lru_cache
-def flat() -> tuple[Mesh, Mesh]:
+def flat(template: str = "fsaverage5") -> tuple[Mesh, Mesh]:
     """Make the flat surface of both hemispheres, each with all its vertices, in the coordinates of `flat_patch`.
+
+    That of a subject of pycortex is its own.
 
     pycortex takes the box round all vertices for the flatmap, and its viewer draws every triangle of the folded
     surface whose corners are all in the patch. So vertices outside the patch are moved to its centroid, and some
     at its border are taken out of it: those of triangles that bridge a cut, an effect of decimating fsaverage.
     """
-    patch, n_left = _surfaces.flat_patch(NAME), _surfaces.N_VERTICES // 2
-    whole = _surfaces.surface("white", NAME)
+    patch, sizes = _surfaces.flat_patch(template), _surfaces.n_vertices(template)
     meshes = []
-    for first, mesh in zip((0, n_left), whole, strict=True):
-        own = (patch.triangles >= first).all(axis=1) & (patch.triangles < first + n_left).all(axis=1)
-        coordinates = patch.coordinates[first : first + n_left]
+    for first, size, mesh in zip((0, sizes[0]), sizes, _surfaces.surface("white", template), strict=True):
+        own = (patch.triangles >= first).all(axis=1) & (patch.triangles < first + size).all(axis=1)
+        coordinates = patch.coordinates[first : first + size]
         meshes.append(_unbridged(coordinates, patch.triangles[own] - first, mesh.triangles))
     return meshes[0], meshes[1]
 

@@ -13,8 +13,6 @@ from typing import Any
 
 import numpy as np
 
-from latentcortex._pycortex import subject
-
 
 def main(job: Path) -> None:
     """Write the folder of a static viewer, `job/static`, from what `run` left in `job`."""
@@ -23,7 +21,10 @@ def main(job: Path) -> None:
 
     asked = json.loads((job / "job.json").read_text(encoding="utf-8"))
     with np.load(job / "maps.npz", allow_pickle=False) as arrays:
-        views = {view["id"]: _view(cortex, view, arrays[view["id"]], i) for i, view in enumerate(asked["views"])}
+        views = {
+            view["id"]: _view(cortex, asked["subject"], view, arrays[view["id"]], i)
+            for i, view in enumerate(asked["views"])
+        }
     layers = ("rois",)
     make_static(
         str(job / "static"),
@@ -32,17 +33,17 @@ def main(job: Path) -> None:
         overlays_available=("rois",),
         overlays_visible=layers,
         labels_visible=layers,
-        title=subject.NAME,
+        title=asked["subject"],
     )
 
 
-def _view(cortex: Any, view: dict[str, Any], values: Any, priority: int) -> Any:
+def _view(cortex: Any, subject: str, view: dict[str, Any], values: Any, priority: int) -> Any:
     if view["colours"]:
         red, green, blue = np.ascontiguousarray(values[:, :3].T)
-        opacity = cortex.Vertex(values[:, 3] / np.float32(255), subject.NAME, vmin=0, vmax=1)
-        return cortex.VertexRGB(red, green, blue, subject.NAME, alpha=opacity, priority=priority)
+        opacity = cortex.Vertex(values[:, 3] / np.float32(255), subject, vmin=0, vmax=1)
+        return cortex.VertexRGB(red, green, blue, subject, alpha=opacity, priority=priority)
     low, high = view["limits"]
-    return cortex.Vertex(values, subject.NAME, cmap=view["scale"], vmin=low, vmax=high, priority=priority)
+    return cortex.Vertex(values, subject, cmap=view["scale"], vmin=low, vmax=high, priority=priority)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ import pandas as pd
 
 from latentcortex import _files
 from latentcortex._arrays import BoolArray, FloatArray, same_length
+from latentcortex._surfaces import n_vertices
 from latentcortex.errors import AlignmentError, IncompleteError, InputError
 from latentcortex.features import DAMAGE
 from latentcortex.maps import derivatives
@@ -111,9 +112,10 @@ class Maps:
         columns = pd.MultiIndex.from_frame(self.columns[list(KEYS)])
         if not isinstance(self.space, Surface):
             return pd.DataFrame(self.data, pd.RangeIndex(len(self.data), name="voxel"), columns)
-        half = self.space.n_vertices // 2
-        sides = np.where(self.space.vertices < half, "L", "R")
-        rows = pd.MultiIndex.from_arrays([sides, self.space.vertices % half], names=["hemisphere", "vertex"])
+        n_left, vertices = n_vertices(self.space.template)[0], self.space.vertices
+        right = vertices >= n_left
+        own = [np.where(right, "R", "L"), np.where(right, vertices - n_left, vertices)]
+        rows = pd.MultiIndex.from_arrays(own, names=["hemisphere", "vertex"])
         return pd.DataFrame(self.data, rows, columns)
 
     def plot(
@@ -156,14 +158,14 @@ class Maps:
         if significant:
             values = np.where(self.values(**_mask_of(about)) == 1, values, np.nan)
         several = about["band"] and about["band"] != about["model"]
+        title = _title(about) if several else str(about["model"])
         return plotting.plot_flatmap(
-            self.space.on_mesh(values),
+            plotting.Panel(title, self.space.on_mesh(values), template=self.space.template),
             ax=ax,
-            rois=plotting.Rois(atlas.labels, atlas.names) if atlas is not None else None,
+            rois=plotting.Rois(atlas.labels, atlas.names, self.space.template) if atlas is not None else None,
             cmap=cmap,
             limits=limits,
             label=f"{about['statistic']} ({about['unit']})" if about.get("unit") else str(about["statistic"]),
-            title=_title(about) if several else str(about["model"]),
             style=style or plotting.PAGE,
         )
 

@@ -18,7 +18,7 @@ from latentcortex._arrays import BoolArray, FloatArray
 from latentcortex._pycortex import View
 from latentcortex.errors import InputError
 from latentcortex.plotting._legends import GREY, layer_colours, share_colours
-from latentcortex.plotting._panels import Panel, PreferencePanel, SharePanel, scale_of
+from latentcortex.plotting._panels import Panel, PreferencePanel, SharePanel, cortex_of, scale_of
 from latentcortex.plotting.mixed import brightest, check_layers
 from latentcortex.space import Space
 
@@ -71,7 +71,7 @@ class Group:
     limits: tuple[float, float] | None = None
 
 
-def shown(maps: Columns | Sequence[Group | AnyPanel]) -> list[tuple[View, dict[str, Any]]]:
+def shown(maps: Columns | Sequence[Group | AnyPanel]) -> tuple[str, list[tuple[View, dict[str, Any]]]]:
     """Turn maps into what is drawn, and what is said of each.
 
     Parameters
@@ -82,18 +82,22 @@ def shown(maps: Columns | Sequence[Group | AnyPanel]) -> list[tuple[View, dict[s
 
     Returns
     -------
+    str
+        On whose cortex they are.
     list of (View, dict)
         The dict has title, heading, note, coloured (whether there are no values to point at) and legend.
 
     Raises
     ------
     InputError
-        If there is no map, the voxels have no known position, or a preferred layer has no name.
+        If there is no map, the voxels have no known position, maps are on several cortices, or a preferred layer has
+        no name.
     """
-    found = [one for group in _groups(maps) for one in _shown(group)]
-    if not found:
+    groups = _groups(maps)
+    panels = [panel for group in groups for panel in group.panels]
+    if not panels:
         raise InputError("There is no map to show.")
-    return found
+    return cortex_of(panels), [one for group in groups for one in _shown(group)]
 
 
 def _groups(maps: Columns | Sequence[Group | AnyPanel]) -> list[Group]:
@@ -117,7 +121,8 @@ def _of_columns(maps: Columns) -> list[Group]:
         parts = dict.fromkeys(str(facts[key]) for key in ("analysis", "model", "band") if facts[key])
         laid = maps.space.on_mesh(values)
         title = ", ".join(parts)
-        panel = PreferencePanel(title, laid) if named else Panel(title, laid)
+        kind = PreferencePanel if named else Panel
+        panel = kind(title, laid, template=maps.space.template)
         panels.setdefault((statistic, named), []).append(panel)
     return [
         Group(some, heading=statistic, label=statistic, names=named.split("+") if named else ())

@@ -18,7 +18,7 @@ from latentcortex._arrays import FloatArray
 from latentcortex._files import write_text
 from latentcortex._pycortex import View
 from latentcortex._surfaces import HEMISPHERES, Kind, Mesh
-from latentcortex.errors import AlignmentError, MissingExtraError
+from latentcortex.errors import InputError, MissingExtraError
 from latentcortex.plotting._groups import AnyPanel, Columns, Group, shown
 from latentcortex.plotting._panels import Rois
 
@@ -36,7 +36,6 @@ def light(
     *,
     rois: Rois | None = None,
     title: str = "latentcortex",
-    template: str = "fsaverage5",
 ) -> Path:
     """Write a page in which maps are seen on inflated and folded cortex that can be turned.
 
@@ -54,8 +53,6 @@ def light(
         Regions whose outlines are drawn, and whose names stand beside the value that is pointed at.
     title : str
         Of the page.
-    template : str
-        On whose surfaces the vertices lie.
 
     Returns
     -------
@@ -67,10 +64,8 @@ def light(
     MissingExtraError
         If plotly is not installed.
     InputError
-        If there is no map, the voxels have no known position, a preferred layer has no name, or the template is not
-        known.
-    AlignmentError
-        If a map or the regions have not one value for each vertex of the template.
+        If there is no map, the voxels have no known position, maps or regions are on another cortex than others, or a
+        preferred layer has no name.
 
     Notes
     -----
@@ -80,12 +75,9 @@ def light(
     script needs a policy with eval; this one runs without, by plotly 6 and 7.
     """
     require_light()
-    found = shown(maps)
-    n_vertices = len(_surfaces.curvature(template))
-    labels = [] if rois is None else [rois.labels]
-    for values in [*(view.values for view, _ in found), *labels]:
-        if len(values) != n_vertices:
-            raise AlignmentError(f"Got an array of {len(values)} values; {template} has {n_vertices} vertices.")
+    template, found = shown(maps)
+    if rois is not None and rois.template != template:
+        raise InputError(f"One page shows one cortex; maps are on {template}, regions on {rois.template}.")
     told = {
         "title": title,
         "maps": [about | _packed(view) for view, about in found],
@@ -111,19 +103,20 @@ def _packed(view: View) -> dict[str, Any]:
 
 def _hemispheres(template: str) -> list[dict[str, Any]]:
     """Write each hemisphere's triangles, the places of its vertices on each surface, and its curvature as grey."""
-    shapes = {name: _parted(_surfaces.surface(kind, template)) for name, kind in SHAPES.items()}
+    kinds = {name: kind for name, kind in SHAPES.items() if _surfaces.has(kind, template)} or SHAPES
+    surfaces = [_surfaces.surface(kind, template) for kind in kinds.values()]
+    places = [_parted(meshes) for meshes in surfaces]
     grey = np.round(255 * _underlay(_surfaces.curvature(template)))
     told, first = [], 0
     for i, side in enumerate(HEMISPHERES):
-        mesh = _surfaces.surface("pial", template)[i]
-        n = len(mesh.coordinates)
+        n = len(surfaces[0][i].coordinates)
         told.append(
             {
                 "name": side,
                 "first": first,
                 "n": n,
-                "triangles": _text(mesh.triangles, np.uint32),
-                "shapes": [(name, _text(places[i], np.float32)) for name, places in shapes.items()],
+                "triangles": _text(surfaces[0][i].triangles, np.uint32),
+                "shapes": [(name, _text(one[i], np.float32)) for name, one in zip(kinds, places, strict=True)],
                 "grey": _text(grey[first : first + n], np.uint8),
             }
         )

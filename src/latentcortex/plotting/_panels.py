@@ -18,8 +18,8 @@ from matplotlib.patheffects import withStroke
 
 from latentcortex import _surfaces
 from latentcortex._arrays import FloatArray, IntArray
-from latentcortex._surfaces import HEMISPHERES, N_VERTICES, Outline, Raster, on_all_vertices
-from latentcortex.errors import AlignmentError, InputError
+from latentcortex._surfaces import HEMISPHERES, Outline, Raster, n_vertices, on_all_vertices
+from latentcortex.errors import InputError
 from latentcortex.plotting._canvas import INK, LEAST_TEXT, MM, Style, axes_in_inches, empty_figure
 from latentcortex.plotting._legends import GREY, Grid
 
@@ -44,6 +44,10 @@ INFLATED_PIXELS: Final = 320
 """Of height: enough that a printed pixel is smaller than a triangle."""
 
 
+FSAVERAGE5: Final = "fsaverage5"
+"""The cortex that maps are on unless it is said otherwise."""
+
+
 @dataclass(frozen=True, eq=False)
 class Panel:
     """One map of a figure.
@@ -55,14 +59,17 @@ class Panel:
         nan where undefined or not significant.
     unsure : ndarray of shape (n_vertices,), optional
         1 where the map is drawn grey, since it cannot be told; nan elsewhere.
+    template : str
+        Whose vertices they are: see `space.Surface`.
     """
 
     title: str
     values: FloatArray
     unsure: FloatArray | None = None
+    template: str = FSAVERAGE5
 
     def __post_init__(self) -> None:
-        on_cortex(self.values)
+        on_cortex(self.values, self.template)
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,16 +83,19 @@ class SharePanel:
         Share of each of the two bands; nan where undefined or not significant.
     unsure : ndarray of shape (n_vertices,), optional
         1 where the map is drawn grey, since the shares cannot be told apart; nan elsewhere.
+    template : str
+        Whose vertices they are: see `space.Surface`.
     """
 
     title: str
     first: FloatArray
     second: FloatArray
     unsure: FloatArray | None = None
+    template: str = FSAVERAGE5
 
     def __post_init__(self) -> None:
-        on_cortex(self.first)
-        on_cortex(self.second)
+        on_cortex(self.first, self.template)
+        on_cortex(self.second, self.template)
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,17 +111,20 @@ class PreferencePanel:
         0..1, drawn as opacity; nan counts as 0. Opaque everywhere by default.
     unsure : ndarray of shape (n_vertices,), optional
         1 where the map is drawn grey, since the layers cannot be told apart; nan elsewhere.
+    template : str
+        Whose vertices they are: see `space.Surface`.
     """
 
     title: str
     preferred: FloatArray
     confidence: FloatArray | None = None
     unsure: FloatArray | None = None
+    template: str = FSAVERAGE5
 
     def __post_init__(self) -> None:
-        on_cortex(self.preferred)
+        on_cortex(self.preferred, self.template)
         if self.confidence is not None:
-            on_cortex(self.confidence)
+            on_cortex(self.confidence, self.template)
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,16 +137,19 @@ class Rois:
         Region of each vertex; 0 is none.
     names : dict
         Label -> name; a region without a name gets an outline only.
+    template : str
+        Whose vertices they are: see `space.Surface`.
     """
 
     labels: IntArray
     names: Mapping[int, str] = field(default_factory=dict)
+    template: str = FSAVERAGE5
 
     def __post_init__(self) -> None:
-        on_all_vertices(self.labels)
+        on_all_vertices(self.labels, self.template)
 
 
-def on_cortex(values: FloatArray) -> None:
+def on_cortex(values: FloatArray, template: str) -> None:
     """Raise unless there is one value per vertex of both hemispheres, finite or nan.
 
     Raises
@@ -143,24 +159,36 @@ def on_cortex(values: FloatArray) -> None:
     InputError
         If a value is infinite.
     """
-    if values.shape == (N_VERTICES // 2,):
-        raise AlignmentError(
-            f"Got {N_VERTICES // 2} values, those of one hemisphere; maps have both, {N_VERTICES}, left first. Fill "
-            "the other with nan: np.concatenate([left, np.full(10242, np.nan)])."
-        )
-    on_all_vertices(values)
+    on_all_vertices(values, template)
     n_infinite = int(np.isinf(values).sum())
     if n_infinite:
         raise InputError(f"{n_infinite} values of a map are infinite; set them to nan where they are undefined.")
 
 
-def note_of(*values: FloatArray) -> str:
+def cortex_of(panels: Sequence[Panel | SharePanel | PreferencePanel]) -> str:
+    """Find out on which cortex panels are; raise `InputError` if they are on several, or there is none."""
+    templates = list(dict.fromkeys(panel.template for panel in panels))
+    if not templates:
+        raise InputError("There is no panel to draw.")
+    if len(templates) > 1:
+        raise InputError(f"One figure shows maps of one cortex; got {', '.join(templates)}.")
+    return templates[0]
+
+
+def picture_of(template: str) -> Raster:
+    """Rasterise the flat surfaces of a template; where it has none, the inflated ones."""
+    if _surfaces.has("flat", template):
+        return _surfaces.flat_raster(FLAT_PIXELS, template)
+    return _surfaces.inflated_views(INFLATED_PIXELS, template)
+
+
+def note_of(raster: Raster, *values: FloatArray) -> str:
     """Say what is odd about a map that is drawn all the same; empty if nothing is."""
     known = np.asarray(np.isfinite(np.stack(values)).any(axis=0))
     if not known.any():
         return "no vertex is coloured"
-    half, notes = len(known) // 2, []
-    for side, other, there in zip(HEMISPHERES, HEMISPHERES[::-1], (known[:half], known[half:]), strict=True):
+    n_left, notes = n_vertices(raster.template)[0], []
+    for side, other, there in zip(HEMISPHERES, HEMISPHERES[::-1], (known[:n_left], known[n_left:]), strict=True):
         if not there.any():
             notes.append(f"nothing on the {side}, {other} hemisphere only")
     together = np.concatenate([one[np.isfinite(one)] for one in values])
@@ -229,8 +257,6 @@ def grid_of(
     titled : bool
         Whether there is room for a title above each map.
     """
-    if not n_panels:
-        raise InputError("There is no panel to draw.")
     wanted = n_columns or (1 if n_panels == 1 else 2 if n_panels <= 4 else 3)
     columns = min(wanted, style.beside(NARROWEST if n_columns else 3.8, wanted))
     rows = -(-n_panels // columns)
@@ -284,7 +310,7 @@ def inches_of(ax: Axes) -> float:
 @lru_cache(maxsize=4)
 def _underlay(raster: Raster) -> FloatArray:
     """Grey levels (height, width): gyri light, sulci darker, white outside."""
-    sulci = np.nan_to_num(raster.paint(_surfaces.curvature()))
+    sulci = np.nan_to_num(raster.paint(_surfaces.curvature(raster.template)))
     grey = 0.74 - 0.12 * np.tanh(12.0 * sulci)
     return np.where(raster.inside, grey, 1.0)
 

@@ -1,12 +1,14 @@
 """Maps on flattened and inflated cortex: one number per vertex.
 
-Maps are arrays over all vertices of fsaverage5, left hemisphere first; nan means undefined or not
-significant, and there the curvature shows through. One figure has one scale.
+Maps are arrays over all vertices of a template or a subject, left hemisphere first; nan means undefined or not
+significant, and there the curvature shows through. One figure has one scale. A subject without a flat surface is drawn
+inflated.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Final, cast
 
 import numpy as np
@@ -26,6 +28,7 @@ from latentcortex.plotting._panels import (
     Rois,
     annotate,
     borders_of,
+    cortex_of,
     draw,
     draw_all,
     greyed,
@@ -34,6 +37,7 @@ from latentcortex.plotting._panels import (
     mapped,
     note_of,
     percentiles,
+    picture_of,
     scale_of,
 )
 
@@ -73,7 +77,7 @@ def flatmaps(
     -------
     Figure
     """
-    raster = _surfaces.flat_raster(_panels.FLAT_PIXELS)
+    raster = picture_of(cortex_of(panels))
     how: dict[str, Any] = {"rois": rois, "cmap": cmap, "limits": limits, "label": label, "style": style}
     return _maps(panels, raster, **how, n_columns=n_columns)
 
@@ -92,7 +96,7 @@ def inflated(
     Each map is seen eight times: left lateral, left medial, right medial, right lateral; left ventral, left
     and right posterior, right ventral.
     """
-    raster = _surfaces.inflated_views(_panels.INFLATED_PIXELS)
+    raster = _surfaces.inflated_views(_panels.INFLATED_PIXELS, cortex_of(panels))
     how: dict[str, Any] = {"rois": rois, "cmap": cmap, "limits": limits, "label": label, "style": style}
     return _maps(panels, raster, **how, n_columns=1)
 
@@ -126,7 +130,7 @@ def difference_maps(
     if masks is not None:
         same_length(panels=panels, masks=masks)
         panels = [
-            Panel(one.title, np.where(np.asarray(mask, dtype=bool), one.values, np.nan), one.unsure)
+            replace(one, values=np.where(np.asarray(mask, dtype=bool), one.values, np.nan))
             for one, mask in zip(panels, masks, strict=True)
         ]
     top = limit or percentiles([np.abs(panel.values) for panel in panels], 99.0)[0] or 1.0
@@ -136,7 +140,7 @@ def difference_maps(
 
 
 def plot_flatmap(
-    values: FloatArray,
+    values: FloatArray | Panel,
     *,
     ax: Axes | None = None,
     rois: Rois | None = None,
@@ -150,8 +154,9 @@ def plot_flatmap(
 
     Parameters
     ----------
-    values : ndarray of shape (n_vertices,)
-        Over both hemispheres of fsaverage5, left first; nan where undefined.
+    values : ndarray of shape (n_vertices,), or Panel
+        Over both hemispheres of fsaverage5, left first; nan where undefined. A panel says on which other cortex, and
+        has a title of its own.
     ax : Axes, optional
         Drawn into, with a colour bar below; its axis is switched off.
     rois, cmap, limits, label : optional
@@ -171,12 +176,12 @@ def plot_flatmap(
     InputError
         If a value is infinite.
     """
-    panel = Panel(title, np.asarray(values))
+    panel = values if isinstance(values, Panel) else Panel(title, np.asarray(values))
     if ax is None:
         return flatmaps([panel], rois=rois, cmap=cmap, limits=limits, label=label, style=style)
-    raster = _surfaces.flat_raster(_panels.FLAT_PIXELS)
+    raster = picture_of(cortex_of([panel]))
     palette = ScalarMappable(scale_of([panel.values], limits), cmap)
-    draw(ax, raster, mapped(palette, raster.paint(panel.values)), title, style, note_of(panel.values))
+    draw(ax, raster, mapped(palette, raster.paint(panel.values)), panel.title, style, note_of(raster, panel.values))
     annotate(ax, borders_of(raster, rois), style, {} if rois is None else rois.names)
     figure = cast(Figure, ax.get_figure(root=True))
     place = ax.inset_axes((0.25, -0.07, 0.5, 0.035))
@@ -202,7 +207,7 @@ def _maps(
     grid = grid_of(len(panels), raster, n_columns, foot=FOOT + GREY_LINE * grey, style=style, rois=rois)
     painted = [greyed(mapped(palette, raster.paint(one.values)), raster, one.unsure) for one in panels]
     drawn = zip(painted, panels, strict=True)
-    draw_all(grid, raster, rois, [(colours, one.title, note_of(one.values)) for colours, one in drawn])
+    draw_all(grid, raster, rois, [(colours, one.title, note_of(raster, one.values)) for colours, one in drawn])
     colour_bar(grid, palette, values, label)
     if grey:
         grey_legend(grid, FOOT)

@@ -8,11 +8,9 @@ import numpy as np
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
-from latentcortex import _surfaces
 from latentcortex._arrays import FloatArray
-from latentcortex._surfaces import N_VERTICES, Raster
+from latentcortex._surfaces import Raster
 from latentcortex.errors import InputError
-from latentcortex.plotting import _panels
 from latentcortex.plotting._canvas import INK, PAGE, SERIES, Style
 from latentcortex.plotting._legends import (
     LAYERS,
@@ -28,10 +26,12 @@ from latentcortex.plotting._legends import (
     triangle_legend,
 )
 from latentcortex.plotting._panels import (
+    FSAVERAGE5,
     GREY_LINE,
     PreferencePanel,
     Rois,
     SharePanel,
+    cortex_of,
     draw_all,
     greyed,
     greyed_somewhere,
@@ -39,6 +39,7 @@ from latentcortex.plotting._panels import (
     note_of,
     on_cortex,
     percentiles,
+    picture_of,
 )
 
 
@@ -73,14 +74,14 @@ def share_maps(
     Figure
         With a square legend: the first band from left to right, the second upwards.
     """
-    raster = _surfaces.flat_raster(_panels.FLAT_PIXELS)
+    raster = picture_of(cortex_of(panels))
     top = limit or brightest(panels)
     grey = any(greyed_somewhere(panel.unsure) for panel in panels)
     grid = grid_of(len(panels), raster, n_columns, foot=SQUARE + GREY_LINE * grey, style=style, rois=rois)
     drawn = []
     for panel in panels:
         colours = share_colours(raster.paint(panel.first), raster.paint(panel.second), limit=top)
-        note = note_of(panel.first, panel.second)
+        note = note_of(raster, panel.first, panel.second)
         drawn.append((greyed(colours, raster, panel.unsure), panel.title, note))
     draw_all(grid, raster, rois, drawn)
     share_legend(grid, names, top, label)
@@ -116,13 +117,13 @@ def preference_maps(
         If a panel prefers a layer that is not named.
     """
     check_layers(panels, layers)
-    raster = _surfaces.flat_raster(_panels.FLAT_PIXELS)
+    raster = picture_of(cortex_of(panels))
     grey = any(greyed_somewhere(panel.unsure) for panel in panels)
     grid = grid_of(len(panels), raster, n_columns, foot=LAYERS + GREY_LINE * grey, style=style, rois=rois)
     drawn = []
     for panel in panels:
         colours = _preference_colours(raster, panel, len(layers))
-        drawn.append((greyed(colours, raster, panel.unsure), panel.title, note_of(panel.preferred)))
+        drawn.append((greyed(colours, raster, panel.unsure), panel.title, note_of(raster, panel.preferred)))
     draw_all(grid, raster, rois, drawn)
     layer_legend(grid, layers, label, graded=any(panel.confidence is not None for panel in panels))
     if grey:
@@ -136,6 +137,7 @@ def winner_map(
     title: str = "",
     rois: Rois | None = None,
     label: str = "predicts best",
+    template: str = FSAVERAGE5,
     style: Style = PAGE,
 ) -> Figure:
     """Draw which of a few bands has the highest score at each vertex.
@@ -149,6 +151,8 @@ def winner_map(
     rois : Rois, optional
     label : str
         Of the legend, which counts the vertices of each band.
+    template : str
+        Whose vertices they are: see `space.Surface`.
     style : Style
 
     Raises
@@ -159,15 +163,15 @@ def winner_map(
     if not 2 <= len(scores) <= len(SERIES):
         raise InputError(f"A map of winners needs two to {len(SERIES)} bands; got {len(scores)}.")
     for values in scores.values():
-        on_cortex(values)
+        on_cortex(values, template)
     winner = winners(list(scores.values()))
-    raster = _surfaces.flat_raster(_panels.FLAT_PIXELS)
+    raster = picture_of(template)
     nearest = raster.nearest(np.where(np.isfinite(winner), winner, -1).astype(int))
     colours = np.ones((*raster.shape, 4))
     colours[..., :3] = np.array([to_rgb(colour) for colour in SERIES])[np.maximum(nearest, 0)]
     colours[..., 3] = nearest >= 0
     grid = grid_of(1, raster, None, foot=0.75, style=style, rois=rois, titled=bool(title))
-    draw_all(grid, raster, rois, [(colours, title, note_of(*scores.values()))])
+    draw_all(grid, raster, rois, [(colours, title, note_of(raster, *scores.values()))])
     entries = [(SERIES[i], f"{name} ({(winner == i).sum():,})") for i, name in enumerate(scores)]
     square_legend(grid, 0.12, entries)
     head = grid.legend_axes(0.42, 0.1, 0.1)
@@ -190,6 +194,7 @@ def rgb_map(
     rois: Rois | None = None,
     limit: float | None = None,
     label: str = "prediction accuracy r",
+    template: str = FSAVERAGE5,
     style: Style = PAGE,
 ) -> Figure:
     """Draw three scores as amounts of red, green and blue light.
@@ -204,6 +209,8 @@ def rgb_map(
     limit : float, optional
         Score at which a light is brightest; by default the 99th percentile of all three. Less than 0 is no light.
     label : str
+    template : str
+        Whose vertices they are: see `space.Surface`.
     style : Style
 
     Returns
@@ -220,15 +227,15 @@ def rgb_map(
         raise InputError(f"Red, green and blue are three bands; got {len(scores)}.")
     values = list(scores.values())
     for one in values:
-        on_cortex(one)
-    raster = _surfaces.flat_raster(_panels.FLAT_PIXELS)
+        on_cortex(one, template)
+    raster = picture_of(template)
     top = limit or max(percentiles(values, 99.0)[0], 0.0) or 1.0
     # Undefined beside defined is no light; painting each alone would let its border eat into the others.
     known = np.isfinite(values).any(0)
     lights = [np.where(known, np.nan_to_num(one), np.nan) for one in values]
     colours = rgb_colours(*(raster.paint(light) for light in lights), limit=top)
     grid = grid_of(1, raster, None, foot=TRIANGLE, style=style, rois=rois, titled=bool(title))
-    draw_all(grid, raster, rois, [(colours, title, note_of(*values))])
+    draw_all(grid, raster, rois, [(colours, title, note_of(raster, *values))])
     triangle_legend(grid, tuple(scores), top, label)
     return grid.figure
 
@@ -255,6 +262,6 @@ def _preference_colours(raster: Raster, panel: PreferencePanel, n_layers: int) -
     nearest = raster.nearest(number)
     colours = np.ones((*raster.shape, 4))
     colours[..., :3] = layer_colours(n_layers)[np.maximum(nearest, 0)]
-    sure = np.ones(N_VERTICES) if panel.confidence is None else np.nan_to_num(panel.confidence)
+    sure = np.ones(len(number)) if panel.confidence is None else np.nan_to_num(panel.confidence)
     colours[..., 3] = np.where(nearest >= 0, np.clip(np.nan_to_num(raster.paint(sure)), 0.0, 1.0), 0.0)
     return colours

@@ -9,6 +9,8 @@ from typing import Final
 from latentcortex import _pycortex
 from latentcortex._files import write_text
 from latentcortex._pycortex import VIEW
+from latentcortex._surfaces import has
+from latentcortex.errors import InputError
 from latentcortex.plotting._groups import AnyPanel, Columns, Group, shown
 from latentcortex.plotting._panels import Rois
 
@@ -40,7 +42,7 @@ def webgl(
     title : str
         Of the page.
     filestore : Path, optional
-        Filestore of pycortex in which the surfaces are, or are put as subject `fsaverage5`. It may be read-only if
+        Filestore of pycortex in which the surfaces are, or are put as a subject of their own. It may be read-only if
         they are there. By default they are made for this page only, in a second.
 
     Returns
@@ -53,8 +55,8 @@ def webgl(
     MissingExtraError
         If pycortex is not installed.
     InputError
-        If there is no map, the voxels have no known position, a preferred layer has no name, or the filestore holds
-        another subject of that name or cannot be written.
+        If there is no map, the voxels have no known position, their cortex has no flat surface, a preferred layer has
+        no name, or the filestore holds another subject of that name or cannot be written.
 
     Notes
     -----
@@ -66,10 +68,11 @@ def webgl(
     .. [1] Gao, J. S., Huth, A. G., Lescroart, M. D., & Gallant, J. L. (2015). Pycortex: an interactive surface
        visualizer for fMRI. Frontiers in Neuroinformatics. doi:10.3389/fninf.2015.00023
     """
-    require_viewer()
-    found = shown(maps)
+    template, found = shown(maps)
+    require_viewer(template)
     page = _pycortex.page(
         [view for view, _ in found],
+        template=template,
         regions=(rois.labels, rois.names) if rois else None,
         told={"title": title, "maps": [about | {"id": VIEW.format(i)} for i, (_, about) in enumerate(found)]},
         filestore=Path(filestore) if filestore else None,
@@ -78,6 +81,8 @@ def webgl(
     return Path(path)
 
 
-def require_viewer() -> None:
-    """Raise `MissingExtraError` if `webgl` cannot work here, since pycortex is not installed."""
+def require_viewer(template: str = "") -> None:
+    """Raise `MissingExtraError` if pycortex is not installed, and `InputError` if the cortex has no flat surface."""
     _pycortex.require(NEEDED)
+    if template and not has("flat", template):
+        raise InputError(f"{NEEDED} flattens cortex, and {template} has no flat surface.")

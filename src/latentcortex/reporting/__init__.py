@@ -1,7 +1,7 @@
 """Maps -> what a paper needs: BIDS derivatives, figures, an ROI table, a methods paragraph and one page."""
 
 from latentcortex.reporting.content import LOG, Content, Figure, facts_of, models, significant
-from latentcortex.reporting.figures import FIGURES, chosen
+from latentcortex.reporting.figures import FIGURES, check_cortex, chosen
 from latentcortex.reporting.group import Group, write_group
 from latentcortex.reporting.honesty import honesty, unidentifiable
 from latentcortex.reporting.page import rebuild, write, write_dataset
@@ -24,6 +24,7 @@ __all__ = [
     "RegionRow",
     "alterations",
     "bands_table",
+    "check_cortex",
     "check_viewer",
     "chosen",
     "facts_of",

@@ -82,12 +82,17 @@ class Content:
     @property
     def rois(self) -> plotting.Rois | None:
         """The regions as figures draw them."""
-        return plotting.Rois(self.atlas.labels, self.atlas.names) if self.atlas else None
+        return plotting.Rois(self.atlas.labels, self.atlas.names, self.template) if self.atlas else None
 
     @property
     def style(self) -> plotting.Style:
         """How wide the figures may be."""
         return plotting.Style(width_mm=float(self.settings["report"]["width_mm"]))
+
+    @property
+    def template(self) -> str:
+        """The cortex that maps are drawn on."""
+        return self.maps.space.template
 
     def on_mesh(self, values: FloatArray) -> FloatArray:
         """Lay values (n_voxels,) onto the mesh."""

@@ -26,7 +26,8 @@ PAIRED: Final = "differenceQ"
 def ceiling_panel(content: Content) -> plotting.Panel:
     """Lay out the noise ceiling, where there is one to speak of."""
     values = content.maps.values(statistic="ceiling")
-    return plotting.Panel("noise ceiling", content.on_mesh(np.where(values >= LOWEST_CEILING, values, np.nan)))
+    shown = np.where(values >= LOWEST_CEILING, values, np.nan)
+    return plotting.Panel("noise ceiling", content.on_mesh(shown), template=content.template)
 
 
 def ceiling(content: Content, analysis: str) -> Iterator[Figure]:
@@ -61,7 +62,7 @@ def accuracy_panels(content: Content, analysis: str) -> list[plotting.Panel]:
     for model in models(maps, analysis):
         r = maps.values(analysis=analysis, model=model, statistic="r")
         shown = significant(maps, r, analysis=analysis, model=model)
-        panels.append(plotting.Panel(title_of(model), content.on_mesh(shown)))
+        panels.append(plotting.Panel(title_of(model), content.on_mesh(shown), template=content.template))
     return panels
 
 
@@ -116,24 +117,26 @@ def winner(content: Content, analysis: str) -> Iterator[Figure]:
     scores, q = _scores(content, analysis), _q(content.maps, analysis)
     numbers = plotting.winners(list(scores.values()))
     counts = ", ".join(f"{name} {(numbers == i).sum():,}" for i, name in enumerate(scores))
+    how: dict[str, Any] = {"rois": content.rois, "label": "highest r", "template": content.template}
     yield Figure(
         "latents-winner",
         f"The latent with the highest prediction accuracy among those with q < {q:g}, with the number of voxels "
         f"({counts}). {_whether(content, analysis)}",
-        lambda style: plotting.winner_map(scores, rois=content.rois, label="highest r", style=style),
+        lambda style: plotting.winner_map(scores, **how, style=style),
     )
 
 
 def rgb(content: Content, analysis: str) -> Iterator[Figure]:
     """Draw the accuracy of three latents as red, green and blue."""
     scores, q = _scores(content, analysis), _q(content.maps, analysis)
+    how: dict[str, Any] = {"rois": content.rois, "label": ACCURACY, "template": content.template}
     colours = ", ".join(f"{name} {light}" for name, light in zip(scores, ("red", "green", "blue"), strict=True))
     yield Figure(
         "latents-rgb",
         f"Prediction accuracy (r) of each latent alone as an amount of light ({colours}), none where q is not below "
         f"{q:g}. Mixtures are predicted by several latents alike: yellow is red with green, magenta red with blue, "
         "cyan green with blue, white all three.",
-        lambda style: plotting.rgb_map(scores, rois=content.rois, label=ACCURACY, style=style),
+        lambda style: plotting.rgb_map(scores, **how, style=style),
     )
 
 
@@ -144,10 +147,11 @@ def differences(content: Content, analysis: str) -> Iterator[Figure]:
         name, pair = f"{title_of(one)} − {title_of(other)}", maps.find(analysis=analysis, model=one, band=other)
         if len(pair.find(statistic=PAIRED).columns):
             masks.append(content.on_mesh(pair.values(statistic=PAIRED)) < q)
-            panels.append(plotting.Panel(name, content.on_mesh(pair.values(statistic="differenceR2"))))
+            values = pair.values(statistic="differenceR2")
         else:
             r, less = (maps.values(analysis=analysis, model=model, statistic="r") for model in (one, other))
-            panels.append(plotting.Panel(name, content.on_mesh(r - less)))
+            values = r - less
+        panels.append(plotting.Panel(name, content.on_mesh(values), template=content.template))
     tested = len(masks) == len(panels)
     about = (
         f"Difference of explained variance (R²) between each two latents; only voxels with q < {q:g} in a paired "
@@ -217,7 +221,7 @@ def share_panels(content: Content, analysis: str, statistic: str, mask: str) -> 
         word = f"strength {step.entities['strength']} %"
         if analysis == "denoising-steps":
             word = f"step {step.entities['step']} %"
-        panels.append(plotting.SharePanel(word, both[0], both[1], grey))
+        panels.append(plotting.SharePanel(word, both[0], both[1], grey, content.template))
     return panels
 
 
@@ -240,8 +244,9 @@ def preference_panels(content: Content, analysis: str) -> tuple[list[plotting.Pr
         shown = significant(content.maps, content.maps.values(**of, statistic="preferred"), **of)
         sure = content.maps.values(**of, statistic="confidence")
         told = content.maps.values(**of, statistic="identifiable")
-        laid = [content.on_mesh(values) for values in (shown, np.where(told == 1, sure, PALE * sure))]
-        panels.append(plotting.PreferencePanel(f"step {model.split('-')[1]} %", *laid))
+        first, opacity = (content.on_mesh(values) for values in (shown, np.where(told == 1, sure, PALE * sure)))
+        title = f"step {model.split('-')[1]} %"
+        panels.append(plotting.PreferencePanel(title, first, opacity, template=content.template))
     return panels, layers
 
 
@@ -266,10 +271,11 @@ def partition_panels(content: Content, analysis: str) -> list[plotting.Panel]:
     """Lay out the share of every layer, where the joint model is significant."""
     maps, panels = content.maps, []
     for model in models(maps, analysis):
+        grey = _grey(content, analysis, model)
         for band in model.split("+"):
             share = maps.values(analysis=analysis, model=model, band=band, statistic="shareR2")
             shown = significant(maps, share, analysis=analysis, model=model)
-            panels.append(plotting.Panel(title_of(band), content.on_mesh(shown), _grey(content, analysis, model)))
+            panels.append(plotting.Panel(title_of(band), content.on_mesh(shown), grey, content.template))
     return panels
 
 

@@ -7,10 +7,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from latentcortex import _surfaces
 from latentcortex._arrays import listed
 from latentcortex._shelf import unknown
 from latentcortex.reporting import cortex, profiles
 from latentcortex.reporting.content import Content, Figure, models
+from latentcortex.space import Space
 
 logger = logging.getLogger(__name__)
 
@@ -18,6 +20,7 @@ SETS: Final = ("default", "all")
 """Words that stand for several figures."""
 WITHOUT: Final = {
     "surface": "voxels have no place on a surface",
+    "flat": "the cortex has no flat surface",
     "atlas": "no atlas is named in [report]",
     "bands": "there are too few or too many bands",
     "maps": "no map that it draws was computed",
@@ -37,7 +40,7 @@ class Kind:
         Below which it stands; empty for every one.
     statistic : str
         That the analysis must hold.
-    needs : {"", "surface", "atlas"}
+    needs : {"", "surface", "flat", "atlas"}
         What it cannot be drawn without.
     default : bool
         Whether it is there unless others are named.
@@ -65,6 +68,8 @@ class Kind:
             return "maps"
         if self.needs and not content.maps.space.template:
             return "surface"
+        if self.needs == "flat" and not _surfaces.has("flat", content.template):
+            return "flat"
         if self.needs == "atlas" and content.atlas is None:
             return "atlas"
         low, high = self.n_models
@@ -75,7 +80,7 @@ SPLIT: Final = ("noise-levels", "denoising-steps")
 FIGURES: Final[dict[str, Kind]] = {
     "ceiling": Kind(cortex.ceiling, ("ceiling",), "ceiling"),
     "prediction-against-ceiling": Kind(cortex.against_ceiling, ("ceiling",), "ceiling", beside="latents"),
-    "latents-flat": Kind(cortex.accuracy_flat, ("latents",), "r"),
+    "latents-flat": Kind(cortex.accuracy_flat, ("latents",), "r", "flat"),
     "latents-inflated": Kind(cortex.accuracy_inflated, ("latents",), "r"),
     "winner": Kind(cortex.winner, ("latents",), "r", n_models=(2, 7)),
     "rgb": Kind(cortex.rgb, ("latents",), "r", n_models=(3, 3)),
@@ -93,6 +98,18 @@ FIGURES: Final[dict[str, Kind]] = {
 """Every figure by the name that `figures` in [report] takes."""
 INSTEAD: Final = "histograms"
 """Drawn by default where nothing else shows the scores of an analysis."""
+
+
+def check_cortex(space: Space) -> None:
+    """Raise `InputError` unless the surfaces that figures are drawn on are here, before anything is computed.
+
+    A cortex without a flat surface is drawn inflated, which is noted in the log.
+    """
+    if not space.template:
+        return
+    _surfaces.surface("inflated", space.template)
+    if not _surfaces.has("flat", space.template):
+        logger.info("%s has no flat surface: maps are drawn on inflated cortex.", space.template)
 
 
 def chosen(names: Sequence[str]) -> tuple[str, ...]:
@@ -164,5 +181,5 @@ def _tell(names: Sequence[str], missing: dict[str, str]) -> None:
             logger.warning("Figures that were asked for are not drawn, since %s: %s.", WITHOUT[why], listed(named))
         other = [name for name, lack in missing.items() if lack == why and name not in names]
         # What was not computed is not missed by those who did not ask for it.
-        if other and why in ("surface", "atlas"):
+        if other and why in ("surface", "flat", "atlas"):
             logger.info("Figures are not drawn, since %s: %s.", WITHOUT[why], listed(other))

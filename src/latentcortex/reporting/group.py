@@ -21,6 +21,7 @@ from latentcortex.reporting.page import as_data, environment
 from latentcortex.reporting.regions import decimals, region_tables
 from latentcortex.reporting.tables import roi_table, summary_rows
 from latentcortex.reporting.text import TITLES, title_of
+from latentcortex.space import TEMPLATES
 
 ALPHA: Final = 0.05
 """Of each participant's own test of a voxel."""
@@ -47,6 +48,8 @@ class Group:
     prevalence : dict of str to ndarray of shape (n_vertices,)
         Band -> most probable fraction of the population in which it predicts the vertex, where more participants show
         it than their tests alone would give, nan elsewhere; empty where participants have no common template.
+    template : str
+        On whose vertices that is; empty where there is no prevalence.
     rois : Rois, optional
     """
 
@@ -54,21 +57,26 @@ class Group:
     found: pd.DataFrame
     regions: pd.DataFrame
     prevalence: dict[str, FloatArray]
+    template: str
     rois: plotting.Rois | None
 
     @classmethod
     def read(cls, out: Path) -> Group:
         """Read what the participants' reports were made from, one after the other."""
-        names, found, regions, hits, rois = [], [], [], [], None
+        names, found, regions, hits, templates, rois = [], [], [], [], set(), None
         for path in sorted(out.glob(f"sub-*/sub-*{CONTENT}")):
             content, _ = Content.read(path, log=out / LOG)
             names.append(content.participant)
             found.append({_named(row): row["n_significant"] for row in summary_rows(content.participant, content.maps)})
             regions.append(_region_rows(content))
             hits.append(_hits(content.maps))
+            templates.add(content.template)
             rois = content.rois
         table = pd.DataFrame(found, index=names).T
-        return cls(tuple(names), table, _together(regions), _prevalence(hits), rois)
+        # The vertices of a participant's own cortex are nobody else's, however many there are.
+        template = next(iter(templates)) if len(templates) == 1 and templates <= set(TEMPLATES) else ""
+        prevalence = _prevalence(hits) if template else {}
+        return cls(tuple(names), table, _together(regions), prevalence, template, rois if template else None)
 
 
 def write_group(out: Path) -> Path | None:
@@ -141,7 +149,7 @@ def _together(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
 
 
 def _hits(maps: Maps) -> dict[str, FloatArray]:
-    """Say where each latent's own test rejects, on all vertices of the template; nan outside the family."""
+    """Say where each latent's own test rejects, on all vertices; nan outside the family."""
     if not maps.space.template:
         return {}
     found = {}
@@ -153,9 +161,6 @@ def _hits(maps: Maps) -> dict[str, FloatArray]:
 
 def _prevalence(hits: Sequence[Mapping[str, FloatArray]]) -> dict[str, FloatArray]:
     """Estimate prevalence where every participant has the vertex, and more of them show it than chance would give."""
-    shapes = {values.shape for one in hits for values in one.values()}
-    if len(shapes) != 1:
-        return {}
     found = {}
     for band in [name for name in hits[0] if all(name in one for one in hits)]:
         each = np.stack([one[band] for one in hits])
@@ -172,7 +177,9 @@ def _picture(out: Path, group: Group) -> dict[str, str] | None:
     """Draw the prevalence of every latent where it is shown to be above 0."""
     if not group.prevalence:
         return None
-    panels = [plotting.Panel(title_of(band), likely) for band, likely in group.prevalence.items()]
+    panels = [
+        plotting.Panel(title_of(band), likely, template=group.template) for band, likely in group.prevalence.items()
+    ]
     figure = plotting.flatmaps(panels, rois=group.rois, limits=(0.0, 1.0), label="prevalence in the population")
     path = out / "group_prevalence.png"
     plotting.save(figure, path)

@@ -115,7 +115,7 @@ def similarity(content: Content, analysis: str) -> Iterator[Figure]:
         f"{analysis}-similarity",
         f"Pearson correlation between the maps of each two {WORDS[key]}s, over the {found.sum():,} voxels where any of "
         f"the models is significant. Brackets: 95 % percentile interval of {inference.N_DRAWS:,} bootstrap draws of "
-        f"whole spatial blocks ({n_blocks} patches, their centres some 30 mm apart on the template's sphere), since "
+        f"whole spatial blocks ({n_blocks} patches of cortex, their centres some 30 mm apart), since "
         "neighbouring voxels are alike. They are about the choice of voxels, not of stimuli or participants.",
         lambda style: plotting.similarity_matrices(tables, labels, label=f"{WORDS[key]}", style=style),
     )

@@ -58,24 +58,30 @@ def check_viewer(asked: Any, analyses: Sequence[str], space: Space | None = None
     MissingExtraError
         If what the viewer needs, pycortex or plotly, is not installed.
     InputError
-        If there is no such viewer, no analysis is shown in the viewer, or voxels have no known position.
+        If there is no such viewer, no analysis is shown in it, voxels have no known position, or their cortex has no
+        flat surface, which only WebGL needs.
     """
     named = viewer_of(asked)
     if not named:
         return
-    (plotting.require_light if named == "light" else plotting.require_viewer)()
+    if named == "light":
+        plotting.require_light()
+    else:
+        plotting.require_viewer()
     known = [name for name in _GROUPS if name != "ceiling"]
     if not set(analyses) & set(known):
         raise InputError(f"`viewer` in [report] shows none of these analyses; it shows {', '.join(known)}.")
     if space is not None and not space.template:
         raise InputError("`viewer` in [report] needs voxels of known position: give `template` in [dataset].")
+    if space is not None and named == "webgl":
+        plotting.require_viewer(space.template)
 
 
 def write_viewer(path: Path, content: Content) -> Path:
     """Write the viewer that the settings ask for, with the maps as the report draws them."""
     groups, title = list(_groups(content)), f"Participant {content.participant}"
     if viewer_of(content.settings["report"]["viewer"]) == "light":
-        return plotting.light(groups, path, rois=content.rois, title=title, template=content.maps.space.template)
+        return plotting.light(groups, path, rois=content.rois, title=title)
     return plotting.webgl(groups, path, rois=content.rois, title=title)
 
 

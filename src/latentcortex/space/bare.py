@@ -29,7 +29,7 @@ class Bare:
 
     def on_mesh(self, values: FloatArray) -> FloatArray:
         """Raise `InputError`: nothing is known of where these voxels are on cortex."""
-        raise InputError("Voxels without a known position cannot be drawn on cortex; their numbers are in Maps.to_dataframe.")
+        raise InputError("Voxels without a known position cannot be drawn on cortex; use Maps.to_dataframe.")
 
     def take(self, whole: NDArray[np.generic]) -> NDArray[np.generic]:
         """Raise `InputError`: nothing is known of where these voxels are in a whole."""

@@ -11,29 +11,31 @@ from scipy.spatial import cKDTree
 
 from latentcortex import _surfaces
 from latentcortex._arrays import FloatArray
-from latentcortex.errors import AlignmentError, InputError
+from latentcortex.errors import AlignmentError
 
-TEMPLATES: Final = {"fsaverage5": (10242, 10242)}
-"""Vertices of the left and right hemisphere of the templates that are known."""
+TEMPLATES: Final = tuple(_surfaces.DENSITIES)
+"""Templates that have a name."""
 N_BLOCKS: Final = 162
 """Patches of a hemisphere over which maps are resampled: the vertices of an icosahedron that was split twice."""
 
 
 @dataclass(frozen=True, eq=False)
 class Surface:
-    """Voxels that are vertices of a template's two hemispheres.
+    """Voxels that are vertices of two hemispheres.
 
     Parameters
     ----------
     template : str
-        For example `fsaverage5`.
+        `fsaverage5`, which is always there; `fsaverage`, `fsaverage6`, `fsaverage4` or `fsaverage3`, whose surfaces
+        are looked for where nilearn and FreeSurfer keep them; or the path of a subject's folder, FreeSurfer's or
+        pycortex's.
     vertices : ndarray of int, shape (n_voxels,), optional
         Which vertices, counted through the left and then the right hemisphere, ascending. All by default.
 
     Raises
     ------
     InputError
-        If the template is not known.
+        If the template is not known, or the folder holds no surfaces.
     AlignmentError
         If the vertices are not ascending or not on the mesh.
     """
@@ -42,8 +44,6 @@ class Surface:
     vertices: NDArray[np.intp] = field(default_factory=lambda: np.arange(0, dtype=np.intp))
 
     def __post_init__(self) -> None:
-        if self.template not in TEMPLATES:
-            raise InputError(f"Unknown surface template {self.template!r}. Known: {', '.join(TEMPLATES)}.")
         if len(self.vertices) == 0:
             object.__setattr__(self, "vertices", np.arange(self.n_vertices, dtype=np.intp))
         if np.any(np.diff(self.vertices) <= 0) or self.vertices[0] < 0 or self.vertices[-1] >= self.n_vertices:
@@ -57,24 +57,28 @@ class Surface:
     @property
     def n_vertices(self) -> int:
         """Number of vertices of both hemispheres."""
-        return sum(TEMPLATES[self.template])
+        return sum(_surfaces.n_vertices(self.template))
 
     @property
     def description(self) -> dict[str, object]:
         """What a sidecar says of it."""
-        return {
-            "SpatialReference": self.template,
-            "n_voxels": self.n_voxels,
-            "Density": "10242 vertices per hemisphere",
-        }
+        left, right = _surfaces.n_vertices(self.template)
+        each = (
+            f"{left} vertices per hemisphere" if left == right else f"{left} vertices on the left, {right} on the right"
+        )
+        return {"SpatialReference": self.template, "n_voxels": self.n_voxels, "Density": each}
 
     @property
     def entities(self) -> str:
         """What the names of files say of it."""
-        return f"space-{'fsaverage' if self.template.startswith('fsaverage') else self.template}_den-10k"
+        label = "".join(letter for letter in _surfaces.name_of(self.template) if letter.isascii() and letter.isalnum())
+        known = _surfaces.DENSITIES.get(self.template)
+        return f"space-{label}_den-{known[1]}" if known else f"space-{label}"
 
     def only(self, voxels: NDArray[np.intp]) -> Surface:
-        """Take some voxels, by number, ascending."""
+        """Take some voxels, by number, ascending; at least one."""
+        if len(voxels) == 0:
+            raise AlignmentError(f"No voxel of {self.template} is left.")
         return Surface(self.template, self.vertices[voxels])
 
     def on_mesh(self, values: FloatArray) -> FloatArray:
@@ -87,7 +91,7 @@ class Surface:
 
     def hemispheres(self, values: FloatArray) -> dict[str, FloatArray]:
         """Lay values (n_voxels,) onto the two hemispheres, `L` and `R`."""
-        full, n_left = self.on_mesh(values), TEMPLATES[self.template][0]
+        full, n_left = self.on_mesh(values), _surfaces.n_vertices(self.template)[0]
         return {"L": full[:n_left], "R": full[n_left:]}
 
     def take(self, values: NDArray[np.generic]) -> NDArray[np.generic]:
@@ -98,21 +102,33 @@ class Surface:
 
     def where(self, voxel: int) -> str:
         """Say where a voxel is, to follow its number."""
-        n_left, vertex = TEMPLATES[self.template][0], int(self.vertices[voxel])
+        n_left, vertex = _surfaces.n_vertices(self.template)[0], int(self.vertices[voxel])
         side, own = ("left", vertex) if vertex < n_left else ("right", vertex - n_left)
         return f": vertex {own} of the {side} hemisphere"
 
     def blocks(self) -> NDArray[np.intp]:
         """Tell which patch of cortex each voxel lies in, a number for each, (n_voxels,).
 
-        There are 162 in each hemisphere, all of nearly the same size: each vertex belongs to the nearest of the first
-        162 vertices of the template's sphere, which are those of its coarser icosahedron. On the sphere of
-        FreeSurfer, of a radius of 100 mm, neighbouring centres are some 30 mm apart.
+        There are 162 in each hemisphere: each vertex belongs to the nearest of 162 centres on the sphere. Those of a
+        template are its first vertices, which are a coarser icosahedron's: on FreeSurfer's sphere, of a radius of
+        100 mm, they are some 30 mm apart. Other spheres, and inflated surfaces where there is no sphere, get centres of
+        which each is as far from those before it as it can be.
         """
         found, first = [], 0
-        for mesh in _surfaces.surface("sphere", self.template):
+        kind: _surfaces.Kind = "sphere" if _surfaces.has("sphere", self.template) else "inflated"
+        for mesh in _surfaces.surface(kind, self.template):
             points = mesh.coordinates
-            _, nearest = cKDTree(points[:N_BLOCKS]).query(points)
+            centres = points[:N_BLOCKS] if self.template in TEMPLATES else points[apart(points, N_BLOCKS)]
+            _, nearest = cKDTree(centres).query(points)
             found.append(nearest + first)
             first += N_BLOCKS
         return np.asarray(np.concatenate(found)[self.vertices], dtype=np.intp)
+
+
+def apart(points: FloatArray, n: int) -> NDArray[np.intp]:
+    """Choose so many points, each as far from those before it as it can be, from the first on."""
+    chosen, distance = [0], np.full(len(points), np.inf)
+    while len(chosen) < min(n, len(points)):
+        distance = np.minimum(distance, ((points - points[chosen[-1]]) ** 2).sum(axis=1))
+        chosen.append(int(distance.argmax()))
+    return np.array(chosen, dtype=np.intp)

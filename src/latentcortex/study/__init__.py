@@ -14,7 +14,7 @@ from latentcortex._shelf import unknown
 from latentcortex.analyses import Analysis
 from latentcortex.decoding import Decoder
 from latentcortex.errors import InputError
-from latentcortex.space import Atlas
+from latentcortex.space import TEMPLATES, Atlas
 from latentcortex.study.backward import STAGES as BACKWARD_STAGES
 from latentcortex.study.backward import Backward
 from latentcortex.study.forward import STAGES as FORWARD_STAGES
@@ -24,7 +24,7 @@ from latentcortex.study.schema import complete
 
 HUB: Final = re.compile(r"[\w-][\w.-]*/[\w.-]+")
 """What a model of the hub is called."""
-NOT_PATHS: Final = ("phantom",)
+NOT_PATHS: Final = ("phantom", *TEMPLATES)
 """Names that stand where a path could."""
 STAGES: Final = (*FORWARD_STAGES, *BACKWARD_STAGES)
 
@@ -175,7 +175,7 @@ class Study:
 
     def dataset(self) -> Any:
         """Make the dataset."""
-        return self._make(datasets.SHELF, "dataset", paths=("root",))
+        return self._make(datasets.SHELF, "dataset", paths=("root", "template"))
 
     def extractor(self) -> Any:
         """Make the extractor."""

@@ -61,6 +61,7 @@ class Forward:
                     checking.refuse(self.material.design(name, extracted=False), self.study.allowed)
                 self.material.check_analyses(responses)
                 self.material.atlas(responses)
+                reporting.check_cortex(responses.space)
                 self._check_viewer(responses.space)
 
     def _check_viewer(self, space: Space | None = None) -> None:

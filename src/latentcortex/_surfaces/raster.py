@@ -1,75 +1,27 @@
-"""Template surfaces, and how their vertices fall on the pixels of a picture.
-
-The meshes are read from the files inside the nilearn wheel, without importing nilearn (seconds) and without
-a download. Vertices are counted through the left and then the right hemisphere.
-"""
+"""How the vertices of cortex fall on the pixels of a picture."""
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
-from pathlib import Path
 from typing import Any, Final, Literal, cast
 
-import nibabel as nib
 import numpy as np
-from contourpy import contour_generator
-from nibabel.gifti.gifti import GiftiImage
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from latentcortex._arrays import BoolArray, FloatArray, IntArray
-from latentcortex.errors import AlignmentError, InputError
+from latentcortex._surfaces.mesh import HEMISPHERES, Hemisphere, Mesh, twice_area
+from latentcortex._surfaces.templates import flat_patch, n_vertices, on_all_vertices, surface
+from latentcortex.errors import InputError
 
-Kind = Literal["white", "pial", "inflated", "sphere", "flat"]
-Hemisphere = Literal["left", "right"]
 View = Literal["lateral", "medial", "ventral", "posterior"]
-
-HEMISPHERES: Final[tuple[Hemisphere, Hemisphere]] = ("left", "right")
-FILES: Final = {"white": "white", "pial": "pial", "inflated": "infl", "sphere": "sphere", "flat": "flat"}
-N_VERTICES: Final = 20484
-
-GAP_MM: Final = 12.0
-"""Between the two flattened hemispheres."""
 
 MARGIN_MM: Final = 4.0
 """White space round a surface in its picture."""
 
 SPAN_MM: Final = 147.0
-"""Height of the inflated hemispheres seen from the side; it fixes the scale of all views."""
-
-WALL_MM: Final = 1.0
-"""No cortex is thinner than this. Thickness is a mean over people whose medial walls differ: only the core of
-the wall is exactly 0, and a rim that was wall in most of them lies between 0 and 1."""
-
-LONGEST_MM: Final = 12.0
-"""Longest side of a triangle in the flat drawing (the median is 3): longer ones bridge a cut."""
-
-
-@dataclass(frozen=True, eq=False)
-class Mesh:
-    """A triangulated surface.
-
-    Parameters
-    ----------
-    coordinates : ndarray of shape (n_vertices, 3)
-        Right, anterior, superior, in mm; on the flat surface right, up, 0.
-    triangles : ndarray of int, shape (n_triangles, 3)
-        Vertices of each triangle, anticlockwise seen from outside.
-    """
-
-    coordinates: FloatArray
-    triangles: IntArray
-
-    def normals(self) -> FloatArray:
-        """Compute the outward unit normal at each vertex, (n_vertices, 3), from its triangles by area."""
-        a, b, c = np.moveaxis(self.coordinates[self.triangles], 1, 0)
-        faces = np.cross(b - a, c - a)
-        sums = [np.bincount(self.triangles.ravel(), np.repeat(f, 3), len(self.coordinates)) for f in faces.T]
-        total = np.stack(sums, axis=1)
-        return cast(FloatArray, total / np.maximum(np.linalg.norm(total, axis=1, keepdims=True), 1e-12))
+"""Height of the inflated hemispheres of fsaverage5 seen from the side; it fixes the scale of all views."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,6 +40,8 @@ class Raster:
         How much light the surface returns, 0..1; 1 outside.
     extent : tuple of float
         Left, right, bottom and top of the picture in mm.
+    template : str
+        Whose vertices they are.
     """
 
     vertices: IntArray
@@ -95,6 +49,7 @@ class Raster:
     inside: BoolArray
     shading: FloatArray
     extent: tuple[float, float, float, float]
+    template: str = "fsaverage5"
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -123,7 +78,7 @@ class Raster:
         ndarray of shape (height, width)
             nan outside and where the values are undefined.
         """
-        on_all_vertices(values)
+        on_all_vertices(values, self.template)
         corners = values[self.vertices[self.inside]].astype(np.float64)
         weights = self.weights[self.inside]
         finite = np.isfinite(corners)
@@ -136,134 +91,8 @@ class Raster:
 
     def nearest(self, labels: IntArray, *, outside: int = -1) -> IntArray:
         """Give each pixel (height, width) its closest vertex's label; `outside` where there is no surface."""
-        on_all_vertices(labels)
+        on_all_vertices(labels, self.template)
         return cast(IntArray, np.where(self.inside, labels[self.closest], outside))
-
-
-@dataclass(frozen=True, eq=False)
-class Outline:
-    """The border of one region in a picture.
-
-    Parameters
-    ----------
-    label : int
-        Which region.
-    lines : tuple of ndarray, each of shape (n_points, 2)
-        Closed polygons: column and row in pixels.
-    anchors : tuple of (float, float)
-        Column and row of the point furthest from the border, one per hemisphere that shows the region.
-    """
-
-    label: int
-    lines: tuple[FloatArray, ...]
-    anchors: tuple[tuple[float, float], ...]
-
-
-def on_all_vertices(values: NDArray[np.generic]) -> None:
-    """Raise `AlignmentError` unless there is one value per vertex of both hemispheres."""
-    if values.shape != (N_VERTICES,):
-        raise AlignmentError(f"Got an array of shape {values.shape}; fsaverage5 has {N_VERTICES} vertices.")
-
-
-@lru_cache
-def _arrays(name: str, hemisphere: Hemisphere, template: str) -> tuple[NDArray[np.generic], ...]:
-    if template != "fsaverage5":
-        raise InputError(f"Unknown surface template {template!r}. Known: fsaverage5.")
-    found = importlib.util.find_spec("nilearn")
-    if found is None or not found.submodule_search_locations:
-        raise InputError("The surfaces come with nilearn, which is not installed: pip install nilearn.")
-    folder = Path(found.submodule_search_locations[0], "datasets", "data", template)
-    image = cast(GiftiImage, nib.load(folder / f"{name}_{hemisphere}.gii.gz"))
-    return tuple(np.asarray(array.data) for array in image.darrays)
-
-
-def _per_vertex(name: str, template: str) -> FloatArray:
-    return np.concatenate([cast(FloatArray, _arrays(name, side, template)[0]) for side in HEMISPHERES])
-
-
-@lru_cache
-def surface(kind: Kind, template: str = "fsaverage5") -> tuple[Mesh, Mesh]:
-    """Load a surface of the left and the right hemisphere.
-
-    Parameters
-    ----------
-    kind : {"white", "pial", "inflated", "sphere", "flat"}
-        `flat` has triangles only in the flat patch; its vertices outside the patch lie anywhere.
-    template : str
-        Only `fsaverage5` is known.
-
-    Returns
-    -------
-    tuple of Mesh
-        Of 10242 vertices each, in mm.
-
-    Raises
-    ------
-    InputError
-        If the kind or the template is not known.
-    """
-    if kind not in FILES:
-        raise InputError(f"Unknown surface {kind!r}. Known: {', '.join(FILES)}.")
-    arrays = [_arrays(FILES[kind], side, template) for side in HEMISPHERES]
-    left, right = (Mesh(cast(FloatArray, xyz.astype(np.float64)), cast(IntArray, abc)) for xyz, abc in arrays)
-    return left, right
-
-
-def curvature(template: str = "fsaverage5") -> FloatArray:
-    """Load the mean curvature (n_vertices,) in 1/mm, left then right; sulci are positive."""
-    return _per_vertex("curv", template)
-
-
-def sulcal_depth(template: str = "fsaverage5") -> FloatArray:
-    """Load the sulcal depth (n_vertices,) in FreeSurfer's units, left then right; sulci are positive."""
-    return _per_vertex("sulc", template)
-
-
-def thickness(template: str = "fsaverage5") -> FloatArray:
-    """Load the mean cortical thickness (n_vertices,) in mm, left then right; 0 inside the medial wall."""
-    return _per_vertex("thick", template)
-
-
-def cortex(template: str = "fsaverage5") -> BoolArray:
-    """Tell cortex from the medial wall: bool (n_vertices,), true where thickness is at least 1 mm."""
-    return thickness(template) >= WALL_MM
-
-
-@lru_cache
-def flat_patch(template: str = "fsaverage5") -> Mesh:
-    """Lay both flattened hemispheres side by side.
-
-    The left one lies on the left; the posterior ends face the middle and dorsal is up. Triangles that the
-    decimation of fsaverage left bridging a cut, or turned over, are removed.
-
-    Returns
-    -------
-    Mesh
-        Of 20484 vertices; coordinates are nan outside the patch.
-    """
-    left, right = (_tidy_patch(mesh) for mesh in surface("flat", template))
-    shift = np.nanmax(left.coordinates[:, 0]) + GAP_MM - np.nanmin(right.coordinates[:, 0])
-    moved = right.coordinates + np.array([shift, 0.0, 0.0])
-    return Mesh(
-        np.concatenate([left.coordinates, moved]),
-        np.concatenate([left.triangles, right.triangles + len(left.coordinates)]),
-    )
-
-
-def _tidy_patch(mesh: Mesh) -> Mesh:
-    corners = mesh.coordinates[mesh.triangles]
-    longest = np.linalg.norm(corners - np.roll(corners, 1, axis=1), axis=2).max(axis=1)
-    triangles = mesh.triangles[(longest < LONGEST_MM) & (_twice_area(corners) > 0)]
-    coordinates = np.full_like(mesh.coordinates, np.nan)
-    used = np.unique(triangles)
-    coordinates[used] = mesh.coordinates[used]
-    return Mesh(coordinates, triangles)
-
-
-def _twice_area(corners: FloatArray) -> FloatArray:
-    """Signed, of triangles (n_triangles, 3, 2 or more) in the plane of the first two coordinates."""
-    (ax, ay), (bx, by), (cx, cy) = np.moveaxis(corners[..., :2], 0, 2)
-    return cast(FloatArray, (bx - ax) * (cy - ay) - (cx - ax) * (by - ay))
 
 
 @lru_cache(maxsize=8)
@@ -275,7 +104,7 @@ def flat_raster(height: int, template: str = "fsaverage5") -> Raster:
         np.nanmax(mesh.coordinates, axis=0) + MARGIN_MM,
     )
     pixel = float(high[1] - low[1]) / height
-    return _rasterise(mesh, (low[0], high[0], low[1], high[1]), pixel)
+    return replace(_rasterise(mesh, (low[0], high[0], low[1], high[1]), pixel), template=template)
 
 
 @lru_cache(maxsize=32)
@@ -305,8 +134,8 @@ def inflated_raster(hemisphere: Hemisphere, view: View, height: int, template: s
     low, high = seen.coordinates.min(axis=0) - MARGIN_MM, seen.coordinates.max(axis=0) + MARGIN_MM
     pixel = (SPAN_MM + 2 * MARGIN_MM) / height
     raster = _rasterise(seen, (low[0], high[0], low[1], high[1]), pixel, brightness=np.clip(light, 0.0, 1.0))
-    first = HEMISPHERES.index(hemisphere) * len(mesh.coordinates)
-    return Raster(raster.vertices + first, raster.weights, raster.inside, raster.shading, raster.extent)
+    first = HEMISPHERES.index(hemisphere) * n_vertices(template)[0]
+    return replace(raster, vertices=raster.vertices + first, template=template)
 
 
 _X, _Y, _Z = (1, 0, 0), (0, 1, 0), (0, 0, 1)
@@ -370,6 +199,7 @@ def _joined(rasters: Sequence[Raster], axis: int) -> Raster:
         inside,
         join((raster.shading for raster in rasters), fill=1.0),
         (0.0, inside.shape[1] * pixel, 0.0, inside.shape[0] * pixel),
+        rasters[0].template,
     )
 
 
@@ -391,7 +221,7 @@ def _rasterise(
     x, y, depth = mesh.coordinates.T
     points = np.stack([(x - left) / pixel - 0.5, (top - y) / pixel - 0.5, depth], axis=1)
     # Rows count downwards, so a triangle that faces the viewer has a negative area in pixels.
-    facing = mesh.triangles[_twice_area(points[mesh.triangles]) < 0]
+    facing = mesh.triangles[twice_area(points[mesh.triangles]) < 0]
     pixels, owners, weights = _covered(points[facing], shape)
     order = np.argsort((weights * points[facing[owners], 2]).sum(axis=1), kind="stable")
     winner = np.full(shape[0] * shape[1], -1)
@@ -435,55 +265,3 @@ def _barycentric(corners: FloatArray, owners: IntArray, points: FloatArray) -> F
     second = (dx * vy[owners] - dy * vx[owners]) / scale[owners]
     third = (dy * ux[owners] - dx * uy[owners]) / scale[owners]
     return np.stack([1 - second - third, second, third], axis=1)
-
-
-def outlines(raster: Raster, labels: IntArray, *, smoothing: float = 2.0) -> list[Outline]:
-    """Trace the borders of regions in a picture.
-
-    Parameters
-    ----------
-    raster : Raster
-    labels : ndarray of int, shape (n_vertices,)
-        Region of each vertex; 0 and less is none.
-    smoothing : float
-        Width of the Gaussian that rounds the borders, in pixels.
-
-    Returns
-    -------
-    list of Outline
-        Of the regions that the picture shows, by ascending label.
-    """
-    on_all_vertices(labels)
-    known = np.unique(labels[labels > 0])
-    traced = (_outline(raster, labels == label, int(label), smoothing) for label in known)
-    return [outline for outline in traced if outline.lines]
-
-
-def _outline(raster: Raster, member: BoolArray, label: int, smoothing: float) -> Outline:
-    amount = np.nan_to_num(raster.paint(member.astype(np.float64)))
-    window, corner = _window(amount > 0, margin=int(4 * smoothing) + 2)
-    smooth = ndimage.gaussian_filter(np.pad(amount[window], 1), smoothing)
-    offset = np.array(corner) - 1.0
-    lines = [np.asarray(line) + offset for line in contour_generator(z=smooth).lines(0.5)]
-    n_left = N_VERTICES // 2
-    sides = (raster.closest[window] < n_left, raster.closest[window] >= n_left)
-    anchors = [_anchor((smooth[1:-1, 1:-1] > 0.5) & side, corner) for side in sides]
-    return Outline(label, tuple(lines), tuple(anchor for anchor in anchors if anchor))
-
-
-def _window(mask: BoolArray, margin: int) -> tuple[tuple[slice, slice], tuple[int, int]]:
-    """Frame the mask: two slices, and the frame's first column and row."""
-    found = ndimage.find_objects(mask.astype(np.int8))
-    if not found:
-        return (slice(0, 2), slice(0, 2)), (0, 0)
-    rows, columns = (slice(max(s.start - margin, 0), s.stop + margin) for s in cast(Iterable[slice], found[0]))
-    return (rows, columns), (columns.start, rows.start)
-
-
-def _anchor(mask: BoolArray, corner: tuple[int, int]) -> tuple[float, float] | None:
-    """Find the pole of inaccessibility: the pixel furthest from the mask's border."""
-    if not mask.any():
-        return None
-    distance = ndimage.distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1]
-    row, column = np.unravel_index(int(np.argmax(distance)), mask.shape)
-    return float(column + corner[0]), float(row + corner[1])

@@ -1,0 +1,56 @@
+"""Cortex as meshes and as pictures: templates and subjects, rasters, outlines."""
+
+from __future__ import annotations
+
+from latentcortex._surfaces.mesh import HEMISPHERES, Hemisphere, Kind, Mesh
+from latentcortex._surfaces.outlines import Outline, outlines
+from latentcortex._surfaces.raster import AXES, Raster, View, flat_raster, inflated_raster, inflated_views
+from latentcortex._surfaces.templates import (
+    DENSITIES,
+    GAP_MM,
+    LONGEST_MM,
+    cortex,
+    curvature,
+    flat_patch,
+    has,
+    is_pycortex,
+    knows,
+    layout,
+    n_vertices,
+    name_of,
+    on_all_vertices,
+    sulcal_depth,
+    surface,
+    thickness,
+)
+
+__all__ = [
+    "AXES",
+    "DENSITIES",
+    "GAP_MM",
+    "HEMISPHERES",
+    "LONGEST_MM",
+    "Hemisphere",
+    "Kind",
+    "Mesh",
+    "Outline",
+    "Raster",
+    "View",
+    "cortex",
+    "curvature",
+    "flat_patch",
+    "flat_raster",
+    "has",
+    "inflated_raster",
+    "inflated_views",
+    "is_pycortex",
+    "knows",
+    "layout",
+    "n_vertices",
+    "name_of",
+    "on_all_vertices",
+    "outlines",
+    "sulcal_depth",
+    "surface",
+    "thickness",
+]

@@ -1,0 +1,270 @@
+"""Where surfaces lie on the disk: files as nilearn fetches them, a subject of FreeSurfer, a subject of pycortex."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Final, Protocol, cast
+
+import nibabel as nib
+import numpy as np
+from nibabel.filebasedimages import ImageFileError
+from nibabel.freesurfer import io as freesurfer
+from nibabel.gifti.gifti import GiftiImage
+from numpy.typing import NDArray
+
+from latentcortex._arrays import FloatArray, IntArray, listed
+from latentcortex._surfaces.mesh import HEMISPHERES, Hemisphere, Kind, Mesh, twice_area
+from latentcortex.errors import InputError
+
+FLAT_PATCHES: Final = ("full.flat.patch.3d", "cortex.patch.flat", "flat.patch.3d", "autoflatten.flat.patch.3d")
+"""What flattened patches of FreeSurfer are called, after `lh.`; the first that is there counts."""
+
+
+class Layout(Protocol):
+    """What a folder of surfaces is asked for."""
+
+    def mesh(self, kind: Kind, side: Hemisphere) -> Mesh:
+        """Read a surface; of the flat one the triangles are those of the patch."""
+        ...
+
+    def values(self, name: str, side: Hemisphere) -> FloatArray | None:
+        """Read the curvature, depth (of sulci; in both sulci are positive) or thickness; None if it is not there."""
+        ...
+
+    def has(self, kind: Kind) -> bool:
+        """Tell whether there is such a surface of both hemispheres."""
+        ...
+
+    def to_world(self) -> FloatArray:
+        """Return the matrix (4, 4) from the coordinates of the surfaces to mm in the scanner."""
+        ...
+
+
+class NilearnFiles:
+    """Files as nilearn has them: `white_left.gii.gz`.
+
+    Parameters
+    ----------
+    folder : Path
+    """
+
+    _KINDS: Final = {"white": "white", "pial": "pial", "inflated": "infl", "sphere": "sphere", "flat": "flat"}
+    _VALUES: Final = {"curvature": "curv", "depth": "sulc", "thickness": "thick"}
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def _path(self, name: str, side: Hemisphere) -> Path:
+        return self.folder / f"{name}_{side}.gii.gz"
+
+    def mesh(self, kind: Kind, side: Hemisphere) -> Mesh:
+        """Read a surface."""
+        return _gifti_mesh(self._path(self._KINDS[kind], side))
+
+    def values(self, name: str, side: Hemisphere) -> FloatArray | None:
+        """Read a number for each vertex."""
+        path = self._path(self._VALUES[name], side)
+        return _gifti(path)[0].astype(np.float64) if path.is_file() else None
+
+    def has(self, kind: Kind) -> bool:
+        """Tell whether there is such a surface."""
+        return all(self._path(self._KINDS[kind], side).is_file() for side in HEMISPHERES)
+
+    def to_world(self) -> FloatArray:
+        """Return the identity: the coordinates are those of MNI305."""
+        return np.eye(4)
+
+
+class FreeSurferSubject:
+    """A subject as `recon-all` leaves it: `surf/lh.white`.
+
+    Parameters
+    ----------
+    folder : Path
+    """
+
+    _VALUES: Final = {"curvature": "curv", "depth": "sulc", "thickness": "thickness"}
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def _path(self, name: str, side: Hemisphere) -> Path:
+        return self.folder / "surf" / f"{side[0]}h.{name}"
+
+    def _patch(self, side: Hemisphere) -> Path | None:
+        known = [self._path(name, side) for name in FLAT_PATCHES]
+        others = [path for path in sorted(self.folder.glob(f"surf/{side[0]}h.*")) if "flat" in path.name.split(".")]
+        found = [path for path in known if path.is_file()][:1] or others
+        if len(found) > 1:
+            names = listed([path.name for path in found])
+            raise InputError(f"{self.folder / 'surf'} has several flat patches, {names}; name one {known[0].name}.")
+        return found[0] if found else None
+
+    def mesh(self, kind: Kind, side: Hemisphere) -> Mesh:
+        """Read a surface; a flat patch is turned so that posterior is in the middle and dorsal up."""
+        if kind == "flat":
+            return self._flat(side)
+        path = self._path(kind, side)
+        try:
+            points, triangles = freesurfer.read_geometry(path)[:2]
+        except (OSError, ValueError) as error:
+            raise _unreadable(path, error) from None
+        return Mesh(points.astype(np.float64), triangles.astype(np.int64))
+
+    def _flat(self, side: Hemisphere) -> Mesh:
+        path, white = self._patch(side), self.mesh("white", side)
+        if path is None:
+            raise InputError(f"{self.folder / 'surf'} has no flat patch, such as {side[0]}h.{FLAT_PATCHES[0]}.")
+        vertices, points = read_patch(path)
+        if len(vertices) and vertices.max() >= len(white.coordinates):
+            raise InputError(
+                f"{path} names vertex {vertices.max()}; {self._path('white', side)} has {len(white.coordinates)}. "
+                "They are of different surfaces."
+            )
+        inside = np.zeros(len(white.coordinates), dtype=bool)
+        inside[vertices] = True
+        flat = np.zeros_like(white.coordinates)
+        flat[vertices] = points
+        triangles = white.triangles[inside[white.triangles].all(axis=1)]
+        return turned(Mesh(flat, triangles), white, side)
+
+    def values(self, name: str, side: Hemisphere) -> FloatArray | None:
+        """Read a number for each vertex."""
+        path = self._path(self._VALUES[name], side)
+        try:
+            return freesurfer.read_morph_data(path).astype(np.float64) if path.is_file() else None
+        except (OSError, ValueError) as error:
+            raise _unreadable(path, error) from None
+
+    def has(self, kind: Kind) -> bool:
+        """Tell whether there is such a surface."""
+        paths = [self._patch(side) if kind == "flat" else self._path(kind, side) for side in HEMISPHERES]
+        return all(path is not None and path.is_file() for path in paths)
+
+    def to_world(self) -> FloatArray:
+        """Return the shift by `c_ras`, the scanner's coordinates of the volume's middle that the surfaces are about."""
+        path, matrix = self._path("white", "left"), np.eye(4)
+        try:
+            about = freesurfer.read_geometry(path, read_metadata=True)[2]
+        except (OSError, ValueError) as error:
+            raise _unreadable(path, error) from None
+        if "cras" not in about:
+            raise InputError(f"{path} does not say where its volume was in the scanner (c_ras); make it again.")
+        matrix[:3, 3] = about["cras"]
+        return matrix
+
+
+class PycortexSubject:
+    """A subject in a filestore of pycortex: `surfaces/wm_lh.gii`.
+
+    Parameters
+    ----------
+    folder : Path
+    """
+
+    _KINDS: Final = {
+        "white": ("wm", "fiducial"),
+        "pial": ("pia", "fiducial"),
+        "inflated": ("inflated", "veryinflated", "superinflated"),
+        "sphere": ("sphere",),
+        "flat": ("flat",),
+    }
+    _VALUES: Final = {"curvature": ("curvature", -1.0), "depth": ("sulcaldepth", -1.0), "thickness": ("thickness", 1.0)}
+    """What pycortex calls them, and the sign that makes sulci positive."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def _path(self, kind: Kind, side: Hemisphere) -> Path:
+        paths = [self.folder / "surfaces" / f"{name}_{side[0]}h.gii" for name in self._KINDS[kind]]
+        return next((path for path in paths if path.is_file()), paths[0])
+
+    def mesh(self, kind: Kind, side: Hemisphere) -> Mesh:
+        """Read a surface."""
+        return _gifti_mesh(self._path(kind, side))
+
+    def values(self, name: str, side: Hemisphere) -> FloatArray | None:
+        """Read a number for each vertex."""
+        own, sign = self._VALUES[name]
+        path = self.folder / "surface-info" / f"{own}.npz"
+        if not path.is_file():
+            return None
+        try:
+            with np.load(path, allow_pickle=False) as kept:
+                return sign * np.asarray(kept[side], dtype=np.float64)
+        except (OSError, ValueError, KeyError) as error:
+            raise _unreadable(path, error) from None
+
+    def has(self, kind: Kind) -> bool:
+        """Tell whether there is such a surface."""
+        return all(self._path(kind, side).is_file() for side in HEMISPHERES)
+
+    def to_world(self) -> FloatArray:
+        """Raise `InputError`: only a subject's transforms say where its surfaces are."""
+        raise InputError(f"{self.folder} says by a transform only where its surfaces are: give one of its transforms.")
+
+
+def layout_in(folder: Path) -> Layout | None:
+    """Find out how the surfaces in a folder are kept; None if there are none."""
+    if (folder / "surf" / "lh.white").is_file():
+        return FreeSurferSubject(folder)
+    if any(folder.glob("surfaces/*_lh.gii")):
+        return PycortexSubject(folder)
+    return NilearnFiles(folder) if (folder / "white_left.gii.gz").is_file() else None
+
+
+def read_patch(path: Path) -> tuple[IntArray, FloatArray]:
+    """Read a patch of FreeSurfer: its vertices, and their coordinates (n, 3).
+
+    The file is big-endian: -1, the number of vertices, and for each its number and three coordinates. Numbers count
+    from 1, and those of vertices at the border are negative.
+    """
+    kind = np.dtype([("vertex", ">i4"), ("at", ">f4", (3,))])
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise _unreadable(path, error) from None
+    head = np.frombuffer(content[:8], dtype=">i4")
+    if len(head) < 2 or head[0] != -1 or len(content) != 8 + head[1] * kind.itemsize:
+        raise InputError(f"{path} is not a patch of FreeSurfer, or not a whole one.")
+    rows = np.frombuffer(content, dtype=kind, offset=8)
+    return np.abs(rows["vertex"]).astype(np.int64) - 1, rows["at"].astype(np.float64)
+
+
+def turned(flat: Mesh, folded: Mesh, side: Hemisphere) -> Mesh:
+    """Turn a flat patch so that posterior points to the middle and dorsal up, as far as a turn can do that.
+
+    The turn is the one with which the patch resembles the folded surface, seen from the side, most (Procrustes); a
+    patch of which most triangles show their back is mirrored first.
+    """
+    used = np.unique(flat.triangles)
+    points = flat.coordinates.copy()
+    points[:, 2] = 0.0
+    if np.median(twice_area(points[flat.triangles])) < 0:
+        points[:, 0] *= -1
+    points[used] -= points[used].mean(axis=0)
+    sign = -1.0 if side == "left" else 1.0
+    seen = folded.coordinates[used][:, 1:] * (sign, 1.0)
+    u, _, v = np.linalg.svd((seen - seen.mean(axis=0)).T @ points[used, :2])
+    turn = u @ np.diag([1.0, np.sign(np.linalg.det(u @ v))]) @ v
+    points[:, :2] = points[:, :2] @ turn.T
+    return Mesh(points, flat.triangles)
+
+
+def _gifti(path: Path) -> tuple[NDArray[np.generic], ...]:
+    try:
+        image = cast(GiftiImage, nib.load(path))
+        return tuple(np.asarray(array.data) for array in image.darrays)
+    except (OSError, ValueError, ImageFileError, json.JSONDecodeError) as error:
+        raise _unreadable(path, error) from None
+
+
+def _gifti_mesh(path: Path) -> Mesh:
+    points, triangles = _gifti(path)[:2]
+    return Mesh(points.astype(np.float64), triangles.astype(np.int64))
+
+
+def _unreadable(path: Path, error: Exception) -> InputError:
+    said = str(error).splitlines() or [type(error).__name__]
+    return InputError(f"{path} is missing or cannot be read as a surface: {said[0]}")

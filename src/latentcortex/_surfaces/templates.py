@@ -1,0 +1,289 @@
+"""Cortex that maps are laid on: templates by name, and subjects by their folder.
+
+fsaverage5 is read from the files inside the nilearn wheel, without importing nilearn (seconds) and without a download.
+The other densities of fsaverage are found where nilearn or FreeSurfer keep them. Vertices are counted through the left
+and then the right hemisphere.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+from typing import Final, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from latentcortex._arrays import BoolArray, FloatArray
+from latentcortex._shelf import unknown
+from latentcortex._surfaces.layouts import FreeSurferSubject, Layout, NilearnFiles, PycortexSubject, layout_in
+from latentcortex._surfaces.mesh import HEMISPHERES, KINDS, Kind, Mesh, twice_area
+from latentcortex.errors import AlignmentError, InputError
+
+DENSITIES: Final = {
+    "fsaverage3": (642, "642"),
+    "fsaverage4": (2562, "3k"),
+    "fsaverage5": (10242, "10k"),
+    "fsaverage6": (40962, "41k"),
+    "fsaverage": (163842, "164k"),
+}
+"""Vertices of each hemisphere of the templates that have a name, and what files call that."""
+
+GAP_MM: Final = 12.0
+"""Between the two flattened hemispheres."""
+
+WALL_MM: Final = 1.0
+"""No cortex is thinner than this. Thickness is a mean over people whose medial walls differ: only the core of
+the wall is exactly 0, and a rim that was wall in most of them lies between 0 and 1."""
+
+LONGEST_MM: Final = 12.0
+"""Longest side of a triangle in the flat drawing (the median is 3 in fsaverage5): longer ones bridge a cut."""
+
+SMOOTHED: Final = 3
+"""How often a curvature that is computed here is averaged over neighbouring vertices."""
+
+
+@lru_cache
+def layout(template: str) -> Layout:
+    """Find the surfaces of a template.
+
+    Parameters
+    ----------
+    template : str
+        Name of a template, or path of a subject's folder: FreeSurfer's (which holds `surf`) or pycortex's (which holds
+        `surfaces`).
+
+    Raises
+    ------
+    InputError
+        If there is no such template or folder, or its files are not on this machine.
+    """
+    if template == "fsaverage5":
+        return NilearnFiles(_in_nilearn())
+    if template in DENSITIES:
+        places = list(_places(template))
+        found = next((one for place in places if (one := layout_in(place)) is not None), None)
+        if found is None:
+            raise InputError(
+                f"The surfaces of {template} are not on this machine. Fetch them, "
+                f"nilearn.datasets.fetch_surf_fsaverage({template!r}), or set SUBJECTS_DIR to FreeSurfer's subjects."
+            )
+        return found
+    found = layout_in(Path(template))
+    if found is None and Path(template).is_dir():
+        raise InputError(
+            f"{template} holds no surfaces; expected a subject of FreeSurfer (surf/lh.white) or of pycortex "
+            "(surfaces/flat_lh.gii)."
+        )
+    if found is None:
+        # A study turns a name that is misspelt into a path.
+        raise unknown(
+            "surface template", Path(template).name, [*DENSITIES, f"or a subject's folder ({template} is none)"]
+        )
+    return found
+
+
+def _in_nilearn() -> Path:
+    found = importlib.util.find_spec("nilearn")
+    if found is None or not found.submodule_search_locations:
+        raise InputError("The surfaces come with nilearn, which is not installed: pip install nilearn.")
+    return Path(found.submodule_search_locations[0], "datasets", "data", "fsaverage5")
+
+
+def _places(template: str) -> Iterator[Path]:
+    """List where nilearn and FreeSurfer keep a template."""
+    for name in ("NILEARN_SHARED_DATA", "NILEARN_DATA"):
+        yield from (Path(place, template) for place in os.environ.get(name, "").split(os.pathsep) if place)
+    yield Path.home() / "nilearn_data" / template
+    if "SUBJECTS_DIR" in os.environ:
+        yield Path(os.environ["SUBJECTS_DIR"], template)
+    if "FREESURFER_HOME" in os.environ:
+        yield Path(os.environ["FREESURFER_HOME"], "subjects", template)
+
+
+def name_of(template: str) -> str:
+    """Name a template as files do: `fsaverage`, `fsnative` for a subject of FreeSurfer, or a subject's own name."""
+    if template in DENSITIES:
+        return "fsaverage"
+    return "fsnative" if isinstance(layout(template), FreeSurferSubject) else Path(template).resolve().name
+
+
+def is_pycortex(template: str) -> bool:
+    """Tell whether pycortex knows the template by itself: it is the folder of one of its subjects."""
+    return template not in DENSITIES and isinstance(layout(template), PycortexSubject)
+
+
+@lru_cache
+def n_vertices(template: str = "fsaverage5") -> tuple[int, int]:
+    """Count the vertices of the left and the right hemisphere.
+
+    Raises
+    ------
+    InputError
+        As `layout`; of a template that has a name no file is looked for.
+    """
+    if template in DENSITIES:
+        return DENSITIES[template][0], DENSITIES[template][0]
+    left, right = surface("white", template)
+    return len(left.coordinates), len(right.coordinates)
+
+
+def on_all_vertices(values: NDArray[np.generic], template: str = "fsaverage5") -> None:
+    """Raise `AlignmentError` unless there is one value per vertex of both hemispheres."""
+    left, right = n_vertices(template)
+    if values.shape != (left + right,):
+        if values.shape in ((left,), (right,)):
+            raise AlignmentError(
+                f"Got {len(values)} values, those of one hemisphere; {template} has {left + right} vertices, left "
+                f"first. Fill the other with nan: np.concatenate([left, np.full({right}, np.nan)])."
+            )
+        raise AlignmentError(f"Got an array of shape {values.shape}; {template} has {left + right} vertices.")
+
+
+def has(kind: Kind, template: str = "fsaverage5") -> bool:
+    """Tell whether there is such a surface."""
+    return layout(template).has(kind)
+
+
+@lru_cache
+def surface(kind: Kind, template: str = "fsaverage5") -> tuple[Mesh, Mesh]:
+    """Load a surface of the left and the right hemisphere.
+
+    Parameters
+    ----------
+    kind : {"white", "pial", "inflated", "sphere", "flat"}
+        `flat` has triangles only in the flat patch; its vertices outside the patch lie anywhere.
+    template : str
+        See `layout`.
+
+    Returns
+    -------
+    tuple of Mesh
+        In mm.
+
+    Raises
+    ------
+    InputError
+        If the kind or the template is not known, or a file is missing or damaged.
+    AlignmentError
+        If a hemisphere has not as many vertices as its white surface.
+    """
+    if kind not in KINDS:
+        raise unknown("surface", kind, KINDS)
+    found = layout(template)
+    left, right = (found.mesh(kind, side) for side in HEMISPHERES)
+    if kind != "white" or template in DENSITIES:
+        _same_vertices(template, kind, (left, right))
+    return left, right
+
+
+def _same_vertices(template: str, kind: Kind, meshes: tuple[Mesh, Mesh]) -> None:
+    for side, mesh, expected in zip(HEMISPHERES, meshes, n_vertices(template), strict=True):
+        if len(mesh.coordinates) != expected:
+            raise AlignmentError(
+                f"The {side} {kind} surface of {template} has {len(mesh.coordinates)} vertices; expected {expected}."
+            )
+
+
+def curvature(template: str = "fsaverage5") -> FloatArray:
+    """Load the mean curvature (n_vertices,) in 1/mm, left then right; sulci are positive.
+
+    Where it is not on the disk, it is computed from the white surface.
+    """
+    found = layout(template)
+    known = [found.values("curvature", side) for side in HEMISPHERES]
+    sides = [computed_curvature(mesh) if one is None else one for one, mesh in _with_white(known, template)]
+    return np.concatenate(sides)
+
+
+def _with_white(known: list[FloatArray | None], template: str) -> Iterator[tuple[FloatArray | None, Mesh]]:
+    return zip(known, surface("white", template), strict=True)
+
+
+def computed_curvature(mesh: Mesh) -> FloatArray:
+    """Compute the mean curvature (n_vertices,) in 1/mm of a closed surface; where it is hollow it is positive.
+
+    A vertex of a sphere of radius R lies e²/2R above the mean of neighbours at distance e; the heights are averaged
+    over neighbouring vertices three times.
+    """
+    a, b = np.concatenate([mesh.triangles[:, pair] for pair in ([0, 1], [1, 2], [2, 0])]).T
+    degree = np.maximum(np.bincount(a, minlength=len(mesh.coordinates)), 1)
+
+    def mean(values: FloatArray) -> FloatArray:
+        """Average over the neighbours of each vertex; in a closed surface each side belongs to two triangles."""
+        return cast(FloatArray, np.bincount(a, values[b], len(degree)) / degree)
+
+    around = np.stack([mean(axis) for axis in mesh.coordinates.T], axis=1) - mesh.coordinates
+    lengths = np.bincount(a, ((mesh.coordinates[a] - mesh.coordinates[b]) ** 2).sum(axis=1), len(degree)) / degree
+    height = (around * mesh.normals()).sum(axis=1)
+    bent = 2 * height / np.maximum(lengths, 1e-12)
+    for _ in range(SMOOTHED):
+        bent = (bent + mean(bent)) / 2
+    return cast(FloatArray, bent)
+
+
+def _per_vertex(name: str, template: str) -> FloatArray:
+    found = layout(template)
+    sides = [found.values(name, side) for side in HEMISPHERES]
+    if any(side is None for side in sides):
+        raise InputError(f"{template} has no {name} of its vertices.")
+    return np.concatenate(cast(list[FloatArray], sides))
+
+
+def knows(name: str, template: str) -> bool:
+    """Tell whether the curvature, depth or thickness of a template's vertices is on the disk."""
+    return all(layout(template).values(name, side) is not None for side in HEMISPHERES)
+
+
+def sulcal_depth(template: str = "fsaverage5") -> FloatArray:
+    """Load the sulcal depth (n_vertices,) in FreeSurfer's units, left then right; sulci are positive."""
+    return _per_vertex("depth", template)
+
+
+def thickness(template: str = "fsaverage5") -> FloatArray:
+    """Load the mean cortical thickness (n_vertices,) in mm, left then right; 0 inside the medial wall."""
+    return _per_vertex("thickness", template)
+
+
+def cortex(template: str = "fsaverage5") -> BoolArray:
+    """Tell cortex from the medial wall: bool (n_vertices,), true where thickness is at least 1 mm."""
+    return thickness(template) >= WALL_MM
+
+
+@lru_cache
+def flat_patch(template: str = "fsaverage5") -> Mesh:
+    """Lay both flattened hemispheres side by side.
+
+    The left one lies on the left; the posterior ends face the middle and dorsal is up. Triangles that the
+    decimation of fsaverage left bridging a cut, or turned over, are removed.
+
+    Returns
+    -------
+    Mesh
+        Of the vertices of both hemispheres; coordinates are nan outside the patch.
+
+    Raises
+    ------
+    InputError
+        If the template has no flat surface.
+    """
+    left, right = (_tidy_patch(mesh) for mesh in surface("flat", template))
+    shift = np.nanmax(left.coordinates[:, 0]) + GAP_MM - np.nanmin(right.coordinates[:, 0])
+    moved = right.coordinates + np.array([shift, 0.0, 0.0])
+    return Mesh(
+        np.concatenate([left.coordinates, moved]),
+        np.concatenate([left.triangles, right.triangles + len(left.coordinates)]),
+    )
+
+
+def _tidy_patch(mesh: Mesh) -> Mesh:
+    corners = mesh.coordinates[mesh.triangles]
+    longest = np.linalg.norm(corners - np.roll(corners, 1, axis=1), axis=2).max(axis=1)
+    triangles = mesh.triangles[(longest < LONGEST_MM) & (twice_area(corners) > 0)]
+    coordinates = np.full_like(mesh.coordinates, np.nan)
+    used = np.unique(triangles)
+    coordinates[used] = mesh.coordinates[used]
+    return Mesh(coordinates, triangles)
