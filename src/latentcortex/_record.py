@@ -14,8 +14,8 @@ from latentcortex.errors import InputError
 
 NAME: Final = "study.json"
 FORMAT: Final = "latentcortex-study 1"
-PICTURES: Final = "sub-*/figures/*"
-"""Files that depend on how figures look."""
+PICTURES: Final = ("sub-*/figures/*", "sub-*_viewer.html", "sub-*_light.html")
+"""Files that depend on how figures look, and on which of them are asked for."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ class Record:
                 path.unlink()
         elif known.get("looks", {}) != self.looks:
             for name in known["files"]:
-                if PurePosixPath(name).match(PICTURES):
+                if any(PurePosixPath(name).match(place) for place in PICTURES):
                     (self.folder / name).unlink(missing_ok=True)
         self._write(done=[], files={})
 

@@ -4,14 +4,16 @@ Nothing here touches pyplot's global state; every function returns a `matplotlib
 """
 
 from latentcortex.plotting._canvas import FORMATS, PAGE, Style, png, save, smallest_text
+from latentcortex.plotting._groups import Group
 from latentcortex.plotting._legends import layer_colours, rgb_colours, share_colours
+from latentcortex.plotting._light import light, require_light
 from latentcortex.plotting._panels import Panel, PreferencePanel, Rois, SharePanel
 from latentcortex.plotting.images import image_grid, latent_weights
 from latentcortex.plotting.maps import difference_maps, flatmaps, inflated, plot_flatmap
 from latentcortex.plotting.mixed import preference_maps, rgb_map, share_maps, winner_map, winners
 from latentcortex.plotting.regions import region_grids, roi_profiles
 from latentcortex.plotting.scores import histogram, prediction_against_ceiling, score_intervals, similarity_matrices
-from latentcortex.plotting.viewer import Group, require_viewer, webgl
+from latentcortex.plotting.viewer import require_viewer, webgl
 from latentcortex.plotting.voxel import Voxel, voxel_page
 
 __all__ = [
@@ -31,11 +33,13 @@ __all__ = [
     "inflated",
     "latent_weights",
     "layer_colours",
+    "light",
     "plot_flatmap",
     "png",
     "prediction_against_ceiling",
     "preference_maps",
     "region_grids",
+    "require_light",
     "require_viewer",
     "rgb_colours",
     "rgb_map",

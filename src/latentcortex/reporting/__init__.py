@@ -9,7 +9,7 @@ from latentcortex.reporting.reconstructions import Reconstructions, measure_titl
 from latentcortex.reporting.regions import RegionRow, latex, region_tables
 from latentcortex.reporting.tables import alterations, bands_table, roi_table, summary_rows, write_summary, write_table
 from latentcortex.reporting.text import REFERENCES, SOFTWARE, Reference, methods, references, title_of
-from latentcortex.reporting.viewer import check_viewer, write_viewer
+from latentcortex.reporting.viewer import check_viewer, viewer_of, viewer_page, write_viewer
 
 __all__ = [
     "FIGURES",
@@ -41,6 +41,8 @@ __all__ = [
     "summary_rows",
     "title_of",
     "unidentifiable",
+    "viewer_of",
+    "viewer_page",
     "write",
     "write_dataset",
     "write_group",

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from latentcortex import plotting
+from latentcortex._shelf import unknown
 from latentcortex.errors import InputError
 from latentcortex.plotting import Group
 from latentcortex.reporting import cortex
@@ -14,12 +15,40 @@ from latentcortex.reporting.content import Content
 from latentcortex.reporting.text import TITLES
 from latentcortex.space import Space
 
+VIEWERS: Final = {"webgl": "sub-{}_viewer.html", "light": "sub-{}_light.html"}
+"""What `viewer` in [report] may name, functions of `plotting`, and the page of each; `true` means the first."""
 
-def check_viewer(analyses: Sequence[str], space: Space | None = None) -> None:
-    """Raise unless the report of these analyses can have a viewer, so that nothing is computed in vain.
+
+def viewer_of(asked: Any) -> str:
+    """Say which viewer `viewer` in [report] asks for; empty for none.
+
+    Raises
+    ------
+    InputError
+        Unless it is true, false or a name of `VIEWERS`.
+    """
+    if isinstance(asked, bool):
+        return "webgl" if asked else ""
+    if not isinstance(asked, str):
+        raise InputError(f"`viewer` in [report] must be true, false or a name ({', '.join(VIEWERS)}); got {asked!r}.")
+    if asked not in VIEWERS:
+        raise unknown("viewer in [report]:", asked, VIEWERS)
+    return asked
+
+
+def viewer_page(participant: str, asked: Any) -> str:
+    """Name the file of a participant's viewer; empty for none. Each viewer has a name of its own."""
+    named = viewer_of(asked)
+    return VIEWERS[named].format(participant) if named else ""
+
+
+def check_viewer(asked: Any, analyses: Sequence[str], space: Space | None = None) -> None:
+    """Raise unless the report of these analyses can have its viewer, so that nothing is computed in vain.
 
     Parameters
     ----------
+    asked : bool or str
+        `viewer` in [report]; nothing is checked if it is false.
     analyses : sequence of str
     space : Space, optional
         Of the responses, once it is known.
@@ -27,23 +56,33 @@ def check_viewer(analyses: Sequence[str], space: Space | None = None) -> None:
     Raises
     ------
     MissingExtraError
-        If pycortex is not installed.
+        If what the viewer needs, pycortex or plotly, is not installed.
     InputError
-        If no analysis is shown in the viewer, voxels have no known position, or their cortex has no flat surface.
+        If there is no such viewer, no analysis is shown in it, voxels have no known position, or their cortex has no
+        flat surface, which only WebGL needs.
     """
-    plotting.require_viewer()
+    named = viewer_of(asked)
+    if not named:
+        return
+    if named == "light":
+        plotting.require_light()
+    else:
+        plotting.require_viewer()
     known = [name for name in _GROUPS if name != "ceiling"]
     if not set(analyses) & set(known):
         raise InputError(f"`viewer` in [report] shows none of these analyses; it shows {', '.join(known)}.")
     if space is not None and not space.template:
         raise InputError("`viewer` in [report] needs voxels of known position: give `template` in [dataset].")
-    if space is not None:
+    if space is not None and named == "webgl":
         plotting.require_viewer(space.template)
 
 
 def write_viewer(path: Path, content: Content) -> Path:
-    """Write the viewer of a participant's maps, as the report draws them; see `plotting.webgl`."""
-    return plotting.webgl(list(_groups(content)), path, rois=content.rois, title=f"Participant {content.participant}")
+    """Write the viewer that the settings ask for, with the maps as the report draws them."""
+    groups, title = list(_groups(content)), f"Participant {content.participant}"
+    if viewer_of(content.settings["report"]["viewer"]) == "light":
+        return plotting.light(groups, path, rois=content.rois, title=title)
+    return plotting.webgl(groups, path, rois=content.rois, title=title)
 
 
 def _groups(content: Content) -> Iterator[Group]:

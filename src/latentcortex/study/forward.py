@@ -65,8 +65,8 @@ class Forward:
                 self._check_viewer(responses.space)
 
     def _check_viewer(self, space: Space | None = None) -> None:
-        if self.material.settings["report"]["viewer"]:
-            reporting.check_viewer(self.material.settings["analyses"]["run"], space)
+        settings = self.material.settings
+        reporting.check_viewer(settings["report"]["viewer"], settings["analyses"]["run"], space)
 
     def through(self, until: str) -> None:
         """Run up to a stage."""
@@ -174,7 +174,7 @@ class Forward:
                 made_by=self.material.made_by,
                 log=self.material.log(self.out),
                 reconstructions=f"decoding/sub-{participant}.html" if self.study.decodes else "",
-                viewer=f"sub-{participant}_viewer.html" if self.material.settings["report"]["viewer"] else "",
+                viewer=reporting.viewer_page(participant, self.material.settings["report"]["viewer"]),
             )
             if content.viewer:
                 reporting.write_viewer(self.out / content.viewer, content)

@@ -46,6 +46,8 @@ LEAST: Final = (
     ("evaluation", "n_bootstrap", 1),
 )
 """Keys that are counts, and the least that each may be."""
+CHECKED: Final = ("rois", "viewer")
+"""Keys of more than one type, which `decoding.regions_of` and `reporting.viewer_of` check."""
 COMPANION: Final = ("decoding", "reconstructor", "evaluation")
 """Sections on which no map depends."""
 FORWARD: Final = ("dataset", "extractor", "estimator", "responses", "splits", "analyses", "inference", "report")
@@ -81,7 +83,7 @@ def complete(given: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         for key, value in own.items():
             if key not in defaults:
                 raise unknown(f"key in [{section}]:", key, defaults)
-            if key != "rois":  # a name or a table, which `decoding.regions_of` checks
+            if key not in CHECKED:
                 _same_type(section, key, value, defaults[key])
         settings[section] = {**defaults, **own}
     return _consistent(settings)
@@ -155,3 +157,4 @@ def _consistent_report(report: Mapping[str, Any]) -> None:
     if report["format"] not in plotting.FORMATS:
         raise unknown("format in [report]:", report["format"], plotting.FORMATS)
     plotting.Style(width_mm=report["width_mm"])
+    reporting.viewer_of(report["viewer"])
