@@ -7,7 +7,7 @@ import hashlib
 import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import jinja2
 import numpy as np
@@ -20,7 +20,7 @@ from latentcortex._pycortex import View
 from latentcortex._surfaces import HEMISPHERES, Kind, Mesh
 from latentcortex.errors import InputError, MissingExtraError
 from latentcortex.plotting._groups import AnyPanel, Columns, Group, shown
-from latentcortex.plotting._panels import Rois
+from latentcortex.plotting._panels import Rois, relief
 
 NEEDED: Final = "The light viewer"
 SHAPES: Final[dict[str, Kind]] = {"Inflated": "inflated", "Folded": "pial"}
@@ -109,7 +109,7 @@ def _hemispheres(template: str) -> list[dict[str, Any]]:
     kinds = {name: kind for name, kind in SHAPES.items() if _surfaces.has(kind, template)} or SHAPES
     surfaces = [_surfaces.surface(kind, template) for kind in kinds.values()]
     places = [_parted(meshes) for meshes in surfaces]
-    grey = np.round(255 * _underlay(_surfaces.curvature(template)))
+    grey = np.round(255 * relief(_surfaces.curvature(template)))
     told, first = [], 0
     for i, side in enumerate(HEMISPHERES):
         n = len(surfaces[0][i].coordinates)
@@ -125,11 +125,6 @@ def _hemispheres(template: str) -> list[dict[str, Any]]:
         )
         first += n
     return told
-
-
-def _underlay(curvature: FloatArray) -> FloatArray:
-    """Choose grey levels, 0..1, those of the flatmaps: gyri light, sulci darker."""
-    return cast(FloatArray, 0.74 - 0.12 * np.tanh(12.0 * curvature))
 
 
 def _parted(meshes: tuple[Mesh, Mesh]) -> tuple[FloatArray, FloatArray]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import combinations
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -311,8 +311,12 @@ def inches_of(ax: Axes) -> float:
 def _underlay(raster: Raster) -> FloatArray:
     """Grey levels (height, width): gyri light, sulci darker, white outside."""
     sulci = np.nan_to_num(raster.paint(_surfaces.curvature(raster.template)))
-    grey = 0.74 - 0.12 * np.tanh(12.0 * sulci)
-    return np.where(raster.inside, grey, 1.0)
+    return np.where(raster.inside, relief(sulci), 1.0)
+
+
+def relief(curvature: FloatArray) -> FloatArray:
+    """Choose the grey levels, 0..1, in which cortex shows: gyri light, sulci darker."""
+    return cast(FloatArray, 0.74 - 0.12 * np.tanh(12.0 * curvature))
 
 
 def draw(
