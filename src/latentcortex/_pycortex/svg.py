@@ -79,7 +79,7 @@ class Drawing:
         around = list(self._lineage(path))
         turns = winding(self._polygons(path, around), points)
         rule = next((rule for rule in map(_fill_rule, around) if rule), "nonzero")
-        return turns % 2 == 1 if rule == "evenodd" else turns != 0
+        return np.asarray(turns % 2 == 1 if rule == "evenodd" else turns != 0, dtype=bool)
 
     def _lineage(self, element: ElementTree.Element) -> Iterator[ElementTree.Element]:
         """List an element and all that it lies in, outwards."""
