@@ -160,6 +160,8 @@ class _Sheet:
         self.scale = HEIGHT / (self.top - float(low))
         self.start = float(left[:, 0].min()) - inner[0]
         self.width = (float(right[:, 0].max()) - inner[1] - self.start) * self.scale
+        patch, n_left = _surfaces.flat_patch(raster.template).coordinates[:, 0], len(left)
+        self.middle = float(np.nanmax(patch[:n_left]) + np.nanmin(patch[n_left:])) / 2
         self.inner, self.extent, self.pixel = inner, raster.extent, (raster.extent[3] - raster.extent[2]) / TRACED
 
     def places(self, pixels: FloatArray) -> FloatArray:
@@ -172,7 +174,7 @@ class _Sheet:
     def is_right(self, pixels: FloatArray) -> bool:
         """Tell whether the points lie on the right hemisphere."""
         x = self.extent[0] + (pixels[:, 0].mean() + 0.5) * self.pixel
-        return bool(x > sum(self.inner) / 2)
+        return bool(x > self.middle)
 
 
 def _path(sheet: _Sheet, lines: Sequence[FloatArray]) -> str:

@@ -21,6 +21,7 @@ INKSCAPE: Final = "http://www.inkscape.org/namespaces/inkscape"
 
 PATH_DATA: Final = re.compile(r"\s*[Mm][MmZzLlHhVvCcSsQqTtAa0-9eE+\-.,\s]*")
 TRANSFORMS: Final = re.compile(r"\s*((matrix|translate|scale|rotate|skewX|skewY)\s*\([0-9eE+\-.,\s]+\)[,\s]*)*")
+LENGTH: Final = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?(px|pt|pc|mm|cm|in)?\s*")
 
 PIECES: Final = 32
 """Of so many straight pieces is each curve of a path; half a circle of 50 pixels is met to a sixteenth of a pixel."""
@@ -92,10 +93,10 @@ class Drawing:
         matrix = np.eye(3)
         for element in around:
             matrix = self._transform(element) @ matrix
-        found = [line @ matrix[:2, :2].T + matrix[:2, 2] for line in self._lines(path)]
-        if not all(np.isfinite(line).all() for line in found):
-            raise InputError(f"{self.path} has a path{_named(path)} that is not finite.")
-        return [line for line in found if len(line) > 2]
+        lines = [line for line in self._lines(path) if len(line) > 2]
+        if not all(np.isfinite(part).all() for part in (matrix, *lines)):
+            raise InputError(f"{self.path} has a path or transform{_named(path)} that is not finite.")
+        return [line @ matrix[:2, :2].T + matrix[:2, 2] for line in lines]
 
     def _lines(self, path: ElementTree.Element) -> list[FloatArray]:
         """Follow the pen: a list of points for each stretch between two moves."""
@@ -176,10 +177,7 @@ def _parsed(path: Path) -> ElementTree.Element:
 
 def _pixels(size: str) -> float:
     """Read a length; nan if it is none, or relative to something."""
-    try:
-        return float(_svgelements().Length(size).value(ppi=96)) if size[:1] in "+-.0123456789" and size else np.nan
-    except (TypeError, ValueError):
-        return np.nan
+    return float(_svgelements().Length(size).value(ppi=96)) if LENGTH.fullmatch(size) else np.nan
 
 
 def _fill_rule(element: ElementTree.Element) -> str:
