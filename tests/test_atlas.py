@@ -238,6 +238,17 @@ def test_a_region_that_smaller_ones_cover_is_left_out_and_said(caplog: pytest.Lo
     assert "1 regions of x are covered by smaller ones and are left out: a." in caplog.text
 
 
+def test_regions_of_one_name_are_one_and_those_without_a_name_have_another(drawn_on: Path) -> None:
+    flat_points(drawn_on)
+    groups = ["inkscape:label='V1'", "inkscape:label='V1'", "inkscape:label=' ' id='g7'", ""]
+    path = write(drawn_on, {})
+    paths = [f"<g {say}><path d='M {30 + 20 * i},30 h 10 v 40 h -10 z'/></g>" for i, say in enumerate(groups)]
+    text = path.read_text().replace('label="shapes">', 'label="shapes">' + "".join(paths))
+    path.write_text(text)
+    found = Atlas.find("overlays", str(drawn_on))
+    assert found.names == {1: "V1", 2: "g7", 3: "region 4"}
+
+
 LAUGHS = '<!DOCTYPE svg [<!ENTITY a "ha"><!ENTITY b "&a;&a;&a;&a;">]>'
 
 

@@ -87,7 +87,8 @@ def regions(path: Path, template: str) -> dict[str, BoolArray]:
     Returns
     -------
     dict
-        Name -> bool (n_vertices,), in the order of the drawing; all false for a region without a path.
+        Name -> bool (n_vertices,), in the order of the drawing; all false for a region without a path. Regions of one
+        name are one; one without a name is called by its `id`.
 
     Raises
     ------
@@ -100,8 +101,8 @@ def regions(path: Path, template: str) -> dict[str, BoolArray]:
     sheet = Drawing(path)
     groups: dict[str, list[ElementTree.Element]] = {}
     shapes = _layer(sheet, _layer(sheet, sheet.root, "rois"), "shapes")
-    for group in shapes.findall(tag("g")):
-        name = printable(label(group)) or printable(group.get("id", ""))
+    for number, group in enumerate(shapes.findall(tag("g")), start=1):
+        name = printable(label(group)) or printable(group.get("id", "")) or f"region {number}"
         groups.setdefault(name, []).extend(group.iter(tag("path")))
     n_other = len(shapes.findall(tag("path"))) + sum(len(list(shapes.iter(tag(name)))) for name in OTHER_SHAPES)
     if n_other:
