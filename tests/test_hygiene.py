@@ -212,7 +212,7 @@ for module in pkgutil.walk_packages(latentcortex.__path__, "latentcortex."):
 
 
 def test_every_module_imports_without_any_extra() -> None:
-    extras = {"torch", "torchvision", "diffusers", "transformers", "cortex", "dask", "plotly"}
+    extras = {"torch", "torchvision", "diffusers", "transformers", "cortex", "svgelements", "dask", "plotly"}
     import_all(but=TORCH_AT_THE_TOP, without=extras)
 
 

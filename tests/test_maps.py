@@ -10,7 +10,7 @@ import pytest
 
 from latentcortex.errors import AlignmentError, IncompleteError, InputError
 from latentcortex.maps import Maps, label, load_state, save_state, stem_of
-from latentcortex.space import Atlas, Bare, Surface
+from latentcortex.space import Bare, Surface
 
 ABOUT = {"analysis": "latents", "model": "z", "band": "z", "n_stimuli": 40}
 LAYERS = [f"unet_layer-{la}_strength-80_step-100" for la in ("down0", "down2", "mid", "up1", "up3")]
@@ -168,33 +168,6 @@ def test_values_go_to_the_mesh_and_back() -> None:
 def test_what_is_not_on_the_mesh_is_an_input_error(call, says: str) -> None:
     with pytest.raises(InputError, match=says):
         call()
-
-
-def atlas(folder: Path) -> Path:
-    folder.mkdir()
-    (folder / "atlas.json").write_text('{"name": "mine", "space": "fsaverage5"}')
-    (folder / "x_dseg.tsv").write_text("index\tname\n1\tV1\n2\tV2\n")
-    for side, value in (("L", 1), ("R", 2)):
-        array = nib.gifti.GiftiDataArray(np.full(10242, value, np.int32), intent="NIFTI_INTENT_LABEL")
-        nib.save(nib.gifti.GiftiImage(darrays=[array]), folder / f"x_hemi-{side}_dseg.label.gii")
-    return folder
-
-
-def test_a_folder_is_an_atlas(tmp_path: Path) -> None:
-    found = Atlas.find(str(atlas(tmp_path / "mine")), "fsaverage5")
-    assert (found.name, found.names) == ("mine", {1: "V1", 2: "V2"})
-    assert np.bincount(found.labels).tolist() == [0, 10242, 10242]
-
-
-def test_an_atlas_that_is_not_there_or_elsewhere_or_unfinished_is_an_input_error(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="Unknown atlas 'none'"):
-        Atlas.find("none", "fsaverage5")
-    folder = atlas(tmp_path / "mine")
-    with pytest.raises(InputError, match="is on fsaverage5; the responses are on fsaverage"):
-        Atlas.find(str(folder), "fsaverage")
-    next(folder.glob("*hemi-R*")).unlink()
-    with pytest.raises(InputError, match="has 0 files"):
-        Atlas.find(str(folder), "fsaverage5")
 
 
 def test_facts_that_no_column_knows_are_there_when_read_back(tmp_path: Path) -> None:

@@ -1,17 +1,23 @@
-"""Outlines and names of regions as the drawing that pycortex lays over a flatmap. No Inkscape is needed."""
+"""Outlines and names of regions as the drawing that pycortex lays over a flatmap, and back. No Inkscape is needed."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Final
 from xml.etree import ElementTree
 
 import numpy as np
 
 from latentcortex import _surfaces
-from latentcortex._arrays import FloatArray, IntArray
+from latentcortex._arrays import BoolArray, FloatArray, IntArray
 from latentcortex._pycortex import subject
+from latentcortex._pycortex.svg import INKSCAPE, SVG, Drawing, label, require, tag
 from latentcortex._surfaces import Raster
+from latentcortex.errors import InputError
+
+logger = logging.getLogger(__name__)
 
 HEIGHT: Final = 100.0
 """Of the drawing, in its own pixels. pycortex takes a name for that of every border of the region within 250 pixels,
@@ -24,8 +30,9 @@ STEP: Final = 2
 """Of so many points of a traced border one is kept: the browser draws long lists of short steps as dots."""
 
 NAMELESS: Final = "\u00a0"
-SVG: Final = "http://www.w3.org/2000/svg"
-INKSCAPE: Final = "http://www.inkscape.org/namespaces/inkscape"
+
+OTHER_SHAPES: Final = ("rect", "circle", "ellipse", "line", "polyline", "polygon", "use")
+"""What a drawing may have beside paths; pycortex reads none of it, either."""
 
 
 def drawing(labels: IntArray, names: Mapping[int, str], template: str = "fsaverage5") -> bytes:
@@ -44,8 +51,8 @@ def drawing(labels: IntArray, names: Mapping[int, str], template: str = "fsavera
     sheet = _Sheet(raster)
     ElementTree.register_namespace("", SVG)
     ElementTree.register_namespace("inkscape", INKSCAPE)
-    root = ElementTree.Element(_svg("svg"), width=f"{sheet.width:.3f}", height=f"{HEIGHT:g}", version="1.1")
-    _shadow(ElementTree.SubElement(root, _svg("defs")))
+    root = ElementTree.Element(tag("svg"), width=f"{sheet.width:.3f}", height=f"{HEIGHT:g}", version="1.1")
+    _shadow(ElementTree.SubElement(root, tag("defs")))
     layer = _group(root, "rois", "rois")
     shapes, texts = _group(layer, "shapes", "rois_shapes"), _group(layer, "labels", "rois_labels")
     groups: dict[str, ElementTree.Element] = {}
@@ -57,11 +64,82 @@ def drawing(labels: IntArray, names: Mapping[int, str], template: str = "fsavera
             point = np.array([[column, row]])
             (x, y), vertex = sheet.places(point)[0], raster.closest[int(row), int(column)]
             own = [line for line in outline.lines if sheet.is_right(line) == sheet.is_right(point)]
-            ElementTree.SubElement(groups[name], _svg("path"), d=_path(sheet, own))
+            ElementTree.SubElement(groups[name], tag("path"), d=_path(sheet, own))
             place = {"x": f"{x:.3f}", "y": f"{y:.3f}", "data-ptidx": str(vertex)}
-            ElementTree.SubElement(texts, _svg("text"), place).text = name
+            ElementTree.SubElement(texts, tag("text"), place).text = name
     drawn: bytes = ElementTree.tostring(root, encoding="utf-8", xml_declaration=True)
     return drawn
+
+
+def regions(path: Path, template: str) -> dict[str, BoolArray]:
+    """Read the layer `rois` of a drawing: which vertices lie inside each region.
+
+    A vertex is inside where the fill of one of the region's paths would be, the open ones closed, if it is in the
+    flat patch. Those beside a cut that flattening removed are in no region; pycortex adds them to each that they touch.
+
+    Parameters
+    ----------
+    path : Path
+        An `overlays.svg`.
+    template : str
+        The subject of pycortex on whose flat surfaces it lies.
+
+    Returns
+    -------
+    dict
+        Name -> bool (n_vertices,), in the order of the drawing; all false for a region without a path. Regions of one
+        name are one; one without a name is called by its `id`.
+
+    Raises
+    ------
+    InputError
+        If the drawing is damaged, unsafe or has no such layer.
+    MissingExtraError
+        If the library that reads paths is not installed.
+    """
+    require()
+    sheet = Drawing(path)
+    groups: dict[str, list[ElementTree.Element]] = {}
+    shapes = _layer(sheet, _layer(sheet, sheet.root, "rois"), "shapes")
+    for number, group in enumerate(shapes.findall(tag("g")), start=1):
+        name = printable(label(group)) or printable(group.get("id", "")) or f"region {number}"
+        groups.setdefault(name, []).extend(group.iter(tag("path")))
+    n_other = len(shapes.findall(tag("path"))) + sum(len(list(shapes.iter(tag(name)))) for name in OTHER_SHAPES)
+    if n_other:
+        facts = {"file": str(path), "n_shapes": n_other}
+        logger.info("%d shapes of %s are no paths of a region and are not read.", n_other, path, extra={"facts": facts})
+    places, flat = _on_sheet(sheet.box(), template)
+    found = {name: np.zeros(len(flat), dtype=bool) for name in groups}
+    for name, paths in groups.items():
+        for one in paths:
+            found[name][flat] |= sheet.inside(one, places[flat])
+    return found
+
+
+def _layer(sheet: Drawing, above: ElementTree.Element, name: str) -> ElementTree.Element:
+    found = [group for group in above.findall(tag("g")) if label(group) == name]
+    if len(found) != 1:
+        raise InputError(
+            f"{sheet.path} has {len(found)} layers {name!r} where pycortex has one; expected rois, and in it shapes."
+        )
+    return found[0]
+
+
+def _on_sheet(box: tuple[float, float, float, float], template: str) -> tuple[FloatArray, BoolArray]:
+    """Find where vertices are on the sheet, (n_vertices, 2), and which of them are in the flat patch.
+
+    The sheet lies over the box round all vertices of both hemispheres, which touch; its y runs downwards.
+    """
+    left, right = _surfaces.surface("flat", template)
+    touching = [left.coordinates[:, 0].max(), right.coordinates[:, 0].min()]
+    moved = [mesh.coordinates[:, :2] - (x, 0.0) for mesh, x in zip((left, right), touching, strict=True)]
+    points = np.concatenate(moved)
+    low, high = points.min(axis=0), points.max(axis=0)
+    share = (points - low) / (high - low)
+    flat = np.zeros(len(points), dtype=bool)
+    flat[left.triangles] = True
+    flat[right.triangles + len(left.coordinates)] = True
+    return np.stack([box[0] + share[:, 0] * box[2], box[1] + (1 - share[:, 1]) * box[3]], axis=1), flat
 
 
 def printable(name: str) -> str:
@@ -83,6 +161,8 @@ class _Sheet:
         self.scale = HEIGHT / (self.top - float(low))
         self.start = float(left[:, 0].min()) - inner[0]
         self.width = (float(right[:, 0].max()) - inner[1] - self.start) * self.scale
+        patch, n_left = _surfaces.flat_patch(raster.template).coordinates[:, 0], len(left)
+        self.middle = float(np.nanmax(patch[:n_left]) + np.nanmin(patch[n_left:])) / 2
         self.inner, self.extent, self.pixel = inner, raster.extent, (raster.extent[3] - raster.extent[2]) / TRACED
 
     def places(self, pixels: FloatArray) -> FloatArray:
@@ -95,7 +175,7 @@ class _Sheet:
     def is_right(self, pixels: FloatArray) -> bool:
         """Tell whether the points lie on the right hemisphere."""
         x = self.extent[0] + (pixels[:, 0].mean() + 0.5) * self.pixel
-        return bool(x > sum(self.inner) / 2)
+        return bool(x > self.middle)
 
 
 def _path(sheet: _Sheet, lines: Sequence[FloatArray]) -> str:
@@ -105,19 +185,15 @@ def _path(sheet: _Sheet, lines: Sequence[FloatArray]) -> str:
     return " ".join("M " + " L ".join(f"{x:.3f},{y:.3f}" for x, y in place) + " Z" for place in places)
 
 
-def _svg(tag: str) -> str:
-    return f"{{{SVG}}}{tag}"
-
-
 def _group(parent: ElementTree.Element, label: str, name: str) -> ElementTree.Element:
     facts = {"id": name, f"{{{INKSCAPE}}}label": label, f"{{{INKSCAPE}}}groupmode": "layer", "style": "display:inline"}
-    return ElementTree.SubElement(parent, _svg("g"), facts)
+    return ElementTree.SubElement(parent, tag("g"), facts)
 
 
 def _shadow(definitions: ElementTree.Element) -> None:
     """Define the shadow behind lines and letters to which pycortex's styles refer."""
-    shadow = ElementTree.SubElement(definitions, _svg("filter"), id="dropshadow")
-    ElementTree.SubElement(shadow, _svg("feGaussianBlur"), {"in": "SourceAlpha", "stdDeviation": "0.15"})
-    merged = ElementTree.SubElement(shadow, _svg("feMerge"))
-    ElementTree.SubElement(merged, _svg("feMergeNode"))
-    ElementTree.SubElement(merged, _svg("feMergeNode"), {"in": "SourceGraphic"})
+    shadow = ElementTree.SubElement(definitions, tag("filter"), id="dropshadow")
+    ElementTree.SubElement(shadow, tag("feGaussianBlur"), {"in": "SourceAlpha", "stdDeviation": "0.15"})
+    merged = ElementTree.SubElement(shadow, tag("feMerge"))
+    ElementTree.SubElement(merged, tag("feMergeNode"))
+    ElementTree.SubElement(merged, tag("feMergeNode"), {"in": "SourceGraphic"})

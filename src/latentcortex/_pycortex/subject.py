@@ -150,6 +150,10 @@ def flat(template: str = "fsaverage5") -> tuple[Mesh, Mesh]:
     at its border are taken out of it: those of triangles that bridge a cut, an effect of decimating fsaverage.
     """
     patch, sizes = _surfaces.flat_patch(template), _surfaces.n_vertices(template)
+    if _surfaces.is_pycortex(template):
+        left, right = _surfaces.surface("flat", template)
+        shift = np.nanmedian(patch.coordinates[sizes[0] :] - right.coordinates, axis=0)
+        return left, Mesh(right.coordinates + shift, right.triangles)
     meshes = []
     for first, size, mesh in zip((0, sizes[0]), sizes, _surfaces.surface("white", template), strict=True):
         own = (patch.triangles >= first).all(axis=1) & (patch.triangles < first + size).all(axis=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from latentcortex._surfaces.annot import parcellation, parcellation_files, parcellations
 from latentcortex._surfaces.mesh import HEMISPHERES, Hemisphere, Kind, Mesh
 from latentcortex._surfaces.outlines import Outline, outlines
 from latentcortex._surfaces.raster import AXES, Raster, View, flat_raster, inflated_raster, inflated_views
@@ -50,6 +51,9 @@ __all__ = [
     "name_of",
     "on_all_vertices",
     "outlines",
+    "parcellation",
+    "parcellation_files",
+    "parcellations",
     "sulcal_depth",
     "surface",
     "thickness",

@@ -21,7 +21,7 @@ from latentcortex.extraction import extract, is_extracted
 from latentcortex.features import Features
 from latentcortex.reporting import LOG
 from latentcortex.responses import Responses
-from latentcortex.space import Atlas, Bare, atlas_print
+from latentcortex.space import Atlas, Bare, Space, atlas_print
 from latentcortex.splits import Splits, clusters_of, coordinates, farthest, held_out, linked, sessions_of
 from latentcortex.stimuli import Look, Stimuli
 from latentcortex.study.schema import LOOKS
@@ -53,12 +53,19 @@ class Material:
         self._loaded: dict[str, Responses] = {}
         self._places: dict[tuple[str, tuple[str, ...]], FloatArray] = {}
         self._narrow: dict[tuple[str, ...], Features] = {}
+        self._atlas: tuple[Space, Atlas] | None = None
 
     def key(self, sections: Sequence[str]) -> str:
         """Hash everything that results depend on, when these sections are what they depend on."""
         settings = self.depends(sections)
-        made_by = self.extractor.made_by, self.extractor.bands, atlas_print(self.settings["report"]["atlas"])
+        made_by = self.extractor.made_by, self.extractor.bands, self._atlas_print
         return digest(latentcortex.__version__, settings, self.study.seed, self._prints, made_by)
+
+    @cached_property
+    def _atlas_print(self) -> str:
+        """Hash of the atlas's files; where the responses are is looked up only for one of the participants' own."""
+        spaces = (self.dataset.responses(name).space for name in self.participants)
+        return atlas_print(self.settings["report"]["atlas"], spaces)
 
     def depends(self, sections: Sequence[str]) -> dict[str, dict[str, Any]]:
         """Take the settings that numbers depend on out of these sections; how figures look is none of them."""
@@ -271,7 +278,7 @@ class Material:
         return self._places[band, tuple(ids)]
 
     def atlas(self, responses: Responses) -> Atlas | None:
-        """Find the atlas of the report, if one is named and the responses are on a surface."""
+        """Find the atlas of the report, if one is named and the responses are on a surface; the last one is kept."""
         name = self.settings["report"]["atlas"]
         if not name:
             return None
@@ -279,7 +286,9 @@ class Material:
             raise InputError(
                 "`atlas` in [report] needs voxels of known position: give `template` in [dataset], or no atlas."
             )
-        return Atlas.find(name, responses.space)
+        if self._atlas is None or self._atlas[0] is not responses.space:
+            self._atlas = responses.space, Atlas.find(name, responses.space)
+        return self._atlas[1]
 
     def log(self, folder: Path) -> Path:
         """Where a folder of results keeps its log."""
