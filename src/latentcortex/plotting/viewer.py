@@ -24,7 +24,7 @@ from latentcortex.errors import InputError
 from latentcortex.plotting._legends import GREY, layer_colours, share_colours
 from latentcortex.plotting._panels import Panel, PreferencePanel, Rois, SharePanel, scale_of
 from latentcortex.plotting.mixed import brightest, check_layers
-from latentcortex.space import Space
+from latentcortex.space import Space, kinds_on_mesh
 
 NEEDED: Final = "The WebGL viewer"
 SQUARE: Final = 64
@@ -159,13 +159,13 @@ def _groups(maps: Columns | Sequence[Group | AnyPanel]) -> list[Group]:
 def _of_columns(maps: Columns) -> list[Group]:
     """Group columns by their statistic; what counts layers gets their names."""
     if not maps.space.template:
-        raise InputError("Maps of voxels without a known position cannot be drawn on cortex.")
+        raise InputError("Maps of voxels without a place on cortex cannot be drawn there: give the space a `template`.")
     panels: dict[tuple[str, str], list[AnyPanel]] = {}
     for values, facts in maps:
         statistic, layers = str(facts["statistic"]), str(facts.get("layers", ""))
         named = layers if statistic == "preferred" else ""
         parts = dict.fromkeys(str(facts[key]) for key in ("analysis", "model", "band") if facts[key])
-        laid = maps.space.on_mesh(values)
+        laid = kinds_on_mesh(maps.space, values) if named else maps.space.on_mesh(values)
         title = ", ".join(parts)
         panel = PreferencePanel(title, laid) if named else Panel(title, laid)
         panels.setdefault((statistic, named), []).append(panel)
