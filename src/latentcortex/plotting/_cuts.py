@@ -1,8 +1,8 @@
 """Plane cuts through volumes: which show most, what lies on each, and the anatomy behind.
 
 A cut asks for every one of its pixels which voxel it lies in. So values are never resampled, a voxel that is undefined
-stays so, and any affine will do: nilearn's slicers draw nan as 0, resample oblique images, and where a cut lies before an
-image's first voxel they show its last ones.
+stays so, and any affine will do: nilearn's slicers draw nan as 0, resample oblique images, and where a cut lies before
+an image's first voxel they show its last ones.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import nibabel as nib
 import numpy as np
 from scipy import ndimage
 
-from latentcortex._arrays import BoolArray, FloatArray, IntArray
+from latentcortex._arrays import FloatArray, IntArray
 from latentcortex.errors import InputError
 from latentcortex.space import Volume
 from latentcortex.space.projection import load_image
@@ -125,9 +125,10 @@ class Cut:
 
 
 def cuts_of(volumes: Sequence[Volume], backdrop: Backdrop | None) -> list[Cut]:
-    """Choose cuts that cover the voxels: axial ones, each with as many voxels between it and the next; and where most
-    voxels are, a sagittal and a coronal one.
-    """  # fmt: skip
+    """Choose cuts that cover the voxels of all volumes.
+
+    Axial ones each stand for as many voxels; a sagittal and a coronal one lie where most voxels are.
+    """
     places = np.concatenate([one.coordinates for one in volumes])
     frame = frame_of(places, backdrop)
     step = float(max(nib.affines.voxel_sizes(volumes[0].affine).min(), 0.1))
@@ -147,7 +148,7 @@ def frame_of(places: FloatArray, backdrop: Backdrop | None) -> FloatArray:
     if not backdrop.bare:  # of the rest of the head and the neck as much as tells where the voxels are
         near = np.array([[-CONTEXT_MM], [CONTEXT_MM]]) + own
         head = np.stack([np.maximum(head[0], near[0]), np.minimum(head[1], near[1])])
-    return np.stack([np.minimum(own[0], head[0]), np.maximum(own[1], head[1])]) + margin
+    return np.asarray(np.stack([np.minimum(own[0], head[0]), np.maximum(own[1], head[1])]) + margin)
 
 
 def _fullest(mm: FloatArray, step: float) -> float:
@@ -190,8 +191,3 @@ def _mni152() -> Backdrop | None:
     image: Any = nib.load(path)
     values = np.asarray(image.dataobj, dtype=np.float32)
     return Backdrop(values / values.max(), np.asarray(image.affine, dtype=np.float64), bare=True)
-
-
-def border(voxels: IntArray) -> BoolArray:
-    """Tell which pixels of a cut lie in the mask."""
-    return np.asarray(voxels >= 0)

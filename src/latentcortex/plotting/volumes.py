@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from latentcortex._arrays import FloatArray
 from latentcortex.errors import AlignmentError, InputError
 from latentcortex.plotting._canvas import INK, PAGE, Style, axes_in_inches, empty_figure
-from latentcortex.plotting._cuts import SIDES, Backdrop, Cut, behind, border, cuts_of
+from latentcortex.plotting._cuts import SIDES, Backdrop, Cut, behind, cuts_of
 from latentcortex.plotting._legends import (
     FOOT,
     GREY,
@@ -45,10 +45,12 @@ WHERE: Final = 0.24
 """Below a line of cuts, for where they are."""
 EDGES: Final = "#7a7a7a"
 """Of the line round the voxels of the mask."""
-GLASS: Final = "lyrz"
-"""Left, back, right and top."""
+GLASS: Final = {"l": ("", "left"), "y": ("L", "R"), "r": ("right", ""), "z": ("L", "R")}
+"""Views from the left, behind, the right and above, and what stands in their upper corners."""
 GLASS_LINE: Final = 0.7
 """Of nilearn's lines, how much is left."""
+GLASS_WIDE: Final = 9.0
+"""Inches of the layout beyond which the views show no more."""
 GLASS_TALL: Final = 0.27
 """Height of the four views, relative to their width."""
 
@@ -142,8 +144,8 @@ def slices(
 ) -> Figure:
     """Draw maps of volumes on axial cuts, a sagittal and a coronal one, a map below the other, with one colour bar.
 
-    The cuts are the same for all maps, and chosen to cover the voxels; the left of the brain is on the left. A line runs
-    round the voxels of the mask; within it, anatomy shows through where a map is nan.
+    The cuts are the same for all maps, and chosen to cover the voxels; the left of the brain is on the left. A line
+    runs round the voxels of the mask; within it, anatomy shows through where a map is nan.
 
     Parameters
     ----------
@@ -241,7 +243,7 @@ def glass_brain(
             )
     values = [panel.values for panel in panels]
     palette = ScalarMappable(scale_of(values, limits), cmap)
-    wide = min(style.room, 12.2) - 2 * EDGE
+    wide = min(style.room - 2 * EDGE, GLASS_WIDE)
     tall = wide * GLASS_TALL
     figure, places, middle = _rows(len(panels), wide, tall, FOOT, style)
     for panel, place in zip(panels, places, strict=True):
@@ -270,11 +272,12 @@ def _seen_through(ax: Axes, panel: VolumePanel, palette: ScalarMappable, style: 
         from nilearn import plotting as drawing
 
     view = drawing.plot_glass_brain(
-        None, display_mode=GLASS, figure=ax.figure, axes=ax, colorbar=False, annotate=False, plot_abs=False
+        None, display_mode="".join(GLASS), figure=ax.figure, axes=ax, colorbar=False, annotate=False, plot_abs=False
     )
-    for one in view.axes.values():
+    for name, one in view.axes.items():
         for line in one.ax.patches:
             line.set_linewidth(GLASS_LINE * style.scale * line.get_linewidth())
+        _sides(one.ax, GLASS[name], style)
     known = np.isfinite(panel.values)
     if not known.any():
         return
@@ -376,7 +379,7 @@ Scene = Callable[[Axes, FloatArray, Style], None]
 def _scene(cut: Cut, volume: Volume, backdrop: Backdrop | None) -> Scene:
     """Prepare a cut, so that every map of the same voxels is drawn on it in no time."""
     voxels = cut.voxels(volume)
-    inside = border(voxels)
+    inside = voxels >= 0
     behind_it = np.ones((*voxels.shape, 4)) * (1, 1, 1, 0) if backdrop is None else backdrop.grey(cut.points())
     if backdrop is None:
         behind_it[inside] = (0.86, 0.86, 0.86, 1.0)
@@ -390,11 +393,16 @@ def _scene(cut: Cut, volume: Volume, backdrop: Backdrop | None) -> Scene:
         if inside.any() and not inside.all():
             ax.contour(inside[::-1], levels=[0.5], colors=EDGES, linewidths=0.7 * style.scale, extent=cut.extent)
         ax.set_axis_off()
-        look: dict[str, Any] = {"transform": ax.transAxes, "fontsize": style.small, "color": INK}
-        for x, side, align in zip((0.01, 0.99), SIDES[cut.axis], ("left", "right"), strict=True):
-            ax.text(x, 0.99, side, ha=align, va="top", **look)
+        _sides(ax, SIDES[cut.axis], style)
 
     return draw
+
+
+def _sides(ax: Axes, names: tuple[str, str], style: Style) -> None:
+    """Say what is on the left and on the right."""
+    look: dict[str, Any] = {"transform": ax.transAxes, "va": "top", "fontsize": style.small, "color": INK}
+    for x, side, align in zip((0.01, 0.99), names, ("left", "right"), strict=True):
+        ax.text(x, 0.99, side, ha=align, **look)
 
 
 def _title(ax: Axes, title: str, note: str, style: Style) -> None:

@@ -8,16 +8,20 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from latentcortex import _files, plotting
 from latentcortex._arrays import FloatArray
+from latentcortex.errors import InputError
 from latentcortex.maps import Maps
 from latentcortex.responses import Responses
-from latentcortex.space import Atlas, Bare
+from latentcortex.space import Atlas, Bare, Volume, kinds_on_mesh
 
 FORMAT: Final = "latentcortex-report 1"
 CONTENT: Final = "_report.json"
 """How the file ends that holds what a report states beside the maps."""
+BACKGROUND: Final = "background.nii.gz"
+"""What the copy of the anatomy is called that a dataset gives."""
 KEPT: Final = ("participant", "facts", "settings", "made_by", "reconstructions", "viewer")
 """What of it is kept in that file."""
 LOG: Final = Path("logs", "latentcortex.jsonl")
@@ -46,6 +50,8 @@ class Content:
         The page of reconstructions that the report links to, relative to it; empty for none.
     viewer : str
         The viewer that is written beside the report, relative to it; empty for none.
+    background : Path, optional
+        Anatomy behind cuts through a volume, beside the figures.
     """
 
     participant: str
@@ -57,6 +63,7 @@ class Content:
     log: Path
     reconstructions: str = ""
     viewer: str = ""
+    background: Path | None = None
 
     def write(self, out: Path, stages: Sequence[Mapping[str, Any]]) -> None:
         """Keep all but the maps beside them, so that the report can be made again from the folder alone."""
@@ -77,12 +84,16 @@ class Content:
         maps = Maps.load(path.parents[1], participant=kept["participant"])
         name = kept["settings"]["report"]["atlas"]
         atlas = Atlas.find(name, maps.space) if name and not isinstance(maps.space, Bare) else None
-        return cls(maps=maps, atlas=atlas, log=log, **{name: kept[name] for name in KEPT}), kept["stages"]
+        there = background_of(path.parents[1], kept["participant"])
+        found = {name: kept[name] for name in KEPT} | {"background": there if there.is_file() else None}
+        return cls(maps=maps, atlas=atlas, log=log, **found), kept["stages"]
 
     @property
     def rois(self) -> plotting.Rois | None:
-        """The regions as figures draw them."""
-        return plotting.Rois(self.atlas.labels, self.atlas.names) if self.atlas else None
+        """The regions as figures draw them on cortex."""
+        if self.atlas is None or not self.maps.space.template:
+            return None
+        return plotting.Rois.of(self.atlas, self.maps.space)
 
     @property
     def style(self) -> plotting.Style:
@@ -92,6 +103,22 @@ class Content:
     def on_mesh(self, values: FloatArray) -> FloatArray:
         """Lay values (n_voxels,) onto the mesh."""
         return self.maps.space.on_mesh(values)
+
+    def kinds_on_mesh(self, kinds: NDArray[np.generic]) -> FloatArray:
+        """Lay what has no mean, (n_voxels,), onto the mesh: of several voxels the most frequent."""
+        return kinds_on_mesh(self.maps.space, kinds)
+
+    @property
+    def volume(self) -> Volume:
+        """Where the voxels are, which must be those of a volume."""
+        if not isinstance(self.maps.space, Volume):
+            raise InputError("These maps are not of a volume.")
+        return self.maps.space
+
+
+def background_of(out: Path, participant: str) -> Path:
+    """Say where the anatomy behind cuts is kept, if there is one."""
+    return out / f"sub-{participant}" / "figures" / BACKGROUND
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,11 @@ ONE_SIDED: Final = 0.025
 Q: Final = 0.05
 """False discovery rate of vertices where anybody at all is said to show it."""
 NAME: Final = "group.html"
+MISSING: Final = (
+    "There is no map of how many people show it: it needs the analysis latents, and that all participants have the "
+    "same cortex (`template` in [dataset])."
+)
+"""Said where there is none."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,15 +65,18 @@ class Group:
     def read(cls, out: Path) -> Group:
         """Read what the participants' reports were made from, one after the other."""
         names, found, regions, hits, rois = [], [], [], [], None
+        templates = set()
         for path in sorted(out.glob(f"sub-*/sub-*{CONTENT}")):
             content, _ = Content.read(path, log=out / LOG)
             names.append(content.participant)
             found.append({_named(row): row["n_significant"] for row in summary_rows(content.participant, content.maps)})
             regions.append(_region_rows(content))
             hits.append(_hits(content.maps))
+            templates.add(content.maps.space.template)
             rois = content.rois
         table = pd.DataFrame(found, index=names).T
-        return cls(tuple(names), table, _together(regions), _prevalence(hits), rois)
+        alike = _prevalence(hits) if len(templates) == 1 else {}
+        return cls(tuple(names), table, _together(regions), alike, rois)
 
 
 def write_group(out: Path) -> Path | None:
@@ -92,6 +100,7 @@ def write_group(out: Path) -> Path | None:
         decimals=decimals,
         downloads=downloads,
         picture=_picture(out, group),
+        missing="" if group.prevalence else MISSING,
     )  # fmt: skip
     _files.write_text(out / NAME, page)
     return out / NAME
@@ -141,13 +150,17 @@ def _together(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
 
 
 def _hits(maps: Maps) -> dict[str, FloatArray]:
-    """Say where each latent's own test rejects, on all vertices of the template; nan outside the family."""
+    """Say where each latent's own test rejects, on all vertices of the template; nan outside the family.
+
+    Of a volume it must reject in every voxel of a vertex: that is no more often wrong than the test of one voxel.
+    """
     if not maps.space.template:
         return {}
     found = {}
     for model in models(maps, "latents"):
         p = maps.values(analysis="latents", model=model, statistic="p")
-        found[model] = maps.space.on_mesh(np.where(np.isnan(p), np.nan, p <= ALPHA).astype(np.float32))
+        share = maps.space.on_mesh(np.where(np.isnan(p), np.nan, p <= ALPHA).astype(np.float32))
+        found[model] = np.where(np.isnan(share), np.nan, share == 1).astype(np.float32)
     return found
 
 

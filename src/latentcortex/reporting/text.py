@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
+
+import numpy as np
 
 import latentcortex
 from latentcortex.features import Band
 from latentcortex.reporting.content import Content
+from latentcortex.space import Space, Volume
+from latentcortex.space.projection import AVERAGE, DEPTHS, from_mm
 
 CORRECTIONS: Final = {"bh": "Benjamini-Hochberg", "by": "Benjamini-Yekutieli", "storey": "Storey"}
 """How each correction that `inference.fdr` knows is called."""
@@ -75,7 +80,33 @@ def _responses(content: Content) -> str:
     return (
         f"Responses of participant {content.participant} ({facts['n_trials']} trials in {facts['n_sessions']} "
         f"sessions, {facts['n_voxels']} voxels of which {facts['n_valid']} were valid) were {scored}{repeats}."
+        f"{_place(content.maps.space)}"
     )
+
+
+def _place(space: Space) -> str:
+    """Say where the voxels of a volume are, and how they came onto cortex; nothing of others."""
+    if not isinstance(space, Volume):
+        return ""
+    said = f" Voxels are those of a mask in {space.reference} ({space.description['Resolution']})."
+    if not space.template:
+        return said
+    return (
+        f"{said} For figures on cortex their maps were laid onto {Path(space.template).name}: each vertex looks at "
+        f"{len(DEPTHS)} points between {DEPTHS[0]:.0%} and {DEPTHS[-1]:.0%} of the way from the white to the pial "
+        "surface, and has the mean of the voxels that these lie in, leaving out those outside the mask or without a "
+        f"value, or of labels the most frequent; {_brought(space)}{space.n_on_mesh:,} of the {space.n_voxels:,} voxels "
+        "lie on such a way. Statistics and counts are of voxels."
+    )
+
+
+def _brought(space: Volume) -> str:
+    """Say how mm of the cortex became those of the voxels, if that is known."""
+    if not (space.template.startswith(AVERAGE) and space.reference.startswith("MNI152")):
+        return ""
+    usual = from_mm(space.affine, space.reference, space.template)
+    same = space.to_voxels is not None and np.allclose(usual, space.to_voxels)
+    return "its coordinates in MNI305 became those of MNI152 by FreeSurfer's matrix; " if same else ""
 
 
 def _repeated(facts: Mapping[str, Any]) -> bool:

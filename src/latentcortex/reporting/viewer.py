@@ -29,14 +29,14 @@ def check_viewer(analyses: Sequence[str], space: Space | None = None) -> None:
     MissingExtraError
         If pycortex is not installed.
     InputError
-        If no analysis is shown in the viewer, or voxels have no known position.
+        If no analysis is shown in the viewer, or voxels have no place on cortex.
     """
     plotting.require_viewer()
     known = [name for name in _GROUPS if name != "ceiling"]
     if not set(analyses) & set(known):
         raise InputError(f"`viewer` in [report] shows none of these analyses; it shows {', '.join(known)}.")
     if space is not None and not space.template:
-        raise InputError("`viewer` in [report] needs voxels of known position: give `template` in [dataset].")
+        raise InputError("`viewer` in [report] needs voxels with a place on cortex: give `template` in [dataset].")
 
 
 def write_viewer(path: Path, content: Content) -> Path:

@@ -277,7 +277,8 @@ class Material:
             return None
         if isinstance(responses.space, Bare):
             raise InputError(
-                "`atlas` in [report] needs voxels of known position: give `template` in [dataset], or no atlas."
+                "`atlas` in [report] needs voxels of known position: give `template` or `mask` in [dataset], or no "
+                "atlas."
             )
         return Atlas.find(name, responses.space)
 
