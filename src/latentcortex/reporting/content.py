@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from latentcortex import _files, plotting
 from latentcortex._arrays import FloatArray
-from latentcortex.errors import InputError
+from latentcortex.errors import IncompleteError, InputError
 from latentcortex.maps import Maps
 from latentcortex.responses import Responses
 from latentcortex.space import Atlas, Bare, Volume, kinds_on_mesh
@@ -20,8 +20,8 @@ from latentcortex.space import Atlas, Bare, Volume, kinds_on_mesh
 FORMAT: Final = "latentcortex-report 1"
 CONTENT: Final = "_report.json"
 """How the file ends that holds what a report states beside the maps."""
-BACKGROUND: Final = "background.nii.gz"
-"""What the copy of the anatomy is called that a dataset gives."""
+BACKGROUND: Final = "_background.nii.gz"
+"""How the copy ends of the anatomy that a dataset gives."""
 KEPT: Final = ("participant", "facts", "settings", "made_by", "reconstructions", "viewer")
 """What of it is kept in that file."""
 LOG: Final = Path("logs", "latentcortex.jsonl")
@@ -51,7 +51,7 @@ class Content:
     viewer : str
         The viewer that is written beside the report, relative to it; empty for none.
     background : Path, optional
-        Anatomy behind cuts through a volume, beside the figures.
+        Anatomy behind cuts through a volume, beside the maps.
     """
 
     participant: str
@@ -85,7 +85,10 @@ class Content:
         name = kept["settings"]["report"]["atlas"]
         atlas = Atlas.find(name, maps.space) if name and not isinstance(maps.space, Bare) else None
         there = background_of(path.parents[1], kept["participant"])
-        found = {name: kept[name] for name in KEPT} | {"background": there if there.is_file() else None}
+        given = bool(kept["settings"].get("dataset", {}).get("background"))
+        if given and not there.is_file():
+            raise IncompleteError(f"{there} is missing, the anatomy behind the cuts; run the study again.")
+        found = {name: kept[name] for name in KEPT} | {"background": there if given else None}
         return cls(maps=maps, atlas=atlas, log=log, **found), kept["stages"]
 
     @property
@@ -118,7 +121,7 @@ class Content:
 
 def background_of(out: Path, participant: str) -> Path:
     """Say where the anatomy behind cuts is kept, if there is one."""
-    return out / f"sub-{participant}" / "figures" / BACKGROUND
+    return out / f"sub-{participant}" / f"sub-{participant}{BACKGROUND}"
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import latentcortex
 from latentcortex.features import Band
 from latentcortex.reporting.content import Content
 from latentcortex.space import Space, Volume
-from latentcortex.space.projection import AVERAGE, DEPTHS, from_mm
+from latentcortex.space.projection import DEPTHS, from_mm, of_average
 
 CORRECTIONS: Final = {"bh": "Benjamini-Hochberg", "by": "Benjamini-Yekutieli", "storey": "Storey"}
 """How each correction that `inference.fdr` knows is called."""
@@ -102,7 +102,7 @@ def _place(space: Space) -> str:
 
 def _brought(space: Volume) -> str:
     """Say how mm of the cortex became those of the voxels, if that is known."""
-    if not (space.template.startswith(AVERAGE) and space.reference.startswith("MNI152")):
+    if not (of_average(space.template) and space.reference.startswith("MNI152")):
         return ""
     usual = from_mm(space.affine, space.reference, space.template)
     same = space.to_voxels is not None and np.allclose(usual, space.to_voxels)

@@ -34,9 +34,9 @@ MNI305_TO_MNI152: Final = np.array(
         [0.0, 0.0, 0.0, 1.0],
     ]
 )
-"""FreeSurfer's matrix: its average subject is in the coordinates of MNI305, whose brain lies 1.5 mm further back.
+"""FreeSurfer's matrix: its average subject is in the coordinates of MNI305.
 
-nilearn's `vol_to_surf` takes the two for the same.
+It moves cortex by 1.5 to 2.8 mm. nilearn's `vol_to_surf` takes the two for the same.
 """
 AVERAGE: Final = "fsaverage"
 """How the names of the templates begin that are FreeSurfer's average subject."""
@@ -75,7 +75,7 @@ def from_mm(
     inverse = np.linalg.inv(affine)
     if surface_to_world is not None:
         return np.asarray(inverse @ matrix("surface_to_world", surface_to_world))
-    if not template.startswith(AVERAGE):
+    if not of_average(template):
         return np.asarray(inverse)
     if reference.startswith("MNI152"):
         return np.asarray(inverse @ MNI305_TO_MNI152)
@@ -85,6 +85,11 @@ def from_mm(
         f"Voxels in {reference} have no known place on {template}, which is in MNI305: give the participant's own "
         "surfaces as `template`, a `transform`, or no template."
     )
+
+
+def of_average(template: str) -> bool:
+    """Tell whether a template is FreeSurfer's average subject, by its name or that of its folder."""
+    return Path(template).name.startswith(AVERAGE)
 
 
 def of_pycortex(folder: Path, shape: tuple[int, ...], affine: FloatArray) -> FloatArray:

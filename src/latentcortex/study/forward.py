@@ -161,7 +161,7 @@ class Forward:
         return encoding.Regions(responses.space.take(atlas.labels).astype(np.intp), atlas.names, seed=self.study.seed)
 
     def _anatomy(self, participant: str) -> Path | None:
-        """Copy the anatomy that cuts are drawn on beside the figures, so that these can be made again."""
+        """Copy the anatomy that cuts are drawn on beside the maps, so that figures can be made again."""
         dataset = self.material.dataset
         given = dataset.background(participant) if isinstance(dataset, Anatomical) else None
         if given is None:
