@@ -14,6 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 
 from latentcortex._arrays import FloatArray
 from latentcortex.errors import AlignmentError, InputError
@@ -34,8 +35,8 @@ from latentcortex.space import Volume
 
 Background = Path | str | nib.Nifti1Image | None
 
-NARROWEST: Final = 1.05
-"""Inches of the layout below which an axial cut shows nothing: about 16 mm in print."""
+NARROWEST: Final = 1.25
+"""Inches of the layout below which a cut shows nothing, of its longer side: about 19 mm in print."""
 WIDEST: Final = 2.4
 MOST_LINES: Final = 4
 GAP: Final = 0.07
@@ -45,7 +46,7 @@ WHERE: Final = 0.24
 """Below a line of cuts, for where they are."""
 EDGES: Final = "#7a7a7a"
 """Of the line round the voxels of the mask."""
-GLASS: Final = {"l": ("", "left"), "y": ("L", "R"), "r": ("right", ""), "z": ("L", "R")}
+GLASS: Final = {"l": ("left", ""), "y": ("L", "R"), "r": ("", "right"), "z": ("L", "R")}
 """Views from the left, behind, the right and above, and what stands in their upper corners."""
 GLASS_LINE: Final = 0.7
 """Of nilearn's lines, how much is left."""
@@ -345,7 +346,7 @@ def _mosaic(drawn: Sequence[_Drawn], background: Background, *, foot: float, sty
             x, top = left, top - high
             for cut in line:
                 across, up = (side * inch for side in _size(cut))
-                ax = axes_in_inches(figure, style, (x, top + (high - up) / 2, across, up))
+                ax = axes_in_inches(figure, style, (x, top, across, up))
                 next(scene)(ax, one.colours, style)
                 # Below the line, not the cut, so that all stand at one height.
                 figure.text((x + across / 2) / width, (top - 0.03) / whole, cut.title, **look)
@@ -367,7 +368,7 @@ def _lines(cuts: Sequence[Cut], style: Style) -> tuple[list[Sequence[Cut]], floa
         each = -(-len(cuts) // n_lines)
         lines = [cuts[i : i + each] for i in range(0, len(cuts), each)]
         inch = min((room - GAP * len(line)) / sum(_size(cut)[0] for cut in line) for line in lines)
-        narrow = min(_size(cut)[0] for cut in cuts)
+        narrow = min(max(_size(cut)) for cut in cuts)
         if inch * narrow >= NARROWEST:
             break
     return lines, min(inch, WIDEST / narrow)
@@ -400,7 +401,9 @@ def _scene(cut: Cut, volume: Volume, backdrop: Backdrop | None) -> Scene:
 
 def _sides(ax: Axes, names: tuple[str, str], style: Style) -> None:
     """Say what is on the left and on the right."""
+    halo = [withStroke(linewidth=2 * style.scale, foreground="white")]
     look: dict[str, Any] = {"transform": ax.transAxes, "va": "top", "fontsize": style.small, "color": INK}
+    look["path_effects"] = halo
     for x, side, align in zip((0.01, 0.99), names, ("left", "right"), strict=True):
         ax.text(x, 0.99, side, ha=align, **look)
 
