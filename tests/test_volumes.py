@@ -271,6 +271,27 @@ def test_a_transform_says_which_voxel_each_vertex_is_in(tmp_path: Path) -> None:
         assert np.abs((laid - expected)[known]).max() < 2
 
 
+def test_a_transform_is_found_by_its_name_in_the_folder_of_the_template(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    subject, known = tmp_path / "S1", _surfaces.surface
+    monkeypatch.setattr(_surfaces, "surface", lambda kind, template: known(kind))  # a participant with these meshes
+    transform(subject / "transforms" / "fullhead", np.linalg.inv(RAS).tolist())
+    volume = Volume.read(masked(tmp_path), reference="T1w", template=str(subject), transform="fullhead")
+    laid = volume.on_mesh(volume.coordinates[:, 1])
+    assert abs(np.nanmean(laid - MIDDLE[:, 1])) < 0.1  # no shift to MNI152
+    with pytest.raises(InputError, match="`transform` 'halfhead' is none"):
+        Volume.read(masked(tmp_path), reference="T1w", template=str(subject), transform="halfhead")
+
+
+def test_the_average_subject_is_known_by_the_name_of_its_folder() -> None:
+    for template in ("fsaverage5", "/somewhere/subjects/fsaverage"):
+        np.testing.assert_array_equal(
+            projection.from_mm(RAS, MNI, template), np.linalg.inv(RAS) @ projection.MNI305_TO_MNI152
+        )
+    np.testing.assert_array_equal(projection.from_mm(RAS, "T1w", "/subjects/bert"), np.linalg.inv(RAS))
+
+
 TRANSFORMS: dict[str, tuple[Callable[[Path], object], str]] = {
     "no such": (lambda root: None, "holds a file matrices.xfm"),
     "not JSON": (
@@ -602,6 +623,37 @@ def test_a_vertex_counts_for_a_group_where_all_its_voxels_are_found(tmp_path: Pa
     np.testing.assert_array_equal(hits[np.isfinite(hits)] == 1, all_found[np.isfinite(hits)])
 
 
+def test_without_a_cortex_there_are_profiles_of_regions_and_similarity_over_cubes(tmp_path: Path) -> None:
+    space = some()
+    halves = Atlas.find(str(atlas(tmp_path / "halves")), space)
+    report = {"atlas": "halves", "mask": "own", "figures": ["share-profiles", "similarity"], "width_mm": 180.0}
+    settings = {"report": {**report, "format": "png"}, "run": {"seed": 0}}
+    content = reporting.Content("01", planted(space), halves, {}, settings, {}, Path("log"))
+    found = {figure.name: figure for _, figure in figures(content)}
+    assert list(found) == ["noise-levels-profiles", "noise-levels-similarity"]
+    assert "cubes of 30 mm edge)" in found["noise-levels-similarity"].caption
+    assert "Without a valid voxel: right" in found["noise-levels-profiles"].caption
+    assert content.rois is None
+
+
+@pytest.mark.parametrize("template", ["", "fsaverage5"])
+def test_the_page_of_a_group_has_a_map_where_all_have_a_cortex_and_says_so_otherwise(
+    template: str, tmp_path: Path
+) -> None:
+    settings = {"report": {"atlas": ""}}
+    for name, n in (("01", 200), ("02", 300), ("03", 300)):
+        maps = planted(whole(template="").only(np.arange(0, 120000, n)))
+        maps = planted(Volume(maps.space.mask, RAS, MNI, template))
+        maps.save(tmp_path, participant=name)
+        reporting.Content(name, maps, None, {}, settings, {"name": "arrays"}, tmp_path / "log").write(tmp_path, [])
+    page = reporting.write_group(tmp_path)
+    assert page is not None
+    text = page.read_text()
+    assert ("There is no map of how many people show it" in text) == (template == "")
+    assert (tmp_path / "group_prevalence.png").is_file() == (template != "")
+    assert reporting.Group.read(tmp_path).found.loc["latents: z"].to_list()[1:] == [399, 399]
+
+
 # --- studies ----------------------------------------------------------------------------------------------------------
 
 
@@ -768,7 +820,7 @@ def test_what_belongs_to_a_mask_is_given_with_it(volume_study: Path) -> None:
 def test_a_viewer_needs_a_cortex(volume_study: Path) -> None:
     from latentcortex.plotting.viewer import _groups
 
-    with pytest.raises(InputError, match="give the space a `template`"):
+    with pytest.raises(InputError, match="without a known position on cortex"):
         _groups(planted(some()))
     (accuracy, *_) = [one for one in _groups(planted(some("fsaverage5"))) if one.heading == "r"]
     assert np.isfinite(accuracy.panels[0].values).any()

@@ -159,7 +159,7 @@ def _groups(maps: Columns | Sequence[Group | AnyPanel]) -> list[Group]:
 def _of_columns(maps: Columns) -> list[Group]:
     """Group columns by their statistic; what counts layers gets their names."""
     if not maps.space.template:
-        raise InputError("Maps of voxels without a place on cortex cannot be drawn there: give the space a `template`.")
+        raise InputError("Maps of voxels without a known position on cortex cannot be drawn there; give `template`.")
     panels: dict[tuple[str, str], list[AnyPanel]] = {}
     for values, facts in maps:
         statistic, layers = str(facts["statistic"]), str(facts.get("layers", ""))

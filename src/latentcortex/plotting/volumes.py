@@ -44,7 +44,7 @@ HEAD: Final = 0.34
 """Above the cuts of a map, for its title."""
 WHERE: Final = 0.24
 """Below a line of cuts, for where they are."""
-EDGES: Final = "#7a7a7a"
+EDGES: Final = "#8c8c8c"
 """Of the line round the voxels of the mask."""
 GLASS: Final = {"l": ("left", ""), "y": ("L", "R"), "r": ("", "right"), "z": ("L", "R")}
 """Views from the left, behind, the right and above, and what stands in their upper corners."""
@@ -392,7 +392,7 @@ def _scene(cut: Cut, volume: Volume, backdrop: Backdrop | None) -> Scene:
             own[..., 3:] * own[..., :3] + (1 - own[..., 3:]) * paper, extent=cut.extent, interpolation="antialiased"
         )
         if inside.any() and not inside.all():
-            ax.contour(inside[::-1], levels=[0.5], colors=EDGES, linewidths=0.7 * style.scale, extent=cut.extent)
+            ax.contour(inside[::-1], levels=[0.5], colors=EDGES, linewidths=0.45 * style.scale, extent=cut.extent)
         ax.set_axis_off()
         _sides(ax, SIDES[cut.axis], style)
 
