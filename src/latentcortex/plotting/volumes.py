@@ -46,7 +46,7 @@ WHERE: Final = 0.24
 """Below a line of cuts, for where they are."""
 EDGES: Final = "#8c8c8c"
 """Of the line round the voxels of the mask."""
-GLASS: Final = {"l": ("left", ""), "y": ("L", "R"), "r": ("", "right"), "z": ("L", "R")}
+GLASS: Final = {"l": ("left", ""), "y": ("L", "R"), "r": ("right", ""), "z": ("L", "R")}
 """Views from the left, behind, the right and above, and what stands in their upper corners."""
 GLASS_LINE: Final = 0.7
 """Of nilearn's lines, how much is left."""
