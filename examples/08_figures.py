@@ -102,6 +102,21 @@ shares = [
 ]
 write("shares.png", plotting.share_maps(shares, rois=rois, style=PAGE))
 
+# --- had it been measured in a volume: a voxel of 3 mm has the mean of the vertices that it holds -------------------
+affine = np.array([[3.0, 0, 0, -81], [0, 3, 0, -120], [0, 0, 3, -60], [0, 0, 0, 1]])
+grid = lc.Volume(np.ones((55, 66, 50), dtype=bool), affine, "MNI152NLin2009cAsym", "fsaverage5")
+holds = grid.votes.T  # how often each voxel is met on the way through cortex at each vertex
+measured = holds @ np.isin(np.arange(grid.votes.shape[0]), surface.vertices).astype(float) > 0
+volume = grid.only(np.flatnonzero(measured))
+in_voxels = {}
+for name, values in r.items():
+    n_known = (holds @ np.isfinite(values).astype(float))[measured]
+    total = (holds @ np.nan_to_num(values))[measured]
+    in_voxels[name] = np.where(n_known > 0, total / np.maximum(n_known, 1), np.nan)
+cuts = [plotting.VolumePanel(name, values, volume) for name, values in in_voxels.items()]
+write("slices.png", plotting.slices(cuts, label="prediction accuracy r", style=PAGE))
+write("glass_brain.png", plotting.glass_brain(cuts[1:2], label="prediction accuracy r", style=PAGE))
+
 # --- regions: shares across strengths, and over strengths and steps -------------------------------------------------
 table = pd.concat(
     maps.find(statistic="shareR2").summarise(list(atlas.labels[surface.vertices]), atlas.names)

@@ -15,6 +15,7 @@ _NAMES = {
     "Maps": "maps",
     "Splits": "splits",
     "Surface": "space",
+    "Volume": "space",
     "Bare": "space",
     "Atlas": "space",
     "Encoder": "encoding",

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final, Protocol
+from pathlib import Path
+from typing import Any, Final, Protocol, runtime_checkable
 
 import numpy as np
 import pandas as pd
@@ -66,6 +67,15 @@ class Dataset(Protocol):
 
     def fingerprint(self, participant: str) -> str:
         """Hash what the responses are made from, so that unchanged data are not computed on again."""
+        ...
+
+
+@runtime_checkable
+class Anatomical(Protocol):
+    """A dataset that has anatomy to draw behind the voxels of a volume."""
+
+    def background(self, participant: str) -> Path | None:
+        """Return the image, in the mm of the voxels, if there is one."""
         ...
 
 

@@ -4,6 +4,7 @@ FOLDER/stimuli.tsv     stimulus_id, stim_file, caption (and caption_2, ...), spl
 FOLDER/trials.tsv      stimulus_id, session, run, split; row i describes row i of responses.npy
 FOLDER/responses.npy   (n_trials, n_voxels), float
 FOLDER/stimuli/        the images
+FOLDER/mask.nii.gz     if voxels are those of a volume: the columns of responses.npy in numpy's C order
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ from latentcortex._arrays import FloatArray, digest, listed, unique_ids
 from latentcortex.datasets import labels
 from latentcortex.errors import AlignmentError, InputError
 from latentcortex.responses import Responses
-from latentcortex.space import Bare, Space, Surface
+from latentcortex.space import Bare, Space, Surface, Volume
+from latentcortex.space.projection import load_image
 from latentcortex.stimuli import Image as Pixels
 from latentcortex.stimuli import Stimuli
 
@@ -40,22 +42,93 @@ class Folder:
         The label of the one participant.
     template : str, optional
         Surface template whose vertices (left, then right hemisphere, all) are the columns of
-        `responses.npy`; without it the voxels have no known position.
+        `responses.npy`. With `mask`, the cortex that its voxels are drawn on. Without either the voxels have no known
+        position.
+    mask : str, optional
+        NIfTI image of 0 and 1 in the folder, whose voxels, in numpy's C order as nilearn's maskers give them, are the
+        columns of `responses.npy`.
+    reference : str, optional
+        With `mask`: the space that it is in, such as `MNI152NLin2009cAsym` or `T1w`.
+    transform : str, optional
+        With `mask` and `template`: where the template's surfaces are among the voxels, a folder as pycortex writes it
+        (within this folder, or by its name among the template's `transforms`). By default they are in the mm of the
+        reference; those of fsaverage are brought to MNI152.
+    background : str, optional
+        With `mask`: anatomical image in the folder, in the mm of the mask, drawn behind cuts; of MNI152 there is one.
 
     Raises
     ------
     InputError
-        If the folder is missing.
+        If the folder is missing, or `mask` and what belongs to it are not given together.
     """
 
-    def __init__(self, root: str, participants: Sequence[str] = ("01",), template: str | None = None) -> None:
+    def __init__(
+        self,
+        root: str,
+        participants: Sequence[str] = ("01",),
+        template: str | None = None,
+        *,
+        mask: str | None = None,
+        reference: str | None = None,
+        transform: str | None = None,
+        background: str | None = None,
+    ) -> None:
         self.root = Path(root)
         if not self.root.is_dir():
             raise InputError(f"Dataset folder {self.root} is not there; check `root` in [dataset].")
         self.participants = labels(participants)
         if len(self.participants) != 1:
             raise InputError(f"A folder holds one participant; got {len(self.participants)}.")
-        self.template = template
+        self.template, self.mask, self.reference, self.transform = template, mask, reference, transform
+        self._background = background
+        alone = [name for name, value in self._of_mask.items() if value] if not mask else []
+        if alone:
+            raise InputError(f"`{alone[0]}` in [dataset] is about voxels of a volume; give `mask`, too.")
+        if mask and not reference:
+            raise InputError(
+                "`mask` in [dataset] needs `reference`: the space that it is in, such as MNI152NLin2009cAsym or T1w."
+            )
+
+    @property
+    def _of_mask(self) -> dict[str, str | None]:
+        """What is said of the voxels of a mask."""
+        return {"reference": self.reference, "transform": self.transform, "background": self._background}
+
+    @cached_property
+    def _volume(self) -> Volume | None:
+        """The voxels of the mask, if there is one."""
+        if self.mask is None or self.reference is None:
+            return None
+        return Volume.read(
+            self.root / self.mask,
+            reference=self.reference,
+            template=self.template or "",
+            transform=self._transform or "",
+        )
+
+    @property
+    def _transform(self) -> str | None:
+        """The transform within the folder, or by its name."""
+        inside = self.root / (self.transform or "")
+        return str(inside) if self.transform and inside.is_dir() else self.transform
+
+    def _space(self, n_columns: int) -> Space:
+        """Say where the voxels are; there must be one for each column of the responses."""
+        path = self.root / "responses.npy"
+        if self._volume is not None:
+            if self._volume.n_voxels != n_columns:
+                raise AlignmentError(
+                    f"{path} has {n_columns} columns, {self.root / str(self.mask)} {self._volume.n_voxels} voxels; "
+                    "expected one column per voxel of the mask, in numpy's C order (as nilearn's maskers give them)."
+                )
+            return self._volume
+        space: Space = Surface(self.template) if self.template else Bare(n_columns)
+        if space.n_voxels != n_columns:
+            raise AlignmentError(
+                f"{path} has {n_columns} columns, {self.template} has "
+                f"{space.n_voxels} vertices; expected all of them, left then right, or no template."
+            )
+        return space
 
     @cached_property
     def _trials(self) -> pd.DataFrame:
@@ -130,13 +203,7 @@ class Folder:
                 f"{self.root / 'responses.npy'} is {data.shape}, trials.tsv has {len(self._trials)} rows; "
                 "expected one row per trial and one column per voxel."
             )
-        space: Space = Surface(self.template) if self.template else Bare(data.shape[1])
-        if space.n_voxels != data.shape[1]:
-            raise AlignmentError(
-                f"{self.root / 'responses.npy'} has {data.shape[1]} columns, {self.template} has "
-                f"{space.n_voxels} vertices; expected all of them, left then right, or no template."
-            )
-        trials = self._trials
+        space, trials = self._space(data.shape[1]), self._trials
         return Responses.single_trials(
             np.asarray(data, dtype=np.float32),
             space,
@@ -152,13 +219,27 @@ class Folder:
     def probe(self) -> None:
         """Return nothing: no network is known to read these images."""
 
+    def background(self, participant: str) -> Path | None:
+        """Return the anatomical image to draw behind the voxels, if one is given."""
+        return self._anatomy
+
+    @cached_property
+    def _anatomy(self) -> Path | None:
+        if self._background is None:
+            return None
+        path = self.root / self._background
+        shape = load_image(path).shape
+        if len(shape) != 3:
+            raise InputError(f"{path}, the `background`, is {shape}; expected one anatomical image (x, y, z).")
+        return path
+
     def fingerprint(self, participant: str) -> str:
-        """Hash the tables, the responses and every image."""
-        names = ("stimuli.tsv", "trials.tsv", "responses.npy")
+        """Hash the tables, the responses, what is known of the voxels and every image."""
+        names = ["stimuli.tsv", "trials.tsv", "responses.npy", *filter(None, (self.mask, self._background))]
         images = [self._image_path(name) for name in self._table["stim_file"]]
-        return digest(
-            participant, self.template, [_files.sha256(path) for path in [self.root / n for n in names] + images]
-        )
+        placed, _ = None if self._volume is None else self._volume.description, self._anatomy
+        found = [_files.sha256(path) for path in [self.root / name for name in names] + images]
+        return digest(participant, self.template, found, *([placed] if placed else []))
 
 
 def read_array(path: Path) -> FloatArray:

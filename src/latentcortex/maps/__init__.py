@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from latentcortex import _files
 from latentcortex._arrays import BoolArray, FloatArray, same_length
@@ -17,10 +18,11 @@ from latentcortex._surfaces import n_vertices
 from latentcortex.errors import AlignmentError, IncompleteError, InputError
 from latentcortex.features import DAMAGE
 from latentcortex.maps import derivatives
-from latentcortex.maps.naming import KEYS, label, short, stem_of
-from latentcortex.space import Atlas, Bare, Space, Surface
+from latentcortex.maps.naming import KEYS, KINDS, label, short, stem_of
+from latentcortex.space import Atlas, Bare, Space, Surface, Volume
 
 if TYPE_CHECKING:
+    import nibabel as nib
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -106,10 +108,14 @@ class Maps:
         DataFrame of float32, shape (n_voxels, n_columns)
             Its columns have the levels `analysis`, `model`, `band`, `statistic`, so that
             `table.xs("r", axis=1, level="statistic")` takes all scores. Its rows are `hemisphere` (L, R) and `vertex`,
-            counted from 0 in each hemisphere; of voxels without a known position, `voxel`, from 0.
+            counted from 0 in each hemisphere; of a volume, `i`, `j`, `k`, the place on its grid; of voxels without a
+            known position, `voxel`, from 0.
             `table.stack(list(table.columns.names), future_stack=True)` is the long form.
         """
         columns = pd.MultiIndex.from_frame(self.columns[list(KEYS)])
+        if isinstance(self.space, Volume):
+            places = pd.MultiIndex.from_arrays(list(self.space.indices.T), names=["i", "j", "k"])
+            return pd.DataFrame(self.data, places, columns)
         if not isinstance(self.space, Surface):
             return pd.DataFrame(self.data, pd.RangeIndex(len(self.data), name="voxel"), columns)
         n_left, vertices = n_vertices(self.space.template)[0], self.space.vertices
@@ -117,6 +123,28 @@ class Maps:
         own = [np.where(right, "R", "L"), np.where(right, vertices - n_left, vertices)]
         rows = pd.MultiIndex.from_arrays(own, names=["hemisphere", "vertex"])
         return pd.DataFrame(self.data, rows, columns)
+
+    def to_image(self, **facts: str) -> nib.Nifti1Image:
+        """Lay the one column that agrees with all given facts onto the grid of its volume.
+
+        Parameters
+        ----------
+        **facts
+            As for `values`.
+
+        Returns
+        -------
+        Nifti1Image
+            Of float32; nan outside the mask, and where undefined.
+
+        Raises
+        ------
+        InputError
+            If none or several columns agree, or the voxels are not those of a volume.
+        """
+        if not isinstance(self.space, Volume):
+            raise InputError("Only voxels of a volume make an image; Maps.to_dataframe has the numbers of all others.")
+        return self.space.to_image(self.values(**facts))
 
     def plot(
         self,
@@ -149,8 +177,8 @@ class Maps:
         Raises
         ------
         InputError
-            If none or several columns agree, the voxels have no known position, a value is infinite, or a mask that is
-            asked for is not there.
+            If none or several columns agree, the voxels have no place on cortex, a value is infinite, or a mask that
+            is asked for is not there.
         """
         from latentcortex import plotting  # matplotlib is slow to import
 
@@ -159,10 +187,11 @@ class Maps:
             values = np.where(self.values(**_mask_of(about)) == 1, values, np.nan)
         several = about["band"] and about["band"] != about["model"]
         title = _title(about) if several else str(about["model"])
+        on_mesh = self.space.labels_on_mesh if about["statistic"] in KINDS else self.space.on_mesh
         return plotting.plot_flatmap(
-            plotting.Panel(title, self.space.on_mesh(values), template=self.space.template),
+            plotting.Panel(title, on_mesh(values), template=self.space.template),
             ax=ax,
-            rois=plotting.Rois(atlas.labels, atlas.names, self.space.template) if atlas is not None else None,
+            rois=plotting.Rois.of(atlas, self.space) if atlas is not None else None,
             cmap=cmap,
             limits=limits,
             label=f"{about['statistic']} ({about['unit']})" if about.get("unit") else str(about["statistic"]),
@@ -202,7 +231,8 @@ class Maps:
     def save(self, folder: Path | str, *, participant: str, task: str = "images") -> list[Path]:
         """Write the maps as BIDS derivatives below `folder`, unthresholded, with sidecars.
 
-        Surfaces become one GIFTI per column and hemisphere; voxels of unknown position one table per model.
+        Surfaces become one GIFTI per column and hemisphere, volumes one NIfTI per column, nan outside the mask; voxels
+        of unknown position one table per model.
         """
         func = Path(folder) / f"sub-{participant}" / "func"
         return derivatives.write(list(self), self.space, func, f"sub-{participant}_task-{task}")
@@ -246,22 +276,44 @@ def _interval(known: Any, name: str) -> tuple[float, float]:
 
 def save_state(maps: Maps, path: Path) -> None:
     """Write maps into one file, to be read back by `load_state`."""
-    columns = np.frombuffer(json.dumps(_files.plain(maps.columns.to_dict("records"))).encode(), dtype=np.uint8)
-    space = maps.space
-    vertices = space.vertices if isinstance(space, Surface) else np.arange(0)
-    kind = np.frombuffer((space.template if isinstance(space, Surface) else "bare").encode(), dtype=np.uint8)
+    columns = _bytes(json.dumps(_files.plain(maps.columns.to_dict("records"))))
+    arrays: dict[str, Any] = {"data": maps.data, "columns": columns, **_packed(maps.space)}
     with _files.writing(path) as part, part.open("wb") as handle:
-        np.savez_compressed(handle, data=maps.data, columns=columns, vertices=vertices, space=kind)
+        np.savez_compressed(handle, **arrays)
 
 
 def load_state(path: Path) -> Maps:
     """Read maps back; raise `IncompleteError` if the file is damaged."""
     try:
         with path.open("rb") as handle, np.load(handle, allow_pickle=False) as stored:
-            data, vertices = stored["data"], stored["vertices"]
+            data, space = stored["data"], _unpacked(stored)
             columns = pd.DataFrame(json.loads(stored["columns"].tobytes()))
-            kind = stored["space"].tobytes().decode()
     except DAMAGE as error:
         raise IncompleteError(f"{path} is damaged ({error}); delete it and run again.") from None
-    space: Space = Bare(len(data)) if kind == "bare" else Surface(kind, vertices)
     return Maps(data, columns, space)
+
+
+def _packed(space: Space) -> dict[str, NDArray[Any]]:
+    """Turn a space into arrays."""
+    if isinstance(space, Volume):
+        about = {"reference": space.reference, "template": space.template}
+        placed = np.empty((0, 4)) if space.to_voxels is None else space.to_voxels
+        arrays: dict[str, NDArray[Any]] = {"mask": space.mask, "affine": space.affine, "to_voxels": placed}
+        return {**arrays, "space": _bytes("volume"), "volume": _bytes(json.dumps(about))}
+    if isinstance(space, Surface):
+        return {"space": _bytes(space.template), "vertices": space.vertices}
+    return {"space": _bytes("bare"), "vertices": np.arange(0)}
+
+
+def _unpacked(stored: Mapping[str, NDArray[Any]]) -> Space:
+    """Make the space of what `_packed` made of it."""
+    kind = stored["space"].tobytes().decode()
+    if kind == "volume":
+        placed = stored["to_voxels"] if len(stored["to_voxels"]) else None
+        about = json.loads(stored["volume"].tobytes())
+        return Volume(stored["mask"], stored["affine"], **about, to_voxels=placed)
+    return Bare(len(stored["data"])) if kind == "bare" else Surface(kind, stored["vertices"])
+
+
+def _bytes(text: str) -> NDArray[np.uint8]:
+    return np.frombuffer(text.encode(), dtype=np.uint8)

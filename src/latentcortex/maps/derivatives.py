@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import gzip
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 from xml.parsers.expat import ExpatError
 
+import nibabel as nib
 import numpy as np
 import pandas as pd
+from nibabel.filebasedimages import ImageFileError
 from nibabel.gifti import gifti
 from numpy.typing import NDArray
 
@@ -17,10 +20,11 @@ from latentcortex._arrays import FloatArray, listed
 from latentcortex.errors import IncompleteError, InputError
 from latentcortex.features import DAMAGE
 from latentcortex.maps.naming import KEYS, label, sidecar, stem_of
-from latentcortex.space import Bare, Space, Surface
+from latentcortex.space import Bare, Space, Surface, Volume
 
 VOXELS: Final = "desc-voxels_mask"
-"""What the file is called that says which vertices are voxels."""
+"""What the file is called that says which vertices, or places of a grid, are voxels."""
+NIFTI: Final = ".nii.gz"
 _STRUCTURES: Final = {"L": "CortexLeft", "R": "CortexRight"}
 
 Column = tuple[NDArray[np.generic], dict[str, Any]]
@@ -71,7 +75,7 @@ def read(func: Path, stem: str) -> tuple[FloatArray, pd.DataFrame, Space]:
     return _read_images(func, sidecars) if images else _read_tables(sidecars)
 
 
-def _write_images(columns: Sequence[Column], space: Surface, func: Path, stem: str) -> list[Path]:
+def _write_images(columns: Sequence[Column], space: Surface | Volume, func: Path, stem: str) -> list[Path]:
     about = {"Description": "Where there are voxels (1) and where not (0)", **space.description, **_whole(columns)}
     images: list[tuple[NDArray[np.generic], str, dict[str, Any]]] = [
         (np.ones(space.n_voxels, np.float32), VOXELS, about)
@@ -91,21 +95,51 @@ def _write_images(columns: Sequence[Column], space: Surface, func: Path, stem: s
     return written
 
 
-def _images(space: Surface, values: FloatArray, fill: float | None) -> Iterator[tuple[str, str, bytes]]:
+def _images(space: Surface | Volume, values: FloatArray, fill: float | None) -> Iterator[tuple[str, str, bytes]]:
     """Yield how the name of each file of one column begins and ends, and its bytes."""
+    if isinstance(space, Volume):
+        image = space.to_image(values)
+        if fill is not None:
+            image = nib.Nifti1Image(np.nan_to_num(image.get_fdata(dtype=np.float32), nan=fill), None, image.header)
+        yield "", NIFTI, gzip.compress(image.to_bytes(), mtime=0)
+        return
     for hemisphere, part in space.hemispheres(values).items():
         laid = part if fill is None else np.nan_to_num(part, nan=fill)
         yield f"hemi-{hemisphere}_", ".func.gii", _gifti(laid, hemisphere)
 
 
 def _read_images(func: Path, sidecars: Sequence[Path]) -> tuple[FloatArray, pd.DataFrame, Space]:
-    found = [(_files.read_json(path), _read_hemispheres(func, path)) for path in sidecars]
-    whole = [(facts, values) for facts, values in found if "Columns" in facts]
+    known = [(_files.read_json(path), path) for path in sidecars]
+    whole = [pair for pair in known if "Columns" in pair[0]]
     if len(whole) != 1:
         raise InputError(f"{func} has maps of {len(whole)} spaces; expected one, as Maps.save writes them.")
-    (about, inside), columns = whole[0], [pair for pair in found if "Columns" not in pair[0]]
-    space = Surface(str(about["SpatialReference"]), np.flatnonzero(inside == 1))
-    return _ordered(func, space, [(space.take(values), facts) for facts, values in columns], about)
+    (about, described), parts = whole[0], [pair for pair in known if "Columns" not in pair[0]]
+    space = _read_volume(about, described) if "Grid" in about else _read_surface(func, about, described)
+    images = (_read_grid(path) if "Grid" in about else _read_hemispheres(func, path) for _, path in parts)
+    columns = [(space.take(values), facts) for values, (facts, _) in zip(images, parts, strict=True)]
+    return _ordered(func, space, columns, about)
+
+
+def _read_surface(func: Path, about: Mapping[str, Any], sidecar: Path) -> Surface:
+    """Make the surface that the sidecar of its voxels describes."""
+    return Surface(str(about["SpatialReference"]), np.flatnonzero(_read_hemispheres(func, sidecar) == 1))
+
+
+def _read_volume(about: Mapping[str, Any], sidecar: Path) -> Volume:
+    """Make the volume that the sidecar of its voxels describes; a header would round the affine."""
+    mask = _read_grid(sidecar) == 1
+    placed = np.array(about["CortexToVoxels"]) if "CortexToVoxels" in about else None
+    affine, reference = np.array(about["Affine"]), str(about["SpatialReference"])
+    return Volume(mask, affine, reference, str(about.get("Cortex", "")), placed)
+
+
+def _read_grid(sidecar: Path) -> FloatArray:
+    """Read the NIfTI file that a sidecar describes, (x, y, z)."""
+    path = sidecar.with_name(sidecar.stem + NIFTI)
+    try:
+        return np.asarray(nib.Nifti1Image.from_filename(path).dataobj, dtype=np.float32)
+    except (*DAMAGE, ImageFileError) as error:
+        raise IncompleteError(f"{path} is missing or damaged ({error}); make it again.") from None
 
 
 def _read_hemispheres(func: Path, sidecar: Path) -> FloatArray:

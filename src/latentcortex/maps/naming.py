@@ -10,6 +10,8 @@ from latentcortex.space import Space
 
 KEYS: Final = ("analysis", "model", "band", "statistic")
 """What identifies a column: no two columns of `Maps` agree in all four."""
+KINDS: Final = ("mask", "uniqueMask", "differenceMask", "preferred", "identifiable")
+"""Statistics that are kinds, or yes and no: two voxels of different ones have no mean."""
 
 
 def label(name: str) -> str:

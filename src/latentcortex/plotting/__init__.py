@@ -1,4 +1,4 @@
-"""Figures: maps on flattened and inflated cortex, profiles of regions, scores against their ceiling; and a viewer.
+"""Figures: maps on cortex and on cuts through volumes, profiles of regions, scores against their ceiling; a viewer.
 
 Nothing here touches pyplot's global state; every function returns a `matplotlib.figure.Figure`.
 """
@@ -14,6 +14,7 @@ from latentcortex.plotting.mixed import preference_maps, rgb_map, share_maps, wi
 from latentcortex.plotting.regions import region_grids, roi_profiles
 from latentcortex.plotting.scores import histogram, prediction_against_ceiling, score_intervals, similarity_matrices
 from latentcortex.plotting.viewer import require_viewer, webgl
+from latentcortex.plotting.volumes import VolumePanel, VolumeSharePanel, glass_brain, share_slices, slices
 from latentcortex.plotting.voxel import Voxel, voxel_page
 
 __all__ = [
@@ -25,9 +26,12 @@ __all__ = [
     "Rois",
     "SharePanel",
     "Style",
+    "VolumePanel",
+    "VolumeSharePanel",
     "Voxel",
     "difference_maps",
     "flatmaps",
+    "glass_brain",
     "histogram",
     "image_grid",
     "inflated",
@@ -48,7 +52,9 @@ __all__ = [
     "score_intervals",
     "share_colours",
     "share_maps",
+    "share_slices",
     "similarity_matrices",
+    "slices",
     "smallest_text",
     "voxel_page",
     "webgl",

@@ -113,13 +113,13 @@ def _groups(maps: Columns | Sequence[Group | AnyPanel]) -> list[Group]:
 def _of_columns(maps: Columns) -> list[Group]:
     """Group columns by their statistic; what counts layers gets their names."""
     if not maps.space.template:
-        raise InputError("Maps of voxels without a known position cannot be drawn on cortex.")
+        raise InputError("Maps of voxels without a known position on cortex cannot be drawn there; give `template`.")
     panels: dict[tuple[str, str], list[AnyPanel]] = {}
     for values, facts in maps:
         statistic, layers = str(facts["statistic"]), str(facts.get("layers", ""))
         named = layers if statistic == "preferred" else ""
         parts = dict.fromkeys(str(facts[key]) for key in ("analysis", "model", "band") if facts[key])
-        laid = maps.space.on_mesh(values)
+        laid = maps.space.labels_on_mesh(values) if named else maps.space.on_mesh(values)
         title = ", ".join(parts)
         kind = PreferencePanel if named else Panel
         panel = kind(title, laid, template=maps.space.template)

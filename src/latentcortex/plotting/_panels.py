@@ -22,6 +22,7 @@ from latentcortex._surfaces import HEMISPHERES, Outline, Raster, n_vertices, on_
 from latentcortex.errors import InputError
 from latentcortex.plotting._canvas import INK, LEAST_TEXT, MM, Style, axes_in_inches, empty_figure
 from latentcortex.plotting._legends import GREY, Grid
+from latentcortex.space import Atlas, Space, Volume
 
 EDGE: Final = 0.15
 TITLE: Final = 0.38
@@ -147,6 +148,16 @@ class Rois:
 
     def __post_init__(self) -> None:
         on_all_vertices(self.labels, self.template)
+
+    @classmethod
+    def of(cls, atlas: Atlas, space: Space) -> Rois:
+        """Make those of an atlas; labels of a volume are laid onto the cortex of its voxels."""
+        if not isinstance(space, Volume):
+            return cls(atlas.labels, atlas.names, space.template)
+        if atlas.vertices is not None:
+            return cls(atlas.vertices, atlas.names, space.template)
+        laid = space.labels_on_mesh(space.take(atlas.labels))
+        return cls(np.nan_to_num(laid).astype(np.intp), atlas.names, space.template)
 
 
 def on_cortex(values: FloatArray, template: str) -> None:

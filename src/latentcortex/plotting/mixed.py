@@ -138,6 +138,7 @@ def winner_map(
     rois: Rois | None = None,
     label: str = "predicts best",
     template: str = FSAVERAGE5,
+    counts: Sequence[int] | None = None,
     style: Style = PAGE,
 ) -> Figure:
     """Draw which of a few bands has the highest score at each vertex.
@@ -150,9 +151,11 @@ def winner_map(
     title : str
     rois : Rois, optional
     label : str
-        Of the legend, which counts the vertices of each band.
+        Of the legend.
     template : str
         Whose vertices they are: see `space.Surface`.
+    counts : sequence of int, optional
+        What the legend says beside each band: how many voxels it has; by default how many vertices.
     style : Style
 
     Raises
@@ -172,7 +175,8 @@ def winner_map(
     colours[..., 3] = nearest >= 0
     grid = grid_of(1, raster, None, foot=0.75, style=style, rois=rois, titled=bool(title))
     draw_all(grid, raster, rois, [(colours, title, note_of(raster, *scores.values()))])
-    entries = [(SERIES[i], f"{name} ({(winner == i).sum():,})") for i, name in enumerate(scores)]
+    numbers = [int((winner == i).sum()) for i in range(len(scores))] if counts is None else counts
+    entries = [(SERIES[i], f"{name} ({n:,})") for i, (name, n) in enumerate(zip(scores, numbers, strict=True))]
     square_legend(grid, 0.12, entries)
     head = grid.legend_axes(0.42, 0.1, 0.1)
     head.text(0.5, 0.5, label, ha="center", va="center", fontsize=style.medium, color=INK)

@@ -1,6 +1,6 @@
 """Maps -> what a paper needs: BIDS derivatives, figures, an ROI table, a methods paragraph and one page."""
 
-from latentcortex.reporting.content import LOG, Content, Figure, facts_of, models, significant
+from latentcortex.reporting.content import LOG, Content, Figure, background_of, facts_of, models, significant
 from latentcortex.reporting.figures import FIGURES, check_cortex, chosen
 from latentcortex.reporting.group import Group, write_group
 from latentcortex.reporting.honesty import honesty, unidentifiable
@@ -23,6 +23,7 @@ __all__ = [
     "Reference",
     "RegionRow",
     "alterations",
+    "background_of",
     "bands_table",
     "check_cortex",
     "check_viewer",

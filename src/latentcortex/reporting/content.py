@@ -8,16 +8,20 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from latentcortex import _files, plotting
 from latentcortex._arrays import FloatArray
+from latentcortex.errors import IncompleteError, InputError
 from latentcortex.maps import Maps
 from latentcortex.responses import Responses
-from latentcortex.space import Atlas, Bare
+from latentcortex.space import Atlas, Bare, Volume
 
 FORMAT: Final = "latentcortex-report 1"
 CONTENT: Final = "_report.json"
 """How the file ends that holds what a report states beside the maps."""
+BACKGROUND: Final = "_background.nii.gz"
+"""How the copy ends of the anatomy that a dataset gives."""
 KEPT: Final = ("participant", "facts", "settings", "made_by", "reconstructions", "viewer")
 """What of it is kept in that file."""
 LOG: Final = Path("logs", "latentcortex.jsonl")
@@ -46,6 +50,8 @@ class Content:
         The page of reconstructions that the report links to, relative to it; empty for none.
     viewer : str
         The viewer that is written beside the report, relative to it; empty for none.
+    background : Path, optional
+        Anatomy behind cuts through a volume, beside the maps.
     """
 
     participant: str
@@ -57,6 +63,7 @@ class Content:
     log: Path
     reconstructions: str = ""
     viewer: str = ""
+    background: Path | None = None
 
     def write(self, out: Path, stages: Sequence[Mapping[str, Any]]) -> None:
         """Keep all but the maps beside them, so that the report can be made again from the folder alone."""
@@ -77,12 +84,19 @@ class Content:
         maps = Maps.load(path.parents[1], participant=kept["participant"])
         name = kept["settings"]["report"]["atlas"]
         atlas = Atlas.find(name, maps.space) if name and not isinstance(maps.space, Bare) else None
-        return cls(maps=maps, atlas=atlas, log=log, **{name: kept[name] for name in KEPT}), kept["stages"]
+        there = background_of(path.parents[1], kept["participant"])
+        given = bool(kept["settings"].get("dataset", {}).get("background"))
+        if given and not there.is_file():
+            raise IncompleteError(f"{there} is missing, the anatomy behind the cuts; run the study again.")
+        found = {name: kept[name] for name in KEPT} | {"background": there if given else None}
+        return cls(maps=maps, atlas=atlas, log=log, **found), kept["stages"]
 
     @property
     def rois(self) -> plotting.Rois | None:
-        """The regions as figures draw them."""
-        return plotting.Rois(self.atlas.labels, self.atlas.names, self.template) if self.atlas else None
+        """The regions as figures draw them on cortex."""
+        if self.atlas is None or not self.maps.space.template:
+            return None
+        return plotting.Rois.of(self.atlas, self.maps.space)
 
     @property
     def style(self) -> plotting.Style:
@@ -97,6 +111,22 @@ class Content:
     def on_mesh(self, values: FloatArray) -> FloatArray:
         """Lay values (n_voxels,) onto the mesh."""
         return self.maps.space.on_mesh(values)
+
+    def labels_on_mesh(self, labels: NDArray[np.generic]) -> FloatArray:
+        """Lay what has no mean, (n_voxels,), onto the mesh: of several voxels the most frequent."""
+        return self.maps.space.labels_on_mesh(labels)
+
+    @property
+    def volume(self) -> Volume:
+        """Where the voxels are, which must be those of a volume."""
+        if not isinstance(self.maps.space, Volume):
+            raise InputError("These maps are not of a volume.")
+        return self.maps.space
+
+
+def background_of(out: Path, participant: str) -> Path:
+    """Say where the anatomy behind cuts is kept, if there is one."""
+    return out / f"sub-{participant}" / f"sub-{participant}{BACKGROUND}"
 
 
 @dataclass(frozen=True)

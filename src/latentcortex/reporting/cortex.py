@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from itertools import combinations
 from typing import Any, Final
 
@@ -19,6 +19,10 @@ from latentcortex.reporting.text import title_of
 LOWEST_CEILING: Final = 0.1
 """Noise ceiling below which a voxel is not drawn."""
 ACCURACY: Final = "prediction accuracy r"
+SAID_OF_CEILING: Final = (
+    "Noise ceiling of the averaged test responses: the fraction of variance that any model could explain. "
+    f"Voxels below {LOWEST_CEILING:g} are not coloured here; the map keeps them."
+)
 PAIRED: Final = "differenceQ"
 """The statistic of maps that hold a paired test of a model against another one, which is the column's band."""
 
@@ -35,8 +39,7 @@ def ceiling(content: Content, analysis: str) -> Iterator[Figure]:
     panel = ceiling_panel(content)
     yield Figure(
         "ceiling",
-        "Noise ceiling of the averaged test responses: the fraction of variance that any model could explain. "
-        f"Voxels below {LOWEST_CEILING:g} are not coloured here; the map keeps them.",
+        SAID_OF_CEILING,
         lambda style: plotting.flatmaps(
             [panel], rois=content.rois, label="explainable variance", limits=(0, 1), style=style
         ),
@@ -68,9 +71,13 @@ def accuracy_panels(content: Content, analysis: str) -> list[plotting.Panel]:
 
 def _accuracy(content: Content, analysis: str) -> tuple[list[plotting.Panel], str]:
     """Prepare a map of each latent, and what is said of them."""
+    return accuracy_panels(content, analysis), said_of_accuracy(content, analysis)
+
+
+def said_of_accuracy(content: Content, analysis: str) -> str:
+    """Say what maps of accuracy show."""
     coloured = f"q < {_q(content.maps, analysis):g} are coloured{twin_counts(content.maps, analysis)}"
-    about = f"Prediction accuracy (r) of each latent alone; only voxels with {coloured}"
-    return accuracy_panels(content, analysis), about
+    return f"Prediction accuracy (r) of each latent alone; only voxels with {coloured}"
 
 
 def _q(maps: Maps, analysis: str) -> float:
@@ -93,16 +100,19 @@ def accuracy_inflated(content: Content, analysis: str) -> Iterator[Figure]:
 
 
 def _scores(content: Content, analysis: str) -> dict[str, FloatArray]:
-    """Lay the significant r of each latent onto the mesh, by its short name."""
+    """Find the significant r of each latent, (n_voxels,), by its short name."""
     found = {}
     for model in models(content.maps, analysis):
         r = content.maps.values(analysis=analysis, model=model, statistic="r")
         kind = Band.parse(model).kind
         name = {"zc": "z_c"}.get(kind, kind)
-        found[title_of(model) if name in found else name] = content.on_mesh(
-            significant(content.maps, r, analysis=analysis, model=model)
-        )
+        found[title_of(model) if name in found else name] = significant(content.maps, r, analysis=analysis, model=model)
     return found
+
+
+def _laid(content: Content, scores: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
+    """Lay scores onto the mesh."""
+    return {name: content.on_mesh(values) for name, values in scores.items()}
 
 
 def _whether(content: Content, analysis: str) -> str:
@@ -115,20 +125,21 @@ def _whether(content: Content, analysis: str) -> str:
 def winner(content: Content, analysis: str) -> Iterator[Figure]:
     """Draw which latent predicts each voxel best."""
     scores, q = _scores(content, analysis), _q(content.maps, analysis)
-    numbers = plotting.winners(list(scores.values()))
-    counts = ", ".join(f"{name} {(numbers == i).sum():,}" for i, name in enumerate(scores))
+    numbers, laid = plotting.winners(list(scores.values())), _laid(content, scores)
+    n_voxels = [int((numbers == i).sum()) for i in range(len(scores))]
+    counts = ", ".join(f"{name} {n:,}" for name, n in zip(scores, n_voxels, strict=True))
     how: dict[str, Any] = {"rois": content.rois, "label": "highest r", "template": content.template}
     yield Figure(
         "latents-winner",
         f"The latent with the highest prediction accuracy among those with q < {q:g}, with the number of voxels "
         f"({counts}). {_whether(content, analysis)}",
-        lambda style: plotting.winner_map(scores, **how, style=style),
+        lambda style: plotting.winner_map(laid, **how, counts=n_voxels, style=style),
     )
 
 
 def rgb(content: Content, analysis: str) -> Iterator[Figure]:
     """Draw the accuracy of three latents as red, green and blue."""
-    scores, q = _scores(content, analysis), _q(content.maps, analysis)
+    scores, q = _laid(content, _scores(content, analysis)), _q(content.maps, analysis)
     how: dict[str, Any] = {"rois": content.rois, "label": ACCURACY, "template": content.template}
     colours = ", ".join(f"{name} {light}" for name, light in zip(scores, ("red", "green", "blue"), strict=True))
     yield Figure(
@@ -146,8 +157,8 @@ def differences(content: Content, analysis: str) -> Iterator[Figure]:
     for one, other in combinations(models(maps, analysis), 2):
         name, pair = f"{title_of(one)} − {title_of(other)}", maps.find(analysis=analysis, model=one, band=other)
         if len(pair.find(statistic=PAIRED).columns):
-            masks.append(content.on_mesh(pair.values(statistic=PAIRED)) < q)
             values = pair.values(statistic="differenceR2")
+            masks.append(np.isfinite(content.on_mesh(np.where(pair.values(statistic=PAIRED) < q, values, np.nan))))
         else:
             r, less = (maps.values(analysis=analysis, model=model, statistic="r") for model in (one, other))
             values = r - less
@@ -176,20 +187,9 @@ GREY: Final = " Grey: the model is significant, and no band's share is expected 
 
 def shares(content: Content, analysis: str) -> Iterator[Figure]:
     """Draw the shares of z and z_c at every strength or step."""
-    own = content.maps.find(analysis=analysis)
-    unique = len(own.find(statistic="uniqueR2").columns) > 0
-    grey = GREY if len(own.find(statistic="identifiability").columns) else ""
-    by_own = unique and content.settings["report"]["mask"] == "own"
-    where = "each drawn where its unique share is significant" if by_own else "where the joint model is significant"
-    mask = "uniqueMask" if by_own else "mask"
-    twin = twin_counts(content.maps, analysis, mask)
-    yield Figure(
-        analysis,
-        f"Product shares of z and z_c in the variance that their joint model explains, {where}{twin}. Negative shares "
-        f"are drawn as 0 and kept in the maps.{grey}",
-        _drawn_shares(content, analysis, "shareR2", mask),
-    )
-    if unique:
+    mask, about = said_of_shares(content, analysis)
+    yield Figure(analysis, about, _drawn_shares(content, analysis, "shareR2", mask))
+    if len(content.maps.find(analysis=analysis, statistic="uniqueR2").columns):
         yield Figure(
             f"{analysis}-unique",
             "Unique shares: what the joint model of z and z_c loses when it is refitted without one of them, each "
@@ -197,6 +197,19 @@ def shares(content: Content, analysis: str) -> Iterator[Figure]:
             "information. Negative shares are drawn as 0 and kept in the maps.",
             _drawn_shares(content, analysis, "uniqueR2", "uniqueMask"),
         )
+
+
+def said_of_shares(content: Content, analysis: str) -> tuple[str, str]:
+    """Name the statistic that says where product shares are drawn, and say what their maps show."""
+    own = content.maps.find(analysis=analysis)
+    unique = len(own.find(statistic="uniqueR2").columns) > 0
+    grey = GREY if len(own.find(statistic="identifiability").columns) else ""
+    by_own = unique and content.settings["report"]["mask"] == "own"
+    where = "each drawn where its unique share is significant" if by_own else "where the joint model is significant"
+    mask = "uniqueMask" if by_own else "mask"
+    twin = twin_counts(content.maps, analysis, mask)
+    about = f"Product shares of z and z_c in the variance that their joint model explains, {where}{twin}. Negative "
+    return mask, f"{about}shares are drawn as 0 and kept in the maps.{grey}"
 
 
 def _drawn_shares(content: Content, analysis: str, statistic: str, mask: str) -> Callable[[plotting.Style], Any]:
@@ -207,7 +220,22 @@ def _drawn_shares(content: Content, analysis: str, statistic: str, mask: str) ->
 
 def share_panels(content: Content, analysis: str, statistic: str, mask: str) -> list[plotting.SharePanel]:
     """Lay out two bands' shares at every strength or step, where a column of this statistic says so."""
-    maps, panels = content.maps, []
+    panels = []
+    for title, (first, second), unsure in found_shares(content, analysis, statistic, mask):
+        grey = None if unsure is None else _grey_on_mesh(content, unsure)
+        panels.append(plotting.SharePanel(title, content.on_mesh(first), content.on_mesh(second), grey))
+    return panels
+
+
+def found_shares(
+    content: Content, analysis: str, statistic: str, mask: str
+) -> Iterator[tuple[str, FloatArray, FloatArray | None]]:
+    """Yield two bands' shares (2, n_voxels) at every strength or step, where a column of this statistic says so.
+
+    Before them comes a title; after them 1 where they cannot be told apart, 0 where they can, nan where the joint model
+    is not significant; None where that is not known.
+    """
+    maps = content.maps
     for model in models(maps, analysis):
         facts, bands = {"analysis": analysis, "model": model}, model.split("+")
         share = np.stack([maps.values(**facts, band=band, statistic=statistic) for band in bands])
@@ -215,23 +243,26 @@ def share_panels(content: Content, analysis: str, statistic: str, mask: str) -> 
         found = np.stack([maps.values(**facts, band=band, statistic=mask) == 1 for band in judged])
         # Where one of them is found, the other is nothing; where none is, there is nothing to draw.
         shown = np.where(found, share, np.where(found.any(0), 0, np.nan)).astype(np.float32)
-        grey = _grey(content, analysis, model) if statistic == "shareR2" else None
-        both = [content.on_mesh(one) for one in shown]
+        unsure = found_unsure(content, analysis, model) if statistic == "shareR2" else None
         step = Band.parse(model.split("+")[1])
         word = f"strength {step.entities['strength']} %"
         if analysis == "denoising-steps":
             word = f"step {step.entities['step']} %"
-        panels.append(plotting.SharePanel(word, both[0], both[1], grey, content.template))
-    return panels
+        yield word, shown, unsure
 
 
-def _grey(content: Content, analysis: str, model: str) -> FloatArray | None:
-    """Mark where a significant model's shares cannot be told apart, 1 or nan over the mesh."""
+def found_unsure(content: Content, analysis: str, model: str) -> FloatArray | None:
+    """Mark where a significant model's shares cannot be told apart, (n_voxels,): 1, or 0; nan where it is not found."""
     unsure = unidentifiable(content.maps, analysis, model)
     if unsure is None:
         return None
     found = content.maps.values(analysis=analysis, model=model, statistic="mask") == 1
-    return content.on_mesh(np.where(unsure & found, 1.0, np.nan).astype(np.float32))
+    return np.where(found, unsure, np.nan).astype(np.float32)
+
+
+def _grey_on_mesh(content: Content, unsure: FloatArray) -> FloatArray:
+    """Mark the vertices that are drawn grey, 1 or nan."""
+    return np.where(content.labels_on_mesh(unsure) == 1, 1.0, np.nan).astype(np.float32)
 
 
 def preference_panels(content: Content, analysis: str) -> tuple[list[plotting.PreferencePanel], list[str]]:
@@ -244,9 +275,10 @@ def preference_panels(content: Content, analysis: str) -> tuple[list[plotting.Pr
         shown = significant(content.maps, content.maps.values(**of, statistic="preferred"), **of)
         sure = content.maps.values(**of, statistic="confidence")
         told = content.maps.values(**of, statistic="identifiable")
-        first, opacity = (content.on_mesh(values) for values in (shown, np.where(told == 1, sure, PALE * sure)))
+        opacity = np.where(np.isnan(shown), np.nan, np.where(told == 1, sure, PALE * sure))
+        laid = content.labels_on_mesh(shown), content.on_mesh(opacity)
         title = f"step {model.split('-')[1]} %"
-        panels.append(plotting.PreferencePanel(title, first, opacity, template=content.template))
+        panels.append(plotting.PreferencePanel(title, *laid, template=content.template))
     return panels, layers
 
 
@@ -271,7 +303,8 @@ def partition_panels(content: Content, analysis: str) -> list[plotting.Panel]:
     """Lay out the share of every layer, where the joint model is significant."""
     maps, panels = content.maps, []
     for model in models(maps, analysis):
-        grey = _grey(content, analysis, model)
+        unsure = found_unsure(content, analysis, model)
+        grey = None if unsure is None else _grey_on_mesh(content, unsure)
         for band in model.split("+"):
             share = maps.values(analysis=analysis, model=model, band=band, statistic="shareR2")
             shown = significant(maps, share, analysis=analysis, model=model)

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from latentcortex import _surfaces
 from latentcortex._arrays import listed
 from latentcortex._shelf import unknown
-from latentcortex.reporting import cortex, profiles
+from latentcortex.reporting import cortex, cuts, profiles
 from latentcortex.reporting.content import Content, Figure, models
-from latentcortex.space import Space
+from latentcortex.space import Bare, Space, Volume
 
 logger = logging.getLogger(__name__)
 
@@ -21,6 +21,9 @@ SETS: Final = ("default", "all")
 WITHOUT: Final = {
     "surface": "voxels have no place on a surface",
     "flat": "the cortex has no flat surface",
+    "place": "voxels have no known position",
+    "volume": "voxels are not those of a volume",
+    "mni": "voxels are not those of a volume in MNI152",
     "atlas": "no atlas is named in [report]",
     "bands": "there are too few or too many bands",
     "maps": "no map that it draws was computed",
@@ -40,14 +43,16 @@ class Kind:
         Below which it stands; empty for every one.
     statistic : str
         That the analysis must hold.
-    needs : {"", "surface", "flat", "atlas"}
-        What it cannot be drawn without.
+    needs : {"", "surface", "flat", "atlas", "place", "volume", "mni"}
+        What it cannot be drawn without: a cortex, one that is flat, regions, any position, a volume, one in MNI152.
     default : bool
         Whether it is there unless others are named.
     n_models : (int, int)
         The least and the largest number of models that it can draw.
     beside : str
         Another analysis that must be there.
+    instead : bool
+        Whether it is there by default only where there is no cortex to draw on.
     """
 
     make: Callable[[Content, str], Iterator[Figure]]
@@ -57,6 +62,7 @@ class Kind:
     default: bool = True
     n_models: tuple[int, int] = (0, 10_000)
     beside: str = ""
+    instead: bool = False
 
     def lacks(self, content: Content, analysis: str) -> str:
         """Say what is missing to draw it below an analysis: a word of `WITHOUT`, or nothing."""
@@ -66,8 +72,8 @@ class Kind:
             self.beside and not (own["analysis"] == self.beside).any()
         ):
             return "maps"
-        if self.needs and not content.maps.space.template:
-            return "surface"
+        if self.needs and not POSITIONS[self.needs](content.maps.space):
+            return "surface" if self.needs in ("flat", "atlas") else self.needs
         if self.needs == "flat" and not _surfaces.has("flat", content.template):
             return "flat"
         if self.needs == "atlas" and content.atlas is None:
@@ -76,19 +82,37 @@ class Kind:
         return "" if low <= len(models(content.maps, analysis)) <= high else "bands"
 
 
+POSITIONS: Final[dict[str, Callable[[Space], bool]]] = {
+    "surface": lambda space: bool(space.template),
+    "flat": lambda space: bool(space.template),
+    "atlas": lambda space: not isinstance(space, Bare),
+    "place": lambda space: not isinstance(space, Bare),
+    "volume": lambda space: isinstance(space, Volume),
+    "mni": lambda space: isinstance(space, Volume) and space.reference.startswith("MNI152"),
+}
+"""Whether a space has what a figure needs."""
+LAID: Final = (
+    " On cortex, a vertex has the mean of the coloured voxels between white and pial surface, or of kinds the most "
+    "frequent."
+)
+"""Said in captions of maps on cortex whose voxels are those of a volume."""
 SPLIT: Final = ("noise-levels", "denoising-steps")
 FIGURES: Final[dict[str, Kind]] = {
     "ceiling": Kind(cortex.ceiling, ("ceiling",), "ceiling"),
-    "prediction-against-ceiling": Kind(cortex.against_ceiling, ("ceiling",), "ceiling", beside="latents"),
+    "ceiling-slices": Kind(cuts.ceiling, ("ceiling",), "ceiling", "volume", instead=True),
+    "prediction-against-ceiling": Kind(cortex.against_ceiling, ("ceiling",), "ceiling", "place", beside="latents"),
     "latents-flat": Kind(cortex.accuracy_flat, ("latents",), "r", "flat"),
     "latents-inflated": Kind(cortex.accuracy_inflated, ("latents",), "r"),
+    "latents-slices": Kind(cuts.accuracy, ("latents",), "r", "volume"),
+    "latents-glass": Kind(cuts.glass, ("latents",), "r", "mni", default=False),
     "winner": Kind(cortex.winner, ("latents",), "r", n_models=(2, 7)),
     "rgb": Kind(cortex.rgb, ("latents",), "r", n_models=(3, 3)),
     "differences": Kind(cortex.differences, ("latents",), "r", default=False, n_models=(2, 4)),
     "shares": Kind(cortex.shares, SPLIT, "shareR2"),
+    "shares-slices": Kind(cuts.shares, SPLIT, "shareR2", "volume", instead=True),
     "share-profiles": Kind(profiles.share_profiles, SPLIT, "shareR2", "atlas"),
     "strength-by-step": Kind(profiles.surfaces, SPLIT, "shareR2", "atlas", default=False),
-    "similarity": Kind(profiles.similarity, SPLIT, "shareR2", default=False, n_models=(2, 12)),
+    "similarity": Kind(profiles.similarity, SPLIT, "shareR2", "place", default=False, n_models=(2, 12)),
     "unet-layers": Kind(cortex.preferences, ("unet-layers",), "preferred"),
     "unet-partition": Kind(cortex.partition, ("unet-partition",), "shareR2"),
     "learning-curve": Kind(profiles.learning_curve, ("learning-curve",), "uniqueR2Limit", ""),
@@ -142,7 +166,7 @@ def figures(content: Content) -> Iterator[tuple[str, Figure]]:
     One that was asked for and cannot be drawn is a warning in the log, one of the default set a note.
     """
     names = tuple(content.settings["report"]["figures"])
-    wanted = chosen(names)
+    wanted = [name for name in chosen(names) if not _needless(name, names, content.maps.space)]
     drawn: set[str] = set()
     missing: dict[str, str] = {}
     for analysis in _sections(content):
@@ -159,11 +183,23 @@ def figures(content: Content) -> Iterator[tuple[str, Figure]]:
             shown = True
             drawn.add(name)
             for figure in kind.make(content, analysis):
-                yield analysis, figure
+                yield analysis, _said(figure, kind, content.maps.space)
         if not shown and "default" in names and not FIGURES[INSTEAD].lacks(content, analysis):
             for figure in profiles.histograms(content, analysis):
                 yield analysis, figure
     _tell(names, {name: missing.get(name, "maps") for name in wanted if name not in drawn})
+
+
+def _needless(name: str, names: Sequence[str], space: Space) -> bool:
+    """Tell whether a figure is there by default only in place of one on cortex, which is there."""
+    asked = name in names or "all" in names
+    return FIGURES[name].instead and bool(space.template) and not asked
+
+
+def _said(figure: Figure, kind: Kind, space: Space) -> Figure:
+    """Say in the caption of a map on cortex how voxels of a volume came there."""
+    laid = kind.needs in ("surface", "flat") and isinstance(space, Volume)
+    return replace(figure, caption=figure.caption + LAID) if laid else figure
 
 
 def _sections(content: Content) -> list[str]:
@@ -181,5 +217,5 @@ def _tell(names: Sequence[str], missing: dict[str, str]) -> None:
             logger.warning("Figures that were asked for are not drawn, since %s: %s.", WITHOUT[why], listed(named))
         other = [name for name, lack in missing.items() if lack == why and name not in names]
         # What was not computed is not missed by those who did not ask for it.
-        if other and why in ("surface", "flat", "atlas"):
+        if other and why in ("surface", "flat", "atlas", "place"):
             logger.info("Figures are not drawn, since %s: %s.", WITHOUT[why], listed(other))

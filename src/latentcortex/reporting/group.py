@@ -30,6 +30,11 @@ ONE_SIDED: Final = 0.025
 Q: Final = 0.05
 """False discovery rate of vertices where anybody at all is said to show it."""
 NAME: Final = "group.html"
+MISSING: Final = (
+    "There is no map of how many people show it: it needs the analysis latents, and that all participants have the "
+    "same cortex (`template` in [dataset])."
+)
+"""Said where there is none."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,6 +105,7 @@ def write_group(out: Path) -> Path | None:
         decimals=decimals,
         downloads=downloads,
         picture=_picture(out, group),
+        missing="" if group.prevalence else MISSING,
     )  # fmt: skip
     _files.write_text(out / NAME, page)
     return out / NAME
@@ -149,13 +155,17 @@ def _together(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
 
 
 def _hits(maps: Maps) -> dict[str, FloatArray]:
-    """Say where each latent's own test rejects, on all vertices; nan outside the family."""
+    """Say where each latent's own test rejects, on all vertices of the template; nan outside the family.
+
+    Of a volume it must reject in every voxel of a vertex: that is no more often wrong than the test of one voxel.
+    """
     if not maps.space.template:
         return {}
     found = {}
     for model in models(maps, "latents"):
         p = maps.values(analysis="latents", model=model, statistic="p")
-        found[model] = maps.space.on_mesh(np.where(np.isnan(p), np.nan, p <= ALPHA).astype(np.float32))
+        share = maps.space.on_mesh(np.where(np.isnan(p), np.nan, p <= ALPHA).astype(np.float32))
+        found[model] = np.where(np.isnan(share), np.nan, share == 1).astype(np.float32)
     return found
 
 

@@ -41,6 +41,7 @@ def write_dataset(out: Path, maps: Maps, participant: str) -> None:
         "*_rois.tsv",
         "*_rois.tex",
         "*_report.json",
+        "*_background.nii.gz",
         "references.bib",
         "group*",
         "*_truth.tsv",

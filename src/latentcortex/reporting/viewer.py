@@ -58,7 +58,7 @@ def check_viewer(asked: Any, analyses: Sequence[str], space: Space | None = None
     MissingExtraError
         If what the viewer needs, pycortex or plotly, is not installed.
     InputError
-        If there is no such viewer, no analysis is shown in it, voxels have no known position, or their cortex has no
+        If there is no such viewer, no analysis is shown in it, voxels have no place on cortex, or their cortex has no
         flat surface, which only WebGL needs.
     """
     named = viewer_of(asked)
@@ -72,7 +72,7 @@ def check_viewer(asked: Any, analyses: Sequence[str], space: Space | None = None
     if not set(analyses) & set(known):
         raise InputError(f"`viewer` in [report] shows none of these analyses; it shows {', '.join(known)}.")
     if space is not None and not space.template:
-        raise InputError("`viewer` in [report] needs voxels of known position: give `template` in [dataset].")
+        raise InputError("`viewer` in [report] needs voxels with a place on cortex: give `template` in [dataset].")
     if space is not None and named == "webgl":
         plotting.require_viewer(space.template)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 from nibabel.gifti import gifti
@@ -14,30 +15,37 @@ from latentcortex import _files, _surfaces
 from latentcortex._arrays import digest, listed
 from latentcortex._shelf import unknown
 from latentcortex.errors import AlignmentError, InputError
-from latentcortex.space import own
+from latentcortex.space import own, projection
 from latentcortex.space.bare import Bare
 from latentcortex.space.surface import TEMPLATES, Surface
+from latentcortex.space.volume import Volume
+
+LEAST_MM: Final = 1e-3
+"""Of a difference between two affines that are not the same."""
 
 
 @dataclass(frozen=True, eq=False)
 class Atlas:
-    """Regions of interest on a template.
+    """Regions of interest on a template, or in a volume.
 
     Parameters
     ----------
     name : str
-    labels : ndarray of int, shape (n_vertices,)
-        The region of each vertex, left then right hemisphere; 0 is none.
+    labels : ndarray of int, shape (n_vertices,) or (x * y * z,)
+        The region of each vertex, left then right hemisphere, or of each place of the grid; 0 is none.
     names : dict
         Label -> name.
+    vertices : ndarray of int, shape (n_vertices,), optional
+        Of a volume whose regions were given on its cortex: the region of each vertex.
     """
 
     name: str
     labels: NDArray[np.intp]
     names: dict[int, str]
+    vertices: NDArray[np.intp] | None = None
 
     @classmethod
-    def find(cls, name: str, on: str | Bare | Surface) -> Atlas:
+    def find(cls, name: str, on: str | Bare | Surface | Volume) -> Atlas:
         """Read an atlas that comes with the package, a folder of the same layout, or one of the subject's own.
 
         Parameters
@@ -52,32 +60,32 @@ class Atlas:
         Raises
         ------
         InputError
-            If there is no such atlas, or it is not on this template.
+            If there is no such atlas, or it is not on this template, or on another grid than the voxels.
         AlignmentError
             If it has another number of vertices.
         MissingExtraError
             If regions were drawn, and the library that reads drawings is not installed.
         """
-        template = on if isinstance(on, str) else on.template
-        if _folder(name) is None and name in own.names(template):
-            return cls(name, *own.read(name, template))
-        folder = _atlas_folder(name, template)
-        facts = _files.read_json(folder / "atlas.json")
-        if facts["space"] not in (template, _subject(template)):
-            raise InputError(f"Atlas {name} is on {facts['space']}; the responses are on {template}.")
-        sides = [gifti.GiftiImage.from_filename(_only(folder, f"*hemi-{h}*.label.gii")).agg_data() for h in "LR"]
-        table = _files.read_tsv(_only(folder, "*_dseg.tsv"), needs=("index", "name"))
-        n_vertices = sum(map(len, sides))
-        if n_vertices != sum(_surfaces.n_vertices(template)):
-            expected = sum(_surfaces.n_vertices(template))
-            raise AlignmentError(f"Atlas {name} has {n_vertices} vertices; {template} has {expected}.")
-        names = dict(zip(table["index"].astype(int), table["name"], strict=True))
-        twice = sorted({name for name in names.values() if list(names.values()).count(name) > 1})
-        if twice:
-            raise InputError(f"Atlas {name} has several labels named {listed(twice)}; give each a name of its own.")
-        return cls(facts["name"], np.concatenate(sides).astype(np.intp), names)
+        places, folder = _places(on), _folder(name)
+        if folder is None:
+            place = next((place for place in places if name in own.names(place)), None)
+            if place is None:
+                raise _unknown(name, places)
+            labels, names = own.read(name, place)
+        else:
+            facts, names = _files.read_json(folder / "atlas.json"), _names(folder, name)
+            place = next((place for place in places if facts["space"] in (place, _subject(place))), None)
+            if place is None:
+                raise InputError(f"Atlas {name} is on {facts['space']}; the responses are on {' and '.join(places)}.")
+            name = facts["name"]
+            if isinstance(on, Volume) and place == on.reference:
+                return cls(name, _of_volume(folder, on), names)
+            labels = _of_surface(folder, name, place)
+        if isinstance(on, Volume):
+            return cls(name, on.on_grid(labels), names, labels)
+        return cls(name, labels, names)
 
-    def voxels(self, space: Bare | Surface, regions: Sequence[str]) -> NDArray[np.intp]:
+    def voxels(self, space: Bare | Surface | Volume, regions: Sequence[str]) -> NDArray[np.intp]:
         """Find the voxels that lie in any of these regions, ascending.
 
         Raises
@@ -95,7 +103,7 @@ class Atlas:
         return np.flatnonzero(np.isin(of_voxel, [labels[region] for region in regions]))
 
 
-def atlas_print(name: str, spaces: Iterable[Bare | Surface]) -> str:
+def atlas_print(name: str, spaces: Iterable[Bare | Surface | Volume]) -> str:
     """Hash the files of an atlas; empty for no name.
 
     Parameters
@@ -115,17 +123,57 @@ def atlas_print(name: str, spaces: Iterable[Bare | Surface]) -> str:
     folder = _folder(name)
     if folder is not None:
         return digest([_files.sha256(path) for path in sorted(folder.glob("*.*")) if path.is_file()])
-    return digest([_own_print(name, space.template) for space in spaces])
+    return digest([_own_print(name, _places(space)) for space in spaces])
 
 
-def _own_print(name: str, template: str) -> list[str]:
-    if name not in own.names(template):
-        raise _unknown(name, template)
-    paths = own.files(name, template)
+def _own_print(name: str, places: Sequence[str]) -> list[str]:
+    place = next((place for place in places if name in own.names(place)), None)
+    if place is None:
+        raise _unknown(name, places)
+    paths = own.files(name, place)
     missing = [path for path in paths if not path.is_file()]
     if missing:
-        raise InputError(f"Atlas {name} of {template} needs {listed(missing)}, which is not there.")
+        raise InputError(f"Atlas {name} of {place} needs {listed(missing)}, which is not there.")
     return [_files.sha256(path) for path in paths]
+
+
+def _places(on: str | Bare | Surface | Volume) -> tuple[str, ...]:
+    """Name what regions may be on: the template of a surface; the space of a volume, and the cortex that is in it."""
+    if isinstance(on, str):
+        return (on,)
+    named = (on.reference, on.template) if isinstance(on, Volume) else (on.template,)
+    return tuple(place for place in named if place)
+
+
+def _names(folder: Path, name: str) -> dict[int, str]:
+    """Read the names of labels."""
+    table = _files.read_tsv(_only(folder, "*_dseg.tsv"), needs=("index", "name"))
+    names = dict(zip(table["index"].astype(int), table["name"], strict=True))
+    twice = sorted({name for name in names.values() if list(names.values()).count(name) > 1})
+    if twice:
+        raise InputError(f"Atlas {name} has several labels named {listed(twice)}; give each a name of its own.")
+    return names
+
+
+def _of_surface(folder: Path, name: str, template: str) -> NDArray[np.intp]:
+    """Read the labels of both hemispheres, (n_vertices,)."""
+    sides = [gifti.GiftiImage.from_filename(_only(folder, f"*hemi-{h}*.label.gii")).agg_data() for h in "LR"]
+    n_vertices, expected = sum(map(len, sides)), sum(_surfaces.n_vertices(template))
+    if n_vertices != expected:
+        raise AlignmentError(f"Atlas {name} has {n_vertices} vertices; {template} has {expected}.")
+    return np.concatenate(sides).astype(np.intp)
+
+
+def _of_volume(folder: Path, space: Volume) -> NDArray[np.intp]:
+    """Read the labels of a grid, (x * y * z,), which must be that of the voxels."""
+    path = _only(folder, "*_dseg.nii*")
+    labels, affine = projection.label_image(path)
+    if labels.shape != space.shape or not np.allclose(affine, space.affine, rtol=0, atol=LEAST_MM):
+        raise InputError(
+            f"{path} has a grid of {labels.shape}, and the mask {space.shape} or another affine: resample it, with "
+            'nilearn.image.resample_to_img(atlas, mask, interpolation="nearest").'
+        )
+    return labels.ravel()
 
 
 def _folder(name: str) -> Path | None:
@@ -134,15 +182,8 @@ def _folder(name: str) -> Path | None:
     return folder if (folder / "atlas.json").is_file() else None
 
 
-def _atlas_folder(name: str, template: str) -> Path:
-    folder = _folder(name)
-    if folder is None:
-        raise _unknown(name, template)
-    return folder
-
-
-def _unknown(name: str, template: str) -> InputError:
-    return unknown("atlas", name, [*_atlas_folders(), *own.names(template)])
+def _unknown(name: str, places: Sequence[str]) -> InputError:
+    return unknown("atlas", name, [*_atlas_folders(), *(one for place in places for one in own.names(place))])
 
 
 def _subject(template: str) -> str:

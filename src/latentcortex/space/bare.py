@@ -31,6 +31,10 @@ class Bare:
         """Raise `InputError`: nothing is known of where these voxels are on cortex."""
         raise InputError("Voxels without a known position cannot be drawn on cortex; use Maps.to_dataframe.")
 
+    def labels_on_mesh(self, labels: NDArray[np.generic]) -> FloatArray:
+        """Raise `InputError`, as `on_mesh` does."""
+        return self.on_mesh(np.asarray(labels, dtype=np.float32))
+
     def take(self, whole: NDArray[np.generic]) -> NDArray[np.generic]:
         """Raise `InputError`: nothing is known of where these voxels are in a whole."""
         raise InputError("Voxels without a known position are in no region.")

@@ -96,6 +96,10 @@ class Surface:
         full[self.vertices] = values
         return full
 
+    def labels_on_mesh(self, labels: NDArray[np.generic]) -> FloatArray:
+        """Lay labels (n_voxels,), or other kinds, onto all vertices, as `on_mesh` does."""
+        return self.on_mesh(np.asarray(labels, dtype=np.float32))
+
     def hemispheres(self, values: FloatArray) -> dict[str, FloatArray]:
         """Lay values (n_voxels,) onto the two hemispheres, `L` and `R`."""
         full, n_left = self.on_mesh(values), _surfaces.n_vertices(self.template)[0]

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import gzip
+from pathlib import Path
 from typing import Final
 
 import numpy as np
 
 from latentcortex import _files, analyses, checking, encoding, reporting
 from latentcortex._record import Record
+from latentcortex.datasets import Anatomical
 from latentcortex.encoding import rejudged
 from latentcortex.extractors import Scheduled
 from latentcortex.maps import Maps, load_state, save_state
@@ -158,6 +161,17 @@ class Forward:
             return None
         return encoding.Regions(responses.space.take(atlas.labels).astype(np.intp), atlas.names, seed=self.study.seed)
 
+    def _anatomy(self, participant: str) -> Path | None:
+        """Copy the anatomy that cuts are drawn on beside the maps, so that figures can be made again."""
+        dataset = self.material.dataset
+        given = dataset.background(participant) if isinstance(dataset, Anatomical) else None
+        if given is None:
+            return None
+        content, path = given.read_bytes(), reporting.background_of(self.out, participant)
+        with _files.writing(path) as part:
+            part.write_bytes(content if given.suffix == ".gz" else gzip.compress(content, mtime=0))
+        return path
+
     def _report(self, participant: str, maps: Maps, responses: Responses) -> None:
         stages = self.material.stages
         with stages.watch("write"):
@@ -165,6 +179,7 @@ class Forward:
             for name, table in self.material.dataset.tables(participant).items():
                 reporting.write_table(self.out, participant, name, table)
         with stages.watch("report"):
+            anatomy = self._anatomy(participant)
             content = reporting.Content(
                 participant=participant,
                 maps=maps,
@@ -175,6 +190,7 @@ class Forward:
                 log=self.material.log(self.out),
                 reconstructions=f"decoding/sub-{participant}.html" if self.study.decodes else "",
                 viewer=reporting.viewer_page(participant, self.material.settings["report"]["viewer"]),
+                background=anatomy,
             )
             if content.viewer:
                 reporting.write_viewer(self.out / content.viewer, content)

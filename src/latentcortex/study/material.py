@@ -284,7 +284,8 @@ class Material:
             return None
         if isinstance(responses.space, Bare):
             raise InputError(
-                "`atlas` in [report] needs voxels of known position: give `template` in [dataset], or no atlas."
+                "`atlas` in [report] needs voxels of known position: give `template` or `mask` in [dataset], or no "
+                "atlas."
             )
         if self._atlas is None or self._atlas[0] is not responses.space:
             self._atlas = responses.space, Atlas.find(name, responses.space)

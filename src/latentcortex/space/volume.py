@@ -1,0 +1,285 @@
+"""Voxels of a volume, in the brain of a template or of the participant."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Final
+
+import nibabel as nib
+import numpy as np
+from numpy.typing import NDArray
+
+from latentcortex import _surfaces
+from latentcortex._arrays import BoolArray, FloatArray, IntArray, listed
+from latentcortex.errors import AlignmentError, InputError
+from latentcortex.space import projection
+
+BLOCK_MM: Final = 30.0
+"""Edge of the cubes over which maps are resampled."""
+
+
+@dataclass(frozen=True, eq=False)
+class Volume:
+    """Voxels of a volume: those of a mask, in numpy's C order, as nilearn's maskers count them.
+
+    Parameters
+    ----------
+    mask : ndarray of bool, shape (x, y, z)
+        Where there are voxels.
+    affine : ndarray of shape (4, 4)
+        From indices of voxels to mm of the reference: right, anterior, superior.
+    reference : str
+        The space of the voxels, letters and digits as in the names of files: `MNI152NLin2009cAsym`, `T1w`.
+    template : str
+        Cortex that they can be drawn on; empty for none.
+    to_voxels : ndarray of shape (4, 4), optional
+        From mm of the template's surfaces to indices of voxels. By default the surfaces are in the reference; those of
+        fsaverage are brought from MNI305 to MNI152 by FreeSurfer's matrix.
+
+    Raises
+    ------
+    InputError
+        If the mask is not a volume or empty, a matrix cannot be inverted, the reference is not a label, or nothing is
+        known of where the template is in the reference.
+    """
+
+    mask: BoolArray
+    affine: FloatArray
+    reference: str
+    template: str = ""
+    to_voxels: FloatArray | None = None
+
+    def __post_init__(self) -> None:
+        if self.mask.ndim != 3 or self.mask.dtype != bool:
+            raise InputError(f"A mask is bool of shape (x, y, z); got {self.mask.dtype} of shape {self.mask.shape}.")
+        if not self.mask.any():
+            raise InputError("The mask has no voxel; expected at least one.")
+        if not (self.reference.isascii() and self.reference.isalnum()):
+            raise InputError(
+                f"`reference` names the space of the voxels in letters and digits, such as MNI152NLin2009cAsym or T1w; "
+                f"got {self.reference!r}."
+            )
+        object.__setattr__(self, "affine", projection.matrix("affine", self.affine))
+        if not self.template:
+            if self.to_voxels is not None:
+                raise InputError("A transform says where a cortex is; give `template`, too.")
+            return
+        given = self.to_voxels
+        known = projection.from_mm(self.affine, self.reference, self.template) if given is None else given
+        object.__setattr__(self, "to_voxels", projection.matrix("to_voxels", known))
+
+    @classmethod
+    def read(
+        cls,
+        path: Path | str,
+        *,
+        reference: str,
+        template: str = "",
+        transform: str = "",
+    ) -> Volume:
+        """Read a mask, and find out where cortex is among its voxels.
+
+        Parameters
+        ----------
+        path : Path
+            A NIfTI image of 0 and 1.
+        reference, template : str
+            As above.
+        transform : str
+            Where the template's surfaces are: the folder of a transform of pycortex, or its name among the
+            `transforms` of the template's folder.
+
+        Raises
+        ------
+        InputError
+            If a file is missing or not what it must be, or no voxel lies in cortex.
+        """
+        image = projection.load_image(Path(path))
+        values = np.asanyarray(image.dataobj)
+        mask = projection.binary(values) if values.ndim == 3 else None
+        if mask is None:
+            found = f"holds {listed(np.unique(values), 4)}" if values.ndim == 3 else f"is {values.shape}"
+            raise InputError(f"{path} {found}; expected a mask (x, y, z) of 0 and 1: threshold it.")
+        try:
+            affine = projection.matrix("its affine", image.affine)
+            placed = _placed(mask.shape, affine, template, transform)
+            if template and placed is None:
+                placed = projection.from_mm(affine, reference, template)
+            volume = cls(mask, affine, reference, template, placed)
+            _ = volume.votes if template else None
+        except InputError as error:
+            raise type(error)(f"Mask {path}: {error}") from None
+        return volume
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Of the grid."""
+        x, y, z = self.mask.shape
+        return x, y, z
+
+    @cached_property
+    def indices(self) -> IntArray:
+        """Where each voxel is on the grid, (n_voxels, 3)."""
+        return np.argwhere(self.mask)
+
+    @cached_property
+    def coordinates(self) -> FloatArray:
+        """Where each voxel's centre is in mm of the reference, (n_voxels, 3)."""
+        return np.asarray(self.indices @ self.affine[:3, :3].T + self.affine[:3, 3])
+
+    @cached_property
+    def numbers(self) -> IntArray:
+        """Number of the voxel at each place of the grid, (x, y, z); -1 where there is none."""
+        found = np.full(self.shape, -1, dtype=np.intp)
+        found[self.mask] = np.arange(self.n_voxels)
+        return found
+
+    @cached_property
+    def n_voxels(self) -> int:
+        """Number of voxels of the mask."""
+        return int(self.mask.sum())
+
+    @property
+    def description(self) -> dict[str, object]:
+        """What a sidecar says of it."""
+        size = " x ".join(f"{edge:.3g}" for edge in nib.affines.voxel_sizes(self.affine))
+        known = {"Cortex": self.template, "CortexToVoxels": np.asarray(self.to_voxels).tolist()}
+        return {
+            "SpatialReference": self.reference,
+            "n_voxels": self.n_voxels,
+            "Resolution": f"{size} mm",
+            "Grid": list(self.shape),
+            "Affine": self.affine.tolist(),
+            **(known if self.template else {}),
+        }
+
+    @property
+    def entities(self) -> str:
+        """What the names of files say of it."""
+        return f"space-{self.reference}"
+
+    @property
+    def told(self) -> str:
+        """Sentences for the methods text."""
+        said = f"Voxels are those of a mask in {self.reference} ({self.description['Resolution']})."
+        if not self.template:
+            return said
+        low, high = projection.DEPTHS[0], projection.DEPTHS[-1]
+        return (
+            f"{said} For figures on cortex their maps were laid onto {Path(self.template).name}: each vertex looks at "
+            f"{len(projection.DEPTHS)} points between {low:.0%} and {high:.0%} of the way from the white to the pial "
+            "surface, and has the mean of the voxels that these lie in, leaving out those outside the mask or without "
+            f"a value, or of labels the most frequent; {self._brought}{self.n_on_mesh:,} of the {self.n_voxels:,} "
+            "voxels lie on such a way. Statistics and counts are of voxels."
+        )
+
+    @property
+    def _brought(self) -> str:
+        """How mm of the cortex became those of the voxels, if that is known."""
+        if not (projection.of_average(self.template) and self.reference.startswith("MNI152")):
+            return ""
+        usual = projection.from_mm(self.affine, self.reference, self.template)
+        same = self.to_voxels is not None and np.allclose(usual, self.to_voxels)
+        return "its coordinates in MNI305 became those of MNI152 by FreeSurfer's matrix; " if same else ""
+
+    def only(self, voxels: NDArray[np.intp]) -> Volume:
+        """Take some voxels, by number, ascending."""
+        chosen = np.asarray(voxels)
+        if np.any(np.diff(chosen) <= 0):
+            raise AlignmentError("Voxels of a volume must ascend: their order is that of the grid.")
+        mask = np.zeros_like(self.mask)
+        mask[tuple(self.indices[chosen].T)] = True
+        return Volume(mask, self.affine, self.reference, self.template, self.to_voxels)
+
+    def take(self, whole: NDArray[np.generic]) -> NDArray[np.generic]:
+        """Take the voxels' values out of an array over the grid, (x, y, z) or flattened."""
+        if whole.shape not in (self.shape, (self.mask.size,)):
+            raise AlignmentError(f"Got an array of shape {whole.shape}; the grid of the mask is {self.shape}.")
+        return whole.reshape(self.shape)[self.mask]
+
+    def to_image(self, values: NDArray[np.generic]) -> nib.Nifti1Image:
+        """Lay values (n_voxels,) onto the grid, as an image of float32; nan outside the mask."""
+        self._one_each(values)
+        grid = np.full(self.shape, np.nan, dtype=np.float32)
+        grid[self.mask] = values
+        image = nib.Nifti1Image(grid, self.affine)
+        image.set_sform(self.affine, code="mni" if self.reference.startswith("MNI") else "aligned")
+        image.header.set_xyzt_units("mm")
+        return image
+
+    def where(self, voxel: int) -> str:
+        """Say where a voxel is, to follow its number."""
+        at = ", ".join(str(i) for i in self.indices[voxel])
+        return f": {at}; {', '.join(f'{mm:.4g}' for mm in np.round(self.coordinates[voxel], 1) + 0.0)} mm"
+
+    def blocks(self) -> NDArray[np.intp]:
+        """Tell which cube of 30 mm edge each voxel lies in, a number for each, (n_voxels,)."""
+        cubes = np.floor(self.coordinates / BLOCK_MM)
+        return np.asarray(np.unique(cubes, axis=0, return_inverse=True)[1], dtype=np.intp).ravel()
+
+    @cached_property
+    def votes(self) -> Any:
+        """How often each vertex meets each voxel, a sparse array (n_vertices, n_voxels); see `projection.crossed`."""
+        if self.to_voxels is None:
+            raise InputError(
+                "Voxels of a volume without `template` cannot be drawn on cortex; plotting.slices and Maps.to_image "
+                "show where they are."
+            )
+        return projection.crossed(self.template, self.to_voxels, self.numbers)
+
+    @property
+    def n_on_mesh(self) -> int:
+        """Number of voxels that any vertex meets."""
+        return len(np.unique(self.votes.indices))
+
+    def on_mesh(self, values: NDArray[np.generic]) -> FloatArray:
+        """Lay values (n_voxels,) onto the template's vertices, (n_vertices,).
+
+        A vertex has the mean of the voxels between white and pial surface that are not nan, each as often as it is the
+        nearest to one of eight points; nan where there is none.
+        """
+        self._one_each(values)
+        return projection.means(self.votes, values)
+
+    def labels_on_mesh(self, labels: NDArray[np.generic]) -> FloatArray:
+        """Lay labels (n_voxels,), or other kinds, onto the template's vertices: the most frequent one of each.
+
+        Returns
+        -------
+        ndarray of shape (n_vertices,)
+            nan where there is no voxel, or all are nan.
+        """
+        self._one_each(labels)
+        return projection.majorities(self.votes, labels)
+
+    def on_grid(self, labels: NDArray[np.generic]) -> NDArray[np.intp]:
+        """Give each voxel the label (n_vertices,) that most vertices have which meet it, (x * y * z,).
+
+        0 where no vertex meets a voxel, and outside the mask.
+        """
+        found = np.zeros(self.shape, dtype=np.intp)
+        found[self.mask] = np.nan_to_num(projection.majorities(self.votes.T.tocsr(), labels))
+        return found.ravel()
+
+    def _one_each(self, values: NDArray[np.generic]) -> None:
+        if values.shape != (self.n_voxels,):
+            raise AlignmentError(f"Got values of shape {values.shape} for {self.n_voxels} voxels of a volume.")
+
+
+def _placed(shape: tuple[int, ...], affine: FloatArray, template: str, transform: str) -> FloatArray | None:
+    """Read the transform, if there is one, and look whether the template is known."""
+    if template:
+        _surfaces.surface("white", template)
+    if not transform:
+        return None
+    if not template:
+        raise InputError("`transform` says where a cortex is; give `template`, too.")
+    places = (Path(transform), Path(template) / "transforms" / transform)
+    folder = next((place for place in places if (place / "matrices.xfm").is_file()), None)
+    if folder is None:
+        raise InputError(
+            f"`transform` {transform!r} is none: neither {places[0]} nor {places[1]} holds a file matrices.xfm."
+        )
+    return projection.of_pycortex(folder, shape, affine)
