@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import importlib.util
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -848,3 +849,73 @@ def test_a_viewer_needs_a_cortex(volume_study: Path) -> None:
     template, views = shown(planted(some("fsaverage5")))
     assert template == "fsaverage5"
     assert any(np.isfinite(view.values).any() for view, about in views if about["heading"] == "r")
+
+
+# --- a subject of pycortex --------------------------------------------------------------------------------------------
+
+
+MAPPED = """
+import sys
+import numpy as np
+import cortex
+with np.load(sys.argv[1]) as kept:
+    volume = cortex.Volume(kept["grid"].T, "S1", "fullhead")
+np.save(sys.argv[2], np.asarray(volume.map("line_nearest").data).ravel())
+"""
+
+
+@pytest.fixture(scope="module")
+def bundled() -> Path:
+    """The subject that comes with pycortex."""
+    if importlib.util.find_spec("cortex") is None:
+        pytest.skip("pycortex is not installed: pip install 'latentcortex[pycortex]'")
+    folder = Path(sys.prefix, "share", "pycortex", "db", "S1")
+    if not folder.is_dir():
+        pytest.skip("pycortex was installed without its subject S1")
+    return folder
+
+
+def on_bundled(bundled: Path, folder: Path) -> Volume:
+    """All voxels of the transform `fullhead`."""
+    grid = nib.load(bundled / "transforms" / "fullhead" / "reference.nii.gz")
+    nib.save(nib.Nifti1Image(np.ones(grid.shape, dtype=np.uint8), grid.affine), folder / "mask.nii.gz")
+    return Volume.read(folder / "mask.nii.gz", reference="S1", template=str(bundled), transform="fullhead")
+
+
+def test_vertices_have_what_pycortexs_line_mapper_gives_them(bundled: Path, tmp_path: Path) -> None:
+    volume = on_bundled(bundled, tmp_path)
+    values = np.random.default_rng(0).standard_normal(volume.n_voxels).astype(np.float32)
+    np.savez(tmp_path / "grid.npz", grid=volume.to_image(values).get_fdata().astype(np.float32))
+    (tmp_path / "home" / "pycortex").mkdir(parents=True)
+    (tmp_path / "home" / "pycortex" / "options.cfg").write_text(
+        f"[basic]\nfilestore = {bundled.parent}\ncache = {tmp_path / 'cache'}\n"
+    )
+    own = {name: str(tmp_path / "home") for name in ("HOME", "XDG_CONFIG_HOME", "MPLCONFIGDIR")}
+    command = [sys.executable, "-P", "-c", MAPPED, str(tmp_path / "grid.npz"), str(tmp_path / "theirs.npy")]
+    subprocess.run(command, env=os.environ | own, check=True, capture_output=True, timeout=300)
+    ours, theirs = volume.on_mesh(values), np.load(tmp_path / "theirs.npy")
+    assert np.isfinite(ours).all()
+    # The depths at which both look differ a little, and these voxels have nothing to do with each other.
+    assert np.corrcoef(ours, theirs)[0, 1] > 0.99
+
+
+def test_regions_of_overlays_are_those_of_the_voxels_and_keep_their_outlines(bundled: Path, tmp_path: Path) -> None:
+    pytest.importorskip("svgelements", reason="reads drawings: pip install 'latentcortex[pycortex]'")
+    volume = on_bundled(bundled, tmp_path)
+    found, own = Atlas.find("overlays", volume), Atlas.find("overlays", str(bundled))
+    np.testing.assert_array_equal(plotting.Rois.of(found, volume).labels, own.labels)
+    sizes = {name: np.mean(volume.take(found.labels) == label) for label, name in found.names.items()}
+    assert sizes["V1"] > sizes["FFA"] > 0
+    maps = Maps.of(volume, [(volume.coordinates[:, 2], {**ABOUT, "model": "c", "band": "c", "statistic": "r"})])
+    table = maps.summarise(volume.take(found.labels), found.names).set_index("roi")
+    assert table.loc["IPS", "mean"] > table.loc["PPA", "mean"] + 20  # dorsal and ventral
+
+
+@pytest.mark.slow
+def test_a_viewer_of_a_volume_is_on_the_subjects_own_cortex(bundled: Path, tmp_path: Path) -> None:
+    volume = on_bundled(bundled, tmp_path)
+    before = {path: path.stat().st_mtime_ns for path in bundled.rglob("*")}
+    panel = plotting.Panel("height", volume.on_mesh(volume.coordinates[:, 2]), template=str(bundled))
+    page = plotting.webgl([panel], tmp_path / "viewer.html")
+    assert "304,380 of 304,380 vertices" in page.read_text(encoding="utf-8")
+    assert {path: path.stat().st_mtime_ns for path in bundled.rglob("*")} == before

@@ -41,9 +41,9 @@ class Folder:
     participants : sequence of str
         The label of the one participant.
     template : str, optional
-        Surface template whose vertices (left, then right hemisphere, all) are the columns of
-        `responses.npy`. With `mask`, the cortex that its voxels are drawn on. Without either the voxels have no known
-        position.
+        Cortex whose vertices (left, then right hemisphere, all) are the columns of `responses.npy`: the name of a
+        template or the folder of a subject, see `space.Surface`. With `mask`, the cortex that its voxels are drawn on.
+        Without either the voxels have no known position.
     mask : str, optional
         NIfTI image of 0 and 1 in the folder, whose voxels, in numpy's C order as nilearn's maskers give them, are the
         columns of `responses.npy`.
