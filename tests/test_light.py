@@ -268,7 +268,9 @@ def test_a_study_writes_the_viewer_it_asks_for_and_links_no_other(folder_study: 
     wide[:, :1000] = small[:, :1] + 0.1 * wide[:, :1000]
     np.save(data / "responses.npy", wide)
     text = folder_study.read_text().replace('root = "data"', 'root = "data"\ntemplate = "fsaverage5"')
-    folder_study.write_text(text + '\n[report]\natlas = "phantom"\nviewer = "light"\nfigures = ["prediction-against-ceiling"]\n')
+    folder_study.write_text(
+        text + '\n[report]\natlas = "phantom"\nviewer = "light"\nfigures = ["prediction-against-ceiling"]\n'
+    )
     out = tmp_path / "out"
     assert Study.read(folder_study).run(out, progress=False).computed
     assert 'href="sub-01_light.html"' in (out / "sub-01.html").read_text()

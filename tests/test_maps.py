@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 
 from latentcortex.errors import AlignmentError, IncompleteError, InputError
-from latentcortex.maps import Maps, label, load_state, save_state, stem_of
+from latentcortex.maps import Maps, label, stem_of
+from latentcortex.maps.state import load_state, save_state
 from latentcortex.space import Bare, Surface
 
 ABOUT = {"analysis": "latents", "model": "z", "band": "z", "n_stimuli": 40}

@@ -23,7 +23,8 @@ import pytest
 import latentcortex as lc
 from latentcortex import _surfaces, cli, plotting, reporting
 from latentcortex.errors import AlignmentError, IncompleteError, InputError
-from latentcortex.maps import Maps, load_state, save_state
+from latentcortex.maps import Maps
+from latentcortex.maps.state import load_state, save_state
 from latentcortex.plotting import VolumePanel, VolumeSharePanel, _cuts, _panels
 from latentcortex.reporting.figures import figures
 from latentcortex.space import Atlas, Surface, Volume, projection

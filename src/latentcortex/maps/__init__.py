@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,16 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
-from latentcortex import _files
 from latentcortex._arrays import BoolArray, FloatArray, same_length
-from latentcortex._surfaces import n_vertices
-from latentcortex.errors import AlignmentError, IncompleteError, InputError
-from latentcortex.features import DAMAGE
+from latentcortex.errors import AlignmentError, InputError
 from latentcortex.maps import derivatives
 from latentcortex.maps.naming import KEYS, KINDS, label, short, stem_of
-from latentcortex.space import Atlas, Bare, Space, Surface, Volume
+from latentcortex.space import Atlas, Space, Volume
 
 if TYPE_CHECKING:
     import nibabel as nib
@@ -28,7 +23,7 @@ if TYPE_CHECKING:
 
     from latentcortex.plotting import Style
 
-__all__ = ["KEYS", "Maps", "label", "load_state", "save_state", "short", "stem_of"]
+__all__ = ["KEYS", "Maps", "label", "short", "stem_of"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,16 +108,7 @@ class Maps:
             `table.stack(list(table.columns.names), future_stack=True)` is the long form.
         """
         columns = pd.MultiIndex.from_frame(self.columns[list(KEYS)])
-        if isinstance(self.space, Volume):
-            places = pd.MultiIndex.from_arrays(list(self.space.indices.T), names=["i", "j", "k"])
-            return pd.DataFrame(self.data, places, columns)
-        if not isinstance(self.space, Surface):
-            return pd.DataFrame(self.data, pd.RangeIndex(len(self.data), name="voxel"), columns)
-        n_left, vertices = n_vertices(self.space.template)[0], self.space.vertices
-        right = vertices >= n_left
-        own = [np.where(right, "R", "L"), np.where(right, vertices - n_left, vertices)]
-        rows = pd.MultiIndex.from_arrays(own, names=["hemisphere", "vertex"])
-        return pd.DataFrame(self.data, rows, columns)
+        return pd.DataFrame(self.data, self.space.rows, columns)
 
     def to_image(self, **facts: str) -> nib.Nifti1Image:
         """Lay the one column that agrees with all given facts onto the grid of its volume.
@@ -272,48 +258,3 @@ def _interval(known: Any, name: str) -> tuple[float, float]:
     """Look up the interval of a region's mean; nan where the column does not know it."""
     low, high = known.get(name, (np.nan, np.nan)) if isinstance(known, dict) else (np.nan, np.nan)
     return float(low), float(high)
-
-
-def save_state(maps: Maps, path: Path) -> None:
-    """Write maps into one file, to be read back by `load_state`."""
-    columns = _bytes(json.dumps(_files.plain(maps.columns.to_dict("records"))))
-    arrays: dict[str, Any] = {"data": maps.data, "columns": columns, **_packed(maps.space)}
-    with _files.writing(path) as part, part.open("wb") as handle:
-        np.savez_compressed(handle, **arrays)
-
-
-def load_state(path: Path) -> Maps:
-    """Read maps back; raise `IncompleteError` if the file is damaged."""
-    try:
-        with path.open("rb") as handle, np.load(handle, allow_pickle=False) as stored:
-            data, space = stored["data"], _unpacked(stored)
-            columns = pd.DataFrame(json.loads(stored["columns"].tobytes()))
-    except DAMAGE as error:
-        raise IncompleteError(f"{path} is damaged ({error}); delete it and run again.") from None
-    return Maps(data, columns, space)
-
-
-def _packed(space: Space) -> dict[str, NDArray[Any]]:
-    """Turn a space into arrays."""
-    if isinstance(space, Volume):
-        about = {"reference": space.reference, "template": space.template}
-        placed = np.empty((0, 4)) if space.to_voxels is None else space.to_voxels
-        arrays: dict[str, NDArray[Any]] = {"mask": space.mask, "affine": space.affine, "to_voxels": placed}
-        return {**arrays, "space": _bytes("volume"), "volume": _bytes(json.dumps(about))}
-    if isinstance(space, Surface):
-        return {"space": _bytes(space.template), "vertices": space.vertices}
-    return {"space": _bytes("bare"), "vertices": np.arange(0)}
-
-
-def _unpacked(stored: Mapping[str, NDArray[Any]]) -> Space:
-    """Make the space of what `_packed` made of it."""
-    kind = stored["space"].tobytes().decode()
-    if kind == "volume":
-        placed = stored["to_voxels"] if len(stored["to_voxels"]) else None
-        about = json.loads(stored["volume"].tobytes())
-        return Volume(stored["mask"], stored["affine"], **about, to_voxels=placed)
-    return Bare(len(stored["data"])) if kind == "bare" else Surface(kind, stored["vertices"])
-
-
-def _bytes(text: str) -> NDArray[np.uint8]:
-    return np.frombuffer(text.encode(), dtype=np.uint8)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from latentcortex._arrays import FloatArray
@@ -47,6 +49,11 @@ class Bare:
     def told(self) -> str:
         """A sentence for the methods text: none."""
         return ""
+
+    @property
+    def rows(self) -> pd.Index[Any]:
+        """Number of each voxel: the rows of a table."""
+        return pd.RangeIndex(self.n_voxels, name="voxel")
 
     def where(self, voxel: int) -> str:
         """Say nothing of where a voxel is."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
@@ -110,6 +111,14 @@ class Surface:
         if len(values) != self.n_vertices:
             raise AlignmentError(f"Got {len(values)} vertices; {self.template} has {self.n_vertices}.")
         return values[self.vertices]
+
+    @property
+    def rows(self) -> pd.Index[Any]:
+        """Hemisphere (L, R) of each voxel, and its vertex, counted from 0 in each: the rows of a table."""
+        n_left = _surfaces.n_vertices(self.template)[0]
+        right = self.vertices >= n_left
+        places = [np.where(right, "R", "L"), np.where(right, self.vertices - n_left, self.vertices)]
+        return pd.MultiIndex.from_arrays(places, names=["hemisphere", "vertex"])
 
     def where(self, voxel: int) -> str:
         """Say where a voxel is, to follow its number."""

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import nibabel as nib
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from latentcortex import _surfaces
@@ -208,6 +209,11 @@ class Volume:
         image.set_sform(self.affine, code="mni" if self.reference.startswith("MNI") else "aligned")
         image.header.set_xyzt_units("mm")
         return image
+
+    @property
+    def rows(self) -> pd.Index[Any]:
+        """Place of each voxel on the grid: the rows of a table."""
+        return pd.MultiIndex.from_arrays(list(self.indices.T), names=["i", "j", "k"])
 
     def where(self, voxel: int) -> str:
         """Say where a voxel is, to follow its number."""

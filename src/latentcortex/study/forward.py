@@ -13,7 +13,8 @@ from latentcortex._record import Record
 from latentcortex.datasets import Anatomical
 from latentcortex.encoding import rejudged
 from latentcortex.extractors import Scheduled
-from latentcortex.maps import Maps, load_state, save_state
+from latentcortex.maps import Maps
+from latentcortex.maps.state import load_state, save_state
 from latentcortex.responses import Responses
 from latentcortex.space import Space
 from latentcortex.study.material import Material
