@@ -9,6 +9,7 @@ import pytest
 
 from latentcortex import inference, scoring
 from latentcortex.encoding import Criterion, Encoder, Null, Prediction, Regions
+from latentcortex.encoding.regions import _ends
 from latentcortex.estimators.banded_ridge import BandedRidge
 from latentcortex.features import Features
 from latentcortex.maps import Maps
@@ -78,7 +79,9 @@ def test_intervals_are_those_of_scoring_every_draw_anew(fitted, n_pieces: int) -
         voxels = np.flatnonzero((labels == label) & (np.arange(N_VOXELS) != 7))
         for (statistic, band), values in drawn(voxels).items():
             (facts,) = maps.find(statistic=statistic, band=band).columns.to_dict("records")
-            np.testing.assert_allclose(facts["intervals"][name], np.quantile(values, [0.025, 0.975]), atol=2e-5)
+            mean = np.nanmean(maps.values(statistic=statistic, band=band)[voxels])
+            expected = np.quantile(values, [0.025, 0.975]) - np.mean(values) + mean
+            np.testing.assert_allclose(facts["intervals"][name], expected, atol=2e-5)
             assert "none of these" not in facts["intervals"]
 
 
@@ -108,6 +111,26 @@ def test_the_interval_of_a_mean_covers_what_unlimited_stimuli_would_give() -> No
     for _ in range(300):
         draws = scoring.weighted_correlation(*draw(100), weights).mean(axis=1)
         low, high = np.quantile(draws, [0.025, 0.975])
+        covered.append(low < truth < high)
+    assert 0.9 < np.mean(covered) < 0.99
+
+
+def test_the_interval_of_r2_is_round_its_mean_and_covers_what_such_test_sets_give() -> None:
+    """150 voxels, of which a third are predicted; 200 test sets of 35 stimuli, and their mean from 4,000 others."""
+    rng = np.random.default_rng(0)
+    gain = np.where(np.arange(150) < 50, 0.6, 0.0)
+
+    def draw() -> tuple[np.ndarray, np.ndarray]:
+        yhat = rng.standard_normal((35, 150)) * gain
+        return (yhat + rng.standard_normal((35, 150))).astype(np.float32), yhat.astype(np.float32)
+
+    truth = np.mean([scoring.r2(*draw()).mean() for _ in range(4000)])
+    weights, covered = inference.bootstrap_weights(35, n_draws=200, seed=0), []
+    for _ in range(200):
+        y, yhat = draw()
+        draws, own = scoring.weighted_r2(y, yhat, weights), float(scoring.r2(y, yhat).mean())
+        low, high = _ends(draws.sum(axis=1), np.full(200, 150.0), own)
+        assert low < own < high
         covered.append(low < truth < high)
     assert 0.9 < np.mean(covered) < 0.99
 

@@ -164,7 +164,7 @@ def flat(template: str = "fsaverage5") -> tuple[Mesh, Mesh]:
 
 def _unbridged(coordinates: FloatArray, patch: IntArray, whole: IntArray) -> Mesh:
     """Drop vertices until no long triangle of the whole surface has all its corners in the patch."""
-    long = whole[_longest(coordinates[whole]) >= _surfaces.LONGEST_MM]
+    long = whole[_longest(coordinates[whole]) >= _surfaces.longest_allowed(_longest(coordinates[patch]))]
     out = np.zeros(len(coordinates), dtype=bool)
     while len(left := _within(long, patch, out)):
         out[np.bincount(left.ravel()).argmax()] = True

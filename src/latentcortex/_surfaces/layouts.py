@@ -143,14 +143,22 @@ class FreeSurferSubject:
         return all(path is not None and path.is_file() for path in paths)
 
     def to_world(self) -> FloatArray:
-        """Return the shift by `c_ras`, the scanner's coordinates of the volume's middle that the surfaces are about."""
-        path, matrix = self._path("white", "left"), np.eye(4)
+        """Return the matrix from mm about the middle of FreeSurfer's volume to those in the scanner.
+
+        The surfaces are as if that volume lay straight; the file of a surface says how it lay. Usually that is a shift
+        by `c_ras`.
+        """
+        path = self._path("white", "left")
         try:
             about = freesurfer.read_geometry(path, read_metadata=True)[2]
         except (OSError, ValueError) as error:
             raise _unreadable(path, error) from None
-        if "cras" not in about:
+        if not str(about.get("valid", "")).startswith("1"):
             raise InputError(f"{path} does not say where its volume was in the scanner (c_ras); make it again.")
+        lay = np.stack([about[name] for name in ("xras", "yras", "zras")], axis=1)
+        straight = np.array([[-1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, -1.0, 0.0]])
+        matrix = np.eye(4)
+        matrix[:3, :3] = lay @ straight.T
         matrix[:3, 3] = about["cras"]
         return matrix
 

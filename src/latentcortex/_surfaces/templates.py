@@ -42,8 +42,22 @@ the wall is exactly 0, and a rim that was wall in most of them lies between 0 an
 LONGEST_MM: Final = 12.0
 """Longest side of a triangle in the flat drawing (the median is 3 in fsaverage5): longer ones bridge a cut."""
 
+LONGEST: Final = 3.6
+"""The same of coarser templates, relative to the median of the triangles' longest sides."""
+
+FACING: Final = 0.5
+"""Of the triangles of a flat surface, how many must be drawn."""
+
+SAME_MM: Final = 10.0
+"""Distance beyond which two templates do not count their vertices alike."""
+
 SMOOTHED: Final = 3
 """How often a curvature that is computed here is averaged over neighbouring vertices."""
+
+
+def resolved(template: str) -> str:
+    """Write a folder so that it means the same from everywhere; a name stays as it is, and nothing is nothing."""
+    return template if template in DENSITIES or not template else os.path.abspath(template)
 
 
 @lru_cache
@@ -177,6 +191,8 @@ def surface(kind: Kind, template: str = "fsaverage5") -> tuple[Mesh, Mesh]:
     left, right = (found.mesh(kind, side) for side in HEMISPHERES)
     if kind != "white" or template in DENSITIES:
         _same_vertices(template, kind, (left, right))
+    if kind == "white" and template in DENSITIES and template != "fsaverage5":
+        _same_order(template, (left, right))
     return left, right
 
 
@@ -185,6 +201,22 @@ def _same_vertices(template: str, kind: Kind, meshes: tuple[Mesh, Mesh]) -> None
         if len(mesh.coordinates) != expected:
             raise AlignmentError(
                 f"The {side} {kind} surface of {template} has {len(mesh.coordinates)} vertices; expected {expected}."
+            )
+
+
+def _same_order(template: str, meshes: tuple[Mesh, Mesh]) -> None:
+    """Raise unless vertices are counted as in fsaverage5: those of a coarser template are the first of a denser one.
+
+    nilearn before 0.14.1 kept fsaverage3 and fsaverage4 in another order.
+    """
+    for mesh, known in zip(meshes, surface("white", "fsaverage5"), strict=True):
+        n = min(len(mesh.coordinates), len(known.coordinates))
+        apart = np.linalg.norm(mesh.coordinates[:n] - known.coordinates[:n], axis=1)
+        if np.median(apart) > SAME_MM:
+            raise AlignmentError(
+                f"The vertices of {template} are in another order than FreeSurfer's: they lie "
+                f"{np.median(apart):.0f} mm from those of fsaverage5 with the same number. Fetch it again with nilearn "
+                "0.14.1 or later."
             )
 
 
@@ -268,9 +300,9 @@ def flat_patch(template: str = "fsaverage5") -> Mesh:
     Raises
     ------
     InputError
-        If the template has no flat surface.
+        If the template has no flat surface, or one that cannot be drawn.
     """
-    left, right = (_tidy_patch(mesh) for mesh in surface("flat", template))
+    left, right = (_tidy_patch(mesh, template) for mesh in surface("flat", template))
     shift = np.nanmax(left.coordinates[:, 0]) + GAP_MM - np.nanmin(right.coordinates[:, 0])
     moved = right.coordinates + np.array([shift, 0.0, 0.0])
     return Mesh(
@@ -279,10 +311,25 @@ def flat_patch(template: str = "fsaverage5") -> Mesh:
     )
 
 
-def _tidy_patch(mesh: Mesh) -> Mesh:
+def longest_allowed(sides: FloatArray) -> float:
+    """Say how long the longest side of a flat triangle may be, in mm, from those of all."""
+    return max(LONGEST_MM, LONGEST * float(np.median(sides)))
+
+
+def _tidy_patch(mesh: Mesh, template: str) -> Mesh:
     corners = mesh.coordinates[mesh.triangles]
     longest = np.linalg.norm(corners - np.roll(corners, 1, axis=1), axis=2).max(axis=1)
-    triangles = mesh.triangles[(longest < LONGEST_MM) & (twice_area(corners) > 0)]
+    area = twice_area(corners)
+    # A subject of pycortex may be flattened as seen from inside: it is drawn as pycortex draws it.
+    facing = area > 0 if np.median(area) > 0 else area < 0
+    triangles = mesh.triangles[(longest < longest_allowed(longest)) & facing]
+    if len(triangles) < FACING * len(mesh.triangles):
+        raise InputError(
+            f"The flat surface of {template} is no patch of cortex: {len(triangles)} of its {len(mesh.triangles)} "
+            "triangles can be drawn."
+        )
+    if np.median(area) < 0:
+        triangles = triangles[:, ::-1]
     coordinates = np.full_like(mesh.coordinates, np.nan)
     used = np.unique(triangles)
     coordinates[used] = mesh.coordinates[used]

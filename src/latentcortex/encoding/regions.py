@@ -9,7 +9,7 @@ from functools import partial
 import numpy as np
 
 from latentcortex import inference, scoring
-from latentcortex._arrays import FloatArray, IntArray, in_threads, tiles
+from latentcortex._arrays import BoolArray, FloatArray, IntArray, in_threads, tiles
 from latentcortex.encoding.columns import Column
 from latentcortex.encoding.criterion import Null
 from latentcortex.encoding.prediction import Prediction
@@ -74,12 +74,18 @@ class RegionMeans:
                 known = self._sums.setdefault(key, {})
                 known[name] = known.get(name, 0.0) + values
 
+    def _mean(self, values: FloatArray | BoolArray, name: str) -> float:
+        """Average a column over the voxels of a region."""
+        label = next(label for label, known in self.regions.names.items() if known == name)
+        own = np.asarray(values, dtype=np.float64)[self.regions.labels == label]
+        return float(own[np.isfinite(own)].mean()) if np.isfinite(own).any() else np.nan
+
     def noted(self, columns: Sequence[Column]) -> list[Column]:
         """Note the interval of each region's mean beside the columns that have one: `intervals`, name -> ends."""
         noted = []
         for values, facts in columns:
             own = self._sums.get((facts["statistic"], facts["band"]), {})
-            ends = {name: _ends(*sums) for name, sums in own.items()}
+            ends = {name: _ends(*sums, self._mean(values, name)) for name, sums in own.items()}
             noted.append((values, {**facts, "intervals": ends} if ends else facts))
         return noted
 
@@ -117,7 +123,13 @@ def _shared(
             yield ("uniqueR2", band), r2 - scoring.weighted_r2(y, without, weights)
 
 
-def _ends(sums: FloatArray, counts: FloatArray) -> list[float]:
-    """Find the 95 % interval of the mean over voxels; nan where no draw has one."""
+def _ends(sums: FloatArray, counts: FloatArray, mean: float) -> list[float]:
+    """Find the 95 % interval of the mean over voxels that test sets of this size would give; nan where no draw has one.
+
+    Draws are moved to lie about the mean: a draw has fewer different stimuli, so that the variance about its own mean
+    is smaller, and its R² lower, than those of all stimuli, by more than the interval of a large region is wide.
+    """
     means = sums[counts > 0] / counts[counts > 0]
-    return [round(float(end), 6) for end in np.quantile(means, [0.025, 0.975])] if len(means) else [np.nan, np.nan]
+    if not len(means):
+        return [np.nan, np.nan]
+    return [round(float(end), 6) for end in np.quantile(means, [0.025, 0.975]) - means.mean() + mean]

@@ -90,8 +90,11 @@ class Maps:
             yield self.data[:, i], {str(k): v for k, v in facts.items()}
 
     def join(self, other: Maps) -> Maps:
-        """Put the columns of two maps of one space side by side."""
+        """Put the columns of two maps of one space side by side; raise `AlignmentError` if they are of two."""
         same_length(these=self.data, those=other.data)
+        mine, theirs = self.space, other.space
+        if mine.description != theirs.description or not mine.rows.equals(theirs.rows):
+            raise AlignmentError("Maps of different voxels have no columns side by side.")
         columns = pd.concat([self.columns, other.columns], ignore_index=True)
         return Maps(np.concatenate([self.data, other.data], axis=1), columns, self.space)
 

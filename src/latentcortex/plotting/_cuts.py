@@ -153,9 +153,10 @@ def frame_of(places: FloatArray, backdrop: Backdrop | None) -> FloatArray:
 
 def _fullest(mm: FloatArray, step: float) -> float:
     """Find the place on an axis with the most voxels."""
-    bins = np.round(mm / step).astype(np.int64)
+    bins = np.floor((mm - mm.min()) / step + 0.5).astype(np.int64)
     numbers, counts = np.unique(bins, return_counts=True)
-    return float(np.round(np.median(mm[bins == numbers[counts.argmax()]]), 1))
+    fullest = np.sort(mm[bins == numbers[counts.argmax()]])
+    return float(np.round(fullest[len(fullest) // 2], 1))  # where a voxel is, not between two
 
 
 def behind(volume: Volume, background: Path | str | nib.Nifti1Image | None) -> Backdrop | None:

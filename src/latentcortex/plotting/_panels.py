@@ -70,6 +70,7 @@ class Panel:
     template: str = FSAVERAGE5
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "template", _surfaces.resolved(self.template))
         on_cortex(self.values, self.template)
 
 
@@ -95,6 +96,7 @@ class SharePanel:
     template: str = FSAVERAGE5
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "template", _surfaces.resolved(self.template))
         on_cortex(self.first, self.template)
         on_cortex(self.second, self.template)
 
@@ -123,6 +125,7 @@ class PreferencePanel:
     template: str = FSAVERAGE5
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "template", _surfaces.resolved(self.template))
         on_cortex(self.preferred, self.template)
         if self.confidence is not None:
             on_cortex(self.confidence, self.template)
@@ -147,6 +150,7 @@ class Rois:
     template: str = FSAVERAGE5
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "template", _surfaces.resolved(self.template))
         on_all_vertices(self.labels, self.template)
 
     @classmethod
@@ -171,6 +175,11 @@ def on_cortex(values: FloatArray, template: str) -> None:
         If a value is infinite.
     """
     on_all_vertices(values, template)
+    none_infinite(values)
+
+
+def none_infinite(values: FloatArray) -> None:
+    """Raise `InputError` if a value of a map is infinite."""
     n_infinite = int(np.isinf(values).sum())
     if n_infinite:
         raise InputError(f"{n_infinite} values of a map are infinite; set them to nan where they are undefined.")

@@ -30,7 +30,15 @@ from latentcortex.plotting._legends import (
     share_colours,
     share_legend,
 )
-from latentcortex.plotting._panels import EDGE, GREY_LINE, greyed_somewhere, mapped, percentiles, scale_of
+from latentcortex.plotting._panels import (
+    EDGE,
+    GREY_LINE,
+    greyed_somewhere,
+    mapped,
+    none_infinite,
+    percentiles,
+    scale_of,
+)
 from latentcortex.space import Volume
 
 Background = Path | str | nib.Nifti1Image | None
@@ -83,7 +91,8 @@ class VolumePanel:
     unsure: FloatArray | None = None
 
     def __post_init__(self) -> None:
-        _one_per_voxel(self.volume, self.values)
+        for values in (self.values, self.unsure):
+            _one_per_voxel(self.volume, values)
 
     @classmethod
     def of(cls, title: str, image: nib.Nifti1Image, *, reference: str) -> VolumePanel:
@@ -122,16 +131,16 @@ class VolumeSharePanel:
     unsure: FloatArray | None = None
 
     def __post_init__(self) -> None:
-        _one_per_voxel(self.volume, self.first)
-        _one_per_voxel(self.volume, self.second)
+        for values in (self.first, self.second, self.unsure):
+            _one_per_voxel(self.volume, values)
 
 
-def _one_per_voxel(volume: Volume, values: FloatArray) -> None:
+def _one_per_voxel(volume: Volume, values: FloatArray | None) -> None:
+    if values is None:
+        return
     if values.shape != (volume.n_voxels,):
         raise AlignmentError(f"Got an array of shape {values.shape}; the volume has {volume.n_voxels} voxels.")
-    n_infinite = int(np.isinf(values).sum())
-    if n_infinite:
-        raise InputError(f"{n_infinite} values of a map are infinite; set them to nan where they are undefined.")
+    none_infinite(values)
 
 
 def slices(
@@ -298,13 +307,16 @@ def _seen_through(ax: Axes, panel: VolumePanel, palette: ScalarMappable, style: 
 
 
 def _cropped(volume: Volume, values: FloatArray) -> nib.Nifti1Image:
-    """Make an image of no more than holds the voxels, 0 outside; nilearn makes room for all of it."""
-    whole = volume.to_image(values)
-    x, y, z = (
-        slice(int(low), int(high) + 1) for low, high in zip(volume.indices.min(0), volume.indices.max(0), strict=True)
-    )
-    part = whole.slicer[x, y, z]
-    return nib.Nifti1Image(np.nan_to_num(np.asarray(part.dataobj)), part.affine)
+    """Make an image of no more than holds the voxels, 0 outside; nilearn makes room for all of it.
+
+    There is an empty voxel on every side: nilearn refuses opacities that are the same everywhere.
+    """
+    low, high = volume.indices.min(axis=0) - 1, volume.indices.max(axis=0) + 1
+    grid = np.zeros(high - low + 1, dtype=np.float32)
+    grid[tuple((volume.indices - low).T)] = np.nan_to_num(values)
+    affine = volume.affine.copy()
+    affine[:3, 3] += volume.affine[:3, :3] @ low
+    return nib.Nifti1Image(grid, affine)
 
 
 @dataclass(frozen=True, eq=False)
@@ -328,6 +340,9 @@ def _mosaic(drawn: Sequence[_Drawn], background: Background, *, foot: float, sty
     if not drawn:
         raise InputError("There is no panel to draw.")
     volumes = list({id(one.volume): one.volume for one in drawn}.values())
+    references = list(dict.fromkeys(one.reference for one in volumes))
+    if len(references) > 1:
+        raise InputError(f"One figure shows maps in one space; got {', '.join(references)}.")
     backdrop = behind(volumes[0], background)
     cuts = cuts_of(volumes, backdrop)
     lines, inch = _lines(cuts, style)

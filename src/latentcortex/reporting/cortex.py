@@ -125,7 +125,11 @@ def _whether(content: Content, analysis: str) -> str:
 def winner(content: Content, analysis: str) -> Iterator[Figure]:
     """Draw which latent predicts each voxel best."""
     scores, q = _scores(content, analysis), _q(content.maps, analysis)
-    numbers, laid = plotting.winners(list(scores.values())), _laid(content, scores)
+    numbers = plotting.winners(list(scores.values()))
+    best = content.labels_on_mesh(numbers)
+    laid = {
+        name: np.where(best == i, values, np.nan) for i, (name, values) in enumerate(_laid(content, scores).items())
+    }
     n_voxels = [int((numbers == i).sum()) for i in range(len(scores))]
     counts = ", ".join(f"{name} {n:,}" for name, n in zip(scores, n_voxels, strict=True))
     how: dict[str, Any] = {"rois": content.rois, "label": "highest r", "template": content.template}
@@ -157,8 +161,9 @@ def differences(content: Content, analysis: str) -> Iterator[Figure]:
     for one, other in combinations(models(maps, analysis), 2):
         name, pair = f"{title_of(one)} − {title_of(other)}", maps.find(analysis=analysis, model=one, band=other)
         if len(pair.find(statistic=PAIRED).columns):
-            values = pair.values(statistic="differenceR2")
-            masks.append(np.isfinite(content.on_mesh(np.where(pair.values(statistic=PAIRED) < q, values, np.nan))))
+            found = pair.values(statistic=PAIRED) < q
+            values = np.where(found, pair.values(statistic="differenceR2"), np.nan)
+            masks.append(np.isfinite(content.on_mesh(values)))
         else:
             r, less = (maps.values(analysis=analysis, model=model, statistic="r") for model in (one, other))
             values = r - less
@@ -223,7 +228,8 @@ def share_panels(content: Content, analysis: str, statistic: str, mask: str) -> 
     panels = []
     for title, (first, second), unsure in found_shares(content, analysis, statistic, mask):
         grey = None if unsure is None else _grey_on_mesh(content, unsure)
-        panels.append(plotting.SharePanel(title, content.on_mesh(first), content.on_mesh(second), grey))
+        both = content.on_mesh(first), content.on_mesh(second)
+        panels.append(plotting.SharePanel(title, *both, grey, content.template))
     return panels
 
 
@@ -275,11 +281,20 @@ def preference_panels(content: Content, analysis: str) -> tuple[list[plotting.Pr
         shown = significant(content.maps, content.maps.values(**of, statistic="preferred"), **of)
         sure = content.maps.values(**of, statistic="confidence")
         told = content.maps.values(**of, statistic="identifiable")
-        opacity = np.where(np.isnan(shown), np.nan, np.where(told == 1, sure, PALE * sure))
-        laid = content.labels_on_mesh(shown), content.on_mesh(opacity)
+        laid = content.labels_on_mesh(shown)
+        opacity = _of_same(content, laid, shown, np.where(told == 1, sure, PALE * sure))
         title = f"step {model.split('-')[1]} %"
-        panels.append(plotting.PreferencePanel(title, *laid, template=content.template))
+        panels.append(plotting.PreferencePanel(title, laid, opacity, template=content.template))
     return panels, layers
+
+
+def _of_same(content: Content, laid: FloatArray, labels: FloatArray, values: FloatArray) -> FloatArray:
+    """Lay values (n_voxels,) onto the mesh, each vertex that of the voxels that have its label."""
+    found = np.full_like(laid, np.nan)
+    for label in np.unique(laid[np.isfinite(laid)]):
+        own = content.on_mesh(np.where(labels == label, values, np.nan))
+        found[laid == label] = own[laid == label]
+    return found
 
 
 def preferences(content: Content, analysis: str) -> Iterator[Figure]:

@@ -68,10 +68,10 @@ class Atlas:
         """
         places, folder = _places(on), _folder(name)
         if folder is None:
-            place = next((place for place in places if name in own.names(place)), None)
-            if place is None:
-                raise _unknown(name, places)
-            labels, names = own.read(name, place)
+            cortex = places[-1] if places else ""
+            if name not in own.names(cortex):
+                raise _unknown(name, cortex)
+            labels, names = own.read(name, cortex)
         else:
             facts, names = _files.read_json(folder / "atlas.json"), _names(folder, name)
             place = next((place for place in places if facts["space"] in (place, _subject(place))), None)
@@ -123,17 +123,16 @@ def atlas_print(name: str, spaces: Iterable[Bare | Surface | Volume]) -> str:
     folder = _folder(name)
     if folder is not None:
         return digest([_files.sha256(path) for path in sorted(folder.glob("*.*")) if path.is_file()])
-    return digest([_own_print(name, _places(space)) for space in spaces])
+    return digest([_own_print(name, space.template) for space in spaces])
 
 
-def _own_print(name: str, places: Sequence[str]) -> list[str]:
-    place = next((place for place in places if name in own.names(place)), None)
-    if place is None:
-        raise _unknown(name, places)
-    paths = own.files(name, place)
+def _own_print(name: str, cortex: str) -> list[str]:
+    if name not in own.names(cortex):
+        raise _unknown(name, cortex)
+    paths = own.files(name, cortex)
     missing = [path for path in paths if not path.is_file()]
     if missing:
-        raise InputError(f"Atlas {name} of {place} needs {listed(missing)}, which is not there.")
+        raise InputError(f"Atlas {name} of {cortex} needs {listed(missing)}, which is not there.")
     return [_files.sha256(path) for path in paths]
 
 
@@ -182,8 +181,11 @@ def _folder(name: str) -> Path | None:
     return folder if (folder / "atlas.json").is_file() else None
 
 
-def _unknown(name: str, places: Sequence[str]) -> InputError:
-    return unknown("atlas", name, [*_atlas_folders(), *(one for place in places for one in own.names(place))])
+def _unknown(name: str, cortex: str) -> InputError:
+    there = not cortex or cortex in TEMPLATES or Path(cortex).is_dir()
+    if not there:
+        return InputError(f"Atlas {name} was looked for in {cortex}, which is not there; was the subject moved?")
+    return unknown("atlas", name, [*_atlas_folders(), *own.names(cortex)])
 
 
 def _subject(template: str) -> str:

@@ -42,6 +42,8 @@ AVERAGE: Final = "fsaverage"
 """How the names of the templates begin that are FreeSurfer's average subject."""
 OF_AVERAGE: Final = ("MNI305", AVERAGE)
 """References that have the coordinates of that subject."""
+OF_OTHERS: Final = ("MNI", AVERAGE)
+"""How references begin that are not a participant's own."""
 
 UNREADABLE: Final = (nib.filebasedimages.ImageFileError, OSError, ValueError, EOFError, zlib.error)
 """What reading a damaged image may raise."""
@@ -69,6 +71,11 @@ def from_mm(affine: FloatArray, reference: str, template: str) -> FloatArray:
         If nothing is known of where this template is in this reference.
     """
     inverse = np.linalg.inv(affine)
+    if not of_average(template) and reference.startswith(OF_OTHERS):
+        raise InputError(
+            f"Voxels in {reference} are not in the participant's own space, as the surfaces of {template} are: give "
+            "fsaverage5 as `template`, or a `transform`."
+        )
     if not of_average(template):
         return np.asarray(inverse @ _surfaces.layout(template).to_world())
     if reference.startswith("MNI152"):
@@ -83,7 +90,7 @@ def from_mm(affine: FloatArray, reference: str, template: str) -> FloatArray:
 
 def of_average(template: str) -> bool:
     """Tell whether a template is FreeSurfer's average subject, by its name or that of its folder."""
-    return Path(template).name.startswith(AVERAGE)
+    return Path(template).absolute().name.startswith(AVERAGE)
 
 
 def of_pycortex(folder: Path, shape: tuple[int, ...], affine: FloatArray) -> FloatArray:

@@ -45,6 +45,7 @@ class Surface:
     vertices: NDArray[np.intp] = field(default_factory=lambda: np.arange(0, dtype=np.intp))
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "template", _surfaces.resolved(self.template))
         if len(self.vertices) == 0:
             object.__setattr__(self, "vertices", np.arange(self.n_vertices, dtype=np.intp))
         if np.any(np.diff(self.vertices) <= 0) or self.vertices[0] < 0 or self.vertices[-1] >= self.n_vertices:

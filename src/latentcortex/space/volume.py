@@ -63,6 +63,7 @@ class Volume:
                 f"got {self.reference!r}."
             )
         object.__setattr__(self, "affine", projection.matrix("affine", self.affine))
+        object.__setattr__(self, "template", _surfaces.resolved(self.template))
         if not self.template:
             if self.to_voxels is not None:
                 raise InputError("A transform says where a cortex is; give `template`, too.")
@@ -89,8 +90,8 @@ class Volume:
         reference, template : str
             As above.
         transform : str
-            Where the template's surfaces are: the folder of a transform of pycortex, or its name among the
-            `transforms` of the template's folder.
+            Where the template's surfaces are: the name of a transform of pycortex among the `transforms` of the
+            template's folder, or another folder that holds one.
 
         Raises
         ------
@@ -282,7 +283,7 @@ def _placed(shape: tuple[int, ...], affine: FloatArray, template: str, transform
         return None
     if not template:
         raise InputError("`transform` says where a cortex is; give `template`, too.")
-    places = (Path(transform), Path(template) / "transforms" / transform)
+    places = (Path(template) / "transforms" / transform, Path(transform))
     folder = next((place for place in places if (place / "matrices.xfm").is_file()), None)
     if folder is None:
         raise InputError(
