@@ -67,12 +67,15 @@ def test_intervals_are_those_of_scoring_every_draw_anew(fitted, n_pieces: int) -
             y, parts = whole.y[row][:, voxels].astype(float), whole.yhat_bands[:, row][..., voxels].astype(float)
             yhat = whole.yhat[row][:, voxels].astype(float)
             found.setdefault(("r", ""), []).append(scoring.correlation(y, yhat).mean())
-            found.setdefault(("r2", ""), []).append(scoring.r2(y, yhat).mean())
+            # About the mean of all stimuli, not of the draw.
+            spread = np.square(y - whole.y[:, voxels].mean(0, dtype=float)).sum(0)
+            error = np.square(y - yhat).sum(0)
+            found.setdefault(("r2", ""), []).append((1 - error / spread).mean())
             for band, share in zip(BANDS, scoring.product_shares(y, parts), strict=True):
                 found.setdefault(("shareR2", band), []).append(share.mean())
                 (other,) = (one for one in BANDS if one != band)
-                lost = scoring.r2(y, yhat) - scoring.r2(y, whole.nested[other,][row][:, voxels].astype(float))
-                found.setdefault(("uniqueR2", band), []).append(lost.mean())
+                more = np.square(y - whole.nested[other,][row][:, voxels]).sum(0) - error
+                found.setdefault(("uniqueR2", band), []).append((more / spread).mean())
         return found
 
     for label, name in ((1, "early"), (2, "ventral")):
@@ -116,19 +119,20 @@ def test_the_interval_of_a_mean_covers_what_unlimited_stimuli_would_give() -> No
 
 
 def test_the_interval_of_r2_is_round_its_mean_and_covers_what_such_test_sets_give() -> None:
-    """150 voxels, of which a third are predicted; 200 test sets of 35 stimuli, and their mean from 4,000 others."""
+    """150 voxels that share noise, a third predicted; 200 test sets of 100 stimuli, and the mean of 2,000 others."""
     rng = np.random.default_rng(0)
-    gain = np.where(np.arange(150) < 50, 0.6, 0.0)
+    gain, mixing = np.where(np.arange(150) < 50, 0.6, 0.0), rng.standard_normal((5, 150)) / 2
 
     def draw() -> tuple[np.ndarray, np.ndarray]:
-        yhat = rng.standard_normal((35, 150)) * gain
-        return (yhat + rng.standard_normal((35, 150))).astype(np.float32), yhat.astype(np.float32)
+        yhat = rng.standard_normal((100, 150)) * gain
+        noise = rng.standard_normal((100, 5)) @ mixing + 0.5 * rng.standard_normal((100, 150))
+        return (yhat + noise).astype(np.float32), yhat.astype(np.float32)
 
-    truth = np.mean([scoring.r2(*draw()).mean() for _ in range(4000)])
-    weights, covered = inference.bootstrap_weights(35, n_draws=200, seed=0), []
+    truth = np.mean([scoring.r2(*draw()).mean() for _ in range(2000)])
+    weights, covered = inference.bootstrap_weights(100, n_draws=200, seed=0), []
     for _ in range(200):
         y, yhat = draw()
-        draws, own = scoring.weighted_r2(y, yhat, weights), float(scoring.r2(y, yhat).mean())
+        draws, own = scoring.weighted_r2(y, yhat, weights, own_mean=False), float(scoring.r2(y, yhat).mean())
         low, high = _ends(draws.sum(axis=1), np.full(200, 150.0), own)
         assert low < own < high
         covered.append(low < truth < high)

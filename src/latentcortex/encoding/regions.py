@@ -85,7 +85,7 @@ class RegionMeans:
         noted = []
         for values, facts in columns:
             own = self._sums.get((facts["statistic"], facts["band"]), {})
-            ends = {name: _ends(*sums, self._mean(values, name)) for name, sums in own.items()}
+            ends = {name: _ends(sums[0], sums[1], self._mean(values, name)) for name, sums in own.items()}
             noted.append((values, {**facts, "intervals": ends} if ends else facts))
         return noted
 
@@ -96,7 +96,7 @@ def _draws(
     """Sum each statistic over the voxels that have it in a draw, and count these; (2, n_draws)."""
     y, yhat = piece.y[:, voxels], piece.yhat[:, voxels]
     whole = "" if len(bands) > 1 else bands[0]
-    r2 = scoring.weighted_r2(y, yhat, weights)
+    r2 = scoring.weighted_r2(y, yhat, weights, own_mean=False)
     found = {("r", whole): scoring.weighted_correlation(y, piece.varying[:, voxels], weights), ("r2", whole): r2}
     found |= dict(_shared(piece, bands, shares, weights, voxels, r2)) if len(bands) > 1 else {}
     return {
@@ -120,14 +120,14 @@ def _shared(
     if "unique" in shares:
         for band in bands:
             without = piece.nested[tuple(other for other in bands if other != band)][:, voxels]
-            yield ("uniqueR2", band), r2 - scoring.weighted_r2(y, without, weights)
+            yield ("uniqueR2", band), r2 - scoring.weighted_r2(y, without, weights, own_mean=False)
 
 
 def _ends(sums: FloatArray, counts: FloatArray, mean: float) -> list[float]:
     """Find the 95 % interval of the mean over voxels that test sets of this size would give; nan where no draw has one.
 
-    Draws are moved to lie about the mean: a draw has fewer different stimuli, so that the variance about its own mean
-    is smaller, and its R² lower, than those of all stimuli, by more than the interval of a large region is wide.
+    Draws are moved to lie about the mean of all stimuli: their own is a little lower where a score is a ratio, and the
+    interval of a large region narrow.
     """
     means = sums[counts > 0] / counts[counts > 0]
     if not len(means):

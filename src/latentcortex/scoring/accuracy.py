@@ -87,8 +87,17 @@ def spread_of(squares: FloatArray, mean: FloatArray) -> FloatArray:
     return np.asarray(np.where(variance > 1e-5 * squares, variance, np.nan))
 
 
-def weighted_r2(y: FloatArray, yhat: FloatArray, weights: FloatArray) -> FloatArray:
-    """Score R² under several weightings of the stimuli; arguments are those of `weighted_correlation`.
+def weighted_r2(y: FloatArray, yhat: FloatArray, weights: FloatArray, *, own_mean: bool = True) -> FloatArray:
+    """Score R² under several weightings of the stimuli.
+
+    Parameters
+    ----------
+    y, yhat, weights
+        As for `weighted_correlation`.
+    own_mean : bool
+        Whether the variance of a draw is about the draw's own mean, as when it is scored anew, or about that of all
+        stimuli. Draws of a bootstrap have fewer different stimuli, so that about their own mean they vary less: by 1/n
+        on average, and by another amount in every draw, which is the same in all voxels.
 
     Returns
     -------
@@ -98,7 +107,9 @@ def weighted_r2(y: FloatArray, yhat: FloatArray, weights: FloatArray) -> FloatAr
     centred, error = (np.asarray(values, dtype=np.float32) for values in (less_mean(y), y - yhat))
     w = weights.astype(np.float32)
     with np.errstate(invalid="ignore", divide="ignore"):
-        return np.asarray(1 - (w @ (error * error)) / spread_of(w @ (centred * centred), w @ centred))
+        squared = w @ (centred * centred)
+        own = spread_of(squared, w @ centred)
+        return np.asarray(1 - (w @ (error * error)) / (own if own_mean else np.where(np.isnan(own), np.nan, squared)))
 
 
 @one_thread()
