@@ -20,11 +20,11 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from latentcortex import _files
 from latentcortex._arrays import FloatArray, digest, listed, unique_ids
+from latentcortex._nifti import load_image
 from latentcortex.datasets import labels
 from latentcortex.errors import AlignmentError, InputError
 from latentcortex.responses import Responses
 from latentcortex.space import Bare, Space, Surface, Volume
-from latentcortex.space.projection import load_image
 from latentcortex.stimuli import Image as Pixels
 from latentcortex.stimuli import Stimuli
 
@@ -228,16 +228,18 @@ class Folder:
         if self._background is None:
             return None
         path = self.root / self._background
-        shape = load_image(path).shape
-        if len(shape) != 3:
-            raise InputError(f"{path}, the `background`, is {shape}; expected one anatomical image (x, y, z).")
+        image = load_image(path)
+        if len(image.shape) != 3 or not (np.asanyarray(image.dataobj) > 0).any():
+            raise InputError(
+                f"{path}, the `background`, is {image.shape} or nowhere above 0; expected one anatomical image (x, y, z)."
+            )
         return path
 
     def fingerprint(self, participant: str) -> str:
         """Hash the tables, the responses, what is known of the voxels and every image."""
         names = ["stimuli.tsv", "trials.tsv", "responses.npy", *filter(None, (self.mask, self._background))]
         images = [self._image_path(name) for name in self._table["stim_file"]]
-        placed, _ = None if self._volume is None else self._volume.description, self._anatomy
+        placed, _ = None if self._volume is None else [self._volume.description, *self._volume.prints], self._anatomy
         found = [_files.sha256(path) for path in [self.root / name for name in names] + images]
         return digest(participant, self.template, found, *([placed] if placed else []))
 

@@ -89,6 +89,11 @@ class Maps:
         for i, facts in enumerate(self.columns.to_dict("records")):
             yield self.data[:, i], {str(k): v for k, v in facts.items()}
 
+    def on_mesh(self, values: FloatArray, about: Mapping[Any, Any]) -> FloatArray:
+        """Lay a column (n_voxels,) onto the cortex of its voxels, (n_vertices,): its mean, or what has none by majority."""
+        kind = about["statistic"] in KINDS
+        return self.space.labels_on_mesh(values) if kind else self.space.on_mesh(values)
+
     def join(self, other: Maps) -> Maps:
         """Put the columns of two maps of one space side by side; raise `AlignmentError` if they are of two."""
         same_length(these=self.data, those=other.data)
@@ -176,9 +181,8 @@ class Maps:
             values = np.where(self.values(**_mask_of(about)) == 1, values, np.nan)
         several = about["band"] and about["band"] != about["model"]
         title = _title(about) if several else str(about["model"])
-        on_mesh = self.space.labels_on_mesh if about["statistic"] in KINDS else self.space.on_mesh
         return plotting.plot_flatmap(
-            plotting.Panel(title, on_mesh(values), template=self.space.template),
+            plotting.Panel(title, self.on_mesh(values, about), template=self.space.template),
             ax=ax,
             rois=plotting.Rois.of(atlas, self.space) if atlas is not None else None,
             cmap=cmap,

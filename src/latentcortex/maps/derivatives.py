@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 
 from latentcortex import _files
 from latentcortex._arrays import FloatArray, listed
+from latentcortex._nifti import packed
 from latentcortex.errors import IncompleteError, InputError
 from latentcortex.features import DAMAGE
 from latentcortex.maps.naming import KEYS, label, sidecar, stem_of
@@ -101,7 +101,7 @@ def _images(space: Surface | Volume, values: FloatArray, fill: float | None) -> 
         image = space.to_image(values)
         if fill is not None:
             image = nib.Nifti1Image(np.nan_to_num(image.get_fdata(dtype=np.float32), nan=fill), None, image.header)
-        yield "", NIFTI, gzip.compress(image.to_bytes(), mtime=0)
+        yield "", NIFTI, packed(image)
         return
     for hemisphere, part in space.hemispheres(values).items():
         laid = part if fill is None else np.nan_to_num(part, nan=fill)

@@ -43,20 +43,22 @@ def _packed(space: Space) -> dict[str, NDArray[Any]]:
         about = {"reference": space.reference, "template": space.template}
         placed = np.empty((0, 4)) if space.to_voxels is None else space.to_voxels
         arrays: dict[str, NDArray[Any]] = {"mask": space.mask, "affine": space.affine, "to_voxels": placed}
-        return {**arrays, "space": _bytes("volume"), "volume": _bytes(json.dumps(about))}
+        return {**arrays, "kind": _bytes("volume"), "about": _bytes(json.dumps(about))}
     if isinstance(space, Surface):
-        return {"space": _bytes(space.template), "vertices": space.vertices}
-    return {"space": _bytes("bare"), "vertices": np.arange(0)}
+        return {"kind": _bytes("surface"), "about": _bytes(space.template), "vertices": space.vertices}
+    return {"kind": _bytes("bare")}
 
 
 def _unpacked(stored: Mapping[str, NDArray[Any]]) -> Space:
     """Make the space of what `_packed` made of it."""
-    kind = stored["space"].tobytes().decode()
+    kind = stored["kind"].tobytes().decode()
     if kind == "volume":
         placed = stored["to_voxels"] if len(stored["to_voxels"]) else None
-        about = json.loads(stored["volume"].tobytes())
+        about = json.loads(stored["about"].tobytes())
         return Volume(stored["mask"], stored["affine"], **about, to_voxels=placed)
-    return Bare(len(stored["data"])) if kind == "bare" else Surface(kind, stored["vertices"])
+    return (
+        Bare(len(stored["data"])) if kind == "bare" else Surface(stored["about"].tobytes().decode(), stored["vertices"])
+    )
 
 
 def _bytes(text: str) -> NDArray[np.uint8]:

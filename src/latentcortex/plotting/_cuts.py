@@ -19,9 +19,9 @@ import numpy as np
 from scipy import ndimage
 
 from latentcortex._arrays import FloatArray, IntArray
+from latentcortex._nifti import load_image
 from latentcortex.errors import InputError
 from latentcortex.space import Volume
-from latentcortex.space.projection import load_image
 
 PIXEL_MM: Final = 0.6
 """A printed pixel of 300 to the inch in a cut of 25 mm."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol, runtime_checkable
 
@@ -41,6 +41,9 @@ class Columns(Protocol):
 
     def __iter__(self) -> Iterator[tuple[FloatArray, dict[str, Any]]]:
         """Yield each column's values and what it is."""
+
+    def on_mesh(self, values: FloatArray, about: Mapping[Any, Any]) -> FloatArray:
+        """Lay a column onto the cortex of its voxels."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,7 +122,7 @@ def _of_columns(maps: Columns) -> list[Group]:
         statistic, layers = str(facts["statistic"]), str(facts.get("layers", ""))
         named = layers if statistic == "preferred" else ""
         parts = dict.fromkeys(str(facts[key]) for key in ("analysis", "model", "band") if facts[key])
-        laid = maps.space.labels_on_mesh(values) if named else maps.space.on_mesh(values)
+        laid = maps.on_mesh(values, facts)
         title = ", ".join(parts)
         kind = PreferencePanel if named else Panel
         panel = kind(title, laid, template=maps.space.template)

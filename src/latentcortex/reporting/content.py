@@ -15,7 +15,7 @@ from latentcortex._arrays import FloatArray
 from latentcortex.errors import IncompleteError, InputError
 from latentcortex.maps import Maps
 from latentcortex.responses import Responses
-from latentcortex.space import Atlas, Bare, Volume
+from latentcortex.space import Atlas, Bare, Volume, atlas_print
 
 FORMAT: Final = "latentcortex-report 1"
 CONTENT: Final = "_report.json"
@@ -23,7 +23,7 @@ CONTENT: Final = "_report.json"
 BACKGROUND: Final = "_background.nii.gz"
 """How the copy ends of the anatomy that a dataset gives."""
 KEPT: Final = ("participant", "facts", "settings", "made_by", "reconstructions", "viewer")
-"""What of it is kept in that file."""
+"""What of it is kept in that file, beside a hash of the atlas."""
 LOG: Final = Path("logs", "latentcortex.jsonl")
 """Where a folder of results keeps its log."""
 
@@ -68,6 +68,7 @@ class Content:
     def write(self, out: Path, stages: Sequence[Mapping[str, Any]]) -> None:
         """Keep all but the maps beside them, so that the report can be made again from the folder alone."""
         kept = {name: getattr(self, name) for name in KEPT}
+        kept["atlas"] = atlas_print(self.settings["report"]["atlas"], [self.maps.space])
         path = out / f"sub-{self.participant}" / f"sub-{self.participant}{CONTENT}"
         _files.write_sealed(path, {"format": FORMAT, **kept, "stages": list(stages)})
 
@@ -79,11 +80,15 @@ class Content:
         ------
         IncompleteError
             If the file is damaged, or a map.
+        InputError
+            If the atlas is not there any more, or is another one.
         """
         kept = _files.read_sealed(path, kind=FORMAT)
         maps = Maps.load(path.parents[1], participant=kept["participant"])
         name = kept["settings"]["report"]["atlas"]
         atlas = Atlas.find(name, maps.space) if name and not isinstance(maps.space, Bare) else None
+        if atlas is not None and kept.get("atlas", "") != atlas_print(name, [maps.space]):
+            raise InputError(f"Atlas {name} is not as it was when its regions were scored; run the study again.")
         there = background_of(path.parents[1], kept["participant"])
         given = bool(kept["settings"].get("dataset", {}).get("background"))
         if given and not there.is_file():

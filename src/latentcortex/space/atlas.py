@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 
 from latentcortex import _files, _surfaces
 from latentcortex._arrays import digest, listed
+from latentcortex._nifti import label_image
 from latentcortex._shelf import unknown
 from latentcortex.errors import AlignmentError, InputError
-from latentcortex.space import own, projection
+from latentcortex.space import own
 from latentcortex.space.bare import Bare
 from latentcortex.space.surface import TEMPLATES, Surface
 from latentcortex.space.volume import Volume
@@ -166,7 +167,7 @@ def _of_surface(folder: Path, name: str, template: str) -> NDArray[np.intp]:
 def _of_volume(folder: Path, space: Volume) -> NDArray[np.intp]:
     """Read the labels of a grid, (x * y * z,), which must be that of the voxels."""
     path = _only(folder, "*_dseg.nii*")
-    labels, affine = projection.label_image(path)
+    labels, affine = label_image(path)
     if labels.shape != space.shape or not np.allclose(affine, space.affine, rtol=0, atol=LEAST_MM):
         raise InputError(
             f"{path} has a grid of {labels.shape}, and the mask {space.shape} or another affine: resample it, with "

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import zlib
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
@@ -14,7 +13,8 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from latentcortex import _surfaces
-from latentcortex._arrays import BoolArray, FloatArray, IntArray
+from latentcortex._arrays import FloatArray, IntArray
+from latentcortex._nifti import load_image
 from latentcortex.errors import InputError
 
 logger = logging.getLogger(__name__)
@@ -44,9 +44,6 @@ OF_AVERAGE: Final = ("MNI305", AVERAGE)
 """References that have the coordinates of that subject."""
 OF_OTHERS: Final = ("MNI", AVERAGE)
 """How references begin that are not a participant's own."""
-
-UNREADABLE: Final = (nib.filebasedimages.ImageFileError, OSError, ValueError, EOFError, zlib.error)
-"""What reading a damaged image may raise."""
 
 Votes: TypeAlias = Any
 """A sparse array (n_vertices, n_voxels)."""
@@ -216,42 +213,3 @@ def matrix(name: str, value: Any) -> FloatArray:
     if np.linalg.matrix_rank(found[:3, :3]) < 3:
         raise InputError(f"{name} cannot be inverted, so that voxels have no place: {found.tolist()}.")
     return found
-
-
-def load_image(path: Path) -> Any:
-    """Open a NIfTI image and read all of it.
-
-    Raises
-    ------
-    InputError
-        If it is missing or damaged.
-    """
-    if not path.is_file():
-        raise InputError(f"{path} is missing; expected a NIfTI image.")
-    try:
-        image: Any = nib.load(path)
-        np.asanyarray(image.dataobj)
-    except UNREADABLE as error:
-        raise InputError(f"{path} is not a NIfTI image, or damaged: {str(error).splitlines()[0]}") from None
-    return image
-
-
-def label_image(path: Path) -> tuple[NDArray[np.intp], FloatArray]:
-    """Read an image of labels and its affine.
-
-    Raises
-    ------
-    InputError
-        If it is not of three dimensions, or its numbers are not whole.
-    """
-    image = load_image(path)
-    values = np.asanyarray(image.dataobj)
-    if values.ndim != 3 or not np.array_equal(values, np.rint(values)):
-        raise InputError(f"{path} is {values.shape} of {values.dtype}; expected labels, whole numbers (x, y, z).")
-    return values.astype(np.intp), np.asarray(image.affine, dtype=np.float64)
-
-
-def binary(values: NDArray[np.generic]) -> BoolArray | None:
-    """Turn an image of 0 and 1 into true and false; None if there is anything else in it."""
-    known = np.isin(values, (0, 1))
-    return np.asarray(values == 1) if known.all() else None

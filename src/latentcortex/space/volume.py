@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +14,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from latentcortex import _surfaces
-from latentcortex._arrays import BoolArray, FloatArray, IntArray, listed
+from latentcortex._arrays import BoolArray, FloatArray, IntArray, digest, listed
+from latentcortex._nifti import binary, load_image
 from latentcortex.errors import AlignmentError, InputError
 from latentcortex.space import projection
 
@@ -98,12 +100,14 @@ class Volume:
         InputError
             If a file is missing or not what it must be, or no voxel lies in cortex.
         """
-        image = projection.load_image(Path(path))
+        image = load_image(Path(path))
         values = np.asanyarray(image.dataobj)
-        mask = projection.binary(values) if values.ndim == 3 else None
+        mask = binary(values) if values.ndim == 3 else None
+        if values.ndim != 3:
+            raise InputError(f"{path} is {values.shape}; expected a mask (x, y, z): take one of its volumes.")
         if mask is None:
-            found = f"holds {listed(np.unique(values), 4)}" if values.ndim == 3 else f"is {values.shape}"
-            raise InputError(f"{path} {found}; expected a mask (x, y, z) of 0 and 1: threshold it.")
+            held = listed(np.unique(values), 4)
+            raise InputError(f"{path} holds {held}; expected a mask (x, y, z) of 0 and 1: threshold it.")
         try:
             affine = projection.matrix("its affine", image.affine)
             placed = _placed(mask.shape, affine, template, transform)
@@ -235,6 +239,14 @@ class Volume:
                 "show where they are."
             )
         return projection.crossed(self.template, self.to_voxels, self.numbers)
+
+    @property
+    def prints(self) -> list[str]:
+        """Hashes of which vertex meets which voxels, on which regions that are given on cortex depend; none without."""
+        if not self.template:
+            return []
+        arrays = (self.votes.indptr, self.votes.indices, self.votes.data)
+        return [digest([hashlib.sha256(np.ascontiguousarray(one).tobytes()).hexdigest() for one in arrays])]
 
     @property
     def n_on_mesh(self) -> int:

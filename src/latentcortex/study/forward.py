@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import gzip
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 
 from latentcortex import _files, analyses, checking, encoding, reporting
+from latentcortex._nifti import as_nifti
 from latentcortex._record import Record
 from latentcortex.datasets import Anatomical
 from latentcortex.encoding import rejudged
@@ -168,9 +168,9 @@ class Forward:
         given = dataset.background(participant) if isinstance(dataset, Anatomical) else None
         if given is None:
             return None
-        content, path = given.read_bytes(), reporting.background_of(self.out, participant)
+        path = reporting.background_of(self.out, participant)
         with _files.writing(path) as part:
-            part.write_bytes(content if given.suffix == ".gz" else gzip.compress(content, mtime=0))
+            part.write_bytes(as_nifti(given))
         return path
 
     def _report(self, participant: str, maps: Maps, responses: Responses) -> None:
