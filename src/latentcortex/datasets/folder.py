@@ -125,8 +125,8 @@ class Folder:
         space: Space = Surface(self.template) if self.template else Bare(n_columns)
         if space.n_voxels != n_columns:
             raise AlignmentError(
-                f"{path} has {n_columns} columns, {self.template} has "
-                f"{space.n_voxels} vertices; expected all of them, left then right, or no template."
+                f"{path} has {n_columns} columns, {self.template} has {space.n_voxels} vertices; expected all of them, "
+                "left then right, with nan where nothing was measured, or no template."
             )
         return space
 
@@ -231,7 +231,7 @@ class Folder:
         image = load_image(path)
         if len(image.shape) != 3 or not (np.asanyarray(image.dataobj) > 0).any():
             raise InputError(
-                f"{path}, the `background`, is {image.shape} or nowhere above 0; expected one anatomical image (x, y, z)."
+                f"{path}, the `background`, is {image.shape} or nowhere above 0; expected anatomy, an image (x, y, z)."
             )
         return path
 

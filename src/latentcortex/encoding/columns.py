@@ -55,6 +55,11 @@ def significance(
         if needed > n_permutations:
             said = "%s, %s: %d permutations are too few to reject as few voxels as seem active at q = %g; needs %d."
             logger.warning(said, about["analysis"], short(about["model"]), n_permutations, q, needed)
+        least = 1.001 / (n_permutations + 1)
+        n_least = int((p <= least).sum())
+        if n_least and not found.rejected.any() and needed <= n_permutations:
+            said = "%s, %s: none of %d voxels is significant, and %d have the smallest p that %d permutations can give."
+            logger.warning(said, about["analysis"], short(about["model"]), found.n_tests, n_least, n_permutations)
     what = f"the {of} share of {about['band']} in {about['model']}" if of else about["model"]
     if of == "difference":
         what = f"the difference between {about['model']} and {about['band']}"

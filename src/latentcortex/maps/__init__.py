@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from latentcortex._arrays import BoolArray, FloatArray, same_length
+from latentcortex._arrays import BoolArray, FloatArray, listed, same_length
+from latentcortex._shelf import unknown
 from latentcortex.errors import AlignmentError, InputError
 from latentcortex.maps import derivatives
 from latentcortex.maps.naming import KEYS, KINDS, label, short, stem_of
@@ -65,7 +66,10 @@ class Maps:
         return cls(data, pd.DataFrame([dict(facts) for _, facts in columns]), space)
 
     def find(self, **facts: str) -> Maps:
-        """Take the columns that agree with all given facts."""
+        """Take the columns that agree with all given facts; raise `InputError` if columns have no such fact."""
+        for name in facts:
+            if name not in self.columns:
+                raise unknown("fact of a column:", name, [str(known) for known in self.columns.columns])
         kept = np.ones(len(self.columns), dtype=bool)
         for name, value in facts.items():
             kept &= (self.columns[name] == value).to_numpy()
@@ -81,8 +85,13 @@ class Maps:
         """
         found = self.find(**facts)
         if len(found.columns) != 1:
-            raise InputError(f"{len(found.columns)} columns are {facts}; expected one.")
+            raise InputError(f"{len(found.columns)} columns are {facts}; expected one. {self._there(facts)}")
         return found.data[:, 0]
+
+    def _there(self, facts: Mapping[str, str]) -> str:
+        """List what each fact may be."""
+        known = {name: listed(list(dict.fromkeys(map(str, self.columns[name]))), 8) for name in facts}
+        return " ".join(f"Known as {name}: {values}." for name, values in known.items())
 
     def __iter__(self) -> Iterator[tuple[FloatArray, dict[str, Any]]]:
         """Yield each column's values and what it is."""
@@ -90,7 +99,7 @@ class Maps:
             yield self.data[:, i], {str(k): v for k, v in facts.items()}
 
     def on_mesh(self, values: FloatArray, about: Mapping[Any, Any]) -> FloatArray:
-        """Lay a column (n_voxels,) onto the cortex of its voxels, (n_vertices,): its mean, or what has none by majority."""
+        """Lay a column (n_voxels,) onto the cortex of its voxels, (n_vertices,); what has no mean by majority."""
         kind = about["statistic"] in KINDS
         return self.space.labels_on_mesh(values) if kind else self.space.on_mesh(values)
 
@@ -227,7 +236,7 @@ class Maps:
         Surfaces become one GIFTI per column and hemisphere, volumes one NIfTI per column, nan outside the mask; voxels
         of unknown position one table per model.
         """
-        func = Path(folder) / f"sub-{participant}" / "func"
+        func = Path(folder) / f"sub-{_label(participant)}" / "func"
         return derivatives.write(list(self), self.space, func, f"sub-{participant}_task-{task}")
 
     @classmethod
@@ -241,8 +250,14 @@ class Maps:
         IncompleteError
             If a file that a sidecar describes is missing or damaged.
         """
-        func = Path(folder) / f"sub-{participant}" / "func"
+        func = Path(folder) / f"sub-{_label(participant)}" / "func"
         return cls(*derivatives.read(func, f"sub-{participant}_task-{task}"))
+
+
+def _label(participant: str) -> str:
+    if not (participant.isascii() and participant.isalnum()):
+        raise InputError(f"Participant {participant!r} must be letters and digits, like '01', without sub-.")
+    return participant
 
 
 def _mask_of(about: Mapping[Any, Any]) -> dict[str, str]:

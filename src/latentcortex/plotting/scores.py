@@ -29,6 +29,8 @@ def prediction_against_ceiling(
 ) -> Figure:
     """Draw each voxel's score against its ceiling as counts, with the line where they are equal.
 
+    Axes go from the 0.5th to the 99.5th percentile, and the title says how many voxels lie beyond.
+
     Parameters
     ----------
     score, ceiling : ndarray of shape (n_voxels,)
@@ -40,13 +42,16 @@ def prediction_against_ceiling(
     known = np.isfinite(score) & np.isfinite(ceiling)
     figure = empty_figure(min(5.4, style.room), 4.6, style)
     ax = figure.add_axes((0.14, 0.14, 0.64, 0.75))
-    low, high = _span([score[known], ceiling[known]])
+    low, high = _span(
+        [np.percentile(one[known], [0.5, 99.5]) if known.any() else one[known] for one in (score, ceiling)]
+    )
+    within = known & (score >= low) & (score <= high) & (ceiling >= low) & (ceiling <= high)
     ax.plot([low, high], [low, high], color="#888888", linewidth=1.2 * style.scale, zorder=3)
     ax.set(xlim=(low, high), ylim=(low, high), aspect="equal")
     if known.any():
         counts = ax.hexbin(
-            ceiling[known],
-            score[known],
+            ceiling[within],
+            score[within],
             gridsize=45,
             mincnt=1,
             cmap="viridis",
@@ -59,7 +64,9 @@ def prediction_against_ceiling(
         ticks(bar.ax, style)
     ax.set_xlabel(ceiling_label, fontsize=style.medium, color=INK)
     ax.set_ylabel(label, fontsize=style.medium, color=INK)
-    ax.set_title(f"{known.sum():,} voxels", fontsize=style.medium, color=INK)
+    beyond = int(known.sum() - within.sum())
+    said = f", {beyond:,} beyond the axes" if beyond else ""
+    ax.set_title(f"{known.sum():,} voxels{said}", fontsize=style.medium, color=INK)
     plain(ax, style)
     return figure
 

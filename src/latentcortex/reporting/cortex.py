@@ -54,8 +54,8 @@ def against_ceiling(content: Content, analysis: str) -> Iterator[Figure]:
     score = np.where(np.isnan(best).all(0), np.nan, np.nan_to_num(best, nan=-np.inf).max(0))
     yield Figure(
         "prediction-against-ceiling",
-        "Variance explained by the best single latent against the noise ceiling; the line is equality.",
-        lambda style: plotting.prediction_against_ceiling(score, values, label="R², best latent", style=style),
+        "Variance explained by the best single band against the noise ceiling; the line is equality.",
+        lambda style: plotting.prediction_against_ceiling(score, values, label="R², best band", style=style),
     )
 
 

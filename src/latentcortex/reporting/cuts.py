@@ -86,4 +86,10 @@ def _grey(unsure: FloatArray) -> FloatArray:
 
 
 def _where(content: Content) -> str:
-    return CUTS.format(reference=content.volume.reference)
+    """Say what cuts show, and on what anatomy."""
+    said = CUTS.format(reference=content.volume.reference)
+    if content.background is not None:
+        return f"{said} The anatomy is the image that was given."
+    if content.volume.reference.startswith("MNI152"):
+        return f"{said} The anatomy is the average of 152 brains, symmetric, of 2009 (ICBM 2009a)."
+    return said

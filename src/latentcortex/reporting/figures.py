@@ -72,14 +72,16 @@ class Kind:
             self.beside and not (own["analysis"] == self.beside).any()
         ):
             return "maps"
+        low, high = self.n_models
+        if not low <= len(models(content.maps, analysis)) <= high:
+            return "bands"
         if self.needs and not POSITIONS[self.needs](content.maps.space):
             return "surface" if self.needs in ("flat", "atlas") else self.needs
         if self.needs == "flat" and not _surfaces.has("flat", content.template):
             return "flat"
         if self.needs == "atlas" and content.atlas is None:
             return "atlas"
-        low, high = self.n_models
-        return "" if low <= len(models(content.maps, analysis)) <= high else "bands"
+        return ""
 
 
 POSITIONS: Final[dict[str, Callable[[Space], bool]]] = {

@@ -21,7 +21,7 @@ from latentcortex.reporting.page import as_data, environment
 from latentcortex.reporting.regions import decimals, region_tables
 from latentcortex.reporting.tables import roi_table, summary_rows
 from latentcortex.reporting.text import TITLES, title_of
-from latentcortex.space import TEMPLATES
+from latentcortex.space import TEMPLATES, Volume
 
 ALPHA: Final = 0.05
 """Of each participant's own test of a voxel."""
@@ -55,6 +55,8 @@ class Group:
         it than their tests alone would give, nan elsewhere; empty where participants have no common template.
     template : str
         On whose vertices that is; empty where there is no prevalence.
+    laid : bool
+        Whether voxels are those of volumes.
     rois : Rois, optional
     """
 
@@ -63,12 +65,13 @@ class Group:
     regions: pd.DataFrame
     prevalence: dict[str, FloatArray]
     template: str
+    laid: bool
     rois: plotting.Rois | None
 
     @classmethod
     def read(cls, out: Path) -> Group:
         """Read what the participants' reports were made from, one after the other."""
-        names, found, regions, hits, templates, rois = [], [], [], [], set(), None
+        names, found, regions, hits, templates, laid, rois = [], [], [], [], set(), False, None
         for path in sorted(out.glob(f"sub-*/sub-*{CONTENT}")):
             content, _ = Content.read(path, log=out / LOG)
             names.append(content.participant)
@@ -76,12 +79,13 @@ class Group:
             regions.append(_region_rows(content))
             hits.append(_hits(content.maps))
             templates.add(content.template)
+            laid = laid or isinstance(content.maps.space, Volume)
             rois = content.rois
         table = pd.DataFrame(found, index=names).T
         # The vertices of a participant's own cortex are nobody else's, however many there are.
         template = next(iter(templates)) if len(templates) == 1 and templates <= set(TEMPLATES) else ""
         prevalence = _prevalence(hits) if template else {}
-        return cls(tuple(names), table, _together(regions), prevalence, template, rois if template else None)
+        return cls(tuple(names), table, _together(regions), prevalence, template, laid, rois if template else None)
 
 
 def write_group(out: Path) -> Path | None:
@@ -193,9 +197,12 @@ def _picture(out: Path, group: Group) -> dict[str, str] | None:
     figure = plotting.flatmaps(panels, rois=group.rois, limits=(0.0, 1.0), label="prevalence in the population")
     path = out / "group_prevalence.png"
     plotting.save(figure, path)
+    laid = (
+        " A vertex counts where all voxels that it meets reject, which fewer do than single ones." if group.laid else ""
+    )
     caption = (
         "Most probable fraction of the population in which each latent predicts the voxel (Ince et al., 2021), from "
         f"{len(group.participants)} participants' own tests at {ALPHA:g}; coloured where more of them reject than "
-        f"their tests would by chance, at a false discovery rate of {Q:g}."
+        f"their tests would by chance, at a false discovery rate of {Q:g}.{laid}"
     )
     return {"caption": caption, "picture": base64.b64encode(path.read_bytes()).decode()}

@@ -15,7 +15,6 @@ from latentcortex.maps import short
 from latentcortex.reporting.content import Content, Figure, models
 from latentcortex.reporting.tables import region_means
 from latentcortex.reporting.text import number, title_of
-from latentcortex.space import Volume
 
 AXIS: Final = {"noise-levels": "strength", "denoising-steps": "step"}
 """Analyses of z with z_c, and the entity along which their models differ."""
@@ -112,14 +111,12 @@ def similarity(content: Content, analysis: str) -> Iterator[Figure]:
         )
     labels = [f"{Band.parse(m.split('+')[1]).number(key)} %" for m in names]
     n_blocks = len(np.unique(blocks))
-    patches = "patches, their centres some 30 mm apart on the template's sphere"
-    cubes = "cubes of 30 mm edge" if isinstance(space, Volume) else patches
     yield Figure(
         f"{analysis}-similarity",
         f"Pearson correlation between the maps of each two {WORDS[key]}s, over the {found.sum():,} voxels where any of "
         f"the models is significant. Brackets: 95 % percentile interval of {inference.N_DRAWS:,} bootstrap draws of "
-        f"whole spatial blocks ({n_blocks} {cubes}), since neighbouring voxels are alike. They are about the choice of "
-        "voxels, not of stimuli or participants.",
+        f"whole spatial blocks ({n_blocks} {space.patches}), since neighbouring voxels are alike. They are about the "
+        "choice of voxels, not of stimuli or participants.",
         lambda style: plotting.similarity_matrices(tables, labels, label=f"{WORDS[key]}", style=style),
     )
 

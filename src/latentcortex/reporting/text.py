@@ -76,8 +76,16 @@ def _responses(content: Content) -> str:
     return (
         f"Responses of participant {content.participant} ({facts['n_trials']} trials in {facts['n_sessions']} "
         f"sessions, {facts['n_voxels']} voxels of which {facts['n_valid']} were valid) were {scored}{repeats}."
-        f"{' ' if told else ''}{told}"
+        f"{' ' if told else ''}{told}{_regions(content)}"
     )
+
+
+def _regions(content: Content) -> str:
+    """Name the atlas, and say how regions that are given on cortex came to voxels."""
+    if content.atlas is None:
+        return ""
+    given = ", given on cortex: a voxel has the region that most vertices have which meet it"
+    return f" Regions are those of the atlas {content.atlas.name}{given if content.atlas.vertices is not None else ''}."
 
 
 def _repeated(facts: Mapping[str, Any]) -> bool:

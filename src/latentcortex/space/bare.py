@@ -51,6 +51,11 @@ class Bare:
         return ""
 
     @property
+    def patches(self) -> str:
+        """What `blocks` are: none."""
+        return ""
+
+    @property
     def rows(self) -> pd.Index[Any]:
         """Number of each voxel: the rows of a table."""
         return pd.RangeIndex(self.n_voxels, name="voxel")

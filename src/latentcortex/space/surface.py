@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -81,7 +82,8 @@ class Surface:
     def told(self) -> str:
         """A sentence for the methods text."""
         sizes = " and ".join(f"{n:,}" for n in _surfaces.n_vertices(self.template))
-        of = self.template if self.template in TEMPLATES else "the participant's own cortical surface"
+        average = "fsaverage" in Path(self.template).name
+        of = Path(self.template).name if average else "the participant's own cortical surface"
         return f"Voxels are vertices of {of} ({sizes} on the left and right)."
 
     def only(self, voxels: NDArray[np.intp]) -> Surface:
@@ -112,6 +114,11 @@ class Surface:
         if len(values) != self.n_vertices:
             raise AlignmentError(f"Got {len(values)} vertices; {self.template} has {self.n_vertices}.")
         return values[self.vertices]
+
+    @property
+    def patches(self) -> str:
+        """What `blocks` are."""
+        return "patches of cortex, their centres some 30 mm apart"
 
     @property
     def rows(self) -> pd.Index[Any]:

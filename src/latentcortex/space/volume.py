@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +20,12 @@ from latentcortex._nifti import binary, load_image
 from latentcortex.errors import AlignmentError, InputError
 from latentcortex.space import projection
 
+logger = logging.getLogger(__name__)
+
+KINDS: Final[tuple[_surfaces.Kind, _surfaces.Kind]] = ("white", "pial")
+
+FEW: Final = 0.1
+"""Of the voxels of a mask, so few in cortex that something is wrong: in a mask of a whole brain it is a third."""
 BLOCK_MM: Final = 30.0
 """Edge of the cubes over which maps are resampled."""
 
@@ -59,6 +66,8 @@ class Volume:
             raise InputError(f"A mask is bool of shape (x, y, z); got {self.mask.dtype} of shape {self.mask.shape}.")
         if not self.mask.any():
             raise InputError("The mask has no voxel; expected at least one.")
+        if self.reference.upper().startswith("MNI") and not self.reference.startswith("MNI"):
+            raise InputError(f"`reference` {self.reference!r}: did you mean {self.reference.upper()[:6]}, in capitals?")
         if not (self.reference.isascii() and self.reference.isalnum()):
             raise InputError(
                 f"`reference` names the space of the voxels in letters and digits, such as MNI152NLin2009cAsym or T1w; "
@@ -114,10 +123,19 @@ class Volume:
             if template and placed is None:
                 placed = projection.from_mm(affine, reference, template)
             volume = cls(mask, affine, reference, template, placed)
-            _ = volume.votes if template else None
+            if template and volume.n_on_mesh < FEW * volume.n_voxels:
+                said = (
+                    "Only %d of the %d voxels of %s are met by the cortex of %s: are its affine and `reference` right?"
+                )
+                logger.warning(said, volume.n_on_mesh, volume.n_voxels, Path(path).name, template)
         except InputError as error:
             raise type(error)(f"Mask {path}: {error}") from None
         return volume
+
+    def __repr__(self) -> str:
+        """Say what it is, without all of the mask."""
+        on = f" on {self.template}" if self.template else ""
+        return f"Volume({self.n_voxels} voxels in {self.reference}{on})"
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -172,13 +190,23 @@ class Volume:
         said = f"Voxels are those of a mask in {self.reference} ({self.description['Resolution']})."
         if not self.template:
             return said
+        return (
+            f"{said} For figures on cortex their maps were laid onto {Path(self.template).name}: {self._way}, leaving "
+            "out those outside the mask or without a value, or of labels the most frequent; "
+            f"{self._brought}{self.n_on_mesh:,} of the {self.n_voxels:,} voxels are met by a vertex. Statistics and "
+            "counts are of voxels."
+        )
+
+    @property
+    def _way(self) -> str:
+        """What a vertex has of the voxels."""
+        white, pial = (_surfaces.surface(kind, self.template) for kind in KINDS)
+        if all(np.array_equal(a.coordinates, b.coordinates) for a, b in zip(white, pial, strict=True)):
+            return "each vertex has the voxel that it lies in"
         low, high = projection.DEPTHS[0], projection.DEPTHS[-1]
         return (
-            f"{said} For figures on cortex their maps were laid onto {Path(self.template).name}: each vertex looks at "
-            f"{len(projection.DEPTHS)} points between {low:.0%} and {high:.0%} of the way from the white to the pial "
-            "surface, and has the mean of the voxels that these lie in, leaving out those outside the mask or without "
-            f"a value, or of labels the most frequent; {self._brought}{self.n_on_mesh:,} of the {self.n_voxels:,} "
-            "voxels lie on such a way. Statistics and counts are of voxels."
+            f"each vertex looks at {len(projection.DEPTHS)} points between {low:.0%} and {high:.0%} of the way from "
+            "the white to the pial surface, and has the mean of the voxels that these lie in"
         )
 
     @property
@@ -214,6 +242,11 @@ class Volume:
         image.set_sform(self.affine, code="mni" if self.reference.startswith("MNI") else "aligned")
         image.header.set_xyzt_units("mm")
         return image
+
+    @property
+    def patches(self) -> str:
+        """What `blocks` are."""
+        return "cubes of 30 mm edge"
 
     @property
     def rows(self) -> pd.Index[Any]:
@@ -298,7 +331,9 @@ def _placed(shape: tuple[int, ...], affine: FloatArray, template: str, transform
     places = (Path(template) / "transforms" / transform, Path(transform))
     folder = next((place for place in places if (place / "matrices.xfm").is_file()), None)
     if folder is None:
+        there = sorted(path.parent.name for path in (Path(template) / "transforms").glob("*/matrices.xfm"))
         raise InputError(
-            f"`transform` {transform!r} is none: neither {places[0]} nor {places[1]} holds a file matrices.xfm."
+            f"`transform` {transform!r} is none: neither {places[0]} nor {places[1]} holds a file matrices.xfm. Known: "
+            f"{listed(there) if there else 'none'}."
         )
     return projection.of_pycortex(folder, shape, affine)

@@ -64,7 +64,7 @@ class Study:
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise InputError(f"{path} is not TOML: {error}.") from None
         try:
-            return cls(complete(given), path.resolve().parent, "decoding" in given)
+            return cls(_placed(complete(given), path.resolve().parent), path.resolve().parent, "decoding" in given)
         except InputError as error:
             raise InputError(f"{path}: {error}") from None
 
@@ -101,9 +101,13 @@ class Study:
         there = material.extracted
         if material.by_embedding and not there:
             raise InputError("These splits are made from features: run `latentcortex extract` first.")
+        material.check_refits()
         found = []
         for name in material.participants:
-            material.check_sides(material.responses(name))
+            responses = material.responses(name)
+            material.check_sides(responses)
+            material.atlas(responses)
+            material.check_report(responses)
             design = material.design(name, extracted=there)
             what = checking.findings(design)
             found += [
@@ -232,6 +236,14 @@ class Study:
 
     def _path(self, given: str) -> Path:
         return (self.folder / Path(given).expanduser()).resolve()
+
+
+def _placed(settings: dict[str, dict[str, Any]], folder: Path) -> dict[str, dict[str, Any]]:
+    """Write an atlas that is a folder beside the study so that it means the same from everywhere."""
+    beside = (folder / Path(settings["report"]["atlas"]).expanduser()).resolve()
+    if settings["report"]["atlas"] and (beside / "atlas.json").is_file():
+        settings["report"]["atlas"] = str(beside)
+    return settings
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,6 @@ from latentcortex.extractors import Scheduled
 from latentcortex.maps import Maps
 from latentcortex.maps.state import load_state, save_state
 from latentcortex.responses import Responses
-from latentcortex.space import Space
 from latentcortex.study.material import Material
 from latentcortex.study.schema import FORWARD, LOOKS
 
@@ -54,7 +53,8 @@ class Forward:
     def check(self) -> None:
         """Load and check every participant, and every image, before anything is written."""
         with self.material.stages.watch("check"), _files.remembering() as self._noticed:
-            self._check_viewer()
+            settings = self.material.settings
+            reporting.check_viewer(settings["report"]["viewer"], settings["analyses"]["run"])
             self.study.models(self.material.extractor.bands)
             self.material.check_refits()
             self.material.check_features()
@@ -65,12 +65,7 @@ class Forward:
                     checking.refuse(self.material.design(name, extracted=False), self.study.allowed)
                 self.material.check_analyses(responses)
                 self.material.atlas(responses)
-                reporting.check_cortex(responses.space)
-                self._check_viewer(responses.space)
-
-    def _check_viewer(self, space: Space | None = None) -> None:
-        settings = self.material.settings
-        reporting.check_viewer(settings["report"]["viewer"], settings["analyses"]["run"], space)
+                self.material.check_report(responses)
 
     def through(self, until: str) -> None:
         """Run up to a stage."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import latentcortex
-from latentcortex import analyses, encoding
+from latentcortex import analyses, encoding, reporting
 from latentcortex._arrays import FloatArray, digest, listed
 from latentcortex._shelf import unknown
 from latentcortex._watch import Stages
@@ -290,6 +290,11 @@ class Material:
         if self._atlas is None or self._atlas[0] is not responses.space:
             self._atlas = responses.space, Atlas.find(name, responses.space)
         return self._atlas[1]
+
+    def check_report(self, responses: Responses) -> None:
+        """Check that what the report draws on, and its viewer, are there."""
+        reporting.check_cortex(responses.space)
+        reporting.check_viewer(self.settings["report"]["viewer"], self.settings["analyses"]["run"], responses.space)
 
     def log(self, folder: Path) -> Path:
         """Where a folder of results keeps its log."""
