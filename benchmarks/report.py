@@ -9,6 +9,7 @@ Timed once each, in this order:
 - first flatmap: with what it sets up, the rasterised surface.
 - flatmap: of a new map, after that; drawn and written as PNG, median of five.
 - report: figures, tables by region with bounds, and the page, from maps that are there.
+- light viewer: the page of `plotting.light` with the accuracies of all maps, if plotly is installed.
 
 Limit cores with taskset. The last line is one JSON object.
 """
@@ -16,6 +17,7 @@ Limit cores with taskset. The last line is one JSON object.
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import platform
 import resource
@@ -83,6 +85,11 @@ def main() -> None:
         begun = time.perf_counter()
         page = reporting.write(out, content, [])
         found |= {"report, s": round(time.perf_counter() - begun, 1), "page, MB": round(page.stat().st_size / 1e6, 1)}
+        if importlib.util.find_spec("plotly"):
+            begun = time.perf_counter()
+            page = plotting.light(maps.find(statistic="r"), out / "light.html", rois=rois)
+            found |= {"light viewer, s": round(time.perf_counter() - begun, 1)}
+            found |= {"light viewer, MB": round(page.stat().st_size / 1e6, 1)}
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     found |= {
         "peak memory, GB": round(peak / 1e9, 2),

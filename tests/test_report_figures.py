@@ -202,6 +202,7 @@ def test_without_a_surface_there_are_histograms_and_a_note(caplog: pytest.LogCap
 def test_a_kind_of_figure_says_what_it_lacks() -> None:
     kind = Kind(lambda *_: iter(()), ("latents",), "r", "atlas", n_models=(4, 5))
     assert kind.lacks(content(planted(), []), "latents") == "bands"
+    kind = Kind(lambda *_: iter(()), ("latents",), "r", "atlas")
     assert kind.lacks(content(planted(), [], atlas=None), "latents") == "atlas"
     assert kind.lacks(content(planted(lc.Bare(9)), []), "latents") == "surface"
     assert kind.lacks(content(planted(), []), "unet-layers") == "maps"

@@ -719,7 +719,7 @@ def test_a_study_of_a_mask_writes_valid_bids_and_a_report_that_is_made_again(
     assert 9 <= rows[0]["n_significant"] <= 12  # ten are driven by the pixels
     maps = Maps.load(out, participant="01")
     found = np.nonzero(maps.to_image(statistic="mask").get_fdata() == 1)
-    assert set(maps.space.numbers[found][:9]) <= set(range(30))
+    assert len(set(maps.space.numbers[found]) & set(range(10))) >= 9  # the first columns of the responses
     shutil.rmtree(out / "features")
     shutil.rmtree(out / "sub-01" / "figures")
     out.rename(moved)
@@ -748,7 +748,7 @@ def test_a_study_on_a_cortex_says_how_voxels_came_there(volume_study: Path, tmp_
     Study.read(volume_study).run(tmp_path / "out", progress=False)
     page = (tmp_path / "out" / "sub-01.html").read_text()
     assert "8 points between 10% and 90% of the way from the white to the pial surface" in page
-    assert re.search(r"FreeSurfer.{1,8}s matrix; \d+ of the 30 voxels lie on such a way", page)
+    assert re.search(r"FreeSurfer.{1,8}s matrix; \d+ of the 30 voxels are met by a vertex", page)
     assert {path.stem for path in (tmp_path / "out" / "sub-01" / "figures").iterdir()} == {
         "ceiling",
         "prediction-against-ceiling",
@@ -918,5 +918,161 @@ def test_a_viewer_of_a_volume_is_on_the_subjects_own_cortex(bundled: Path, tmp_p
     before = {path: path.stat().st_mtime_ns for path in bundled.rglob("*")}
     panel = plotting.Panel("height", volume.on_mesh(volume.coordinates[:, 2]), template=str(bundled))
     page = plotting.webgl([panel], tmp_path / "viewer.html")
-    assert "304,380 of 304,380 vertices" in page.read_text(encoding="utf-8")
+    assert "All 304,380 vertices" in page.read_text(encoding="utf-8")
     assert {path: path.stat().st_mtime_ns for path in bundled.rglob("*")} == before
+
+
+# --- what a sceptical reading found -----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def bert(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(_subjects.freesurfer_subject(tmp_path_factory.mktemp("subjects") / "bert"))
+
+
+def on_bert(bert: str) -> Volume:
+    """Voxels of 4 mm round the cortex of a subject of FreeSurfer."""
+    return Volume(np.ones(SHAPE, dtype=bool), RAS, "T1w", bert)
+
+
+@pytest.mark.parametrize("kind", ["surface", "volume"])
+def test_every_figure_of_a_participants_own_cortex_is_drawn_on_it(bert: str, kind: str) -> None:
+    whole_volume = on_bert(bert)
+    space = Surface(bert) if kind == "surface" else whole_volume.only(np.unique(whole_volume.votes.indices)[::5])
+    found = drawn(space, ["all"])
+    assert {"latents-flat", "noise-levels", "latents-difference", "latents-winner", "latents-rgb"} <= set(found)
+    for figure in found.values():
+        figure.draw(plotting.PAGE)
+
+
+def test_differences_on_cortex_are_means_of_significant_voxels_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    volume = whole().only(np.unique(whole().votes.indices))
+    hit = np.arange(volume.n_voxels) % 3 == 0
+    maps = planted(volume, ("z", "c"))
+    pair = {**ABOUT, "model": "z", "band": "c"}
+    extra = Maps.of(
+        volume,
+        [
+            (np.where(hit, 1.0, -1.0), {**pair, "statistic": "differenceR2"}),
+            (np.where(hit, 0.01, 0.5), {**pair, "statistic": "differenceQ"}),
+        ],
+    )
+    seen: list[Any] = []
+    monkeypatch.setattr(plotting, "difference_maps", lambda panels, *_, **__: seen.extend(panels))
+    report = {"atlas": "", "mask": "own", "figures": ["differences"], "width_mm": 180.0, "format": "png"}
+    settings = {"report": report, "run": {"seed": 0}}
+    content = reporting.Content("01", maps.join(extra), None, {}, settings, {}, Path("log"))
+    (figure,) = [one for _, one in figures(content)]
+    figure.draw(plotting.PAGE)
+    (panel,) = seen
+    assert set(np.unique(panel.values[np.isfinite(panel.values)])) == {1.0}
+
+
+def test_the_winner_of_a_vertex_is_that_of_most_of_its_voxels(monkeypatch: pytest.MonkeyPatch) -> None:
+    volume = whole().only(np.unique(whole().votes.indices))
+    seen: list[Any] = []
+    monkeypatch.setattr(plotting, "winner_map", lambda scores, **_: seen.append(scores))
+    drawn(volume, ["winner"])["latents-winner"].draw(plotting.PAGE)
+    numbers = np.where(np.arange(volume.n_voxels) == 0, np.nan, np.arange(volume.n_voxels) % 3)
+    np.testing.assert_array_equal(plotting.winners(list(seen[0].values())), volume.labels_on_mesh(numbers))
+
+
+def test_voxels_of_mni_are_not_laid_onto_a_participants_own_cortex(bert: str) -> None:
+    with pytest.raises(InputError, match="not in the participant's own space"):
+        Volume(np.ones(SHAPE, dtype=bool), RAS, MNI, bert)
+    with pytest.raises(InputError, match="did you mean MNI152"):
+        Volume(np.ones(SHAPE, dtype=bool), RAS, "mni152")
+
+
+@pytest.mark.parametrize("turn", [0.0, 20.0])
+def test_a_volume_of_freesurfer_that_did_not_lie_straight_is_followed(tmp_path: Path, turn: float) -> None:
+    from nibabel.freesurfer import io as freesurfer
+
+    folder = _subjects.freesurfer_subject(tmp_path / "bert")
+    path = folder / "surf" / "lh.white"
+    points, triangles, about = freesurfer.read_geometry(path, read_metadata=True)
+    angle = np.radians(turn)
+    lean = np.array([[1, 0, 0], [0, np.cos(angle), -np.sin(angle)], [0, np.sin(angle), np.cos(angle)]])
+    for name in ("xras", "yras", "zras"):
+        about[name] = lean @ about[name]
+    freesurfer.write_geometry(path, points, triangles, volume_info=about)
+    matrix = _surfaces.layout(str(folder)).to_world()
+    image = nib.freesurfer.MGHImage(np.zeros((256, 256, 256), dtype=np.uint8), np.eye(4))
+    header = image.header
+    header["Mdc"] = np.stack([about[name] for name in ("xras", "yras", "zras")])
+    header["Pxyz_c"], header["delta"] = about["cras"], 1.0
+    expected = header.get_affine() @ np.linalg.inv(header.get_vox2ras_tkr())
+    np.testing.assert_allclose(matrix, expected, atol=1e-4)
+
+
+def test_maps_of_different_voxels_are_not_joined() -> None:
+    one, other = some(n=40), some(n=40).only(np.arange(20))
+    mask = np.zeros(SHAPE, dtype=bool)
+    mask.ravel()[np.flatnonzero(one.mask.ravel()) + 1] = True
+    for space in (other, Volume(mask, RAS, MNI), Volume(one.mask, LAS, MNI), Volume(one.mask, RAS, "T1w")):
+        with pytest.raises(AlignmentError):
+            planted(one, ("z",)).join(planted(space, ("c",)))
+
+
+def test_a_brain_of_glass_shows_one_voxel_and_a_box_without_holes() -> None:
+    box = np.zeros(SHAPE, dtype=bool)
+    box[20:24, 20:24, 20:24] = True
+    for volume in (Volume(box, RAS, MNI), some(n=1)):
+        plotting.glass_brain([VolumePanel("a", np.ones(volume.n_voxels), volume)])
+
+
+def test_panels_that_do_not_fit_their_volume_or_each_other_are_one_line() -> None:
+    volume = some()
+    with pytest.raises(AlignmentError, match="has 40 voxels"):
+        VolumePanel("a", np.ones(40), volume, unsure=np.ones(3))
+    with pytest.raises(InputError, match="maps in one space"):
+        plotting.slices(
+            [VolumePanel("a", np.ones(40), volume), VolumePanel("b", np.ones(40), Volume(volume.mask, RAS, "T1w"))]
+        )
+
+
+def test_a_cut_lies_where_voxels_are_and_not_between_two() -> None:
+    mask = np.zeros(SHAPE, dtype=bool)
+    mask[10, :20, :20], mask[22, :9, :20], mask[23, :9, :20] = True, True, True
+    cuts = _cuts.cuts_of([Volume(mask, RAS + np.eye(4)[:, [3]] * 0, MNI)], None)
+    (x,) = [cut.mm for cut in cuts if cut.axis == "x"]
+    assert x == 4 * 10 - 90
+
+
+@pytest.mark.parametrize("name", ["volume", "bare"])
+def test_a_subject_may_be_called_anything(bert: str, tmp_path: Path, name: str) -> None:
+    shutil.copytree(bert, tmp_path / name)
+    before = planted(Surface(str(tmp_path / name)), ("z",))
+    save_state(before, tmp_path / "x.npz")
+    assert load_state(tmp_path / "x.npz").space.template == str(tmp_path / name)
+
+
+def test_a_mask_with_a_fourth_axis_of_one_is_a_mask_and_of_two_is_not(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    for n in (1, 2):
+        nib.save(nib.Nifti1Image(np.ones((*SHAPE, n), dtype=np.uint8), RAS), tmp_path / f"{n}.nii.gz")
+    assert Volume.read(tmp_path / "1.nii.gz", reference=MNI).shape == SHAPE
+    assert "fourth axis of one volume" in caplog.text
+    with pytest.raises(InputError, match="take one of its volumes"):
+        Volume.read(tmp_path / "2.nii.gz", reference=MNI)
+
+
+def test_a_mask_that_hardly_meets_cortex_is_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    nib.save(nib.Nifti1Image(np.ones(SHAPE, dtype=np.uint8), RAS @ np.diag([1, 1, 1, 1])), tmp_path / "right.nii.gz")
+    far = RAS.copy()
+    far[0, 3] += 130
+    nib.save(nib.Nifti1Image(np.ones(SHAPE, dtype=np.uint8), far), tmp_path / "far.nii.gz")
+    Volume.read(tmp_path / "right.nii.gz", reference=MNI, template="fsaverage5")
+    assert "met by the cortex" not in caplog.text
+    Volume.read(tmp_path / "far.nii.gz", reference=MNI, template="fsaverage5")
+    assert "met by the cortex of fsaverage5: are its affine and `reference` right" in caplog.text
+
+
+def test_a_moved_cortex_is_another_study_and_an_edited_atlas_another_report(tmp_path: Path, bert: str) -> None:
+    volume = on_bert(bert)
+    before = volume.prints
+    moved = Volume(volume.mask, RAS, "T1w", bert, np.linalg.inv(RAS))
+    assert moved.prints != before
+    assert on_bert(bert).prints == before

@@ -226,6 +226,8 @@ def _note(panel: AnyPanel) -> str:
     arrays = _arrays(panel)
     defined = np.all([np.isfinite(one) for one in arrays], axis=0)
     said = f"{defined.sum():,} of {len(defined):,} vertices have a value; the others show the curvature."
+    if defined.all():
+        said = f"All {len(defined):,} vertices have a value."
     if not defined.any():
         said = "No vertex has a value; the curvature shows everywhere."
     elif all(np.ptp(one[defined]) == 0 for one in arrays):

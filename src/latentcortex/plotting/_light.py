@@ -70,9 +70,10 @@ def light(
     Notes
     -----
     A page of fsaverage5 holds plotly's script once (4.8 MB), the surfaces once (1.3 MB) and 0.11 MB for each map: 20
-    maps are 8.4 MB, made in a tenth of a second, and a browser that draws without a graphics card opens them in 2 to 3
-    seconds and shows another map in half a second. A page of nilearn's `view_surf` holds one map in 3.2 MB. With
-    164,000 vertices in a hemisphere the surfaces are 22 MB, a map 1.7 MB, and another one takes 3 seconds.
+    maps are 8.5 MB, made in a tenth of a second (`benchmarks/report.py`), and a browser that draws without a graphics
+    card opens them in 2 to 3 seconds and shows another map in half a second. A page of nilearn's `view_surf` holds one
+    map in 3.2 MB. With 164,000 vertices in a hemisphere the surfaces are 22 MB, a map 1.7 MB, and another one takes 3
+    seconds.
 
     The page runs under a policy that allows its two scripts by their hashes, and neither a network nor eval, which
     plotly 6 and 7 do not need for this.

@@ -54,8 +54,8 @@ WHERE: Final = 0.24
 """Below a line of cuts, for where they are."""
 EDGES: Final = "#8c8c8c"
 """Of the line round the voxels of the mask."""
-GLASS: Final = {"l": ("left", ""), "y": ("L", "R"), "r": ("right", ""), "z": ("L", "R")}
-"""Views from the left, behind, the right and above, and what stands in their upper corners."""
+GLASS: Final[dict[str, tuple[str, str] | str]] = {"l": "left", "y": ("L", "R"), "r": "right", "z": ("L", "R")}
+"""Views from the left, behind, the right and above, and what stands over them or in their upper corners."""
 GLASS_LINE: Final = 0.7
 """Of nilearn's lines, how much is left."""
 GLASS_WIDE: Final = 9.0
@@ -414,11 +414,14 @@ def _scene(cut: Cut, volume: Volume, backdrop: Backdrop | None) -> Scene:
     return draw
 
 
-def _sides(ax: Axes, names: tuple[str, str], style: Style) -> None:
-    """Say what is on the left and on the right."""
+def _sides(ax: Axes, names: tuple[str, str] | str, style: Style) -> None:
+    """Say what is on the left and on the right, or what all of it is."""
     halo = [withStroke(linewidth=2 * style.scale, foreground="white")]
     look: dict[str, Any] = {"transform": ax.transAxes, "va": "top", "fontsize": style.small, "color": INK}
     look["path_effects"] = halo
+    if isinstance(names, str):
+        ax.text(0.5, 1.0, names, ha="center", **look)
+        return
     for x, side, align in zip((0.01, 0.99), names, ("left", "right"), strict=True):
         ax.text(x, 0.99, side, ha=align, **look)
 

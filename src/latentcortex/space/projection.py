@@ -183,7 +183,7 @@ def means(votes: Votes, values: NDArray[np.generic]) -> FloatArray:
 
 
 def majorities(votes: Votes, labels: NDArray[np.generic]) -> FloatArray:
-    """Find the label (n_voxels,) that each vertex meets most often, (n_vertices,) float32; nan where all are, or none.
+    """Find the label (n_voxels,) that each vertex meets most often, (n_vertices,) float64; nan where all are, or none.
 
     Of labels that are met equally often it is the lowest that is not 0.
     """
@@ -195,7 +195,7 @@ def majorities(votes: Votes, labels: NDArray[np.generic]) -> FloatArray:
     chosen = sparse.csr_array((np.ones(len(known)), (known, column)), shape=(len(numbers), max(len(order), 1)))
     counts = (votes @ chosen).tocsr()
     counts.sort_indices()
-    found = np.full(votes.shape[0], np.nan, dtype=np.float32)
+    found = np.full(votes.shape[0], np.nan)
     some = np.flatnonzero(np.diff(counts.indptr))
     best = np.asarray(counts.argmax(axis=1)).ravel()[some] if len(some) else np.empty(0, dtype=np.intp)
     found[some] = order[best]

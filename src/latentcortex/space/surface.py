@@ -76,6 +76,7 @@ class Surface:
         """What the names of files say of it."""
         label = "".join(letter for letter in _surfaces.name_of(self.template) if letter.isascii() and letter.isalnum())
         known = _surfaces.DENSITIES.get(self.template)
+        label = label or "native"
         return f"space-{label}_den-{known[1]}" if known else f"space-{label}"
 
     @property
