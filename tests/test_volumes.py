@@ -1076,3 +1076,17 @@ def test_a_moved_cortex_is_another_study_and_an_edited_atlas_another_report(tmp_
     moved = Volume(volume.mask, RAS, "T1w", bert, np.linalg.inv(RAS))
     assert moved.prints != before
     assert on_bert(bert).prints == before
+
+
+def test_coloured_voxels_that_lie_on_no_cut_are_told() -> None:
+    volume = whole()
+    on = np.unique(
+        np.concatenate([cut.voxels(volume).ravel() for cut in _cuts.cuts_of([volume], _cuts.behind(volume, None))])
+    )
+    off = np.setdiff1d(np.arange(volume.n_voxels), on)[:2]
+    values = np.full(volume.n_voxels, np.nan)
+    values[off] = 1.0
+    words = [
+        text.get_text() for text in plotting.slices([VolumePanel("a", values, volume)]).findobj(matplotlib.text.Text)
+    ]
+    assert "a (2 coloured voxels, none on these cuts)" in words

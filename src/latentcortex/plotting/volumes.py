@@ -16,7 +16,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
-from latentcortex._arrays import FloatArray
+from latentcortex._arrays import FloatArray, IntArray
 from latentcortex.errors import AlignmentError, InputError
 from latentcortex.plotting._canvas import INK, PAGE, Style, axes_in_inches, empty_figure
 from latentcortex.plotting._cuts import SIDES, Backdrop, Cut, behind, cuts_of
@@ -55,7 +55,7 @@ WHERE: Final = 0.24
 EDGES: Final = "#8c8c8c"
 """Of the line round the voxels of the mask."""
 GLASS: Final[dict[str, tuple[str, str] | str]] = {"l": "left", "y": ("L", "R"), "r": "right", "z": ("L", "R")}
-"""Views from the left, behind, the right and above, and what stands over them or in their upper corners."""
+"""Views from the left, behind, the right and above, and what stands on them or in their upper corners."""
 GLASS_LINE: Final = 0.7
 """Of nilearn's lines, how much is left."""
 GLASS_WIDE: Final = 9.0
@@ -352,10 +352,13 @@ def _mosaic(drawn: Sequence[_Drawn], background: Background, *, foot: float, sty
     width, whole = figure.get_size_inches() / style.scale
     look: dict[str, Any] = {"ha": "center", "va": "top", "fontsize": style.small, "color": INK}
     scenes = {id(volume): [_scene(cut, volume, backdrop) for cut in cuts] for volume in volumes}
+    crossed = {
+        id(volume): np.unique(np.concatenate([cut.voxels(volume).ravel() for cut in cuts])) for volume in volumes
+    }
     for one, (left, bottom, _, height) in zip(drawn, places, strict=True):
         top, scene = bottom + height, iter(scenes[id(one.volume)])
         head = axes_in_inches(figure, style, (left, top, wide, 0.01))
-        _title(head, one.title, _note(one.colours), style)
+        _title(head, one.title, _note(one.colours, crossed[id(one.volume)]), style)
         head.set_axis_off()
         for line, high in zip(lines, tall, strict=True):
             x, top = left, top - high
@@ -415,12 +418,12 @@ def _scene(cut: Cut, volume: Volume, backdrop: Backdrop | None) -> Scene:
 
 
 def _sides(ax: Axes, names: tuple[str, str] | str, style: Style) -> None:
-    """Say what is on the left and on the right, or what all of it is."""
+    """Say what is on the left and on the right, or below the forehead which side is seen."""
     halo = [withStroke(linewidth=2 * style.scale, foreground="white")]
     look: dict[str, Any] = {"transform": ax.transAxes, "va": "top", "fontsize": style.small, "color": INK}
     look["path_effects"] = halo
     if isinstance(names, str):
-        ax.text(0.5, 1.0, names, ha="center", **look)
+        ax.text(0.08 if names == "left" else 0.92, 0.2, names, ha=names, **look)
         return
     for x, side, align in zip((0.01, 0.99), names, ("left", "right"), strict=True):
         ax.text(x, 0.99, side, ha=align, **look)
@@ -431,6 +434,18 @@ def _title(ax: Axes, title: str, note: str, style: Style) -> None:
     ax.set_title(words, fontsize=style.large, color=INK, pad=4 * style.scale, loc="left")
 
 
-def _note(colours: FloatArray) -> str:
-    """Say what is odd about a map that is drawn all the same; empty if nothing is."""
-    return "" if (colours[:, 3] > 0).any() else "no voxel is coloured"
+def _note(colours: FloatArray, crossed: IntArray | None = None) -> str:
+    """Say what is odd about a map that is drawn all the same; empty if nothing is.
+
+    Parameters
+    ----------
+    colours : ndarray of shape (n_voxels, 4)
+    crossed : ndarray of int, optional
+        The voxels that lie on any cut; -1 is none.
+    """
+    there = np.flatnonzero(colours[:, 3] > 0)
+    if not len(there):
+        return "no voxel is coloured"
+    if crossed is not None and not np.isin(there, crossed).any():
+        return f"{len(there):,} coloured voxel{'s' if len(there) > 1 else ''}, none on these cuts"
+    return ""
