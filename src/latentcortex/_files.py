@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import importlib.util
 import io
 import json
 import logging
@@ -160,6 +161,14 @@ def read_tsv(path: Path, *, needs: tuple[str, ...]) -> pd.DataFrame:
         if len(row) != len(header):
             raise InputError(f"{path} row {number} has {len(row)} cells; its header has {len(header)}.")
     return pd.DataFrame(rows[1:], columns=unique_ids(header, what=f"Columns of {path}"), dtype=str)
+
+
+def inside(package: str, *parts: str) -> Path | None:
+    """Find a file or folder inside an installed package, without importing it; None if the package is not there."""
+    found = importlib.util.find_spec(package)
+    if found is None or not found.submodule_search_locations:
+        return None
+    return Path(found.submodule_search_locations[0], *parts)
 
 
 def sha256(path: Path) -> str:

@@ -7,7 +7,6 @@ and then the right hemisphere.
 
 from __future__ import annotations
 
-import importlib.util
 import os
 from collections.abc import Iterator
 from functools import lru_cache
@@ -17,6 +16,7 @@ from typing import Final, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from latentcortex import _files
 from latentcortex._arrays import BoolArray, FloatArray
 from latentcortex._shelf import unknown
 from latentcortex._surfaces.layouts import FreeSurferSubject, Layout, NilearnFiles, PycortexSubject, layout_in
@@ -101,10 +101,10 @@ def layout(template: str) -> Layout:
 
 
 def _in_nilearn() -> Path:
-    found = importlib.util.find_spec("nilearn")
-    if found is None or not found.submodule_search_locations:
+    found = _files.inside("nilearn", "datasets", "data", "fsaverage5")
+    if found is None:
         raise InputError("The surfaces come with nilearn, which is not installed: pip install nilearn.")
-    return Path(found.submodule_search_locations[0], "datasets", "data", "fsaverage5")
+    return found
 
 
 def _places(template: str) -> Iterator[Path]:

@@ -7,7 +7,6 @@ an image's first voxel they show its last ones.
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -18,6 +17,7 @@ import nibabel as nib
 import numpy as np
 from scipy import ndimage
 
+from latentcortex import _files
 from latentcortex._arrays import FloatArray, IntArray
 from latentcortex._nifti import load_image
 from latentcortex.errors import InputError
@@ -182,12 +182,8 @@ def behind(volume: Volume, background: Path | str | nib.Nifti1Image | None) -> B
 @lru_cache(maxsize=1)
 def _mni152() -> Backdrop | None:
     """Read the brain that comes with nilearn, without importing nilearn, which takes seconds."""
-    found = importlib.util.find_spec("nilearn")
-    if found is None or not found.submodule_search_locations:
-        return None
-    name = "mni_icbm152_t1_tal_nlin_sym_09a_converted.nii.gz"
-    path = Path(found.submodule_search_locations[0], "datasets", "data", name)
-    if not path.is_file():
+    path = _files.inside("nilearn", "datasets", "data", "mni_icbm152_t1_tal_nlin_sym_09a_converted.nii.gz")
+    if path is None or not path.is_file():
         return None
     image: Any = nib.load(path)
     values = np.asarray(image.dataobj, dtype=np.float32)

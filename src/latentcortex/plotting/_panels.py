@@ -251,6 +251,11 @@ def percentiles(values: Sequence[FloatArray], *percents: float) -> tuple[float, 
     return tuple(float(p) for p in np.percentile(together, percents))
 
 
+def brightest_of(shares: Sequence[FloatArray]) -> float:
+    """Choose the share that is drawn brightest: the 99th percentile of all, or 1 if that is not above 0."""
+    return max(percentiles(shares, 99.0)[0], 0.0) or 1.0
+
+
 def grid_of(
     n_panels: int,
     raster: Raster,

@@ -31,6 +31,7 @@ from latentcortex.plotting._panels import (
     PreferencePanel,
     Rois,
     SharePanel,
+    brightest_of,
     cortex_of,
     draw_all,
     greyed,
@@ -38,7 +39,6 @@ from latentcortex.plotting._panels import (
     grid_of,
     note_of,
     on_cortex,
-    percentiles,
     picture_of,
 )
 
@@ -233,7 +233,7 @@ def rgb_map(
     for one in values:
         on_cortex(one, template)
     raster = picture_of(template)
-    top = limit or max(percentiles(values, 99.0)[0], 0.0) or 1.0
+    top = limit or brightest_of(values)
     # Undefined beside defined is no light; painting each alone would let its border eat into the others.
     known = np.isfinite(values).any(0)
     lights = [np.where(known, np.nan_to_num(one), np.nan) for one in values]
@@ -247,7 +247,7 @@ def rgb_map(
 def brightest(panels: Sequence[SharePanel]) -> float:
     """Choose the share that is drawn brightest: see `share_maps`."""
     shares = [values for panel in panels for values in (panel.first, panel.second)]
-    return max(percentiles(shares, 99.0)[0], 0.0) or 1.0
+    return brightest_of(shares)
 
 
 def check_layers(panels: Sequence[PreferencePanel], layers: Sequence[str]) -> None:

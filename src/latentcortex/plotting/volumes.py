@@ -36,7 +36,6 @@ from latentcortex.plotting._panels import (
     greyed_somewhere,
     mapped,
     none_infinite,
-    percentiles,
     scale_of,
 )
 from latentcortex.space import Volume
@@ -208,7 +207,7 @@ def share_slices(
     style : Style
     """
     shares = [values for panel in panels for values in (panel.first, panel.second)]
-    top = limit or max(percentiles(shares, 99.0)[0], 0.0) or 1.0
+    top = limit or brightest_of(shares)
     grey = any(greyed_somewhere(panel.unsure) for panel in panels)
     drawn = [
         _Drawn(one.title, one.volume, _greyed(share_colours(one.first, one.second, limit=top), one.unsure))

@@ -27,11 +27,15 @@ PAIRED: Final = "differenceQ"
 """The statistic of maps that hold a paired test of a model against another one, which is the column's band."""
 
 
+def shown_ceiling(content: Content) -> FloatArray:
+    """Take the noise ceiling, (n_voxels,), where there is one to speak of."""
+    values = content.maps.values(statistic="ceiling")
+    return np.where(values >= LOWEST_CEILING, values, np.nan)
+
+
 def ceiling_panel(content: Content) -> plotting.Panel:
     """Lay out the noise ceiling, where there is one to speak of."""
-    values = content.maps.values(statistic="ceiling")
-    shown = np.where(values >= LOWEST_CEILING, values, np.nan)
-    return plotting.Panel("noise ceiling", content.on_mesh(shown), template=content.template)
+    return plotting.Panel("noise ceiling", content.on_mesh(shown_ceiling(content)), template=content.template)
 
 
 def ceiling(content: Content, analysis: str) -> Iterator[Figure]:

@@ -54,9 +54,7 @@ def _accuracy(content: Content, analysis: str) -> tuple[list[VolumePanel], str]:
 
 def ceiling(content: Content, analysis: str) -> Iterator[Figure]:
     """Draw the noise ceiling on cuts."""
-    values = content.maps.values(statistic="ceiling")
-    shown = np.where(values >= cortex.LOWEST_CEILING, values, np.nan)
-    panel = VolumePanel("noise ceiling", shown, content.volume)
+    panel = VolumePanel("noise ceiling", cortex.shown_ceiling(content), content.volume)
     how: dict[str, Any] = {"background": content.background, "label": "explainable variance", "limits": (0.0, 1.0)}
     yield Figure(
         "ceiling-slices",
