@@ -33,6 +33,7 @@ from latentcortex.plotting._legends import (
 from latentcortex.plotting._panels import (
     EDGE,
     GREY_LINE,
+    brightest_of,
     greyed_somewhere,
     mapped,
     none_infinite,
