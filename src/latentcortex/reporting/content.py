@@ -87,7 +87,7 @@ class Content:
         maps = Maps.load(path.parents[1], participant=kept["participant"])
         name = kept["settings"]["report"]["atlas"]
         atlas = Atlas.find(name, maps.space) if name and not isinstance(maps.space, Bare) else None
-        if atlas is not None and kept.get("atlas", "") != atlas_print(name, [maps.space]):
+        if atlas is not None and kept.get("atlas") not in (None, atlas_print(name, [maps.space])):
             raise InputError(f"Atlas {name} is not as it was when its regions were scored; run the study again.")
         there = background_of(path.parents[1], kept["participant"])
         given = bool(kept["settings"].get("dataset", {}).get("background"))
