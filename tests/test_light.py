@@ -14,8 +14,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import _subjects
 import numpy as np
 import pytest
+from _views import FORWARD, LEFT, MARKUP, N, groups, regions
 from PIL import Image
 
 from latentcortex import _surfaces, plotting, reporting
@@ -24,42 +26,12 @@ from latentcortex.maps import Maps
 from latentcortex.space import Bare, Surface
 from latentcortex.study import Study, schema
 
-N = sum(_surfaces.n_vertices())
 HALF = N // 2
-LEFT = np.where(np.arange(N) < HALF, 1.0, np.nan)
-NOTHING = np.full(N, np.nan)
-FORWARD = np.concatenate([mesh.coordinates[:, 1] for mesh in _surfaces.surface("pial")])
-"""Anterior is high."""
-MARKUP = "</script><img src=x onerror='hacked=1'> <!--<script> & \"ü\" λ 🧠"
 VIEWS = ["Left lateral", "Right lateral", "Left medial", "Right medial", "Dorsal", "Ventral", "Posterior", "Anterior"]
-
-spec = importlib.util.spec_from_file_location("subjects", Path(__file__).with_name("_subjects.py"))
-_subjects = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(_subjects)
 
 with_plotly = pytest.mark.skipif(
     importlib.util.find_spec("plotly") is None, reason="plotly is not installed: pip install 'latentcortex[light]'"
 )
-
-
-def regions() -> plotting.Rois:
-    return plotting.Rois(np.where(FORWARD < -85, 1, np.where(FORWARD > 40, 2, 0)), {1: "back", 2: MARKUP})
-
-
-def groups() -> list[plotting.Group]:
-    numbers = [
-        plotting.Panel("left", LEFT),
-        plotting.Panel(MARKUP, NOTHING),
-        plotting.Panel("front half", np.where(FORWARD < 0, np.nan, 0.5)),
-    ]
-    shares = plotting.SharePanel("two", LEFT, 0.5 * LEFT, unsure=np.where(FORWARD > 0, 1.0, np.nan))
-    layers = plotting.PreferencePanel("which", np.where(FORWARD > 0, 1.0, 0.0), confidence=np.full(N, 0.5))
-    return [
-        plotting.Group(numbers, "numbers", label=MARKUP, limits=(0.0, 1.0)),
-        plotting.Group([plotting.Panel("forward", FORWARD)], limits=(-120.0, 80.0)),
-        plotting.Group([shares], "shares", names=("z", MARKUP)),
-        plotting.Group([layers], "layers", names=("early", "late")),
-    ]
 
 
 def told(page: Path) -> dict[str, Any]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Iterator
 from pathlib import Path
 
+import _subjects
 import nibabel as nib
 import numpy as np
 import pytest
@@ -18,10 +18,6 @@ from latentcortex.errors import AlignmentError, InputError
 from latentcortex.maps import Maps
 from latentcortex.space import Surface
 from latentcortex.study import Study
-
-spec = importlib.util.spec_from_file_location("subjects", Path(__file__).with_name("_subjects.py"))
-_subjects = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(_subjects)
 
 COARSE, CRAS = _subjects.COARSE, _subjects.CRAS
 N = 10242 + COARSE
@@ -334,3 +330,12 @@ def test_surfaces_that_are_missing_are_missed_before_anything_is_computed(
     assert "lh.inflated is missing" in said
     assert said.count("\n") == 1
     assert not (tmp_path / "out").exists()
+
+
+def test_regions_of_another_cortex_with_as_many_vertices_are_refused(tmp_path: Path) -> None:
+    template = str(subject.build(tmp_path / "db"))
+    panel = plotting.Panel("y", forward(template), template=template)
+    rois = plotting.Rois(np.ones(20484, dtype=int), {1: "all"})  # of fsaverage5
+    for draw in (plotting.flatmaps, plotting.inflated):
+        with pytest.raises(InputError, match="regions on fsaverage5"):
+            draw([panel], rois=rois)

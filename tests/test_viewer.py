@@ -18,6 +18,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import pytest
+from _views import FORWARD, LEFT, MARKUP, N, regions
 from PIL import Image
 
 from latentcortex import _surfaces, plotting
@@ -27,45 +28,16 @@ from latentcortex.maps import Maps
 from latentcortex.space import Bare, Surface
 from latentcortex.study import Study
 
-N = sum(_surfaces.n_vertices())
-LEFT = np.where(np.arange(N) < N // 2, 1.0, np.nan)
-NOTHING = np.full(N, np.nan)
-FORWARD = np.concatenate([mesh.coordinates[:, 1] for mesh in _surfaces.surface("pial")])
-"""Anterior is high."""
-MARKUP = "</script><img src=x onerror='hacked=1'> & \"ü\" λ 🧠"
-
 with_pycortex = pytest.mark.skipif(
     importlib.util.find_spec("cortex") is None, reason="pycortex is not installed: pip install 'latentcortex[pycortex]'"
 )
 
 
-def regions() -> plotting.Rois:
-    return plotting.Rois(np.where(FORWARD < -85, 1, np.where(FORWARD > 40, 2, 0)), {1: "back", 2: MARKUP})
-
-
-def groups() -> list[plotting.Group]:
-    numbers = [
-        plotting.Panel("left", LEFT),
-        plotting.Panel(MARKUP, NOTHING),
-        plotting.Panel("front half", np.where(FORWARD < 0, np.nan, 0.5)),
-    ]
-    shares = plotting.SharePanel("two", LEFT, 0.5 * LEFT, unsure=np.where(FORWARD > 0, 1.0, np.nan))
-    layers = plotting.PreferencePanel("which", np.where(FORWARD > 0, 1.0, 0.0), confidence=np.full(N, 0.5))
-    return [
-        plotting.Group(numbers, "numbers", label=MARKUP, limits=(0.0, 1.0)),
-        plotting.Group([plotting.Panel("forward", FORWARD)], limits=(-120.0, 80.0)),
-        plotting.Group([shares], "shares", names=("z", MARKUP)),
-        plotting.Group([layers], "layers", names=("early", "late")),
-    ]
-
-
 SCRIPT = """
 import sys
 sys.path.insert(0, {tests!r})
-import test_viewer
-test_viewer.plotting.webgl(
-    test_viewer.groups(), {page!r}, rois=test_viewer.regions(), title=test_viewer.MARKUP, filestore={filestore!r}
-)
+import _views
+_views.plotting.webgl(_views.groups(), {page!r}, rois=_views.regions(), title=_views.MARKUP, filestore={filestore!r})
 assert "cortex" not in sys.modules
 """
 

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import _subjects
 import matplotlib
 import nibabel as nib
 import numpy as np
@@ -29,10 +30,6 @@ from latentcortex.plotting import VolumePanel, VolumeSharePanel, _cuts, _panels
 from latentcortex.reporting.figures import figures
 from latentcortex.space import Atlas, Surface, Volume, projection
 from latentcortex.study import Study
-
-spec = importlib.util.spec_from_file_location("subjects", Path(__file__).with_name("_subjects.py"))
-_subjects = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(_subjects)
 
 MNI = "MNI152NLin2009cAsym"
 RAS = np.array([[4.0, 0, 0, -90], [0, 4, 0, -126], [0, 0, 4, -72], [0, 0, 0, 1]])

@@ -18,9 +18,9 @@ from latentcortex._arrays import FloatArray
 from latentcortex._files import write_text
 from latentcortex._pycortex import View
 from latentcortex._surfaces import HEMISPHERES, Kind, Mesh
-from latentcortex.errors import InputError, MissingExtraError
+from latentcortex.errors import MissingExtraError
 from latentcortex.plotting._groups import AnyPanel, Columns, Group, shown
-from latentcortex.plotting._panels import Rois, relief
+from latentcortex.plotting._panels import Rois, on_same_cortex, relief
 
 NEEDED: Final = "The light viewer"
 SHAPES: Final[dict[str, Kind]] = {"Inflated": "inflated", "Folded": "pial"}
@@ -80,8 +80,7 @@ def light(
     """
     require_light()
     template, found = shown(maps)
-    if rois is not None and rois.template != template:
-        raise InputError(f"One page shows one cortex; maps are on {template}, regions on {rois.template}.")
+    on_same_cortex(template, rois)
     told = {
         "title": title,
         "maps": [about | _packed(view) for view, about in found],

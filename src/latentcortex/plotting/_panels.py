@@ -375,7 +375,17 @@ def draw_all(grid: Grid, raster: Raster, rois: Rois | None, maps: Sequence[tuple
 
 def borders_of(raster: Raster, rois: Rois | None) -> list[Outline]:
     """Trace the regions, if there are any."""
-    return [] if rois is None else _surfaces.outlines(raster, rois.labels, smoothing=raster.shape[0] / 180)
+    if rois is None:
+        return []
+    on_all_vertices(rois.labels, raster.template)
+    on_same_cortex(raster.template, rois)
+    return _surfaces.outlines(raster, rois.labels, smoothing=raster.shape[0] / 180)
+
+
+def on_same_cortex(template: str, rois: Rois | None) -> None:
+    """Raise `InputError` if regions are on another cortex than maps: as many vertices need not be the same ones."""
+    if rois is not None and rois.template != template:
+        raise InputError(f"A picture shows one cortex; maps are on {template}, regions on {rois.template}.")
 
 
 def annotate(ax: Axes, borders: Sequence[Outline], style: Style, names: Mapping[int, str]) -> None:

@@ -12,7 +12,7 @@ from latentcortex._pycortex import VIEW
 from latentcortex._surfaces import has
 from latentcortex.errors import InputError
 from latentcortex.plotting._groups import AnyPanel, Columns, Group, shown
-from latentcortex.plotting._panels import Rois
+from latentcortex.plotting._panels import Rois, on_same_cortex
 
 NEEDED: Final = "The WebGL viewer"
 
@@ -55,8 +55,8 @@ def webgl(
     MissingExtraError
         If pycortex is not installed.
     InputError
-        If there is no map, the voxels have no known position, their cortex has no flat surface, a preferred layer has
-        no name, or the filestore holds another subject of that name or cannot be written.
+        If there is no map, the voxels have no known position, their cortex has no flat surface, regions are on another
+        one, a preferred layer has no name, or the filestore holds another subject of that name or cannot be written.
 
     Notes
     -----
@@ -70,6 +70,7 @@ def webgl(
     """
     template, found = shown(maps)
     require_viewer(template)
+    on_same_cortex(template, rois)
     page = _pycortex.page(
         [view for view, _ in found],
         template=template,

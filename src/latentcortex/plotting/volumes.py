@@ -351,9 +351,11 @@ def _mosaic(drawn: Sequence[_Drawn], background: Background, *, foot: float, sty
     figure, places, middle = _rows(len(drawn), wide, sum(tall) + WHERE * len(lines), foot, style)
     width, whole = figure.get_size_inches() / style.scale
     look: dict[str, Any] = {"ha": "center", "va": "top", "fontsize": style.small, "color": INK}
-    scenes = {id(volume): [_scene(cut, volume, backdrop) for cut in cuts] for volume in volumes}
-    crossed = {
-        id(volume): np.unique(np.concatenate([cut.voxels(volume).ravel() for cut in cuts])) for volume in volumes
+    planes = {id(volume): [cut.voxels(volume) for cut in cuts] for volume in volumes}
+    crossed = {key: np.unique(np.concatenate([one.ravel() for one in each])) for key, each in planes.items()}
+    scenes = {
+        key: [_scene(cut, voxels, backdrop) for cut, voxels in zip(cuts, each, strict=True)]
+        for key, each in planes.items()
     }
     for one, (left, bottom, _, height) in zip(drawn, places, strict=True):
         top, scene = bottom + height, iter(scenes[id(one.volume)])
@@ -395,9 +397,8 @@ def _lines(cuts: Sequence[Cut], style: Style) -> tuple[list[Sequence[Cut]], floa
 Scene = Callable[[Axes, FloatArray, Style], None]
 
 
-def _scene(cut: Cut, volume: Volume, backdrop: Backdrop | None) -> Scene:
+def _scene(cut: Cut, voxels: IntArray, backdrop: Backdrop | None) -> Scene:
     """Prepare a cut, so that every map of the same voxels is drawn on it in no time."""
-    voxels = cut.voxels(volume)
     inside = voxels >= 0
     behind_it = np.ones((*voxels.shape, 4)) * (1, 1, 1, 0) if backdrop is None else backdrop.grey(cut.points())
     if backdrop is None:

@@ -14,6 +14,7 @@ from scipy.spatial import cKDTree
 from latentcortex import _surfaces
 from latentcortex._arrays import FloatArray
 from latentcortex.errors import AlignmentError
+from latentcortex.space.projection import of_average
 
 TEMPLATES: Final = tuple(_surfaces.DENSITIES)
 """Templates that have a name."""
@@ -83,7 +84,7 @@ class Surface:
     def told(self) -> str:
         """A sentence for the methods text."""
         sizes = " and ".join(f"{n:,}" for n in _surfaces.n_vertices(self.template))
-        average = "fsaverage" in Path(self.template).name
+        average = of_average(self.template)
         of = Path(self.template).name if average else "the participant's own cortical surface"
         return f"Voxels are vertices of {of} ({sizes} on the left and right)."
 

@@ -22,8 +22,6 @@ from latentcortex.space import projection
 
 logger = logging.getLogger(__name__)
 
-KINDS: Final[tuple[_surfaces.Kind, _surfaces.Kind]] = ("white", "pial")
-
 FEW: Final = 0.1
 """Of the voxels of a mask, so few in cortex that something is wrong: in a mask of a whole brain it is a third."""
 BLOCK_MM: Final = 30.0
@@ -200,7 +198,7 @@ class Volume:
     @property
     def _way(self) -> str:
         """What a vertex has of the voxels."""
-        white, pial = (_surfaces.surface(kind, self.template) for kind in KINDS)
+        white, pial = (_surfaces.surface(kind, self.template) for kind in ("white", "pial"))
         if all(np.array_equal(a.coordinates, b.coordinates) for a, b in zip(white, pial, strict=True)):
             return "each vertex has the voxel that it lies in"
         low, high = projection.DEPTHS[0], projection.DEPTHS[-1]
