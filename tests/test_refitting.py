@@ -452,14 +452,14 @@ def test_rows_that_cannot_be_are_refused() -> None:
         Rows({"a": known["a"] * 0}, fitted)
     with pytest.raises(InputError, match="at least two"):
         Rows(known, np.ones(90, dtype=bool))
-    with pytest.raises(AlignmentError, match="got 3 for 90 rows"):
+    with pytest.raises(AlignmentError, match="rows has 90, groups has 3"):
         Rows(known, fitted, ["a", "b", "c"])
     with pytest.raises(InputError, match="1 groups, g1 first"):
         Rows(known, fitted, [f"g{row // 50}" for row in range(90)])
 
 
 def test_penalties_that_cannot_be_are_refused() -> None:
-    with pytest.raises(AlignmentError, match="do not match"):
+    with pytest.raises(AlignmentError, match=r"alphas is \(4,\); expected \(3,\)"):
         Penalties(np.ones((2, 3)), np.ones(4))
     with pytest.raises(InputError, match="must not be negative"):
         Penalties(-np.ones((2, 3)), np.ones(3))

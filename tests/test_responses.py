@@ -116,3 +116,68 @@ def test_repeats_are_laid_out_for_the_noise_ceiling() -> None:
 def test_what_does_not_fit_is_an_error(call, error: type, says: str) -> None:
     with pytest.raises(error, match=says):
         call(trials())
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float64", "longdouble", "int16", "uint16", "int64", "uint64", ">f4"])
+@pytest.mark.parametrize("zscore", ["session", "none"])
+def test_responses_of_any_type_are_those_of_float32(dtype: str, zscore: str) -> None:
+    responses = trials()
+    whole = np.round(10 * np.abs(responses.data))
+    plain, other = (Responses(values, responses.rows, Bare(4)) for values in (whole, whole.astype(dtype)))
+    assert other.data.dtype == np.float32
+    sides = (one.split(test_ids=["a", "f"], zscore=zscore) for one in (plain, other))
+    for one, same in zip(*sides, strict=True):
+        np.testing.assert_array_equal(one.averaged().data, same.averaged().data)
+        assert same.averaged().valid().all()
+
+
+def test_what_a_masked_array_hides_makes_the_voxel_invalid() -> None:
+    responses = trials()
+    hidden = np.zeros(responses.data.shape, dtype=bool)
+    hidden[3, 1] = True
+    masked = Responses(np.ma.array(responses.data, mask=hidden), responses.rows, Bare(4))
+    assert masked.valid().tolist() == [True, False, True, True]
+
+
+def test_responses_in_any_unit_survive_and_those_that_cannot_are_said(caplog: pytest.LogCaptureFixture) -> None:
+    responses = trials()
+    wide = responses.data.astype(np.float64)
+    for factor in (1e-15, 1e15):
+        other = Responses(wide * factor, responses.rows, Bare(4))
+        np.testing.assert_allclose(
+            other.split(test_ids=["a"])[0].data, responses.split(test_ids=["a"])[0].data, rtol=1e-4, atol=1e-5
+        )
+    assert not caplog.text
+    with pytest.raises(InputError, match="60 responses are larger than float32 can hold"):
+        Responses(wide * 1e300, responses.rows, Bare(4))
+    for values in (wide * 1e-60, wide + 1e12):
+        caplog.clear()
+        Responses(values, responses.rows, Bare(4))
+        assert "4 voxels vary by less than float32 can tell" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("call", "says"),
+    [
+        (lambda r: Responses(r.data[:, 0], r.rows, Bare(1)), r"Responses is \(15,\); expected \(n_rows, 1\)"),
+        (lambda r: Responses([*r.data.tolist(), [None] * 4], r.rows, Bare(4)), "got object"),
+        (lambda r: Responses(pd.DataFrame(r.data), r.rows, Bare(4)), "DataFrame; expected an array"),
+        (lambda r: Responses(r.data * 1j, r.rows, Bare(4)), "got complex64"),
+        (lambda r: Responses(r.data > 0, r.rows, Bare(4)), "got bool"),
+        (lambda r: Responses(r.data, r.rows.assign(session=[None, *SESSION[1:]]), r.space), "session must be strings"),
+        (lambda r: Responses(r.data, r.rows.assign(run=[np.nan] * 15), r.space), "run must be strings"),
+        (lambda r: Responses(r.data, r.rows.assign(stimulus=[3, *SHOWN[1:]]), r.space), "found 3, of type int"),
+        (lambda r: Responses(r.data, r.rows.assign(n_repeats=0), r.space), "n_repeats must be above 0"),
+        (lambda r: Responses(r.data, r.rows.to_dict(), r.space), "must be a DataFrame; got dict"),
+        (lambda r: r.split(test_ids=[]), "test_ids is empty"),
+        (lambda r: r.split(test_ids="a"), "test_ids must be a list of ids; got 'a'"),
+        (lambda r: r.split(test_ids=["a", 3]), "test_ids must be strings; found 3"),
+        (lambda r: r.split(test_ids=[*"abcdef"]), "train_ids is empty"),
+        (lambda r: r.only(np.array([0, 1, 2, 3])), "expected truth values"),
+        (lambda r: r.zscored(fit=np.ones(3, dtype=bool)), r"fit is \(3,\); expected \(15,\)"),
+    ],
+)
+def test_what_no_participant_can_have_is_one_line(call, says: str) -> None:
+    with pytest.raises(InputError, match=says) as error:
+        call(trials())
+    assert "\n" not in str(error.value)

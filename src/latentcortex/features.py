@@ -17,8 +17,11 @@ from scipy import linalg
 from latentcortex import _files
 from latentcortex._arrays import (
     FloatArray,
+    check_axes,
     digest,
+    id_list,
     listed,
+    numbers,
     one_thread,
     positions,
     same_length,
@@ -118,14 +121,15 @@ class Features:
         InputError
             If a value is not finite.
         """
-        names = unique_ids(ids, what="Stimulus ids")
-        for band, values in bands.items():
+        names = unique_ids(id_list("Stimulus ids", ids), what="Stimulus ids")
+        memory = {}
+        for band, given in bands.items():
             Band.parse(band)
-            same_length(ids=names, **{band.replace("-", "_"): values})
-        memory = {band: np.array(values, dtype=np.float32) for band, values in bands.items()}
+            values = numbers(f"Band {band}", given)
+            check_axes(f"Band {band}", values.shape, "n_stimuli n_dims", {"n_stimuli": len(names)})
+            with np.errstate(over="ignore"):
+                memory[band] = np.array(values, dtype=np.float32)
         for band, values in memory.items():
-            if values.ndim != 2:
-                raise InputError(f"Band {band} is {values.shape}; expected (n_stimuli, n_dims).")
             if not np.isfinite(values).all():
                 found = int((~np.isfinite(values)).sum())
                 raise InputError(f"Band {band} has {found} values that are not finite in float32.")

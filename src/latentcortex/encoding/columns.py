@@ -177,9 +177,10 @@ def rejudged(maps: Maps, criterion: Criterion) -> Maps:
         p = {str(i): data[:, i].astype(np.float64) for i in places[names[0]]}
         found = inference.hierarchical_fdr(p, criterion.q, criterion.correction)
         n_chosen = sum(one.rejected.any() for one in found.values())
-        chosen = f"{', '.join(dict.fromkeys(columns['analysis']))}: {n_chosen} of {len(p)} maps were chosen first"
+        n_maps = sum(one.n_tests > 0 for one in found.values())
+        chosen = f"{', '.join(dict.fromkeys(columns['analysis']))}: {n_chosen} of {n_maps} maps were chosen first"
         for one, i, j, k in zip(found.values(), *places.values(), strict=True):
-            level = criterion.q * n_chosen / len(p)
+            level = criterion.q * n_chosen / max(n_maps, 1)
             words = f"{chosen}, this one with them: its voxels are tested at {level:.3g}"
             words = words if one.rejected.any() else f"{chosen}, this one not"
             data[:, j] = np.maximum(one.q_values, LEAST)

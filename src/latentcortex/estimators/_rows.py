@@ -9,7 +9,7 @@ from typing import Self
 
 import numpy as np
 
-from latentcortex._arrays import FloatArray, listed, same_length
+from latentcortex._arrays import FloatArray, listed, numbers, same_length
 from latentcortex.errors import AlignmentError, InputError
 
 logger = logging.getLogger(__name__)
@@ -99,25 +99,40 @@ class FittedRows:
 
 def checked(bands: Bands) -> dict[str, FloatArray]:
     """Return feature arrays by band in float32 or float64; raise `InputError` for what no model can be fitted to."""
-    arrays = dict(bands) if isinstance(bands, Mapping) else {"x": bands}
-    own = {band: floating(f"Band {band}", values) for band, values in arrays.items()}
-    check_finite(own)
+    given = dict(bands) if isinstance(bands, Mapping) else {"x": bands}
+    own = {band: floating(f"Band {band}", values, truths=True) for band, values in given.items()}
     for band, values in own.items():
         if values.ndim != 2 or values.shape[1] == 0:
             raise InputError(f"Band {band} is {values.shape}; expected (n_rows, n_dims) with at least one column.")
+    check_finite(own)
     return own
 
 
-def floating(name: str, values: FloatArray) -> FloatArray:
-    """Return float32 or float64 as it is, and other real numbers as one of them, saying so."""
-    own = np.asanyarray(values)
-    if own.dtype in (np.float32, np.float64):
-        return own
-    if own.dtype.kind not in "fiub":
-        raise InputError(f"{name}: expected real numbers; got {own.dtype}.")
-    wider = np.float32 if own.dtype == np.float16 else np.float64
-    logger.info("%s: %s was converted to %s.", name, own.dtype, np.dtype(wider))
-    return np.asarray(own, dtype=wider)
+def floating(name: str, values: object, *, truths: bool = False) -> FloatArray:
+    """Return real numbers in float32 or float64 as `numbers` does, perhaps truth values too, and log a conversion."""
+    given = values.dtype if isinstance(values, np.ndarray) else None
+    widen = truths and given == np.bool_ and not isinstance(values, np.ma.MaskedArray)
+    out = numbers(name, np.asarray(values, dtype=np.float64) if widen else values)
+    if given is not None and out.dtype != given:
+        logger.info("%s: %s was converted to %s.", name, given, out.dtype)
+    return out
+
+
+def responses(values: object) -> FloatArray:
+    """Return responses (n_rows, n_voxels) in float32 or float64.
+
+    Raises
+    ------
+    AlignmentError
+        If they have other axes, or no voxel.
+    InputError
+        If they are no real numbers.
+    """
+    y = floating("Responses", values)
+    hint = " One voxel is y.reshape(-1, 1)." if y.ndim == 1 else ""
+    if y.ndim != 2 or y.size == 0:
+        raise AlignmentError(f"Responses are {y.shape}; expected (n_rows, n_voxels) with at least one voxel.{hint}")
+    return y
 
 
 def check_finite(bands: Mapping[str, FloatArray]) -> None:
@@ -135,7 +150,7 @@ def checked_weights(weights: FloatArray | None, n_rows: int) -> FloatArray:
     """Return weights (n_rows,) in float64, 1 by default; raise `InputError` unless all are above 0."""
     if weights is None:
         return np.ones(n_rows)
-    w = np.asarray(weights, dtype=np.float64)
+    w = numbers("weights", weights).astype(np.float64)
     if w.shape != (n_rows,):
         raise AlignmentError(f"weights are {w.shape}; expected ({n_rows},), one per row.")
     if not (np.isfinite(w).all() and w.min() > 0):

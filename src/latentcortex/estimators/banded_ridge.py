@@ -14,12 +14,22 @@ from sklearn.base import BaseEstimator
 from tqdm import tqdm
 
 from latentcortex import _ridge
-from latentcortex._arrays import FloatArray, IntArray, in_threads, listed, one_thread, same_length, tiles, whole_number
+from latentcortex._arrays import (
+    FloatArray,
+    IntArray,
+    by_band,
+    in_threads,
+    labels,
+    listed,
+    one_thread,
+    tiles,
+    whole_number,
+)
 from latentcortex._ridge.candidates import faces_of, mixtures_for
 from latentcortex._shelf import unknown
 from latentcortex.errors import AlignmentError, InputError
 from latentcortex.estimators._folds import folds_of, groups_of
-from latentcortex.estimators._rows import Bands, FittedRows, check_finite, checked_weights, floating
+from latentcortex.estimators._rows import Bands, FittedRows, check_finite, checked_weights, responses
 
 logger = logging.getLogger(__name__)
 
@@ -140,6 +150,7 @@ class BandedRidge(BaseEstimator):  # type: ignore[misc]
         InputError
             If a feature is not finite, a weight not above 0, a band has no columns, or no voxel is valid.
         """
+        y = responses(y)
         w = checked_weights(sample_weight, len(y))
         rows = FittedRows.of(bands, y, weights=w, centre=self.fit_intercept, scale=self.scale is not None)
         primal = rows.n_dims < len(y)
@@ -221,6 +232,7 @@ class BandedRidge(BaseEstimator):  # type: ignore[misc]
         InputError
             If a kernel is not finite, a weight not above 0, or no voxel is valid.
         """
+        y, grams = responses(y), by_band("The Gram matrix", grams)
         n_rows = len(y)
         if any(gram.shape != (n_rows, n_rows) for gram in grams.values()):
             shapes = listed(f"{b} {g.shape}" for b, g in grams.items())
@@ -246,6 +258,7 @@ class BandedRidge(BaseEstimator):  # type: ignore[misc]
             From each band, without the intercept.
         """
         self._must_be_fitted()
+        grams = by_band("The Gram matrix", grams)
         if tuple(grams) != self.bands:
             raise AlignmentError(f"Fitted on {listed(self.bands)}; asked to predict from {listed(grams)}.")
         if isinstance(self._fit.design, _ridge.Columns):
@@ -381,10 +394,7 @@ class BandedRidge(BaseEstimator):  # type: ignore[misc]
     ) -> Self:
         self._check()
         if groups is not None:
-            same_length(rows=range(design.n_rows), groups=groups)
-        if y.ndim != 2 or y.shape[1] == 0:
-            raise InputError(f"Responses are {y.shape}; expected (n_rows, n_voxels) with at least one voxel.")
-        y = floating("Responses", y)
+            groups = labels("groups", groups, design.n_rows).tolist()
         mixtures, faces = faces_of(self.mixtures, [range(len(bands))], len(bands), seed=self.seed)
         selection, folds = self._chosen_by(design, y, groups)
         criterion = _ridge.Criterion(

@@ -10,12 +10,12 @@ from typing import Any, Final, Literal, Self
 
 import numpy as np
 
-from latentcortex._arrays import BoolArray, FloatArray, listed, one_thread, varying
+from latentcortex._arrays import BoolArray, FloatArray, by_band, labels, listed, one_thread, varying
 from latentcortex._ridge import Kernels
 from latentcortex._ridge.candidates import mixtures_for
 from latentcortex.errors import AlignmentError, InputError
 from latentcortex.estimators._folds import folds_of, near_duplicates
-from latentcortex.estimators._rows import Bands, FittedRows, check_finite, checked_weights, floating
+from latentcortex.estimators._rows import Bands, FittedRows, check_finite, checked_weights, responses
 from latentcortex.estimators.banded_ridge import ALPHAS, alphas_of
 
 logger = logging.getLogger(__name__)
@@ -87,6 +87,7 @@ class Himalaya:
         sample_weight: FloatArray | None = None,
     ) -> Self:
         """Fit from feature arrays, through their kernels; arguments as in `BandedRidge.fit`."""
+        y = responses(y)
         w = checked_weights(sample_weight, len(y))
         self._rows = FittedRows.of(bands, y, weights=w, centre=True, scale=self.scale is not None)
         return self.fit_gram(self._rows.kernels, y, weights=w, groups=groups)
@@ -109,11 +110,14 @@ class Himalaya:
         """Fit from one Gram matrix per band; rows are weighted by scaling them."""
         from himalaya.kernel_ridge import solve_multiple_kernel_ridge_random_search
 
-        self.bands = tuple(grams)
+        y, grams = responses(y), by_band("The Gram matrix", grams)
+        if any(gram.shape != (len(y), len(y)) for gram in grams.values()):
+            shapes = listed(f"{b} {g.shape}" for b, g in grams.items())
+            raise AlignmentError(f"Gram matrices must be ({len(y)}, {len(y)}) as the responses are; got {shapes}.")
         check_finite(grams)
-        if y.ndim != 2 or y.shape[1] == 0:
-            raise InputError(f"Responses are {y.shape}; expected (n_rows, n_voxels) with at least one voxel.")
-        y = floating("Responses", y)
+        if groups is not None:
+            groups = labels("groups", groups, len(y)).tolist()
+        self.bands = tuple(grams)
         alphas_of(self.alphas)
         valid = self._valid_of(y)
         w = checked_weights(weights, len(y))
@@ -123,6 +127,9 @@ class Himalaya:
         near = near_duplicates(Kernels(list(grams.values())), groups, n_splits=self.cv)
         fold = folds_of(near, self.cv, seed=self.seed)
         centred = (own - self.intercept_[valid]) * self._root[:, None]
+        # A power of two scales without rounding; in it no square of float32 overflows or vanishes.
+        unit = np.ldexp(1.0, np.frexp(np.abs(centred).max(0))[1])
+        centred /= unit
         folds = [(np.flatnonzero(fold != k), np.flatnonzero(fold == k)) for k in np.unique(fold)]
         with _backend(self.backend) as backend:
             log_weights, dual, scores, alphas = solve_multiple_kernel_ridge_random_search(
@@ -138,7 +145,7 @@ class Himalaya:
                 **BATCHES,
             )
             self._gamma = np.exp(backend.to_numpy(log_weights)).astype(np.float64)
-            self._dual = backend.to_numpy(dual) * self._root[:, None]
+            self._dual = backend.to_numpy(dual) * self._root[:, None] * unit
             loss = -backend.to_numpy(scores).max(0).astype(np.float64)
             self.alphas_ = self._everywhere(backend.to_numpy(alphas).astype(np.float64))
         self.mixtures_ = self._everywhere(self._gamma / self._gamma.sum(0))
@@ -149,6 +156,7 @@ class Himalaya:
     @one_thread()
     def predict_gram(self, grams: Mapping[str, FloatArray], *, voxels: slice = slice(None)) -> FloatArray:
         """Predict from each band, (n_bands, n_new, n_voxels), without the intercept."""
+        grams = by_band("The Gram matrix", grams)
         if tuple(grams) != self.bands:
             raise AlignmentError(f"Fitted on {listed(self.bands)}; asked to predict from {listed(grams)}.")
         parts = [(gram @ self._dual) * self._gamma[b] for b, gram in enumerate(grams.values())]

@@ -23,8 +23,9 @@ from latentcortex.inference.null import (
     shifts_of,
     tail_p,
 )
+from latentcortex.inference.penalties import Penalties
 from latentcortex.inference.prefer import Preference, Resampling, preference
-from latentcortex.inference.refitting import Penalties, Rows, band_residual_p, freedman_lane_p
+from latentcortex.inference.refitting import Rows, band_residual_p, freedman_lane_p
 from latentcortex.inference.resampling import (
     bootstrap_ci,
     bootstrap_rows,

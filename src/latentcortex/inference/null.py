@@ -9,9 +9,10 @@ from typing import Final, Literal
 import numpy as np
 from scipy import stats
 
-from latentcortex._arrays import BoolArray, FloatArray, IntArray, random_for, same_length, whole_number
+from latentcortex._arrays import BoolArray, FloatArray, IntArray, arrays, labels, numbers, random_for, whole_number
 from latentcortex._shelf import unknown
 from latentcortex.errors import AlignmentError, InputError
+from latentcortex.scoring._centring import PAIR, standard
 
 logger = logging.getLogger(__name__)
 
@@ -62,9 +63,9 @@ def correlation_p(
     """
     if alternative not in ("greater", "two-sided"):
         raise unknown("alternative", alternative, ("greater", "two-sided"))
-    if n < 3:
+    if whole_number("n", n, least=1) < 3:
         raise InputError(f"A correlation over {n} stimuli has no p-value; needs at least 3.")
-    values = np.asarray(r, dtype=np.float64)
+    values = np.asarray(numbers("r", r), dtype=np.float64)
     if np.nanmax(np.abs(values), initial=0) > 1 + 1e-6:
         raise InputError(f"Correlations must lie in [-1, 1]; found {np.nanmax(np.abs(values)):.4g}.")
     beyond = int((np.abs(values) > 1).sum())
@@ -72,7 +73,7 @@ def correlation_p(
         logger.warning("%d correlations lie beyond 1 by rounding and are taken as 1.", beyond)
     values = np.clip(values, -1, 1)
     if n_draws is not None:
-        return _drawn_p(values, n, alternative, n_draws, seed)
+        return _drawn_p(values, n, alternative, whole_number("n_draws", n_draws, least=1), seed)
     statistic = np.abs(values) if alternative == "two-sided" else values
     with np.errstate(divide="ignore"):
         t = statistic * np.sqrt((n - 2) / np.maximum(1 - statistic**2, 0))
@@ -115,19 +116,16 @@ def permutation_p(observed: FloatArray, null: FloatArray) -> FloatArray:
     ----------
     Phipson and Smyth (2010), doi:10.2202/1544-6115.1585
     """
-    matching(observed, null)
+    observed, null = matching(observed, null)
     reached = (null >= observed).sum(0)
     defined = np.isfinite(observed) & np.isfinite(null).all(0)
     return np.asarray(np.where(defined, (reached + 1) / (len(null) + 1), np.nan))
 
 
-def matching(observed: FloatArray, null: FloatArray) -> None:
-    """Raise `AlignmentError` unless the null has a row for each permutation and the voxels that were observed."""
-    if np.shape(null)[1:] != np.shape(observed) or not np.shape(null)[:1] or not len(null):
-        raise AlignmentError(
-            f"The null is {np.shape(null)}; expected (n_permutations, n_voxels), at least one permutation, for an "
-            f"observation of {np.shape(observed)}."
-        )
+def matching(observed: FloatArray, null: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Return both; raise `AlignmentError` unless the null has a row per permutation, of the voxels observed."""
+    both = arrays(observed=(observed, "n_voxels"), null=(null, "n_permutations n_voxels"))
+    return both[0], both[1]
 
 
 def exchange(
@@ -168,10 +166,10 @@ def exchange(
     InputError
         If there is nothing to exchange: no two groups or stretches are of one size.
     """
-    if n_permutations < 1:
-        raise InputError(f"n_permutations must be at least 1; got {n_permutations}.")
+    whole_number("n_permutations", n_permutations, least=1)
+    whole_number("n_rows", n_rows, least=1)
     if groups is not None:
-        same_length(rows=range(n_rows), groups=groups)
+        groups = labels("groups", groups, n_rows).tolist()
     if groups is not None and (block is not None or shift):
         raise InputError("Rows are exchanged by groups, or as a time series by blocks or shifts; not both.")
     if block is not None and block < 1:
@@ -271,10 +269,8 @@ def lag_one(y: FloatArray) -> FloatArray:
     ndarray of shape (n_voxels,)
         In [-1, 1]; nan where a voxel is not finite or constant.
     """
-    wide = np.asarray(y, dtype=np.float64)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        centred = wide - wide.mean(0)
-        return np.asarray((centred[1:] * centred[:-1]).sum(0) / (centred * centred).sum(0))
+    centred, _ = standard(arrays(y=(y, PAIR))[0])
+    return np.asarray((centred[1:] * centred[:-1]).sum(0) / (centred * centred).sum(0))
 
 
 def sequential_p(
@@ -314,6 +310,7 @@ def sequential_p(
     """
     for name, value in (("n_permutations", n_permutations), ("enough", enough), ("at_once", at_once)):
         whole_number(name, value, least=1)
+    (observed,) = arrays(observed=(observed, "n_voxels"))
     p, n_used = np.full(len(observed), np.nan), np.zeros(len(observed), dtype=np.intp)
     reached = np.zeros(len(observed), dtype=np.intp)
     left = np.flatnonzero(np.isfinite(observed))
@@ -321,7 +318,11 @@ def sequential_p(
         if len(left) == 0:
             break
         stop = min(start + at_once, n_permutations)
-        null = draw(start, stop, left)
+        null = numbers("null", draw(start, stop, left))
+        if null.shape != (stop - start, len(left)):
+            raise AlignmentError(
+                f"draw gave {null.shape}; expected {(stop - start, len(left))}, a row per permutation."
+            )
         defined = np.isfinite(null).all(0)
         left, null = left[defined], null[:, defined]
         hits = np.cumsum(null >= observed[left], axis=0) + reached[left]
@@ -361,6 +362,7 @@ def tail_p(observed: FloatArray, null: FloatArray, *, n_tail: int = 250, few: in
     Knijnenburg et al. (2009), doi:10.1093/bioinformatics/btp211; Hosking and Wallis (1987),
     doi:10.1080/00401706.1987.10488243, for the fit by moments
     """
+    observed, null = matching(observed, null)
     p = permutation_p(observed, null)
     n_tail = min(n_tail, len(null) // 4)
     rare = np.flatnonzero((p * (len(null) + 1) - 1 < few) & np.isfinite(p))

@@ -14,10 +14,12 @@ from latentcortex._arrays import (
     BoolArray,
     FloatArray,
     IntArray,
+    arrays,
     in_threads,
+    labels,
+    numbers,
     one_thread,
     random_for,
-    same_length,
     tiles,
     whole_number,
 )
@@ -25,6 +27,7 @@ from latentcortex.errors import AlignmentError, InputError
 from latentcortex.inference.family import fdr, simes_p
 from latentcortex.inference.resampling import bootstrap_weights, paired_difference_p
 from latentcortex.scoring import correlation, weighted_correlation
+from latentcortex.scoring._centring import BY_BAND, PAIR
 
 LEAST_REFITS: Final = 5
 """Halves of the fitted stimuli that a variance is estimated from."""
@@ -184,7 +187,9 @@ def preference(
     Simes (1986), doi:10.1093/biomet/73.3.751; Benjamini and Hochberg (1995), doi:10.1111/j.2517-6161.1995.tb02031.x;
     Hung and Fithian, Rank verification for exponential families, doi:10.48550/arXiv.1610.03944
     """
-    _check_shapes(y, yhat, p)
+    y, yhat, p = arrays(y=(y, PAIR), yhat=(yhat, BY_BAND), p=(p, "n_bands n_voxels"))
+    if len(yhat) < 2:
+        raise InputError("A preference is between bands; there is only one.")
     how = resampling or Resampling()
     code = _clusters(how, len(y))
     r = np.stack([correlation(y, band) for band in yhat])
@@ -224,21 +229,10 @@ def preference(
     )
 
 
-def _check_shapes(y: FloatArray, yhat: FloatArray, p: FloatArray) -> None:
-    if yhat.ndim != 3 or y.ndim != 2 or yhat.shape[1:] != y.shape or p.shape != (len(yhat), y.shape[1]):
-        raise AlignmentError(
-            f"Responses {y.shape}, predictions {yhat.shape} and p {p.shape} must be (n_stimuli, n_voxels), "
-            "(n_bands, n_stimuli, n_voxels) and (n_bands, n_voxels)."
-        )
-    if len(yhat) < 2:
-        raise InputError("A preference is between bands; there is only one.")
-
-
 def _clusters(how: Resampling, n_stimuli: int) -> IntArray:
     """Find the number of each held-out stimulus's cluster."""
     clusters = range(n_stimuli) if how.clusters is None else how.clusters
-    same_length(y=range(n_stimuli), clusters=clusters)
-    names, code = np.unique(np.asarray(clusters), return_inverse=True)
+    names, code = np.unique(labels("clusters", clusters, n_stimuli), return_inverse=True)
     if len(names) < 5:
         raise InputError(f"{len(names)} held-out stimuli or clusters are too few; needs at least 5.")
     return np.asarray(code, dtype=np.intp)
@@ -313,7 +307,7 @@ def _fitting(contest: _Contest, refits: Refit, n_refits: int) -> FloatArray:
     for k in range(n_refits):
         for tile in tiles(n_found):
             here = contest.found[tile]
-            again = np.asarray(refits(k, here))
+            again = numbers(f"refit {k}", refits(k, here))
             if again.shape != (len(contest.yhat), n_stimuli, len(here)):
                 expected = (len(contest.yhat), n_stimuli, len(here))
                 raise AlignmentError(f"Refit {k} predicts {again.shape}; expected {expected}.")
