@@ -629,7 +629,7 @@ def lesioned_share(n: int) -> list[Finding]:
         with quiet():
             model = BandedRidge(selection="gcv").fit({name: x[:600] for name, x in bands.items()}, y[:600])
         split = model.predict({name: x[600:] for name, x in bands.items()}, split=True)
-        full, zeroed = split.sum(0) + model.intercept_, split[0] + model.intercept_
+        full, zeroed = split.sum(0) + model.offset_, split[0] + model.offset_
         rates.append(float((inference.share_p(y[600:], full, zeroed, n_permutations=999, seed=0) <= 0.05).mean()))
     setting = described(("redundant", (40, 40), LARGE))
     return [found("share", "voxels of p ≤ .05, its columns zeroed without a refit", setting, rates, **BROKEN)]

@@ -300,7 +300,7 @@ def test_a_redundant_band_is_found_in_5_of_100_by_refitting_and_almost_always_by
 def lesion_p(full: BandedRidge, held_out: dict[str, np.ndarray], y: np.ndarray) -> np.ndarray:
     """Zero a band without refitting, against rows of its part of the prediction in any order."""
     others, own = full.predict(held_out, split=True)
-    left = y - full.intercept_ - others
+    left = y - full.offset_ - others
     loss = np.stack([((left - own[order]) ** 2).sum(0) for order in inference.exchange(len(y), **DRAWS)])
     observed = (left**2).sum(0) - ((left - own) ** 2).sum(0)
     return inference.permutation_p(observed, (left**2).sum(0) - loss)

@@ -357,6 +357,10 @@ class Features:
             return weights
         return self._reduced[band].expanded(band, weights)
 
+    def unreduced(self, band: str) -> Features:
+        """Return the features that a band was reduced from; else these."""
+        return self._reduced[band].features.unreduced(band) if band in self._reduced else self
+
     def _full_gram(self, band: str) -> FloatArray:
         """Compute the kernel between all stimuli once, in float64; any centring follows from it exactly."""
         if (band, self.ids) not in self._grams:

@@ -169,11 +169,15 @@ class Encoder:
 
     def _predicted(self, test: Responses, rows: Mapping[str, FloatArray], voxels: slice) -> Prediction:
         parts = self.model.parts_of(rows, voxels=voxels)
-        return Prediction(test.data[:, voxels], parts, self.model.estimator.intercept_[voxels])
+        return Prediction(test.data[:, voxels], parts, self.model.estimator.offset_[voxels])
 
     def weights(self, band: str, voxels: slice = slice(None)) -> FloatArray:
         """Compute weights in the units of the features, float64 (n_dims, n_voxels); see `Fitted.coefficients`."""
         return self.model.coefficients(band, voxels)
+
+    def intercept(self, voxels: slice = slice(None)) -> FloatArray:
+        """Compute what is predicted where all features are 0, float64 (n_voxels,); see `Fitted.intercept`."""
+        return self.model.intercept(voxels)
 
     def patterns(self, band: str, voxels: slice = slice(None)) -> FloatArray:
         """Compute what covaries with predictions, float64 (n_dims, n_voxels); see `Fitted.patterns`."""

@@ -90,6 +90,6 @@ class Folds:
                 mean, own = known.mean(0), signs[positions(self.ids, train.ids, what="stimulus ids")]
                 known, held = mean + own[:, None] * (known - mean), mean + signs[rows, None] * (held - mean)
             model = Fitted.of(estimator, self.features, fitted, known, weights=train.n_repeats)
-            part = model.parts(self.features, new) + model.estimator.intercept_ / len(model.bands)
+            part = model.parts(self.features, new) + model.estimator.offset_ / len(model.bands)
             y[rows], parts[:, rows] = held, np.where(valid, part, np.nan)
         return Prediction(y, parts, np.zeros(len(valid)), clusters=self.clusters)

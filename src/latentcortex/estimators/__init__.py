@@ -60,8 +60,8 @@ class Estimator(Protocol):
         ...
 
     @property
-    def intercept_(self) -> FloatArray:
-        """The intercept, (n_voxels,)."""
+    def offset_(self) -> FloatArray:
+        """What is added to predictions by band, which are measured from the mean of the fitted features; (n_voxels,)."""
         ...
 
     @property
@@ -93,7 +93,7 @@ class Estimator(Protocol):
         ...
 
     def predict_gram(self, grams: Mapping[str, FloatArray], *, voxels: slice = ...) -> FloatArray:
-        """Predict from each band, (n_bands, n_new, n_voxels), without the intercept."""
+        """Predict from each band, (n_bands, n_new, n_voxels), without `offset_`."""
         ...
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
 
-from latentcortex._arrays import FloatArray, listed, same_length
+from latentcortex._arrays import FloatArray, in_threads, listed, same_length, tiles
 from latentcortex.errors import AlignmentError, InputError
 
 logger = logging.getLogger(__name__)
@@ -29,11 +29,14 @@ class FittedRows:
     scales : dict of float
         1 without scaling.
     values : dict of ndarray of float64, shape (n_rows, n_dims)
+    alone : bool
+        Whether they were given as one array, and not by band.
     """
 
     means: dict[str, FloatArray]
     scales: dict[str, float]
     values: dict[str, FloatArray]
+    alone: bool = False
 
     @classmethod
     def of(cls, bands: Bands, y: FloatArray, *, weights: FloatArray, centre: bool, scale: bool) -> Self:
@@ -52,7 +55,8 @@ class FittedRows:
         means = {band: w @ values.astype(np.float64) for band, values in arrays.items()}
         centred = {band: _centred(band, values, means[band]) for band, values in arrays.items()}
         scales = {band: _size(values) if scale else 1.0 for band, values in centred.items()}
-        return cls(means, scales, {band: values / scales[band] for band, values in centred.items()})
+        scaled = {band: values / scales[band] for band, values in centred.items()}
+        return cls(means, scales, scaled, alone=not isinstance(bands, Mapping))
 
     @property
     def bands(self) -> tuple[str, ...]:
@@ -71,7 +75,25 @@ class FittedRows:
 
     def only(self, bands: Sequence[str]) -> FittedRows:
         """Take these bands."""
-        return FittedRows(self.means, self.scales, {band: self.values[band] for band in bands})
+        return replace(self, values={band: self.values[band] for band in bands})
+
+    def coefficients(self, dual: FloatArray, mixtures: FloatArray) -> dict[str, FloatArray] | FloatArray:
+        """Bring dual weights (n_rows, n_voxels) to those of the features that were given, float64 (n_dims, n_voxels).
+
+        By band, or of the one array.
+        """
+        weights = {
+            band: _product(values.T, dual) * (gamma / self.scales[band])
+            for (band, values), gamma in zip(self.values.items(), mixtures, strict=True)
+        }
+        return next(iter(weights.values())) if self.alone else weights
+
+    def intercept(self, offset: FloatArray, dual: FloatArray, mixtures: FloatArray) -> FloatArray:
+        """Compute what features of 0 would give: the offset, less what the means that were taken off give."""
+        given = np.zeros(len(offset))
+        for (band, values), gamma in zip(self.values.items(), mixtures, strict=True):
+            given += _product((values @ self.means[band])[None], dual)[0] * (gamma / self.scales[band])
+        return np.asarray(offset - given)
 
     def new(self, bands: Bands) -> dict[str, FloatArray]:
         """Centre and scale new rows as the fitted ones were; bands come in the order of the fit.
@@ -151,6 +173,11 @@ def _centred(band: str, values: FloatArray, mean: FloatArray) -> FloatArray:
         logger.info("%d of %d columns of %s are constant and predict nothing.", constant.sum(), len(constant), band)
         centred[:, constant] = 0
     return centred
+
+
+def _product(one: FloatArray, other: FloatArray) -> FloatArray:
+    """Multiply along the canonical grid of voxels."""
+    return np.concatenate(in_threads(lambda tile: one @ other[:, tile], tiles(other.shape[1])), axis=1)
 
 
 def _size(centred: FloatArray) -> float:

@@ -60,7 +60,7 @@ class Himalaya:
 
     Attributes
     ----------
-    alphas_, mixtures_, cv_scores_, intercept_
+    alphas_, mixtures_, cv_scores_, coef_, intercept_, offset_
         As in `BandedRidge`.
 
     References
@@ -76,6 +76,7 @@ class Himalaya:
     backend: str = "numpy"
     seed: int = field(default=0, kw_only=True)
     bands: tuple[str, ...] = field(default=(), init=False)
+    _rows: FittedRows | None = field(default=None, init=False, repr=False)
 
     @one_thread()
     def fit(
@@ -88,14 +89,32 @@ class Himalaya:
     ) -> Self:
         """Fit from feature arrays, through their kernels; arguments as in `BandedRidge.fit`."""
         w = checked_weights(sample_weight, len(y))
-        self._rows = FittedRows.of(bands, y, weights=w, centre=True, scale=self.scale is not None)
-        return self.fit_gram(self._rows.kernels, y, weights=w, groups=groups)
+        rows = FittedRows.of(bands, y, weights=w, centre=True, scale=self.scale is not None)
+        self.fit_gram(rows.kernels, y, weights=w, groups=groups)
+        self._rows = rows
+        return self
 
     @one_thread()
     def predict(self, bands: Bands, *, split: bool = False, voxels: slice = slice(None)) -> FloatArray:
         """Predict from feature arrays, as `BandedRidge.predict` does."""
-        parts = self.predict_gram(self._rows.onto(bands), voxels=voxels)
-        return parts if split else np.asarray(parts.sum(0) + self.intercept_[voxels])
+        parts = self.predict_gram(self._fitted_rows.onto(bands), voxels=voxels)
+        return parts if split else np.asarray(parts.sum(0) + self.offset_[voxels])
+
+    @property
+    def coef_(self) -> dict[str, FloatArray] | FloatArray:
+        """Weights in the units of the features that were given: float64 (n_dims, n_voxels), by band if bands were."""
+        return self._fitted_rows.coefficients(self.dual(), self.mixtures_)
+
+    @property
+    def intercept_(self) -> FloatArray:
+        """What is predicted where all features, or after `fit_gram` all kernels, are 0; float64 (n_voxels,)."""
+        return self.offset_ if self._rows is None else self._rows.intercept(self.offset_, self.dual(), self.mixtures_)
+
+    @property
+    def _fitted_rows(self) -> FittedRows:
+        if self._rows is None:
+            raise InputError("This was not fitted on feature arrays: Gram matrices do not tell single features.")
+        return self._rows
 
     @one_thread()
     def fit_gram(
@@ -109,7 +128,7 @@ class Himalaya:
         """Fit from one Gram matrix per band; rows are weighted by scaling them."""
         from himalaya.kernel_ridge import solve_multiple_kernel_ridge_random_search
 
-        self.bands = tuple(grams)
+        self.bands, self._rows = tuple(grams), None
         check_finite(grams)
         if y.ndim != 2 or y.shape[1] == 0:
             raise InputError(f"Responses are {y.shape}; expected (n_rows, n_voxels) with at least one voxel.")
@@ -119,10 +138,10 @@ class Himalaya:
         w = checked_weights(weights, len(y))
         self._root = np.sqrt(w)
         own = y[:, valid]
-        self.intercept_ = self._everywhere(w @ own / w.sum())
+        self.offset_ = self._everywhere(w @ own / w.sum())
         near = near_duplicates(Kernels(list(grams.values())), groups, n_splits=self.cv)
         fold = folds_of(near, self.cv, seed=self.seed)
-        centred = (own - self.intercept_[valid]) * self._root[:, None]
+        centred = (own - self.offset_[valid]) * self._root[:, None]
         folds = [(np.flatnonzero(fold != k), np.flatnonzero(fold == k)) for k in np.unique(fold)]
         with _backend(self.backend) as backend:
             log_weights, dual, scores, alphas = solve_multiple_kernel_ridge_random_search(
@@ -148,7 +167,7 @@ class Himalaya:
 
     @one_thread()
     def predict_gram(self, grams: Mapping[str, FloatArray], *, voxels: slice = slice(None)) -> FloatArray:
-        """Predict from each band, (n_bands, n_new, n_voxels), without the intercept."""
+        """Predict from each band, (n_bands, n_new, n_voxels), without `offset_`."""
         if tuple(grams) != self.bands:
             raise AlignmentError(f"Fitted on {listed(self.bands)}; asked to predict from {listed(grams)}.")
         parts = [(gram @ self._dual) * self._gamma[b] for b, gram in enumerate(grams.values())]
