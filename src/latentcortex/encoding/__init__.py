@@ -354,6 +354,7 @@ class Encoder:
         held_out = folds.predict(self.estimator)
         null = folds.null_of(held_out, how)
         drawn = self.null(folds, null)
+        null = replace(null, n_permutations=len(drawn))  # few groups have fewer orders
         p, words = inference.permutation_p(held_out.r, drawn), f"{null}, each refitted in every fold"
         # The first permutation, judged by the others, is a shuffled participant.
         twin = inference.permutation_p(drawn[0], drawn[1:]) if len(drawn) > 1 else np.ones(0)

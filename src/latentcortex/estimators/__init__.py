@@ -61,7 +61,7 @@ class Estimator(Protocol):
 
     @property
     def offset_(self) -> FloatArray:
-        """What is added to predictions by band, which are measured from the mean of the fitted features; (n_voxels,)."""
+        """What predictions by band, measured from the fitted features' mean, are short of; (n_voxels,)."""
         ...
 
     @property

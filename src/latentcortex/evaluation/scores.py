@@ -105,7 +105,7 @@ def identification(
 
     With the original fixed, its own reconstruction is compared with those of other stimuli; with the
     reconstruction fixed, its own original with other originals. A tie counts half, so that chance is .5 also
-    where two reconstructions are the same image.
+    where two reconstructions are the same image; what differs by rounding only is a tie (`inference.ties`).
 
     Parameters
     ----------
@@ -137,7 +137,7 @@ def identification(
         cube = cube.transpose(1, 0, 2)
     own = cube[np.arange(len(cube)), np.arange(len(cube))][:, None]
     undefined = np.isnan(own) | np.isnan(cube)
-    wins = _mean_over_samples(np.where(undefined, np.nan, (own > cube) + 0.5 * (own == cube)))
+    wins = _mean_over_samples(np.where(undefined, np.nan, inference.beaten(cube, by=own)))
     compared = np.isfinite(wins) & ~np.eye(len(wins), dtype=bool)
     if among is not None:
         compared &= among

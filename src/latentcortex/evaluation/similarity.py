@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
+from latentcortex import inference
 from latentcortex._arrays import BoolArray, FloatArray, IntArray, fingerprint, in_threads, one_thread
 from latentcortex.errors import InputError
 
@@ -121,8 +122,8 @@ def two_alternative(log_p: FloatArray, words: IntArray) -> FloatArray:
         Fraction of the other words that are beaten, a tie counted half; .5 is chance.
     """
     own = log_p[:, words].T[:, :, None]
-    beaten = (own > log_p).sum(2) + 0.5 * ((own == log_p).sum(2) - 1)
-    return np.asarray(beaten / (log_p.shape[1] - 1))
+    won = inference.beaten(log_p[None], by=own).sum(2) - 0.5  # less its tie with itself
+    return np.asarray(won / (log_p.shape[1] - 1))
 
 
 def _blocks(n: int) -> Iterator[slice]:

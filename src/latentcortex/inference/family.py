@@ -14,6 +14,7 @@ from latentcortex._arrays import BoolArray, FloatArray, IntArray
 from latentcortex._shelf import unknown
 from latentcortex.errors import AlignmentError, InputError
 from latentcortex.inference.null import matching
+from latentcortex.inference.ties import at_most, lowest, reaches, settled, tie
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,7 +26,8 @@ class Fdr:
     rejected : ndarray of bool
         Of the shape of p; False outside the family.
     q_values : ndarray of float64
-        The smallest q at which each test is rejected; nan outside the family.
+        The smallest q at which each test is rejected; nan outside the family. What equals q up to rounding of the
+        p-values, as of counts it may, is exactly q, and rejected (`inference.ties`).
     threshold : float
         The largest rejected p; 0 if none is.
     n_tests : int
@@ -87,9 +89,10 @@ def fdr(p: FloatArray, q: float = 0.05, method: str = "bh") -> Fdr:
     rejected, q_values = np.zeros(values.shape, dtype=bool), np.full(values.shape, np.nan)
     if inside.size:
         # Storey's guarantee ends at the p that the nulls were counted above.
-        nulls = min((np.sum(inside > TAIL) + 1) / (inside.size * (1 - TAIL)), 1.0) if method == "storey" else 1.0
+        tail = ~at_most(inside, TAIL)
+        nulls = min((np.sum(tail) + 1) / (inside.size * (1 - TAIL)), 1.0) if method == "storey" else 1.0
         _, adjusted = fdrcorrection(inside, alpha=q, method=_PROCEDURES[method])
-        adjusted = np.where(inside > TAIL, adjusted, adjusted * nulls)
+        adjusted = settled(np.where(tail, adjusted, adjusted * nulls), q, of=tie(p))
         rejected[family], q_values[family] = adjusted <= q, adjusted
     threshold = float(values[rejected].max()) if rejected.any() else 0.0
     return Fdr(rejected, q_values, threshold, int(family.sum()))
@@ -121,11 +124,13 @@ def hierarchical_fdr(p: Mapping[str, FloatArray], q: float = 0.05, method: str =
     within = {name: fdr(values, q, method) for name, values in p.items()}
     # Simes's p of a family is the smallest of its adjusted p-values.
     simes = np.array([np.min(one[~np.isnan(one)], initial=1.0) for one in (fdr(v, q).q_values for v in p.values())])
+    simes = simes.astype(np.result_type(np.float32, *p.values()))  # no finer than the p that they are of
     maps = fdr(simes, q, method)
     n_chosen = max(int(maps.rejected.sum()), 1)
     found = {}
     for (name, own), of_map in zip(within.items(), maps.q_values, strict=True):
         inflated = np.minimum(np.maximum(own.q_values * len(p) / n_chosen, of_map), 1)
+        inflated = settled(inflated, q, of=tie(p[name]))
         rejected = inflated <= q
         threshold = float(np.asarray(p[name])[rejected].max()) if rejected.any() else 0.0
         found[name] = Fdr(rejected, inflated, threshold, own.n_tests)
@@ -184,7 +189,7 @@ def max_t(observed: FloatArray, null: FloatArray) -> FloatArray:
     if not defined.any():
         return np.full(len(observed), np.nan)
     largest = np.sort(null[:, defined].max(1))
-    reached = len(largest) - np.searchsorted(largest, observed, side="left")
+    reached = len(largest) - np.searchsorted(largest, lowest(observed, largest), side="left")
     return np.where(defined, (reached + 1) / (len(largest) + 1), np.nan)
 
 
@@ -224,6 +229,7 @@ def true_discovery_bound(p: FloatArray, roi: BoolArray, *, alpha: float = 0.05) 
     inside = np.sort(values[np.asarray(roi, dtype=bool) & ~np.isnan(values)])
     if len(inside) == 0:
         return float("nan")
+    alpha *= 1 + tie(p)  # what equals its limit up to rounding has not passed it
     h = _could_be_null(np.sort(values[~np.isnan(values)]), alpha)
     u = np.arange(1, len(inside) + 1)
     found = 1 - u + np.searchsorted(inside * h, u * alpha, side="right")
@@ -286,7 +292,7 @@ def tfce(
         raise InputError("The statistic has infinite values; TFCE needs finite ones.")
     step = top / n_steps
     for h in np.linspace(0, top, n_steps + 1)[1:] if top > 0 else ():
-        above = np.flatnonzero(values >= h)
+        above = np.flatnonzero(reaches(values, h, size=top))
         if len(above) == 0:
             break
         _, label = csgraph.connected_components(links[above][:, above], directed=False)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import permutations, product
+from math import factorial, prod
 from typing import Final, Literal
 
 import numpy as np
@@ -12,6 +14,7 @@ from scipy import stats
 from latentcortex._arrays import BoolArray, FloatArray, IntArray, random_for, same_length, whole_number
 from latentcortex._shelf import unknown
 from latentcortex.errors import AlignmentError, InputError
+from latentcortex.inference.ties import at_most, reaches
 
 logger = logging.getLogger(__name__)
 
@@ -96,6 +99,8 @@ def _drawn_p(r: FloatArray, n: int, alternative: Alternative, n_draws: int, seed
 def permutation_p(observed: FloatArray, null: FloatArray) -> FloatArray:
     """Count how often the null reaches what was observed, one-sided, with the +1 rule.
 
+    What differs by rounding only, of the coarser of both precisions, is equal (`inference.ties`).
+
     Parameters
     ----------
     observed : ndarray of shape (n_voxels,)
@@ -116,7 +121,7 @@ def permutation_p(observed: FloatArray, null: FloatArray) -> FloatArray:
     Phipson and Smyth (2010), doi:10.2202/1544-6115.1585
     """
     matching(observed, null)
-    reached = (null >= observed).sum(0)
+    reached = reaches(null, observed).sum(0)
     defined = np.isfinite(observed) & np.isfinite(null).all(0)
     return np.asarray(np.where(defined, (reached + 1) / (len(null) + 1), np.nan))
 
@@ -150,7 +155,8 @@ def exchange(
     ----------
     n_rows : int
     n_permutations : int
-        At least 1. There are only so many different shifts; no more are returned, and none twice.
+        At least 1. There are only so many different shifts, and few groups have few orders: where no more than so many,
+        each is returned once, but for the one that leaves all rows in place. No p is then below one over their number.
     seed : int
     groups : sequence of str, optional
         The group of each row; each row is its own by default.
@@ -195,6 +201,9 @@ def exchange(
         logger.warning("%d of %d groups have a size of their own and never change places.", stay, len(members))
     if all(len(some) < 2 for some in blocks):
         raise InputError(f"{len(members)} groups of different sizes cannot be exchanged; use groups of one size.")
+    if prod(factorial(len(same)) for same in blocks) * (n_rows if block else 1) <= n_permutations + 1:
+        orders = _every_order(blocks, n_rows, turned=block is not None)
+        return orders[random_for(seed, "orders").permutation(len(orders))[:n_permutations]]
     orders = np.stack([_exchanged(blocks, n_rows, rng) for rng in draws])
     if block is None:
         return orders
@@ -213,6 +222,20 @@ def shifts_of(n_rows: int, least: int = 1) -> IntArray:
     if 2 * least > n_rows:
         raise InputError(f"{n_rows} rows cannot be shifted by at least {least} either way.")
     return np.arange(least, n_rows - least + 1)
+
+
+def _every_order(blocks: Sequence[IntArray], n_rows: int, *, turned: bool) -> IntArray:
+    """List all orders of blocks, and from every start if the rows are a series, each once; the present one is none."""
+
+    def orders() -> Iterator[IntArray]:
+        for chosen in product(*(permutations(range(len(same))) for same in blocks)):
+            order = np.empty(n_rows, dtype=np.intp)
+            for same, turn in zip(blocks, chosen, strict=True):
+                order[same] = same[list(turn)]
+            yield from ((order + start) % n_rows for start in range(n_rows if turned else 1))
+
+    distinct = np.unique(np.stack(list(orders())), axis=0)
+    return np.asarray(distinct[(distinct != np.arange(n_rows)).any(1)])
 
 
 def _exchanged(blocks: Sequence[IntArray], n_rows: int, rng: np.random.Generator) -> IntArray:
@@ -282,6 +305,7 @@ def sequential_p(
     draw: Callable[[int, int, IntArray], FloatArray],
     *,
     n_permutations: int,
+    size: FloatArray | float | None = None,
     enough: int = 20,
     at_once: int = 50,
 ) -> tuple[FloatArray, IntArray]:
@@ -297,6 +321,9 @@ def sequential_p(
         (first permutation, one after the last, voxels) -> null values (n, n_these_voxels).
     n_permutations : int
         At most so many.
+    size : ndarray of shape (n_voxels,), or float, optional
+        What rounding is relative to, such as 1 for a correlation: what differs by no more is equal
+        (`inference.ties`). By default the magnitude of the observation and of the null.
     enough : int
     at_once : int
         Permutations between two looks.
@@ -324,7 +351,8 @@ def sequential_p(
         null = draw(start, stop, left)
         defined = np.isfinite(null).all(0)
         left, null = left[defined], null[:, defined]
-        hits = np.cumsum(null >= observed[left], axis=0) + reached[left]
+        sizes = None if size is None else np.broadcast_to(size, p.shape)[left]
+        hits = np.cumsum(reaches(null, observed[left], size=sizes), axis=0) + reached[left]
         reached[left], n_used[left] = hits[-1], stop
         done = hits[-1] >= enough
         first = (hits[:, done] >= enough).argmax(0) + 1 + start
@@ -395,7 +423,14 @@ def permutations_needed(n_voxels: int, n_expected: int, q: float = 0.05) -> int:
     ------
     InputError
         If more are expected than there are, or q lies outside.
+
+    Examples
+    --------
+    >>> permutations_needed(980, 10)
+    1959
     """
     if not (0 < q < 1 and 0 <= n_expected <= n_voxels):
         raise InputError(f"Expected 0 < q < 1 and 0 <= n_expected <= {n_voxels}; got {q:g} and {n_expected}.")
-    return max(int(np.ceil(n_voxels / (max(n_expected, 1) * q) - 1e-9)) - 1, 0)
+    share = n_voxels / max(n_expected, 1)
+    fewest = max(int(share / q), 1)  # the smallest p is 1 over so many; rounding may have taken one
+    return fewest - 1 if at_most(np.array(share / fewest), q) else fewest

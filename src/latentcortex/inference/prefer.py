@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Any, Final
 
 import numpy as np
@@ -16,14 +17,14 @@ from latentcortex._arrays import (
     IntArray,
     in_threads,
     one_thread,
-    random_for,
     same_length,
     tiles,
     whole_number,
 )
 from latentcortex.errors import AlignmentError, InputError
 from latentcortex.inference.family import fdr, simes_p
-from latentcortex.inference.resampling import bootstrap_weights, paired_difference_p
+from latentcortex.inference.resampling import bootstrap_weights, paired_difference_p, signs
+from latentcortex.inference.ties import reaches, same_predictions
 from latentcortex.scoring import correlation, weighted_correlation
 
 LEAST_REFITS: Final = 5
@@ -285,6 +286,17 @@ def _standard(values: FloatArray) -> FloatArray:
         return np.asarray(wide / np.sqrt((wide * wide).mean(-2, keepdims=True)))
 
 
+def _told_apart(predictions: FloatArray) -> FloatArray:
+    """Give bands whose predictions differ by rounding only those of the first of them, (n_bands, n_stimuli, n_voxels).
+
+    Else rounding would say which of two layers that are the same is preferred, and how surely.
+    """
+    for one, other in combinations(range(len(predictions)), 2):
+        same = same_predictions(predictions[one], predictions[other])
+        predictions[other][:, same] = predictions[one][:, same]
+    return predictions
+
+
 def _of_band(values: NDArray[Any], band: IntArray) -> NDArray[Any]:
     """Take one band for each voxel, (n_bands, n, n_voxels) -> (n, n_voxels)."""
     return np.asarray(values[band, :, np.arange(len(band))].T)
@@ -337,7 +349,7 @@ def _judged(contest: _Contest, tile: slice, how: Resampling, fitting: FloatArray
     """Compute confidence, the flatness test's p and the paired test's p of some of the voxels found, (3, n)."""
     here, (best, second) = contest.found[tile], contest.pair(tile)
     columns = np.arange(len(here))
-    y, predictions = _standard(contest.y[:, here]), _standard(contest.yhat[:, :, here])
+    y, predictions = _standard(contest.y[:, here]), _told_apart(_standard(contest.yhat[:, :, here]))
     gain = np.maximum((y * predictions).mean(1), 0)
     scaled = gain[:, None] * predictions
     # The slope of 1 - r ** 2 takes a deviation of r to one of the mean loss.
@@ -367,38 +379,35 @@ def _t_p(ahead: FloatArray, lead: FloatArray, moved: FloatArray) -> FloatArray:
     with np.errstate(invalid="ignore", divide="ignore"):
         freedom = variance**2 / (held_out**2 / (n_clusters - 1) + fitting**2 / (n_refits - 1))
         p = 2 * stats.t.sf(ahead / np.sqrt(variance), freedom)
-    # Two predictions that are the same differ by nothing, and nothing varies.
-    return np.asarray(np.where(variance == 0, 1.0, p))
+    # Two predictions that are the same differ by nothing.
+    return np.asarray(np.where((lead == 0).all(0), 1.0, p))
 
 
 def _flat_p(
     contest: _Contest, loss: FloatArray, moved: FloatArray | None, n_permutations: int, *, seed: int
 ) -> FloatArray:
     """Test whether all bands' mean losses, (n_bands, n_stimuli, n), are equal: variance over bands, +1 rule."""
-    apart = [contest.by_cluster(band) for band in loss - loss.mean(0)]
+    differing = np.where(np.ptp(loss, axis=0) == 0, 0, loss - loss.mean(0))
+    apart = [contest.by_cluster(band) for band in differing]
     observed = sum((band.sum(0) ** 2 for band in apart), start=np.zeros(loss.shape[2]))
     narrow = [band.astype(np.float32) for band in apart]
     shifts = None if moved is None else ((moved - moved.mean(1, keepdims=True)) * loss.shape[1]).astype(np.float32)
 
+    drawn = signs(len(apart[0]), n_permutations, seed, "flatness")
+
     def reached(some: slice) -> FloatArray:
-        signs = _signs(len(apart[0]), some, seed)
-        null = np.zeros((len(signs), loss.shape[2]), dtype=np.float32)
+        null = np.zeros((len(drawn[some]), loss.shape[2]), dtype=np.float32)
         which = np.arange(some.start, some.stop)
         for number, band in enumerate(narrow):
-            total = signs @ band
+            total = drawn[some] @ band
             if shifts is not None:
                 total += shifts[which % len(shifts), number]
             null += total * total
-        return np.asarray((null >= observed * (1 - 1e-5)).sum(0), dtype=np.float64)
+        return np.asarray(reaches(null, observed, size=observed).sum(0), dtype=np.float64)
 
-    blocks = [slice(i, min(i + BLOCK, n_permutations)) for i in range(0, n_permutations, BLOCK)]
+    blocks = [slice(i, min(i + BLOCK, len(drawn))) for i in range(0, len(drawn), BLOCK)]
     count = np.sum(in_threads(reached, blocks), axis=0)
-    return np.asarray(np.where(np.isfinite(observed), (count + 1) / (n_permutations + 1), np.nan))
-
-
-def _signs(n_clusters: int, some: slice, seed: int) -> FloatArray:
-    both = np.array([-1, 1], dtype=np.float32)
-    return np.stack([random_for(seed, "flatness", i).choice(both, n_clusters) for i in range(some.start, some.stop)])
+    return np.asarray(np.where(np.isfinite(observed), (count + 1) / (len(drawn) + 1), np.nan))
 
 
 def _confidence(
@@ -413,7 +422,7 @@ def _confidence(
         r = np.where(np.isnan(r), -np.inf, r)
         return r if fitting is None else r + fitting[which % len(fitting), band]
 
-    r = np.stack(in_threads(drawn, range(len(contest.yhat))))
-    top = r == r.max(0)
+    r = np.stack(in_threads(drawn, range(len(contest.yhat)))).astype(np.float32)  # as correlations are drawn
+    top = reaches(r, r.max(0), size=1.0)
     # Bands that draw level, such as two alike, share the win.
     return np.asarray((_of_band(top, best) / np.maximum(top.sum(0), 1)).mean(0))

@@ -36,8 +36,6 @@ SMALL: Final = 1e-5
 """A column that adds less than this fraction of the largest to those before it is rounding, or a function of them."""
 LEAST: Final = 1e-3
 """Of every direction of the other bands, the rows that are left out must hold at least this much."""
-TIE: Final = {4: 1e-6, 8: 1e-10}
-"""By the bytes of a number: gains that differ by less than this fraction of the held-out variance are equal."""
 PRECISE: Final = 1e-4
 """Where an alpha is smaller than this fraction of the largest eigenvalue, float32 is not enough."""
 GROUPS_PER_COLUMN: Final = 3
@@ -346,7 +344,11 @@ class _Space:
             own = np.flatnonzero(side[self.kept])
             groups = None if rows.groups is None else [rows.groups[row] for row in self.kept[own]]
             key = int(random_for(seed, name).integers(2**62))
-            out[:, own] = own[exchange(len(own), n_permutations=n_permutations, seed=key, groups=groups)]
+            drawn = exchange(len(own), n_permutations=n_permutations, seed=key, groups=groups)
+            if len(drawn) < n_permutations:  # all that there are: any, or none, beside the other side's
+                every = np.vstack([np.arange(len(own)), drawn])
+                drawn = every[random_for(key, "beside").integers(len(every), size=n_permutations)]
+            out[:, own] = own[drawn]
         return out
 
 
@@ -471,9 +473,9 @@ class _Test:
         return np.concatenate(in_threads(applied, self.tiles()))
 
     def p(self, observed: FloatArray, draw: Draw, n_permutations: int) -> tuple[FloatArray, IntArray]:
-        """Count until it is clear; what differs by rounding only is equal."""
-        least = np.where(self.valid, observed - TIE[self.dtype.itemsize] * self.size, np.nan)
-        return sequential_p(least, draw, n_permutations=n_permutations, at_once=AT_ONCE)
+        """Count until it is clear; gains are measured by the held-out sum of squares."""
+        known = np.where(self.valid, observed, np.nan)
+        return sequential_p(known, draw, n_permutations=n_permutations, size=self.size, at_once=AT_ONCE)
 
 
 def _check(rows: Rows, y: FloatArray, band: str, full: Penalties, reduced: Penalties) -> None:

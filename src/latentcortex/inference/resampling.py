@@ -9,6 +9,7 @@ import numpy as np
 
 from latentcortex._arrays import FloatArray, IntArray, in_threads, random_for, same_length, tiles
 from latentcortex.errors import AlignmentError, InputError
+from latentcortex.inference.ties import reaches, same_predictions
 
 
 def bootstrap_rows(n_rows: int, *, n_draws: int, seed: int) -> IntArray:
@@ -102,7 +103,9 @@ def share_p(
     Returns
     -------
     ndarray of shape (n_voxels,)
-        One-sided, with the +1 rule; 1 where the two predictions are the same, nan where anything is not finite.
+        One-sided, with the +1 rule, and never below one over the number of different patterns of signs, 2 ** n of n
+        stimuli or clusters. 1 where the two predictions are the same but for rounding (`inference.ties`), nan where
+        anything is not finite.
     """
     return _flipped_p(_gain(y, yhat_full, yhat_reduced), clusters, n_permutations, seed, two_sided=False)
 
@@ -156,7 +159,9 @@ def _gain(y: FloatArray, one: FloatArray, other: FloatArray) -> FloatArray:
     if not (y.ndim == 2 and y.shape == one.shape == other.shape):
         raise AlignmentError(f"Responses {y.shape} and predictions {one.shape}, {other.shape} must have one 2-D shape.")
     wide = np.asarray(y, dtype=np.float64)
-    return np.asarray((wide - other) ** 2 - (wide - one) ** 2)
+    gain = (wide - other) ** 2 - (wide - one) ** 2
+    gain[:, np.isfinite(gain).all(0) & same_predictions(one, other)] = 0
+    return np.asarray(gain)
 
 
 def _flipped_p(
@@ -170,32 +175,42 @@ def _flipped_p(
         gain = np.stack([np.bincount(code, weights=column) for column in gain.T], axis=1)
     if len(gain) < 5:
         raise InputError(f"{len(gain)} stimuli or clusters are too few to flip signs of; needs at least 5.")
-    signs_ = signs(len(gain), n_permutations, seed)
+    drawn = signs(len(gain), n_permutations, seed)
 
     def tested(tile: slice) -> FloatArray:
         own = gain[:, tile]
         size = np.sqrt((own * own).sum(0))
         with np.errstate(invalid="ignore", divide="ignore"):
             scaled = np.where(size == 0, 0, own / size)
-        # The sum of squares is the same whatever the signs, so that the sum is as good as Student's t.
-        observed, null = scaled.sum(0), signs_ @ scaled.astype(np.float32)
+        # The sum of squares is 1 whatever the signs, so that the sum is as good as Student's t.
+        observed, null = scaled.sum(0), drawn @ scaled.astype(np.float32)
         if two_sided:
             observed, null = np.abs(observed), np.abs(null)
-        reached = (null >= observed - 1e-5 * np.abs(observed)).sum(0)
-        return np.where(np.isfinite(observed), (reached + 1) / (n_permutations + 1), np.nan)
+        reached = reaches(null, observed, size=1.0).sum(0)
+        return np.where(np.isfinite(observed), (reached + 1) / (len(drawn) + 1), np.nan)
 
     parts = in_threads(tested, tiles(gain.shape[1]))
     return np.concatenate(parts) if parts else np.empty(0)
 
 
-@lru_cache(maxsize=1)
-def signs(n_rows: int, n_permutations: int, seed: int) -> FloatArray:
-    """Draw signs, float32 (n_permutations, n_rows); draw i depends on (seed, i) only.
+@lru_cache(maxsize=2)
+def signs(n_rows: int, n_permutations: int, seed: int, purpose: str = "signs") -> FloatArray:
+    """Draw signs for one purpose, float32 (n_permutations, n_rows); draw i depends on (seed, purpose, i) only.
 
-    They are kept, since every band and stretch of voxels needs the same.
+    Few rows have few patterns of signs: where no more than so many, all are given, each once and in random order, but
+    for the one that flips nothing (see `n_flips`). No p is then below one over their number. They are kept, since every
+    band and stretch of voxels needs the same.
     """
+    if n_flips(n_rows, n_permutations) == 2**n_rows - 1:
+        patterns = random_for(seed, purpose).permutation(np.arange(1, 2**n_rows))
+        return (1 - 2 * (patterns[:, None] >> np.arange(n_rows) & 1)).astype(np.float32)
     both = np.array([-1, 1], dtype=np.float32)
-    return np.stack([random_for(seed, "signs", i).choice(both, n_rows) for i in range(n_permutations)])
+    return np.stack([random_for(seed, purpose, i).choice(both, n_rows) for i in range(n_permutations)])
+
+
+def n_flips(n_rows: int, n_permutations: int) -> int:
+    """Count the draws of signs of so many rows or clusters: all patterns but one where these are fewer."""
+    return n_permutations if n_rows > 60 else min(n_permutations, 2**n_rows - 1)
 
 
 def prevalence(n_significant: IntArray, n_participants: int, *, alpha: float = 0.05, level: float = 0.95) -> FloatArray:
