@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import Final, Self
 
 import numpy as np
 
-from latentcortex._arrays import FloatArray, in_threads, listed, same_length, tiles
+from latentcortex._arrays import TILE, FloatArray, in_threads, listed, same_length, tiles
 from latentcortex.errors import AlignmentError, InputError
 
 logger = logging.getLogger(__name__)
+
+VOXELS_AT_ONCE: Final = 16 * TILE
 
 Bands = Mapping[str, FloatArray] | FloatArray
 """Feature arrays by band; one array alone is the band `x`."""
@@ -88,12 +90,18 @@ class FittedRows:
         }
         return next(iter(weights.values())) if self.alone else weights
 
-    def intercept(self, offset: FloatArray, dual: FloatArray, mixtures: FloatArray) -> FloatArray:
-        """Compute what features of 0 would give: the offset, less what the means that were taken off give."""
-        given = np.zeros(len(offset))
-        for (band, values), gamma in zip(self.values.items(), mixtures, strict=True):
-            given += _product((values @ self.means[band])[None], dual)[0] * (gamma / self.scales[band])
-        return np.asarray(offset - given)
+    def intercept(self, offset: FloatArray, dual: Callable[[slice], FloatArray], mixtures: FloatArray) -> FloatArray:
+        """Compute what features of 0 would give: the offset, less what the means that were taken off give.
+
+        Dual weights are asked for some voxels at a time, so that memory does not grow with all of them.
+        """
+        out = np.array(offset, dtype=np.float64)
+        means = {band: (values @ self.means[band])[None] / self.scales[band] for band, values in self.values.items()}
+        for voxels in (slice(i, i + VOXELS_AT_ONCE) for i in range(0, len(out), VOXELS_AT_ONCE)):
+            own = dual(voxels)
+            for mean, gamma in zip(means.values(), mixtures, strict=True):
+                out[voxels] -= _product(mean, own)[0] * gamma[voxels]
+        return out
 
     def new(self, bands: Bands) -> dict[str, FloatArray]:
         """Centre and scale new rows as the fitted ones were; bands come in the order of the fit.

@@ -333,7 +333,7 @@ class BandedRidge(BaseEstimator):  # type: ignore[misc]
         """What is predicted where all features, or after `fit_gram` all kernels, are 0; float64 (n_voxels,)."""
         if self._rows is None or not self.fit_intercept:
             return self.offset_
-        return self._rows.intercept(self.offset_, self.dual(), self.mixtures_)
+        return self._rows.intercept(self.offset_, self.dual, self.mixtures_)
 
     @property
     def alphas_(self) -> FloatArray:

@@ -108,7 +108,7 @@ class Himalaya:
     @property
     def intercept_(self) -> FloatArray:
         """What is predicted where all features, or after `fit_gram` all kernels, are 0; float64 (n_voxels,)."""
-        return self.offset_ if self._rows is None else self._rows.intercept(self.offset_, self.dual(), self.mixtures_)
+        return self.offset_ if self._rows is None else self._rows.intercept(self.offset_, self.dual, self.mixtures_)
 
     @property
     def _fitted_rows(self) -> FittedRows:

@@ -14,7 +14,7 @@ from scipy import stats
 from latentcortex._arrays import BoolArray, FloatArray, IntArray, random_for, same_length, whole_number
 from latentcortex._shelf import unknown
 from latentcortex.errors import AlignmentError, InputError
-from latentcortex.inference.ties import at_most, reaches
+from latentcortex.inference.ties import at_most, lowest, reaches
 
 logger = logging.getLogger(__name__)
 
@@ -92,7 +92,7 @@ def _drawn_p(r: FloatArray, n: int, alternative: Alternative, n_draws: int, seed
         null[start : start + len(a)] = (a * b).sum(1) / np.sqrt((a * a).sum(1) * (b * b).sum(1))
     if alternative == "two-sided":
         r, null = np.abs(r), np.abs(null)
-    above = n_draws - np.searchsorted(np.sort(null), r, side="left")
+    above = n_draws - np.searchsorted(np.sort(null), lowest(r, null, size=1.0), side="left")
     return np.asarray(np.where(np.isnan(r), np.nan, (above + 1) / (n_draws + 1)))
 
 
