@@ -73,6 +73,14 @@ def near(values: np.ndarray, of: int, row: int) -> np.ndarray:
     return out
 
 
+def in_sessions(clean: Design, n_rows: int) -> Design:
+    """Z-score by sessions of so many stimuli, every eighth of which is tested on."""
+    given = clean.responses
+    rows = given.rows.assign(session=[str(i // n_rows) for i in range(len(IDS))])
+    sides = [([name for i, name in enumerate(IDS) if i % 8], IDS[::8])]
+    return replace(clean, responses=Responses(given.data, rows, given.space), sides=sides, zscore="session")
+
+
 def seeded(clean: Design) -> dict[str, Design]:
     """Break every rule once."""
     rng = np.random.default_rng(2)
@@ -87,6 +95,7 @@ def seeded(clean: Design) -> dict[str, Design]:
         "parametric-null": replace(clean, sides=folds, criterion=Criterion(null="analytic")),
         "same-image": replace(clean, looks=looks(s050=picture("s003"))),
         "near-duplicate": replace(clean, features=features(z=near(z, 5, 6), zc=near(zc, 5, 6))),
+        "few-training-rows": in_sessions(clean, 16),
         "few-permutations": replace(clean, criterion=Criterion(null="permutation", n_permutations=99)),
         "small-test-set": replace(clean, sides=[(IDS[:150], IDS[150:])]),
         "collinear-bands": replace(clean, features=features(zc=np.c_[z, 0.01 * rng.standard_normal((160, 9))])),
@@ -127,6 +136,18 @@ def test_what_is_broken_is_named_with_what_to_do(clean) -> None:
     assert one.what == "1 pair of stimuli with nearly equal features (s005 = s155), 1 of them on both sides of a split."
     (one,) = findings(seeded(clean)["few-permutations"])
     assert "set n_permutations to at least 399" in one.what
+
+
+def test_sessions_of_few_training_rows_are_told_with_what_they_cost(clean) -> None:
+    (one,) = findings(in_sessions(clean, 16))
+    assert one.what.startswith(
+        "10 of 10 sessions have fewer than 20 training rows, the fewest 14 (session 0): where all"
+    )
+    assert "costs 12% of R²; set zscore = 'none', or hold out fewer stimuli of each session" in one.what
+    (one,) = findings(in_sessions(clean, 8))
+    assert "the fewest 7 (session 0): z-scoring needs at least 8; set" in one.what
+    assert findings(in_sessions(clean, 32)) == []
+    assert findings(replace(in_sessions(clean, 8), zscore="none")) == []
 
 
 def test_rules_of_features_wait_until_there_are_some(clean) -> None:

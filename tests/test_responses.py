@@ -6,16 +6,18 @@ import pytest
 
 from latentcortex import scoring
 from latentcortex.errors import AlignmentError, InputError
-from latentcortex.responses import Responses
+from latentcortex.responses import MIN_TRAIN_ROWS, Responses
 from latentcortex.space import Bare
 
 SHOWN = [*"abcab", *"cdeab", *"fdefc"]
 SESSION = [*"11111", *"22222", *"33333"]
 
 
-def trials(n_voxels: int = 4) -> Responses:
-    data = np.random.default_rng(0).standard_normal((15, n_voxels)).astype(np.float32) * 3 + 10
-    return Responses.single_trials(data, Bare(n_voxels), stimulus=SHOWN, session=SESSION, run=["1"] * 15)
+def trials(n_voxels: int = 4, *, times: int = 1) -> Responses:
+    n = 15 * times
+    data = np.random.default_rng(0).standard_normal((n, n_voxels)).astype(np.float32) * 3 + 10
+    shown = {"stimulus": SHOWN * times, "session": SESSION * times, "run": ["1"] * n}
+    return Responses.single_trials(data, Bare(n_voxels), **shown)
 
 
 def test_averages_are_pandas_and_carry_their_number_of_trials() -> None:
@@ -36,11 +38,11 @@ def test_averages_of_averages_are_those_of_trials() -> None:
 
 
 def test_z_scores_use_the_training_rows_of_each_session_only() -> None:
-    responses = trials()
+    responses = trials(times=4)
     train, test = responses.split(test_ids=["a", "f"])
-    fit = ~np.isin(SHOWN, ["a", "f"])
+    fit = ~np.isin(SHOWN * 4, ["a", "f"])
     for session in "123":
-        here = np.array(SESSION) == session
+        here = np.array(SESSION * 4) == session
         own = responses.data[here & fit].astype(np.float64)
         np.testing.assert_allclose(train.data[train.rows["session"] == session].mean(0), 0, atol=1e-5)
         expected = (responses.data[here & ~fit] - own.mean(0)) / own.std(0)
@@ -48,9 +50,9 @@ def test_z_scores_use_the_training_rows_of_each_session_only() -> None:
 
 
 def test_test_rows_never_change_the_training_rows() -> None:
-    responses = trials()
+    responses = trials(times=4)
     changed = responses.data.copy()
-    changed[np.isin(SHOWN, ["a", "f"])] *= 100
+    changed[np.isin(SHOWN * 4, ["a", "f"])] *= 100
     other = Responses(changed, responses.rows, responses.space)
     np.testing.assert_array_equal(
         responses.split(test_ids=["a", "f"])[0].data, other.split(test_ids=["a", "f"])[0].data
@@ -58,13 +60,13 @@ def test_test_rows_never_change_the_training_rows() -> None:
 
 
 def test_rows_in_neither_side_are_left_out_and_need_no_statistics() -> None:
-    responses = trials()
+    responses = trials(times=3)
     only = responses.select(list("abc"))
     train, test = responses.split(train_ids=["a", "b", "c"], test_ids=["d"], zscore="none")
     assert (train.ids, test.ids) == (("a", "b", "c"), ("d",))
     np.testing.assert_array_equal(train.data, only.data)
-    rows = responses.rows.assign(session=["1"] * 10 + ["9"] * 5)
-    lonely = Responses(responses.data, rows.assign(stimulus=[*"abcababcab", *"fffff"]), responses.space)
+    rows = responses.rows.assign(session=["1"] * 30 + ["9"] * 15)
+    lonely = Responses(responses.data, rows.assign(stimulus=[*"abcababcab"] * 3 + ["f"] * 15), responses.space)
     lonely.split(train_ids=["a", "b"], test_ids=["c"])
 
 
@@ -75,18 +77,51 @@ def test_a_session_without_training_rows_is_an_input_error() -> None:
 
 
 def test_runs_are_told_apart_by_session() -> None:
-    responses = trials()
-    rows = responses.rows.assign(run=["1", "1", "2", "2", "2"] * 3)
-    scored = Responses(responses.data, rows, Bare(4)).zscored(fit=np.ones(15, bool), within="run")
-    np.testing.assert_allclose(scored.data[:2].mean(0), 0, atol=1e-6)
-    np.testing.assert_allclose(scored.data[:2].std(0), 1, atol=1e-5)
+    responses = trials(times=4)
+    rows = responses.rows.assign(run=["1", "1", "2", "2", "2"] * 12)
+    scored = Responses(responses.data, rows, Bare(4)).zscored(fit=np.ones(60, bool), within="run")
+    one = ((rows["session"] == "1") & (rows["run"] == "1")).to_numpy()
+    assert responses.data[one].shape == (8, 4)
+    np.testing.assert_allclose(scored.data[one].mean(0), 0, atol=1e-6)
+    np.testing.assert_allclose(scored.data[one].std(0), 1, atol=1e-5)
+
+
+def test_sessions_of_few_training_rows_are_refused_with_the_ways_out() -> None:
+    """Of two rows z was as large as 812; seven rows do no better than eight, but some border there must be."""
+    responses = trials(times=4)
+    for least, session in ((2, "1"), (7, "2")):
+        fit = np.ones(60, dtype=bool)
+        fit[np.flatnonzero(responses.rows["session"] == session)[least:]] = False
+        expected = rf"session {session} has {least} training rows; z-scoring needs at least 8\. Use zscore='none', an"
+        with pytest.raises(InputError, match=expected):
+            responses.zscored(fit=fit)
+    with pytest.raises(InputError, match=r"run 3-1 has 3 training rows, and 2 more runs.*zscore='session', z"):
+        responses.zscored(fit=np.arange(60) < 13, within="run")
+
+
+def test_with_as_many_rows_as_the_floor_scores_are_near_those_of_known_sessions() -> None:
+    """R² of the mean of a session, which is the signal here, is a quarter below what many rows give, not all of it."""
+    rng = np.random.default_rng(0)
+    signal = rng.standard_normal((60, 1, 500))
+    gain, offset = np.exp(0.2 * rng.standard_normal((60, 1, 1))), 0.5 * rng.standard_normal((60, 1, 1))
+    r2 = {}
+    for n_rows in (MIN_TRAIN_ROWS, 64):
+        noise = rng.standard_normal((60, n_rows + 1, 500))
+        noise[:, -1:] += signal
+        data = (gain * noise + offset).reshape(-1, 500).astype(np.float32)
+        session = [str(i) for i in range(60) for _ in range(n_rows + 1)]
+        shown = {"stimulus": [*["a"] * n_rows, "b"] * 60, "session": session, "run": ["1"] * len(data)}
+        _, test = Responses.single_trials(data, Bare(500), **shown).split(test_ids=["b"])
+        r2[n_rows] = float(np.mean(np.corrcoef(test.data.ravel(), signal.ravel())[0, 1] ** 2))
+        assert np.abs(test.data).max() < 40
+    assert 0.6 < r2[MIN_TRAIN_ROWS] / r2[64] < 0.9
 
 
 def test_constant_and_nan_voxels_are_not_valid_even_after_averaging_and_z_scoring() -> None:
-    data = np.random.default_rng(0).standard_normal((15, 5)).astype(np.float32)
+    responses = trials(5, times=4)
+    data = responses.data
     data[:, 0], data[1, 1], data[2, 2] = 0.1, np.nan, np.inf
-    data[:5, 3] = 7.7  # constant in one session only
-    responses = Responses.single_trials(data, Bare(5), stimulus=SHOWN, session=SESSION, run=["1"] * 15)
+    data[responses.rows["session"] == "1", 3] = 7.7  # constant in one session only
     assert responses.valid().tolist() == [False, False, False, True, True]
     assert responses.averaged().valid().tolist() == [False, False, False, True, True]
     train, _ = responses.split(test_ids=["a"])

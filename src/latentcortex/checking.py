@@ -18,7 +18,7 @@ from latentcortex.encoding import Criterion, is_series
 from latentcortex.encoding.criterion import MOST_VOXELS
 from latentcortex.errors import InputError
 from latentcortex.features import Features
-from latentcortex.responses import Responses, Within
+from latentcortex.responses import MIN_TRAIN_ROWS, Responses, Within
 from latentcortex.stimuli import Look
 
 logger = logging.getLogger(__name__)
@@ -35,6 +35,11 @@ LARGEST_R: Final = 0.7
 """A correlation that even a small test set should find."""
 RARE: Final = {"test": 0.01, "permutations": 0.05}
 """Fraction of voxels taken to be active: with so few, the strictest p must still be within reach."""
+ENOUGH_TRAIN_ROWS: Final = 20
+"""Training rows of a session or run with which z-scoring by it gains as much as it costs, where sessions differ by .3
+standard deviations in mean and 10 % in scale."""
+COST: Final = 1.75
+"""Of z-scoring by sessions of n training rows: R² falls by this over n, measured for 8 to 32."""
 AT_ONCE: Final = 512
 
 
@@ -295,6 +300,33 @@ def _voxel_selection(design: Design) -> Iterator[str]:
         )
 
 
+def _few_training_rows(design: Design) -> Iterator[str]:
+    """Look at every side: a session that is mostly held out has few rows left to be z-scored with."""
+    if design.zscore == "none":
+        return
+    within = design.zscore
+    fewest: dict[str, int] = {}
+    for train_ids, test_ids in design.sides:
+        used = design.responses.select([*train_ids, *test_ids])
+        counts = used.training_rows(used.rows["stimulus"].isin(train_ids).to_numpy(), within)
+        fewest.update({name: min(n, fewest.get(name, n)) for name, n in counts.items()})
+    few = {name: n for name, n in fewest.items() if n < ENOUGH_TRAIN_ROWS}
+    if not few:
+        return
+    name, least = min(few.items(), key=lambda one: one[1])
+    cost = f"where all have so few, z-scoring costs {COST / max(least, 1):.0%} of R²"
+    if least < MIN_TRAIN_ROWS:
+        cost = f"z-scoring needs at least {MIN_TRAIN_ROWS}"
+    yield (
+        f"{len(few)} of {len(fewest)} {within}s have fewer than {ENOUGH_TRAIN_ROWS} training rows, the fewest {least} "
+        f"({within} {name}): {cost}; set zscore = {_wider(within)}, or hold out fewer stimuli of each {within}."
+    )
+
+
+def _wider(within: Within) -> str:
+    return "'session' or 'none'" if within == "run" else "'none'"
+
+
 # Inference
 
 
@@ -335,10 +367,12 @@ def _few_permutations(design: Design) -> Iterator[str]:
     how, n_voxels = design.criterion, int(design.responses.valid().sum())
     counted = how.null in ("permutation", "blocks", "shift", "clusters") or len(design.sides) > 1
     needed = inference.permutations_needed(n_voxels, round(n_voxels * RARE["permutations"]), how.q)
-    n_flips = 2 ** min(len(set(design.clusters)), 60)
-    if design.clusters and n_flips < needed:
+    n_clusters = len(set(design.clusters))
+    # Across folds, responses that are all flipped are fitted and tested as they were: half of the ways are the others.
+    n_flips = 2 ** min(n_clusters - (len(design.sides) > 1), 60)
+    if design.clusters and n_flips <= needed:
         yield (
-            f"{len(set(design.clusters))} {design.unit}s can be flipped in {n_flips} ways, which cannot reject a voxel "
+            f"{n_clusters} {design.unit}s can be flipped in {n_flips} ways, which cannot reject a voxel "
             f"at q = {how.q:g}; hold out smaller clusters, or single stimuli."
         )
     if counted and how.n_permutations < needed:
@@ -429,6 +463,7 @@ RULES: Final[dict[str, Rule]] = {
     ),
     "same-image": Rule("one image under two ids", _same_image, ("looks",)),
     "near-duplicate": Rule("images or features that are nearly the same", _near_duplicate),
+    "few-training-rows": Rule("sessions or runs of too few training rows to be z-scored with", _few_training_rows),
     "few-permutations": Rule("permutations too few for so many voxels", _few_permutations),
     "small-test-set": Rule("a test set too small to find anything", _small_test_set),
     "collinear-bands": Rule("bands whose shares cannot be told apart", _collinear_bands, ("features",)),

@@ -10,7 +10,7 @@ from typing import Final, Literal
 import numpy as np
 import pandas as pd
 
-from latentcortex._arrays import CONSTANT, BoolArray, FloatArray, listed, same_length, varying
+from latentcortex._arrays import CONSTANT, BoolArray, FloatArray, IntArray, listed, same_length, varying
 from latentcortex._shelf import unknown
 from latentcortex.errors import AlignmentError, InputError
 from latentcortex.space import Space
@@ -19,6 +19,9 @@ logger = logging.getLogger(__name__)
 
 COLUMNS: Final = ("stimulus", "session", "run", "n_repeats")
 Within = Literal["session", "run", "none"]
+MIN_TRAIN_ROWS: Final = 8
+"""Training rows of a session or run below which it is not z-scored: where all have 8 that costs a quarter of R², where
+all have 5 nearly half, and where all have 2 everything: their standard deviation is the distance of two numbers."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,28 +140,45 @@ class Responses:
         """Subtract the mean of the rows `fit` and divide by their standard deviation, per session or run.
 
         A voxel that does not vary over the fitted rows of one session becomes nan there, hence not valid.
+
+        Raises
+        ------
+        InputError
+            If a session or run has fewer than `MIN_TRAIN_ROWS` rows to fit: what it is divided by would be noise.
         """
         if within == "none":
             return self
-        if within not in ("session", "run"):
-            raise unknown("zscore", within, ("session", "run", "none"))
-        keys = ["session"] if within == "session" else ["session", "run"]
+        few = {label: n for label, n in self.training_rows(fit, within).items() if n < MIN_TRAIN_ROWS}
+        if few:
+            label, least = min(few.items(), key=lambda one: one[1])
+            more = f", and {len(few) - 1} more {within}s have too few" if len(few) > 1 else ""
+            wider = "zscore='session', " if within == "run" else ""
+            raise InputError(
+                f"{within} {label} has {least} training rows{more}; z-scoring needs at least {MIN_TRAIN_ROWS}. "
+                f"Use {wider}zscore='none', another split, or leave such a {within} out."
+            )
         data = np.empty_like(self.data, dtype=np.float32)
-        codes = self.rows.groupby(keys, sort=False).ngroup().to_numpy()
+        codes = self._codes(within)
         for code in range(int(codes.max()) + 1):
             rows = np.flatnonzero(codes == code)
             own = rows[fit[rows]]
-            if len(own) < 2:
-                label = "-".join(self.rows.loc[self.rows.index[rows[0]], keys])
-                raise InputError(
-                    f"{within} {label} has {len(own)} training rows; z-scoring needs at least 2. "
-                    "Use zscore='none', or another split."
-                )
             data[rows] = _scored(self.data[rows], self.data[own])
             lost = int((np.isnan(data[rows]).any(0) & np.isfinite(self.data[rows]).all(0)).sum())
             if lost:
                 logger.info("%d voxels do not vary over the training rows of a %s and are left out.", lost, within)
         return replace(self, data=data)
+
+    def training_rows(self, fit: BoolArray, within: Within) -> dict[str, int]:
+        """Count the rows `fit` of each session or run, by its name, in order of first appearance."""
+        keys, codes = _keys(within), self._codes(within)
+        first = np.unique(codes, return_index=True)[1]
+        names = ["-".join(map(str, row)) for row in self.rows[keys].to_numpy()[first]]
+        counts = np.bincount(codes[np.asarray(fit, dtype=bool)], minlength=len(first))
+        return dict(zip(names, counts.tolist(), strict=True))
+
+    def _codes(self, within: Within) -> IntArray:
+        """Give each row the number of its session or run, in order of first appearance."""
+        return np.asarray(self.rows.groupby(_keys(within), sort=False).ngroup())
 
     def averaged(self) -> Responses:
         """Average the rows of each stimulus; `n_repeats` says over how many trials."""
@@ -181,6 +201,12 @@ class Responses:
         out = np.full((int(turn.max()) + 1, len(first), self.data.shape[1]), np.nan, dtype=np.float32)
         out[turn, codes] = self.data
         return out
+
+
+def _keys(within: Within) -> list[str]:
+    if within not in ("session", "run"):
+        raise unknown("zscore", within, ("session", "run", "none"))
+    return ["session"] if within == "session" else ["session", "run"]
 
 
 def _scored(values: FloatArray, fitted: FloatArray) -> FloatArray:
