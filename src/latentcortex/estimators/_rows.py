@@ -98,9 +98,9 @@ class FittedRows:
         out = np.array(offset, dtype=np.float64)
         means = {band: (values @ self.means[band])[None] / self.scales[band] for band, values in self.values.items()}
         for voxels in (slice(i, i + VOXELS_AT_ONCE) for i in range(0, len(out), VOXELS_AT_ONCE)):
-            own = dual(voxels)
+            weights = dual(voxels)
             for mean, gamma in zip(means.values(), mixtures, strict=True):
-                out[voxels] -= _product(mean, own)[0] * gamma[voxels]
+                out[voxels] -= _product(mean, weights)[0] * gamma[voxels]
         return out
 
     def new(self, bands: Bands) -> dict[str, FloatArray]:

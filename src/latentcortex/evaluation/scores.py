@@ -132,7 +132,7 @@ def identification(
         raise unknown("fixed side", fixed, ("original", "reconstruction"))
     cube = _checked(similarity)
     if samples == "mean":
-        cube = _mean_over_samples(cube)[:, :, None]
+        cube = _mean_over_samples(cube)[:, :, None].astype(cube.dtype)  # no finer than what was averaged
     if fixed == "reconstruction":
         cube = cube.transpose(1, 0, 2)
     own = cube[np.arange(len(cube)), np.arange(len(cube))][:, None]

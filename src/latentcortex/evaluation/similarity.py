@@ -121,8 +121,10 @@ def two_alternative(log_p: FloatArray, words: IntArray) -> FloatArray:
     ndarray of shape (n, m)
         Fraction of the other words that are beaten, a tie counted half; .5 is chance.
     """
-    own = log_p[:, words].T[:, :, None]
-    won = inference.beaten(log_p[None], by=own).sum(2) - 0.5  # less its tie with itself
+    true = log_p[:, words].T
+    won = np.full(true.shape, -0.5)  # less its tie with itself
+    for word in log_p.T:
+        won += inference.beaten(word, by=true)
     return np.asarray(won / (log_p.shape[1] - 1))
 
 

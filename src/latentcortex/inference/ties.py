@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from latentcortex._arrays import BoolArray, FloatArray, in_threads, tiles
 
-TIE: Final = {2: 1e-2, 4: 1e-5, 8: 1e-10}
+TIE: Final = {2: 2e-3, 4: 1e-5, 8: 1e-10}
 """By the bytes of the coarser of two numbers: what differs by no more than this fraction of their size is equal."""
 
 SOLVED: Final = 1e-4
