@@ -14,7 +14,7 @@ from tqdm import tqdm
 from latentcortex import _files
 from latentcortex._arrays import FloatArray, digest, listed
 from latentcortex.errors import IncompleteError, InputError
-from latentcortex.extractors import Counting, Extractor, Sized
+from latentcortex.extractors import Counting, Extractor, Sized, Windowed
 from latentcortex.features import (
     BLOCK,
     FORMAT,
@@ -87,7 +87,10 @@ def predicted_bytes(extractor: Extractor, bands: Sequence[str], n_stimuli: int) 
 
 
 def _announce(folder: Path, stimuli: Stimuli, extractor: Extractor, bands: Sequence[str]) -> None:
-    """Say what will be computed and written, and refuse what has no room."""
+    """Say what will be computed, written and left out, and refuse what has no room."""
+    cut = extractor.cut(stimuli.captions(stimuli.ids)) if isinstance(extractor, Windowed) else ""
+    if cut:
+        logger.warning("%s", cut)
     needed = predicted_bytes(extractor, bands, len(stimuli.ids))
     if needed is None:
         return
