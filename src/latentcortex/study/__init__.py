@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
@@ -201,23 +201,39 @@ class Study:
         return Decoder(given["rois"], atlas=atlas, n_voxels=given["n_voxels"], seed=self.seed)
 
     def reconstructor(self, **arguments: Any) -> Any:
-        """Make the reconstructor; one of latent diffusion has the extractor's model unless it names its own."""
-        source = self.settings["extractor"]
-        if self.settings["reconstructor"]["name"] == "ldm" == source["name"]:
-            shared = ("model", "revision", "pixels", "n_steps", "dtype", "device")
-            known = [key for key in shared if reconstructors.SHELF.takes("ldm", key)]
-            arguments |= {key: source[key] for key in known if key in source}
-        return self._make(reconstructors.SHELF, "reconstructor", paths=("model",), seeded=True, **arguments)
+        """Make the reconstructor; one of latent diffusion has the extractor's model unless it names its own.
+
+        Also one of its own is run as the extractor's is: at its pixels, in its precision, on its device.
+        """
+        given, source = self.settings["reconstructor"], self.settings["extractor"]
+        if not given["name"] == "ldm" == source["name"]:
+            return self._make(reconstructors.SHELF, "reconstructor", paths=("model",), seeded=True, **arguments)
+        named = ("model", "revision")
+        taken = ("pixels", "n_steps", "dtype", "device", *(named if "model" not in given else ()))
+        run = {key: source[key] for key in taken if key in source} | {key: given[key] for key in named if key in given}
+        model = self._make(extractors.SHELF, "reconstructor", paths=("model",), given={"name": "ldm", **run})
+        rest = {key: value for key, value in given.items() if key not in named} | {"model": model}
+        return self._make(reconstructors.SHELF, "reconstructor", seeded=True, given=rest, **arguments)
 
     def models(self, bands: tuple[str, ...]) -> list[Analysis]:
         """Choose the models of all analyses."""
         return [analyses.canonical(name, bands) for name in self.settings["analyses"]["run"]]
 
     def _make(
-        self, shelf: Any, section: str, *, paths: tuple[str, ...] = (), seeded: bool = False, **otherwise: Any
+        self,
+        shelf: Any,
+        section: str,
+        *,
+        paths: tuple[str, ...] = (),
+        seeded: bool = False,
+        given: Mapping[str, Any] | None = None,
+        **otherwise: Any,
     ) -> Any:
-        """Pick from a shelf by the section's `name`; its other keys are the arguments, `otherwise` the defaults."""
-        arguments = {**otherwise, **self.settings[section]}
+        """Pick from a shelf by the section's `name`; its other keys are the arguments, `otherwise` the defaults.
+
+        `given` stands in place of the section.
+        """
+        arguments = {**otherwise, **(self.settings[section] if given is None else given)}
         name = arguments.pop("name")
         for key in paths:
             if key in arguments and arguments[key] not in NOT_PATHS:

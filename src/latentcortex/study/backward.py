@@ -19,7 +19,7 @@ from latentcortex.evaluation import Score, Seen
 from latentcortex.extraction import verify
 from latentcortex.features import MANIFEST, Features
 from latentcortex.reconstruction import needed_bands, reconstruct
-from latentcortex.reconstructors import Reconstructor
+from latentcortex.reconstructors import Checked, Reconstructor
 from latentcortex.reconstructors.retrieval import Retrieval
 from latentcortex.responses import Responses
 from latentcortex.stimuli import Stimuli
@@ -107,7 +107,9 @@ class Backward:
         material = self.material
         with material.stages.watch("check"), _files.remembering() as self._noticed:
             material.check_features()
-            _ = self.routes
+            for one in {id(one): one for one in self.routes.values()}.values():
+                if isinstance(one, Checked):
+                    one.check(material.extractor)
             evaluation.check_size(material.stimuli.load(material.stimuli.ids[0]))
             for name in reversed(material.participants):
                 responses = material.responses(name)

@@ -18,6 +18,7 @@ from latentcortex.encoding import Criterion
 from latentcortex.errors import InputError
 from latentcortex.estimators import Nesting
 from latentcortex.extraction import extract, is_extracted
+from latentcortex.extractors import Windowed
 from latentcortex.features import Features
 from latentcortex.reporting import LOG
 from latentcortex.responses import Responses
@@ -217,7 +218,14 @@ class Material:
             clusters=self.splits(responses).groups if self.settings["splits"]["unit"] != "stimulus" else (),
             zscore=self.zscore,
             participant=participant,
+            cut=self._cut,
         )
+
+    @cached_property
+    def _cut(self) -> str:
+        """What the extractor leaves out of long captions."""
+        captions = self.stimuli.captions(self.stimuli.ids)
+        return self.extractor.cut(captions) if isinstance(self.extractor, Windowed) else ""
 
     @property
     def criterion(self) -> Criterion:
