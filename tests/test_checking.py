@@ -87,6 +87,7 @@ def seeded(clean: Design) -> dict[str, Design]:
         "parametric-null": replace(clean, sides=folds, criterion=Criterion(null="analytic")),
         "same-image": replace(clean, looks=looks(s050=picture("s003"))),
         "near-duplicate": replace(clean, features=features(z=near(z, 5, 6), zc=near(zc, 5, 6))),
+        "cut-captions": replace(clean, cut="3 of 9 captions are longer than the window."),
         "few-permutations": replace(clean, criterion=Criterion(null="permutation", n_permutations=99)),
         "small-test-set": replace(clean, sides=[(IDS[:150], IDS[150:])]),
         "collinear-bands": replace(clean, features=features(zc=np.c_[z, 0.01 * rng.standard_normal((160, 9))])),

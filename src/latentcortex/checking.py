@@ -61,6 +61,8 @@ class Design:
         Those whose signs the null flips; empty if it flips none.
     zscore : {"session", "run", "none"}
     participant : str
+    cut : str
+        What the extractor leaves out of captions that are longer than its window, in a sentence; empty if nothing.
     """
 
     responses: Responses
@@ -73,6 +75,7 @@ class Design:
     clusters: Sequence[str] = ()
     zscore: Within = "none"
     participant: str = ""
+    cut: str = ""
 
     @property
     def ids(self) -> list[str]:
@@ -276,6 +279,11 @@ def _shown(pairs: Pairs) -> str:
     return listed(one if one == other else f"{one} = {other}" for one, other in pairs)
 
 
+def _cut_captions(design: Design) -> Iterator[str]:
+    if design.cut:
+        yield design.cut
+
+
 # What is fitted on what
 
 
@@ -429,6 +437,7 @@ RULES: Final[dict[str, Rule]] = {
     ),
     "same-image": Rule("one image under two ids", _same_image, ("looks",)),
     "near-duplicate": Rule("images or features that are nearly the same", _near_duplicate),
+    "cut-captions": Rule("captions that are longer than what is read of them", _cut_captions),
     "few-permutations": Rule("permutations too few for so many voxels", _few_permutations),
     "small-test-set": Rule("a test set too small to find anything", _small_test_set),
     "collinear-bands": Rule("bands whose shares cannot be told apart", _collinear_bands, ("features",)),
