@@ -191,6 +191,11 @@ def test_nothing_is_loaded_or_written_where_a_part_is_damaged(tiny_model: Path, 
         ("1", "unet", {"layers_per_block": 100, "transformer_layers_per_block": 100}, "asks for 30000 blocks"),
         ("1", "unet", {"block_out_channels": [8, 16]}, "must have one entry for each stage in each list"),
         ("1", "unet", {"block_out_channels": [8, 16, "16"]}, "has block_out_channels = "),
+        ("1", "unet", {"sample_skze": 8}, "has sample_skze, which a UNet2DConditionModel does not have"),
+        ("1", "unet", {"attention_head_dim": None}, "does not say attention_head_dim, which a UNet2DConditionModel"),
+        ("1", "text_encoder", {"hidden_act": None}, "does not say hidden_act, which a CLIPTextModel needs"),
+        ("1", "text_encoder", {"layer_norm_eps": "0"}, "makes no CLIPTextModel: Validation error for field"),
+        ("3", "scheduler", {"shift_terminal": 1.0}, "has shift_terminal, with which no trajectory is known"),
         ("1", "unet", {"norm_num_groups": 3}, "makes no UNet2DConditionModel"),
         ("1", "unet", {"mid_block_type": "Nothing"}, "makes no UNet2DConditionModel"),
         ("1", "unet", {"cross_attention_dim": 24}, r"of shape \(8, 12\); its configuration makes it \(8, 24\)"),
@@ -474,10 +479,13 @@ def test_weights_in_several_files_are_read_from_beside_their_index(tiny_model: P
 
 
 def test_what_a_library_warns_of_while_it_loads_is_logged(tiny_model: Path, tmp_path: Path, caplog, capfd) -> None:
-    folder = changed(tiny_model, tmp_path / "model", "unet", use_ema_warmup=True)
+    averaged = changed(tiny_model, tmp_path / "averaged", "unet", use_ema_warmup=True)
+    folder = changed(averaged, tmp_path / "model", "text_encoder", number_of_heads=3)
     with caplog.at_level("WARNING", logger="latentcortex"):
         _ldm.load(folder)
-    assert [record.getMessage() for record in caplog.records if "use_ema_warmup" in record.getMessage()]
+    said = [record.getMessage() for record in caplog.records]
+    assert any("use_ema_warmup" in line and line.startswith("While a model was loaded") for line in said)
+    assert any(line.endswith("config.json has number_of_heads, which is not known and not read.") for line in said)
     assert capfd.readouterr() == ("", "")
 
 

@@ -13,6 +13,8 @@ from diffusers.models.attention import JointTransformerBlock
 
 Tensor = torch.Tensor
 
+KEPT: Final = ("num_train_timesteps", "shift")
+"""Settings of a scheduler that its grid follows from."""
 T5_TOKENS: Final = 256
 """Tokens of T5, those of the pipeline; zeros where there is no T5."""
 
@@ -35,8 +37,8 @@ class Schedule:
     Parameters
     ----------
     config : mapping
-        Of a FlowMatchEulerDiscreteScheduler, which makes the grid: `shift` and whatever else changes it. Which ones
-        are refused, `_loading.configuration` says.
+        Of a FlowMatchEulerDiscreteScheduler, which makes the grid: `num_train_timesteps` and `shift`. What else would
+        change it, `_loading.configuration` refuses.
 
     References
     ----------
@@ -44,7 +46,7 @@ class Schedule:
     """
 
     def __init__(self, config: Mapping[str, Any]) -> None:
-        self.config = FlowMatchEulerDiscreteScheduler.from_config(dict(config)).config
+        self.config = FlowMatchEulerDiscreteScheduler.from_config({key: config[key] for key in KEPT}).config
         self.set_timesteps(int(self.config["num_train_timesteps"]))
 
     def set_timesteps(self, n_steps: int) -> None:

@@ -13,7 +13,6 @@ from diffusers import DDIMScheduler
 from latentcortex._ldm import flow
 from latentcortex._ldm.folder import Layout
 from latentcortex._loading import configuration, modules
-from latentcortex._loading.modules import listening
 from latentcortex._shelf import unknown
 
 logger = logging.getLogger(__name__)
@@ -130,8 +129,7 @@ def scheduler(layout: Layout) -> Any:
     """Make the scheduler of a model folder, which is as much as is needed to say how noisy a band is."""
     config = configuration.read_scheduler(layout.folder / "scheduler", of_flow=layout.of_flow)
     if layout.of_flow:
-        with listening():
-            return flow.Schedule(config)
+        return flow.Schedule(config)
     given = config["_class_name"], config.get("timestep_spacing", "leading")
     if given != (DDIMScheduler.__name__, "leading"):
         logger.info("The model's scheduler is %s, '%s'; here its noise is denoised by DDIM, 'leading'.", *given)

@@ -20,8 +20,8 @@ MOST_NUMBER: Final = 2**20
 """No count, width or number of tokens of a known model comes near."""
 MOST_SIDE: Final = 4096
 """Pixels, or places of a latent, each way."""
-MOST_BLOCKS: Final = 2048
-"""Blocks of a network; the largest known have some hundred."""
+MOST_BLOCKS: Final = 512
+"""Blocks of a network, counted as if each stage were the longest; the largest known have some sixty."""
 MOST_ENTRIES: Final = 256
 """Entries of a list; T5 has a hundred tokens of no meaning."""
 MOST_DEPTH: Final = 6
@@ -61,6 +61,9 @@ class Kind:
         Keys -> the only values with which it is known how the part is used.
     counts : tuple of str
         Keys that multiply the number of blocks.
+    needed : tuple of str
+        Keys that change what the part computes and no shape of its weights, so that nothing tells where they are
+        left out; every known folder has them.
     """
 
     name: str
@@ -69,6 +72,7 @@ class Kind:
     defaults: Mapping[str, Any] = field(default_factory=dict)
     fixed: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
     counts: tuple[str, ...] = ()
+    needed: tuple[str, ...] = ()
 
     @property
     def weights(self) -> str:
@@ -121,6 +125,7 @@ UNET: Final = Kind(
         "dual_cross_attention": (None, False),
     },
     ("layers_per_block", "transformer_layers_per_block"),
+    ("attention_head_dim", "norm_num_groups"),
 )
 TRANSFORMER: Final = Kind(
     "SD3Transformer2DModel",
@@ -138,6 +143,7 @@ TRANSFORMER: Final = Kind(
     },
     {},
     ("num_layers",),
+    ("attention_head_dim", "num_attention_heads"),
 )
 AUTOENCODER: Final = Kind(
     "AutoencoderKL",
@@ -164,6 +170,7 @@ CLIP_TEXT: Final = Kind(
     TEXT_DEFAULTS,
     {},
     ("num_hidden_layers",),
+    ("hidden_act", "num_attention_heads"),
 )
 CLIP_PROJECTED: Final = Kind(
     "CLIPTextModelWithProjection",
@@ -172,6 +179,7 @@ CLIP_PROJECTED: Final = Kind(
     TEXT_DEFAULTS,
     {},
     ("num_hidden_layers",),
+    ("hidden_act", "num_attention_heads"),
 )
 CLIP: Final = Kind("CLIPModel", "transformers", {"model_type": ("clip",)}, {"projection_dim": 512})
 T5: Final = Kind(
@@ -394,6 +402,8 @@ BETAS: Final = ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule"
 OTHERWISE: Final = ("thresholding", "clip_sample", "use_flow_sigmas", "use_dynamic_shifting", "invert_sigmas",
                     "stochastic_sampling")  # fmt: skip
 """Settings with which a step would depend on more than latent, prediction and timestep."""
+GRIDS: Final = ("use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas", "shift_terminal")
+"""Settings with which a flow's grid would not follow from its shift."""
 
 
 def read_scheduler(folder: Path, *, of_flow: bool) -> Config:
@@ -416,7 +426,7 @@ def read_scheduler(folder: Path, *, of_flow: bool) -> Config:
         if of_flow:
             raise InputError(f"The scheduler of a transformer must be {FLOW}; got {name}. See {path}.")
         raise InputError(f"{path} is of the class {name}, whose noise is not known here; known are {', '.join(known)}.")
-    for key in OTHERWISE:
+    for key in (*OTHERWISE, *(GRIDS if of_flow else ())):
         if config.get(key):
             raise InputError(f"The scheduler has {key}, with which no trajectory is known here. See {path}.")
     needed = ("num_train_timesteps", "shift") if of_flow else BETAS

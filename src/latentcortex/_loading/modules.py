@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from importlib import import_module
+from inspect import signature
 from pathlib import Path
 from typing import Any, Final
 
@@ -31,20 +32,87 @@ def inspect(folder: Path, kind: Kind) -> Config:
         If the configuration, the file or one of its tensors is not what it must be.
     """
     config = configuration.read(folder, kind)
+    _check_keys(folder / "config.json", kind)
     given = header(folder, kind)
     compare(folder, kind, given, empty(kind, config, folder / "config.json").state_dict())
     return config
 
 
+def _check_keys(path: Path, kind: Kind) -> None:
+    """Refuse a configuration that leaves out what nothing else would tell, or whose keys its class does not have."""
+    given = configuration.small_json(path)
+    missing = [key for key in kind.needed if given.get(key) is None]
+    if missing:
+        raise InputError(f"{path} does not say {', '.join(missing)}, which a {kind.name} needs and no weight tells.")
+    if kind.library == "diffusers":
+        known = {*signature(_class(kind).__init__).parameters, *LEFT_BY_TRAINING}
+        strange = [key for key in given if key not in known and not key.startswith("_")]
+        if strange:
+            raise InputError(f"{path} has {listed(strange)}, which a {kind.name} does not have; correct or remove it.")
+        return
+    tables = {"": given} if kind is not CLIP else {name: given.get(name) or {} for name in TOWERS}
+    fields = set(_class(kind).config_class.__dataclass_fields__).union(*map(_fields, TOWERS.values()))
+    for name, table in tables.items():
+        strange = [key for key in table if key not in fields | _common() and not key.startswith("_")]
+        if strange:
+            where = f"{path}, {name}," if name else path
+            logger.warning("%s has %s, which is not known and not read.", where, listed(strange))
+
+
+LEFT_BY_TRAINING: Final = (
+    "decay",
+    "inv_gamma",
+    "min_decay",
+    "optimization_step",
+    "power",
+    "update_after_step",
+    "use_ema_warmup",
+)
+"""What averaging over the steps of training leaves among the settings of a denoiser; it changes nothing."""
+LEGACY: Final = (
+    "add_cross_attention",
+    "cross_attention_hidden_size",
+    "dense_act_fn",
+    "dropout",
+    "finetuning_task",
+    "is_gated_act",
+    "model_type",
+    "output_past",
+    "prefix",
+    "pruned_heads",
+    "scale_decoder_outputs",
+    "sep_token_id",
+    "task_specific_params",
+    "tf_legacy_loss",
+    "tie_encoder_decoder",
+    "tie_word_embeddings",
+    "tokenizer_class",
+    "torch_dtype",
+    "torchscript",
+    "use_bfloat16",
+)
+"""What older versions of transformers wrote into every configuration, or what it derives from other keys."""
+
+
+def _fields(name: str) -> set[str]:
+    return set(getattr(import_module("transformers"), name).__dataclass_fields__)
+
+
+def _common() -> set[str]:
+    """Collect what transformers writes into configurations of every class: how it is saved, and how text is made."""
+    return {*import_module("transformers").GenerationConfig().to_dict(), *LEGACY}
+
+
 def empty(kind: Kind, config: Config, path: Path | str) -> Any:
     """Make the module of a part without memory for its weights; raise `InputError` if its configuration makes none."""
     import torch
+    from huggingface_hub.errors import StrictDataclassError
 
     with listening(), torch.device("meta"):
         try:
             return _made(kind, config)
-        except IMPOSSIBLE as error:
-            first = str(error).splitlines()[0] if str(error) else type(error).__name__
+        except (*IMPOSSIBLE, StrictDataclassError) as error:
+            first = " ".join(str(error).split()) or type(error).__name__
             raise InputError(f"{path} makes no {kind.name}: {first:.200}") from None
 
 
