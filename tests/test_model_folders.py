@@ -405,6 +405,12 @@ def test_weights_that_are_not_finite_are_named(tiny_model: Path, tmp_path: Path)
         _ldm.load(folder)
 
 
+def test_what_a_library_raises_while_it_loads_is_one_line(tiny_model: Path, tmp_path: Path) -> None:
+    folder = changed(tiny_model, tmp_path / "model", "text_encoder", initializer_factor=None)
+    with pytest.raises(InputError, match="text_encoder cannot be loaded: unsupported operand"):
+        _ldm.load(folder)
+
+
 def test_attention_is_computed_as_the_loader_says_and_not_as_the_folder_does(tiny_model: Path, tmp_path: Path) -> None:
     folder = changed(tiny_model, tmp_path / "model", "text_encoder", _attn_implementation="eager")
     assert _ldm.load(folder).text_encoder.config._attn_implementation == "sdpa"

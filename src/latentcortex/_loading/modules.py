@@ -174,8 +174,9 @@ def load(folder: Path, kind: Kind, *, dtype: Any) -> Any:
     with listening():
         try:
             module, outcome = _class(kind).from_pretrained(folder, **options)
-        except (OSError, RuntimeError, ValueError, SafetensorError) as error:
-            raise InputError(f"{folder} cannot be loaded: {str(error).splitlines()[0]}") from None
+        except (*IMPOSSIBLE, OSError, SafetensorError) as error:
+            first = " ".join(str(error).split()) or type(error).__name__
+            raise InputError(f"{folder} cannot be loaded: {first:.200}") from None
     for key, problem in (("missing_keys", "lacks"), ("mismatched_keys", "has other shapes of"), ("error_msgs", "gave")):
         if outcome.get(key):
             raise InputError(f"{folder} {problem} {listed(sorted(map(str, outcome[key])), 3)} when it was loaded.")
