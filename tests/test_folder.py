@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,7 +8,7 @@ import pytest
 from PIL import Image
 
 from latentcortex.datasets import make
-from latentcortex.datasets.folder import Folder, read_image
+from latentcortex.datasets.folder import Folder
 from latentcortex.errors import AlignmentError, InputError
 
 IDS = ("001", "002", "010")
@@ -245,52 +244,3 @@ def test_a_byte_order_mark_and_windows_line_ends_are_read(root: Path) -> None:
     text = (root / "stimuli.tsv").read_bytes()
     (root / "stimuli.tsv").write_bytes(b"\xef\xbb\xbf" + text.replace(b"\n", b"\r\n"))
     assert Folder(str(root)).stimuli().ids == IDS
-
-
-@pytest.mark.parametrize("mode", ["L", "P", "CMYK", "LA"])
-def test_other_modes_become_rgb_and_it_is_logged(mode: str, tmp_path: Path, caplog) -> None:
-    caplog.set_level("INFO")
-    path = tmp_path / ("x.jpg" if mode == "CMYK" else "x.png")
-    color = {"LA": (100, 255), "CMYK": (0, 0, 0, 155)}.get(mode, 100)
-    Image.new(mode, (4, 4), color=color).save(path)
-    assert read_image(path).shape == (4, 4, 3)
-    assert "converted from" in caplog.text
-
-
-def test_an_image_is_turned_upright_by_its_exif_tag(tmp_path: Path, caplog) -> None:
-    caplog.set_level("INFO")
-    image = Image.new("RGB", (6, 4))
-    exif = image.getexif()
-    exif[0x0112] = 6
-    image.save(tmp_path / "x.jpg", exif=exif)
-    assert read_image(tmp_path / "x.jpg").shape == (6, 4, 3)
-    assert "upright" in caplog.text
-
-
-def test_16_bit_colour_and_animations_are_refused(tmp_path: Path) -> None:
-    import struct
-    import zlib
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    rows = (b"\0" + b"\xff\x00" * 3 * 2) * 2
-    header = struct.pack(">IIBBBBB", 2, 2, 16, 2, 0, 0, 0)
-    png = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
-    (tmp_path / "deep.png").write_bytes(png)
-    with pytest.raises(InputError, match="16 bits per channel"):
-        read_image(tmp_path / "deep.png")
-    frames = [Image.new("L", (4, 4), color=k) for k in (0, 255)]
-    frames[0].save(tmp_path / "x.gif", save_all=True, append_images=frames[1:])
-    with pytest.raises(InputError, match="2 frames"):
-        read_image(tmp_path / "x.gif")
-
-
-def test_an_image_that_may_not_be_read_is_an_input_error(tmp_path: Path) -> None:
-    (tmp_path / "folder.png").mkdir()
-    with pytest.raises(InputError, match="cannot be read"):
-        read_image(tmp_path / "folder.png")
-    if os.getuid():
-        (tmp_path / "x.png").touch(mode=0)
-        with pytest.raises(InputError):
-            read_image(tmp_path / "x.png")

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from latentcortex import _files
 from latentcortex._arrays import digest, fingerprint
-from latentcortex.datasets.folder import read_image
+from latentcortex._images import read_image
 from latentcortex.errors import IncompleteError, InputError
 from latentcortex.features import Features, aligned
 from latentcortex.reconstructors import Reconstructor

@@ -11,21 +11,20 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from functools import cached_property, lru_cache
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from PIL import Image, ImageOps, UnidentifiedImageError
 
 from latentcortex import _files
 from latentcortex._arrays import FloatArray, digest, listed, unique_ids
+from latentcortex._images import ImageFiles
 from latentcortex._nifti import load_image
 from latentcortex.datasets import labels
 from latentcortex.errors import AlignmentError, InputError
 from latentcortex.responses import Responses
 from latentcortex.space import Bare, Space, Surface, Volume
-from latentcortex.stimuli import Image as Pixels
 from latentcortex.stimuli import Stimuli
 
 logger = logging.getLogger(__name__)
@@ -176,13 +175,8 @@ class Folder:
         table["captions"] = [tuple(t for t in row if t and t != "n/a") for row in table[spoken].to_numpy()]
         if "split" in self._trials.columns:
             table["split"] = self._split().reindex(table.index).fillna("")
-        files = table["stim_file"].to_dict()
-
-        @lru_cache(maxsize=256)
-        def load(name: str) -> Pixels:
-            return read_image(self._image_path(files[name]))
-
-        return Stimuli(table, load)
+        paths = {str(name): self._image_path(file) for name, file in table["stim_file"].items()}
+        return Stimuli(table, ImageFiles(paths))
 
     def _split(self) -> pd.Series[str]:
         sides = self._trials.groupby("stimulus_id")["split"].agg(lambda values: listed(sorted(set(values))))
@@ -258,44 +252,3 @@ def read_array(path: Path) -> FloatArray:
     if data.dtype != np.float32:
         logger.info("Responses were cast from %s to float32.", data.dtype, extra={"facts": {"file": path.name}})
     return data
-
-
-def read_image(path: Path) -> Pixels:
-    """Read an image as RGB; log what had to be converted.
-
-    Raises
-    ------
-    InputError
-        If the file cannot be read, has more than 8 bits per channel, is animated or partly transparent.
-    """
-    try:
-        with Image.open(path) as image:
-            deep = [part for part in image.tile if "16" in str(part[3])]
-            if deep:
-                raise InputError(f"{path} has 16 bits per channel; convert it to 8 bits.")
-            image.load()
-            return _rgb(image, path)
-    except UnidentifiedImageError:
-        first = path.read_bytes()[:8]
-        raise InputError(f"{path} is not an image (it starts with {first!r}).") from None
-    except (OSError, SyntaxError) as error:
-        raise InputError(f"{path} cannot be read: {error}; is it truncated?") from None
-    except Image.DecompressionBombError as error:
-        raise InputError(f"{path} is too large: {error}") from None
-
-
-def _rgb(image: Image.Image, path: Path) -> Pixels:
-    if getattr(image, "n_frames", 1) > 1:
-        raise InputError(f"{path} has {image.n_frames} frames; give a still image.")  # type: ignore[attr-defined]
-    if image.mode.startswith(("I", "F")):
-        raise InputError(f"{path} has more than 8 bits per channel ({image.mode}); convert it to 8 bits.")
-    upright = ImageOps.exif_transpose(image)
-    if upright.size != image.size or upright.getexif() != image.getexif():
-        logger.info("An image was turned upright by its EXIF tag.", extra={"facts": {"file": path.name}})
-    if "A" in upright.getbands() or "transparency" in upright.info:
-        alpha = np.asarray(upright.convert("RGBA"))[..., 3]
-        if alpha.min() < 255:
-            raise InputError(f"{path} is partly transparent; lay it on the background that was shown.")
-    if upright.mode != "RGB":
-        logger.info("An image was converted from %s to RGB.", upright.mode, extra={"facts": {"file": path.name}})
-    return np.asarray(upright.convert("RGB"))
