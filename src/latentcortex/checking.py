@@ -13,6 +13,7 @@ from scipy import stats
 
 from latentcortex import inference
 from latentcortex._arrays import BoolArray, FloatArray, in_threads, listed
+from latentcortex._copies import copies
 from latentcortex._shelf import unknown
 from latentcortex.encoding import Criterion, is_series
 from latentcortex.encoding.criterion import MOST_VOXELS
@@ -232,10 +233,9 @@ def _identical(design: Design) -> Pairs:
 
 
 def _look_alike(design: Design) -> Pairs:
-    """Compare every image with every other by perceptual hash and colours."""
+    """Find copies among all images: of other quality or size, lighter, grey, framed, mirrored, cropped by a tenth."""
     ids = design.ids if design.looks else []
-    looks = [design.looks[name] for name in ids]
-    return _pairs(ids, lambda rows: Look.alike(looks, rows))
+    return [(ids[i], ids[j]) for i, j in copies([design.looks[name].views for name in ids])]
 
 
 def _feel_alike(design: Design) -> Pairs:
