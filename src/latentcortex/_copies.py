@@ -33,7 +33,7 @@ LEAST_INSIDE: Final = 0.5
 """Height and width that a frame leaves at least."""
 FLAT: Final = 2.0
 """Standard deviation of lightness, of 255, below which an image shows nothing that could be compared."""
-GREY: Final = 2.0
+GREY: Final = 4.8
 """Size of the colour waves, of 255, below which an image is grey and its colours say nothing."""
 MARGINS: Final = ((0.0, 0.0), (0.025, 0.025), (0.05, 0.05), (0.1, 0.0), (0.0, 0.1))
 """What is cut off at the start and the end of an axis, of which all pairs are tried."""
