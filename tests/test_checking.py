@@ -9,14 +9,15 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+from _subjects import freesurfer_subject
 from PIL import Image
 from scipy import signal
 
-from latentcortex import Features, Responses, checking, cli
+from latentcortex import Features, Responses, checking, cli, reporting
 from latentcortex.checking import RULES, Design, findings
 from latentcortex.encoding import Criterion
 from latentcortex.errors import InputError
-from latentcortex.space import Bare
+from latentcortex.space import Bare, Surface
 from latentcortex.stimuli import Look, Stimuli
 
 IDS = [f"s{i:03d}" for i in range(160)]
@@ -180,3 +181,69 @@ def test_the_command_says_what_every_rule_found_and_its_exit_code_tells(folder_s
     assert "Allowed: straddling: 1 image on both sides" in (tmp_path / "out" / "sub-01.html").read_text()
     assert cli.main(["check", str(folder_study), "--out", str(tmp_path / "out"), *allowed]) == 0
     assert "collinear-bands   ok" in capsys.readouterr().out
+
+
+STOPS = {
+    "a backend that is not here": ('name = "banded_ridge"', 'name = "banded_ridge"\nbackend = "mps"', "mps"),
+    "a backend of himalaya's": (
+        'name = "banded_ridge"',
+        'name = "himalaya"\nbackend = "none"',
+        "'none' cannot be used",
+    ),
+    "more folds than training images": ('name = "banded_ridge"', 'name = "banded_ridge"\ncv = 41', "41 folds need"),
+    "more components than training images": ('run = ["latents"]', 'run = ["latents"]\nn_dims = 40', "at most 39"),
+    "too few images for clusters": ('run = ["latents"]', 'run = ["generalisation"]', "two stimuli per cluster"),
+    "no background": ('root = "data"', 'root = "data"\nMASK\nbackground = "no.nii"', "no.nii is missing"),
+    "a background that is no anatomy": (
+        'root = "data"',
+        'root = "data"\nMASK\nbackground = "mask4.nii"',
+        "expected anatomy",
+    ),
+    "nothing to decode": ("q = 0.05", 'q = 0.05\n[decoding]\nbands = ["z"]', "Nothing to decode"),
+    "no such category": (
+        "q = 0.05",
+        'q = 0.05\n[decoding]\nbands = ["pixels"]\n[evaluation]\ncategory = "kind"\n'
+        '[reconstructor]\nname = "retrieval"',
+        "Unknown column of the stimuli, for `category`: 'kind'",
+    ),
+    "too few images to decode from": (
+        "q = 0.05",
+        'q = 0.05\n[decoding]\nbands = ["pixels"]\n[reconstructor]\nname = "retrieval"\n[splits]\ncross_validation = 2',
+        "folds need at least 5 different rows",
+    ),
+}
+MASK = 'mask = "mask.nii"\nreference = "T1w"'
+
+
+@pytest.mark.parametrize("fault", STOPS)
+def test_what_would_stop_a_run_later_stops_the_check(fault: str, folder_study, tmp_path, capsys) -> None:
+    import nibabel as nib
+
+    old, new, says = STOPS[fault]
+    data = folder_study.parent / "data"
+    nib.save(nib.Nifti1Image(np.ones((5, 3, 2), np.uint8), np.eye(4)), data / "mask.nii")
+    nib.save(nib.Nifti1Image(np.ones((5, 3, 2, 3), np.uint8), np.eye(4)), data / "mask4.nii")
+    text = folder_study.read_text()
+    assert old in text
+    folder_study.write_text(text.replace(old, new.replace("MASK", MASK), 1))
+    if fault == "too few images to decode from":
+        table = pd.read_csv(data / "trials.tsv", sep="\t", dtype=str)
+        kept = table["stimulus_id"].isin([f"s{i:03d}" for i in range(8)])
+        table[kept].to_csv(data / "trials.tsv", sep="\t", index=False)
+        np.save(data / "responses.npy", np.load(data / "responses.npy")[kept])
+        folder_study.write_text(
+            folder_study.read_text().replace('name = "banded_ridge"', 'name = "banded_ridge"\ncv = 2')
+        )
+    assert cli.main(["check", str(folder_study), "--out", str(tmp_path / "out")]) == 2
+    captured = capsys.readouterr()
+    assert says in captured.err
+    assert captured.err.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_flat_surface_that_is_damaged_stops_the_check(tmp_path) -> None:
+    subject = freesurfer_subject(tmp_path / "subject")
+    patch = subject / "surf" / "lh.full.flat.patch.3d"
+    patch.write_bytes(patch.read_bytes()[:100])
+    with pytest.raises(InputError, match=r"lh\.full\.flat\.patch\.3d"):
+        reporting.check_cortex(Surface(str(subject)))

@@ -100,6 +100,14 @@ class Decoder:
             "seed": self.seed,
         }
 
+    def check(self, groups: Sequence[str]) -> None:
+        """Raise `InputError` unless training stimuli of these groups, one name each, fill the folds."""
+        self._ridge.check(groups)
+
+    @property
+    def _ridge(self) -> BandedRidge:
+        return BandedRidge(alphas=self.alphas, selection="kfold", cv=self.cv, seed=self.seed)
+
     def candidates(self, band: str, responses: Responses, valid: BoolArray) -> IntArray:
         """List the valid voxels of the regions that a band is decoded from.
 
@@ -154,7 +162,7 @@ class Decoder:
         self._models = {}
         for band in features.bands:
             voxels = self._best(self.candidates(band, averaged, valid), features.only([band]), averaged, shared)
-            model = BandedRidge(alphas=self.alphas, selection="kfold", cv=self.cv, seed=self.seed)
+            model = self._ridge
             x, latents = {f"responses (decoding {band})": averaged.data[:, voxels]}, features.array(band, averaged.ids)
             model.fit(x, latents, sample_weight=averaged.n_repeats, groups=shared)
             # A dimension that does not vary has no model, and is decoded as its value.

@@ -86,6 +86,13 @@ def predicted_bytes(extractor: Extractor, bands: Sequence[str], n_stimuli: int) 
     return 4 * n_stimuli * sum(extractor.dims(bands).values())
 
 
+def check_room(stimuli: Stimuli, extractor: Extractor, bands: Sequence[str], *, store: Path | str) -> None:
+    """Raise `InputError` unless the features that are not extracted yet have room on the disk."""
+    folder = _folder(stimuli, {**extractor.made_by, "bands": list(bands)}, store)
+    if not _complete(folder):
+        _announce(folder, stimuli, extractor, bands)
+
+
 def _announce(folder: Path, stimuli: Stimuli, extractor: Extractor, bands: Sequence[str]) -> None:
     """Say what will be computed and written, and refuse what has no room."""
     needed = predicted_bytes(extractor, bands, len(stimuli.ids))

@@ -106,6 +106,15 @@ class Nesting(Protocol):
         ...
 
 
+@runtime_checkable
+class Checkable(Protocol):
+    """An estimator that can tell before anything is extracted whether it will be able to fit."""
+
+    def check(self, groups: Sequence[str]) -> None:
+        """Raise `InputError` if this machine lacks what it computes on, or rows of these groups are too few."""
+        ...
+
+
 def quiet(estimator: Estimator) -> Estimator:
     """Copy an estimator, for fits of which nobody needs to be warned: to shuffled responses, or only to choose."""
     silent = copy.copy(estimator)

@@ -109,6 +109,13 @@ class BandedRidge(BaseEstimator):  # type: ignore[misc]
             raise InputError(f"backend must be one of {', '.join(_ridge.NAMES)}; got {self.backend!r}.")
         whole_number("cv", self.cv, least=2)
 
+    def check(self, groups: Sequence[str]) -> None:
+        """Raise unless this machine has the backend, and rows of these groups, one name each, fill the folds."""
+        self._check()
+        _ridge.backend(self.backend)
+        if self.selection == "kfold" or (self.selection == "auto" and len(groups) < FEW_ROWS):
+            folds_of(groups, self.cv, seed=self.seed)
+
     # From arrays
 
     @one_thread()

@@ -33,7 +33,11 @@ def _backend(name: str) -> Iterator[Any]:
 
     before = get_backend()
     try:
-        yield set_backend(name)
+        chosen = set_backend(name)
+    except (ImportError, RuntimeError, ValueError) as error:
+        raise InputError(f"himalaya's backend {name!r} cannot be used here: {error}") from None
+    try:
+        yield chosen
     finally:
         set_backend(before)
 
@@ -76,6 +80,11 @@ class Himalaya:
     backend: str = "numpy"
     seed: int = field(default=0, kw_only=True)
     bands: tuple[str, ...] = field(default=(), init=False)
+
+    def check(self, groups: Sequence[str]) -> None:
+        """Raise `InputError` unless himalaya has the backend here, and rows of these groups fill the folds."""
+        with _backend(self.backend):
+            folds_of(groups, self.cv, seed=self.seed)
 
     @one_thread()
     def fit(

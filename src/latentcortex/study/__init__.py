@@ -85,7 +85,11 @@ class Study:
         return replace(self, settings={**self.settings, "check": {"allow": both}})
 
     def check(self, out: Path | None = None) -> list[Inspection]:
-        """Look for what would flatter a result, without computing anything; see `checking.RULES`.
+        """Look for what would flatter a result or stop a run, without computing anything; see `checking.RULES`.
+
+        All that a run needs is built and looked at as it does before it writes anything: dataset, model, images,
+        captions, estimator and its backend, atlas, surfaces, background, viewer, decoder and reconstructor, room for
+        features.
 
         Parameters
         ----------
@@ -96,25 +100,30 @@ class Study:
         -------
         list of Inspection
             One for each participant and rule.
+
+        Raises
+        ------
+        InputError
+            If a run would stop.
         """
         material = Material(self, out or self.out or Path(), progress=False)
         there = material.extracted
+        judged: dict[str, list[Inspection]] = {}
+
+        def judge(participant: str) -> None:
+            """Look at a participant's design, once for both halves."""
+            if participant not in judged:
+                judged[participant] = _inspected(material.design(participant, extracted=there))
+
+        for half, _ in self._goals(None):
+            half(material).check(judge)
+        material.check_room()
         if material.by_embedding and not there:
             raise InputError("These splits are made from features: run `latentcortex extract` first.")
-        material.check_refits()
-        found = []
         for name in material.participants:
-            responses = material.responses(name)
-            material.check_sides(responses)
-            material.atlas(responses)
-            material.check_report(responses)
-            design = material.design(name, extracted=there)
-            what = checking.findings(design)
-            found += [
-                Inspection(name, rule, one.can(design), tuple(f.what for f in what if f.rule == rule))
-                for rule, one in checking.RULES.items()
-            ]
-        return found
+            material.check_sides(material.responses(name))
+            judge(name)
+        return [one for name in material.participants for one in judged[name]]
 
     @property
     def out(self) -> Path | None:
@@ -162,7 +171,7 @@ class Study:
             half.record.refuse(overwrite=overwrite)
         todo = [(half, goal) for half, goal in halves if not half.record.is_done(goal)]
         for half, _ in todo:
-            half.check()
+            half.check(material.refuse)
         for half, goal in todo:
             half.through(goal)
         pages = {
@@ -262,6 +271,15 @@ class Inspection:
     rule: str
     looked: bool
     found: tuple[str, ...]
+
+
+def _inspected(design: checking.Design) -> list[Inspection]:
+    """List what every rule says of a design."""
+    against = checking.findings(design)
+    return [
+        Inspection(design.participant, rule, one.can(design), tuple(f.what for f in against if f.rule == rule))
+        for rule, one in checking.RULES.items()
+    ]
 
 
 @dataclass(frozen=True)

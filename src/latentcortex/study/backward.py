@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property, partial
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from latentcortex import _files, checking, decoding, evaluation, reporting
+from latentcortex import _files, decoding, evaluation, reporting
 from latentcortex._arrays import FloatArray, digest
 from latentcortex._record import Record
 from latentcortex.errors import IncompleteError, InputError
@@ -102,8 +102,8 @@ class Backward:
                 ids += sorted(test_ids, key=place.__getitem__)
         return ids if len(sides) > 1 else ids[: n or len(ids)]
 
-    def check(self) -> None:
-        """Check everything that can be checked before anything is written."""
+    def check(self, judge: Callable[[str], None]) -> None:
+        """Build and look at everything that a run needs, before anything is written; see `Forward.check`."""
         material = self.material
         with material.stages.watch("check"), _files.remembering() as self._noticed:
             material.check_features()
@@ -115,10 +115,13 @@ class Backward:
                 for band in self.bands:
                     decoder.candidates(band, responses, valid)
                 if material.by_embedding:
-                    continue
-                material.check_sides(responses)
-                checking.refuse(material.design(name, extracted=False), self.study.allowed)
-                evaluation.check_words(self._seen(self._images(material.sides(responses)), responses), self._probe)
+                    seen = Seen(material.stimuli, category=material.settings["evaluation"]["category"])
+                else:
+                    material.check_sides(responses)
+                    material.check_fits(responses, decoder)
+                    judge(name)
+                    seen = self._seen(self._images(material.sides(responses)), responses)
+                evaluation.check_words(seen, self._probe)
 
     # Stages
 

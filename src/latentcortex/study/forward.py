@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -50,8 +51,14 @@ class Forward:
         looks = {key: material.settings["report"][key] for key in LOOKS}
         self.record = Record(self.out, material.key(FORWARD), material.depends(FORWARD), OURS, looks=looks)
 
-    def check(self) -> None:
-        """Load and check every participant, and every image, before anything is written."""
+    def check(self, judge: Callable[[str], None]) -> None:
+        """Build and look at everything that a run needs, before anything is written.
+
+        Parameters
+        ----------
+        judge : callable
+            Is given every participant whose splits are known, to look at the design.
+        """
         with self.material.stages.watch("check"), _files.remembering() as self._noticed:
             settings = self.material.settings
             reporting.check_viewer(settings["report"]["viewer"], settings["analyses"]["run"])
@@ -62,10 +69,13 @@ class Forward:
                 responses = self.material.responses(name)
                 if not self.material.by_embedding:
                     self.material.check_sides(responses)
-                    checking.refuse(self.material.design(name, extracted=False), self.study.allowed)
+                    self.material.check_fits(responses, self.study.estimator())
+                    judge(name)
                 self.material.check_analyses(responses)
-                self.material.atlas(responses)
+                self._regions(responses)
                 self.material.check_report(responses)
+                self.material.dataset.tables(name)
+                self._given_anatomy(name)
 
     def through(self, until: str) -> None:
         """Run up to a stage."""
@@ -159,14 +169,19 @@ class Forward:
 
     def _anatomy(self, participant: str) -> Path | None:
         """Copy the anatomy that cuts are drawn on beside the maps, so that figures can be made again."""
-        dataset = self.material.dataset
-        given = dataset.background(participant) if isinstance(dataset, Anatomical) else None
+        given = self._given_anatomy(participant)
         if given is None:
             return None
         path = reporting.background_of(self.out, participant)
         with _files.writing(path) as part:
-            part.write_bytes(as_nifti(given))
+            part.write_bytes(given)
         return path
+
+    def _given_anatomy(self, participant: str) -> bytes | None:
+        """Read the anatomy that cuts are drawn on, as a NIfTI image, if there is one."""
+        dataset = self.material.dataset
+        given = dataset.background(participant) if isinstance(dataset, Anatomical) else None
+        return None if given is None else as_nifti(given)
 
     def _report(self, participant: str, maps: Maps, responses: Responses) -> None:
         stages = self.material.stages

@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import latentcortex
-from latentcortex import analyses, encoding, reporting
+from latentcortex import analyses, checking, encoding, reporting
 from latentcortex._arrays import FloatArray, digest, listed
 from latentcortex._shelf import unknown
 from latentcortex._watch import Stages
 from latentcortex.checking import Design
 from latentcortex.encoding import Criterion
 from latentcortex.errors import InputError
-from latentcortex.estimators import Nesting
-from latentcortex.extraction import extract, is_extracted
+from latentcortex.estimators import Checkable, Nesting
+from latentcortex.extraction import check_room, extract, is_extracted
 from latentcortex.features import Features
 from latentcortex.reporting import LOG
 from latentcortex.responses import Responses
@@ -167,6 +167,20 @@ class Material:
         one_voxel = Responses(responses.data[:, :1], responses.rows, Bare(1))
         for train_ids, test_ids in self.sides(responses):
             one_voxel.split(test_ids=test_ids, train_ids=train_ids, zscore=self.zscore)
+
+    def check_fits(self, responses: Responses, model: object) -> None:
+        """Check that an estimator or decoder can be fitted here, in every fold; one that cannot tell is let pass."""
+        if isinstance(model, Checkable):
+            for train_ids, _ in self.sides(responses):
+                model.check([self.hashes[name] for name in train_ids])
+
+    def check_room(self) -> None:
+        """Check that the features have room on the disk, if they are not extracted yet."""
+        check_room(self.stimuli, self.extractor, self.extractor.bands, store=self.out / "features")
+
+    def refuse(self, participant: str) -> None:
+        """Refuse a design that breaks a grave rule, as far as one knows it without features."""
+        checking.refuse(self.design(participant, extracted=False), self.study.allowed)
 
     def check_refits(self) -> None:
         """Check that the estimator can refit the models of some bands, if that is asked for, and the embedding."""
