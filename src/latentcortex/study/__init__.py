@@ -120,8 +120,10 @@ class Study:
         material.check_room()
         if material.by_embedding and not there:
             raise InputError("These splits are made from features: run `latentcortex extract` first.")
-        for name in material.participants:
-            material.check_sides(material.responses(name))
+        for name in material.participants if material.by_embedding else ():
+            responses = material.responses(name)
+            material.check_sides(responses)
+            material.check_fits(responses, self.estimator())
             judge(name)
         return [one for name in material.participants for one in judged[name]]
 
