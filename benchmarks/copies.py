@@ -2,7 +2,7 @@
 
 Copies are made of the photographs that come with scikit-image, scikit-learn and matplotlib, and of square parts of them
 that show something; each image is compared with one copy of itself. Mistakes are counted among all pairs of unlike
-images: the photographs, their parts (pairs of which none overlap), images drawn from noise whose amplitude falls with
+images: the photographs, their parts (pairs that do not overlap), images drawn from noise whose amplitude falls with
 frequency as in photographs, small faces and their surroundings, and the phantom's drawn scenes, of which many have
 the same composition.
 
@@ -34,6 +34,7 @@ from latentcortex._copies import View, copies, views
 from latentcortex.datasets.phantom import draw_stimuli, stimulus_ids
 
 Pixels = np.ndarray
+Part = tuple[str, tuple[int, int, int], Pixels]
 SEED = 0
 SIDE = 256
 """Height and width of the images, in pixels."""
@@ -50,19 +51,19 @@ PHOTOGRAPHS = {
 
 
 def photographs() -> dict[str, Pixels]:
-    found = {}
+    images = {}
     for place, names in PHOTOGRAPHS.items():
         package, _, inside = place.partition("/")
         folder = Path(find_spec(package).origin).parent / inside
-        found |= {name: np.asarray(Image.open(folder / name).convert("RGB")) for name in names.split()}
-    return found
+        images |= {name: np.asarray(Image.open(folder / name).convert("RGB")) for name in names.split()}
+    return images
 
 
 def sized(image: Pixels, side: int = SIDE) -> Pixels:
     return np.asarray(Image.fromarray(image).resize((side, side), Image.Resampling.LANCZOS))
 
 
-def parts(images: dict[str, Pixels]) -> Iterator[tuple[str, tuple[int, int, int], Pixels]]:
+def parts(images: dict[str, Pixels]) -> Iterator[Part]:
     """Cut squares of three sizes that show something: name of the photograph, row, column, size, and the square."""
     for name, image in images.items():
         height, width = image.shape[:2]
@@ -74,7 +75,7 @@ def parts(images: dict[str, Pixels]) -> Iterator[tuple[str, tuple[int, int, int]
                         yield name, (row, column, side), sized(part)
 
 
-def overlap(one: tuple[str, tuple[int, int, int], Pixels], other: tuple[str, tuple[int, int, int], Pixels]) -> bool:
+def overlap(one: Part, other: Part) -> bool:
     (name, (y, x, side), _), (other_name, (v, u, width), _) = one, other
     return name == other_name and y < v + width and v < y + side and x < u + width and u < x + side
 
@@ -159,31 +160,37 @@ def shares_found(images: list[Pixels]) -> dict[str, float]:
     seen = [views(image) for image in images]
     return {
         name: float(
-            np.mean([copies([known, views(alter(i))]) == [(0, 1)] for known, i in zip(seen, images, strict=True)])
+            np.mean([copies([whole, views(alter(i))]) == [(0, 1)] for whole, i in zip(seen, images, strict=True)])
         )
         for name, alter in ALTERED.items()
     }
 
 
-def unlike(taken: dict[str, list[Pixels]], squares: list) -> dict[str, tuple[int, int]]:
+def unlike(taken: dict[str, list[Pixels]], squares: list[Part]) -> dict[str, tuple[int, int]]:
     """Count mistakes among pairs: how many, of how many."""
+    pairs = [(i, j) for i in range(len(squares)) for j in range(i) if not overlap(squares[i], squares[j])]
+    alike = [(j, i) for i, j in copies([views(image) for _, _, image in squares])]
     counts = {}
+    for name, same in (("parts of different photographs", False), ("parts of one photograph, apart", True)):
+        among = {(i, j) for i, j in pairs if (squares[i][0] == squares[j][0]) == same}
+        counts[name] = len(among.intersection(alike)), len(among)
     for name, images in taken.items():
-        pairs = copies([views(image) for image in images])
-        counts[name] = len(pairs), len(images) * (len(images) - 1) // 2
-    pairs = [(i, j) for i, j in copies([views(one[2]) for one in squares]) if not overlap(squares[i], squares[j])]
-    apart = sum(not overlap(one, other) for i, one in enumerate(squares) for other in squares[:i])
-    return {"parts of photographs that do not overlap": (len(pairs), apart), **counts}
+        counts[name] = len(copies([views(image) for image in images])), len(images) * (len(images) - 1) // 2
+    return counts
 
 
-def seconds_of(n: int) -> float:
+def seconds_of(n: int) -> dict[str, float]:
     """Time the comparison of so many thumbnails of noise, which are drawn small: reading images is no part of it."""
     rng = np.random.default_rng(SEED)
     colours = np.zeros((2, 16, 16), np.float32)
     seen = [(View(np.asarray(Image.fromarray(image).convert("L")), colours),) for image in noise(n, rng, 48)]
-    start = time.perf_counter()
+    wall, processor = time.perf_counter(), time.process_time()
     copies(seen)
-    return time.perf_counter() - start
+    return {
+        "images": n,
+        "seconds": round(time.perf_counter() - wall, 1),
+        "processor seconds": round(time.process_time() - processor, 1),
+    }
 
 
 def main() -> None:
@@ -194,11 +201,11 @@ def main() -> None:
     given = parser.parse_args()
     rng = np.random.default_rng(SEED)
     whole, squares = photographs(), list(parts(photographs()))
-    some = [squares[i][2] for i in np.sort(rng.choice(len(squares), 150, replace=False))]
+    chosen = [squares[i][2] for i in np.sort(rng.choice(len(squares), 150, replace=False))]
     photos = [sized(image) for image in whole.values()]
     scenes = draw_stimuli(stimulus_ids(max(given.scenes - 300, 2), min(300, given.scenes - 2)))
     drawn = [scenes.load(name) for name in scenes.ids]
-    kinds = {"photographs": photos, "parts": some, "scenes": drawn[:50]}
+    kinds = {"photographs": photos, "parts": chosen, "scenes": drawn[:50]}
     rates = {kind: shares_found(images) for kind, images in kinds.items()}
     print(f"{'copy':<42}" + "".join(f"{kind + ' ' + str(len(images)):>17}" for kind, images in kinds.items()))
     for name in ALTERED:
@@ -208,7 +215,7 @@ def main() -> None:
     mistakes = unlike({**sets, "scenes of the phantom": drawn}, squares)
     for name, (n, of) in mistakes.items():
         print(f"{name:<42}{n:>8} of {of} pairs taken for copies")
-    timed = {"n": given.seconds, "seconds": round(seconds_of(given.seconds), 1)} if given.seconds else {}
+    timed = seconds_of(given.seconds) if given.seconds else {}
     versions = {name: version(name) for name in ("numpy", "pillow", "scikit-image", "scikit-learn", "matplotlib")}
     machine = {"processor": platform.processor() or platform.machine(), "cores": n_cores()}
     print(json.dumps({"found": rates, "mistakes": mistakes, "timed": timed, **machine, "versions": versions}))

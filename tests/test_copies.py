@@ -87,10 +87,10 @@ def test_a_copy_is_found_and_nothing_else(name: str, photographs) -> None:
     altered = [COPIES[name](image) for image in photographs]
     n = len(photographs)
     expected = {(i, i + n) for i in range(n)}
-    found = set(copies([views(image) for image in photographs + altered]))
-    assert found <= expected
+    alike = set(copies([views(image) for image in photographs + altered]))
+    assert alike <= expected
     # A part that shows little but a dark roof or leaves out of focus may be missed when it is blurred, too.
-    assert len(found) >= n - 1
+    assert len(alike) >= n - 1
 
 
 def test_images_drawn_from_noise_are_no_copies_of_each_other() -> None:
@@ -139,8 +139,7 @@ def test_waves_of_a_window_are_those_of_what_is_in_it() -> None:
     smooth = np.cumsum(np.cumsum(np.random.default_rng(0).standard_normal((480, 480)), 0), 1)
     whole = smooth.reshape(SIDE, 10, SIDE, 10).mean((1, 3))
     window = smooth[24:-24, 48:]
-    inside = (_analysis(0.0, 0.0, size, 12) for size in window.shape)
-    rows, columns = inside
+    rows, columns = (_analysis(0.0, 0.0, size, 12) for size in window.shape)
     expected = COARSE.of(rows @ window @ columns.T)
-    found = COARSE.of(_analysis(0.05, 0.05, SIDE, 12) @ whole @ _analysis(0.1, 0.0, SIDE, 12).T)
-    assert expected @ found > 0.995
+    seen = COARSE.of(_analysis(0.05, 0.05, SIDE, 12) @ whole @ _analysis(0.1, 0.0, SIDE, 12).T)
+    assert expected @ seen > 0.995

@@ -47,7 +47,10 @@ SURE: Final = 5.0
 """Its Fisher z in standard errors: what is drawn with few waves, an edge say, must agree better."""
 COLOUR: Final = 0.95
 """Cosine of the colour waves that copies have at least, unless one is grey."""
+ROUGH_COLOUR: Final = 0.8
+"""The same before two images are aligned."""
 AT_ONCE: Final = 256
+"""Views that are compared with all others together."""
 
 
 @dataclass(frozen=True)
@@ -193,6 +196,7 @@ def copies(seen: Sequence[Sequence[View]]) -> list[tuple[int, int]]:
 
 
 WINDOWS: Final = tuple((rows, columns) for rows in MARGINS for columns in MARGINS)
+"""Margins of rows and columns, the whole image first."""
 Window = tuple[tuple[float, float], tuple[float, float]]
 
 
@@ -214,8 +218,8 @@ def _candidates(
             signed = block * sign
             for others in windowed:
                 np.maximum(score, signed @ others.T, out=score)
-        own = slice(start, start + len(block))
-        score[(owners[own, None] == owners) | (framed[own, None] & framed)] = -1
+        stretch = slice(start, start + len(block))
+        score[(owners[stretch, None] == owners) | (framed[stretch, None] & framed)] = -1
         rows, columns = np.nonzero(score >= CANDIDATE)
         ways = [[((block[rows] * sign) * others[columns]).sum(1) for others in windowed] for sign in signs]
         way = np.concatenate(ways).argmax(0)
@@ -240,7 +244,7 @@ def _described(lightness: NDArray[np.uint8], window: Window) -> FloatArray:
 
 def _agree(whole: View, cropped: View, window: Window, mirrored: bool) -> bool:
     """Tell whether a view is the window of another, moved a little, in lightness and in colour."""
-    if _colour(whole, cropped, window, mirrored) < COLOUR - 0.15:
+    if _colour(whole, cropped, window, mirrored) < ROUGH_COLOUR:
         return False
     reached = 0.0
     for waves, step in STEPS:

@@ -30,8 +30,9 @@ def parser() -> argparse.ArgumentParser:
     check = stages.add_parser(
         "check",
         help="look for what would flatter a study's results, computing nothing",
-        description="Look for what would flatter a study's results or break its p-values. Rules about features look at "
-        "those that are extracted already. The exit code is 2 if a rule is broken that is not allowed to be.",
+        description="Look for what would flatter a study's results or break its p-values, and at all that a run needs. "
+        "Rules about features look at those that are extracted already. The exit code is 2 if a rule is broken that is "
+        "not allowed to be, or a run would stop.",
     )
     check.add_argument("study", type=Path, metavar="STUDY.toml", help="the study file")
     check.add_argument("--out", type=Path, help="folder for the results (default: `out` in [run])")
