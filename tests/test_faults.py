@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from latentcortex import cli
+from latentcortex.study import Study
 
 
 def fails(capsys, study: Path, out: Path, *expected: str) -> None:
@@ -60,6 +61,27 @@ def edit(path: Path, old: str, new: str) -> None:
 def test_a_wrong_study_file_is_named_with_the_nearest_known_key(folder_study, tmp_path, capsys, old, new, expected):
     edit(folder_study, old, new)
     fails(capsys, folder_study, tmp_path / "out", *expected)
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b"x = " + b"[" * 50_000, "nested too deeply"),
+        (b"x = " + b"1" * 50_000, "is not TOML"),
+        (b"\xff\xfe[\0r\0", "is not UTF-8 (byte 0)"),
+        (b"# " * 40_000, "has 80,000 bytes; expected a study file in TOML of at most 65,536"),
+    ],
+)
+def test_a_study_file_that_is_none(tmp_path, capsys, content, expected):
+    path = tmp_path / "x.toml"
+    path.write_bytes(content)
+    fails(capsys, path, tmp_path / "out", "x.toml", expected)
+
+
+def test_a_study_file_may_begin_with_the_mark_that_windows_writes(folder_study):
+    plain = Study.read(folder_study)
+    folder_study.write_bytes(b"\xef\xbb\xbf" + folder_study.read_bytes().replace(b"\n", b"\r\n"))
+    assert Study.read(folder_study) == plain
 
 
 def test_a_missing_study_file(tmp_path, capsys):

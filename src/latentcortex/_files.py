@@ -5,22 +5,28 @@ from __future__ import annotations
 import csv
 import hashlib
 import importlib.util
-import io
 import json
 import logging
 import math
 import os
+import re
 import socket
 import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pandas as pd
 
 from latentcortex._arrays import digest, unique_ids
 from latentcortex.errors import IncompleteError, InputError
+
+logger = logging.getLogger(__name__)
+
+MAX_TEXT_BYTES: Final = 2**26
+"""Of a file of text: 100,000 stimuli with five captions each are half of it."""
+LINE_END: Final = re.compile(r"\r\n|\n|\r")
 
 
 @contextmanager
@@ -93,14 +99,46 @@ def plain(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else value
 
 
+def read_text(path: Path, *, expected: str, max_bytes: int = MAX_TEXT_BYTES) -> str:
+    """Read a file of text in UTF-8, with or without the mark of the order of bytes that some editors put first.
+
+    Parameters
+    ----------
+    path : Path
+    expected : str
+        What the file should be, for errors: `a JSON file`.
+    max_bytes : int
+
+    Raises
+    ------
+    InputError
+        If it is missing, larger than that, or no text.
+    """
+    if not path.is_file():
+        raise InputError(f"{path} is missing; expected {expected}.")
+    size = path.stat().st_size
+    if size > max_bytes:
+        raise InputError(f"{path} has {size:,} bytes; expected {expected} of at most {max_bytes:,}.")
+    with path.open("rb") as handle:
+        content = handle.read(max_bytes)
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is not UTF-8 (byte {error.start}); expected {expected}: save it as UTF-8.") from None
+    if "\0" in text:
+        raise InputError(f"{path} is no text: character {text.index(chr(0))} is 0; expected {expected}.")
+    return text
+
+
 def read_json(path: Path) -> Any:
     """Read JSON; raise `InputError` if it is missing, or with the line of the first mistake."""
-    if not path.is_file():
-        raise InputError(f"{path} is missing; expected a JSON file.")
+    text = read_text(path, expected="a JSON file")
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is not JSON: {error}.") from None
+        return json.loads(text)
+    except RecursionError:
+        raise InputError(f"{path} is nested too deeply to be read; expected a JSON file as it is written.") from None
+    except ValueError as error:  # of the grammar, or a number of thousands of digits
+        raise InputError(f"{path} is not JSON: {str(error).rstrip('.')}.") from None
 
 
 def write_sealed(path: Path, content: dict[str, Any]) -> None:
@@ -132,7 +170,12 @@ def read_sealed(path: Path, *, kind: str) -> dict[str, Any]:
 
 
 def read_tsv(path: Path, *, needs: tuple[str, ...]) -> pd.DataFrame:
-    """Read a table with every cell a string (`001` stays `001`).
+    """Read a table with every cell a string (`001` stays `001`), as BIDS has it: a quotation mark is a letter.
+
+    Returns
+    -------
+    DataFrame
+        Its index is the number of each row in the file, where the header is the first.
 
     Raises
     ------
@@ -140,27 +183,56 @@ def read_tsv(path: Path, *, needs: tuple[str, ...]) -> pd.DataFrame:
         If the file is missing, is not UTF-8 text, is not tab-separated, lacks a needed column, or has a row
         of another length than its header.
     """
-    if not path.is_file():
-        raise InputError(f"{path} is missing; expected a tab-separated table with {', '.join(needs)}.")
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-        rows = [row for row in csv.reader(io.StringIO(text, newline=""), delimiter="\t", strict=True) if row]
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not UTF-8 (byte {error.start}); save it as UTF-8.") from None
-    except csv.Error as error:
-        raise InputError(f"{path} is not a table: {error}.") from None
+    expected = f"a tab-separated table with {', '.join(needs)}"
+    lines = LINE_END.split(read_text(path, expected=expected))
+    rows = {number: line.split("\t") for number, line in enumerate(lines, start=1) if line}
     if not rows:
-        raise InputError(f"{path} is empty; expected a tab-separated table with {', '.join(needs)}.")
-    header = rows[0]
+        raise InputError(f"{path} is empty; expected {expected}.")
+    header = rows.pop(min(rows))
     missing = [name for name in needs if name not in header]
     if missing:
         comma = " It looks comma-separated; use tabs." if "," in header[0] else ""
-        found = ", ".join(header)
-        raise InputError(f"{path} has no column {', '.join(missing)}; found {found}.{comma}")
-    for number, row in enumerate(rows, start=1):
+        raise InputError(f"{path} has no column {', '.join(missing)}; found {', '.join(header)}.{comma}")
+    for number, row in rows.items():
         if len(row) != len(header):
-            raise InputError(f"{path} row {number} has {len(row)} cells; its header has {len(header)}.")
-    return pd.DataFrame(rows[1:], columns=unique_ids(header, what=f"Columns of {path}"), dtype=str)
+            quoted = " A quotation mark does not hold a cell together." if '"' in "".join(row) else ""
+            raise InputError(f"{path} row {number} has {len(row)} cells; its header has {len(header)}.{quoted}")
+    _note_quotes(path, rows.values())
+    columns = unique_ids(header, what=f"Columns of {path}")
+    return pd.DataFrame(list(rows.values()), index=list(rows), columns=columns, dtype=str)
+
+
+def as_tsv(table: pd.DataFrame, *, float_format: str = "%.5g") -> str:
+    """Write a table as BIDS has it: tab-separated, `n/a` where there is no value, cells as they are.
+
+    Raises
+    ------
+    InputError
+        If a cell has a tab or ends a line, which such a table cannot hold.
+    """
+    try:
+        return str(
+            table.to_csv(
+                sep="\t",
+                index=False,
+                na_rep="n/a",
+                float_format=float_format,
+                quoting=csv.QUOTE_NONE,
+                lineterminator="\n",
+            )
+        )
+    except csv.Error:
+        raise InputError(
+            "A cell of a table has a tab or the end of a line in it, which no .tsv file can hold."
+        ) from None
+
+
+def _note_quotes(path: Path, rows: Iterable[list[str]]) -> None:
+    """Say that quotation marks are kept which a spreadsheet may have put round cells."""
+    quoted = [cell for row in rows for cell in row if len(cell) > 1 and cell[0] == cell[-1] == '"']
+    if quoted:
+        said = "%d cells of %s begin and end with a quotation mark, which is kept: tables of BIDS have no quoting."
+        logger.info(said, len(quoted), path, extra={"facts": {"file": path.name, "n_cells": len(quoted)}})
 
 
 def inside(package: str, *parts: str) -> Path | None:

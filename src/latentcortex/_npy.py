@@ -81,19 +81,21 @@ def _header(handle: BinaryIO, size: int, source: str) -> tuple[np.dtype[Any], bo
     n_length = LENGTH_BYTES.get((first[6], first[7])) if len(first) == 8 and first[:6] == MAGIC else None
     if n_length is None:
         raise InputError(
-            f"{source} is not a .npy array (it starts with {first!r}); expected one as numpy.save writes it."
+            f"{source} is not a plain .npy array of numbers: it starts with {first!r}; save it with numpy.save."
         )
     n_header = int.from_bytes(handle.read(n_length), "little")
     if n_header > min(MAX_HEADER_BYTES, size):
-        raise InputError(f"{source} has a header of {n_header} bytes; that of a plain array has at most 4096.")
+        raise InputError(
+            f"{source} is not a plain .npy array of numbers: its header has {n_header} bytes, and at most 4096 are needed."
+        )
     text = handle.read(n_header)
     facts = _literal(text)
     typed, shape = DTYPE.fullmatch(facts.get(b"descr", b"")), _shape(facts.get(b"shape", b""))
     order = facts.get(b"fortran_order")
     if typed is None or shape is None or order not in (b"True", b"False"):
         raise InputError(
-            f"{source} has the header {_shown(text)}; expected plain numbers (bool, integers or floats of at most 8 "
-            "bytes): convert the array and save it again with numpy.save."
+            f"{source} is not a plain .npy array of numbers: its header is {_shown(text)}; expected bool, integers or "
+            "floats of at most 8 bytes: convert the array and save it with numpy.save."
         )
     dtype = np.dtype((typed[1] + typed[2]).decode())
     left, n_values = size - 8 - n_length - n_header, math.prod(shape)

@@ -165,8 +165,7 @@ def _finish(
         for i, name in enumerate(names)
         for k in range(n_samples)
     ]
-    with _files.writing(folder / "stimuli.tsv") as part:
-        pd.DataFrame(rows).to_csv(part, sep="\t", index=False)
+    _files.write_text(folder / "stimuli.tsv", _files.as_tsv(pd.DataFrame(rows)))
     files = {**hashes, "stimuli.tsv": _files.sha256(folder / "stimuli.tsv")}
     content = {"format": FORMAT, "made_by": made_by, "reconstructions": rows, "files": files}
     _files.write_sealed(folder / MANIFEST, content)

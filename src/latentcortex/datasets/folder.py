@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from latentcortex import _files
+from latentcortex import _files, _npy
 from latentcortex._arrays import FloatArray, digest, listed, unique_ids
 from latentcortex._nifti import load_image
 from latentcortex.datasets import labels
@@ -134,12 +134,12 @@ class Folder:
     def _trials(self) -> pd.DataFrame:
         path = self.root / "trials.tsv"
         table = _files.read_tsv(path, needs=("stimulus_id", "session", "run"))
-        unknown = sorted(set(table["stimulus_id"]) - set(self._table["stimulus_id"]))
-        if unknown:
-            known = listed(self._table["stimulus_id"], 3)
+        strange = table["stimulus_id"][~table["stimulus_id"].isin(self._table["stimulus_id"])]
+        if len(strange):
+            unknown, known = sorted(set(strange)), listed(self._table["stimulus_id"], 3)
             raise AlignmentError(
-                f"{path} names {len(unknown)} stimuli that stimuli.tsv does not have: {listed(unknown)} "
-                f"(it has {known}); ids are compared as text."
+                f"{path} names {len(unknown)} stimuli that stimuli.tsv does not have: {listed(unknown)}, the first in "
+                f"row {strange.index[0]}, column stimulus_id (it has {known}); ids are compared as text: 1 is not 001."
             )
         return table
 
@@ -248,11 +248,7 @@ def read_array(path: Path) -> FloatArray:
     """Read an array of numbers; refuse pickled objects and anything truncated."""
     if not path.is_file():
         raise InputError(f"{path} is missing; expected an array (n_trials, n_voxels).")
-    try:
-        with path.open("rb") as handle:
-            data: FloatArray = np.lib.format.read_array(handle, allow_pickle=False)
-    except (ValueError, OSError, EOFError, MemoryError) as error:
-        raise InputError(f"{path} is not a plain .npy array of numbers: {str(error).splitlines()[0]}") from None
+    data = _npy.read_file(path)
     if data.dtype.kind not in "fiu":
         raise InputError(f"{path} holds {data.dtype}; expected floating-point numbers.")
     if data.dtype != np.float32:

@@ -163,5 +163,5 @@ def _render(
 
 def as_data(table: pd.DataFrame) -> str:
     """Write a table, tab-separated, into an address that a page can offer for download."""
-    text = table.to_csv(sep="\t", index=False, na_rep="n/a", float_format="%.5g")
-    return f"data:text/tab-separated-values;base64,{base64.b64encode(text.encode()).decode()}"
+    encoded = base64.b64encode(_files.as_tsv(table).encode()).decode()
+    return f"data:text/tab-separated-values;base64,{encoded}"

@@ -148,8 +148,7 @@ def alterations(log: Path, participant: str = "") -> list[dict[str, Any]]:
 
 def write_table(out: Path, participant: str, name: str, table: pd.DataFrame) -> None:
     """Write one table of a participant, tab-separated."""
-    with _files.writing(out / f"sub-{participant}" / f"sub-{participant}_{name}.tsv") as part:
-        table.to_csv(part, sep="\t", index=False, na_rep="n/a", float_format="%.5g")
+    _files.write_text(out / f"sub-{participant}" / f"sub-{participant}_{name}.tsv", _files.as_tsv(table))
 
 
 def write_summary(out: Path, participant: str, maps: Maps, stages: Sequence[Mapping[str, Any]]) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
-from latentcortex import analyses, checking, datasets, estimators, extractors, reconstructors
+from latentcortex import _files, analyses, checking, datasets, estimators, extractors, reconstructors
 from latentcortex._shelf import unknown
 from latentcortex.analyses import Analysis
 from latentcortex.decoding import Decoder
@@ -26,6 +26,8 @@ HUB: Final = re.compile(r"[\w-][\w.-]*/[\w.-]+")
 """What a model of the hub is called."""
 NOT_PATHS: Final = ("phantom", *TEMPLATES)
 """Names that stand where a path could."""
+MAX_STUDY_BYTES: Final = 2**16
+"""Of a study file; a long one has a few thousand. Python's reader needs seconds for a key of thousands of dots."""
 STAGES: Final = (*FORWARD_STAGES, *BACKWARD_STAGES)
 
 
@@ -59,10 +61,13 @@ class Study:
         path = Path(path)
         if not path.is_file():
             raise InputError(f"Study file {path} is not there.")
+        text = _files.read_text(path, expected="a study file in TOML", max_bytes=MAX_STUDY_BYTES)
         try:
-            given = tomllib.loads(path.read_text(encoding="utf-8"))
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise InputError(f"{path} is not TOML: {error}.") from None
+            given = tomllib.loads(text)
+        except RecursionError:
+            raise InputError(f"{path} is nested too deeply to be read; expected sections and their keys.") from None
+        except ValueError as error:  # of the grammar, or a number of thousands of digits
+            raise InputError(f"{path} is not TOML: {str(error).rstrip('.')}.") from None
         try:
             return cls(_placed(complete(given), path.resolve().parent), path.resolve().parent, "decoding" in given)
         except InputError as error:
