@@ -86,7 +86,7 @@ def _header(handle: BinaryIO, size: int, source: str) -> tuple[np.dtype[Any], bo
     n_header = int.from_bytes(handle.read(n_length), "little")
     if n_header > min(MAX_HEADER_BYTES, size):
         raise InputError(
-            f"{source} is not a plain .npy array of numbers: its header has {n_header} bytes, and at most 4096 are needed."
+            f"{source} is not a plain .npy array of numbers: its header has {n_header} bytes; expected at most 4096."
         )
     text = handle.read(n_header)
     facts = _literal(text)

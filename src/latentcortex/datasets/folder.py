@@ -20,7 +20,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from latentcortex import _files, _npy
 from latentcortex._arrays import FloatArray, digest, listed, unique_ids
-from latentcortex._nifti import load_image
+from latentcortex._nifti import read_grid
 from latentcortex.datasets import labels
 from latentcortex.errors import AlignmentError, InputError
 from latentcortex.responses import Responses
@@ -228,11 +228,8 @@ class Folder:
         if self._background is None:
             return None
         path = self.root / self._background
-        image = load_image(path)
-        if len(image.shape) != 3 or not (np.asanyarray(image.dataobj) > 0).any():
-            raise InputError(
-                f"{path}, the `background`, is {image.shape} or nowhere above 0; expected anatomy, an image (x, y, z)."
-            )
+        if not (read_grid(path, expected="anatomy").values > 0).any():
+            raise InputError(f"{path}, the `background`, is nowhere above 0; expected anatomy.")
         return path
 
     def fingerprint(self, participant: str) -> str:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from latentcortex import _files, _surfaces
 from latentcortex._arrays import digest, listed
-from latentcortex._nifti import label_image
+from latentcortex._nifti import label_image, read_header
 from latentcortex._shelf import unknown
 from latentcortex.errors import AlignmentError, InputError
 from latentcortex.space import own
@@ -167,13 +167,13 @@ def _of_surface(folder: Path, name: str, template: str) -> NDArray[np.intp]:
 def _of_volume(folder: Path, space: Volume) -> NDArray[np.intp]:
     """Read the labels of a grid, (x * y * z,), which must be that of the voxels."""
     path = _only(folder, "*_dseg.nii*")
-    labels, affine = label_image(path)
-    if labels.shape != space.shape or not np.allclose(affine, space.affine, rtol=0, atol=LEAST_MM):
+    header = read_header(path, expected="labels")
+    if header.shape != space.shape or not np.allclose(header.affine, space.affine, rtol=0, atol=LEAST_MM):
         raise InputError(
-            f"{path} has a grid of {labels.shape}, and the mask {space.shape} or another affine: resample it, with "
+            f"{path} has a grid of {header.shape}, and the mask {space.shape} or another affine: resample it, with "
             'nilearn.image.resample_to_img(atlas, mask, interpolation="nearest").'
         )
-    return labels.ravel()
+    return label_image(path)[0].ravel()
 
 
 def _folder(name: str) -> Path | None:
