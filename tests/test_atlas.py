@@ -393,6 +393,11 @@ def test_a_drawing_that_is_none_or_hostile_is_refused_in_one_line(content: str, 
         ('<path d="M 1,1 L 2,3 4,4 Z"/>', 'width="100%" height="100%"', "has no size"),
         ('<path d="M 1,1 L 2,3 4,4 Z"/>', 'viewBox="0 0 0 0"', "has no size"),
         ("", SHEET, "no region with a vertex"),
+        ('<path d="M 1,1 L 2,3 4,4 Z"/>', f'width="{"1" * 100_000}x" height="1"', "has no size"),
+        (f'<path id="p" d="M 1,1 {"L 2,3 4,4 " * 110_000}Z"/>', SHEET, "a path 'p' of 1,100,007 letters"),
+        (f'<path id="p" d="M 1,0 {"v 100 v -100 " * 2000}Z"/>', SHEET, "a path 'p' that is no border of a region"),
+        ('<path d="M 1,1 L 2,3 4,4 Z"/>' * 2001, SHEET, "has 2,001 paths"),
+        (10_001 * "<g>" + 10_001 * "</g>", SHEET, "more than 10000 elements within each other"),
     ],
 )
 def test_what_cannot_be_read_in_a_drawing_is_named(drawn: str, sheet: str, says: str, drawn_on: Path) -> None:

@@ -195,7 +195,7 @@ def read_npz(path: Path, *names: str, max_bytes: int) -> tuple[NDArray[Any], ...
 
 
 def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+    return (str(error).splitlines() or [type(error).__name__])[0][:120].rstrip(".")
 
 
 def _shown(text: bytes) -> str:

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from latentcortex._arrays import FloatArray, IntArray
 from latentcortex.errors import InputError
@@ -20,6 +21,8 @@ PER_VERTEX: Final = b"\xff\xff\xff"
 """How a file of one number per vertex begins."""
 FOOTS: Final = (b"\0\0\0\x14", b"\0\0\0\2\0\0\0\0\0\0\0\x14")
 """How lines begin about the volume in which a surface was found."""
+MAX_TAG: Final = 999
+"""Numbers by which FreeSurfer tells what follows in a file are smaller."""
 MAX_BYTES: Final = 2**27
 """Of a file: a million vertices and their triangles are a quarter of it."""
 
@@ -59,6 +62,12 @@ def content(path: Path, *, max_bytes: int = MAX_BYTES) -> bytes:
         raise unreadable(path, error.strerror or str(error)) from None
 
 
+def doubles(values: NDArray[Any]) -> FloatArray:
+    """Convert numbers of a file to float64; a damaged one may hold a nan of a kind at which numpy warns."""
+    with np.errstate(invalid="ignore"):
+        return values.astype(np.float64)
+
+
 def unreadable(path: Path, why: str) -> InputError:
     """Make the error for a file that is none of FreeSurfer, or of no surface."""
     return InputError(f"{path} is missing or cannot be read: {why}.")
@@ -84,9 +93,11 @@ def geometry(path: Path) -> Geometry:
     end = start + 8 + 12 * (n_points + n_triangles)
     if n_points < 1 or n_triangles < 1 or len(known) < end:
         raise unreadable(path, f"it says {n_points} vertices and {n_triangles} triangles, and has {len(known)} bytes")
+    if len(known) > end and not 0 < int.from_bytes(known[end : end + 4], "big") <= MAX_TAG:
+        raise unreadable(path, "what follows its triangles is none of FreeSurfer's, so that their number is not right")
     points = np.frombuffer(known, ">f4", 3 * n_points, start + 8).reshape(-1, 3)
     triangles = np.frombuffer(known, ">i4", 3 * n_triangles, start + 8 + 12 * n_points).reshape(-1, 3)
-    return Geometry(points.astype(np.float64), triangles.astype(np.int64), _about(known[end:]))
+    return Geometry(doubles(points), triangles.astype(np.int64), _about(known[end:]))
 
 
 def _about(foot: bytes) -> dict[str, str]:
@@ -142,7 +153,7 @@ def numbers(path: Path) -> FloatArray:
     n_vertices, _, each = (int(n) for n in np.frombuffer(known, ">i4", 3, 3))
     if n_vertices < 1 or each != 1 or len(known) != 15 + 4 * n_vertices:
         raise unreadable(path, f"it says {each} values for each of {n_vertices} vertices, and has {len(known)} bytes")
-    return np.frombuffer(known, ">f4", n_vertices, 15).astype(np.float64)
+    return doubles(np.frombuffer(known, ">f4", n_vertices, 15))
 
 
 def patch(path: Path) -> tuple[IntArray, FloatArray]:
@@ -165,7 +176,9 @@ def patch(path: Path) -> tuple[IntArray, FloatArray]:
     vertices = np.abs(rows["vertex"].astype(np.int64)) - 1
     if len(vertices) and (vertices.min() < 0 or len(np.unique(vertices)) < len(vertices)):
         raise InputError(f"{path} is not a patch of FreeSurfer, or damaged: it has a vertex 0, or one twice.")
-    return vertices, rows["at"].astype(np.float64)
+    if not np.isfinite(rows["at"]).all():
+        raise InputError(f"{path} is not a patch of FreeSurfer, or damaged: a coordinate is not finite.")
+    return vertices, doubles(rows["at"])
 
 
 def colours(known: bytes, path: Path) -> list[tuple[str, int]]:

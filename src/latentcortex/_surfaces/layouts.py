@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from latentcortex import _gifti, _npy
 from latentcortex._arrays import FloatArray, listed
 from latentcortex._surfaces import freesurfer
-from latentcortex._surfaces.freesurfer import unreadable
+from latentcortex._surfaces.freesurfer import doubles, unreadable
 from latentcortex._surfaces.mesh import HEMISPHERES, Hemisphere, Kind, Mesh, twice_area
 from latentcortex.errors import InputError
 
@@ -65,7 +65,7 @@ class NilearnFiles:
         path = self._path(self._VALUES[name], side)
         if not path.is_file():
             return None
-        return _gifti.vertices(_gifti.read(path, side=side).only(), path).astype(np.float64)
+        return doubles(_gifti.vertices(_gifti.read(path, side=side).only(), path))
 
     def has(self, kind: Kind) -> bool:
         """Tell whether there is such a surface."""
@@ -177,7 +177,7 @@ class PycortexSubject:
         if not path.is_file():
             return None
         (values,) = _npy.read_npz(path, side, max_bytes=freesurfer.MAX_BYTES)
-        return sign * _gifti.vertices(values, path).astype(np.float64)
+        return sign * doubles(_gifti.vertices(values, path))
 
     def has(self, kind: Kind) -> bool:
         """Tell whether there is such a surface."""
@@ -227,7 +227,7 @@ def _mesh(path: Path, points: NDArray[Any], triangles: NDArray[Any]) -> Mesh:
         raise unreadable(path, f"its triangles name vertices {corners.min()} to {corners.max()} of {len(points)}")
     if not np.isfinite(points[np.unique(corners)]).all():
         raise unreadable(path, "the coordinates of a vertex are not finite")
-    return Mesh(points.astype(np.float64), corners)
+    return Mesh(doubles(points), corners)
 
 
 def _gifti_mesh(path: Path, side: Hemisphere) -> Mesh:
