@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import itertools
+import os
 import resource
 import subprocess
 import sys
@@ -298,3 +299,9 @@ def test_an_image_in_memory_without_plain_numbers_is_one_line() -> None:
     ):
         with pytest.raises(InputError, match="expected an image of plain numbers"):
             draw()
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "mask.nii.gz")
+    with pytest.raises(InputError, match="is missing; expected a NIfTI image"):
+        Volume.read(tmp_path / "mask.nii.gz", reference="T1w")

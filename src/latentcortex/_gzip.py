@@ -37,6 +37,8 @@ def opened(path: Path, *, expected: str) -> Iterator[BinaryIO]:
     InputError
         If it is missing, empty, only stands for another file, or turns out to be damaged while it is read.
     """
+    if not path.is_file():  # a pipe would be waited for
+        raise InputError(f"{path} is missing; expected {expected}.")
     try:
         with path.open("rb") as handle:
             first = handle.read(len(POINTER))
@@ -50,8 +52,6 @@ def opened(path: Path, *, expected: str) -> Iterator[BinaryIO]:
                     yield cast(BinaryIO, unpacked)
             else:
                 yield handle
-    except FileNotFoundError:
-        raise InputError(f"{path} is missing; expected {expected}.") from None
     except (OSError, EOFError, zlib.error) as error:
         said = error.strerror if isinstance(error, OSError) and error.strerror else str(error).rstrip(".")
         raise InputError(f"{path} is not {expected}, or damaged: {said}.") from None

@@ -155,7 +155,7 @@ def winding(polygons: Sequence[FloatArray], points: FloatArray) -> IntArray:
     Raises
     ------
     OverflowError
-        If a polygon runs to and fro so often that counting would take all memory.
+        If a polygon runs back and forth so often that counting would take all memory.
     """
     total = np.zeros(len(points), dtype=np.int64)
     order = np.argsort(points[:, 1])
@@ -166,7 +166,7 @@ def winding(polygons: Sequence[FloatArray], points: FloatArray) -> IntArray:
         first, last = np.searchsorted(heights, low), np.searchsorted(heights, high)
         count = last - first
         if count.sum() > MAX_CROSSINGS:
-            raise OverflowError(f"it runs to and fro across {count.sum():,} rows of points")
+            raise OverflowError(f"it runs back and forth across {count.sum():,} rows of points")
         side = np.repeat(np.arange(len(polygon)), count)
         point = order[np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count) + first[side]]
         (ax, ay), (bx, by) = start[side].T, end[side].T
@@ -192,6 +192,8 @@ def _parsed(path: Path) -> ElementTree.Element:
         nonlocal depth
         depth -= 1
 
+    if not path.is_file():  # a pipe would be waited for
+        raise InputError(f"{path} cannot be read: No such file.")
     try:
         if path.stat().st_size > MAX_BYTES:
             raise InputError(f"{path} has {path.stat().st_size:,} bytes; expected a drawing of at most {MAX_BYTES:,}.")

@@ -53,6 +53,8 @@ def content(path: Path, *, max_bytes: int = MAX_BYTES) -> bytes:
     InputError
         If it is missing, cannot be read or is larger.
     """
+    if not path.is_file():  # a pipe would be waited for
+        raise unreadable(path, "No such file")
     try:
         size = path.stat().st_size
         if size > max_bytes:
