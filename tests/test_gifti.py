@@ -74,6 +74,13 @@ def test_arrays_are_those_of_nibabel_whatever_their_order(encoding: str, packed:
         file.only()
 
 
+def test_an_intent_that_is_none_does_not_break_the_line(tmp_path: Path) -> None:
+    (tmp_path / "x.gii").write_text(one_array("1 2 3", Intent="&#10;Traceback"))
+    with pytest.raises(InputError, match="Its arrays: an unknown intent") as caught:
+        _gifti.read(tmp_path / "x.gii").only(_gifti.LABELS)
+    assert "\n" not in str(caught.value)
+
+
 @pytest.mark.parametrize("dtype", ["u1", "i4", "f4"])
 @pytest.mark.parametrize("order", ["RowMajorOrder", "ColumnMajorOrder"])
 @pytest.mark.parametrize("end", ["LittleEndian", "BigEndian"])
@@ -95,6 +102,7 @@ def encoded(values: np.ndarray) -> str:
 
 
 ENTITY = '<!DOCTYPE GIFTI [<!ENTITY x "1 2 3">]>'
+EMPTY = "<DataArray" + one_array("", Dim0="0").split("<DataArray")[1].removesuffix("</GIFTI>")
 PACKED = {"Encoding": "GZipBase64Binary"}
 FAULTS: dict[str, tuple[bytes | str, str]] = {
     "empty": ("", "is empty; expected a GIFTI file"),
@@ -132,6 +140,8 @@ FAULTS: dict[str, tuple[bytes | str, str]] = {
         "are no 12 bytes",
     ),
     "gigabytes": (one_array("1 2 3", Dim0="99999999999"), "claims arrays of 399,999,999,996 bytes"),
+    "long axes": (one_array("1 2 3", Dim0="1" * 100_000), "has the axes"),
+    "many arrays": ("<GIFTI>" + EMPTY * 1001 + "</GIFTI>", "has more than 1000 arrays"),
     "more letters": (one_array(" " * 100_000 + "1 2 3"), "has more letters than it can need"),
     "encoding of text": (b"<?xml version='1.0' encoding='none'?><GIFTI/>", "is not a GIFTI file, or damaged"),
 }

@@ -42,6 +42,9 @@ STRUCTURE: Final = "AnatomicalStructurePrimary"
 """Under this name a file says of which hemisphere it is."""
 SIDES: Final = {"CortexLeft": "left", "CortexRight": "right"}
 
+NO_BLANKS: Final = dict.fromkeys(map(ord, " \t\r\n"))
+
+MAX_ARRAYS: Final = 1000
 MAX_BYTES: Final = 2**27
 """Of all arrays of a file: a million vertices, their triangles and a few values are a third of it."""
 MAX_ASCII_VALUES: Final = 2**23
@@ -75,13 +78,10 @@ class Gifti:
     ----------
     path : Path
     arrays : tuple of Array
-    side : {"left", "right", ""}
-        Of which hemisphere it says that it is.
     """
 
     path: Path
     arrays: tuple[Array, ...]
-    side: str
 
     def only(self, *intents: str) -> NDArray[Any]:
         """Return the values of the one array with one of these intents; with none of them all but meshes count.
@@ -124,7 +124,7 @@ def read(path: Path, *, side: str = "") -> Gifti:
         raise InputError(
             f"{path} says that it is of the {said} hemisphere; expected the {side or 'left or the right'}."
         )
-    return Gifti(path, tuple(reader.arrays), next(iter(sides), ""))
+    return Gifti(path, tuple(reader.arrays))
 
 
 @dataclass
@@ -170,7 +170,7 @@ class _Reader:
             raise self._none(f"its text cannot be read, {str(error).splitlines()[0]}") from None
 
     def _none(self, why: str) -> InputError:
-        return InputError(f"{self.path} is not a GIFTI file, or damaged: {why}.")
+        return InputError(f"{self.path} is not a GIFTI file, or damaged: {why[:200]}.")
 
     def _doctype(self, name: str, system: str | None, public: str | None, internal: int) -> None:
         if internal:
@@ -184,9 +184,11 @@ class _Reader:
     def _start(self, name: str, attributes: dict[str, str]) -> None:
         self.within.append(name)
         if self.within[0] != "GIFTI" or len(self.within) > MAX_DEPTH:
-            raise self._none(f"its elements are {' > '.join(self.within[:4])}"[:200])
+            raise self._none(f"its elements are {' > '.join(self.within[:4])}")
         self.text, self.n_letters, self.max_letters = [], 0, 2**16
         if name == "DataArray":
+            if len(self.arrays) == MAX_ARRAYS:
+                raise InputError(f"{self.path} has more than {MAX_ARRAYS} arrays; no surface needs as many.")
             self.about, self.n_values = attributes, -1
         elif name == "Data" and self.within == ["GIFTI", "DataArray", "Data"]:
             self.max_letters = self._claim()
@@ -209,7 +211,9 @@ class _Reader:
                 self.structures.append("".join(self.text).strip())
             self.name = ""
         elif name == "Data" and parents == ["GIFTI", "DataArray"]:
-            self.arrays.append(Array(self.about.get("Intent", ""), self._values("".join(self.text))))
+            intent = self.about.get("Intent", "")
+            known = intent if intent.isidentifier() and len(intent) < 64 else "an unknown intent"
+            self.arrays.append(Array(known, self._values("".join(self.text))))
             self.text = []
         elif name == "DataArray" and self.n_values < 0:
             raise self._none("an array has no values")
@@ -257,7 +261,7 @@ class _Reader:
             if encoding == "ASCII":
                 flat = np.array(text.split(None, self.n_values), dtype=dtype.newbyteorder("="))
             else:
-                content = base64.b64decode("".join(text.split()), validate=True)
+                content = base64.b64decode(text.translate(NO_BLANKS), validate=True)
                 if encoding == "GZipBase64Binary":
                     content = self._unpacked(content, self.n_values * dtype.itemsize)
                 flat = np.frombuffer(bytearray(content), dtype=dtype)
