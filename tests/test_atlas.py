@@ -136,6 +136,7 @@ def test_labels_are_found_by_their_intent_and_may_be_whole_floats(tmp_path: Path
         ("1_0\tV1\n", "row 2, column index: '1_0' is no label"),
         ("²\tV1\n", "row 2, column index: '²' is no label"),
         ("99999999999999999999\tV1\n", "row 2, column index"),
+        ("9" * 10_000 + "\tV1\n", "row 2, column index"),
         ("1\t\n", "row 2, column name: label 1 has no name"),
         ("1\tn/a\n", "row 2, column name: label 1 has no name"),
         ("1\tV1\n2\tV1\n", "has several labels named V1"),

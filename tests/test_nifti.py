@@ -166,6 +166,7 @@ FAULTS: dict[str, tuple[Callable[[], bytes], str]] = {
     "no axis": (lambda: spoiled(dim=[0, 5, 6, 7, 1, 1, 1, 1]), "its axes are"),
     "offset": (lambda: spoiled(vox_offset=0), "start at byte 0"),
     "offset nan": (lambda: spoiled(vox_offset=np.nan), "start at byte nan"),
+    "affine": (lambda: spoiled(srow_x=0), "its affine must be a finite matrix that can be inverted"),
     "intercept": (lambda: spoiled(scl_slope=1, scl_inter=np.nan), "scl_inter nan"),
     "truncated": (lambda: image().to_bytes()[:-3], "bytes, and the file has"),
     "more follows": (lambda: image().to_bytes() + b"\1", "follow, and more follow"),
@@ -279,7 +280,8 @@ def test_bombs_are_refused_before_they_take_memory(tmp_path: Path) -> None:
         header = nib.Nifti1Header()
         header.set_data_shape(shape)
         header.set_data_dtype(np.float32)
-        header["sform_code"], header["vox_offset"], header["magic"] = 1, 352, b"n+1"
+        header.set_sform(AFFINE, 1)
+        header["vox_offset"], header["magic"] = 352, b"n+1"
         paths.append(tmp_path / f"{i}.nii.gz")
         paths[-1].write_bytes(zeros(n_zeros, header.binaryblock + bytes(4)))
     command = [sys.executable, "-c", BOMBS, *map(str, paths)]

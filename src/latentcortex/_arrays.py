@@ -6,6 +6,7 @@ import hashlib
 import importlib
 import os
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -70,7 +71,7 @@ def positions(ids: Sequence[str], wanted: Sequence[str], *, what: str = "ids") -
 def unique_ids(ids: Iterable[str], *, what: str) -> tuple[str, ...]:
     """Return the ids as a tuple of strings; raise `InputError` if one stands twice."""
     known = tuple(ids)
-    twice = sorted({name for name in known if known.count(name) > 1}) if len(set(known)) < len(known) else []
+    twice = sorted(name for name, times in Counter(known).items() if times > 1)
     if twice:
         raise InputError(f"{what} must be unique, but {listed(twice)} stand there more than once.")
     return known

@@ -218,7 +218,12 @@ def _affine(raw: Any, path: Path) -> FloatArray:
     except (ValueError, nib.spatialimages.HeaderDataError) as error:
         raise InputError(f"{path} does not say where its voxels are: {str(error).splitlines()[0]}.") from None
     sides = [_sides(one) for one in (affine, other)]
-    if None not in sides and sides[0] != sides[1]:
+    if sides[0] is None:
+        raise InputError(
+            f"{path}: its affine must be a finite matrix that can be inverted, so that voxels have a place; got "
+            f"{affine.tolist()}."
+        )
+    if sides[1] not in (None, sides[0]):
         raise InputError(
             f"{path} contradicts itself: its axes run towards {sides[0]} by its sform and {sides[1]} by its qform; "
             "make them agree."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -176,16 +177,16 @@ def _names(path: Path, atlas: str) -> dict[int, str]:
     table = _files.read_tsv(path, needs=("index", "name"))
     names: dict[int, str] = {}
     for row, index, region in zip(table.index, table["index"], table["name"], strict=True):
-        if not (index.isascii() and index.isdecimal() and int(index) <= MAX_LABEL):
+        if not (index.isascii() and index.isdecimal() and len(index) < 12 and int(index) <= MAX_LABEL):
             raise InputError(
-                f"{path} row {row}, column index: {index!r} is no label; expected a whole number from 0 (none) on."
+                f"{path} row {row}, column index: {index[:40]!r} is no label; expected a whole number from 0 (none) on."
             )
         if region in ("", "n/a"):
             raise InputError(f"{path} row {row}, column name: label {index} has no name; expected one.")
         if int(index) in names:
             raise InputError(f"{path} row {row}, column index: label {int(index)} is {names[int(index)]} already.")
         names[int(index)] = region
-    twice = sorted({name for name in names.values() if list(names.values()).count(name) > 1})
+    twice = sorted(name for name, times in Counter(names.values()).items() if times > 1)
     if twice:
         raise InputError(f"Atlas {atlas} has several labels named {listed(twice)}; give each a name of its own.")
     if 0 in names:
