@@ -128,6 +128,21 @@ def whole_number(name: str, value: object, *, least: int) -> int:
     return int(value)
 
 
+def refuse_beyond_memory(name: str, count: int, n_bytes: int) -> None:
+    """Raise `InputError` if so many draws, of so many bytes each, are more than the memory that is free.
+
+    It is asked before anything is drawn: what is held at once is known from the settings.
+    """
+    import psutil  # a moment to import, for those who draw
+
+    free = psutil.virtual_memory().available
+    if count * n_bytes > free:
+        raise InputError(
+            f"{name} = {count} takes {count * n_bytes / 1e9:,.1f} GB of memory, and {free / 1e9:.1f} GB are free; ask "
+            "for fewer."
+        )
+
+
 def finite_number(name: str, value: object) -> float:
     """Return a number; raise `InputError` for anything else, and for nan and infinity."""
     if isinstance(value, bool) or not isinstance(value, (int, float, np.number)) or not np.isfinite(value):

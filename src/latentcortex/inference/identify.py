@@ -8,7 +8,15 @@ from typing import Final
 
 import numpy as np
 
-from latentcortex._arrays import FloatArray, IntArray, in_threads, one_thread, random_for, whole_number
+from latentcortex._arrays import (
+    FloatArray,
+    IntArray,
+    in_threads,
+    one_thread,
+    random_for,
+    refuse_beyond_memory,
+    whole_number,
+)
 from latentcortex.errors import AlignmentError, InputError
 from latentcortex.scoring import product_shares
 
@@ -80,6 +88,7 @@ def identifiability(
     whole_number("n_draws", n_draws, least=LEAST_DRAWS)
     kernels = [np.asarray(gram, dtype=np.float64) for gram in grams.values()]
     fitted = _checked(kernels, mixtures, alphas)
+    refuse_beyond_memory("n_draws", n_draws, 32 * len(kernels[0]) * (len(kernels) + 1))
     out = np.full(mixtures.shape, np.nan)
     if not fitted.size:
         return out

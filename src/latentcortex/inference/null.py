@@ -9,7 +9,15 @@ from typing import Final, Literal
 import numpy as np
 from scipy import stats
 
-from latentcortex._arrays import BoolArray, FloatArray, IntArray, random_for, same_length, whole_number
+from latentcortex._arrays import (
+    BoolArray,
+    FloatArray,
+    IntArray,
+    random_for,
+    refuse_beyond_memory,
+    same_length,
+    whole_number,
+)
 from latentcortex._shelf import unknown
 from latentcortex.errors import AlignmentError, InputError
 
@@ -20,6 +28,9 @@ SLOWEST: Final = 0.99
 
 LOST: Final = 0.01
 """Fraction of a correlation's variance that may be lost where stretches end."""
+
+BYTES_A_DRAW: Final = 2048
+"""Of one generator of random numbers."""
 
 Alternative = Literal["greater", "two-sided"]
 
@@ -81,6 +92,7 @@ def correlation_p(
 
 
 def _drawn_p(r: FloatArray, n: int, alternative: Alternative, n_draws: int, seed: int) -> FloatArray:
+    refuse_beyond_memory("n_draws", whole_number("n_draws", n_draws, least=1), 16)
     rng = random_for(seed, "null correlations", n)
     null = np.empty(n_draws)
     for start in range(0, n_draws, 1000):
@@ -176,7 +188,6 @@ def exchange(
         raise InputError("Rows are exchanged by groups, or as a time series by blocks or shifts; not both.")
     if block is not None and block < 1:
         raise InputError(f"block must be at least 1 row; got {block}.")
-    draws = [random_for(seed, "exchange", i) for i in range(n_permutations)]
     if shift:
         steps = random_for(seed, "shifts").permutation(shifts_of(n_rows, block or 1))[:n_permutations]
         return np.stack([np.roll(np.arange(n_rows), step) for step in steps])
@@ -195,6 +206,8 @@ def exchange(
         logger.warning("%d of %d groups have a size of their own and never change places.", stay, len(members))
     if all(len(some) < 2 for some in blocks):
         raise InputError(f"{len(members)} groups of different sizes cannot be exchanged; use groups of one size.")
+    refuse_beyond_memory("n_permutations", n_permutations, BYTES_A_DRAW + 16 * n_rows)
+    draws = [random_for(seed, "exchange", i) for i in range(n_permutations)]
     orders = np.stack([_exchanged(blocks, n_rows, rng) for rng in draws])
     if block is None:
         return orders

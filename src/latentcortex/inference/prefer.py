@@ -17,6 +17,7 @@ from latentcortex._arrays import (
     in_threads,
     one_thread,
     random_for,
+    refuse_beyond_memory,
     same_length,
     tiles,
     whole_number,
@@ -391,6 +392,7 @@ def _flat_p(
             null += total * total
         return np.asarray((null >= observed * (1 - 1e-5)).sum(0), dtype=np.float64)
 
+    refuse_beyond_memory("n_permutations", n_permutations, 16 * len(apart[0]))
     blocks = [slice(i, min(i + BLOCK, n_permutations)) for i in range(0, n_permutations, BLOCK)]
     count = np.sum(in_threads(reached, blocks), axis=0)
     return np.asarray(np.where(np.isfinite(observed), (count + 1) / (n_permutations + 1), np.nan))

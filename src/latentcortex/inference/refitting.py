@@ -341,12 +341,15 @@ class _Space:
 
     def orders(self, rows: Rows, n_permutations: int, seed: int) -> IntArray:
         """Draw permutations of the kept rows, fitted and held-out ones apart; (n_permutations, n_kept)."""
-        out = np.empty((n_permutations, len(self.kept)), dtype=np.intp)
+        drawn = []  # each refuses more than there is memory for, before there is a place for all
         for side, name in ((rows.fitted, "fitted rows"), (~rows.fitted, "held-out rows")):
             own = np.flatnonzero(side[self.kept])
             groups = None if rows.groups is None else [rows.groups[row] for row in self.kept[own]]
             key = int(random_for(seed, name).integers(2**62))
-            out[:, own] = own[exchange(len(own), n_permutations=n_permutations, seed=key, groups=groups)]
+            drawn.append((own, own[exchange(len(own), n_permutations=n_permutations, seed=key, groups=groups)]))
+        out = np.empty((n_permutations, len(self.kept)), dtype=np.intp)
+        for own, orders in drawn:
+            out[:, own] = orders
         return out
 
 

@@ -7,7 +7,16 @@ from functools import lru_cache
 
 import numpy as np
 
-from latentcortex._arrays import FloatArray, IntArray, in_threads, random_for, same_length, tiles
+from latentcortex._arrays import (
+    FloatArray,
+    IntArray,
+    in_threads,
+    random_for,
+    refuse_beyond_memory,
+    same_length,
+    tiles,
+    whole_number,
+)
 from latentcortex.errors import AlignmentError, InputError
 
 
@@ -18,6 +27,7 @@ def bootstrap_rows(n_rows: int, *, n_draws: int, seed: int) -> IntArray:
     -------
     ndarray of int, shape (n_draws, n_rows)
     """
+    refuse_beyond_memory("n_draws", whole_number("n_draws", n_draws, least=1), 48 * n_rows)  # as rows, counts, weights
     return np.stack([random_for(seed, "bootstrap", i).integers(n_rows, size=n_rows) for i in range(n_draws)])
 
 
@@ -194,6 +204,7 @@ def signs(n_rows: int, n_permutations: int, seed: int) -> FloatArray:
 
     They are kept, since every band and stretch of voxels needs the same.
     """
+    refuse_beyond_memory("n_permutations", n_permutations, 16 * n_rows)
     both = np.array([-1, 1], dtype=np.float32)
     return np.stack([random_for(seed, "signs", i).choice(both, n_rows) for i in range(n_permutations)])
 

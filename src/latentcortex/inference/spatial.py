@@ -6,7 +6,7 @@ from typing import Final
 
 import numpy as np
 
-from latentcortex._arrays import FloatArray, IntArray, random_for, same_length
+from latentcortex._arrays import FloatArray, IntArray, random_for, refuse_beyond_memory, same_length
 from latentcortex.errors import AlignmentError, InputError
 
 N_DRAWS: Final = 2000
@@ -72,6 +72,7 @@ def map_similarity(
     whole = _correlation(np.ones((1, n_blocks)), sizes, sums, products)[0]
     if n_blocks < LEAST_BLOCKS:
         return np.stack([whole, *np.full((2, *whole.shape), np.nan)])
+    refuse_beyond_memory("n_draws", n_draws, 24 * n_blocks + 40 * len(values) ** 2)
     times = np.stack(
         [
             np.bincount(random_for(seed, "blocks", i).integers(n_blocks, size=n_blocks), minlength=n_blocks)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import latentcortex
 from latentcortex import analyses, encoding, reporting
-from latentcortex._arrays import FloatArray, digest, listed
+from latentcortex._arrays import FloatArray, digest, listed, refuse_beyond_memory
 from latentcortex._shelf import unknown
 from latentcortex._watch import Stages
 from latentcortex.checking import Design
@@ -186,6 +186,7 @@ class Material:
     def check_analyses(self, responses: Responses) -> None:
         """Check that there are enough stimuli for components, and for the analyses that split them anew."""
         names, n = self.settings["analyses"]["run"], len(responses.ids)
+        refuse_beyond_memory("n_permutations in [inference]", self.settings["inference"]["n_permutations"], 16 * n)
         n_train = n if self.by_embedding or self.across_folds else len(self.sides(responses)[0][0])
         if self.settings["analyses"]["n_dims"] >= n_train:
             raise InputError(
@@ -193,6 +194,8 @@ class Material:
                 f"{self.settings['analyses']['n_dims']}."
             )
         n_clusters = self.settings["splits"]["n_clusters"]
+        if self.settings["splits"]["unit"] == "cluster" and n_clusters >= n:
+            raise InputError(f"{n} stimuli make fewer than {n} clusters; n_clusters in [splits] is {n_clusters}.")
         if "generalisation" in names and n < 2 * n_clusters:
             raise InputError(
                 f"The analysis 'generalisation' needs at least two stimuli per cluster; there are {n} stimuli for "
