@@ -12,7 +12,7 @@ import math
 import os
 import socket
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -37,10 +37,25 @@ def writing(path: Path) -> Iterator[Path]:
         yield part
         with part.open("rb") as handle:
             os.fsync(handle.fileno())
+        for announce in _LISTENERS:
+            announce(part, path)
         os.replace(part, path)
         _sync_folder(path.parent)
     finally:
         part.unlink(missing_ok=True)
+
+
+_LISTENERS: list[Callable[[Path, Path], None]] = []
+
+
+@contextmanager
+def announcing(listener: Callable[[Path, Path], None]) -> Iterator[None]:
+    """Call a function with the temporary and the final name of every file that `writing` is about to rename."""
+    _LISTENERS.append(listener)
+    try:
+        yield
+    finally:
+        _LISTENERS.remove(listener)
 
 
 def sweep(folder: Path) -> None:
@@ -122,12 +137,12 @@ def read_sealed(path: Path, *, kind: str) -> dict[str, Any]:
     try:
         found = read_json(path)
     except InputError as error:
-        raise IncompleteError(str(error)) from None
+        raise IncompleteError(f"{error} Run again what it belongs to.") from None
     if not isinstance(found, dict) or found.get("format") != kind:
         what = repr(found.get("format")) if isinstance(found, dict) else "no record"
-        raise IncompleteError(f"{path} is {what}; this version reads {kind!r}.")
+        raise IncompleteError(f"{path} is {what}; this version reads {kind!r}. Run again what it belongs to.")
     if found.pop("seal", "") != digest(json.dumps(found)):
-        raise IncompleteError(f"{path} is not as it was written; delete its folder and run it again.")
+        raise IncompleteError(f"{path} is not as it was written; run again what it belongs to.")
     return found
 
 
@@ -175,6 +190,11 @@ def sha256(path: Path) -> str:
     """Hash a file."""
     with path.open("rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def is_as_written(path: Path, expected: str) -> bool:
+    """Tell whether a file is there and has this hash."""
+    return path.is_file() and sha256(path) == expected
 
 
 class JsonLines(logging.Handler):

@@ -107,6 +107,8 @@ def _run(given: argparse.Namespace) -> int:
     until = None if given.command in ("demo", "run") else given.command
     out = given.out if demo or given.out is not None else study.out
     outcome = study.run(out, until=until, overwrite=given.overwrite, progress=not given.quiet)
+    for note in outcome.kept:
+        print(f"Kept: {note}")
     if not outcome.computed:
         print(f"Nothing to do: {outcome.out} is complete.")
     for participant, pages in outcome.pages.items():
@@ -121,8 +123,7 @@ def _rebuild(out: Path) -> int:
     """Make the pages of a finished folder again."""
     from latentcortex import reporting
 
-    pages = reporting.rebuild(out)
-    for page in [*pages, *filter(None, [reporting.write_group(out)])]:
+    for page in reporting.rebuild(out):
         print(f"Made again: {page.resolve()}")
     return 0
 

@@ -155,6 +155,15 @@ def write_table(out: Path, participant: str, name: str, table: pd.DataFrame) -> 
 def write_summary(out: Path, participant: str, maps: Maps, stages: Sequence[Mapping[str, Any]]) -> None:
     """Write `summary.json`, keeping the rows of other participants."""
     path = out / "summary.json"
-    known = _files.read_json(path)["results"] if path.is_file() else []
-    others = [row for row in known if row["participant"] != participant]
+    others = [row for row in _rows_of(path) if row["participant"] != participant]
     _files.write_json(path, {"results": others + summary_rows(participant, maps), "stages": list(stages)})
+
+
+def _rows_of(path: Path) -> list[dict[str, Any]]:
+    """Read the rows of a summary; none where it is missing or damaged, since a run writes those of all participants."""
+    try:
+        known = _files.read_json(path)
+    except InputError:
+        return []
+    rows = known.get("results", []) if isinstance(known, dict) else []
+    return [row for row in rows if isinstance(row, dict) and "participant" in row] if isinstance(rows, list) else []

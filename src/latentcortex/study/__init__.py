@@ -142,7 +142,7 @@ class Study:
             The last three need none of the maps and go into the folder `decoding`. By default all that the
             file asks for: `report`, and `evaluate` if it has a section [decoding].
         overwrite : bool
-            Replace results of another study in that folder.
+            Replace results of another study in that folder: files that it wrote, as it left them. All others are kept.
         progress : bool
             Draw progress bars.
 
@@ -169,7 +169,8 @@ class Study:
             name: [half.out / f"sub-{name}.html" for half, goal in halves if goal in ("report", "evaluate")]
             for name in material.participants
         }
-        return Outcome(out, pages, computed=bool(todo))
+        kept = tuple(note for half, _ in todo for note in half.record.kept)
+        return Outcome(out, pages, computed=bool(todo), kept=kept)
 
     def _goals(self, until: str | None) -> list[tuple[type[Forward | Backward], str]]:
         """Name the last stage of each half; the way back needs only the features of the way there."""
@@ -275,8 +276,11 @@ class Outcome:
         Participant -> the pages that were asked for: the report, that of the reconstructions, or none.
     computed : bool
         False if everything had been done before.
+    kept : tuple of str
+        A sentence for each file that was in the way and was kept, since no run had written it.
     """
 
     out: Path
     pages: dict[str, list[Path]]
     computed: bool
+    kept: tuple[str, ...] = ()

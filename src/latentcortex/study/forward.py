@@ -9,7 +9,7 @@ import numpy as np
 
 from latentcortex import _files, analyses, checking, encoding, reporting
 from latentcortex._nifti import as_nifti
-from latentcortex._record import Record
+from latentcortex._record import LOG, Record, refuse_links
 from latentcortex.datasets import Anatomical
 from latentcortex.encoding import rejudged
 from latentcortex.extractors import Scheduled
@@ -22,12 +22,19 @@ from latentcortex.study.schema import FORWARD, LOOKS
 STAGES: Final = ("extract", "encode", "report")
 OURS: Final = (
     "sub-*.html",
-    "group*",
+    "sub-*/sub-*_report.json",
+    "sub-*/sub-*_background.nii.gz",
+    "sub-*/sub-*_*.tsv",
+    "sub-*/sub-*_rois.tex",
+    "sub-*/func/sub-*_task-*",
+    "sub-*/figures/*.*",
+    "group.html",
+    "group_rois.tsv",
+    "group_prevalence.png",
     "references.bib",
-    "sub-*/**/*",
-    "work/*",
-    "features/*/manifest.json",
-    "logs/*",
+    "work/sub-*.npz",
+    "work/sub-*.json",
+    LOG,
     "summary.json",
     "dataset_description.json",
     "README.md",
@@ -54,6 +61,8 @@ class Forward:
         """Load and check every participant, and every image, before anything is written."""
         with self.material.stages.watch("check"), _files.remembering() as self._noticed:
             settings = self.material.settings
+            folders = [f"sub-{name}/{part}" for name in self.material.participants for part in ("func", "figures")]
+            refuse_links(self.out, ["logs", "work", *folders])
             reporting.check_viewer(settings["report"]["viewer"], settings["analyses"]["run"])
             self.study.models(self.material.extractor.bands)
             self.material.check_refits()
@@ -70,9 +79,9 @@ class Forward:
     def through(self, until: str) -> None:
         """Run up to a stage."""
         self.record.begin()
-        with _files.logging_to(self.material.log(self.out)):
+        with _files.logging_to(self.material.log(self.out)), self.record.claiming():
             _files.replay(self._noticed)
-            _ = self.material.features
+            self.record.include(self.material.features.files)
             for name in self.material.participants if until != "extract" else ():
                 responses = self.material.responses(name)
                 with self.material.stages.watch("check"):
@@ -102,7 +111,7 @@ class Forward:
                     profile = analysis.name == "generalisation"
                     save_state(self._profile(analysis, responses) if profile else scorer.score(analysis), path)
                     self.record.keep(path)
-                found.append(load_state(path))
+                found.append(load_state(path, n_voxels=responses.space.n_voxels))
             return self._located(analyses.joined([maps for maps in found if maps is not None]))
 
     def _located(self, maps: Maps) -> Maps:
