@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import sys
+
+# Python puts the current folder first: a `random.py` beside a study would be run in place of the library's.
+if not sys.flags.safe_path and sys.path[0] in ("", os.getcwd()):
+    del sys.path[0]
 
 from latentcortex.cli import main
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import hashlib
 import importlib.util
 import io
@@ -10,17 +11,44 @@ import json
 import logging
 import math
 import os
+import re
 import socket
+import time
 import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pandas as pd
+import psutil
 
 from latentcortex._arrays import digest, unique_ids
 from latentcortex.errors import IncompleteError, InputError
+
+UNFINISHED: Final = re.compile(r"\.(?P<host>.+?)-(?P<pid>\d+)-[0-9a-f]{8}-.+", re.DOTALL)
+"""What a file is called until it is whole: who writes it, and what it will be called."""
+CLUTTER: Final = (
+    *(".DS_Store", "._*", ".AppleDouble", ".Spotlight-V100", ".Trashes", ".fseventsd"),
+    *("Thumbs.db", "ehthumbs.db", "desktop.ini", ".directory", ".nfs*", ".fuse_hidden*", "lost+found"),
+)
+"""Names of what operating systems put into folders by themselves."""
+LEASE_S: Final = 600.0
+"""Seconds without a write after which a writer on another machine, which cannot be asked, is taken for dead."""
+CLOCK_S: Final = 2.0
+"""Seconds by which the start of a process and the time of a file may disagree."""
+
+
+@contextmanager
+def naming(path: Path, part: Path | None = None) -> Iterator[None]:
+    """Make an `OSError` of the block name the file: one of writing names none, or the temporary one, `part`."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is not None and str(error.filename) != str(part):
+            raise
+        raise OSError(error.errno or errno.EIO, error.strerror or str(error), str(path)) from error
 
 
 @contextmanager
@@ -28,37 +56,51 @@ def writing(path: Path) -> Iterator[Path]:
     """Yield a temporary name beside `path`; on leaving, sync it and rename it into place.
 
     A reader sees the old file or the new one, never half of one; a killed writer leaves only a file whose
-    name starts with a dot.
+    name starts with a dot, which `sweep` deletes.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unique = f".{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}-{path.name}"
-    part = path.parent / unique
-    try:
-        yield part
-        with part.open("rb") as handle:
-            os.fsync(handle.fileno())
-        os.replace(part, path)
-        _sync_folder(path.parent)
-    finally:
-        part.unlink(missing_ok=True)
-
-
-def sweep(folder: Path) -> None:
-    """Delete what writers on this machine left in a folder when they were killed."""
-    for part in folder.glob(f".{socket.gethostname()}-*"):
-        pid = part.name.removeprefix(f".{socket.gethostname()}-").split("-")[0]
-        if pid.isdecimal() and not _alive(int(pid)):
+    part = path.parent / f".{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}-{path.name}"
+    with naming(path, part):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield part
+            with part.open("rb") as handle:
+                os.fsync(handle.fileno())
+            os.replace(part, path)
+            _sync_folder(path.parent)
+        finally:
             part.unlink(missing_ok=True)
 
 
-def _alive(pid: int) -> bool:
+def is_incidental(path: Path) -> bool:
+    """Tell whether a file is nobody's: `writing` did not finish it, or an operating system put it there."""
+    return bool(UNFINISHED.fullmatch(path.name)) or any(fnmatchcase(path.name, name) for name in CLUTTER)
+
+
+def sweep(folder: Path) -> None:
+    """Delete what killed writers left in a folder and below it, without following links.
+
+    A file stays while its writer may live: while a process of this machine has its number and is older than the
+    file, or for `LEASE_S` after the last write on another machine.
+    """
+    for place, _, names in os.walk(folder):
+        for name in names:
+            writer, part = UNFINISHED.fullmatch(name), Path(place, name)
+            if writer and _is_abandoned(part, writer["host"], int(writer["pid"])):
+                part.unlink(missing_ok=True)
+
+
+def _is_abandoned(part: Path, host: str, pid: int) -> bool:
+    """Tell whether whoever wrote a file is dead; numbers of dead processes are given to others."""
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:  # it is another user's
+        written = part.lstat().st_mtime
+        if host != socket.gethostname():
+            return time.time() - written > LEASE_S
+        writer = psutil.Process(pid)
+        return bool(writer.status() == psutil.STATUS_ZOMBIE or writer.create_time() > written + CLOCK_S)
+    except psutil.NoSuchProcess:
         return True
-    return True
+    except FileNotFoundError:  # its writer has just renamed it
+        return False
 
 
 def _sync_folder(folder: Path) -> None:
@@ -173,7 +215,7 @@ def inside(package: str, *parts: str) -> Path | None:
 
 def sha256(path: Path) -> str:
     """Hash a file."""
-    with path.open("rb") as handle:
+    with naming(path), path.open("rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
@@ -182,7 +224,11 @@ class JsonLines(logging.Handler):
 
     def __init__(self, path: Path) -> None:
         super().__init__(level=logging.INFO)
-        path.parent.mkdir(parents=True, exist_ok=True)
+        with naming(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            # What a killed run did not finish must not be continued by the first record of this one.
+            is_torn = path.is_file() and path.read_bytes()[-1:] not in (b"", b"\n")
+            self._before = b"\n" if is_torn else b""
         self.path = path
         self.about = ""
         """What the records tell of, said before each of them."""
@@ -190,8 +236,38 @@ class JsonLines(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         entry = {"level": record.levelname.lower(), "what": self.about + record.getMessage()}
         entry |= getattr(record, "facts", {})
-        with self.path.open("a", encoding="utf-8") as handle:
-            handle.write(json.dumps(plain(entry), ensure_ascii=False) + "\n")
+        line = json.dumps(plain(entry), ensure_ascii=False) + "\n"
+        # In a name that is not UTF-8 an escape stands for each byte that is not; JSON knows such escapes.
+        with naming(self.path), self.path.open("ab") as handle:
+            handle.write(self._before + line.encode(errors="backslashreplace"))
+        self._before = b""
+
+
+def read_log(path: Path) -> tuple[list[dict[str, Any]], int]:
+    """Read what `JsonLines` wrote, each finding once, and count the lines that cannot be read.
+
+    A run that goes on after an interruption writes down again what it finds again, in the same words.
+
+    Returns
+    -------
+    list of dict
+        Entries with `level`, `what` and their facts, in the order in which they first came.
+    int
+        Lines that are not such an entry: cut off when a run was killed, or damaged.
+    """
+    lines = path.read_bytes().split(b"\n") if path.is_file() else []
+    entries = [_entry(line) for line in dict.fromkeys(lines) if line.strip()]
+    return [entry for entry in entries if entry is not None], entries.count(None)
+
+
+def _entry(line: bytes) -> dict[str, Any] | None:
+    """Read one line of a log; None if it cannot be."""
+    try:
+        entry = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    whole = isinstance(entry, dict) and isinstance(entry.get("level"), str) and isinstance(entry.get("what"), str)
+    return entry if whole else None
 
 
 class _Memory(logging.Handler):

@@ -67,10 +67,15 @@ class Record:
         above = next(path for path in (self.folder.absolute(), *self.folder.absolute().parents) if path.exists())
         if not (above.is_dir() and os.access(above, os.W_OK)):
             raise InputError(f"{self.folder} cannot be written: {above} is not a folder that you may write to.")
-        if not self.folder.exists() or not any(self.folder.iterdir()):
+        if self.folder.is_symlink() and not self.folder.exists():
+            raise InputError(f"{self.folder} is a link to {self.folder.readlink()}, which is not there.")
+        if not self.folder.exists() or (self.folder / NAME).is_file():
             return
-        if not (self.folder / NAME).is_file():
-            raise InputError(f"{self.folder} is not empty and holds no study; choose another folder.")
+        others = sorted(path.name for path in self.folder.iterdir() if not _files.is_incidental(path))
+        if others:
+            raise InputError(
+                f"{self.folder} is not empty ({listed(others, 3)}) and holds no study; choose another folder."
+            )
 
     def refuse_other_study(self) -> None:
         """Raise `InputError`, naming what differs, if the folder holds results of another study."""
@@ -98,6 +103,7 @@ class Record:
 
     def begin(self) -> None:
         """Claim the folder; files that another study left here are removed (it was asked to be overwritten)."""
+        _files.sweep(self.folder)
         known = self._known
         if known["key"] not in ("", self.key):
             ours = [path for place in self.ours for path in self.folder.glob(place) if path.is_file()]
@@ -111,8 +117,9 @@ class Record:
 
     def finish(self, done: tuple[str, ...]) -> None:
         """List what is there, with hashes; until this is written, nothing is called done."""
-        places = (*self.ours, *self.stores)
-        found = sorted({path for place in places for path in self.folder.glob(place) if path.is_file()})
+        _files.sweep(self.folder)
+        written = {path for place in (*self.ours, *self.stores) for path in self.folder.glob(place) if path.is_file()}
+        found = sorted(path for path in written if not _files.is_incidental(path))
         files = {path.relative_to(self.folder).as_posix(): _files.sha256(path) for path in found}
         self._write(done=list(done), files=files)
 

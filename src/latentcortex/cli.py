@@ -1,14 +1,17 @@
-"""The command line: one subcommand per stage. Bad input is one line and exit code 2."""
+"""The command line: one subcommand per stage. What the user or the machine must mend is one line and exit code 2."""
 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
+import traceback
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from latentcortex.errors import LatentcortexError
+from latentcortex._boundary import ending, interruptible
 
 if TYPE_CHECKING:
     from latentcortex.study import Study
@@ -35,7 +38,7 @@ def parser() -> argparse.ArgumentParser:
     )
     check.add_argument("study", type=Path, metavar="STUDY.toml", help="the study file")
     check.add_argument("--out", type=Path, help="folder for the results (default: `out` in [run])")
-    _allow(check)
+    _common(check)
     for name, about in (
         ("run", "run all stages of a study"),
         ("extract", "extract the features of a study's stimuli"),
@@ -60,10 +63,10 @@ def parser() -> argparse.ArgumentParser:
 def _options(stage: argparse.ArgumentParser) -> None:
     stage.add_argument("--overwrite", action="store_true", help="replace the results of another study in that folder")
     stage.add_argument("--quiet", action="store_true", help="no progress bars")
-    _allow(stage)
+    _common(stage)
 
 
-def _allow(stage: argparse.ArgumentParser) -> None:
+def _common(stage: argparse.ArgumentParser) -> None:
     stage.add_argument(
         "--allow",
         action="append",
@@ -71,6 +74,7 @@ def _allow(stage: argparse.ArgumentParser) -> None:
         metavar="RULE",
         help="go on although this rule of `check` is broken, as `allow` in [check] does; the report says so",
     )
+    stage.add_argument("--debug", action="store_true", help="show where in the program a refusal comes from")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -86,13 +90,37 @@ def main(arguments: Sequence[str] | None = None) -> int:
         top.print_help()
         return 2
     try:
-        return _run(given)
-    except LatentcortexError as error:
-        print(f"latentcortex: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("latentcortex: interrupted; run the same command to go on.", file=sys.stderr)
-        return 130
+        with interruptible():
+            code = _run(given)
+            _flush()
+            return code
+    except BaseException as error:
+        end = ending(error)
+        if end is not None:
+            _tell(end.line, debug=given.debug)
+            return end.code
+        raise
+
+
+def _flush() -> None:
+    """Write out what was printed, while there is still somebody to say that it cannot be."""
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, "standard output") from error
+
+
+def _tell(line: str, *, debug: bool) -> None:
+    """Say why a command ended; what is left for a reader who is gone, or for a full disk, is let go."""
+    if debug:
+        traceback.print_exc()
+    if line:
+        print(f"latentcortex: {line}", file=sys.stderr)
+    try:
+        sys.stdout.flush()
+    except OSError:
+        with suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _run(given: argparse.Namespace) -> int:

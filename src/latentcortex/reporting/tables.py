@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -134,16 +134,22 @@ def bands_table(content: Content) -> list[dict[str, Any]]:
 
 
 def alterations(log: Path, participant: str = "") -> list[dict[str, Any]]:
-    """Read what was altered or excluded, each message once with how often it came; without other participants'."""
-    counts: dict[tuple[str, str], int] = {}
-    if log.is_file():
-        for line in log.read_text(encoding="utf-8").splitlines():
-            entry = json.loads(line)
-            if participant and entry.get("participant", participant) != participant:
-                continue
-            key = (entry["level"], entry["what"])
-            counts[key] = counts.get(key, 0) + 1
-    return [{"level": level, "what": what, "times": n} for (level, what), n in counts.items()]
+    """Read what was altered or excluded, without other participants'; last, how much of the log cannot be read.
+
+    Returns
+    -------
+    list of dict
+        `level`, `what` and `times`: how many findings have these words and differ in their facts, in files for example.
+    """
+    entries, n_damaged = _files.read_log(log)
+    own = [entry for entry in entries if entry.get("participant", participant) == participant or not participant]
+    counts = Counter((entry["level"], entry["what"]) for entry in own)
+    rows = [{"level": level, "what": what, "times": n} for (level, what), n in counts.items()]
+    if n_damaged:
+        lines = "1 line" if n_damaged == 1 else f"{n_damaged} lines"
+        told = f"{lines} of {log.name} cannot be read (a run was killed, or the file is damaged) and cannot be listed."
+        rows.append({"level": "warning", "what": told, "times": 1})
+    return rows
 
 
 def write_table(out: Path, participant: str, name: str, table: pd.DataFrame) -> None:
