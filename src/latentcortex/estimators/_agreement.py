@@ -133,7 +133,13 @@ class Agreement:
             Three panels, and a colour bar from 500 voxels on. A voxel that is nan is not drawn; the titles count those
             that are not valid, and those far from all others, which are left outside.
         """
-        from latentcortex.plotting._canvas import INK, Style, empty_figure, plain  # matplotlib is slow to import
+        from latentcortex.plotting._canvas import house_style  # matplotlib is slow to import
+
+        with house_style():
+            return self._figure()
+
+    def _figure(self) -> Figure:
+        from latentcortex.plotting._canvas import INK, Style, empty_figure, plain
 
         style = Style(width_mm=356, text=12)
         figure = empty_figure(14.0, 5.4, style)

@@ -18,7 +18,7 @@ from matplotlib.patheffects import withStroke
 
 from latentcortex._arrays import FloatArray, IntArray
 from latentcortex.errors import AlignmentError, InputError
-from latentcortex.plotting._canvas import INK, PAGE, Style, axes_in_inches, empty_figure
+from latentcortex.plotting._canvas import INK, PAGE, Style, axes_in_inches, empty_figure, house_style
 from latentcortex.plotting._cuts import SIDES, Backdrop, Cut, behind, cuts_of
 from latentcortex.plotting._legends import (
     FOOT,
@@ -143,6 +143,7 @@ def _one_per_voxel(volume: Volume, values: FloatArray | None) -> None:
     none_infinite(values)
 
 
+@house_style()
 def slices(
     panels: Sequence[VolumePanel],
     *,
@@ -183,6 +184,7 @@ def slices(
     return grid.figure
 
 
+@house_style()
 def share_slices(
     panels: Sequence[VolumeSharePanel],
     *,
@@ -221,6 +223,7 @@ def share_slices(
     return grid.figure
 
 
+@house_style()
 def glass_brain(
     panels: Sequence[VolumePanel],
     *,
