@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import re
@@ -11,6 +12,7 @@ import pytest
 
 from latentcortex import _files
 from latentcortex.errors import InputError
+from latentcortex.reporting.tables import alterations
 
 
 def test_a_file_is_whole_or_not_there(tmp_path: Path) -> None:
@@ -75,3 +77,49 @@ def test_the_log_is_json_lines_with_facts(tmp_path: Path) -> None:
     logger.info("not heard")
     (line,) = (tmp_path / "log.jsonl").read_text().splitlines()
     assert json.loads(line) == {"level": "info", "what": "3 voxels left out", "reason": "nan"}
+
+
+def test_a_log_that_was_cut_off_goes_on_and_its_findings_count_once(tmp_path: Path) -> None:
+    logger, path = logging.getLogger("latentcortex.test"), tmp_path / "log.jsonl"
+
+    def one_run(*names: str) -> None:
+        with _files.logging_to(path):
+            for name in names:
+                logger.info("An image was turned upright.", extra={"facts": {"file": name}})
+
+    one_run("a.png", "b.png")
+    path.write_bytes(path.read_bytes()[:-20])  # killed while it wrote the second
+    one_run("a.png", "b.png")
+    path.write_bytes(path.read_bytes() + b'\xff\n[]\n{"level": 1, "what": "x"}\n' + b"[" * 100_000)
+    one_run("a.png", "\u2028.png", "\udcff.png")
+    entries, n_damaged = _files.read_log(path)
+    assert [entry["file"] for entry in entries] == ["a.png", "b.png", "\u2028.png", "\udcff.png"]
+    assert n_damaged == 5
+
+
+def test_a_report_lists_what_can_be_read_of_a_damaged_log_and_counts_the_rest(tmp_path: Path) -> None:
+    path = tmp_path / "log.jsonl"
+    entries = [{"file": "a"}, {"file": "b"}, {"file": "b"}, {"participant": "02"}]
+    lines = [json.dumps({"level": "info", "what": "cast", **facts}) for facts in entries]
+    path.write_text("\n".join([*lines, '{"level": "in']))
+    told = "1 line of log.jsonl cannot be read (a run was killed, or the file is damaged) and cannot be listed."
+    assert alterations(path, "01") == [
+        {"level": "info", "what": "cast", "times": 2},
+        {"level": "warning", "what": told, "times": 1},
+    ]
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO, errno.EACCES])
+def test_an_error_of_writing_names_the_file_and_not_its_temporary_name(tmp_path: Path, number: int) -> None:
+    path = tmp_path / "x.npz"
+    for told in (OSError(number, "no"), None):
+        with pytest.raises(OSError, match=r"'.*/x\.npz'") as caught, _files.writing(path) as part:
+            raise told or OSError(number, "no", str(part))
+        assert (caught.value.errno, caught.value.filename) == (number, str(path))
+    with pytest.raises(OSError, match="other") as caught, _files.writing(path):
+        raise OSError(number, "no", "other")
+
+
+def test_an_error_of_writing_keeps_a_library_s_own_words(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match=r"12 requested and 3 written: '.*/x'"), _files.writing(tmp_path / "x"):
+        raise OSError("12 requested and 3 written")
