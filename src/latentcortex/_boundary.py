@@ -35,6 +35,8 @@ ADVICE: Final = {
     errno.ENOMEM: "free some memory",
 }
 """What to do about an answer of the operating system."""
+WORDS_OF_MEMORY: Final = ("can't allocate memory", "can't start new thread")
+"""What torch and Python say, as errors without a type of their own, where the machine has no more to give."""
 GO_ON: Final = "run the same command to go on"
 
 
@@ -115,7 +117,8 @@ def ending(error: BaseException) -> Ending | None:
         return Ending(_answer(error), REFUSED)
     if _is_memory(error):
         why = f" ({_one_line(str(error))})" if str(error) else ""
-        return Ending(f"there is not enough memory{why}: free some, or ask for less, then {GO_ON}.", REFUSED)
+        less = "free some, or lower `batch` in [extractor] or `n_dims` in [analyses]"
+        return Ending(f"there is not enough memory{why}: {less}, then {GO_ON}.", REFUSED)
     if isinstance(error, _of_torch("AcceleratorError")):
         return Ending(f"the device failed ({_one_line(str(error))}): look at it, then {GO_ON}.", REFUSED)
     return None
@@ -135,10 +138,10 @@ def _answer(error: OSError) -> str:
 
 
 def _is_memory(error: BaseException) -> bool:
-    """Tell whether memory ran out; torch has an error of its own for devices, and for the processor only words."""
+    """Tell whether memory ran out."""
     if isinstance(error, (MemoryError, _of_torch("OutOfMemoryError"))):
         return True
-    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in WORDS_OF_MEMORY)
 
 
 def _of_torch(name: str) -> type[BaseException] | tuple[()]:

@@ -34,6 +34,10 @@ CLUTTER: Final = (
     *("Thumbs.db", "ehthumbs.db", "desktop.ini", ".directory", ".nfs*", ".fuse_hidden*", "lost+found"),
 )
 """Names of what operating systems put into folders by themselves."""
+REFUSALS: Final = (
+    *(errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EMFILE, errno.ENFILE, errno.ENOMEM),
+)
+"""Why an operating system does not let a file be read that may be whole."""
 LEASE_S: Final = 600.0
 """Seconds without a write after which a writer on another machine, which cannot be asked, is taken for dead."""
 CLOCK_S: Final = 2.0
@@ -69,6 +73,11 @@ def writing(path: Path) -> Iterator[Path]:
             _sync_folder(path.parent)
         finally:
             part.unlink(missing_ok=True)
+
+
+def is_refused(error: Exception) -> bool:
+    """Tell whether the operating system refused to read a file, so that nothing is known of what is in it."""
+    return isinstance(error, OSError) and error.errno in REFUSALS
 
 
 def is_incidental(path: Path) -> bool:

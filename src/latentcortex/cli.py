@@ -79,33 +79,22 @@ def _common(stage: argparse.ArgumentParser) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one subcommand; return the exit code."""
-    top = parser()
-    given = top.parse_args(arguments)
-    if given.version:
-        import latentcortex
-
-        print(f"latentcortex {latentcortex.__version__}")
-        return 0
-    if given.command is None:
-        top.print_help()
-        return 2
+    given = parser().parse_args(arguments)
     try:
         with interruptible():
-            code = _run(given)
-            _flush()
-            return code
+            return _run(given)
     except BaseException as error:
         end = ending(error)
         if end is not None:
-            _tell(end.line, debug=given.debug)
+            _tell(end.line, debug=getattr(given, "debug", False))
             return end.code
         raise
 
 
-def _flush() -> None:
-    """Write out what was printed, while there is still somebody to say that it cannot be."""
+def _say(text: str) -> None:
+    """Print a line at once, while there is still somebody to say that it cannot be."""
     try:
-        sys.stdout.flush()
+        print(text, flush=True)
     except OSError as error:
         raise OSError(error.errno, error.strerror, "standard output") from error
 
@@ -124,6 +113,14 @@ def _tell(line: str, *, debug: bool) -> None:
 
 
 def _run(given: argparse.Namespace) -> int:
+    if given.version:
+        import latentcortex
+
+        _say(f"latentcortex {latentcortex.__version__}")
+        return 0
+    if given.command is None:
+        _say(parser().format_help().rstrip())
+        return 2
     from latentcortex.study import Study
 
     if given.command == "report" and given.study.is_dir():
@@ -136,12 +133,12 @@ def _run(given: argparse.Namespace) -> int:
     out = given.out if demo or given.out is not None else study.out
     outcome = study.run(out, until=until, overwrite=given.overwrite, progress=not given.quiet)
     if not outcome.computed:
-        print(f"Nothing to do: {outcome.out} is complete.")
+        _say(f"Nothing to do: {outcome.out} is complete.")
     for participant, pages in outcome.pages.items():
         for page in pages:
-            print(f"Participant {participant}: {page.resolve()}")
+            _say(f"Participant {participant}: {page.resolve()}")
     if until in ("extract", "encode", "decode", "reconstruct"):
-        print(f"Done up to {until}: {outcome.out.resolve()}")
+        _say(f"Done up to {until}: {outcome.out.resolve()}")
     return 0
 
 
@@ -151,7 +148,7 @@ def _rebuild(out: Path) -> int:
 
     pages = reporting.rebuild(out)
     for page in [*pages, *filter(None, [reporting.write_group(out)])]:
-        print(f"Made again: {page.resolve()}")
+        _say(f"Made again: {page.resolve()}")
     return 0
 
 
@@ -163,7 +160,7 @@ def _check(study: Study, out: Path | None) -> int:
         said = "not looked at before features are extracted" if not one.looked else "ok"
         for what in one.found or (said,):
             mark = "allowed: " if one.found and allowed else "refused: " if one.found else ""
-            print(f"Participant {one.participant}  {one.rule:<17} {mark}{what}")
+            _say(f"Participant {one.participant}  {one.rule:<17} {mark}{what}")
     refused = sorted({one.rule for one in seen if one.found and one.rule not in study.allowed})
     if refused:
         print(f"latentcortex: {', '.join(refused)}: mend it, or --allow each that you can justify.", file=sys.stderr)

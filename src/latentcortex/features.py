@@ -428,6 +428,8 @@ def read_block(path: Path, band: str) -> FloatArray:
         with path.open("rb") as handle, np.load(handle, allow_pickle=False) as stored:
             values: FloatArray = stored[band]
     except DAMAGE as error:
+        if _files.is_refused(error):
+            raise
         raise IncompleteError(f"{path} is damaged ({error}); delete its folder and extract again.") from None
     return values
 

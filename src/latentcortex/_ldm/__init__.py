@@ -1,6 +1,7 @@
 """A latent diffusion model in parts, and its trajectory from image to image. torch stays in here."""
 
 from latentcortex._ldm.codes import Conditioning, condition, decode, encode_captions, encode_images, pooled
+from latentcortex._ldm.device import device_of
 from latentcortex._ldm.flow import T5_TOKENS
 from latentcortex._ldm.model import DTYPES, LatentDiffusion, load
 from latentcortex._ldm.sampling import denoised, noised
@@ -18,6 +19,7 @@ __all__ = [
     "condition",
     "decode",
     "denoised",
+    "device_of",
     "encode_captions",
     "encode_images",
     "layer_shapes",

@@ -14,6 +14,7 @@ from diffusers import AutoencoderKL, DDIMScheduler, SD3Transformer2DModel, UNet2
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer, T5EncoderModel, T5Tokenizer
 
 from latentcortex._ldm import flow
+from latentcortex._ldm.device import device_of
 from latentcortex._shelf import unknown
 from latentcortex.errors import InputError
 
@@ -87,10 +88,11 @@ def load(folder: Path, *, dtype: str = "float32", device: str = "cpu", untrained
     Raises
     ------
     InputError
-        If the folder is not such a model, or has no safetensors.
+        If the folder is not such a model, or has no safetensors, or this machine has no such device.
     """
     if dtype not in DTYPES:
         raise unknown("dtype", dtype, DTYPES)
+    place = device_of(device)
     of_flow = (folder / "transformer").is_dir()
     wanted = (*flow.PARTS, *(_there(folder, flow.THIRD))) if of_flow else PARTS
     missing = [part for part in wanted if not (folder / part).is_dir()]
@@ -110,9 +112,9 @@ def load(folder: Path, *, dtype: str = "float32", device: str = "cpu", untrained
             raise InputError(f"{folder} cannot be loaded: {str(error).splitlines()[0]}") from None
         scheduler = flow.Schedule(config) if of_flow else _scheduler(config)
     for one in (vae, unet, *(encoder for _, encoder in texts)):
-        one.eval().requires_grad_(False).to(device)
+        one.eval().requires_grad_(False).to(place)
     unet = flow.Denoiser(unet) if of_flow else unet
-    return LatentDiffusion(vae, unet, texts, scheduler, DTYPES[dtype], torch.device(device))
+    return LatentDiffusion(vae, unet, texts, scheduler, DTYPES[dtype], place)
 
 
 def _there(folder: Path, parts: tuple[str, ...]) -> tuple[str, ...]:

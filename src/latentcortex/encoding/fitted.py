@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import copy
+import errno
 import json
+import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -228,8 +231,9 @@ class Fitted:
             "about": about or {},
         }
         text = json.dumps(_files.plain(content))
+        metadata = {"format": FORMAT, "content": text, "hash": _hash(text, tensors)}
         with _files.writing(path) as part:
-            save_file(tensors, part, metadata={"format": FORMAT, "content": text, "hash": _hash(text, tensors)})
+            _write(part, tensors, metadata)
 
     @classmethod
     def load(cls, path: Path, features: Features) -> tuple[Self, dict[str, Any]]:
@@ -357,9 +361,19 @@ def _hash(text: str, tensors: dict[str, FloatArray]) -> str:
     return digest(text, *(fingerprint(tensors[name]) for name in sorted(tensors)))
 
 
+def _write(path: Path, tensors: dict[str, FloatArray], metadata: dict[str, str]) -> None:
+    try:
+        save_file(tensors, path, metadata=metadata)
+    except SafetensorError as error:  # what the operating system answered is only in its words
+        answer = re.search(r"os error (\d+)", str(error))
+        number = int(answer[1]) if answer else errno.EIO
+        raise OSError(number, os.strerror(number) if answer else str(error)) from None
+
+
 def _read(path: Path) -> tuple[dict[str, FloatArray], dict[str, Any]]:
     if not path.is_file():
         raise InputError(f"{path} is not there; expected a model that Encoder.save wrote.")
+    path.open("rb").close()  # which safetensors is not allowed to read, it calls missing
     try:
         with safe_open(path, framework="numpy") as file:
             known = file.metadata() or {}

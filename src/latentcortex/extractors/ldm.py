@@ -302,8 +302,13 @@ class LDM:
     def check(self, bands: Sequence[str], captions: Sequence[tuple[str, ...]] | None = None) -> None:
         """Raise `InputError` for a band that the model does not have, or that needs captions that are missing.
 
-        All bands but z are conditioned on captions.
+        All bands but z are conditioned on captions. Where captions are given, an extraction is to begin: the device
+        must be there, too.
         """
+        if captions is not None:
+            from latentcortex._ldm import device_of
+
+            device_of(self.device)
         conditioned = [name for name in bands if Band.parse(name).kind != "z"]
         if conditioned and captions is not None and not all(captions):
             missing = sum(not texts for texts in captions)

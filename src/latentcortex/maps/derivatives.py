@@ -139,6 +139,8 @@ def _read_grid(sidecar: Path) -> FloatArray:
     try:
         return np.asarray(nib.Nifti1Image.from_filename(path).dataobj, dtype=np.float32)
     except (*DAMAGE, ImageFileError) as error:
+        if _files.is_refused(error):
+            raise
         raise IncompleteError(f"{path} is missing or damaged ({error}); make it again.") from None
 
 
@@ -151,6 +153,8 @@ def _read_hemispheres(func: Path, sidecar: Path) -> FloatArray:
         try:
             sides.append(np.asarray(gifti.GiftiImage.from_filename(path).agg_data(), dtype=np.float32))
         except (*DAMAGE, ExpatError) as error:
+            if _files.is_refused(error):
+                raise
             raise IncompleteError(f"{path} is missing or damaged ({error}); make it again.") from None
     return np.concatenate(sides)
 
@@ -166,6 +170,8 @@ def _read_tables(sidecars: Sequence[Path]) -> tuple[FloatArray, pd.DataFrame, Sp
                 np.float32
             )
         except (OSError, ValueError, KeyError) as error:
+            if _files.is_refused(error):
+                raise
             raise IncompleteError(f"{path} is missing or damaged ({error}); make it again.") from None
         columns += list(zip(table.to_numpy().T, known.values(), strict=True))
     return _ordered(sidecars[0].parent, Bare(len(columns[0][0])), columns, about)

@@ -33,6 +33,8 @@ def load_state(path: Path) -> Maps:
             data, space = stored["data"], _unpacked(stored)
             columns = pd.DataFrame(json.loads(stored["columns"].tobytes()))
     except DAMAGE as error:
+        if _files.is_refused(error):
+            raise
         raise IncompleteError(f"{path} is damaged ({error}); delete it and run again.") from None
     return Maps(data, columns, space)
 
