@@ -68,11 +68,6 @@ def bound_by_permissions() -> tuple[str, ...] | None:
     return "setpriv", f"--bounding-set={lost}", f"--inh-caps={lost}"
 
 
-def unfinished(folder: Path) -> list[str]:
-    """List the files that writers did not finish."""
-    return [path.name for path in folder.rglob(".*-*-*") if path.is_file()]
-
-
 def numbers(folder: Path) -> dict[str, bytes]:
     """Content of the files that hold numbers, without times or paths."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())

@@ -148,7 +148,10 @@ HOSTILE = {
 """What somebody's `matplotlibrc` may say."""
 
 
-@pytest.mark.parametrize("name", DRAWN)
+QUICK = ("flatmaps", "bars", "histogram", "voxel_page without images", "image_grid")
+
+
+@pytest.mark.parametrize("name", [one if one in QUICK else pytest.param(one, marks=pytest.mark.slow) for one in DRAWN])
 def test_a_figure_is_the_same_whatever_a_matplotlibrc_says(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_canvas, "DPI", 50)
     expected = plotting.png(DRAWN[name](COLUMN))
