@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import subprocess
 import sys
 from pathlib import Path
@@ -109,6 +110,18 @@ assert end(start(f"killed{{n_round}}")) == 0
     assert whole[0] == "whole"
     assert others
     assert all(found == whole[1] for _, found in others)
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EIO])
+def test_a_block_that_may_not_be_read_is_not_called_damaged(stimuli, tmp_path: Path, monkeypatch, number: int) -> None:
+    features = run(stimuli, tmp_path)
+
+    def refused(path: Path, *_: object) -> None:
+        raise OSError(number, "refused", str(path))
+
+    monkeypatch.setattr(Path, "open", refused)
+    with pytest.raises(OSError, match=r"refused: '.*block-0000\.npz'"):
+        features.array("pixels")
 
 
 def test_two_processes_on_one_store_end_in_the_bytes_of_one(tmp_path: Path) -> None:

@@ -181,6 +181,14 @@ def test_a_session_without_training_rows_is_found_before_extraction(folder_study
     fails(capsys, folder_study, tmp_path / "out", "session 03 has 0 training rows")
 
 
+@pytest.mark.slow
+def test_a_device_that_is_not_there_is_said_before_extraction(folder_study, tmp_path, capsys):
+    pytest.importorskip("torch", reason="the extractor ldm needs the extra [ldm]")
+    own = 'name = "ldm"\nmodel = "phantom"\nbands = ["z"]\ndevice = "cuda:99"'
+    edit(folder_study, 'name = "pixels"\nsize = 8', own)
+    fails(capsys, folder_study, tmp_path / "out", "device = 'cuda:99' cannot be used on this machine", "Use 'cpu'")
+
+
 def test_captions_that_are_missing_are_found_before_extraction(folder_study, tmp_path, capsys):
     pytest.importorskip("torch", reason="the extractor ldm needs the extra [ldm]")
     edit(

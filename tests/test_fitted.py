@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from pathlib import Path
 
 import numpy as np
@@ -210,6 +211,18 @@ def test_a_model_that_was_kept_predicts_as_before(n_dims: int, name: str, tmp_pa
         encoder.save(tmp_path / "models" / "one.safetensors")
     with pytest.raises(InputError, match="was read from a file"):
         again.fit(seen, study(n_dims)[2])
+
+
+def test_a_model_for_which_there_is_no_room_names_its_file_and_leaves_nothing(tmp_path: Path) -> None:
+    encoder, *_ = fitted(20)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+    try:
+        with pytest.raises(OSError, match=r"File too large: '.*/model\.safetensors'"):
+            encoder.save(tmp_path / "model.safetensors")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_what_cannot_be_loaded_is_one_clear_line(tmp_path: Path) -> None:

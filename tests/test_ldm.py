@@ -390,3 +390,15 @@ def test_decoding_gives_bytes_of_the_image_size(tiny_model: Path) -> None:
 def test_equal_weights_have_equal_hashes_wherever_the_folder_is(tiny_model: Path, tmp_path: Path) -> None:
     (tmp_path / "copy").symlink_to(tiny_model)
     assert weights_hash(tiny_model) == weights_hash((tmp_path / "copy").resolve())
+
+
+@pytest.mark.parametrize("name", ["cuda:99", "cdua", "meta"])
+def test_a_device_that_cannot_compute_is_refused_by_name(name: str) -> None:
+    with pytest.raises(InputError, match=f"device = '{name}' cannot be used on this machine: .*Use 'cpu'"):
+        _ldm.device_of(name)
+    assert _ldm.device_of("cpu").type == "cpu"
+
+
+def test_an_extraction_is_refused_before_it_begins_where_its_device_is_not(tiny_model: Path) -> None:
+    with pytest.raises(InputError, match="device = 'cuda:99'"):
+        LDM(model=str(tiny_model), n_steps=10, device="cuda:99").check(["z"], [("a cat",)])
