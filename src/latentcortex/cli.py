@@ -101,10 +101,11 @@ def _say(text: str) -> None:
 
 def _tell(line: str, *, debug: bool) -> None:
     """Say why a command ended; what is left for a reader who is gone, or for a full disk, is let go."""
-    if debug:
-        traceback.print_exc()
-    if line:
-        print(f"latentcortex: {line}", file=sys.stderr)
+    with suppress(OSError):
+        if debug:
+            traceback.print_exc()
+        if line:
+            print(f"latentcortex: {line}", file=sys.stderr)
     try:
         sys.stdout.flush()
     except OSError:

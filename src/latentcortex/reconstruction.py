@@ -81,6 +81,7 @@ def reconstruct(
     made_by = {**reconstructor.made_by, "route": route, "n_samples": n}
     folder = Path(store) / f"{route}-{digest(FORMAT, names, needed, prints, made_by)[:16]}"
     if not _complete(folder):
+        _files.sweep(folder)
         hashes: dict[str, str] = {}
         for start in tqdm(range(0, len(names), AT_ONCE), desc=f"reconstructing {route}", disable=not progress):
             here = names[start : start + AT_ONCE]

@@ -157,7 +157,9 @@ class Responses:
             data[rows] = _scored(self.data[rows], self.data[own])
             lost = int((np.isnan(data[rows]).any(0) & np.isfinite(self.data[rows]).all(0)).sum())
             if lost:
-                logger.info("%d voxels do not vary over the training rows of a %s and are left out.", lost, within)
+                facts = {within: "-".join(self.rows.loc[self.rows.index[rows[0]], keys])}
+                told = "%d voxels do not vary over the training rows of a %s and are left out."
+                logger.info(told, lost, within, extra={"facts": facts})
         return replace(self, data=data)
 
     def averaged(self) -> Responses:

@@ -305,10 +305,6 @@ class LDM:
         All bands but z are conditioned on captions. Where captions are given, an extraction is to begin: the device
         must be there, too.
         """
-        if captions is not None:
-            from latentcortex._ldm import device_of
-
-            device_of(self.device)
         conditioned = [name for name in bands if Band.parse(name).kind != "z"]
         if conditioned and captions is not None and not all(captions):
             missing = sum(not texts for texts in captions)
@@ -322,6 +318,10 @@ class LDM:
                 n_text_layers=n_text_layers,
                 denoiser=self.denoiser,
             )
+        if captions is not None:
+            from latentcortex._ldm import device_of
+
+            device_of(self.device)
 
     # Extraction
 

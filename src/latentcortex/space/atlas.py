@@ -123,7 +123,8 @@ def atlas_print(name: str, spaces: Iterable[Bare | Surface | Volume]) -> str:
         return ""
     folder = _folder(name)
     if folder is not None:
-        return digest([_files.sha256(path) for path in sorted(folder.glob("*.*")) if path.is_file()])
+        files = [path for path in sorted(folder.glob("*.*")) if path.is_file()]
+        return digest([_files.sha256(path) for path in files if not _files.is_incidental(path)])
     return digest([_own_print(name, space.template) for space in spaces])
 
 
