@@ -75,7 +75,8 @@ need = sum(path.stat().st_size for path in pathlib.Path("whole").rglob("*"))
 n_disks, rounds = int(sys.argv[1]), []
 for k in range(n_disks):
     # tmpfs has pages of 4096 bytes; what is written takes more of them than it has bytes.
-    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={8192 + need * (2 * k + 1) // (2 * n_disks)}", "tmpfs", "disk"], check=True)
+    size = 8192 + need * (2 * k + 1) // (2 * n_disks)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", "disk"], check=True)
     stopped = end(start("run", "study/study.toml", "--out", "disk/out", "--quiet"))
     left = [path.name for path in pathlib.Path("disk").rglob(".*-*-*") if path.is_file()]
     subprocess.run(["mount", "-o", "remount,size=64m", "disk"], check=True)
