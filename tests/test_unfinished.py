@@ -22,7 +22,7 @@ NOBODYS = (
     "Thumbs.db",
     "desktop.ini",
     ".nfs000000000012",
-    f".{HOST}-1-0123abcd-study.json",
+    f".latentcortex-{HOST}-1-0123abcd-x.json",
 )
 
 
@@ -40,24 +40,33 @@ def dead() -> int:
 def part(folder: Path, host: str, pid: int, *, seconds_ago: float = 0.0) -> Path:
     """Put down what a writer did not finish."""
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f".{host}-{pid}-0123abcd-map.nii.gz"
+    path = folder / f".latentcortex-{host}-{pid}-0123abcd-map.nii.gz"
     path.write_bytes(b"half")
     os.utime(path, (time.time() - seconds_ago,) * 2)
     return path
 
 
-@pytest.mark.parametrize("name", [*NOBODYS, ".another-host-77-89abcdef-study.json"])
+@pytest.mark.parametrize("name", [*NOBODYS, ".latentcortex-another-host-77-89abcdef-study.json"])
 def test_a_folder_with_nobody_s_files_is_free(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_text("")
     record(tmp_path).refuse(overwrite=False)
 
 
 @pytest.mark.parametrize(
-    "name", ["notes.txt", ".git", ".secret-1-2.txt", ".host-12-0123abcg-x", "Thumbs", "study.toml"]
+    "name",
+    [
+        "notes.txt",
+        ".git",
+        ".secret-1-2.txt",
+        ".draft-12-20240131-figure.png",
+        ".latentcortex-1-2",
+        "Thumbs",
+        "study.toml",
+    ],
 )
 def test_a_folder_with_somebody_s_file_is_refused_and_the_file_is_named(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_text("")
-    with pytest.raises(InputError, match=f"is not empty \\({name}\\) and holds no study"):
+    with pytest.raises(InputError, match=f"is not empty \\({name}\\) and holds no study \\(no study.json\\)"):
         record(tmp_path).refuse(overwrite=False)
 
 

@@ -16,7 +16,7 @@ import socket
 import time
 import uuid
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Final
@@ -27,8 +27,8 @@ import psutil
 from latentcortex._arrays import digest, unique_ids
 from latentcortex.errors import IncompleteError, InputError
 
-UNFINISHED: Final = re.compile(r"\.(?P<host>.+?)-(?P<pid>\d+)-[0-9a-f]{8}-.+", re.DOTALL)
-"""What a file is called until it is whole: who writes it, and what it will be called."""
+UNFINISHED: Final = re.compile(r"\.latentcortex-(?P<host>.+?)-(?P<pid>\d+)-[0-9a-f]{8}-.+", re.DOTALL)
+"""What a file is called until it is whole: whose it is, who writes it, and what it will be called."""
 CLUTTER: Final = (
     *(".DS_Store", "._*", ".AppleDouble", ".Spotlight-V100", ".Trashes", ".fseventsd"),
     *("Thumbs.db", "ehthumbs.db", "desktop.ini", ".directory", ".nfs*", ".fuse_hidden*", "lost+found"),
@@ -52,7 +52,9 @@ def naming(path: Path, part: Path | None = None) -> Iterator[None]:
     except OSError as error:
         if error.filename is not None and str(error.filename) != str(part):
             raise
-        raise OSError(error.errno or errno.EIO, error.strerror or str(error), str(path)) from error
+        if error.errno is None:  # a library's own words
+            raise OSError(f"{path}: {error}") from error
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 @contextmanager
@@ -62,7 +64,8 @@ def writing(path: Path) -> Iterator[Path]:
     A reader sees the old file or the new one, never half of one; a killed writer leaves only a file whose
     name starts with a dot, which `sweep` deletes.
     """
-    part = path.parent / f".{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}-{path.name}"
+    writer = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+    part = path.parent / f".latentcortex-{writer}-{path.name}"
     with naming(path, part):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -95,7 +98,8 @@ def sweep(folder: Path) -> None:
         for name in names:
             writer, part = UNFINISHED.fullmatch(name), Path(place, name)
             if writer and _is_abandoned(part, writer["host"], int(writer["pid"])):
-                part.unlink(missing_ok=True)
+                with suppress(PermissionError):  # a store that may only be read
+                    part.unlink(missing_ok=True)
 
 
 def _is_abandoned(part: Path, host: str, pid: int) -> bool:
@@ -108,7 +112,7 @@ def _is_abandoned(part: Path, host: str, pid: int) -> bool:
         return bool(writer.status() == psutil.STATUS_ZOMBIE or writer.create_time() > written + CLOCK_S)
     except psutil.NoSuchProcess:
         return True
-    except FileNotFoundError:  # its writer has just renamed it
+    except (FileNotFoundError, psutil.AccessDenied):  # its writer has just renamed it, or is somebody else's
         return False
 
 

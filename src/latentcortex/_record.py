@@ -73,8 +73,9 @@ class Record:
             return
         others = sorted(path.name for path in self.folder.iterdir() if not _files.is_incidental(path))
         if others:
+            names = listed(others, 3)
             raise InputError(
-                f"{self.folder} is not empty ({listed(others, 3)}) and holds no study; choose another folder."
+                f"{self.folder} is not empty ({names}) and holds no study (no {NAME}); choose another folder."
             )
 
     def refuse_other_study(self) -> None:

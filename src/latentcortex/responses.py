@@ -158,8 +158,8 @@ class Responses:
             lost = int((np.isnan(data[rows]).any(0) & np.isfinite(self.data[rows]).all(0)).sum())
             if lost:
                 facts = {within: "-".join(self.rows.loc[self.rows.index[rows[0]], keys])}
-                told = "%d voxels do not vary over the training rows of a %s and are left out."
-                logger.info(told, lost, within, extra={"facts": facts})
+                sentence = "%d voxels do not vary over the training rows of a %s and are left out."
+                logger.info(sentence, lost, within, extra={"facts": facts})
         return replace(self, data=data)
 
     def averaged(self) -> Responses:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import errno
 import json
 import os
 import re
@@ -366,8 +365,9 @@ def _write(path: Path, tensors: dict[str, FloatArray], metadata: dict[str, str])
         save_file(tensors, path, metadata=metadata)
     except SafetensorError as error:  # what the operating system answered is only in its words
         answer = re.search(r"os error (\d+)", str(error))
-        number = int(answer[1]) if answer else errno.EIO
-        raise OSError(number, os.strerror(number) if answer else str(error)) from None
+        if answer is None:
+            raise OSError(str(error)) from None
+        raise OSError(int(answer[1]), os.strerror(int(answer[1]))) from None
 
 
 def _read(path: Path) -> tuple[dict[str, FloatArray], dict[str, Any]]:

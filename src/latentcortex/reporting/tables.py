@@ -142,13 +142,15 @@ def alterations(log: Path, participant: str = "") -> list[dict[str, Any]]:
         `level`, `what` and `times`: how many findings have these words and differ in their facts, in files for example.
     """
     entries, n_damaged = _files.read_log(log)
-    own = [entry for entry in entries if entry.get("participant", participant) == participant or not participant]
-    counts = Counter((entry["level"], entry["what"]) for entry in own)
+    shown = [entry for entry in entries if not participant or entry.get("participant", participant) == participant]
+    counts = Counter((entry["level"], entry["what"]) for entry in shown)
     rows = [{"level": level, "what": what, "times": n} for (level, what), n in counts.items()]
     if n_damaged:
         lines = "1 line" if n_damaged == 1 else f"{n_damaged} lines"
-        told = f"{lines} of {log.name} cannot be read (a run was killed, or the file is damaged) and cannot be listed."
-        rows.append({"level": "warning", "what": told, "times": 1})
+        sentence = (
+            f"{lines} of {log.name} cannot be read (a run was killed, or the file is damaged) and cannot be listed."
+        )
+        rows.append({"level": "warning", "what": sentence, "times": 1})
     return rows
 
 
