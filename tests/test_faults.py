@@ -132,7 +132,7 @@ def test_the_command_line_itself_exits_with_2(folder_study, tmp_path):
     command = [
         sys.executable,
         "-m",
-        "latentcortex.cli",
+        "latentcortex",
         "run",
         str(folder_study),
         "--out",

@@ -166,7 +166,3 @@ def _check(study: Study, out: Path | None) -> int:
     if refused:
         print(f"latentcortex: {', '.join(refused)}: mend it, or --allow each that you can justify.", file=sys.stderr)
     return 2 if refused else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
