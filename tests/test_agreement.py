@@ -28,7 +28,7 @@ class Planted:
         n_voxels = next(iter(weights.values())).shape[1]
         self.weights, self.bands = weights, bands or tuple(weights)
         self.alphas_ = np.full(n_voxels, alpha)
-        self.intercept_ = np.full(n_voxels, intercept)
+        self.offset_ = np.full(n_voxels, intercept)
         own = np.full(len(weights), 1 / len(weights)) if gamma is None else np.asarray(gamma)
         self.mixtures_ = np.repeat(own[:, None], n_voxels, axis=1)
 
@@ -37,7 +37,7 @@ class Planted:
 
     def predict(self, bands, *, split=False):
         parts = np.stack([bands[band] @ self.weights[band] for band in self.bands])
-        return parts if split else parts.sum(0) + self.intercept_
+        return parts if split else parts.sum(0) + self.offset_
 
 
 def planted(n_voxels: int = 40, *, noise: float = 0.3, seed: int = 0):
@@ -97,7 +97,7 @@ def test_a_voxel_that_is_not_valid_is_nan_and_counted(both) -> None:
 def test_a_voxel_that_one_of_them_lost_keeps_what_the_other_made_of_it() -> None:
     rows, weights = planted(4)
     lost = Planted(weights)
-    lost.intercept_[2] = np.nan
+    lost.offset_[2] = np.nan
     agreement = compare(Planted(weights, intercept=3.0), lost, **rows)
     row = agreement.table.loc[2]
     shared = ["r2_difference", "log10_alpha_ratio", "mixture_distance", "prediction_r"]

@@ -177,7 +177,7 @@ def test_scores_fall_where_test_stimuli_are_unlike_those_that_were_fitted() -> N
     assert (r["low"] < r["mean"]).all()
     assert (r["mean"] < r["high"]).all()
     null = maps.find(analysis="generalisation-cluster", statistic="p").columns["null"].iloc[0]
-    assert null == "1000 flips of signs of whole clusters"
+    assert null == "255 flips of signs of whole clusters"
 
 
 STUDY = """

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Mapping
 from importlib.metadata import files
 from pathlib import Path
+from typing import Any
 from xml.sax.saxutils import quoteattr
 
 import nibabel as nib
@@ -72,8 +73,117 @@ def test_a_folder_may_be_on_a_subject_by_the_name_of_its_folder(tmp_path: Path, 
     with pytest.raises(InputError, match=r"is on S3; the responses are on .*/S2") as error:
         Atlas.find(str(atlas(tmp_path / "other", space="S3")), str(own))
     assert "\n" not in str(error.value)
-    with pytest.raises(AlignmentError, match=r"has 6 vertices; .*/S2 has 20484"):
+    with pytest.raises(AlignmentError, match=r"has 3 vertices on the left; that hemisphere of .*/S2 has 10242"):
         Atlas.find(str(atlas(tmp_path / "small", space="S2", n=3)), str(own))
+
+
+def label_file(path: Path, *arrays: Any, about: str = "") -> None:
+    """Write GIFTI: arrays of labels, or those that are given."""
+    meta = nib.gifti.GiftiMetaData({"AnatomicalStructurePrimary": about} if about else {})
+    made = [
+        array
+        if isinstance(array, nib.gifti.GiftiDataArray)
+        else nib.gifti.GiftiDataArray(array, intent="NIFTI_INTENT_LABEL", datatype=array.dtype)
+        for array in arrays
+    ]
+    nib.save(nib.gifti.GiftiImage(darrays=made, meta=meta), path)
+
+
+def test_each_hemisphere_has_its_own_number_of_vertices(tmp_path: Path) -> None:
+    folder = atlas(tmp_path / "mine")
+    label_file(folder / "x_hemi-L_dseg.label.gii", np.ones(10241, np.int32))
+    label_file(folder / "x_hemi-R_dseg.label.gii", np.ones(10243, np.int32))
+    with pytest.raises(AlignmentError, match="has 10241 vertices on the left; that hemisphere of fsaverage5 has 10242"):
+        Atlas.find(str(folder), "fsaverage5")
+
+
+def test_a_file_that_says_that_it_is_of_the_other_hemisphere_is_refused(tmp_path: Path) -> None:
+    folder = atlas(tmp_path / "mine")
+    label_file(folder / "x_hemi-R_dseg.label.gii", np.ones(10242, np.int32), about="CortexRight")
+    Atlas.find(str(folder), "fsaverage5")
+    label_file(folder / "x_hemi-R_dseg.label.gii", np.ones(10242, np.int32), about="CortexLeft")
+    with pytest.raises(InputError, match=r"hemi-R.* says that it is of the left hemisphere; expected the right"):
+        Atlas.find(str(folder), "fsaverage5")
+
+
+def test_labels_are_found_by_their_intent_and_may_be_whole_floats(tmp_path: Path) -> None:
+    folder, other = atlas(tmp_path / "mine"), nib.gifti.GiftiDataArray(np.full(10242, 7, np.float32))
+    path = folder / "x_hemi-L_dseg.label.gii"
+    for labels in (np.full(10242, 2, np.int32), np.full(10242, 2, np.float32), np.full(10242, 2, np.uint8)):
+        label_file(path, other, labels)
+        np.testing.assert_array_equal(Atlas.find(str(folder), "fsaverage5").labels, 2)
+    label_file(path, labels, labels)
+    with pytest.raises(InputError, match="has 2 arrays of NIFTI_INTENT_LABEL; expected one"):
+        Atlas.find(str(folder), "fsaverage5")
+    label_file(path, other)
+    with pytest.raises(InputError, match=r"has 0 arrays of NIFTI_INTENT_LABEL; .* Its arrays: NIFTI_INTENT_NONE"):
+        Atlas.find(str(folder), "fsaverage5")
+    for wrong in (1.5, np.nan, 1e12):
+        label_file(path, np.full(10242, wrong, np.float32))
+        with pytest.raises(InputError, match="holds float32, not all whole"):
+            Atlas.find(str(folder), "fsaverage5")
+
+
+@pytest.mark.parametrize(
+    ("table", "says"),
+    [
+        ("1\tV1\n1\tV2\n", "row 3, column index: label 1 is V1 already"),
+        ("1\tV1\n01\tV2\n", "row 3, column index: label 1 is V1 already"),
+        ("1.0\tV1\n", "row 2, column index: '1.0' is no label"),
+        ("1\tV1\n\nn/a\tV2\n", "row 4, column index: 'n/a' is no label"),
+        ("\tV1\n", "row 2, column index: '' is no label"),
+        ("-1\tV1\n", "row 2, column index: '-1' is no label"),
+        ("1_0\tV1\n", "row 2, column index: '1_0' is no label"),
+        ("²\tV1\n", "row 2, column index: '²' is no label"),
+        ("99999999999999999999\tV1\n", "row 2, column index"),
+        ("9" * 10_000 + "\tV1\n", "row 2, column index"),
+        ("1\t\n", "row 2, column name: label 1 has no name"),
+        ("1\tn/a\n", "row 2, column name: label 1 has no name"),
+        ("1\tV1\n2\tV1\n", "has several labels named V1"),
+    ],
+)
+def test_a_table_of_labels_that_cannot_be_right_is_one_line(table: str, says: str, tmp_path: Path) -> None:
+    folder = atlas(tmp_path / "mine")
+    (folder / "x_dseg.tsv").write_text("index\tname\n" + table)
+    with pytest.raises(InputError) as caught:
+        Atlas.find(str(folder), "fsaverage5")
+    assert says in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_label_0_is_no_region_and_labels_without_a_name_are_said(tmp_path: Path, caplog) -> None:
+    folder = atlas(tmp_path / "mine")
+    (folder / "x_dseg.tsv").write_text("index\tname\n0\tUnknown\n1\tV1\n")
+    caplog.set_level(logging.INFO, logger="latentcortex")
+    found = Atlas.find(str(folder), "fsaverage5")
+    assert found.names == {1: "V1"}
+    assert np.bincount(found.labels).tolist() == [0, 10242, 10242]
+    assert "Label 0 of atlas mine, Unknown, is no region" in caplog.text.replace(str(folder), "mine")
+    (facts,) = [record.facts for record in caplog.records if "without a name" in record.getMessage()]
+    assert (facts["n_places"], facts["labels"]) == (10242, [2])
+
+
+@pytest.mark.parametrize(
+    ("facts", "says"),
+    [
+        ({"name": "mine"}, "atlas.json has no text `space`"),
+        ({"name": "mine", "space": None}, "has no text `space`"),
+        ({"name": 3, "space": "fsaverage5"}, "has no text `name`"),
+        (["mine"], "has no text `name`"),
+        (
+            {"name": "mine", "space": "fsaverage5", "files": {"x_dseg.tsv": {"sha256": "0"}}},
+            "x_dseg.tsv is not the file",
+        ),
+    ],
+)
+def test_a_description_that_does_not_say_enough_or_gives_another_hash_is_one_line(
+    facts: Any, says: str, tmp_path: Path
+) -> None:
+    folder = atlas(tmp_path / "mine")
+    (folder / "atlas.json").write_text(json.dumps(facts))
+    with pytest.raises(InputError, match=says) as caught:
+        Atlas.find(str(folder), "fsaverage5")
+    assert "\n" not in str(caught.value)
 
 
 # Drawn in a subject of pycortex
@@ -284,6 +394,11 @@ def test_a_drawing_that_is_none_or_hostile_is_refused_in_one_line(content: str, 
         ('<path d="M 1,1 L 2,3 4,4 Z"/>', 'width="100%" height="100%"', "has no size"),
         ('<path d="M 1,1 L 2,3 4,4 Z"/>', 'viewBox="0 0 0 0"', "has no size"),
         ("", SHEET, "no region with a vertex"),
+        ('<path d="M 1,1 L 2,3 4,4 Z"/>', f'width="{"1" * 100_000}x" height="1"', "has no size"),
+        (f'<path id="p" d="M 1,1 {"L 2,3 4,4 " * 110_000}Z"/>', SHEET, "a path 'p' of 1,100,007 letters"),
+        (f'<path id="p" d="M 1,0 {"v 100 v -100 " * 2000}Z"/>', SHEET, "a path 'p' that is no border of a region"),
+        ('<path d="M 1,1 L 2,3 4,4 Z"/>' * 2001, SHEET, "has 2,001 paths"),
+        (10_001 * "<g>" + 10_001 * "</g>", SHEET, "more than 10000 elements within each other"),
     ],
 )
 def test_what_cannot_be_read_in_a_drawing_is_named(drawn: str, sheet: str, says: str, drawn_on: Path) -> None:
@@ -461,7 +576,7 @@ def test_a_damaged_parcellation_is_refused_in_one_line(damage, says: str, freesu
         Atlas.find("aparc", str(freesurfer_subject))
     assert "\n" not in str(error.value)
     path.unlink()
-    with pytest.raises(InputError, match=r"rh.aparc.annot cannot be read: No such file"):
+    with pytest.raises(InputError, match=r"rh.aparc.annot is missing or cannot be read: No such file"):
         Atlas.find("aparc", str(freesurfer_subject))
 
 
@@ -530,6 +645,7 @@ def test_an_atlas_beside_the_study_is_found_from_everywhere_and_noticed_when_it_
     wide[:, :500] = small[:, :1] + 0.1 * wide[:, :500]
     np.save(data / "responses.npy", wide)
     shutil.copytree(Path(__file__).parents[1] / "atlases" / "phantom", folder)
+    (folder / "atlas.json").write_text('{"name": "phantom", "space": "fsaverage5"}')  # without hashes of its files
     text = folder_study.read_text().replace('root = "data"', 'root = "data"\ntemplate = "fsaverage5"')
     folder_study.write_text(text + '\n[report]\natlas = "mine"\nfigures = ["prediction-against-ceiling"]\n')
     monkeypatch.chdir(tmp_path)

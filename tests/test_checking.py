@@ -9,14 +9,15 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+from _subjects import freesurfer_subject
 from PIL import Image
 from scipy import signal
 
-from latentcortex import Features, Responses, checking, cli
+from latentcortex import Features, Responses, checking, cli, reporting
 from latentcortex.checking import RULES, Design, findings
 from latentcortex.encoding import Criterion
 from latentcortex.errors import InputError
-from latentcortex.space import Bare
+from latentcortex.space import Bare, Surface
 from latentcortex.stimuli import Look, Stimuli
 
 IDS = [f"s{i:03d}" for i in range(160)]
@@ -73,6 +74,14 @@ def near(values: np.ndarray, of: int, row: int) -> np.ndarray:
     return out
 
 
+def in_sessions(clean: Design, n_rows: int) -> Design:
+    """Z-score by sessions of so many stimuli, every eighth of which is tested on."""
+    given = clean.responses
+    rows = given.rows.assign(session=[str(i // n_rows) for i in range(len(IDS))])
+    sides = [([name for i, name in enumerate(IDS) if i % 8], IDS[::8])]
+    return replace(clean, responses=Responses(given.data, rows, given.space), sides=sides, zscore="session")
+
+
 def seeded(clean: Design) -> dict[str, Design]:
     """Break every rule once."""
     rng = np.random.default_rng(2)
@@ -87,6 +96,8 @@ def seeded(clean: Design) -> dict[str, Design]:
         "parametric-null": replace(clean, sides=folds, criterion=Criterion(null="analytic")),
         "same-image": replace(clean, looks=looks(s050=picture("s003"))),
         "near-duplicate": replace(clean, features=features(z=near(z, 5, 6), zc=near(zc, 5, 6))),
+        "few-training-rows": in_sessions(clean, 16),
+        "cut-captions": replace(clean, cut="3 of 9 captions are longer than the window."),
         "few-permutations": replace(clean, criterion=Criterion(null="permutation", n_permutations=99)),
         "small-test-set": replace(clean, sides=[(IDS[:150], IDS[150:])]),
         "collinear-bands": replace(clean, features=features(zc=np.c_[z, 0.01 * rng.standard_normal((160, 9))])),
@@ -100,6 +111,7 @@ def seeded(clean: Design) -> dict[str, Design]:
         "parametric-null of clusters": replace(clean, unit="cluster", criterion=Criterion(null="analytic")),
         "few-permutations of clusters": replace(clean, unit="session", clusters=["1", "2", "3"] * 40),
         "near-duplicate by eye": replace(clean, looks=looks(s050=jpeg(picture("s003"), 60))),
+        "near-duplicate by a mirror": replace(clean, looks=looks(s050=picture("s003")[:, ::-1])),
         "straddling itself": replace(clean, sides=[(TRAIN, [*TEST, "s003"])]),
     }
 
@@ -129,6 +141,18 @@ def test_what_is_broken_is_named_with_what_to_do(clean) -> None:
     assert "set n_permutations to at least 399" in one.what
 
 
+def test_sessions_of_few_training_rows_are_told_with_what_they_cost(clean) -> None:
+    (one,) = findings(in_sessions(clean, 16))
+    assert one.what.startswith(
+        "10 of 10 sessions have fewer than 20 training rows, the fewest 14 (session 0): where all"
+    )
+    assert "costs 12% of R²; set zscore = 'none', or hold out fewer stimuli of each session" in one.what
+    (one,) = findings(in_sessions(clean, 8))
+    assert "the fewest 7 (session 0): z-scoring needs at least 8; set" in one.what
+    assert findings(in_sessions(clean, 32)) == []
+    assert findings(replace(in_sessions(clean, 8), zscore="none")) == []
+
+
 def test_rules_of_features_wait_until_there_are_some(clean) -> None:
     before = replace(clean, features=None, looks={})
     assert findings(before) == []
@@ -151,14 +175,13 @@ def test_grave_rules_are_refused_unless_allowed_and_others_are_told(clean, caplo
         checking.refuse(clean, ["stradling"])
 
 
-def test_copies_of_another_quality_or_size_look_alike_and_other_pictures_do_not() -> None:
-    images = {name: picture(name) for name in IDS}
-    of = [Look.of(image) for image in images.values()]
-    assert Look.alike(of, slice(0, 160)).sum() == 160
-    for image in list(images.values())[:40]:
-        small = np.asarray(Image.fromarray(image).resize((40, 40)).resize((64, 64)))
-        for copy in (jpeg(image, 60), small):
-            assert Look.alike([Look.of(image), Look.of(copy)], slice(0, 1)).all()
+def test_copies_of_another_quality_or_size_look_alike_and_other_pictures_do_not(clean) -> None:
+    assert checking._look_alike(clean) == []
+    small = {name: np.asarray(Image.fromarray(picture(name)).resize((40, 40)).resize((48, 48))) for name in IDS[:40]}
+    compressed = {name: jpeg(picture(name), 60) for name in IDS[:40]}
+    for altered in (small, compressed):
+        changed = looks(**{f"s{int(name[1:]) + 40:03d}": image for name, image in altered.items()})
+        assert checking._look_alike(replace(clean, looks=changed)) == [(IDS[i], IDS[i + 40]) for i in range(40)]
 
 
 def test_the_command_says_what_every_rule_found_and_its_exit_code_tells(folder_study, tmp_path, capsys) -> None:
@@ -180,3 +203,69 @@ def test_the_command_says_what_every_rule_found_and_its_exit_code_tells(folder_s
     assert "Allowed: straddling: 1 image on both sides" in (tmp_path / "out" / "sub-01.html").read_text()
     assert cli.main(["check", str(folder_study), "--out", str(tmp_path / "out"), *allowed]) == 0
     assert "collinear-bands   ok" in capsys.readouterr().out
+
+
+STOPS = {
+    "a backend that is not here": ('name = "banded_ridge"', 'name = "banded_ridge"\nbackend = "mps"', "mps"),
+    "a backend of himalaya's": (
+        'name = "banded_ridge"',
+        'name = "himalaya"\nbackend = "none"',
+        "'none' cannot be used",
+    ),
+    "more folds than training images": ('name = "banded_ridge"', 'name = "banded_ridge"\ncv = 41', "41 folds need"),
+    "more components than training images": ('run = ["latents"]', 'run = ["latents"]\nn_dims = 40', "at most 39"),
+    "too few images for clusters": ('run = ["latents"]', 'run = ["generalisation"]', "two stimuli per cluster"),
+    "no background": ('root = "data"', 'root = "data"\nMASK\nbackground = "no.nii"', "no.nii is missing"),
+    "a background that is no anatomy": (
+        'root = "data"',
+        'root = "data"\nMASK\nbackground = "mask4.nii"',
+        "expected anatomy",
+    ),
+    "nothing to decode": ("q = 0.05", 'q = 0.05\n[decoding]\nbands = ["z"]', "Nothing to decode"),
+    "no such category": (
+        "q = 0.05",
+        'q = 0.05\n[decoding]\nbands = ["pixels"]\n[evaluation]\ncategory = "kind"\n'
+        '[reconstructor]\nname = "retrieval"',
+        "Unknown column of the stimuli, for `category`: 'kind'",
+    ),
+    "too few images to decode from": (
+        "q = 0.05",
+        'q = 0.05\n[decoding]\nbands = ["pixels"]\n[reconstructor]\nname = "retrieval"\n[splits]\ncross_validation = 2',
+        "folds need at least 5 different rows",
+    ),
+}
+MASK = 'mask = "mask.nii"\nreference = "T1w"'
+
+
+@pytest.mark.parametrize("fault", STOPS)
+def test_what_would_stop_a_run_later_stops_the_check(fault: str, folder_study, tmp_path, capsys) -> None:
+    import nibabel as nib
+
+    old, new, says = STOPS[fault]
+    data = folder_study.parent / "data"
+    nib.save(nib.Nifti1Image(np.ones((5, 3, 2), np.uint8), np.eye(4)), data / "mask.nii")
+    nib.save(nib.Nifti1Image(np.ones((5, 3, 2, 3), np.uint8), np.eye(4)), data / "mask4.nii")
+    text = folder_study.read_text()
+    assert old in text
+    folder_study.write_text(text.replace(old, new.replace("MASK", MASK), 1))
+    if fault == "too few images to decode from":
+        table = pd.read_csv(data / "trials.tsv", sep="\t", dtype=str)
+        kept = table["stimulus_id"].isin([f"s{i:03d}" for i in range(8)])
+        table[kept].to_csv(data / "trials.tsv", sep="\t", index=False)
+        np.save(data / "responses.npy", np.load(data / "responses.npy")[kept])
+        folder_study.write_text(
+            folder_study.read_text().replace('name = "banded_ridge"', 'name = "banded_ridge"\ncv = 2')
+        )
+    assert cli.main(["check", str(folder_study), "--out", str(tmp_path / "out")]) == 2
+    captured = capsys.readouterr()
+    assert says in captured.err
+    assert captured.err.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_flat_surface_that_is_damaged_stops_the_check(tmp_path) -> None:
+    subject = freesurfer_subject(tmp_path / "subject")
+    patch = subject / "surf" / "lh.full.flat.patch.3d"
+    patch.write_bytes(patch.read_bytes()[:100])
+    with pytest.raises(InputError, match=r"lh\.full\.flat\.patch\.3d"):
+        reporting.check_cortex(Surface(str(subject)))

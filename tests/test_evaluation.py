@@ -358,3 +358,22 @@ def test_an_unknown_category_is_named():
     images, halves = with_halves(4)
     with pytest.raises(InputError, match="Did you mean 'half'"):
         Seen(seen(images, half=halves).stimuli, category="halv")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"similarity": np.eye(5)},
+        {"similarity": np.zeros((5, 4, 1))},
+        {"counts": np.ones((3, 1))},
+        {"counts": np.ones(5)},
+        {"among": np.ones((1, 5), dtype=bool)},
+        {"among": np.ones((5, 5))},
+        {"similarity": None},
+    ],
+)
+def test_scores_of_other_shapes_or_types_are_refused_and_never_broadcast(change: dict) -> None:
+    given = {"similarity": np.eye(5)[:, :, None], "counts": np.ones((3, 5)), "among": np.ones((5, 5), dtype=bool)}
+    for score in (own_score, lambda **options: identification(**options, fixed="original")):
+        with pytest.raises(InputError):
+            score(**(given | change))

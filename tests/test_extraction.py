@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import subprocess
 import sys
 from pathlib import Path
@@ -9,8 +10,9 @@ import pytest
 
 from latentcortex import extract
 from latentcortex.errors import IncompleteError, InputError
-from latentcortex.extraction import verify
+from latentcortex.extraction import check_room, verify
 from latentcortex.extractors import make
+from latentcortex.extractors.pixels import Pixels
 from latentcortex.features import MANIFEST
 
 IDS = [f"s{i:03d}" for i in range(120)]
@@ -21,6 +23,7 @@ from pathlib import Path
 import numpy as np, pandas as pd
 from latentcortex import extract, Stimuli
 from latentcortex.extractors import make
+from latentcortex.extractors.pixels import Pixels
 
 ids = [f"s{i:04d}" for i in range(1500)]
 def load(name):
@@ -111,6 +114,18 @@ assert end(start(f"killed{{n_round}}")) == 0
     assert all(found == whole[1] for _, found in others)
 
 
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EIO])
+def test_a_block_that_may_not_be_read_is_not_called_damaged(stimuli, tmp_path: Path, monkeypatch, number: int) -> None:
+    features = run(stimuli, tmp_path)
+
+    def refused(path: Path, *_: object) -> None:
+        raise OSError(number, "refused", str(path))
+
+    monkeypatch.setattr(Path, "open", refused)
+    with pytest.raises(OSError, match=r"refused: '.*block-0000\.npz'"):
+        features.array("pixels")
+
+
 def test_two_processes_on_one_store_end_in_the_bytes_of_one(tmp_path: Path) -> None:
     both = """
 pids = [start("both"), start("both")]
@@ -188,3 +203,20 @@ def test_a_latent_diffusion_model_is_extracted(tiny_model: Path, pictures, tmp_p
     alone = extract(stimuli.select(["b"]), model, bands=["z", "c"], store=tmp_path, progress=False)
     for band in ("z", "c"):
         np.testing.assert_array_equal(alone.array(band), features.array(band, ["b"]))
+
+
+class Wide(Pixels):
+    """Says that its features are wide, or how wide they are."""
+
+    width = 10**12
+
+    def dims(self, bands):
+        return dict.fromkeys(bands, self.width)
+
+
+def test_features_that_have_no_room_are_told_before_there_is_a_folder(stimuli, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"The features need 480000\.0 GB"):
+        check_room(stimuli, Wide(size=4), ["pixels"], store=tmp_path / "store")
+    assert not (tmp_path / "store").exists()
+    run(stimuli, tmp_path / "store")
+    check_room(stimuli, Wide(size=4), ["pixels"], store=tmp_path / "store")  # what is there needs no more

@@ -474,16 +474,22 @@ def larger(folder: Path) -> None:
     path.write_text(json.dumps({**json.loads(path.read_text()), "size": 32, "crop_size": 32}))
 
 
+def enlarged(folder: Path) -> None:
+    path = folder / "preprocessor_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "size": {"shortest_edge": 10**6}}))
+
+
 @pytest.mark.parametrize(
     ("spoil", "says"),
     [
         (without("config.json"), "config.json is missing"),
         (without("preprocessor_config.json"), "preprocessor_config.json is missing"),
         (without("model.safetensors"), "cannot be loaded: .*no file named model.safetensors"),
-        (without("tokenizer.json"), "has no tokenizer.json, which clip_part-text needs"),
+        (without("tokenizer.json"), "has no tokenizer.json or vocab.json and merges.txt: a tokenizer without a "),
         (cut, "cannot be loaded"),
-        (partial, "lacks 1 weights of a CLIP model, among them visual_projection.weight"),
-        (another, "is not a CLIP model"),
+        (partial, "lacks 1 weights of its CLIPModel, among them visual_projection.weight"),
+        (another, "is a bert; only CLIPModel is known there"),
+        (enlarged, "size = 1000000; a known model has at most 4096|shortest_edge = 1000000"),
         (larger, "prepares images of 32 pixels for a model of 16 pixels"),
     ],
 )

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from latentcortex import cli
+from latentcortex.study import Study
 
 
 def fails(capsys, study: Path, out: Path, *expected: str) -> None:
@@ -60,6 +61,27 @@ def edit(path: Path, old: str, new: str) -> None:
 def test_a_wrong_study_file_is_named_with_the_nearest_known_key(folder_study, tmp_path, capsys, old, new, expected):
     edit(folder_study, old, new)
     fails(capsys, folder_study, tmp_path / "out", *expected)
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b"x = " + b"[" * 50_000, "nested too deeply"),
+        (b"x = " + b"1" * 50_000, "is not TOML"),
+        (b"\xff\xfe[\0r\0", "is not UTF-8 (byte 0)"),
+        (b"# " * 40_000, "has 80,000 bytes; expected a study file in TOML of at most 65,536"),
+    ],
+)
+def test_a_study_file_that_is_none(tmp_path, capsys, content, expected):
+    path = tmp_path / "x.toml"
+    path.write_bytes(content)
+    fails(capsys, path, tmp_path / "out", "x.toml", expected)
+
+
+def test_a_study_file_may_begin_with_the_mark_that_windows_writes(folder_study):
+    plain = Study.read(folder_study)
+    folder_study.write_bytes(b"\xef\xbb\xbf" + folder_study.read_bytes().replace(b"\n", b"\r\n"))
+    assert Study.read(folder_study) == plain
 
 
 def test_a_missing_study_file(tmp_path, capsys):
@@ -132,7 +154,7 @@ def test_the_command_line_itself_exits_with_2(folder_study, tmp_path):
     command = [
         sys.executable,
         "-m",
-        "latentcortex.cli",
+        "latentcortex",
         "run",
         str(folder_study),
         "--out",
@@ -179,6 +201,14 @@ def test_a_session_without_training_rows_is_found_before_extraction(folder_study
     lines = path.read_text().splitlines()
     path.write_text("\n".join(line.replace("\t02\t", "\t03\t") if "test" in line else line for line in lines) + "\n")
     fails(capsys, folder_study, tmp_path / "out", "session 03 has 0 training rows")
+
+
+@pytest.mark.slow
+def test_a_device_that_is_not_there_is_said_before_extraction(folder_study, tmp_path, capsys):
+    pytest.importorskip("torch", reason="the extractor ldm needs the extra [ldm]")
+    own = 'name = "ldm"\nmodel = "phantom"\nbands = ["z"]\ndevice = "cuda:99"'
+    edit(folder_study, 'name = "pixels"\nsize = 8', own)
+    fails(capsys, folder_study, tmp_path / "out", "device = 'cuda:99' cannot be used on this machine", "Use 'cpu'")
 
 
 def test_captions_that_are_missing_are_found_before_extraction(folder_study, tmp_path, capsys):

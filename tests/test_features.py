@@ -204,3 +204,30 @@ def test_a_truncated_or_missing_block_is_refused(tmp_path: Path, left: int) -> N
     path.write_bytes(path.read_bytes()[:left])
     with pytest.raises(IncompleteError, match="is damaged"):
         read_block(path, "z")
+
+
+@pytest.mark.parametrize(
+    ("ids", "values", "says"),
+    [
+        (["a", "b"], np.ones(2), r"Band z is \(2,\); expected \(2, n_dims\). If n_dims is 1: .*reshape\(-1, 1\)"),
+        (["a", "b"], np.ones((2, 2)) > 0, "Band z: expected real numbers; got bool"),
+        (["a", "b"], np.ma.array(np.ones((2, 2)), mask=[[0, 1], [0, 0]]), "1 values that are not finite"),
+        (["a", "b"], [[1.0, None], [1.0, 2.0]], "got object"),
+        (["a", "b"], np.full((2, 2), 1e300), "4 values that are not finite in float32"),
+        (["a", 2], np.ones((2, 2)), "Stimulus ids must be strings; found 2, of type int"),
+        ("ab", np.ones((2, 2)), "Stimulus ids must be a list of ids"),
+        ([], np.ones((0, 2)), "Stimulus ids is empty"),
+    ],
+)
+def test_arrays_that_are_no_features_are_refused_by_name(ids, values, says: str) -> None:
+    with pytest.raises(InputError, match=says) as error:
+        Features.from_arrays(ids, {"z": values})
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "int16", "uint8", "int64", "longdouble", ">f4"])
+def test_features_of_any_type_are_those_of_float32(dtype: str) -> None:
+    whole = np.arange(12).reshape(4, 3)
+    features = Features.from_arrays(list("abcd"), {"z": whole.astype(dtype)})
+    assert features.array("z").dtype == np.dtype("float32")
+    np.testing.assert_array_equal(features.array("z"), whole)

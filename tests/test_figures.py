@@ -17,7 +17,7 @@ from PIL import Image
 import latentcortex as lc
 from latentcortex import _surfaces, plotting
 from latentcortex.errors import AlignmentError, InputError
-from latentcortex.plotting import _panels
+from latentcortex.plotting import _canvas, _panels
 
 N = 20484
 NOTHING = np.full(N, np.nan)
@@ -127,6 +127,44 @@ DRAWN = {
         {name: np.zeros((8, 8, 8, 3), np.uint8) for name in ("seen", "z and c")}, [f"test{i:04d}" for i in range(8)],
         style=style),
 }  # fmt: skip
+
+
+HOSTILE = {
+    "font.size": 31.0,
+    "font.family": ["monospace"],
+    "text.color": "blue",
+    "axes.facecolor": "red",
+    "axes.labelcolor": "green",
+    "axes.grid": True,
+    "axes.titleweight": "bold",
+    "axes.xmargin": 0.4,
+    "lines.linewidth": 9.0,
+    "patch.edgecolor": "yellow",
+    "image.origin": "lower",
+    "image.interpolation": "bicubic",
+    "savefig.bbox": "tight",
+    "svg.fonttype": "path",
+}
+"""What somebody's `matplotlibrc` may say."""
+
+
+QUICK = ("flatmaps", "bars", "histogram", "voxel_page without images", "image_grid")
+
+
+@pytest.mark.parametrize("name", [one if one in QUICK else pytest.param(one, marks=pytest.mark.slow) for one in DRAWN])
+def test_a_figure_is_the_same_whatever_a_matplotlibrc_says(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_canvas, "DPI", 50)
+    expected = plotting.png(DRAWN[name](COLUMN))
+    with matplotlib.rc_context(HOSTILE):
+        assert plotting.png(DRAWN[name](COLUMN)) == expected
+
+
+def test_whatever_makes_a_figure_draws_it_in_the_house_style() -> None:
+    """`plot_flatmap` may draw into somebody's axes, which have a style of their own, and leaves the rest to others."""
+    made = [getattr(plotting, name) for name in plotting.__all__ if name != "plot_flatmap"]
+    drawing = [one for one in made if getattr(one, "__annotations__", {}).get("return") == "Figure"]
+    assert len(drawing) >= 19
+    assert [one.__name__ for one in drawing if not hasattr(one, "__wrapped__")] == []
 
 
 @pytest.mark.parametrize("style", [COLUMN, PAGE], ids=["85mm", "180mm"])

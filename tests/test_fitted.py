@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from pathlib import Path
 
 import numpy as np
@@ -100,10 +101,23 @@ def test_weights_are_in_the_units_of_the_features(n_dims: int, name: str) -> Non
     encoder, seen, new, _ = fitted(n_dims, name=name)
     mean = {b: seen.array(b, FIT).astype(np.float64).mean(0) for b in seen.bands}
     parts = sum((new.array(b) - mean[b]) @ encoder.weights(b) for b in seen.bands)
-    np.testing.assert_allclose(parts + encoder.model.estimator.intercept_, encoder.predict(new), rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(parts + encoder.model.estimator.offset_, encoder.predict(new), rtol=1e-4, atol=1e-4)
     np.testing.assert_array_equal(encoder.weights("z", slice(2, 5)), encoder.weights("z")[:, 2:5])
     with pytest.raises(InputError, match="no band 'x'; it has z, c"):
         encoder.weights("x")
+
+
+@pytest.mark.parametrize("name", ["banded_ridge", "himalaya", "ridge", "takagi2023-released"])
+@pytest.mark.parametrize("n_dims", [20, 60])
+@pytest.mark.parametrize("reduced", [False, True])
+def test_features_times_weights_plus_the_intercept_are_the_prediction(n_dims: int, name: str, reduced: bool) -> None:
+    seen, _, train, _ = study(n_dims, offset=10.0)
+    given = seen.reduce(15, fit_on=FIT[:50]) if reduced else seen
+    encoder = Encoder(estimators.make(name)).fit(given, train)
+    found = sum(seen.array(b, IDS[70:]).astype(np.float64) @ encoder.weights(b) for b in seen.bands)
+    expected = encoder.predict(given, IDS[70:])
+    np.testing.assert_allclose(found + encoder.intercept(), expected, atol=2e-3 if reduced else 2e-4)
+    np.testing.assert_array_equal(encoder.intercept(slice(2, 5)), encoder.intercept()[2:5])
 
 
 def test_principal_components_are_those_of_sklearn_and_fitted_on_training_stimuli_only() -> None:
@@ -132,7 +146,7 @@ def test_weights_of_reduced_features_are_those_of_the_original_dimensions() -> N
     test = IDS[70:]
     parts = sum((seen.array(b, test) - mean[b]) @ encoder.weights(b) for b in seen.bands)
     found = encoder.predict(reduced, test)
-    np.testing.assert_allclose(parts + encoder.model.estimator.intercept_, found, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(parts + encoder.model.estimator.offset_, found, rtol=1e-4, atol=1e-4)
 
 
 def test_weights_come_back_through_two_reductions() -> None:
@@ -212,6 +226,18 @@ def test_a_model_that_was_kept_predicts_as_before(n_dims: int, name: str, tmp_pa
         again.fit(seen, study(n_dims)[2])
 
 
+def test_a_model_for_which_there_is_no_room_names_its_file_and_leaves_nothing(tmp_path: Path) -> None:
+    encoder, *_ = fitted(20)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+    try:
+        with pytest.raises(OSError, match=r"File too large: '.*/model\.safetensors'"):
+            encoder.save(tmp_path / "model.safetensors")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_what_cannot_be_loaded_is_one_clear_line(tmp_path: Path) -> None:
     encoder, seen, _, _ = fitted(60)
     path = tmp_path / "one.safetensors"
@@ -229,7 +255,7 @@ def test_what_cannot_be_loaded_is_one_clear_line(tmp_path: Path) -> None:
     with pytest.raises(IncompleteError, match="it is not what was written"):
         Encoder.load(path, seen)
     save_file({"half": torch_like()}, tmp_path / "torch.safetensors")
-    with pytest.raises(InputError, match="holds something else; expected latentcortex-model 1"):
+    with pytest.raises(InputError, match="holds something else; expected latentcortex-model 2"):
         Encoder.load(str(tmp_path / "torch.safetensors"), seen)
     path.write_bytes(bytes(whole[:300]))
     with pytest.raises(IncompleteError, match="damaged"):

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,7 +8,7 @@ import pytest
 from PIL import Image
 
 from latentcortex.datasets import make
-from latentcortex.datasets.folder import Folder, read_image
+from latentcortex.datasets.folder import Folder
 from latentcortex.errors import AlignmentError, InputError
 
 IDS = ("001", "002", "010")
@@ -129,7 +128,7 @@ FAULTS: dict[str, tuple[Callable[[Path], object], type, list[str]]] = {
     "ids 001 vs 1": (
         replace("trials.tsv", "001", "1"),
         AlignmentError,
-        ["names 1 stimuli", ": 1 (it has 001", "as text"],
+        ["names 1 stimuli", ": 1, the first in row 2, column stimulus_id (it has 001", "compared as text"],
     ),
     "wrong row count": (
         lambda r: np.save(r / "responses.npy", np.ones((3, 5))),
@@ -177,10 +176,18 @@ FAULTS: dict[str, tuple[Callable[[Path], object], type, list[str]]] = {
     ),
     "absolute": (replace("stimuli.tsv", "002.png", "/etc/passwd"), InputError, ["'/etc/passwd' escapes"]),
     "link out": (link_out, InputError, ["'001.png' escapes"]),
-    "pickled npy": (pickled, InputError, ["responses.npy is not a plain .npy", "Object"]),
+    "pickled npy": (pickled, InputError, ["responses.npy is not a plain .npy", "|O"]),
     "text as npy": (put("responses.npy", b"1 2 3"), InputError, ["responses.npy is not a plain .npy"]),
-    "truncated npy": (truncate("responses.npy", 0.9), InputError, ["responses.npy is not a plain .npy"]),
-    "text array": (lambda r: np.save(r / "responses.npy", np.array([["a"]])), InputError, ["holds <U1"]),
+    "truncated npy": (
+        truncate("responses.npy", 0.9),
+        InputError,
+        ["responses.npy says that it is float32 of shape (4, 5), 80 bytes, and 59 follow"],
+    ),
+    "text array": (
+        lambda r: np.save(r / "responses.npy", np.array([["a"]])),
+        InputError,
+        ["responses.npy is not a plain .npy", "<U1"],
+    ),
     "Latin-1": (
         lambda r: (r / "stimuli.tsv").write_bytes((r / "stimuli.tsv").read_bytes().replace(b"cat", b"c\xe4t")),
         InputError,
@@ -202,7 +209,6 @@ FAULTS: dict[str, tuple[Callable[[Path], object], type, list[str]]] = {
         ["trials.tsv row 2 has 4 cells; its header has 3"],
     ),
     "empty table": (put("trials.tsv", b""), InputError, ["trials.tsv is empty"]),
-    "open quote": (replace("stimuli.tsv", "a cat", '"a cat'), InputError, ["stimuli.tsv is not a table"]),
     "column twice": (
         replace("stimuli.tsv", "caption_2", "caption"),
         InputError,
@@ -241,56 +247,18 @@ def test_a_missing_folder_or_a_wrong_label_is_an_input_error(root: Path, tmp_pat
         Folder(str(root), template="fsaverage5").responses("01")
 
 
+CAPTIONS = ('"Stop" on a sign', '"', '""', 'a cat, said "no"', '"a dog', "'single'")
+
+
+@pytest.mark.parametrize("caption", CAPTIONS)
+def test_a_caption_with_quotation_marks_comes_back_as_it_is(caption: str, root: Path) -> None:
+    replace("stimuli.tsv", "a cat", caption)(root)
+    stimuli = Folder(str(root)).stimuli()
+    assert stimuli.ids == IDS
+    assert stimuli.captions(IDS) == [(caption,), ("a dog", "a hound"), ()]
+
+
 def test_a_byte_order_mark_and_windows_line_ends_are_read(root: Path) -> None:
     text = (root / "stimuli.tsv").read_bytes()
     (root / "stimuli.tsv").write_bytes(b"\xef\xbb\xbf" + text.replace(b"\n", b"\r\n"))
     assert Folder(str(root)).stimuli().ids == IDS
-
-
-@pytest.mark.parametrize("mode", ["L", "P", "CMYK", "LA"])
-def test_other_modes_become_rgb_and_it_is_logged(mode: str, tmp_path: Path, caplog) -> None:
-    caplog.set_level("INFO")
-    path = tmp_path / ("x.jpg" if mode == "CMYK" else "x.png")
-    color = {"LA": (100, 255), "CMYK": (0, 0, 0, 155)}.get(mode, 100)
-    Image.new(mode, (4, 4), color=color).save(path)
-    assert read_image(path).shape == (4, 4, 3)
-    assert "converted from" in caplog.text
-
-
-def test_an_image_is_turned_upright_by_its_exif_tag(tmp_path: Path, caplog) -> None:
-    caplog.set_level("INFO")
-    image = Image.new("RGB", (6, 4))
-    exif = image.getexif()
-    exif[0x0112] = 6
-    image.save(tmp_path / "x.jpg", exif=exif)
-    assert read_image(tmp_path / "x.jpg").shape == (6, 4, 3)
-    assert "upright" in caplog.text
-
-
-def test_16_bit_colour_and_animations_are_refused(tmp_path: Path) -> None:
-    import struct
-    import zlib
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    rows = (b"\0" + b"\xff\x00" * 3 * 2) * 2
-    header = struct.pack(">IIBBBBB", 2, 2, 16, 2, 0, 0, 0)
-    png = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
-    (tmp_path / "deep.png").write_bytes(png)
-    with pytest.raises(InputError, match="16 bits per channel"):
-        read_image(tmp_path / "deep.png")
-    frames = [Image.new("L", (4, 4), color=k) for k in (0, 255)]
-    frames[0].save(tmp_path / "x.gif", save_all=True, append_images=frames[1:])
-    with pytest.raises(InputError, match="2 frames"):
-        read_image(tmp_path / "x.gif")
-
-
-def test_an_image_that_may_not_be_read_is_an_input_error(tmp_path: Path) -> None:
-    (tmp_path / "folder.png").mkdir()
-    with pytest.raises(InputError, match="cannot be read"):
-        read_image(tmp_path / "folder.png")
-    if os.getuid():
-        (tmp_path / "x.png").touch(mode=0)
-        with pytest.raises(InputError):
-            read_image(tmp_path / "x.png")

@@ -571,3 +571,69 @@ def test_one_map_alone_is_corrected_as_ever() -> None:
     assert (one.threshold, one.n_tests) == (same.threshold, 300)
     nothing = inference.hierarchical_fdr({"a": np.full(5, np.nan), "b": np.ones(5)})
     assert not any(found.rejected.any() for found in nothing.values())
+
+
+def test_prevalence_is_nan_where_nobody_was_tested() -> None:
+    likely = inference.prevalence(np.array([3, np.nan, 8]), 8)
+    assert np.isnan(likely).tolist() == [[False, True, False]] * 3
+    np.testing.assert_array_equal(likely[:, [0, 2]], inference.prevalence(np.array([3, 8]), 8))
+    with pytest.raises(InputError, match=r"whole numbers; found 2\.5"):
+        inference.prevalence(np.array([2.5]), 8)
+
+
+@pytest.mark.parametrize("infinite", [np.inf, -np.inf])
+def test_an_infinite_value_does_not_take_the_enhancement_of_all_others(infinite: float) -> None:
+    stat = np.random.default_rng(0).standard_normal(125)
+    stat[7] = infinite
+    with pytest.raises(InputError, match="infinite in 1 voxels"):
+        inference.tfce(stat, inference.grid_adjacency(np.ones((5, 5, 5), dtype=bool)))
+
+
+def test_a_map_without_a_test_changes_nothing_of_the_others() -> None:
+    rng = np.random.default_rng(0)
+    p = {"one": rng.uniform(size=200) ** 6, "other": rng.uniform(size=200)}
+    expected = inference.hierarchical_fdr(p)
+    corrected = inference.hierarchical_fdr(p | {"empty": np.full(200, np.nan)})
+    for name, wanted in expected.items():
+        np.testing.assert_array_equal(corrected[name].q_values, wanted.q_values)
+    assert corrected["empty"].n_tests == 0
+    assert np.isnan(corrected["empty"].q_values).all()
+    assert not corrected["empty"].rejected.any()
+
+
+def test_a_constant_voxel_has_no_p_and_no_autocorrelation() -> None:
+    """.1 is no sum of powers of two: what its mean leaves of it varies."""
+    rng = np.random.default_rng(0)
+    y, yhat = rng.standard_normal((2, 40, 2))
+    y[:, 0] = 0.1
+    clusters = [f"c{i // 4}" for i in range(40)]
+    for p in (inference.cluster_p(y, yhat, clusters, seed=0), inference.cluster_p(yhat, y, clusters, seed=0)):
+        assert np.isnan(p).tolist() == [True, False]
+    assert np.isnan(inference.lag_one(y)).tolist() == [True, False]
+    maps = inference.map_similarity(y.T, np.arange(40) // 4, n_draws=20, seed=0)
+    assert np.isnan(maps[:, 0]).all()
+
+
+@pytest.mark.parametrize(
+    ("call", "says"),
+    [
+        (lambda: inference.bootstrap_weights(4, clusters=["a"] * 3, n_draws=2, seed=0), "rows has 4, clusters has 3"),
+        (lambda: inference.bootstrap_weights(3, clusters=["a", None, "b"], n_draws=2, seed=0), "all strings"),
+        (lambda: inference.exchange(3, n_permutations=2, seed=0, groups=["a", 1, "b"]), "all strings or all whole"),
+        (lambda: inference.bootstrap_rows(3, n_draws=0, seed=0), "n_draws must be"),
+        (lambda: inference.bootstrap_ci(np.mean, []), "There is no draw"),
+        (lambda: inference.true_discovery_bound(np.full(3, 0.1), np.array([0, 2, 1])), "expected truth values"),
+        (lambda: inference.mesh_adjacency(np.array([[0, 1, 3]]), 3), r"faces must lie in 0\.\.2; found 0 to 3"),
+        (lambda: inference.mesh_adjacency(np.array([[0.0, 1, 2]]), 3), "expected whole numbers"),
+        (lambda: inference.grid_adjacency(np.ones((2, 2, 2))), "expected truth values"),
+        (lambda: inference.map_similarity(np.ones((2, 3)), [1, 2], seed=0), "rows has 3, blocks has 2"),
+        (
+            lambda: inference.sequential_p(np.zeros(3), lambda i, j, voxels: np.zeros((j - i, 1)), n_permutations=9),
+            r"draw gave \(9, 1\); expected \(9, 3\)",
+        ),
+    ],
+)
+def test_labels_masks_and_draws_that_do_not_fit_are_one_line(call, says: str) -> None:
+    with pytest.raises(InputError, match=says) as error:
+        call()
+    assert "\n" not in str(error.value)

@@ -12,7 +12,9 @@ pytest.importorskip("transformers")
 
 from latentcortex import _ldm  # noqa: E402
 from latentcortex._hub import weights_hash  # noqa: E402
+from latentcortex._loading import modules  # noqa: E402
 from latentcortex.errors import InputError  # noqa: E402
+from latentcortex.extraction import extract  # noqa: E402
 from latentcortex.extractors.ldm import BATCH, LDM, PHANTOM  # noqa: E402
 from latentcortex.stimuli import pixel_hash  # noqa: E402
 
@@ -306,6 +308,52 @@ def test_the_sidecar_says_where_on_the_schedule_a_band_lies(model: LDM) -> None:
     assert model.timestep("zc_strength-20_step-100")["alpha_bar"] > 0.99
 
 
+@pytest.mark.parametrize("n_steps", [501, 600, 750, 940, 1000, 1001, 5000, 300, 180])
+def test_a_grid_that_ends_below_its_strengths_is_refused(tiny_model: Path, n_steps: int) -> None:
+    """A grid takes whole timesteps: 501 to 999 of 1000 begin as many timesteps below 1000 as they lack."""
+    with pytest.raises(InputError, match=r"such as n_steps = \d+|must be at most 1000, the timesteps"):
+        LDM(str(tiny_model), n_steps=n_steps)
+
+
+@pytest.mark.parametrize("n_steps", [5, 10, 25, 30, 50, 60, 100, 200, 250, 500])
+def test_a_grid_that_is_taken_begins_at_its_strength_to_a_step_and_a_twentieth(tiny_model: Path, n_steps: int) -> None:
+    model = LDM(str(tiny_model), n_steps=n_steps)
+    for strength in (20, 60, 100):
+        begins = model.timestep(f"zc_strength-{strength}_step-0")["timestep"]
+        assert abs(begins - strength / 100 * 1000) <= 1000 / n_steps + 50
+
+
+def test_the_log_says_at_which_timestep_each_strength_begins(tiny_model: Path, caplog) -> None:
+    with caplog.at_level("INFO", logger="latentcortex"):
+        _ = LDM(str(tiny_model), n_steps=50, bands=["zc_strength-80_step-100", "zc_strength-20_step-50"]).parts
+    said = [record.getMessage() for record in caplog.records if "strengths begin" in record.getMessage()]
+    assert said == ["Of 1000 timesteps of training, strengths begin: 20 % at 181, 80 % at 781."]
+
+
+def test_a_strength_beyond_the_grid_of_compvis_is_refused_before_anything_is_loaded(tiny_model: Path) -> None:
+    with pytest.raises(InputError, match="A strength of 100 % lies beyond the grid of start = 'compvis'"):
+        LDM(str(tiny_model), n_steps=10, strengths=[100], start="compvis")
+
+
+def test_captions_that_the_window_cuts_are_counted(tiny_model: Path, pictures, tmp_path: Path, caplog) -> None:
+    """A window of 16 tokens holds 14 letters of this tokenizer, between the marks of begin and end."""
+    captions = [("a cat", "a" * 14), ("a" * 15,), ("a long red bus on a road", "a" * 15)]
+    model = LDM(str(tiny_model), n_steps=10, bands=["z", "c"])
+    says = model.cut(captions)
+    assert says.startswith("3 of 5 captions are longer than the model's window of 16 tokens, and what lies beyond")
+    assert says.endswith("for example of 'a long red bus on a road' (20 tokens).")
+    assert model.cut(captions[:1]) == LDM(str(tiny_model), n_steps=10, bands=["z"]).cut(captions) == ""
+    long = _ldm.encode_captions(model.parts, [("a" * 15,), ("a" * 25,)])
+    whole = _ldm.encode_captions(model.parts, [("a" * 13,), ("b" * 13,)])
+    assert torch.equal(long[0], long[1])
+    assert not torch.equal(whole[0], whole[1])
+    stimuli = pictures(["a", "b"])
+    stimuli = type(stimuli)(stimuli.table.assign(captions=[("a bus",), ("a very long red bus",)]), stimuli.load)
+    with caplog.at_level("WARNING", logger="latentcortex"):
+        extract(stimuli, model, store=tmp_path, progress=False)
+    assert [r.getMessage()[:17] for r in caplog.records if "window" in r.getMessage()] == ["1 of 2 captions a"]
+
+
 @pytest.mark.parametrize(
     ("band", "says"),
     [
@@ -390,3 +438,15 @@ def test_decoding_gives_bytes_of_the_image_size(tiny_model: Path) -> None:
 def test_equal_weights_have_equal_hashes_wherever_the_folder_is(tiny_model: Path, tmp_path: Path) -> None:
     (tmp_path / "copy").symlink_to(tiny_model)
     assert weights_hash(tiny_model) == weights_hash((tmp_path / "copy").resolve())
+
+
+@pytest.mark.parametrize("name", ["cuda:99", "cdua", "meta"])
+def test_a_device_that_cannot_compute_is_refused_by_name(name: str) -> None:
+    with pytest.raises(InputError, match=f"device = '{name}' cannot be used on this machine: .*Use 'cpu'"):
+        modules.check_device(name)
+    modules.check_device("cpu")
+
+
+def test_an_extraction_is_refused_before_it_begins_where_its_device_is_not(tiny_model: Path) -> None:
+    with pytest.raises(InputError, match="device = 'cuda:99'"):
+        LDM(model=str(tiny_model), n_steps=10, device="cuda:99").check(["z"], [("a cat",)])

@@ -13,6 +13,8 @@ torch = pytest.importorskip("torch")
 diffusers = pytest.importorskip("diffusers")
 transformers = pytest.importorskip("transformers")
 
+from _models import small_xl  # noqa: E402
+
 from latentcortex import _ldm  # noqa: E402
 from latentcortex.extractors.ldm import LDM  # noqa: E402
 from latentcortex.stimuli import pixel_hash  # noqa: E402
@@ -115,46 +117,6 @@ def test_the_default_model_at_full_size_goes_from_an_image_to_every_band(stable:
     assert psutil.Process().memory_info().rss - before < 1.5 * weights
 
 
-def small_xl(folder: Path, tiny_model: Path) -> Path:
-    """Save a small model of SDXL's classes: two text encoders, pooled text and sizes told to the U-Net."""
-    for part in ("vae", "scheduler", "tokenizer"):
-        (folder / part).symlink_to(tiny_model / part)
-    (folder / "tokenizer_2").symlink_to(tiny_model / "tokenizer")
-    torch.manual_seed(0)
-    diffusers.UNet2DConditionModel(
-        sample_size=8,
-        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
-        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
-        block_out_channels=(8, 16),
-        layers_per_block=1,
-        cross_attention_dim=12 + 20,
-        attention_head_dim=2,
-        norm_num_groups=4,
-        addition_embed_type="text_time",
-        addition_time_embed_dim=8,
-        projection_class_embeddings_input_dim=6 * 8 + 10,
-    ).save_pretrained(folder / "unet")
-    tokenizer = transformers.CLIPTokenizer.from_pretrained(folder / "tokenizer")
-    ends = dict.fromkeys(("eos_token_id", "pad_token_id"), tokenizer.eos_token_id)
-    for part, kind, width in (
-        ("text_encoder", transformers.CLIPTextModel, 12),
-        ("text_encoder_2", transformers.CLIPTextModelWithProjection, 20),
-    ):
-        config = transformers.CLIPTextConfig(
-            vocab_size=len(tokenizer),
-            hidden_size=width,
-            intermediate_size=24,
-            num_hidden_layers=2,
-            num_attention_heads=2,
-            max_position_embeddings=16,
-            projection_dim=10,
-            bos_token_id=tokenizer.bos_token_id,
-            **ends,
-        )
-        kind(config).save_pretrained(folder / part)
-    return folder
-
-
 def test_the_trajectory_of_xl_is_that_of_its_pipeline(tiny_model: Path, tmp_path: Path, pictures) -> None:
     folder = small_xl(tmp_path, tiny_model)
     ldm = LDM(
@@ -204,6 +166,52 @@ def test_the_trajectory_of_xl_is_that_of_its_pipeline(tiny_model: Path, tmp_path
     images = stimuli.images(["a"])
     found = ldm.extract(images, stimuli.captions(["a"]), [pixel_hash(images[0])], ldm.bands)
     assert {band: values.shape[1] for band, values in found.items()} == ldm.dims(ldm.bands)
+
+
+@pytest.mark.parametrize("zeros", [None, True, False])
+def test_without_text_xl_is_told_what_its_pipeline_tells_it(
+    tiny_model: Path, tmp_path: Path, zeros: bool | None
+) -> None:
+    folder = small_xl(tmp_path, tiny_model)
+    if zeros is not None:
+        index = {"_class_name": "StableDiffusionXLPipeline", "force_zeros_for_empty_prompt": zeros}
+        (folder / "model_index.json").write_text(json.dumps(index))
+    layer = "unet_layer-mid_strength-80_step-50_branch-unconditional"
+    model = LDM(str(folder), n_steps=10, bands=[layer])
+    assert model.made_by.get("unconditional") == (None if zeros is False else "zeros")
+    parts, c = model.parts, _ldm.condition(model.parts, [("bus",)], pixels=16)
+    options = {} if zeros is None else {"force_zeros_for_empty_prompt": zeros}
+    pipeline = diffusers.StableDiffusionXLImg2ImgPipeline(
+        vae=parts.vae,
+        unet=parts.unet,
+        text_encoder=parts.texts[0][1],
+        tokenizer=parts.texts[0][0],
+        text_encoder_2=parts.texts[1][1],
+        tokenizer_2=parts.texts[1][0],
+        scheduler=parts.scheduler,
+        add_watermarker=False,
+        **options,
+    )
+    pipeline.set_progress_bar_config(disable=True)
+    _, states, _, pooled = pipeline.encode_prompt("bus", device="cpu")
+    nothing = _ldm.unconditional(parts, pixels=16)
+    torch.testing.assert_close(nothing.states, states, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(nothing.pooled, pooled, rtol=1e-5, atol=1e-6)
+    z, noise = (torch.randn((1, 4, 8, 8), generator=torch.Generator().manual_seed(seed)) for seed in (3, 5))
+    x = _ldm.noised(parts, z, noise, n_own=6, n_steps=10)
+    ours = _ldm.denoised(parts, x, c, n_own=6, n_steps=10, guidance=4.0)
+    theirs = pipeline(
+        prompt="bus",
+        image=z,
+        strength=0.6,
+        num_inference_steps=10,
+        guidance_scale=4.0,
+        original_size=(16, 16),
+        target_size=(16, 16),
+        generator=torch.Generator().manual_seed(5),
+        output_type="latent",
+    ).images
+    assert (ours - theirs).norm() / theirs.norm() < 1e-5
 
 
 def test_a_model_that_predicts_v_goes_along_its_own_trajectory(tiny_model: Path, tmp_path: Path) -> None:

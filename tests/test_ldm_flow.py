@@ -14,6 +14,8 @@ torch = pytest.importorskip("torch")
 diffusers = pytest.importorskip("diffusers")
 transformers = pytest.importorskip("transformers")
 
+from _models import SCALE, SHIFT, changed, small_flow  # noqa: E402
+
 from latentcortex import _ldm  # noqa: E402
 from latentcortex.analyses import by_step, canonical  # noqa: E402
 from latentcortex.errors import InputError  # noqa: E402
@@ -22,81 +24,14 @@ from latentcortex.extractors.ldm import LDM  # noqa: E402
 from latentcortex.reconstructors.ldm import LDM as Reconstructor  # noqa: E402
 from latentcortex.stimuli import pixel_hash  # noqa: E402
 
-SHIFT, SCALE, STEPS = 0.3, 1.4, 10
+STEPS = 10
 BLOCK = "dit_layer-block1_strength-80_step-50"
 BANDS = ["z", "c", "c_part-pooled", "c_layer-1", "zc_strength-80_step-100", "zc_strength-40_step-50_as-x0", BLOCK]
 
 
-def small_t5(folder: Path) -> None:
-    """Save a small T5 encoder, its tokenizer a vocabulary of letters."""
-    letters = [chr(i) for i in range(ord("a"), ord("z") + 1)]
-    pieces = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), *((piece, -2.0) for piece in ("\u2581", *letters))]
-    transformers.T5Tokenizer(vocab=pieces, extra_ids=0).save_pretrained(folder / "tokenizer_3")
-    config = transformers.T5Config(
-        vocab_size=len(pieces), d_model=40, d_kv=8, d_ff=24, num_layers=2, num_heads=2, decoder_start_token_id=0
-    )
-    transformers.T5EncoderModel(config).save_pretrained(folder / "text_encoder_3")
-
-
-def small_clip(folder: Path, which: str, width: int) -> None:
-    tokenizer = transformers.CLIPTokenizer.from_pretrained(folder / f"tokenizer{which}")
-    end = tokenizer.eos_token_id
-    config = transformers.CLIPTextConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=width,
-        intermediate_size=24,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        max_position_embeddings=16,
-        projection_dim=width // 2,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=end,
-        pad_token_id=end,
-    )
-    transformers.CLIPTextModelWithProjection(config).save_pretrained(folder / f"text_encoder{which}")
-
-
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
-    """Save the model, with T5, for images of 16 x 16 and latents of 8 x 8 in patches of 2 x 2."""
-    folder = tmp_path_factory.mktemp("flow") / "small"
-    for which in ("", "_2"):
-        shutil.copytree(tiny_model / "tokenizer", folder / f"tokenizer{which}")
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        diffusers.AutoencoderKL(
-            down_block_types=["DownEncoderBlock2D"] * 2,
-            up_block_types=["UpDecoderBlock2D"] * 2,
-            block_out_channels=(8, 8),
-            layers_per_block=1,
-            latent_channels=16,
-            norm_num_groups=4,
-            sample_size=16,
-            scaling_factor=SCALE,
-            shift_factor=SHIFT,
-            use_quant_conv=False,
-            use_post_quant_conv=False,
-        ).save_pretrained(folder / "vae")
-        diffusers.SD3Transformer2DModel(
-            sample_size=8,
-            patch_size=2,
-            in_channels=16,
-            num_layers=3,
-            attention_head_dim=8,
-            num_attention_heads=2,
-            joint_attention_dim=40,
-            caption_projection_dim=16,
-            pooled_projection_dim=6 + 10,
-            out_channels=16,
-            pos_embed_max_size=8,
-            dual_attention_layers=(0,),
-            qk_norm="rms_norm",
-        ).save_pretrained(folder / "transformer")
-        small_clip(folder, "", 12)
-        small_clip(folder, "_2", 20)
-        small_t5(folder)
-    diffusers.FlowMatchEulerDiscreteScheduler(shift=3.0).save_pretrained(folder / "scheduler")
-    return folder
+    return small_flow(tmp_path_factory.mktemp("flow") / "small", tiny_model)
 
 
 @pytest.fixture(scope="module")
@@ -109,14 +44,6 @@ def without_t5(small: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def ldm(small: Path) -> LDM:
     return LDM(str(small), n_steps=STEPS)
-
-
-def changed(source: Path, folder: Path, part: str, **values: object) -> Path:
-    """Copy a model with other values in a part's configuration."""
-    shutil.copytree(source, folder)
-    (path,) = (folder / part).glob("*config.json")
-    path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
-    return folder
 
 
 def pipeline_of(model: _ldm.LatentDiffusion, folder: Path) -> diffusers.StableDiffusion3Img2ImgPipeline:

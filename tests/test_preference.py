@@ -238,7 +238,7 @@ def test_a_result_depends_on_the_seed_only() -> None:
     ("call", "error", "message"),
     [
         (lambda y, yhat, p: preference(y, yhat[:1], p[:1]), InputError, "only one"),
-        (lambda y, yhat, p: preference(y, yhat, p[:, :1]), AlignmentError, "must be"),
+        (lambda y, yhat, p: preference(y, yhat, p[:, :1]), AlignmentError, r"p is \(2, 1\); expected \(2, 3\)"),
         (lambda y, yhat, p: preference(y[:4], yhat[:, :4], p), InputError, "too few"),
         (lambda y, yhat, p: preference(y, yhat, p, q=5), InputError, "q must lie"),
         (

@@ -155,6 +155,30 @@ def test_latents_of_another_model_are_refused(ldm, tmp_path):
         reconstruct(wrong, ldm, "z", store=tmp_path, progress=False)
 
 
+def test_a_reconstructor_sees_images_as_the_extractor_is_told_to(tiny_model, tmp_path):
+    pytest.importorskip("torch")
+    from latentcortex import extractors
+
+    seen = extractors.make("ldm", model=str(tiny_model), n_steps=20, pixels=8, dtype="bfloat16")
+    small = reconstructors.make("ldm", model=seen, routes=["z"])
+    z = Features.from_arrays(["a"], {"z": np.random.default_rng(0).standard_normal((1, 4 * 4 * 4))})
+    images = samples_of(reconstruct(z, small, "z", store=tmp_path, progress=False), ["a"])
+    assert images.shape == (1, 1, 8, 8, 3)
+    assert (small.made_by["dtype"], small.made_by["n_steps"]) == ("bfloat16", 20)
+    assert reconstructors.make("ldm", model=seen, n_steps=10).n_steps == 10
+    assert str(small._source.parts.unet.dtype) == "torch.bfloat16"
+
+
+def test_what_cannot_be_reconstructed_is_refused_before_anything_is_extracted(ldm, tiny_model, caplog):
+    extractors = pytest.importorskip("latentcortex.extractors")
+    ldm.check(extractors.make("ldm", model=str(tiny_model), n_steps=10))
+    with pytest.raises(AlignmentError, match=r"z has 64 dimensions; this model's has 256\. Reconstruct with the extr"):
+        ldm.check(extractors.make("ldm", model=str(tiny_model), n_steps=10, pixels=8))
+    with caplog.at_level("WARNING", logger="latentcortex"):
+        ldm.check(extractors.make("ldm", model=str(tiny_model), n_steps=10))
+    assert not caplog.records
+
+
 # The nearest training image
 
 

@@ -100,6 +100,26 @@ def test_a_table_of_regions_has_the_intervals_round_the_means(fitted) -> None:
     assert others[["low", "high"]].isna().all(axis=None)
 
 
+@pytest.mark.parametrize("factor", [1e-15, 1e-12, 1e12, 1e15])
+def test_intervals_do_not_depend_on_the_unit_of_responses(fitted, factor: float) -> None:
+    """In tesla the interval of a mean r had collapsed to one number: squares of squares vanish in float32."""
+    encoder, _, test = fitted
+    labels, by = np.repeat([1, 2, 0, 1], 10), np.float32(factor)
+    expected, (whole,) = scored(fitted, labels, n_pieces=1)
+    nested = {bands: yhat * by for bands, yhat in whole.nested.items()}
+    other = Prediction(whole.y * by, whole.yhat_bands * by, whole.intercept * factor, nested)
+    how = Criterion(shares=("product", "unique"), null="analytic", identifiability=False)
+    regions = Regions(labels, NAMES, n_draws=N_DRAWS, seed=3)
+    maps = encoder.maps_of(other, test.space, how, null=Null.of(whole, how), regions=regions)
+    for facts, wanted in zip(maps.columns.to_dict("records"), expected.columns.to_dict("records"), strict=True):
+        intervals = wanted["intervals"] if isinstance(wanted["intervals"], dict) else {}
+        for name, ends in intervals.items():
+            np.testing.assert_allclose(facts["intervals"][name], ends, atol=5e-5)
+    for statistic in ("r", "r2", "p", "shareR2", "shareR", "uniqueR2"):
+        values, wanted = (one.find(statistic=statistic).data for one in (maps, expected))
+        np.testing.assert_allclose(values, wanted, rtol=1e-4, atol=1e-5)
+
+
 def test_the_interval_of_a_mean_covers_what_unlimited_stimuli_would_give() -> None:
     """Predictions are fixed; 300 test sets of 100 stimuli, and the truth from 40,000."""
     rng, covered = np.random.default_rng(0), []

@@ -5,12 +5,13 @@ from itertools import combinations, permutations
 import numpy as np
 import pytest
 from himalaya.scoring import correlation_score_split, r2_score_split
-from scipy import stats
+from scipy import integrate, stats
 from sklearn.linear_model import LinearRegression
 from sklearn.metrics import r2_score
 
 from latentcortex import BandedRidge, scoring
 from latentcortex.errors import AlignmentError, InputError
+from latentcortex.scoring import reliability
 
 
 def pair(n: int = 40, n_voxels: int = 12, dtype: type = np.float64):
@@ -318,3 +319,100 @@ def test_split_halves_correlate_as_planted() -> None:
     np.testing.assert_allclose(scoring.split_half(repeats, seed=0).mean(), expected, atol=0.04)
     np.testing.assert_array_equal(scoring.split_half(repeats, seed=3), scoring.split_half(repeats, seed=3))
     assert np.isnan(scoring.split_half(repeats[:1], seed=0)).all()
+
+
+@pytest.mark.parametrize(("n_stimuli", "n_repeats"), [(4, 2), (10, 3), (11, 4)])
+@pytest.mark.parametrize("ceiling", [0.0, 0.2, 0.5, 0.9])
+def test_the_ceiling_of_no_more_trials_than_were_seen_is_unbiased_at_few_stimuli(
+    n_stimuli: int, n_repeats: int, ceiling: float
+) -> None:
+    """At 10 stimuli, 3 repeats and a ceiling of .2 of single trials, the ratio of variances gives .18; it gave .27."""
+    rng = np.random.default_rng(n_stimuli)
+    signal = np.sqrt(ceiling / (1 - ceiling)) * rng.standard_normal((n_stimuli, 40000))
+    repeats = signal + rng.standard_normal((n_repeats, n_stimuli, 40000))
+    for n_averaged in (1, 1.5):
+        planted = ceiling / (ceiling + (1 - ceiling) / n_averaged)
+        estimates = scoring.noise_ceiling(repeats, n_averaged=n_averaged)
+        error = estimates.std() / np.sqrt(len(estimates))
+        assert abs(estimates.mean() - planted) < 4 * error < 0.03, (n_averaged, estimates.mean(), planted)
+
+
+@pytest.mark.parametrize("between", [2, 3, 9, 99])
+@pytest.mark.parametrize("z", [0.1, 0.9, 1.1, 5.0])
+def test_what_makes_the_ceiling_unbiased_is_scipys_integral_of_the_beta_distribution(between: int, z: float) -> None:
+    for within in (3, between + 1, 3 * (between + 1)):
+        power, slow = between / 2 - 1, within / 2 - 1
+
+        def integrand(s: float, power: float = power, slow: float = slow) -> float:
+            return slow * (1 - s) ** (slow - 1) * (1 - z * s) ** power if z * s < 1 else 0.0
+
+        expected = integrate.quad(integrand, 0, min(1, 1 / z), limit=200, epsabs=1e-12)[0]
+        known = reliability._unbiased(np.array([z]), np.array([float(between)]), np.array([float(within)]))
+        assert known[0] == pytest.approx(expected, abs=1e-6), within
+
+
+def test_a_voxel_with_an_infinite_trial_or_none_that_varies_has_no_ceiling_and_spoils_no_other() -> None:
+    rng = np.random.default_rng(0)
+    repeats = rng.standard_normal((1, 40, 4)) + rng.standard_normal((3, 40, 4))
+    repeats /= repeats.std((0, 1))
+    expected = {name: function(repeats) for name, function in CEILINGS.items()}
+    repeats[1, 3, 0], repeats[2, 5, 1], repeats[..., 2] = np.inf, -np.inf, 0.1
+    for name, function in CEILINGS.items():
+        for values, good in zip(np.atleast_2d(function(repeats)), np.atleast_2d(expected[name]), strict=True):
+            assert np.isnan(values[:3]).all(), name
+            assert values[3] == good[3]
+
+
+CEILINGS = {
+    "noise_ceiling": scoring.noise_ceiling,
+    "noise_ceiling_ci": scoring.noise_ceiling_ci,
+    "ncsnr": scoring.ncsnr,
+    "split_half": lambda repeats: scoring.split_half(repeats, seed=0),
+}
+
+
+def test_ncsnr_refuses_responses_that_are_no_z_scores() -> None:
+    rng = np.random.default_rng(0)
+    repeats = rng.standard_normal((1, 40, 5)) + rng.standard_normal((3, 40, 5))
+    for factor in (300, 1 / 300):
+        with pytest.raises(InputError, match="ncsnr expects 1, of z-scores within sessions"):
+            scoring.ncsnr(repeats * factor)
+
+
+def test_a_score_over_an_unusable_ceiling_is_nan() -> None:
+    ceiling = np.array([np.inf, -np.inf, np.nan, 0.5])
+    np.testing.assert_array_equal(scoring.normalised_score(np.full(4, 0.1), ceiling), [np.nan, np.nan, np.nan, 0.2])
+
+
+def test_a_constant_voxel_has_no_draws_of_a_score() -> None:
+    """.1 is no sum of powers of two: what its mean leaves of it varies."""
+    y, yhat = pair(n_voxels=2)
+    y[:, 0] = 0.1
+    weights = np.random.default_rng(0).dirichlet(np.ones(40), 3)
+    for values in (
+        scoring.weighted_correlation(y, yhat, weights),
+        scoring.weighted_correlation(yhat, y, weights),
+        scoring.weighted_r2(y, yhat, weights),
+        scoring.weighted_product_shares(y, yhat[None], weights)[0],
+    ):
+        assert np.isnan(values[:, 0]).all()
+        assert np.isfinite(values[:, 1]).all()
+
+
+def test_weights_that_are_no_weights_are_refused() -> None:
+    y, yhat = pair()
+    for weights in (np.ones((2, 40)), np.full((2, 40), np.nan), np.eye(40) * 2 - np.roll(np.eye(40), 1, axis=1)):
+        with pytest.raises(InputError, match="weights"):
+            scoring.weighted_correlation(y, yhat, weights)
+
+
+def test_a_band_of_few_columns_has_the_same_alignment_whatever_the_order_of_stimuli() -> None:
+    """Directions in which the band is 0 are all alike, and a decomposition gives any of them."""
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((40, 5)), rng.standard_normal((40, 3))
+    order, expected = rng.permutation(40), None
+    for rows in (np.arange(40), order):
+        centred = x[rows] - x.mean(0)
+        values = scoring.alignment(y[rows], centred @ centred.T)
+        expected = values if expected is None else expected
+    np.testing.assert_allclose(values, expected, rtol=1e-8)

@@ -262,14 +262,16 @@ def test_overwriting_removes_what_an_interrupted_study_left_and_nothing_of_the_u
         patch.setattr(reporting, "write_summary", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             Study.read(folder_study).run(out, progress=False)
-    (out / "notes.txt").write_text("mine")
-    left = out / "sub-01" / "func" / "left.tsv"
-    left.write_text("from the first study")
+    kept = [out / "notes.txt", out / "sub-01" / "func" / "notes.tsv"]
+    for path in kept:
+        path.write_text("mine")
+    left = sorted((out / "sub-01" / "func").glob("sub-01_*Pixels*"))
+    assert len(left) == 2
     changed = folder_study.with_name("changed.toml")
-    changed.write_text(folder_study.read_text().replace("q = 0.05", "q = 0.01"))
+    changed.write_text(folder_study.read_text().replace("size = 8", 'size = 8\nbands = ["contrast"]'))
     Study.read(changed).run(out, overwrite=True, progress=False)
-    assert (out / "notes.txt").read_text() == "mine"
-    assert not left.exists()
+    assert [path.read_text() for path in kept] == ["mine", "mine"]
+    assert not any(path.exists() for path in left)
 
 
 def test_casts_made_while_checking_are_in_the_report(folder_study, tmp_path):

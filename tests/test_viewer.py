@@ -21,9 +21,9 @@ import pytest
 from _views import FORWARD, LEFT, MARKUP, N, regions
 from PIL import Image
 
-from latentcortex import _surfaces, plotting
+from latentcortex import _pycortex, _surfaces, plotting
 from latentcortex._pycortex import overlays, subject
-from latentcortex.errors import InputError, MissingExtraError
+from latentcortex.errors import InputError, LatentcortexError, MissingExtraError
 from latentcortex.maps import Maps
 from latentcortex.space import Bare, Surface
 from latentcortex.study import Study
@@ -48,6 +48,16 @@ def make(page: Path, *, filestore: Path | None = None, **environment: str) -> No
     left_out = ("XDG_", "MPL", "HOME")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(left_out)}
     subprocess.run([sys.executable, "-c", code], env=kept | environment, check=True, timeout=300)
+
+
+def test_nothing_of_the_current_folder_is_imported_or_read_by_pycortex_s_process(tmp_path: Path, monkeypatch) -> None:
+    for name in ("numpy", "json", "cortex"):
+        (tmp_path / f"{name}.py").write_text(f"raise SystemExit('{name} of the current folder')")
+    (tmp_path / "job").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", "")
+    with pytest.raises(LatentcortexError, match=r"No module named 'cortex'|No such file or directory: '.*/job\.json'"):
+        _pycortex._run(tmp_path / "job")
 
 
 def told(page: Path) -> dict[str, Any]:

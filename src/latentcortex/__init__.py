@@ -6,7 +6,10 @@ The public names are found when they are asked for, so that `import latentcortex
 from __future__ import annotations
 
 import importlib
-from typing import Any
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # `python -m` would import a `typing.py` of the current folder here, before __main__ can help it
+    from typing import Any
 
 _NAMES = {
     "Stimuli": "stimuli",

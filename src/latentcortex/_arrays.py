@@ -6,11 +6,12 @@ import hashlib
 import importlib
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import lru_cache
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeGuard, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +25,9 @@ BoolArray = NDArray[np.bool_]
 
 TILE: Final = 1024
 """Voxels per block of the canonical grid. Results depend on it in the last bits, so nobody may choose it."""
+
+MOST_WHOLE: Final = 2**53
+"""The largest whole number up to which float64 holds every one."""
 
 CONSTANT: Final = {4: 1e-6, 8: 1e-14}
 """By the bytes of a number: what varies by less than this fraction of its size is constant."""
@@ -70,7 +74,8 @@ def positions(ids: Sequence[str], wanted: Sequence[str], *, what: str = "ids") -
 def unique_ids(ids: Iterable[str], *, what: str) -> tuple[str, ...]:
     """Return the ids as a tuple of strings; raise `InputError` if one stands twice."""
     known = tuple(ids)
-    twice = sorted({name for name in known if known.count(name) > 1}) if len(set(known)) < len(known) else []
+    _check_strings(what, known)
+    twice = sorted(name for name, times in Counter(known).items() if times > 1)
     if twice:
         raise InputError(f"{what} must be unique, but {listed(twice)} stand there more than once.")
     return known
@@ -128,6 +133,21 @@ def whole_number(name: str, value: object, *, least: int) -> int:
     return int(value)
 
 
+def refuse_beyond_memory(name: str, count: int, n_bytes: int) -> None:
+    """Raise `InputError` if so many draws, of so many bytes each, are more than the memory that is free.
+
+    It is asked before anything is drawn: what is held at once is known from the settings.
+    """
+    import psutil  # a moment to import, for those who draw
+
+    free = psutil.virtual_memory().available
+    if count * n_bytes > free:
+        raise InputError(
+            f"{name} = {count} takes {count * n_bytes / 1e9:,.1f} GB of memory, and {free / 1e9:.1f} GB are free; ask "
+            "for fewer."
+        )
+
+
 def finite_number(name: str, value: object) -> float:
     """Return a number; raise `InputError` for anything else, and for nan and infinity."""
     if isinstance(value, bool) or not isinstance(value, (int, float, np.number)) or not np.isfinite(value):
@@ -141,6 +161,193 @@ def words(name: str, values: object) -> tuple[str, ...]:
     if not known or not all(isinstance(one, str) for one in known) or len(set(known)) < len(known):
         raise InputError(f"{name} must be a list of distinct names, at least one; got {values!r}.")
     return known
+
+
+# The gate of arrays that a user gives
+
+
+def numbers(name: str, values: object) -> FloatArray:
+    """Return real numbers as an array of float32 or float64, nan where a masked array hides them.
+
+    float32 and float64 pass without a copy, perhaps on disk. float16 becomes float32; integers and long doubles become
+    float64.
+
+    Raises
+    ------
+    InputError
+        For whatever is no array of real numbers, by name: truth values, complex numbers, strings, objects, and tables,
+        whose labels would not be looked at. For numbers that float64 does not hold.
+
+    Examples
+    --------
+    >>> numbers("y", np.ma.array([1, 2], mask=[False, True])).tolist()
+    [1.0, nan]
+    """
+    if isinstance(values, (list, tuple)) and any(isinstance(one, np.ndarray) for one in values):
+        each = [numbers(f"{name}[{i}]", one) for i, one in enumerate(values)]
+        if len({one.shape for one in each}) > 1:
+            raise AlignmentError(f"The arrays of {name} have different shapes: {listed(one.shape for one in each)}.")
+        return np.stack(each)
+    given = _array(name, values)
+    if given.dtype.kind not in "fiu":
+        hint = " Use .astype(float) for 0 and 1." if given.dtype.kind == "b" else ""
+        raise InputError(f"{name}: expected real numbers; got {given.dtype}.{hint}")
+    narrow = given.dtype.kind == "f" and given.dtype.itemsize <= 4
+    with np.errstate(over="ignore", under="ignore"):
+        out: FloatArray = np.asarray(given, dtype=np.float32 if narrow else np.float64)
+    if given.dtype.itemsize >= 8 and given.dtype.newbyteorder("=") != out.dtype:
+        _check_kept(name, given, out)
+    return np.asarray(np.where(values.mask, np.nan, out), dtype=out.dtype) if _hides(values) else out
+
+
+def _hides(values: object) -> TypeGuard[np.ma.MaskedArray[Any, Any]]:
+    """Tell whether something is an array with masked entries."""
+    return isinstance(values, np.ma.MaskedArray) and bool(np.any(values.mask))
+
+
+def _array(name: str, values: object) -> NDArray[Any]:
+    """Make an array of what is one, or lists of numbers."""
+    if not isinstance(values, (np.ndarray, np.number, list, tuple, int, float)):
+        kind = type(values).__name__
+        hint = f"; give {name}.to_numpy(), its labels are not looked at" if hasattr(values, "to_numpy") else ""
+        raise InputError(f"{name} is of type {kind}; expected an array of numbers{hint}.")
+    try:
+        return np.asarray(values)
+    except (ValueError, TypeError):
+        raise InputError(f"{name} is a list that makes no array: its rows differ in length or kind.") from None
+
+
+def _check_kept(name: str, given: NDArray[Any], out: FloatArray) -> None:
+    """Raise `InputError` where 64-bit integers or long doubles are beyond what float64 holds."""
+    if given.dtype.kind in "iu":
+        lost = int(((out > MOST_WHOLE) | (out < -MOST_WHOLE)).sum())
+    else:
+        lost = int(((np.isinf(out) & ~np.isinf(given)) | ((out == 0) & (given != 0))).sum())
+    if lost:
+        raise InputError(
+            f"{name} is an array of {given.dtype} with {lost} values that float64 cannot hold; scale them."
+        )
+
+
+def arrays(**given: tuple[object, str]) -> tuple[FloatArray, ...]:
+    """Return arrays of real numbers, as `numbers` does, that have exactly the axes that are named beside them.
+
+    A word such as `n_voxels` stands for one length wherever it occurs. An axis may be empty only if it is of voxels.
+
+    Raises
+    ------
+    AlignmentError
+        If an array has other axes, or another length than the arrays before it.
+    InputError
+        If something is no array of real numbers.
+
+    Examples
+    --------
+    >>> arrays(y=(np.zeros(3), "n_stimuli n_voxels"))
+    Traceback (most recent call last):
+    latentcortex.errors.AlignmentError: y is (3,); expected (n_stimuli, n_voxels). If n_voxels is 1: y.reshape(-1, 1).
+    """
+    lengths: dict[str, int] = {}
+    out = []
+    for name, (values, axes) in given.items():
+        array = numbers(name, values)
+        check_axes(name, array.shape, axes, lengths)
+        out.append(array)
+    return tuple(out)
+
+
+def by_band(kind: str, given: object) -> dict[str, FloatArray]:
+    """Return arrays of real numbers by band; raise `InputError` for anything but a mapping of such."""
+    if not isinstance(given, Mapping):
+        raise InputError(f"{kind} must be given by band, as a dict; got {type(given).__name__}.")
+    return {str(band): numbers(f"{kind} of {band}", values) for band, values in given.items()}
+
+
+def check_axes(name: str, shape: tuple[int, ...], axes: str, lengths: dict[str, int]) -> None:
+    """Raise `AlignmentError` unless a shape has these axes; lengths are looked up in `lengths`, or noted there."""
+    words = axes.split()
+    expected = ", ".join(str(lengths.get(word, word)) for word in words) + ("," if len(words) == 1 else "")
+    if len(shape) != len(words):
+        raise AlignmentError(f"{name} is {shape}; expected ({expected}).{_reshaped(name, shape, words)}")
+    for word, length in zip(words, shape, strict=True):
+        if lengths.setdefault(word, length) != length or (length == 0 and word != "n_voxels"):
+            raise AlignmentError(f"{name} is {shape}; expected ({expected}){'' if length else ', none of them 0'}.")
+
+
+def _reshaped(name: str, shape: tuple[int, ...], words: Sequence[str]) -> str:
+    """Say how one axis more is made, or one less."""
+    if len(words) == 2 and len(shape) == 1:
+        return f" If {words[1]} is 1: {name}.reshape(-1, 1)."
+    if len(words) == 1 and len(shape) == 2 and 1 in shape:
+        return f" Write {name}.ravel()."
+    return f" If {words[0]} is 1: {name}[None]." if len(words) == len(shape) + 1 else ""
+
+
+def truths(name: str, values: object, n: int | None = None) -> BoolArray:
+    """Return truth values, of shape (n,) if n is given; raise `InputError` for anything else, such as positions."""
+    given = _array(name, values)
+    if given.dtype != np.bool_ or _hides(values):
+        raise InputError(f"{name} is an array of {given.dtype}; expected truth values, none masked.")
+    if n is not None:
+        check_axes(name, given.shape, "n", {"n": n})
+    return np.asarray(given, dtype=bool)
+
+
+def whole_array(name: str, values: object, *, least: int, most: int) -> IntArray:
+    """Return an array of whole numbers within two ends; raise `InputError` for anything else."""
+    given = _array(name, values)
+    if given.dtype.kind not in "iu" or _hides(values):
+        raise InputError(f"{name} is an array of {given.dtype}; expected whole numbers, none masked.")
+    if given.size and (given.min() < least or given.max() > most):
+        raise InputError(f"{name} must lie in {least}..{most}; found {given.min()} to {given.max()}.")
+    return np.asarray(given, dtype=np.int64)
+
+
+def labels(name: str, values: object, n: int) -> NDArray[Any]:
+    """Return one label per entry, (n,), all strings or all whole numbers; raise `InputError` for anything else.
+
+    Examples
+    --------
+    >>> labels("clusters", ["a", "b"], 2).tolist()
+    ['a', 'b']
+    """
+    if isinstance(values, str) or not isinstance(values, Iterable):
+        raise InputError(f"{name} must be a list of labels, one for each of {n}; got {values!r}.")
+    plain = isinstance(values, np.ndarray) and values.dtype.kind in "iuU" and not _hides(values)
+    unchecked = [] if plain else list(values)
+    odd = [one for one in unchecked if isinstance(one, bool) or not isinstance(one, (str, int, np.integer))]
+    if odd or len({isinstance(one, str) for one in unchecked}) > 1:
+        other = repr(odd[0]) if odd else "both"
+        raise InputError(f"{name} must be all strings or all whole numbers; found {other}.")
+    out = np.asarray(values if plain else unchecked)
+    same_length(rows=range(n), **{name: out})
+    check_axes(name, out.shape, "n", {"n": n})
+    return out
+
+
+def id_list(name: str, values: object) -> tuple[str, ...]:
+    """Return ids as a tuple; raise `InputError` for none, a single string, and what is not a string."""
+    if isinstance(values, str) or not isinstance(values, Iterable):
+        raise InputError(f"{name} must be a list of ids; got {values!r}.")
+    ids = tuple(values)
+    _check_strings(name, ids)
+    if not ids:
+        raise InputError(f"{name} is empty; expected at least one id.")
+    return ids
+
+
+def _check_strings(name: str, values: Sequence[object]) -> None:
+    odd = [one for one in values if not isinstance(one, str)]
+    if odd:
+        raise InputError(f"{name} must be strings; found {odd[0]!r}, of type {type(odd[0]).__name__}.")
+
+
+def check_finite(name: str, values: FloatArray) -> None:
+    """Raise `InputError` if a value is nan or infinite."""
+    odd = ~np.isfinite(values)
+    if odd.any():
+        row = int(np.argwhere(odd)[0][0])
+        raise InputError(f"{name}: {odd.sum()} of {odd.size} values are not finite, the first in row {row}.")
 
 
 def tiles(n_voxels: int) -> list[slice]:

@@ -50,6 +50,6 @@ def model_folder(model: str, revision: str = "") -> Path:
 
 @lru_cache(maxsize=8)
 def weights_hash(folder: Path) -> str:
-    """Hash all weight and configuration files of a model folder, whatever the folder is called."""
-    files = sorted(path for path in folder.rglob("*") if path.suffix in (".safetensors", ".json", ".txt"))
+    """Hash all files of weights, settings and vocabularies of a model folder, whatever the folder is called."""
+    files = sorted(path for path in folder.rglob("*") if path.suffix in (".safetensors", ".json", ".txt", ".model"))
     return digest([(path.relative_to(folder).as_posix(), _files.sha256(path)) for path in files])

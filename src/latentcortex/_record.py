@@ -2,20 +2,34 @@
 
 from __future__ import annotations
 
+import json
+import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from fnmatch import fnmatchcase
+from pathlib import Path
 from typing import Any, Final
 
 from latentcortex import _files
 from latentcortex._arrays import listed
-from latentcortex.errors import InputError
+from latentcortex.errors import IncompleteError, InputError
+
+logger = logging.getLogger(__name__)
 
 NAME: Final = "study.json"
 FORMAT: Final = "latentcortex-study 1"
+LOG: Final = "logs/latentcortex.jsonl"
+"""Where a folder of results keeps its log, which every run appends to."""
+JOURNAL: Final = "logs/written.jsonl"
+"""Names and hashes of what is written until a run finishes: a line each, before the file has its name."""
 PICTURES: Final = ("sub-*/figures/*", "sub-*_viewer.html", "sub-*_light.html")
 """Files that depend on how figures look, and on which of them are asked for."""
+CONTINUED: Final = (LOG, "summary.json", "sub-*/func/*", "sub-*/sub-*_report.json")
+"""Files that are appended to, or that are read together with what other runs wrote."""
+KEPT: Final = ".kept"
+"""How the name of a file goes on that was in the way of a result and is not one."""
 
 
 @dataclass(frozen=True)
@@ -30,9 +44,8 @@ class Record:
     settings : dict
         Those that the results depend on, section by section.
     ours : tuple of str
-        Patterns of what is written here; whatever else lies in the folder is the user's and is never touched.
-    stores : tuple of str
-        Patterns of what is named by what it depends on: it is kept when another study overwrites this one.
+        Patterns of what is written here. Only a file that a run wrote, as it wrote it, is ever deleted; whatever else
+        lies in the folder is the user's and is never touched, whatever it is called.
     looks : dict
         Settings on which no number depends, but files of figures do: when they change, figures are drawn anew.
     """
@@ -41,20 +54,18 @@ class Record:
     key: str
     settings: Mapping[str, Mapping[str, Any]]
     ours: tuple[str, ...]
-    stores: tuple[str, ...] = ()
     looks: Mapping[str, Any] = field(default_factory=dict)
+    _written: dict[str, str] = field(default_factory=dict, repr=False)
+    _stored: dict[str, str] = field(default_factory=dict, repr=False)
+    notes: list[str] = field(default_factory=list, repr=False)
+    """What happened to files before there was a log for it."""
+    kept: list[str] = field(default_factory=list, repr=False)
+    """What was neither deleted nor replaced, since no run wrote it."""
 
     @property
     def _known(self) -> dict[str, Any]:
         """What is written down; nothing where there is no record."""
-        nothing: dict[str, Any] = {"key": "", "settings": {}, "done": [], "files": {}}
-        path = self.folder / NAME
-        if not path.is_file():
-            return nothing
-        found = _files.read_json(path)
-        if not isinstance(found, dict) or not nothing.keys() <= found.keys():
-            raise InputError(f"{path} is not a study's record; move the folder away, or delete that file.")
-        return found
+        return read_record(self.folder)
 
     def refuse(self, *, overwrite: bool) -> None:
         """Raise `InputError` if the folder may not be written, or holds another study's results."""
@@ -67,10 +78,16 @@ class Record:
         above = next(path for path in (self.folder.absolute(), *self.folder.absolute().parents) if path.exists())
         if not (above.is_dir() and os.access(above, os.W_OK)):
             raise InputError(f"{self.folder} cannot be written: {above} is not a folder that you may write to.")
-        if not self.folder.exists() or not any(self.folder.iterdir()):
+        if self.folder.is_symlink() and not self.folder.exists():
+            raise InputError(f"{self.folder} is a link to {self.folder.readlink()}, which is not there.")
+        if not self.folder.exists() or (self.folder / NAME).is_file():
             return
-        if not (self.folder / NAME).is_file():
-            raise InputError(f"{self.folder} is not empty and holds no study; choose another folder.")
+        others = sorted(path.name for path in self.folder.iterdir() if not _files.is_incidental(path))
+        if others:
+            names = listed(others, 3)
+            raise InputError(
+                f"{self.folder} is not empty ({names}) and holds no study (no {NAME}); choose another folder."
+            )
 
     def refuse_other_study(self) -> None:
         """Raise `InputError`, naming what differs, if the folder holds results of another study."""
@@ -87,37 +104,114 @@ class Record:
         raise InputError(f"{self.folder} holds results of another study ({what}); use another folder or --overwrite.")
 
     def is_done(self, stage: str) -> bool:
-        """Tell whether a stage is done and every file that it left is as it was left."""
+        """Tell whether a stage is done and every file that it left is as it was left; note those that are not."""
         known = self._known
         if known["key"] != self.key or stage not in known["done"] or known.get("looks", {}) != self.looks:
             return False
-        return all(
-            (self.folder / name).is_file() and _files.sha256(self.folder / name) == expected
-            for name, expected in known["files"].items()
+        if not known["stored"]:  # written before features were part of a record
+            return False
+        files = known["files"] | known["stored"]
+        changed = [name for name, expected in files.items() if not _files.is_as_written(self.folder / name, expected)]
+        self.notes.extend(
+            f"{name} is missing or not as it was left: what it belongs to is done again." for name in changed
         )
+        return not changed
 
     def begin(self) -> None:
-        """Claim the folder; files that another study left here are removed (it was asked to be overwritten)."""
+        """Claim the folder.
+
+        Files that another study left here are removed (it was asked to be overwritten), if they are as it left them.
+        Those that are not are kept; where they would be taken for results, with `.kept` after their name. What is named
+        by what it depends on (features, decoded features, reconstructions) is nobody's and stays.
+        """
+        _files.sweep(self.folder)
         known = self._known
-        if known["key"] not in ("", self.key):
-            ours = [path for place in self.ours for path in self.folder.glob(place) if path.is_file()]
-            for path in ours:
-                path.unlink()
+        files: dict[str, str] = known["files"] | read_journal(self.folder)
+        gone: dict[str, str] = {}
+        overwrites = known["key"] not in ("", self.key)
+        if overwrites:
+            files, gone = {}, files
         elif known.get("looks", {}) != self.looks:
-            for name in known["files"]:
-                if any(PurePosixPath(name).match(place) for place in PICTURES):
-                    (self.folder / name).unlink(missing_ok=True)
-        self._write(done=[], files={})
+            gone = {name: expected for name, expected in files.items() if _matches(name, PICTURES)}
+        for name, expected in gone.items():
+            files.pop(name, None)
+            self._remove(name, expected)
+        if overwrites:  # before the record is ours: a journal must never be taken for that of another study
+            (self.folder / JOURNAL).unlink(missing_ok=True)
+        self._written.update(files)
+        self._write(done=[], files=files)
+        (self.folder / JOURNAL).unlink(missing_ok=True)
+
+    def _remove(self, name: str, expected: str) -> None:
+        """Delete a file if it is as a run wrote it; say so if it is not."""
+        path = self.folder / name
+        if not (_matches(name, self.ours) and os.path.lexists(path)):
+            return
+        linked = _linked(self.folder, name)
+        if not linked and _files.is_as_written(path, expected):
+            path.unlink()
+            return
+        kept = self._aside(path) if _matches(name, CONTINUED) and not linked else path
+        self.kept.append(f"{name} is not as a run left it, and is kept as {kept.name}.")
+        self.notes.append(self.kept[-1])
+
+    def _aside(self, path: Path) -> Path:
+        """Give a file another name, so that a result can have its own."""
+        names = (path.with_name(f"{path.name}{KEPT}{number}") for number in ("", *map(str, range(2, 1000))))
+        free = next(name for name in names if not os.path.lexists(name))
+        path.rename(free)
+        return free
+
+    @contextmanager
+    def claiming(self) -> Iterator[None]:
+        """Take down what is written into the folder while the block runs, and say in the log what was noted before."""
+        with _files.announcing(self._claim):
+            self.tell()
+            try:
+                yield
+            finally:  # so that what was logged before an interruption is known as the run's, too
+                if (self.folder / LOG).is_file():
+                    self._take_down(LOG, _files.sha256(self.folder / LOG))
+
+    def tell(self) -> None:
+        """Say in the log what was noted before there was one."""
+        for note in self.notes:
+            logger.warning("%s", note)
+        self.notes.clear()
+
+    def _claim(self, part: Path, path: Path) -> None:
+        """Take down the name and the hash of a file that is about to get its name; what is in the way is kept."""
+        name = path.relative_to(self.folder).as_posix() if path.is_relative_to(self.folder) else ""
+        if not _matches(name, self.ours):
+            return
+        if os.path.lexists(path) and (name not in self._written or path.is_symlink()):
+            self.kept.append(f"{name} was in the way of a result and is none; it is kept as {self._aside(path).name}.")
+            logger.warning("%s", self.kept[-1])
+        self._take_down(name, _files.sha256(part))
+
+    def _take_down(self, name: str, sha256: str) -> None:
+        self._written[name] = sha256
+        _append(self.folder, name, sha256)
+
+    def include(self, store: Mapping[Path, str]) -> None:
+        """Note files, with their hashes, that the results depend on and that other studies may share."""
+        for path, expected in store.items():
+            self._stored[path.relative_to(self.folder).as_posix()] = expected
 
     def finish(self, done: tuple[str, ...]) -> None:
-        """List what is there, with hashes; until this is written, nothing is called done."""
-        places = (*self.ours, *self.stores)
-        found = sorted({path for place in places for path in self.folder.glob(place) if path.is_file()})
-        files = {path.relative_to(self.folder).as_posix(): _files.sha256(path) for path in found}
-        self._write(done=list(done), files=files)
+        """List what was written, with hashes; until this is written, nothing is called done."""
+        _files.sweep(self.folder)
+        files = {
+            name: expected
+            for name, expected in self._written.items()
+            if _files.is_as_written(self.folder / name, expected)
+        }
+        self._write(done=list(done), files=dict(sorted(files.items())))
+        (self.folder / JOURNAL).unlink(missing_ok=True)
 
     def _write(self, *, done: list[str], files: dict[str, str]) -> None:
         content = {"format": FORMAT, "key": self.key, "settings": self.settings, "done": done, "files": files}
+        content |= {"stored": dict(sorted(self._stored.items()))} if done else {}
         content |= {"looks": self.looks} if self.looks else {}
         _files.write_json(self.folder / NAME, content)
 
@@ -128,12 +222,134 @@ class Record:
         _files.write_json(path.with_suffix(".json"), {"key": self.key, "sha256": _files.sha256(path)})
 
     def has(self, path: Path) -> bool:
-        """Tell whether a file is there, belongs to this study and is whole."""
+        """Tell whether a file is there, belongs to this study and is whole; damage is told in the log."""
         note = path.with_suffix(".json")
         if not (path.is_file() and note.is_file()):
             return False
         try:
             known = _files.read_json(note)
         except InputError:
-            return False
-        return isinstance(known, dict) and known == {"key": self.key, "sha256": _files.sha256(path)}
+            known = None
+        whole = isinstance(known, dict) and known == {"key": self.key, "sha256": _files.sha256(path)}
+        if not whole and not (isinstance(known, dict) and known.get("key") not in (None, self.key)):
+            logger.warning("%s or the note beside it is not as it was written; it is computed again.", path)
+        return whole
+
+
+# What is read of a folder
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """Read what a folder's record says; nothing where there is none.
+
+    Raises
+    ------
+    InputError
+        If it is not a record, or names a file outside of the folder.
+    """
+    nothing: dict[str, Any] = {"key": "", "settings": {}, "done": [], "files": {}, "stored": {}}
+    path = folder / NAME
+    if not path.is_file():
+        return nothing
+    known = _files.read_json(path)
+    record = nothing | known if isinstance(known, dict) and nothing.keys() - {"stored"} <= known.keys() else {}
+    typed = record and all(isinstance(record[name], type(value)) for name, value in nothing.items())
+    if not typed or not all(isinstance(section, dict) for section in record["settings"].values()):
+        raise InputError(f"{path} is not a study's record; move the folder away, or delete that file.")
+    for name, expected in (record["files"] | record["stored"]).items():
+        if not _is_inside(name) or not isinstance(expected, str):
+            raise InputError(
+                f"{path} names {name!r}; a study names files in its own folder, with their hashes. Somebody else may "
+                "have written this: look at the folder, and choose another one for results."
+            )
+    return record
+
+
+def read_journal(folder: Path) -> dict[str, str]:
+    """Read names and hashes of what a run wrote that did not finish; a last line that was cut off is left out."""
+    path = folder / JOURNAL
+    entries: dict[str, str] = {}
+    for line in path.read_bytes().splitlines() if path.is_file() else ():
+        try:
+            entry = json.loads(line)
+            name, expected = str(entry["name"]), str(entry["sha256"])
+        except (ValueError, KeyError, TypeError):
+            continue
+        if _is_inside(name):
+            entries[name] = expected
+    return entries
+
+
+def refuse_damaged(folder: Path, paths: Iterable[Path]) -> None:
+    """Raise `IncompleteError` if one of these files is not as the record of the folder says that it was left.
+
+    Files that the record does not name, and folders without a record, are taken as they are.
+    """
+    files = read_record(folder)["files"] | read_journal(folder)
+    for path in paths:
+        expected = files.get(path.relative_to(folder).as_posix())
+        if expected is not None and not _files.is_as_written(path, expected):
+            raise IncompleteError(
+                f"{path} is missing or not as the study left it; `latentcortex report STUDY.toml` makes it again."
+            )
+
+
+def _append(folder: Path, name: str, sha256: str) -> None:
+    """Write a line into the journal of a folder."""
+    (folder / JOURNAL).parent.mkdir(exist_ok=True)
+    with (folder / JOURNAL).open("a", encoding="utf-8") as handle:
+        # The break comes first: a line that a kill cut off must not take the next one with it.
+        handle.write("\n" + json.dumps({"name": name, "sha256": sha256}))
+
+
+@contextmanager
+def amending(folder: Path) -> Iterator[None]:
+    """Note in the record of a folder, if there is one, the hashes of results that are made again meanwhile."""
+    if not (folder / NAME).is_file():
+        yield
+        return
+
+    def note(part: Path, path: Path) -> None:
+        if path.is_relative_to(folder):
+            _append(folder, path.relative_to(folder).as_posix(), _files.sha256(part))
+
+    with _files.announcing(note):
+        yield
+    record = _files.read_json(folder / NAME)
+    files = record["files"] | read_journal(folder)
+    _files.write_json(folder / NAME, {**record, "files": dict(sorted(files.items()))})
+    (folder / JOURNAL).unlink(missing_ok=True)
+
+
+def refuse_links(folder: Path, names: Iterable[str]) -> None:
+    """Raise `InputError` if one of these names in a folder is a link, or lies in one."""
+    for name in names:
+        if _linked(folder, name):
+            raise InputError(
+                f"{folder / name} is, or lies in, a link; results would be written elsewhere: remove the link."
+            )
+
+
+def _is_inside(name: str) -> bool:
+    """Tell whether a name is that of a file below a folder."""
+    parts = name.split("/")
+    return not ({"", ".", ".."} & set(parts)) and "\\" not in name and name.isprintable()
+
+
+def _matches(name: str, patterns: Sequence[str]) -> bool:
+    """Tell whether a name is made like one of these, folder by folder."""
+    parts = name.split("/")
+    return _is_inside(name) and any(
+        len(wanted) == len(parts) and all(map(fnmatchcase, parts, wanted))
+        for wanted in (pattern.split("/") for pattern in patterns)
+    )
+
+
+def _linked(folder: Path, name: str) -> bool:
+    """Tell whether a file, or a folder between it and this one, is a symbolic link."""
+    path = folder
+    for part in name.split("/"):
+        path /= part
+        if path.is_symlink():
+            return True
+    return False

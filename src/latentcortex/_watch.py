@@ -55,6 +55,6 @@ def _resident() -> float:
     for process in (own, *own.children(recursive=True)):
         try:
             total += process.memory_info().rss
-        except psutil.NoSuchProcess:  # it ended while we looked
+        except psutil.Error:  # it ended while we looked, or is somebody else's
             continue
     return total

@@ -13,12 +13,13 @@ from scipy import stats
 
 from latentcortex import inference
 from latentcortex._arrays import BoolArray, FloatArray, in_threads, listed
+from latentcortex._copies import copies
 from latentcortex._shelf import unknown
 from latentcortex.encoding import Criterion, is_series
 from latentcortex.encoding.criterion import MOST_VOXELS
 from latentcortex.errors import InputError
 from latentcortex.features import Features
-from latentcortex.responses import Responses, Within
+from latentcortex.responses import MIN_TRAIN_ROWS, Responses, Within
 from latentcortex.stimuli import Look
 
 logger = logging.getLogger(__name__)
@@ -35,6 +36,11 @@ LARGEST_R: Final = 0.7
 """A correlation that even a small test set should find."""
 RARE: Final = {"test": 0.01, "permutations": 0.05}
 """Fraction of voxels taken to be active: with so few, the strictest p must still be within reach."""
+ENOUGH_TRAIN_ROWS: Final = 20
+"""Training rows of a session or run with which z-scoring by it gains as much as it costs, where sessions differ by .3
+standard deviations in mean and 10 % in scale."""
+COST: Final = 1.75
+"""Of z-scoring by sessions of n training rows: R² falls by this over n, measured for 8 to 32."""
 AT_ONCE: Final = 512
 
 
@@ -61,6 +67,8 @@ class Design:
         Those whose signs the null flips; empty if it flips none.
     zscore : {"session", "run", "none"}
     participant : str
+    cut : str
+        What the extractor leaves out of captions that are longer than its window, in a sentence; empty if nothing.
     """
 
     responses: Responses
@@ -73,6 +81,7 @@ class Design:
     clusters: Sequence[str] = ()
     zscore: Within = "none"
     participant: str = ""
+    cut: str = ""
 
     @property
     def ids(self) -> list[str]:
@@ -232,10 +241,9 @@ def _identical(design: Design) -> Pairs:
 
 
 def _look_alike(design: Design) -> Pairs:
-    """Compare every image with every other by perceptual hash and colours."""
+    """Find copies among all images: of other quality or size, lighter, grey, framed, mirrored, cropped by a tenth."""
     ids = design.ids if design.looks else []
-    looks = [design.looks[name] for name in ids]
-    return _pairs(ids, lambda rows: Look.alike(looks, rows))
+    return [(ids[i], ids[j]) for i, j in copies([design.looks[name].views for name in ids])]
 
 
 def _feel_alike(design: Design) -> Pairs:
@@ -276,6 +284,11 @@ def _shown(pairs: Pairs) -> str:
     return listed(one if one == other else f"{one} = {other}" for one, other in pairs)
 
 
+def _cut_captions(design: Design) -> Iterator[str]:
+    if design.cut:
+        yield design.cut
+
+
 # What is fitted on what
 
 
@@ -293,6 +306,33 @@ def _voxel_selection(design: Design) -> Iterator[str]:
             f"voxels were chosen by their responses to {len(leaking)} stimuli that are tested on ({listed(leaking)}); "
             "choose them within the training stimuli of each fold."
         )
+
+
+def _few_training_rows(design: Design) -> Iterator[str]:
+    """Look at every side: a session that is mostly held out has few rows left to be z-scored with."""
+    if design.zscore == "none":
+        return
+    within = design.zscore
+    fewest: dict[str, int] = {}
+    for train_ids, test_ids in design.sides:
+        used = design.responses.select([*train_ids, *test_ids])
+        counts = used.training_rows(used.rows["stimulus"].isin(train_ids).to_numpy(), within)
+        fewest.update({name: min(n, fewest.get(name, n)) for name, n in counts.items()})
+    few = {name: n for name, n in fewest.items() if n < ENOUGH_TRAIN_ROWS}
+    if not few:
+        return
+    name, least = min(few.items(), key=lambda one: one[1])
+    cost = f"where all have so few, z-scoring costs {COST / max(least, 1):.0%} of R²"
+    if least < MIN_TRAIN_ROWS:
+        cost = f"z-scoring needs at least {MIN_TRAIN_ROWS}"
+    yield (
+        f"{len(few)} of {len(fewest)} {within}s have fewer than {ENOUGH_TRAIN_ROWS} training rows, the fewest {least} "
+        f"({within} {name}): {cost}; set zscore = {_wider(within)}, or hold out fewer stimuli of each {within}."
+    )
+
+
+def _wider(within: Within) -> str:
+    return "'session' or 'none'" if within == "run" else "'none'"
 
 
 # Inference
@@ -335,10 +375,12 @@ def _few_permutations(design: Design) -> Iterator[str]:
     how, n_voxels = design.criterion, int(design.responses.valid().sum())
     counted = how.null in ("permutation", "blocks", "shift", "clusters") or len(design.sides) > 1
     needed = inference.permutations_needed(n_voxels, round(n_voxels * RARE["permutations"]), how.q)
-    n_flips = 2 ** min(len(set(design.clusters)), 60)
-    if design.clusters and n_flips < needed:
+    n_clusters = len(set(design.clusters))
+    # Across folds, responses that are all flipped are fitted and tested as they were: half of the ways are the others.
+    n_flips = 2 ** min(n_clusters - (len(design.sides) > 1), 60)
+    if design.clusters and n_flips <= needed:
         yield (
-            f"{len(set(design.clusters))} {design.unit}s can be flipped in {n_flips} ways, which cannot reject a voxel "
+            f"{n_clusters} {design.unit}s can be flipped in {n_flips} ways, which cannot reject a voxel "
             f"at q = {how.q:g}; hold out smaller clusters, or single stimuli."
         )
     if counted and how.n_permutations < needed:
@@ -429,6 +471,8 @@ RULES: Final[dict[str, Rule]] = {
     ),
     "same-image": Rule("one image under two ids", _same_image, ("looks",)),
     "near-duplicate": Rule("images or features that are nearly the same", _near_duplicate),
+    "few-training-rows": Rule("sessions or runs of too few training rows to be z-scored with", _few_training_rows),
+    "cut-captions": Rule("captions that are longer than what is read of them", _cut_captions),
     "few-permutations": Rule("permutations too few for so many voxels", _few_permutations),
     "small-test-set": Rule("a test set too small to find anything", _small_test_set),
     "collinear-bands": Rule("bands whose shares cannot be told apart", _collinear_bands, ("features",)),

@@ -1,14 +1,17 @@
-"""The command line: one subcommand per stage. Bad input is one line and exit code 2."""
+"""The command line: one subcommand per stage. What the user or the machine must mend is one line and exit code 2."""
 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
+import traceback
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from latentcortex.errors import LatentcortexError
+from latentcortex._boundary import ending, interruptible
 
 if TYPE_CHECKING:
     from latentcortex.study import Study
@@ -30,12 +33,13 @@ def parser() -> argparse.ArgumentParser:
     check = stages.add_parser(
         "check",
         help="look for what would flatter a study's results, computing nothing",
-        description="Look for what would flatter a study's results or break its p-values. Rules about features look at "
-        "those that are extracted already. The exit code is 2 if a rule is broken that is not allowed to be.",
+        description="Look for what would flatter a study's results or break its p-values, and at all that a run needs. "
+        "Rules about features look at those that are extracted already. The exit code is 2 if a rule is broken that is "
+        "not allowed to be, or a run would stop.",
     )
     check.add_argument("study", type=Path, metavar="STUDY.toml", help="the study file")
     check.add_argument("--out", type=Path, help="folder for the results (default: `out` in [run])")
-    _allow(check)
+    _common(check)
     for name, about in (
         ("run", "run all stages of a study"),
         ("extract", "extract the features of a study's stimuli"),
@@ -60,10 +64,10 @@ def parser() -> argparse.ArgumentParser:
 def _options(stage: argparse.ArgumentParser) -> None:
     stage.add_argument("--overwrite", action="store_true", help="replace the results of another study in that folder")
     stage.add_argument("--quiet", action="store_true", help="no progress bars")
-    _allow(stage)
+    _common(stage)
 
 
-def _allow(stage: argparse.ArgumentParser) -> None:
+def _common(stage: argparse.ArgumentParser) -> None:
     stage.add_argument(
         "--allow",
         action="append",
@@ -71,31 +75,54 @@ def _allow(stage: argparse.ArgumentParser) -> None:
         metavar="RULE",
         help="go on although this rule of `check` is broken, as `allow` in [check] does; the report says so",
     )
+    stage.add_argument("--debug", action="store_true", help="show where in the program a refusal comes from")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one subcommand; return the exit code."""
-    top = parser()
-    given = top.parse_args(arguments)
-    if given.version:
-        import latentcortex
-
-        print(f"latentcortex {latentcortex.__version__}")
-        return 0
-    if given.command is None:
-        top.print_help()
-        return 2
+    given = parser().parse_args(arguments)
     try:
-        return _run(given)
-    except LatentcortexError as error:
-        print(f"latentcortex: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("latentcortex: interrupted; run the same command to go on.", file=sys.stderr)
-        return 130
+        with interruptible():
+            return _run(given)
+    except BaseException as error:
+        end = ending(error)
+        if end is not None:
+            _tell(end.line, debug=getattr(given, "debug", False))
+            return end.code
+        raise
+
+
+def _say(text: str) -> None:
+    """Print a line at once, while there is still somebody to say that it cannot be."""
+    try:
+        print(text, flush=True)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, "standard output") from error
+
+
+def _tell(line: str, *, debug: bool) -> None:
+    """Say why a command ended; what is left for a reader who is gone, or for a full disk, is let go."""
+    with suppress(OSError):
+        if debug:
+            traceback.print_exc()
+        if line:
+            print(f"latentcortex: {line}", file=sys.stderr)
+    try:
+        sys.stdout.flush()
+    except OSError:
+        with suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _run(given: argparse.Namespace) -> int:
+    if given.version:
+        import latentcortex
+
+        _say(f"latentcortex {latentcortex.__version__}")
+        return 0
+    if given.command is None:
+        _say(parser().format_help().rstrip())
+        return 2
     from latentcortex.study import Study
 
     if given.command == "report" and given.study.is_dir():
@@ -107,13 +134,15 @@ def _run(given: argparse.Namespace) -> int:
     until = None if given.command in ("demo", "run") else given.command
     out = given.out if demo or given.out is not None else study.out
     outcome = study.run(out, until=until, overwrite=given.overwrite, progress=not given.quiet)
+    for note in outcome.kept:
+        _say(f"Kept: {note}")
     if not outcome.computed:
-        print(f"Nothing to do: {outcome.out} is complete.")
+        _say(f"Nothing to do: {outcome.out} is complete.")
     for participant, pages in outcome.pages.items():
         for page in pages:
-            print(f"Participant {participant}: {page.resolve()}")
+            _say(f"Participant {participant}: {page.resolve()}")
     if until in ("extract", "encode", "decode", "reconstruct"):
-        print(f"Done up to {until}: {outcome.out.resolve()}")
+        _say(f"Done up to {until}: {outcome.out.resolve()}")
     return 0
 
 
@@ -121,9 +150,8 @@ def _rebuild(out: Path) -> int:
     """Make the pages of a finished folder again."""
     from latentcortex import reporting
 
-    pages = reporting.rebuild(out)
-    for page in [*pages, *filter(None, [reporting.write_group(out)])]:
-        print(f"Made again: {page.resolve()}")
+    for page in reporting.rebuild(out):
+        _say(f"Made again: {page.resolve()}")
     return 0
 
 
@@ -135,12 +163,8 @@ def _check(study: Study, out: Path | None) -> int:
         said = "not looked at before features are extracted" if not one.looked else "ok"
         for what in one.found or (said,):
             mark = "allowed: " if one.found and allowed else "refused: " if one.found else ""
-            print(f"Participant {one.participant}  {one.rule:<17} {mark}{what}")
+            _say(f"Participant {one.participant}  {one.rule:<17} {mark}{what}")
     refused = sorted({one.rule for one in seen if one.found and one.rule not in study.allowed})
     if refused:
         print(f"latentcortex: {', '.join(refused)}: mend it, or --allow each that you can justify.", file=sys.stderr)
     return 2 if refused else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

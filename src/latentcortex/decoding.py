@@ -100,6 +100,14 @@ class Decoder:
             "seed": self.seed,
         }
 
+    def check(self, groups: Sequence[str]) -> None:
+        """Raise `InputError` unless training stimuli of these groups, one name each, fill the folds."""
+        self._ridge.check(groups)
+
+    @property
+    def _ridge(self) -> BandedRidge:
+        return BandedRidge(alphas=self.alphas, selection="kfold", cv=self.cv, seed=self.seed)
+
     def candidates(self, band: str, responses: Responses, valid: BoolArray) -> IntArray:
         """List the valid voxels of the regions that a band is decoded from.
 
@@ -154,11 +162,11 @@ class Decoder:
         self._models = {}
         for band in features.bands:
             voxels = self._best(self.candidates(band, averaged, valid), features.only([band]), averaged, shared)
-            model = BandedRidge(alphas=self.alphas, selection="kfold", cv=self.cv, seed=self.seed)
+            model = self._ridge
             x, latents = {f"responses (decoding {band})": averaged.data[:, voxels]}, features.array(band, averaged.ids)
             model.fit(x, latents, sample_weight=averaged.n_repeats, groups=shared)
             # A dimension that does not vary has no model, and is decoded as its value.
-            self._models[band] = voxels, model, np.where(np.isnan(model.intercept_), latents[0], np.nan)
+            self._models[band] = voxels, model, np.where(np.isnan(model.offset_), latents[0], np.nan)
             logger.info("%s is decoded from %d of %d voxels.", band, len(voxels), len(valid))
         return self
 
@@ -191,7 +199,7 @@ class Decoder:
             inner, across = ({b: band.gram(b, ids, fitted, **shared) for b in band.bands} for ids in (fitted, held_out))
             model = quiet(BandedRidge(alphas=self.alphas, cv=self.cv, seed=self.seed))
             model.fit_gram(inner, y[rows], weights=train.n_repeats[rows], groups=[groups[i] for i in rows])
-            predicted[others] = model.predict_gram(across).sum(0) + model.intercept_
+            predicted[others] = model.predict_gram(across).sum(0) + model.offset_
         r = scoring.correlation(y, predicted)
         return np.sort(voxels[np.argsort(-np.nan_to_num(r, nan=-2), kind="stable")[: self.n_voxels]])
 

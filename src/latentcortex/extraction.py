@@ -13,19 +13,19 @@ from tqdm import tqdm
 
 from latentcortex import _files
 from latentcortex._arrays import FloatArray, digest, listed
-from latentcortex.errors import IncompleteError, InputError
-from latentcortex.extractors import Counting, Extractor, Sized
-from latentcortex.features import (
+from latentcortex._store import (
     BLOCK,
+    CHANGED,
     FORMAT,
     MANIFEST,
-    SPREAD,
-    Band,
-    Features,
+    REMEDY,
     block_path,
     write_block,
     write_manifest,
 )
+from latentcortex.errors import IncompleteError, InputError
+from latentcortex.extractors import Counting, Extractor, Sized, Windowed
+from latentcortex.features import SPREAD, Band, Features
 from latentcortex.stimuli import Stimuli, pixel_hash
 
 logger = logging.getLogger(__name__)
@@ -43,7 +43,8 @@ def extract(
 
     The store is a folder named by what was asked: pixels, captions, weights, parameters, bands and version.
     Blocks are written whole, each beside its hash, and the manifest last; a run that was killed goes on
-    with the first block that is missing or damaged.
+    with the first block that is missing or damaged. So does one that finished: every block is compared with its hash,
+    and one that is not as it was written is named in the log and made again.
 
     Parameters
     ----------
@@ -72,10 +73,12 @@ def extract(
     extractor.check(names, stimuli.captions(stimuli.ids))
     made_by = {**extractor.made_by, "bands": list(names)}
     folder = _folder(stimuli, made_by, store)
-    if not _complete(folder):
-        _files.sweep(folder)
-        _announce(folder, stimuli, extractor, names)
-        _extract_into(folder, stimuli, extractor, names, made_by, progress)
+    finished = opened(folder)
+    if finished is not None:
+        return finished
+    _files.sweep(folder)
+    _announce(folder, stimuli, extractor, names)
+    _extract_into(folder, stimuli, extractor, names, made_by, progress)
     return Features.open(folder)
 
 
@@ -86,8 +89,18 @@ def predicted_bytes(extractor: Extractor, bands: Sequence[str], n_stimuli: int) 
     return 4 * n_stimuli * sum(extractor.dims(bands).values())
 
 
+def check_room(stimuli: Stimuli, extractor: Extractor, bands: Sequence[str], *, store: Path | str) -> None:
+    """Raise `InputError` unless the features that are not extracted yet have room on the disk."""
+    folder = _folder(stimuli, {**extractor.made_by, "bands": list(bands)}, store)
+    if not (folder / MANIFEST).is_file():
+        _announce(folder, stimuli, extractor, bands)
+
+
 def _announce(folder: Path, stimuli: Stimuli, extractor: Extractor, bands: Sequence[str]) -> None:
-    """Say what will be computed and written, and refuse what has no room."""
+    """Say what will be computed, written and left out, and refuse what has no room."""
+    cut = extractor.cut(stimuli.captions(stimuli.ids)) if isinstance(extractor, Windowed) else ""
+    if cut:
+        logger.warning("%s", cut)
     needed = predicted_bytes(extractor, bands, len(stimuli.ids))
     if needed is None:
         return
@@ -104,7 +117,7 @@ def _announce(folder: Path, stimuli: Stimuli, extractor: Extractor, bands: Seque
 
 def is_extracted(stimuli: Stimuli, extractor: Extractor, *, store: Path | str) -> bool:
     """Tell whether a store holds all bands of an extractor already, so that `extract` would only open it."""
-    return _complete(_folder(stimuli, {**extractor.made_by, "bands": list(extractor.bands)}, store))
+    return opened(_folder(stimuli, {**extractor.made_by, "bands": list(extractor.bands)}, store)) is not None
 
 
 def _folder(stimuli: Stimuli, made_by: dict[str, Any], store: Path | str) -> Path:
@@ -129,28 +142,30 @@ def _extract_into(
     for start in tqdm(starts, desc="extracting", unit="block", disable=not progress):
         path = block_path(folder, start)
         record = path.with_suffix(".json")
-        done = _finished(path, record)
+        ids = stimuli.ids[start : start + BLOCK]
+        done = _finished(path, record, bands, len(ids))
         if done is None:
-            done = _extract_block(path, record, stimuli, extractor, bands, stimuli.ids[start : start + BLOCK])
+            done = _extract_block(path, record, stimuli, extractor, bands, ids)
         hashes[path.name], dims = done["sha256"], done["dims"]
         spread = {band: spread.get(band, 0.0) + value for band, value in done.get("spread", {}).items()}
     means = {band: value / len(stimuli.ids) for band, value in spread.items()}
     write_manifest(folder, stimuli.ids, dims, {**made_by, **({"spread": means} if means else {})}, hashes)
 
 
-def _complete(folder: Path) -> bool:
-    """Tell whether a store has its manifest and every block that this lists; `verify` compares the hashes."""
+def opened(folder: Path) -> Features | None:
+    """Open a store that is finished and whole; None where it is not, which the log tells if it was finished."""
     if not (folder / MANIFEST).is_file():
-        return False
+        return None
     try:
-        manifest = _files.read_sealed(folder / MANIFEST, kind=FORMAT)
+        features = Features.open(folder)
+        verify(features)
     except IncompleteError as error:
-        logger.warning("%s It is made again.", error)
-        return False
-    return all((folder / name).is_file() for name in manifest["blocks"])
+        logger.warning("%s", error)
+        return None
+    return features
 
 
-def _finished(path: Path, record: Path) -> dict[str, Any] | None:
+def _finished(path: Path, record: Path, bands: Sequence[str], n_stimuli: int) -> dict[str, Any] | None:
     """Return the record of a block that is there and whole."""
     if not (path.is_file() and record.is_file()):
         return None
@@ -158,7 +173,15 @@ def _finished(path: Path, record: Path) -> dict[str, Any] | None:
         known: Any = _files.read_json(record)
     except InputError:
         known = None
-    if not isinstance(known, dict) or known.get("sha256") != _files.sha256(path) or "dims" not in known:
+    dims = known.get("dims") if isinstance(known, dict) else None
+    if (
+        not isinstance(known, dict)
+        or not isinstance(dims, dict)
+        or list(dims) != list(bands)
+        or not all(type(width) is int for width in dims.values())
+        or 4 * n_stimuli * sum(dims.values()) > path.stat().st_size  # wider than the file can be
+        or known.get("sha256") != _files.sha256(path)
+    ):
         logger.warning("%s does not match its hash and is computed again.", path)
         return None
     return known
@@ -193,10 +216,7 @@ def _checked(band: str, values: FloatArray, ids: Sequence[str]) -> FloatArray:
 
 
 def verify(features: Features) -> None:
-    """Compare every block of a store with its hash; raise `IncompleteError` at the first that is not as it was."""
-    if features.folder is None:
-        return
-    for name, expected in _files.read_sealed(features.folder / MANIFEST, kind=FORMAT)["blocks"].items():
-        path = features.folder / name
-        if not path.is_file() or _files.sha256(path) != expected:
-            raise IncompleteError(f"{path} is missing or does not match its hash; delete the folder and run it again.")
+    """Compare every block of a store with its hash; raise `IncompleteError`, naming those that are not as they were."""
+    damaged = features.damaged()
+    if damaged:
+        raise IncompleteError(f"{listed(damaged)} {CHANGED}; {REMEDY}.")

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import logging
 import re
-import zipfile
-import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,8 +15,11 @@ from scipy import linalg
 from latentcortex import _files
 from latentcortex._arrays import (
     FloatArray,
+    check_axes,
     digest,
+    id_list,
     listed,
+    numbers,
     one_thread,
     positions,
     same_length,
@@ -27,20 +28,24 @@ from latentcortex._arrays import (
 )
 from latentcortex._kernel import products
 from latentcortex._shelf import unknown
+from latentcortex._store import (
+    BLOCK,
+    CHANGED,
+    MANIFEST,
+    REMEDY,
+    block_path,
+    read_block,
+    read_manifest,
+    write_block,
+    write_manifest,
+)
 from latentcortex.errors import AlignmentError, IncompleteError, InputError
 
 logger = logging.getLogger(__name__)
 
 SPREAD: Final = "spread."
 """Before the name of a band: the variance over seeds, summed over dimensions, of each stimulus."""
-MANIFEST: Final = "manifest.json"
-FORMAT: Final = "latentcortex-features 2"
-BLOCK: Final = 50
-"""Stimuli per file of a store."""
 COLUMNS_AT_ONCE: Final = 2048
-
-DAMAGE: Final = (OSError, ValueError, KeyError, EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error)
-"""What reading a damaged npz may raise."""
 
 _BAND = re.compile(r"[a-zA-Z][a-zA-Z0-9]*(_[a-z]+-[a-zA-Z0-9]+)*")
 
@@ -99,11 +104,12 @@ class Features:
     dims: dict[str, int]
     made_by: dict[str, Any]
     folder: Path | None = None
-    _blocks: tuple[str, ...] = ()
+    _blocks: tuple[tuple[str, str], ...] = ()
     _memory: dict[str, FloatArray] = field(default_factory=dict, repr=False)
     _grams: dict[object, FloatArray] = field(default_factory=dict, repr=False)
     _stored: tuple[str, ...] = ()
     _reduced: dict[str, Reduction] = field(default_factory=dict, repr=False)
+    _verified: set[str] = field(default_factory=set, repr=False)
 
     @classmethod
     def from_arrays(
@@ -118,14 +124,15 @@ class Features:
         InputError
             If a value is not finite.
         """
-        names = unique_ids(ids, what="Stimulus ids")
-        for band, values in bands.items():
+        names = unique_ids(id_list("Stimulus ids", ids), what="Stimulus ids")
+        memory = {}
+        for band, given in bands.items():
             Band.parse(band)
-            same_length(ids=names, **{band.replace("-", "_"): values})
-        memory = {band: np.array(values, dtype=np.float32) for band, values in bands.items()}
+            values = numbers(f"Band {band}", given)
+            check_axes(f"Band {band}", values.shape, "n_stimuli n_dims", {"n_stimuli": len(names)})
+            with np.errstate(over="ignore"):
+                memory[band] = np.array(values, dtype=np.float32)
         for band, values in memory.items():
-            if values.ndim != 2:
-                raise InputError(f"Band {band} is {values.shape}; expected (n_stimuli, n_dims).")
             if not np.isfinite(values).all():
                 found = int((~np.isfinite(values)).sum())
                 raise InputError(f"Band {band} has {found} values that are not finite in float32.")
@@ -134,10 +141,19 @@ class Features:
 
     @classmethod
     def open(cls, folder: Path) -> Self:
-        """Open a finished store; raise `IncompleteError` if its manifest is missing or damaged."""
-        manifest = _files.read_sealed(folder / MANIFEST, kind=FORMAT)
-        ids = tuple(manifest["ids"])
-        return cls(ids, manifest["dims"], manifest["made_by"], folder, tuple(manifest["blocks"]), _stored=ids)
+        """Open a finished store. Each block is compared with its hash when it is first read.
+
+        Raises
+        ------
+        IncompleteError
+            If its manifest is missing, damaged or not that of a store, or a block is missing or too short for its
+            bands; when a band is read, if a block is not as it was written.
+        """
+        manifest = read_manifest(folder)
+        ids, blocks = tuple(manifest["ids"]), tuple(manifest["blocks"].items())
+        for band in manifest["dims"]:
+            Band.parse(band)
+        return cls(ids, manifest["dims"], manifest["made_by"], folder, blocks, _stored=ids)
 
     def save(self, folder: Path) -> Features:
         """Write the bands to a store, the manifest last; return it opened.
@@ -210,8 +226,41 @@ class Features:
         out = np.empty((len(rows), self.dims[band]), dtype=np.float32)
         for k in np.unique(rows // BLOCK):
             here = rows // BLOCK == k
-            out[here] = read_block(self.folder / self._blocks[k], band)[rows[here] % BLOCK]
+            out[here] = self._block(self.folder, k, band)[rows[here] % BLOCK]
         return out
+
+    def _block(self, folder: Path, k: int, band: str) -> FloatArray:
+        """Read one band of one block, whose hash is compared the first time; (n_stimuli, n_dims)."""
+        name, expected = self._blocks[k]
+        if name not in self._verified:
+            if not _files.is_as_written(folder / name, expected):
+                raise IncompleteError(f"{folder / name} {CHANGED}; {REMEDY}.")
+            self._verified.add(name)
+        values = read_block(folder / name, band)
+        shape = (min(BLOCK, len(self._stored) - k * BLOCK), self.dims[band])
+        if values.shape != shape or values.dtype != np.float32:
+            raise IncompleteError(
+                f"{folder / name} holds {band} as {values.dtype} of shape {values.shape}; expected float32 of {shape}: "
+                f"{REMEDY}."
+            )
+        return values
+
+    def damaged(self) -> list[Path]:
+        """List the blocks that are not as they were written; what was compared with its hash before is not again."""
+        if self.folder is None:
+            return []
+        unread = [(name, expected) for name, expected in self._blocks if name not in self._verified]
+        wrong = [name for name, expected in unread if not _files.is_as_written(self.folder / name, expected)]
+        self._verified.update(name for name, _ in unread if name not in wrong)
+        return [self.folder / name for name in wrong]
+
+    @property
+    def files(self) -> dict[Path, str]:
+        """The files of the store and the hash of each as it was written; none where the bands are in memory."""
+        if self.folder is None:
+            return {}
+        blocks = {self.folder / name: expected for name, expected in self._blocks}
+        return {**blocks, self.folder / MANIFEST: _files.sha256(self.folder / MANIFEST)}
 
     @one_thread()
     def gram(
@@ -357,6 +406,10 @@ class Features:
             return weights
         return self._reduced[band].expanded(band, weights)
 
+    def unreduced(self, band: str) -> Features:
+        """Return the features that a band was reduced from; else these."""
+        return self._reduced[band].features.unreduced(band) if band in self._reduced else self
+
     def _full_gram(self, band: str) -> FloatArray:
         """Compute the kernel between all stimuli once, in float64; any centring follows from it exactly."""
         if (band, self.ids) not in self._grams:
@@ -396,40 +449,6 @@ class Reduction:
         values = self.features.array(band, self.fit_on).astype(np.float64)
         values -= self.weights @ values / self.weights.sum()
         return self.features.expanded(band, np.asarray(values.T @ (self.basis @ weights)))
-
-
-def block_path(folder: Path, start: int) -> Path:
-    """Name the file of a store that begins with stimulus number `start`."""
-    return folder / f"block-{start // BLOCK:04d}.npz"
-
-
-def write_manifest(
-    folder: Path,
-    ids: Sequence[str],
-    dims: Mapping[str, int],
-    made_by: Mapping[str, Any],
-    blocks: Mapping[str, str],
-) -> None:
-    """Finish a store: say what is in it, and the hash of each block."""
-    content = {"format": FORMAT, "ids": list(ids), "dims": dict(dims), "made_by": dict(made_by), "blocks": dict(blocks)}
-    _files.write_sealed(folder / MANIFEST, content)
-
-
-def write_block(path: Path, bands: Mapping[str, FloatArray]) -> str:
-    """Write one block of stimuli whole; return its sha256."""
-    with _files.writing(path) as part, part.open("wb") as handle:
-        np.savez(handle, allow_pickle=False, **bands)
-    return _files.sha256(path)
-
-
-def read_block(path: Path, band: str) -> FloatArray:
-    """Read one band of one block; raise `IncompleteError` if the file is missing or damaged."""
-    try:
-        with path.open("rb") as handle, np.load(handle, allow_pickle=False) as stored:
-            values: FloatArray = stored[band]
-    except DAMAGE as error:
-        raise IncompleteError(f"{path} is damaged ({error}); delete its folder and extract again.") from None
-    return values
 
 
 def aligned(features: Features, ids: Sequence[str]) -> None:

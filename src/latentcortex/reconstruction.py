@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,7 +16,7 @@ from tqdm import tqdm
 
 from latentcortex import _files
 from latentcortex._arrays import digest, fingerprint
-from latentcortex.datasets.folder import read_image
+from latentcortex._images import read_image
 from latentcortex.errors import IncompleteError, InputError
 from latentcortex.features import Features, aligned
 from latentcortex.reconstructors import Reconstructor
@@ -25,6 +26,10 @@ logger = logging.getLogger(__name__)
 
 MANIFEST: Final = "manifest.json"
 FORMAT: Final = "latentcortex-reconstructions 1"
+FILE: Final = re.compile(r"\d{5,}_stimulus-[A-Za-z0-9]*_sample-\d+\.png|stimuli\.tsv")
+"""What the files of a folder are called."""
+COLUMNS: Final = {"stimulus_id", "stim_file", "stimulus", "sample"}
+REMEDY: Final = "`latentcortex reconstruct` makes it anew"
 AT_ONCE: Final = 10
 """Stimuli that are made, and found again, together."""
 
@@ -38,6 +43,7 @@ def reconstruct(
     ids: Sequence[str] | None = None,
     n_samples: int | None = None,
     progress: bool = True,
+    note: Callable[[Mapping[Path, str]], None] | None = None,
 ) -> Stimuli:
     """Reconstruct stimuli from decoded features by one route, or open them if this was done before.
 
@@ -61,6 +67,8 @@ def reconstruct(
         The reconstructor's own number by default; fewer are its first.
     progress : bool
         Draw a progress bar.
+    note : callable, optional
+        Called with the files of the folder and the hash of each, when all are there.
 
     Returns
     -------
@@ -81,6 +89,7 @@ def reconstruct(
     made_by = {**reconstructor.made_by, "route": route, "n_samples": n}
     folder = Path(store) / f"{route}-{digest(FORMAT, names, needed, prints, made_by)[:16]}"
     if not _complete(folder):
+        _files.sweep(folder)
         hashes: dict[str, str] = {}
         for start in tqdm(range(0, len(names), AT_ONCE), desc=f"reconstructing {route}", disable=not progress):
             here = names[start : start + AT_ONCE]
@@ -91,6 +100,10 @@ def reconstruct(
                 _write_part(part, files, reconstructor.reconstruct(route, latents, here, n))
             hashes |= _files.read_sealed(part, kind=FORMAT)["files"]
         _finish(folder, names, n, hashes, made_by)
+    if note is not None:
+        files = _manifest(folder / MANIFEST)["files"]
+        note({folder / name: expected for name, expected in files.items()})
+        note({folder / MANIFEST: _files.sha256(folder / MANIFEST)})
     return open_reconstructions(folder)
 
 
@@ -106,18 +119,39 @@ def needed_bands(reconstructor: Reconstructor, route: str, there: Sequence[str])
 
 
 def open_reconstructions(folder: Path) -> Stimuli:
-    """Open a finished folder of reconstructions.
+    """Open a finished folder of reconstructions. Each image is compared with its hash when it is read.
 
     Raises
     ------
     IncompleteError
-        If its manifest is missing or damaged.
+        If its manifest is missing or damaged; when an image is read, if it is missing or not as it was written.
     """
-    rows = _files.read_sealed(folder / MANIFEST, kind=FORMAT)["reconstructions"]
-    table = pd.DataFrame(rows).set_index("stimulus_id")
+    manifest = _manifest(folder / MANIFEST)
+    table = pd.DataFrame(manifest["reconstructions"]).set_index("stimulus_id")
     table["captions"] = pd.Series([()] * len(table), index=table.index, dtype=object)
     files = dict(zip(table.index, table["stim_file"], strict=True))
-    return Stimuli(table, lambda name: read_image(folder / files[name]))
+
+    def load(name: str) -> NDArray[np.uint8]:
+        path = folder / files[name]
+        if not _files.is_as_written(path, manifest["files"][path.name]):
+            raise IncompleteError(f"{path} is missing or does not match its hash; {REMEDY}.")
+        return read_image(path)
+
+    return Stimuli(table, load)
+
+
+def _manifest(record: Path) -> dict[str, Any]:
+    """Read a manifest, or the record of a part, whose names must be those of files beside it."""
+    known = _files.read_sealed(record, kind=FORMAT)
+    files, rows = known.get("files"), known.get("reconstructions", [])
+    if not (
+        isinstance(files, dict)
+        and all(FILE.fullmatch(name) and isinstance(expected, str) for name, expected in files.items())
+        and isinstance(rows, list)
+        and all(isinstance(row, dict) and set(row) == COLUMNS and row["stim_file"] in files for row in rows)
+    ):
+        raise IncompleteError(f"{record} is not that of a folder of reconstructions; {REMEDY}.")
+    return known
 
 
 def _complete(folder: Path) -> bool:
@@ -130,12 +164,15 @@ def _whole(record: Path, names: Sequence[str] = ()) -> bool:
     if not record.is_file():
         return False
     try:
-        known = _files.read_sealed(record, kind=FORMAT)["files"]
+        known = _manifest(record)["files"]
     except IncompleteError as error:
         logger.warning("%s It is made again.", error)
         return False
-    paths = {record.parent / name: expected for name, expected in known.items()}
-    damaged = [path for path, expected in paths.items() if not path.is_file() or _files.sha256(path) != expected]
+    damaged = [
+        record.parent / name
+        for name, expected in known.items()
+        if not _files.is_as_written(record.parent / name, expected)
+    ]
     for path in damaged:
         logger.warning("%s is missing or does not match its hash; it is made again.", path)
     return not damaged and set(names) <= set(known)
@@ -165,8 +202,7 @@ def _finish(
         for i, name in enumerate(names)
         for k in range(n_samples)
     ]
-    with _files.writing(folder / "stimuli.tsv") as part:
-        pd.DataFrame(rows).to_csv(part, sep="\t", index=False)
+    _files.write_text(folder / "stimuli.tsv", _files.as_tsv(pd.DataFrame(rows)))
     files = {**hashes, "stimuli.tsv": _files.sha256(folder / "stimuli.tsv")}
     content = {"format": FORMAT, "made_by": made_by, "reconstructions": rows, "files": files}
     _files.write_sealed(folder / MANIFEST, content)

@@ -10,7 +10,19 @@ from typing import Final, Literal
 import numpy as np
 import pandas as pd
 
-from latentcortex._arrays import CONSTANT, BoolArray, FloatArray, listed, same_length, varying
+from latentcortex._arrays import (
+    CONSTANT,
+    BoolArray,
+    FloatArray,
+    IntArray,
+    check_axes,
+    id_list,
+    listed,
+    numbers,
+    same_length,
+    truths,
+    varying,
+)
 from latentcortex._shelf import unknown
 from latentcortex.errors import AlignmentError, InputError
 from latentcortex.space import Space
@@ -19,6 +31,9 @@ logger = logging.getLogger(__name__)
 
 COLUMNS: Final = ("stimulus", "session", "run", "n_repeats")
 Within = Literal["session", "run", "none"]
+MIN_TRAIN_ROWS: Final = 8
+"""Training rows of a session or run below which it is not z-scored: where all have 8 that costs a quarter of R², where
+all have 5 nearly half, and where all have 2 everything: their standard deviation is the distance of two numbers."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,9 +42,10 @@ class Responses:
 
     Parameters
     ----------
-    data : ndarray of float32, shape (n_rows, n_voxels)
-        Response amplitude, in percent signal change or in units of z-scores. A voxel with a nan or without
-        variance is *not valid*: it is kept, never fitted, and nan in every map.
+    data : ndarray of shape (n_rows, n_voxels)
+        Response amplitude, in percent signal change or in units of z-scores; kept in float32. A voxel with a nan or
+        without variance is *not valid*: it is kept, never fitted, and nan in every map. What a masked array hides is
+        nan.
     rows : DataFrame of length n_rows
         Columns `stimulus`, `session`, `run` (strings) and `n_repeats` (trials that the row averages).
     space : Space
@@ -41,6 +57,9 @@ class Responses:
     ------
     AlignmentError
         If `data` and `rows` do not have one entry per row, or `space` not one per voxel.
+    InputError
+        If `data` are no real numbers or beyond float32, a column is missing, an id is not a string, or a number of
+        repeats not above 0.
     """
 
     data: FloatArray
@@ -49,12 +68,10 @@ class Responses:
     chosen_on: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "data", _narrow(numbers("Responses", self.data)))
+        check_axes("Responses", self.data.shape, "n_rows n_voxels", {"n_voxels": self.space.n_voxels})
+        _check_rows(self.rows)
         same_length(data=self.data, rows=self.rows)
-        missing = [name for name in COLUMNS if name not in self.rows.columns]
-        if missing:
-            raise InputError(f"The rows of responses lack {listed(missing)}.")
-        if self.data.ndim != 2 or self.data.shape[1] != self.space.n_voxels:
-            raise AlignmentError(f"Responses are {self.data.shape}; expected (n_rows, {self.space.n_voxels}).")
 
     @classmethod
     def single_trials(
@@ -87,6 +104,7 @@ class Responses:
 
     def select(self, ids: Sequence[str]) -> Responses:
         """Take the rows of these stimuli, in their present order."""
+        ids = id_list("Stimuli", ids)
         missing = sorted(set(ids) - set(self.rows["stimulus"]))
         if missing:
             raise AlignmentError(f"{len(missing)} of {len(ids)} stimuli have no response: {listed(missing)}.")
@@ -103,8 +121,7 @@ class Responses:
             Stimuli by whose responses they were chosen, if they were: a score on these would be flattered, and
             `latentcortex check` refuses it. None for voxels of an anatomical region.
         """
-        same_length(voxels=voxels, space=range(self.space.n_voxels))
-        kept = np.flatnonzero(voxels)
+        kept = np.flatnonzero(truths("voxels", voxels, self.space.n_voxels))
         chosen = tuple(dict.fromkeys([*self.chosen_on, *chosen_on]))
         return Responses(self.data[:, kept], self.rows, self.space.only(kept), chosen)
 
@@ -125,7 +142,9 @@ class Responses:
         -------
         train, test : Responses
         """
-        train_ids = train_ids if train_ids is not None else sorted(set(self.ids) - set(test_ids))
+        test_ids = id_list("test_ids", test_ids)
+        rest = sorted(set(self.ids) - set(test_ids))
+        train_ids = id_list("train_ids", rest if train_ids is None else train_ids)
         both = sorted(set(train_ids) & set(test_ids))
         if both:
             raise InputError(f"{len(both)} stimuli are both in train and test: {listed(both)}.")
@@ -137,28 +156,48 @@ class Responses:
         """Subtract the mean of the rows `fit` and divide by their standard deviation, per session or run.
 
         A voxel that does not vary over the fitted rows of one session becomes nan there, hence not valid.
+
+        Raises
+        ------
+        InputError
+            If a session or run has fewer than `MIN_TRAIN_ROWS` rows to fit: what it is divided by would be noise.
         """
+        fit = truths("fit", fit, len(self.rows))
         if within == "none":
             return self
-        if within not in ("session", "run"):
-            raise unknown("zscore", within, ("session", "run", "none"))
-        keys = ["session"] if within == "session" else ["session", "run"]
+        few = {label: n for label, n in self.training_rows(fit, within).items() if n < MIN_TRAIN_ROWS}
+        if few:
+            label, least = min(few.items(), key=lambda one: one[1])
+            more = f", and {len(few) - 1} more {within}s have too few" if len(few) > 1 else ""
+            wider = "zscore='session', " if within == "run" else ""
+            raise InputError(
+                f"{within} {label} has {least} training rows{more}; z-scoring needs at least {MIN_TRAIN_ROWS}. "
+                f"Use {wider}zscore='none', another split, or leave such a {within} out."
+            )
         data = np.empty_like(self.data, dtype=np.float32)
-        codes = self.rows.groupby(keys, sort=False).ngroup().to_numpy()
+        codes = self._codes(within)
         for code in range(int(codes.max()) + 1):
             rows = np.flatnonzero(codes == code)
             own = rows[fit[rows]]
-            if len(own) < 2:
-                label = "-".join(self.rows.loc[self.rows.index[rows[0]], keys])
-                raise InputError(
-                    f"{within} {label} has {len(own)} training rows; z-scoring needs at least 2. "
-                    "Use zscore='none', or another split."
-                )
             data[rows] = _scored(self.data[rows], self.data[own])
             lost = int((np.isnan(data[rows]).any(0) & np.isfinite(self.data[rows]).all(0)).sum())
             if lost:
-                logger.info("%d voxels do not vary over the training rows of a %s and are left out.", lost, within)
+                facts = {within: "-".join(self.rows.loc[self.rows.index[rows[0]], _keys(within)])}
+                sentence = "%d voxels do not vary over the training rows of a %s and are left out."
+                logger.info(sentence, lost, within, extra={"facts": facts})
         return replace(self, data=data)
+
+    def training_rows(self, fit: BoolArray, within: Within) -> dict[str, int]:
+        """Count the rows `fit` of each session or run, by its name, in order of first appearance."""
+        keys, codes = _keys(within), self._codes(within)
+        first = np.unique(codes, return_index=True)[1]
+        names = ["-".join(map(str, row)) for row in self.rows[keys].to_numpy()[first]]
+        counts = np.bincount(codes[np.asarray(fit, dtype=bool)], minlength=len(first))
+        return dict(zip(names, counts.tolist(), strict=True))
+
+    def _codes(self, within: Within) -> IntArray:
+        """Give each row the number of its session or run, in order of first appearance."""
+        return np.asarray(self.rows.groupby(_keys(within), sort=False).ngroup())
 
     def averaged(self) -> Responses:
         """Average the rows of each stimulus; `n_repeats` says over how many trials."""
@@ -181,6 +220,51 @@ class Responses:
         out = np.full((int(turn.max()) + 1, len(first), self.data.shape[1]), np.nan, dtype=np.float32)
         out[turn, codes] = self.data
         return out
+
+
+def _narrow(values: FloatArray) -> FloatArray:
+    """Return responses in float32, which they are computed with; say what that does to them."""
+    if values.dtype == np.float32:
+        return values
+    with np.errstate(over="ignore", under="ignore"):
+        out = np.asarray(values, dtype=np.float32)
+    beyond = int((np.isinf(out) & np.isfinite(values)).sum())
+    if beyond:
+        most = np.finfo(np.float32).max
+        raise InputError(
+            f"{beyond} responses are larger than float32 can hold ({most:.3g}); divide them by their size."
+        )
+    lost = int((varying(values) & ~varying(out)).sum()) if values.ndim == 2 and len(values) else 0
+    if lost:
+        logger.warning(
+            "%d voxels vary by less than float32 can tell (beside their mean, or from 0) and are left out: take the "
+            "mean off, or scale them.",
+            lost,
+        )
+    return out
+
+
+def _check_rows(rows: pd.DataFrame) -> None:
+    """Raise `InputError` unless every row has ids that are strings, and a number of repeats."""
+    if not isinstance(rows, pd.DataFrame):
+        raise InputError(f"The rows of responses must be a DataFrame; got {type(rows).__name__}.")
+    missing = [name for name in COLUMNS if name not in rows.columns]
+    if missing:
+        raise InputError(f"The rows of responses lack {listed(missing)}.")
+    for name in ("stimulus", "session", "run"):
+        odd = [value for value in rows[name].unique() if not isinstance(value, str)]
+        if odd:
+            kind = type(odd[0]).__name__
+            raise InputError(f"{name} must be strings in every row of responses; found {odd[0]!r}, of type {kind}.")
+    n_repeats = numbers("n_repeats", rows["n_repeats"].to_numpy())
+    if not (np.isfinite(n_repeats).all() and n_repeats.min(initial=1) > 0):
+        raise InputError("n_repeats must be above 0 and finite in every row of responses.")
+
+
+def _keys(within: Within) -> list[str]:
+    if within not in ("session", "run"):
+        raise unknown("zscore", within, ("session", "run", "none"))
+    return ["session"] if within == "session" else ["session", "run"]
 
 
 def _scored(values: FloatArray, fitted: FloatArray) -> FloatArray:

@@ -5,25 +5,18 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from PIL import Image as PILImage
-from scipy.fft import dctn
 
-from latentcortex._arrays import FloatArray, listed, positions, unique_ids
+from latentcortex._arrays import listed, positions, unique_ids
+from latentcortex._copies import View, views
 from latentcortex.errors import InputError
 
 Image = NDArray[np.uint8]
 T = TypeVar("T")
-
-LIGHTNESS: Final = np.array([0.299, 0.587, 0.114])
-MOST_BITS: Final = 8
-"""Bits of 63 in which copies of an image differ at most; JPEG of quality 40 changes up to 6 of a drawn scene."""
-MOST_COLOUR: Final = 2.0
-"""Mean difference of the fields' colours, of 255, that copies have at most; the same JPEG changes it by up to 1.5."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,40 +108,23 @@ class Stimuli:
 
 @dataclass(frozen=True, eq=False)
 class Look:
-    """What identifies an image, and what its copies of another size or quality share.
+    """What identifies an image, and what its copies share: see `_copies`.
 
     Parameters
     ----------
     hash : str
         Of size and pixels: equal images have equal hashes, whatever they are called.
-    shape : ndarray of bool, shape (63,)
-        Perceptual hash: which of the lowest spatial frequencies of its lightness are above their median.
-    colours : ndarray of shape (48,)
-        Mean red, green and blue of 4 x 4 fields, 0 to 255.
+    views : tuple of View
+        The image, and what is left of it without its frame, as copies are looked for.
     """
 
     hash: str
-    shape: NDArray[np.bool_]
-    colours: FloatArray
+    views: tuple[View, ...]
 
     @classmethod
     def of(cls, image: Image) -> Look:
         """Look at one image, uint8 RGB of shape (height, width, 3)."""
-        small = np.asarray(PILImage.fromarray(image).resize((32, 32), PILImage.Resampling.BILINEAR), dtype=np.float64)
-        waves = dctn(small @ LIGHTNESS, norm="ortho")[:8, :8].ravel()[1:]
-        colours = small.reshape(4, 8, 4, 8, 3).mean((1, 3)).ravel()
-        return cls(pixel_hash(image), waves > np.median(waves), colours)
-
-    @staticmethod
-    def alike(looks: Sequence[Look], rows: slice) -> NDArray[np.bool_]:
-        """Tell which of some images look like which of all, (n_rows, n_looks)."""
-        shapes = np.stack([one.shape for one in looks]).astype(np.float32) * 2 - 1
-        differ = (shapes.shape[1] - shapes[rows] @ shapes.T) / 2
-        found = differ <= MOST_BITS
-        colours = np.stack([one.colours for one in looks]).astype(np.float32)
-        one, other = np.nonzero(found)
-        found[one, other] = np.abs(colours[rows][one] - colours[other]).mean(1) <= MOST_COLOUR
-        return np.asarray(found)
+        return cls(pixel_hash(image), views(image))
 
 
 def _one_size(shapes: Iterable[tuple[int, ...]]) -> None:

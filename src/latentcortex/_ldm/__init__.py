@@ -1,11 +1,20 @@
 """A latent diffusion model in parts, and its trajectory from image to image. torch stays in here."""
 
-from latentcortex._ldm.codes import Conditioning, condition, decode, encode_captions, encode_images, pooled
+from latentcortex._ldm.codes import (
+    Conditioning,
+    condition,
+    decode,
+    encode_captions,
+    encode_images,
+    pooled,
+    unconditional,
+)
 from latentcortex._ldm.flow import T5_TOKENS
-from latentcortex._ldm.model import DTYPES, LatentDiffusion, load
+from latentcortex._ldm.folder import Layout
+from latentcortex._ldm.model import DTYPES, LatentDiffusion, load, scheduler
 from latentcortex._ldm.sampling import denoised, noised
 from latentcortex._ldm.shapes import layer_shapes
-from latentcortex._ldm.trajectory import STARTS, Tap, Trajectory, n_steps_of, step_index, trajectory
+from latentcortex._ldm.trajectory import STARTS, Tap, Trajectory, beginnings, n_steps_of, step_index, trajectory
 
 __all__ = [
     "DTYPES",
@@ -13,8 +22,10 @@ __all__ = [
     "T5_TOKENS",
     "Conditioning",
     "LatentDiffusion",
+    "Layout",
     "Tap",
     "Trajectory",
+    "beginnings",
     "condition",
     "decode",
     "denoised",
@@ -25,6 +36,8 @@ __all__ = [
     "n_steps_of",
     "noised",
     "pooled",
+    "scheduler",
     "step_index",
     "trajectory",
+    "unconditional",
 ]

@@ -116,12 +116,26 @@ def condition(
     return Conditioning(means[0], means[1] if model.told_pooled else None, pixels)
 
 
+def unconditional(model: LatentDiffusion, *, pixels: int) -> Conditioning:
+    """Say what the denoiser is told of an image where it is told nothing, as the pipeline of the model does it.
+
+    That is the empty text, encoded; zeros in Stable Diffusion XL, unless the model's index says otherwise.
+    """
+    empty = condition(model, [()], pixels=pixels)
+    if not model.zeros:
+        return empty
+    return Conditioning(torch.zeros_like(empty.states), torch.zeros_like(_present(empty.pooled)), pixels)
+
+
+def _present(value: Tensor | None) -> Tensor:
+    return torch.empty(0) if value is None else value
+
+
 @torch.inference_mode()
 def pooled(model: LatentDiffusion, captions: Sequence[tuple[str, ...]]) -> Tensor:
     """Encode each image's captions to one vector, (n, width): the mean over them of the pooled text."""
     if model.told_pooled:
-        found = condition(model, captions, pixels=0).pooled
-        return torch.empty(0) if found is None else found
+        return _present(condition(model, captions, pixels=0).pooled)
     means = []
     for known in captions:
         texts = [*(known or ("",))]

@@ -11,17 +11,12 @@ import torch
 from diffusers import FlowMatchEulerDiscreteScheduler
 from diffusers.models.attention import JointTransformerBlock
 
-from latentcortex.errors import InputError
-
 Tensor = torch.Tensor
 
-PARTS: Final = ("scheduler", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "transformer", "vae")
-THIRD: Final = ("text_encoder_3", "tokenizer_3")
-"""Parts that may be left out, both: T5, which takes more memory than all others."""
+KEPT: Final = ("num_train_timesteps", "shift")
+"""Settings of a scheduler that its grid follows from."""
 T5_TOKENS: Final = 256
 """Tokens of T5, those of the pipeline; zeros where there is no T5."""
-REFUSED: Final = ("use_dynamic_shifting", "invert_sigmas", "stochastic_sampling")
-"""Settings of a scheduler with which a timestep alone would not say how much noise there is, or steps draw noise."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,12 +37,8 @@ class Schedule:
     Parameters
     ----------
     config : mapping
-        Of a FlowMatchEulerDiscreteScheduler, which makes the grid: `shift` and whatever else changes it.
-
-    Raises
-    ------
-    InputError
-        If the configuration is that of another scheduler, or has a setting that makes steps depend on more than t.
+        Of a FlowMatchEulerDiscreteScheduler, which makes the grid: `num_train_timesteps` and `shift`. What else would
+        change it, `_loading.configuration` refuses.
 
     References
     ----------
@@ -55,14 +46,7 @@ class Schedule:
     """
 
     def __init__(self, config: Mapping[str, Any]) -> None:
-        known = FlowMatchEulerDiscreteScheduler.__name__
-        given = config.get("_class_name", known)
-        if given != known:
-            raise InputError(f"The scheduler of a transformer must be {known}; got {given}.")
-        for name in REFUSED:
-            if config.get(name):
-                raise InputError(f"The scheduler has {name}, with which no trajectory is known here.")
-        self.config = FlowMatchEulerDiscreteScheduler.from_config(dict(config)).config
+        self.config = FlowMatchEulerDiscreteScheduler.from_config({key: config[key] for key in KEPT}).config
         self.set_timesteps(int(self.config["num_train_timesteps"]))
 
     def set_timesteps(self, n_steps: int) -> None:

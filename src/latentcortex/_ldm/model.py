@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import logging
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, SD3Transformer2DModel, UNet2DConditionModel
-from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer, T5EncoderModel, T5Tokenizer
+from diffusers import DDIMScheduler
 
 from latentcortex._ldm import flow
+from latentcortex._ldm.folder import Layout
+from latentcortex._loading import configuration, modules
 from latentcortex._shelf import unknown
-from latentcortex.errors import InputError
 
-PARTS: Final = ("scheduler", "text_encoder", "tokenizer", "unet", "vae")
+logger = logging.getLogger(__name__)
+
 DTYPES: Final = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 """Precisions of denoiser and text encoders; the autoencoder is float32 always, since float16 overflows in it."""
 
@@ -38,6 +37,8 @@ class LatentDiffusion:
         Deterministic, without clipping.
     dtype : torch.dtype
     device : torch.device
+    zeros : bool
+        Whether zeros stand for the empty text where nothing is told, as the pipeline of the model does it.
     """
 
     vae: Any
@@ -46,6 +47,7 @@ class LatentDiffusion:
     scheduler: Any
     dtype: torch.dtype = torch.float32
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    zeros: bool = False
 
     @property
     def of_flow(self) -> bool:
@@ -56,6 +58,12 @@ class LatentDiffusion:
     def told_pooled(self) -> bool:
         """Whether the denoiser is also told the pooled text, as those of Stable Diffusion XL and 3 are."""
         return len(self.texts) > 1
+
+    @property
+    def modules(self) -> tuple[Any, ...]:
+        """Everything in it that has weights."""
+        denoiser = self.unet.transformer if self.of_flow else self.unet
+        return self.vae, denoiser, *(encoder for _, encoder in self.texts)
 
     @property
     def tokenizer(self) -> Any:
@@ -87,93 +95,48 @@ def load(folder: Path, *, dtype: str = "float32", device: str = "cpu", untrained
     Raises
     ------
     InputError
-        If the folder is not such a model, or has no safetensors.
+        If the folder is not such a model, if any of its weights is missing, of another shape or not used, or if it
+        follows a convention that is not known here.
     """
     if dtype not in DTYPES:
         raise unknown("dtype", dtype, DTYPES)
-    of_flow = (folder / "transformer").is_dir()
-    wanted = (*flow.PARTS, *(_there(folder, flow.THIRD))) if of_flow else PARTS
-    missing = [part for part in wanted if not (folder / part).is_dir()]
-    if missing:
-        raise InputError(f"{folder} is not a latent diffusion model: no {', '.join(missing)} in it.")
-    options: dict[str, Any] = {"local_files_only": True, "dtype": DTYPES[dtype], "use_safetensors": True}
-    kind, part = (SD3Transformer2DModel, "transformer") if of_flow else (UNet2DConditionModel, "unet")
-    with _quiet():
-        try:
-            vae = AutoencoderKL.from_pretrained(
-                folder / "vae", low_cpu_mem_usage=False, **{**options, "dtype": torch.float32}
-            )
-            unet = _denoiser(kind, folder / part, options, untrained)
-            texts = _texts(folder, options, of_flow=of_flow)
-            config = DDIMScheduler.load_config(folder / "scheduler", local_files_only=True)
-        except OSError as error:
-            raise InputError(f"{folder} cannot be loaded: {str(error).splitlines()[0]}") from None
-        scheduler = flow.Schedule(config) if of_flow else _scheduler(config)
-    for one in (vae, unet, *(encoder for _, encoder in texts)):
-        one.eval().requires_grad_(False).to(device)
-    unet = flow.Denoiser(unet) if of_flow else unet
-    return LatentDiffusion(vae, unet, texts, scheduler, DTYPES[dtype], torch.device(device))
-
-
-def _there(folder: Path, parts: tuple[str, ...]) -> tuple[str, ...]:
-    """Want all parts that belong together if one of them is there."""
-    return parts if any((folder / part).is_dir() for part in parts) else ()
-
-
-def _denoiser(kind: Any, folder: Path, options: Mapping[str, Any], untrained: int | None) -> Any:
+    modules.check_device(device)
+    layout = Layout.read(folder).checked()
+    kind, path = layout.kinds[layout.denoiser], folder / layout.denoiser
+    vae = modules.load(folder / "vae", layout.kinds["vae"], dtype=torch.float32)
     if untrained is None:
-        # Not every class of diffusers takes the precision that it is asked for when it is loaded whole.
-        return kind.from_pretrained(folder, low_cpu_mem_usage=False, **options).to(options["dtype"])
-    config = kind.load_config(folder, local_files_only=True)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(untrained)
-        return kind.from_config(config).to(options["dtype"])
-
-
-def _texts(folder: Path, options: Mapping[str, Any], *, of_flow: bool) -> tuple[tuple[Any, Any], ...]:
-    """Load tokenizers and text encoders, as many as there are."""
-    kinds: dict[str, Any] = {
-        "": CLIPTextModelWithProjection if of_flow else CLIPTextModel,
-        "_2": CLIPTextModelWithProjection,
-    }
-    kinds |= {"_3": T5EncoderModel} if of_flow else {}
-    return tuple(
-        (
-            (T5Tokenizer if kind is T5EncoderModel else CLIPTokenizer).from_pretrained(
-                folder / f"tokenizer{which}", local_files_only=True
-            ),
-            kind.from_pretrained(folder / f"text_encoder{which}", **options),
-        )
-        for which, kind in kinds.items()
-        if all((folder / f"{part}{which}").is_dir() for part in ("text_encoder", "tokenizer"))
+        unet = modules.load(path, kind, dtype=DTYPES[dtype])
+    else:
+        unet = modules.untrained(path, kind, dtype=DTYPES[dtype], seed=untrained)
+    texts = tuple(
+        (layout.tokenizer(which), modules.load(folder / f"text_encoder{which}", of, dtype=DTYPES[dtype]))
+        for which, of in layout.texts.items()
+    )
+    for one in (vae, unet, *(encoder for _, encoder in texts)):
+        one.to(device)
+    return LatentDiffusion(
+        vae,
+        flow.Denoiser(unet) if layout.of_flow else unet,
+        texts,
+        scheduler(layout),
+        DTYPES[dtype],
+        torch.device(device),
+        layout.zeros,
     )
 
 
-def _scheduler(config: Mapping[str, Any]) -> Any:
+def scheduler(layout: Layout) -> Any:
+    """Make the scheduler of a model folder, which is as much as is needed to say how noisy a band is."""
+    config = configuration.read_scheduler(layout.folder / "scheduler", of_flow=layout.of_flow)
+    if layout.of_flow:
+        return flow.Schedule(config)
+    given = config["_class_name"], config.get("timestep_spacing", "leading")
+    if given != (DDIMScheduler.__name__, "leading"):
+        logger.info("The model's scheduler is %s, '%s'; here its noise is denoised by DDIM, 'leading'.", *given)
     # Built from the values that matter: from_config of another scheduler would take its own defaults for the rest.
-    return DDIMScheduler.from_config(
-        config, clip_sample=False, set_alpha_to_one=False, steps_offset=1, timestep_spacing="leading"
-    )
+    kept = {key: config[key] for key in (*configuration.BETAS, *OPTIONAL) if key in config}
+    return DDIMScheduler(**kept, clip_sample=False, set_alpha_to_one=False, steps_offset=1, timestep_spacing="leading")
 
 
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep loaders from drawing bars and from asking the network."""
-    import diffusers.utils.logging as of_diffusers
-    import transformers.utils.logging as of_transformers
-
-    before = of_diffusers.get_verbosity(), of_transformers.get_verbosity()
-    network = os.environ.get("HF_HUB_OFFLINE")
-    of_diffusers.set_verbosity_error()
-    of_transformers.set_verbosity_error()
-    of_transformers.disable_progress_bar()
-    os.environ["HF_HUB_OFFLINE"] = "1"
-    try:
-        yield
-    finally:
-        of_diffusers.set_verbosity(before[0])
-        of_transformers.set_verbosity(before[1])
-        of_transformers.enable_progress_bar()
-        os.environ.pop("HF_HUB_OFFLINE")
-        if network is not None:
-            os.environ["HF_HUB_OFFLINE"] = network
+OPTIONAL: Final = ("trained_betas", "prediction_type", "rescale_betas_zero_snr")
+"""What else of a scheduler changes a step."""

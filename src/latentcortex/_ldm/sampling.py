@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from latentcortex._ldm.codes import Conditioning, condition
+from latentcortex._ldm.codes import Conditioning, unconditional
 from latentcortex._ldm.model import LatentDiffusion
 
 Tensor = torch.Tensor
@@ -32,7 +32,7 @@ def denoised(
         Of n images.
     n_own, n_steps : int
     guidance : float
-        How far each prediction goes from the one for the empty text towards, and beyond, the one for c;
+        How far each prediction goes from the one without text (`unconditional`) towards, and beyond, the one for c;
         1 is none.
 
     Returns
@@ -40,7 +40,8 @@ def denoised(
     Tensor of shape (n, channels, h, w)
     """
     model.scheduler.set_timesteps(n_steps)
-    nothing = condition(model, [()], pixels=c.pixels).repeat(len(x))
+    x = x.to(model.device)
+    nothing = unconditional(model, pixels=c.pixels).repeat(len(x))
     for t in model.scheduler.timesteps[n_steps - n_own :]:
         predicted = _predicted(model, x, t, c)
         if guidance != 1:
@@ -51,5 +52,5 @@ def denoised(
 
 
 def _predicted(model: LatentDiffusion, x: Tensor, t: Tensor, c: Conditioning) -> Tensor:
-    out: Tensor = model.unet(x.to(model.device, model.dtype), t, **c.told(model)).sample.float()
+    out: Tensor = model.unet(x.to(model.dtype), t, **c.told(model)).sample.float()
     return out

@@ -6,9 +6,9 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 import torch
-from diffusers import SD3Transformer2DModel, UNet2DConditionModel
 
 from latentcortex._ldm import flow
+from latentcortex._loading import configuration, modules
 from latentcortex.errors import InputError
 
 
@@ -69,7 +69,7 @@ def layer_shapes(
 
 def _unet(config: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
     """Make a U-Net, and what it is told of one image."""
-    unet = UNet2DConditionModel.from_config(dict(config))
+    unet = modules.empty(configuration.UNET, dict(config), "The configuration of the denoiser")
     told: dict[str, Any] = {"encoder_hidden_states": torch.empty((1, 4, unet.config.cross_attention_dim))}
     if unet.config.addition_embed_type == "text_time":
         ids, width = 6, unet.config.projection_class_embeddings_input_dim
@@ -80,7 +80,8 @@ def _unet(config: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
 
 def _transformer(config: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
     """Make a flow-matching transformer, and what it is told of one image."""
-    denoiser = flow.Denoiser(SD3Transformer2DModel.from_config(dict(config)))
+    transformer = modules.empty(configuration.TRANSFORMER, dict(config), "The configuration of the denoiser")
+    denoiser = flow.Denoiser(transformer)
     states = torch.empty((1, 4, denoiser.config.joint_attention_dim))
     pooled = torch.empty((1, denoiser.config.pooled_projection_dim))
     return denoiser, {"encoder_hidden_states": states, "pooled_projections": pooled}

@@ -87,6 +87,14 @@ def step_index(step: int, n_own: int) -> int:
     return -(-step * n_own // 100)
 
 
+def beginnings(model: LatentDiffusion, strengths: Collection[int], *, n_steps: int, start: str) -> dict[int, float]:
+    """Find the timestep to which each strength, in percent, noises."""
+    model.scheduler.set_timesteps(n_steps)
+    grid = [float(t) for t in model.scheduler.timesteps]
+    before = int(start == "compvis")
+    return {strength: grid[n_steps - n_steps_of(strength, n_steps) - before] for strength in strengths}
+
+
 @torch.inference_mode()
 def trajectory(
     model: LatentDiffusion,

@@ -134,6 +134,7 @@ def _configuration(job: Path, filestore: Path) -> str:
 
 def _run(job: Path) -> None:
     """Run the worker where nothing of the user's can be read or written by accident."""
+    given = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
     private = {
         "HOME": job / "home",
         "XDG_CONFIG_HOME": job / "config",
@@ -143,12 +144,14 @@ def _run(job: Path) -> None:
         "TMPDIR": job / "tmp",
         # What was installed with `pip install --user` is found relative to HOME otherwise.
         "PYTHONUSERBASE": site.getuserbase(),
-        "PYTHONPATH": os.pathsep.join(filter(None, [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH")])),
+        "PYTHONPATH": os.pathsep.join(str(path) for path in (Path(__file__).parents[2], *map(os.path.abspath, given))),
         "MPLBACKEND": "Agg",
+        "MATPLOTLIBRC": job / "home",
     }
     done = subprocess.run(  # noqa: S603 (nothing in the command is the user's)
         [sys.executable, "-P", "-m", "latentcortex._pycortex.worker", str(job)],
         env=os.environ | {name: str(value) for name, value in private.items()},
+        cwd=job,
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

@@ -31,6 +31,10 @@ STEP: Final = 2
 
 NAMELESS: Final = "\u00a0"
 
+MAX_PATHS: Final = 2000
+MAX_LETTERS: Final = 2**24
+"""Of the regions of a drawing; a hundred of them need a few hundred thousand."""
+
 OTHER_SHAPES: Final = ("rect", "circle", "ellipse", "line", "polyline", "polygon", "use")
 """What a drawing may have beside paths; pycortex reads none of it, either."""
 
@@ -104,6 +108,13 @@ def regions(path: Path, template: str) -> dict[str, BoolArray]:
     for number, group in enumerate(shapes.findall(tag("g")), start=1):
         name = printable(label(group)) or printable(group.get("id", "")) or f"region {number}"
         groups.setdefault(name, []).extend(group.iter(tag("path")))
+    n_paths = sum(map(len, groups.values()))
+    n_letters = sum(len(one.get("d", "")) for paths in groups.values() for one in paths)
+    if n_paths > MAX_PATHS or n_letters > MAX_LETTERS:
+        raise InputError(
+            f"{path} has {n_paths:,} paths of {n_letters:,} letters in its regions; expected at most {MAX_PATHS:,} and "
+            f"{MAX_LETTERS:,}."
+        )
     n_other = len(shapes.findall(tag("path"))) + sum(len(list(shapes.iter(tag(name)))) for name in OTHER_SHAPES)
     if n_other:
         facts = {"file": str(path), "n_shapes": n_other}

@@ -23,6 +23,15 @@ PATH_DATA: Final = re.compile(r"\s*[Mm][MmZzLlHhVvCcSsQqTtAa0-9eE+\-.,\s]*")
 TRANSFORMS: Final = re.compile(r"\s*((matrix|translate|scale|rotate|skewX|skewY)\s*\([0-9eE+\-.,\s]+\)[,\s]*)*")
 LENGTH: Final = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?(px|pt|pc|mm|cm|in)?\s*")
 
+MAX_BYTES: Final = 2**26
+"""Of a drawing; those that hold pictures have a few million."""
+MAX_DEPTH: Final = 10_000
+"""Of elements within elements."""
+MAX_LETTERS: Final = 2**20
+"""Of one path."""
+MAX_CROSSINGS: Final = 2 * 10**7
+"""Of one line with the rows of all points; the border of a region crosses each row a few times."""
+
 PIECES: Final = 32
 """Of so many straight pieces is each curve of a path; half a circle of 50 pixels is met to a sixteenth of a pixel."""
 
@@ -78,7 +87,10 @@ class Drawing:
     def inside(self, path: ElementTree.Element, points: FloatArray) -> BoolArray:
         """Tell which points (n_points, 2) of the sheet a path's fill would cover, (n_points,)."""
         around = list(self._lineage(path))
-        turns = winding(self._polygons(path, around), points)
+        try:
+            turns = winding(self._polygons(path, around), points)
+        except OverflowError as error:
+            raise InputError(f"{self.path} has a path{_named(path)} that is no border of a region: {error}.") from None
         rule = next((rule for rule in map(_fill_rule, around) if rule), "nonzero")
         return np.asarray(turns % 2 == 1 if rule == "evenodd" else turns != 0, dtype=bool)
 
@@ -103,6 +115,10 @@ class Drawing:
         data, svg = path.get("d", ""), _svgelements()
         if not data.strip() or data.strip() == "none":
             return []
+        if len(data) > MAX_LETTERS:
+            raise InputError(
+                f"{self.path} has a path{_named(path)} of {len(data):,} letters; expected at most {MAX_LETTERS:,}."
+            )
         if PATH_DATA.fullmatch(data) is None:
             raise InputError(f"{self.path} has a path{_named(path)} that is none: {data.strip()[:40]!r}.")
         lines: list[list[FloatArray]] = []
@@ -135,6 +151,11 @@ def winding(polygons: Sequence[FloatArray], points: FloatArray) -> IntArray:
 
     Of the sides that cross the horizontal ray to the right of a point, those that run upwards in y count 1, and those
     that run downwards -1; a side holds its lower end and not its upper one.
+
+    Raises
+    ------
+    OverflowError
+        If a polygon runs back and forth so often that counting would take all memory.
     """
     total = np.zeros(len(points), dtype=np.int64)
     order = np.argsort(points[:, 1])
@@ -144,6 +165,8 @@ def winding(polygons: Sequence[FloatArray], points: FloatArray) -> IntArray:
         low, high = np.minimum(start[:, 1], end[:, 1]), np.maximum(start[:, 1], end[:, 1])
         first, last = np.searchsorted(heights, low), np.searchsorted(heights, high)
         count = last - first
+        if count.sum() > MAX_CROSSINGS:
+            raise OverflowError(f"it runs back and forth across {count.sum():,} rows of points")
         side = np.repeat(np.arange(len(polygon)), count)
         point = order[np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count) + first[side]]
         (ax, ay), (bx, by) = start[side].T, end[side].T
@@ -157,12 +180,29 @@ def _parsed(path: Path) -> ElementTree.Element:
     def refuse(*_: object) -> None:
         raise InputError(f"{path} declares entities, which are not read; save it as plain SVG.")
 
+    depth = 0
+
+    def deeper(*_: object) -> None:
+        nonlocal depth
+        depth += 1
+        if depth > MAX_DEPTH:
+            raise InputError(f"{path} has more than {MAX_DEPTH} elements within each other; save it as plain SVG.")
+
+    def back(*_: object) -> None:
+        nonlocal depth
+        depth -= 1
+
+    if not path.is_file():  # a pipe would be waited for
+        raise InputError(f"{path} cannot be read: No such file.")
     try:
+        if path.stat().st_size > MAX_BYTES:
+            raise InputError(f"{path} has {path.stat().st_size:,} bytes; expected a drawing of at most {MAX_BYTES:,}.")
         content = path.read_bytes()
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}.") from None
     guard = expat.ParserCreate()
     guard.EntityDeclHandler = refuse
+    guard.StartElementHandler, guard.EndElementHandler = deeper, back
     try:
         guard.Parse(content, True)
         root = ElementTree.fromstring(content)  # noqa: S314 (the guard has let no entity pass)
@@ -177,7 +217,7 @@ def _parsed(path: Path) -> ElementTree.Element:
 
 def _pixels(size: str) -> float:
     """Read a length; nan if it is none, or relative to something."""
-    return float(_svgelements().Length(size).value(ppi=96)) if LENGTH.fullmatch(size) else np.nan
+    return float(_svgelements().Length(size).value(ppi=96)) if len(size) < 64 and LENGTH.fullmatch(size) else np.nan
 
 
 def _fill_rule(element: ElementTree.Element) -> str:

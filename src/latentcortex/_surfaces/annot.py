@@ -6,14 +6,16 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
-from nibabel.freesurfer import io as freesurfer
 
 from latentcortex._arrays import BoolArray, IntArray
+from latentcortex._surfaces import freesurfer
 from latentcortex._surfaces.layouts import FreeSurferSubject
 from latentcortex._surfaces.mesh import HEMISPHERES
 from latentcortex._surfaces.templates import layout, n_vertices
 from latentcortex.errors import AlignmentError, InputError
 
+MAX_TABLE_BYTES: Final = 2**22
+"""Of the names and colours of an annotation's regions."""
 NO_REGION: Final = (
     "unknown",
     "???",
@@ -79,19 +81,16 @@ def parcellation(name: str, template: str) -> tuple[IntArray, dict[int, str]]:
 
 
 def _regions(path: Path, n: int) -> dict[str, BoolArray]:
-    """Read the vertices of each region of one hemisphere; regions without a vertex are left out."""
-    _check(path, n)
-    try:
-        # By colour: nibabel would give a colour that the table lacks to the region of the next one.
-        colours, table, names = freesurfer.read_annot(path, orig_ids=True)
-    except (OSError, ValueError, IndexError, TypeError, ArithmeticError, MemoryError) as error:
-        raise InputError(f"{path} has a damaged colour table: {str(error).splitlines()[:1]}.") from None
-    if len(names) != len(table):
-        raise InputError(f"{path} has {len(names)} names for {len(table)} colours; expected one for each.")
+    """Read the vertices of each region of one hemisphere; regions without a vertex are left out.
+
+    They are told by their colour: nibabel gives a colour that the table lacks to the region of the next one.
+    """
+    known = freesurfer.content(path, max_bytes=8 * (n + 1) + MAX_TABLE_BYTES)
+    of_vertex = _colours(known, path, n)
     found: dict[str, BoolArray] = {}
     taken = np.zeros(n, dtype=bool)
-    for (*_, colour), said in zip(table.tolist(), names, strict=True):
-        region, members = said.decode("utf-8", "replace").strip(), colours == colour
+    for region, colour in freesurfer.colours(known[8 * n + 4 :], path):
+        members = of_vertex == colour
         if not colour or not members.any() or region.lower() in NO_REGION:
             continue
         if taken[members].any():
@@ -101,18 +100,14 @@ def _regions(path: Path, n: int) -> dict[str, BoolArray]:
     return found
 
 
-def _check(path: Path, n: int) -> None:
-    """Check what nibabel does not: that all vertices are there, one after the other, and a colour table."""
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}.") from None
-    head = np.frombuffer(content[:4], dtype=">i4")
-    if len(head) == 0 or head[0] < 0 or len(content) < 8 * (head[0] + 1):
+def _colours(known: bytes, path: Path, n: int) -> IntArray:
+    """Read the colour of each vertex, (n_vertices,): all must be there, one after the other."""
+    head = np.frombuffer(known[:4], dtype=">i4")
+    if len(head) == 0 or head[0] < 0 or len(known) < 8 * (int(head[0]) + 1):
         raise InputError(f"{path} is not an annotation of FreeSurfer, or not a whole one.")
     if head[0] != n:
         raise AlignmentError(f"{path} has {head[0]} vertices; the surface has {n}. They are of different surfaces.")
-    vertices = np.frombuffer(content, dtype=">i4", count=2 * n, offset=4)[::2]
-    rest = np.frombuffer(content[4 + 8 * n :][:8], dtype=">i4")
-    if not np.array_equal(vertices, np.arange(n)) or len(rest) < 2 or rest[0] == 0 or (rest[1] < 0 and rest[1] != -2):
-        raise InputError(f"{path} has no colour table that is known, or its vertices are not in their order.")
+    vertices, of_vertex = np.frombuffer(known, dtype=">i4", count=2 * n, offset=4).reshape(n, 2).T
+    if not np.array_equal(vertices, np.arange(n)):
+        raise InputError(f"{path} is not an annotation of FreeSurfer, or its vertices are not in their order.")
+    return of_vertex.astype(np.int64)

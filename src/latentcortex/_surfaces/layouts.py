@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Final, Protocol, cast
+from typing import Any, Final, Protocol
 
-import nibabel as nib
 import numpy as np
-from nibabel.filebasedimages import ImageFileError
-from nibabel.freesurfer import io as freesurfer
-from nibabel.gifti.gifti import GiftiImage
 from numpy.typing import NDArray
 
-from latentcortex._arrays import FloatArray, IntArray, listed
+from latentcortex import _gifti, _npy
+from latentcortex._arrays import FloatArray, listed
+from latentcortex._surfaces import freesurfer
+from latentcortex._surfaces.freesurfer import doubles, unreadable
 from latentcortex._surfaces.mesh import HEMISPHERES, Hemisphere, Kind, Mesh, twice_area
 from latentcortex.errors import InputError
 
@@ -60,12 +58,14 @@ class NilearnFiles:
 
     def mesh(self, kind: Kind, side: Hemisphere) -> Mesh:
         """Read a surface."""
-        return _gifti_mesh(self._path(self._KINDS[kind], side))
+        return _gifti_mesh(self._path(self._KINDS[kind], side), side)
 
     def values(self, name: str, side: Hemisphere) -> FloatArray | None:
         """Read a number for each vertex."""
         path = self._path(self._VALUES[name], side)
-        return _gifti(path)[0].astype(np.float64) if path.is_file() else None
+        if not path.is_file():
+            return None
+        return doubles(_gifti.vertices(_gifti.read(path, side=side).only(), path))
 
     def has(self, kind: Kind) -> bool:
         """Tell whether there is such a surface."""
@@ -106,17 +106,14 @@ class FreeSurferSubject:
         if kind == "flat":
             return self._flat(side)
         path = self._path(kind, side)
-        try:
-            points, triangles = freesurfer.read_geometry(path)[:2]
-        except (OSError, ValueError) as error:
-            raise _unreadable(path, error) from None
-        return Mesh(points.astype(np.float64), triangles.astype(np.int64))
+        surface = freesurfer.geometry(path)
+        return _mesh(path, surface.points, surface.triangles)
 
     def _flat(self, side: Hemisphere) -> Mesh:
         path, white = self._patch(side), self.mesh("white", side)
         if path is None:
             raise InputError(f"{self.folder / 'surf'} has no flat patch, such as {side[0]}h.{FLAT_PATCHES[0]}.")
-        vertices, points = read_patch(path)
+        vertices, points = freesurfer.patch(path)
         if len(vertices) and vertices.max() >= len(white.coordinates):
             raise InputError(
                 f"{path} names vertex {vertices.max()}; {self._path('white', side)} has {len(white.coordinates)}. "
@@ -132,10 +129,7 @@ class FreeSurferSubject:
     def values(self, name: str, side: Hemisphere) -> FloatArray | None:
         """Read a number for each vertex."""
         path = self._path(self._VALUES[name], side)
-        try:
-            return freesurfer.read_morph_data(path).astype(np.float64) if path.is_file() else None
-        except (OSError, ValueError) as error:
-            raise _unreadable(path, error) from None
+        return freesurfer.numbers(path) if path.is_file() else None
 
     def has(self, kind: Kind) -> bool:
         """Tell whether there is such a surface."""
@@ -143,24 +137,8 @@ class FreeSurferSubject:
         return all(path is not None and path.is_file() for path in paths)
 
     def to_world(self) -> FloatArray:
-        """Return the matrix from mm about the middle of FreeSurfer's volume to those in the scanner.
-
-        The surfaces are as if that volume lay straight; the file of a surface says how it lay. Usually that is a shift
-        by `c_ras`.
-        """
-        path = self._path("white", "left")
-        try:
-            about = freesurfer.read_geometry(path, read_metadata=True)[2]
-        except (OSError, ValueError) as error:
-            raise _unreadable(path, error) from None
-        if not str(about.get("valid", "")).startswith("1"):
-            raise InputError(f"{path} does not say where its volume was in the scanner (c_ras); make it again.")
-        lay = np.stack([about[name] for name in ("xras", "yras", "zras")], axis=1)
-        straight = np.array([[-1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, -1.0, 0.0]])
-        matrix = np.eye(4)
-        matrix[:3, :3] = lay @ straight.T
-        matrix[:3, 3] = about["cras"]
-        return matrix
+        """Return the matrix from mm about the middle of FreeSurfer's volume to those in the scanner."""
+        return freesurfer.world(self._path("white", "left"))
 
 
 class PycortexSubject:
@@ -190,7 +168,7 @@ class PycortexSubject:
 
     def mesh(self, kind: Kind, side: Hemisphere) -> Mesh:
         """Read a surface."""
-        return _gifti_mesh(self._path(kind, side))
+        return _gifti_mesh(self._path(kind, side), side)
 
     def values(self, name: str, side: Hemisphere) -> FloatArray | None:
         """Read a number for each vertex."""
@@ -198,11 +176,8 @@ class PycortexSubject:
         path = self.folder / "surface-info" / f"{own}.npz"
         if not path.is_file():
             return None
-        try:
-            with np.load(path, allow_pickle=False) as kept:
-                return sign * np.asarray(kept[side], dtype=np.float64)
-        except (OSError, ValueError, KeyError) as error:
-            raise _unreadable(path, error) from None
+        (values,) = _npy.read_npz(path, side, max_bytes=freesurfer.MAX_BYTES)
+        return sign * doubles(_gifti.vertices(values, path))
 
     def has(self, kind: Kind) -> bool:
         """Tell whether there is such a surface."""
@@ -220,24 +195,6 @@ def layout_in(folder: Path) -> Layout | None:
     if any(folder.glob("surfaces/*_lh.gii")):
         return PycortexSubject(folder)
     return NilearnFiles(folder) if (folder / "white_left.gii.gz").is_file() else None
-
-
-def read_patch(path: Path) -> tuple[IntArray, FloatArray]:
-    """Read a patch of FreeSurfer: its vertices, and their coordinates (n, 3).
-
-    The file is big-endian: -1, the number of vertices, and for each its number and three coordinates. Numbers count
-    from 1, and those of vertices at the border are negative.
-    """
-    kind = np.dtype([("vertex", ">i4"), ("at", ">f4", (3,))])
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise _unreadable(path, error) from None
-    head = np.frombuffer(content[:8], dtype=">i4")
-    if len(head) < 2 or head[0] != -1 or len(content) != 8 + head[1] * kind.itemsize:
-        raise InputError(f"{path} is not a patch of FreeSurfer, or not a whole one.")
-    rows = np.frombuffer(content, dtype=kind, offset=8)
-    return np.abs(rows["vertex"]).astype(np.int64) - 1, rows["at"].astype(np.float64)
 
 
 def turned(flat: Mesh, folded: Mesh, side: Hemisphere) -> Mesh:
@@ -260,19 +217,19 @@ def turned(flat: Mesh, folded: Mesh, side: Hemisphere) -> Mesh:
     return Mesh(points, flat.triangles)
 
 
-def _gifti(path: Path) -> tuple[NDArray[np.generic], ...]:
-    try:
-        image = cast(GiftiImage, nib.load(path))
-        return tuple(np.asarray(array.data) for array in image.darrays)
-    except (OSError, ValueError, ImageFileError, json.JSONDecodeError) as error:
-        raise _unreadable(path, error) from None
+def _mesh(path: Path, points: NDArray[Any], triangles: NDArray[Any]) -> Mesh:
+    """Make a surface of what a file holds; no corner of a triangle may be elsewhere than at one of its vertices."""
+    whole = triangles.dtype.kind in "iu"
+    if points.ndim != 2 or points.shape[1] != 3 or triangles.ndim != 2 or triangles.shape[1] != 3 or not whole:
+        raise unreadable(path, f"its vertices are {points.shape}, its triangles {triangles.shape} {triangles.dtype}")
+    corners = triangles.astype(np.int64)
+    if corners.size and (corners.min() < 0 or corners.max() >= len(points)):
+        raise unreadable(path, f"its triangles name vertices {corners.min()} to {corners.max()} of {len(points)}")
+    if not np.isfinite(points[np.unique(corners)]).all():
+        raise unreadable(path, "the coordinates of a vertex are not finite")
+    return Mesh(doubles(points), corners)
 
 
-def _gifti_mesh(path: Path) -> Mesh:
-    points, triangles = _gifti(path)[:2]
-    return Mesh(points.astype(np.float64), triangles.astype(np.int64))
-
-
-def _unreadable(path: Path, error: Exception) -> InputError:
-    said = str(error).splitlines() or [type(error).__name__]
-    return InputError(f"{path} is missing or cannot be read as a surface: {said[0]}")
+def _gifti_mesh(path: Path, side: Hemisphere) -> Mesh:
+    file = _gifti.read(path, side=side)
+    return _mesh(path, file.only(_gifti.POINTS), file.only(_gifti.TRIANGLES))

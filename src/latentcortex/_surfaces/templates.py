@@ -225,14 +225,26 @@ def curvature(template: str = "fsaverage5") -> FloatArray:
 
     Where it is not on the disk, it is computed from the white surface.
     """
-    found = layout(template)
-    known = [found.values("curvature", side) for side in HEMISPHERES]
-    sides = [computed_curvature(mesh) if one is None else one for one, mesh in _with_white(known, template)]
-    return np.concatenate(sides)
+    sides = zip(_of_each_side("curvature", template), surface("white", template), strict=True)
+    return np.concatenate([computed_curvature(mesh) if values is None else values for values, mesh in sides])
 
 
-def _with_white(known: list[FloatArray | None], template: str) -> Iterator[tuple[FloatArray | None, Mesh]]:
-    return zip(known, surface("white", template), strict=True)
+def _of_each_side(name: str, template: str) -> list[FloatArray | None]:
+    """Read a number for each vertex of the left and of the right hemisphere; None where there is no such file.
+
+    Raises
+    ------
+    AlignmentError
+        If a hemisphere has not as many numbers as vertices, also where both together have.
+    """
+    sides = [layout(template).values(name, side) for side in HEMISPHERES]
+    for side, values, n in zip(HEMISPHERES, sides, n_vertices(template), strict=True):
+        if values is not None and len(values) != n:
+            raise AlignmentError(
+                f"The {name} of the {side} hemisphere of {template} has {len(values)} values; its surface has {n} "
+                "vertices."
+            )
+    return sides
 
 
 def computed_curvature(mesh: Mesh) -> FloatArray:
@@ -258,8 +270,7 @@ def computed_curvature(mesh: Mesh) -> FloatArray:
 
 
 def _per_vertex(name: str, template: str) -> FloatArray:
-    found = layout(template)
-    sides = [found.values(name, side) for side in HEMISPHERES]
+    sides = _of_each_side(name, template)
     if any(side is None for side in sides):
         raise InputError(f"{template} has no {name} of its vertices.")
     return np.concatenate(cast(list[FloatArray], sides))
@@ -267,7 +278,7 @@ def _per_vertex(name: str, template: str) -> FloatArray:
 
 def knows(name: str, template: str) -> bool:
     """Tell whether the curvature, depth or thickness of a template's vertices is on the disk."""
-    return all(layout(template).values(name, side) is not None for side in HEMISPHERES)
+    return all(values is not None for values in _of_each_side(name, template))
 
 
 def sulcal_depth(template: str = "fsaverage5") -> FloatArray:

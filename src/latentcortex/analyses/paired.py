@@ -11,7 +11,7 @@ import numpy as np
 from latentcortex import inference, scoring
 from latentcortex._arrays import FloatArray
 from latentcortex.encoding import Column, Criterion, Encoder, Null, significance
-from latentcortex.encoding.columns import N_FLIPS, flips_in_words
+from latentcortex.encoding.columns import N_FLIPS, flips_in_words, flips_of
 from latentcortex.encoding.prediction import by_tile
 from latentcortex.features import Features
 from latentcortex.maps import Maps
@@ -56,11 +56,11 @@ def paired_differences(
             yhat = (here[one].yhat, here[other].yhat)
             p[one, other].append(inference.paired_difference_p(here[one].y, *yhat, **how))
     columns: list[Column] = []
-    words = flips_in_words(f"{N_FLIPS} flips of signs of each test stimulus's difference of losses", null, n_rows)
+    words, n_flips = flips_in_words("each test stimulus's difference of losses", null, n_rows), flips_of(null, n_rows)
     for one, other in pairs:
         about = {"analysis": encoders[one].analysis, "model": one, "band": other, "n_stimuli": n_rows}
         difference = np.concatenate(r2[one]) - np.concatenate(r2[other])
         columns.append((difference, {**about, "statistic": "differenceR2", "unit": "fraction of variance"}))
         tested = np.where(np.isfinite(difference), np.concatenate(p[one, other]), np.nan)
-        columns += significance(about, tested, criterion, null=words, n_permutations=N_FLIPS, of="difference")
+        columns += significance(about, tested, criterion, null=words, n_permutations=n_flips, of="difference")
     return Maps.of(test.space, columns)

@@ -11,21 +11,20 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from functools import cached_property, lru_cache
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from PIL import Image, ImageOps, UnidentifiedImageError
 
-from latentcortex import _files
+from latentcortex import _files, _npy
 from latentcortex._arrays import FloatArray, digest, listed, unique_ids
-from latentcortex._nifti import load_image
+from latentcortex._images import ImageFiles
+from latentcortex._nifti import read_grid
 from latentcortex.datasets import labels
 from latentcortex.errors import AlignmentError, InputError
 from latentcortex.responses import Responses
 from latentcortex.space import Bare, Space, Surface, Volume
-from latentcortex.stimuli import Image as Pixels
 from latentcortex.stimuli import Stimuli
 
 logger = logging.getLogger(__name__)
@@ -134,12 +133,12 @@ class Folder:
     def _trials(self) -> pd.DataFrame:
         path = self.root / "trials.tsv"
         table = _files.read_tsv(path, needs=("stimulus_id", "session", "run"))
-        unknown = sorted(set(table["stimulus_id"]) - set(self._table["stimulus_id"]))
-        if unknown:
-            known = listed(self._table["stimulus_id"], 3)
+        strange = table["stimulus_id"][~table["stimulus_id"].isin(self._table["stimulus_id"])]
+        if len(strange):
+            unknown, known = sorted(set(strange)), listed(self._table["stimulus_id"], 3)
             raise AlignmentError(
-                f"{path} names {len(unknown)} stimuli that stimuli.tsv does not have: {listed(unknown)} "
-                f"(it has {known}); ids are compared as text."
+                f"{path} names {len(unknown)} stimuli that stimuli.tsv does not have: {listed(unknown)}, the first in "
+                f"row {strange.index[0]}, column stimulus_id (it has {known}); ids are compared as text: 1 is not 001."
             )
         return table
 
@@ -176,13 +175,8 @@ class Folder:
         table["captions"] = [tuple(t for t in row if t and t != "n/a") for row in table[spoken].to_numpy()]
         if "split" in self._trials.columns:
             table["split"] = self._split().reindex(table.index).fillna("")
-        files = table["stim_file"].to_dict()
-
-        @lru_cache(maxsize=256)
-        def load(name: str) -> Pixels:
-            return read_image(self._image_path(files[name]))
-
-        return Stimuli(table, load)
+        paths = {str(name): self._image_path(file) for name, file in table["stim_file"].items()}
+        return Stimuli(table, ImageFiles(paths))
 
     def _split(self) -> pd.Series[str]:
         sides = self._trials.groupby("stimulus_id")["split"].agg(lambda values: listed(sorted(set(values))))
@@ -228,11 +222,8 @@ class Folder:
         if self._background is None:
             return None
         path = self.root / self._background
-        image = load_image(path)
-        if len(image.shape) != 3 or not (np.asanyarray(image.dataobj) > 0).any():
-            raise InputError(
-                f"{path}, the `background`, is {image.shape} or nowhere above 0; expected anatomy, an image (x, y, z)."
-            )
+        if not (read_grid(path, expected="anatomy").values > 0).any():
+            raise InputError(f"{path}, the `background`, is nowhere above 0; expected anatomy.")
         return path
 
     def fingerprint(self, participant: str) -> str:
@@ -248,54 +239,9 @@ def read_array(path: Path) -> FloatArray:
     """Read an array of numbers; refuse pickled objects and anything truncated."""
     if not path.is_file():
         raise InputError(f"{path} is missing; expected an array (n_trials, n_voxels).")
-    try:
-        with path.open("rb") as handle:
-            data: FloatArray = np.lib.format.read_array(handle, allow_pickle=False)
-    except (ValueError, OSError, EOFError, MemoryError) as error:
-        raise InputError(f"{path} is not a plain .npy array of numbers: {str(error).splitlines()[0]}") from None
+    data = _npy.read_file(path)
     if data.dtype.kind not in "fiu":
         raise InputError(f"{path} holds {data.dtype}; expected floating-point numbers.")
     if data.dtype != np.float32:
         logger.info("Responses were cast from %s to float32.", data.dtype, extra={"facts": {"file": path.name}})
     return data
-
-
-def read_image(path: Path) -> Pixels:
-    """Read an image as RGB; log what had to be converted.
-
-    Raises
-    ------
-    InputError
-        If the file cannot be read, has more than 8 bits per channel, is animated or partly transparent.
-    """
-    try:
-        with Image.open(path) as image:
-            deep = [part for part in image.tile if "16" in str(part[3])]
-            if deep:
-                raise InputError(f"{path} has 16 bits per channel; convert it to 8 bits.")
-            image.load()
-            return _rgb(image, path)
-    except UnidentifiedImageError:
-        first = path.read_bytes()[:8]
-        raise InputError(f"{path} is not an image (it starts with {first!r}).") from None
-    except (OSError, SyntaxError) as error:
-        raise InputError(f"{path} cannot be read: {error}; is it truncated?") from None
-    except Image.DecompressionBombError as error:
-        raise InputError(f"{path} is too large: {error}") from None
-
-
-def _rgb(image: Image.Image, path: Path) -> Pixels:
-    if getattr(image, "n_frames", 1) > 1:
-        raise InputError(f"{path} has {image.n_frames} frames; give a still image.")  # type: ignore[attr-defined]
-    if image.mode.startswith(("I", "F")):
-        raise InputError(f"{path} has more than 8 bits per channel ({image.mode}); convert it to 8 bits.")
-    upright = ImageOps.exif_transpose(image)
-    if upright.size != image.size or upright.getexif() != image.getexif():
-        logger.info("An image was turned upright by its EXIF tag.", extra={"facts": {"file": path.name}})
-    if "A" in upright.getbands() or "transparency" in upright.info:
-        alpha = np.asarray(upright.convert("RGBA"))[..., 3]
-        if alpha.min() < 255:
-            raise InputError(f"{path} is partly transparent; lay it on the background that was shown.")
-    if upright.mode != "RGB":
-        logger.info("An image was converted from %s to RGB.", upright.mode, extra={"facts": {"file": path.name}})
-    return np.asarray(upright.convert("RGB"))

@@ -11,7 +11,7 @@ import numpy as np
 from tqdm import tqdm
 
 from latentcortex import inference
-from latentcortex._arrays import TILE, BoolArray, FloatArray, in_threads
+from latentcortex._arrays import TILE, BoolArray, FloatArray, id_list, in_threads
 from latentcortex._shelf import unknown
 from latentcortex.encoding import partition
 from latentcortex.encoding.columns import (
@@ -93,6 +93,7 @@ class Encoder:
         InputError
             If no voxel is valid.
         """
+        _check_nouns(features, train)
         averaged = train.averaged()
         usable(averaged)
         self._model = Fitted.of(self.estimator, features, averaged.ids, averaged.data, weights=averaged.n_repeats)
@@ -125,7 +126,8 @@ class Encoder:
         AlignmentError
             If a band or a stimulus is not there, or a band has another number of dimensions.
         """
-        return self.model.predict(features, features.ids if ids is None else ids)
+        _check_nouns(features)
+        return self.model.predict(features, features.ids if ids is None else id_list("ids", ids))
 
     def predict_held_out(self, features: Features, test: Responses, *, voxels: slice = slice(None)) -> Prediction:
         """Predict the averaged responses of stimuli that were not fitted on, band by band; of some voxels, or all.
@@ -169,11 +171,15 @@ class Encoder:
 
     def _predicted(self, test: Responses, rows: Mapping[str, FloatArray], voxels: slice) -> Prediction:
         parts = self.model.parts_of(rows, voxels=voxels)
-        return Prediction(test.data[:, voxels], parts, self.model.estimator.intercept_[voxels])
+        return Prediction(test.data[:, voxels], parts, self.model.estimator.offset_[voxels])
 
     def weights(self, band: str, voxels: slice = slice(None)) -> FloatArray:
         """Compute weights in the units of the features, float64 (n_dims, n_voxels); see `Fitted.coefficients`."""
         return self.model.coefficients(band, voxels)
+
+    def intercept(self, voxels: slice = slice(None)) -> FloatArray:
+        """Compute what is predicted where all features are 0, float64 (n_voxels,); see `Fitted.intercept`."""
+        return self.model.intercept(voxels)
 
     def patterns(self, band: str, voxels: slice = slice(None)) -> FloatArray:
         """Compute what covaries with predictions, float64 (n_dims, n_voxels); see `Fitted.patterns`."""
@@ -235,6 +241,7 @@ class Encoder:
         Maps
             r, r2, p, q, mask; with several bands also the shares of each.
         """
+        _check_nouns(features, test)
         how = Criterion(**criterion)
         pieces = self.walk(features, test, shares=how.shares)
         return self.maps_of(pieces, test.space, how, null=self.null_of(features, test, how))
@@ -343,6 +350,7 @@ class Encoder:
         InputError
             If the closed form is asked for, which is not valid for pooled folds.
         """
+        _check_nouns(features, responses)
         how = Criterion(**criterion)
         if how.shares != ("product",):
             raise InputError("Across folds only product shares are computed: ask for shares=('product',).")
@@ -350,6 +358,7 @@ class Encoder:
         held_out = folds.predict(self.estimator)
         null = folds.null_of(held_out, how)
         drawn = self.null(folds, null)
+        null = replace(null, n_permutations=len(drawn))  # few groups have fewer orders
         p, words = inference.permutation_p(held_out.r, drawn), f"{null}, each refitted in every fold"
         # The first permutation, judged by the others, is a shuffled participant.
         twin = inference.permutation_p(drawn[0], drawn[1:]) if len(drawn) > 1 else np.ones(0)
@@ -380,6 +389,14 @@ class Encoder:
     def _about(self, bands: Sequence[str], n_stimuli: int) -> dict[str, Any]:
         band = bands[0] if len(bands) == 1 else ""
         return {"analysis": self.analysis, "model": "+".join(bands), "band": band, "n_stimuli": n_stimuli}
+
+
+def _check_nouns(features: object, *responses: object) -> None:
+    """Raise `InputError` where something else is given in place of what carries ids."""
+    for value, kind in ((features, Features), *((one, Responses) for one in responses)):
+        if not isinstance(value, kind):
+            name, given = kind.__name__, type(value).__name__
+            raise InputError(f"Expected {name}, whose rows have ids; got {given}. Arrays alone go into BandedRidge.")
 
 
 def usable(responses: Responses) -> BoolArray:

@@ -21,9 +21,9 @@ logger = logging.getLogger(__name__)
 LEAST: Final = float(np.finfo(np.float32).tiny)  # maps are float32, and no p may become 0
 
 N_FLIPS: Final = 4999
-"""Flips of signs for the p of a unique share."""
-FLIPS: Final = f"{N_FLIPS} flips of signs of each test stimulus's loss with and without the band"
-"""The null of a unique share, in words."""
+"""Flips of signs for the p of a unique share; fewer where test stimuli have fewer patterns of signs."""
+LOSS: Final = "each test stimulus's loss with and without the band"
+"""What is flipped for it, in words."""
 
 Column = tuple[FloatArray | BoolArray, dict[str, Any]]
 
@@ -55,8 +55,7 @@ def significance(
         if needed > n_permutations:
             said = "%s, %s: %d permutations are too few to reject as few voxels as seem active at q = %g; needs %d."
             logger.warning(said, about["analysis"], short(about["model"]), n_permutations, q, needed)
-        least = 1.001 / (n_permutations + 1)
-        n_least = int((p <= least).sum())
+        n_least = int(inference.at_most(p, 1 / (n_permutations + 1)).sum())
         if n_least and not found.rejected.any() and needed <= n_permutations:
             said = "%s, %s: none of %d voxels is significant, and %d have the smallest p that %d permutations can give."
             logger.warning(said, about["analysis"], short(about["model"]), found.n_tests, n_least, n_permutations)
@@ -139,8 +138,14 @@ def side_by_side(pieces: Sequence[list[Column]]) -> list[Column]:
     return [(np.concatenate([values for values, _ in column]), column[0][1]) for column in whole]
 
 
-def flips_in_words(flips: str, null: Null, n_rows: int) -> str:
-    """Say which test stimuli have their signs flipped together."""
+def flips_of(null: Null, n_rows: int) -> int:
+    """Count the flips of signs that test stimuli, or clusters of them, have."""
+    return inference.n_flips(len(set(null.alike(n_rows) or range(n_rows))), N_FLIPS)
+
+
+def flips_in_words(loss: str, null: Null, n_rows: int) -> str:
+    """Say how often signs of what are flipped, and those of which test stimuli together."""
+    flips = f"{flips_of(null, n_rows)} flips of signs of {loss}"
     if not null.alike(n_rows):
         return flips
     kept = "a cluster" if null.clusters else f"{null.together(n_rows)} neighbouring rows"
@@ -156,9 +161,8 @@ def judged(columns: Sequence[Column], criterion: Criterion, null: Null) -> list[
             continue
         about = {key: facts[key] for key in ("analysis", "model", "band", "n_stimuli")}
         p, n_rows = np.asarray(values, dtype=np.float64), int(facts["n_stimuli"])
-        out += significance(
-            about, p, criterion, null=flips_in_words(FLIPS, null, n_rows), n_permutations=N_FLIPS, of="unique"
-        )
+        words, n_flips = flips_in_words(LOSS, null, n_rows), flips_of(null, n_rows)
+        out += significance(about, p, criterion, null=words, n_permutations=n_flips, of="unique")
     return out
 
 
@@ -174,12 +178,13 @@ def rejudged(maps: Maps, criterion: Criterion) -> Maps:
         places = {key: np.flatnonzero((columns["statistic"] == key) & models) for key in names}
         if not len(places[names[0]]):
             continue
-        p = {str(i): data[:, i].astype(np.float64) for i in places[names[0]]}
+        p = {str(i): data[:, i] for i in places[names[0]]}
         found = inference.hierarchical_fdr(p, criterion.q, criterion.correction)
         n_chosen = sum(one.rejected.any() for one in found.values())
-        chosen = f"{', '.join(dict.fromkeys(columns['analysis']))}: {n_chosen} of {len(p)} maps were chosen first"
+        n_maps = sum(one.n_tests > 0 for one in found.values())
+        chosen = f"{', '.join(dict.fromkeys(columns['analysis']))}: {n_chosen} of {n_maps} maps were chosen first"
         for one, i, j, k in zip(found.values(), *places.values(), strict=True):
-            level = criterion.q * n_chosen / len(p)
+            level = criterion.q * n_chosen / max(n_maps, 1)
             words = f"{chosen}, this one with them: its voxels are tested at {level:.3g}"
             words = words if one.rejected.any() else f"{chosen}, this one not"
             data[:, j] = np.maximum(one.q_values, LEAST)

@@ -118,6 +118,8 @@ class Null:
             raise InputError("null = 'clusters' needs test stimuli that come in clusters, as a split by cluster makes.")
         clusters = held_out.clusters if name == "clusters" else ()
         n_permutations = criterion.n_permutations
+        if clusters:
+            n_permutations = inference.n_flips(len(set(clusters)), n_permutations)
         if name == "shift":
             length = min(length, max(len(held_out.y) // 10, 1))  # longer ones would leave few shifts
             n_permutations = min(n_permutations, len(inference.shifts_of(len(held_out.y), length)))
@@ -212,8 +214,7 @@ def _exchanged_p(held_out: Prediction, orders: IntArray) -> FloatArray:
             return np.stack([np.einsum("ij,ij->j", own[order], other) for order in orders[start:stop]])
 
         observed = np.where(np.isfinite(held_out.r[tile]), np.einsum("ij,ij->j", y, yhat), np.nan)
-        observed -= 1e-5  # of r: ties, of responses that are counts, must not hang on rounding
-        return inference.sequential_p(observed, draw, n_permutations=len(orders))[0]
+        return inference.sequential_p(observed, draw, n_permutations=len(orders), size=1.0)[0]
 
     return np.concatenate(in_threads(tested, tiles(held_out.y.shape[1])))
 

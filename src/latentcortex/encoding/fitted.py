@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import json
+import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,8 +21,8 @@ from latentcortex.errors import AlignmentError, IncompleteError, InputError
 from latentcortex.estimators import Estimator, Nesting
 from latentcortex.features import Features, aligned
 
-FORMAT: Final = "latentcortex-model 1"
-NUMBERS: Final = ("mixtures", "alphas", "cv_scores", "intercept")
+FORMAT: Final = "latentcortex-model 2"
+NUMBERS: Final = ("mixtures", "alphas", "cv_scores", "offset")
 STIMULI_AT_ONCE: Final = 512
 
 
@@ -92,7 +94,7 @@ class Fitted:
         return self.features.bands
 
     def parts(self, features: Features, ids: Sequence[str], *, voxels: slice = slice(None)) -> FloatArray:
-        """Predict from each band, (n_bands, n_stimuli, n_voxels), without the intercept.
+        """Predict from each band, (n_bands, n_stimuli, n_voxels), without the estimator's `offset_`.
 
         Parameters
         ----------
@@ -143,7 +145,7 @@ class Fitted:
     def joint_of(self, rows: Mapping[str, FloatArray], *, voxels: slice = slice(None)) -> FloatArray:
         """Predict from all bands together, as `predict` does, what `new_rows` prepared."""
         parts = self.parts_of(rows, voxels=voxels)
-        return np.asarray((parts.sum(0) + self.estimator.intercept_[voxels]).astype(np.float32))
+        return np.asarray((parts.sum(0) + self.estimator.offset_[voxels]).astype(np.float32))
 
     def coefficients(self, band: str, voxels: slice = slice(None)) -> FloatArray:
         """Compute weights in the units of the features, (n_dims, n_voxels), float64.
@@ -157,9 +159,21 @@ class Fitted:
             If the model has no such band.
         """
         gamma = self.estimator.mixtures_[self._number(band)][voxels]
-        mean = self._mean(band)
+        mean = self._mean(band, self.features)
         dual = self.estimator.dual(voxels) * (gamma / self._size(band, mean))
         return self.features.expanded(band, self._onto(band, mean, dual))
+
+    def intercept(self, voxels: slice = slice(None)) -> FloatArray:
+        """Compute what is predicted where all features are 0, (n_voxels,), float64.
+
+        Features times their `coefficients`, summed over bands, plus this are the prediction; where features were
+        reduced, those before. A voxel that is not valid is nan.
+        """
+        out = np.array(self.estimator.offset_[voxels], dtype=np.float64)
+        for band in self.bands:
+            mean = self._mean(band, self.features.unreduced(band))
+            out -= np.einsum("i,ij->j", mean, self.coefficients(band, voxels))  # the same bits for any voxels
+        return out
 
     def patterns(self, band: str, voxels: slice = slice(None)) -> FloatArray:
         """Compute what of each feature covaries with what the model predicts, (n_dims, n_voxels), float64.
@@ -177,7 +191,7 @@ class Fitted:
         ----------
         Haufe et al. (2014), doi:10.1016/j.neuroimage.2013.10.067
         """
-        number, mean = self._number(band), self._mean(band)
+        number, mean = self._number(band), self._mean(band, self.features)
         yhat = self.parts(self.features, self.ids, voxels=voxels)[number].astype(np.float64)
         w = self.weights / self.weights.sum()
         yhat -= w @ yhat
@@ -228,8 +242,9 @@ class Fitted:
             "about": about or {},
         }
         text = json.dumps(_files.plain(content))
+        metadata = {"format": FORMAT, "content": text, "hash": _hash(text, tensors)}
         with _files.writing(path) as part:
-            save_file(tensors, part, metadata={"format": FORMAT, "content": text, "hash": _hash(text, tensors)})
+            _write(part, tensors, metadata)
 
     @classmethod
     def load(cls, path: Path, features: Features) -> tuple[Self, dict[str, Any]]:
@@ -264,9 +279,9 @@ class Fitted:
             raise InputError(f"The model has no band {band!r}; it has {', '.join(self.bands)}.")
         return self.bands.index(band)
 
-    def _mean(self, band: str) -> FloatArray:
-        """Average the features of the fitted stimuli, (n_dims,)."""
-        total = [self.weights[some] @ self._values(band, some) for some in self._pieces()]
+    def _mean(self, band: str, features: Features) -> FloatArray:
+        """Average features of the fitted stimuli, (n_dims,), in float64."""
+        total = [self.weights[some] @ features.array(band, self.ids[some]) for some in self._pieces()]
         return np.asarray(np.sum(total, axis=0) / self.weights.sum())
 
     def _size(self, band: str, mean: FloatArray) -> float:
@@ -314,7 +329,7 @@ class Kept:
         What made it.
     dual_ : ndarray of shape (n_rows, n_voxels)
     mixtures_ : ndarray of shape (n_bands, n_voxels)
-    alphas_, cv_scores_, intercept_ : ndarray of shape (n_voxels,)
+    alphas_, cv_scores_, offset_ : ndarray of shape (n_voxels,)
     """
 
     bands: tuple[str, ...]
@@ -324,7 +339,7 @@ class Kept:
     mixtures_: FloatArray
     alphas_: FloatArray
     cv_scores_: FloatArray
-    intercept_: FloatArray
+    offset_: FloatArray
 
     def dual(self, voxels: slice = slice(None)) -> FloatArray:
         """Return the dual weights, (n_rows, n_voxels)."""
@@ -341,7 +356,7 @@ class Kept:
         raise InputError("A model that was read from a file predicts from Gram matrices.")
 
     def predict_gram(self, grams: Any, *, voxels: slice = slice(None)) -> FloatArray:
-        """Predict from each band, (n_bands, n_new, n_voxels) in float32, without the intercept."""
+        """Predict from each band, (n_bands, n_new, n_voxels) in float32, without `offset_`."""
         first, dual, gamma = next(iter(grams.values())), self.dual_[:, voxels], self.mixtures_[:, voxels]
         out = np.empty((len(self.bands), len(first), dual.shape[1]), dtype=np.float32)
 
@@ -357,9 +372,20 @@ def _hash(text: str, tensors: dict[str, FloatArray]) -> str:
     return digest(text, *(fingerprint(tensors[name]) for name in sorted(tensors)))
 
 
+def _write(path: Path, tensors: dict[str, FloatArray], metadata: dict[str, str]) -> None:
+    try:
+        save_file(tensors, path, metadata=metadata)
+    except SafetensorError as error:  # what the operating system answered is only in its words
+        answer = re.search(r"os error (\d+)", str(error))
+        if answer is None:
+            raise OSError(str(error)) from None
+        raise OSError(int(answer[1]), os.strerror(int(answer[1]))) from None
+
+
 def _read(path: Path) -> tuple[dict[str, FloatArray], dict[str, Any]]:
     if not path.is_file():
         raise InputError(f"{path} is not there; expected a model that Encoder.save wrote.")
+    path.open("rb").close()  # which safetensors is not allowed to read, it calls missing
     try:
         with safe_open(path, framework="numpy") as file:
             known = file.metadata() or {}

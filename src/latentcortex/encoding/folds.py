@@ -14,6 +14,7 @@ from latentcortex.encoding.prediction import Prediction
 from latentcortex.errors import InputError
 from latentcortex.estimators import Estimator
 from latentcortex.features import Features, aligned
+from latentcortex.inference.ties import TIE
 from latentcortex.responses import Responses, Within
 from latentcortex.splits import Splits
 
@@ -74,9 +75,10 @@ class Folds:
             Stimulus i has the features of stimulus order[i]; its own by default.
         signs : ndarray of shape (n_stimuli,), optional
             1 or -1, which the deviations of its responses from the mean of each fold's training stimuli are multiplied
-            with.
+            with; all 1 by default.
         """
         has = {name: self.ids[i] for name, i in zip(self.ids, order, strict=True)} if order is not None else None
+        flips = np.ones(len(self.ids), dtype=np.float32) if signs is None and self.clusters else signs
         valid = np.logical_and.reduce([train.valid() for train, _ in self.sides])
         if not valid.any():
             raise InputError(f"0 of {len(valid)} voxels are usable in every fold.")
@@ -85,11 +87,21 @@ class Folds:
         for train, test in self.sides:
             fitted, new = ([has[name] if has else name for name in side.ids] for side in (train, test))
             rows = positions(self.ids, test.ids, what="stimulus ids")
-            known, held = train.data, test.data
-            if signs is not None:
-                mean, own = known.mean(0), signs[positions(self.ids, train.ids, what="stimulus ids")]
-                known, held = mean + own[:, None] * (known - mean), mean + signs[rows, None] * (held - mean)
+            known, held, mean = train.data, test.data, np.zeros(len(valid), dtype=np.float32)
+            if flips is not None:
+                # Fitted without their mean, so that flipping everything changes no digit: were it added and taken off
+                # again, rounding would choose another penalty where two are nearly as good.
+                mean, own = _centre(known), flips[positions(self.ids, train.ids, what="stimulus ids")]
+                with np.errstate(invalid="ignore"):
+                    known, held = own[:, None] * (known - mean), mean + flips[rows, None] * (held - mean)
             model = Fitted.of(estimator, self.features, fitted, known, weights=train.n_repeats)
-            part = model.parts(self.features, new) + model.estimator.intercept_ / len(model.bands)
+            part = model.parts(self.features, new) + (model.estimator.offset_ + mean) / len(model.bands)
             y[rows], parts[:, rows] = held, np.where(valid, part, np.nan)
         return Prediction(y, parts, np.zeros(len(valid)), clusters=self.clusters)
+
+
+def _centre(values: FloatArray) -> FloatArray:
+    """Average over rows; exactly 0 where it is so but for rounding, as of z-scores, so that flips leave no trace."""
+    with np.errstate(invalid="ignore"):
+        mean = values.mean(0)
+        return np.asarray(np.where(np.abs(mean) <= TIE[4] * values.std(0), 0, mean), dtype=values.dtype)

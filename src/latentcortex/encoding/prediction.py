@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 
 from latentcortex import inference, scoring
-from latentcortex._arrays import FloatArray, in_threads, tiles
+from latentcortex._arrays import FloatArray, arrays, in_threads, tiles
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,6 +26,11 @@ class Prediction:
         Predictions of refitted models of some of the bands; empty unless shares need them.
     clusters : tuple of str
         Of each stimulus, where stimuli come in clusters; empty otherwise.
+
+    Raises
+    ------
+    AlignmentError
+        If responses, predictions and intercept are not of the same stimuli and voxels.
     """
 
     y: FloatArray
@@ -33,6 +38,15 @@ class Prediction:
     intercept: FloatArray
     nested: Mapping[tuple[str, ...], FloatArray] = field(default_factory=dict)
     clusters: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        checked = arrays(
+            y=(self.y, "n_stimuli n_voxels"),
+            yhat_bands=(self.yhat_bands, "n_bands n_stimuli n_voxels"),
+            intercept=(self.intercept, "n_voxels"),
+        )
+        for name, values in zip(("y", "yhat_bands", "intercept"), checked, strict=True):
+            object.__setattr__(self, name, values)
 
     @cached_property
     def varying(self) -> FloatArray:

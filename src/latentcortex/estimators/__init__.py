@@ -60,8 +60,8 @@ class Estimator(Protocol):
         ...
 
     @property
-    def intercept_(self) -> FloatArray:
-        """The intercept, (n_voxels,)."""
+    def offset_(self) -> FloatArray:
+        """What predictions by band, measured from the fitted features' mean, are short of; (n_voxels,)."""
         ...
 
     @property
@@ -93,7 +93,7 @@ class Estimator(Protocol):
         ...
 
     def predict_gram(self, grams: Mapping[str, FloatArray], *, voxels: slice = ...) -> FloatArray:
-        """Predict from each band, (n_bands, n_new, n_voxels), without the intercept."""
+        """Predict from each band, (n_bands, n_new, n_voxels), without `offset_`."""
         ...
 
 
@@ -103,6 +103,15 @@ class Nesting(Protocol):
 
     def nested(self, subsets: Sequence[Sequence[str]] | None = None) -> Mapping[tuple[str, ...], Estimator]:
         """Refit; by default all non-empty subsets."""
+        ...
+
+
+@runtime_checkable
+class Checkable(Protocol):
+    """An estimator that can tell before anything is extracted whether it will be able to fit."""
+
+    def check(self, groups: Sequence[str]) -> None:
+        """Raise `InputError` if this machine lacks what it computes on, or rows of these groups are too few."""
         ...
 
 

@@ -133,7 +133,13 @@ class Agreement:
             Three panels, and a colour bar from 500 voxels on. A voxel that is nan is not drawn; the titles count those
             that are not valid, and those far from all others, which are left outside.
         """
-        from latentcortex.plotting._canvas import INK, Style, empty_figure, plain  # matplotlib is slow to import
+        from latentcortex.plotting._canvas import house_style  # matplotlib is slow to import
+
+        with house_style():
+            return self._figure()
+
+    def _figure(self) -> Figure:
+        from latentcortex.plotting._canvas import INK, Style, empty_figure, plain
 
         style = Style(width_mm=356, text=12)
         figure = empty_figure(14.0, 5.4, style)
@@ -177,7 +183,7 @@ def compare(
     Parameters
     ----------
     one, other : estimator
-        Such as `BandedRidge` and `Himalaya`: `fit`, `predict(..., split=True)`, `bands`, `intercept_`, `alphas_` and
+        Such as `BandedRidge` and `Himalaya`: `fit`, `predict(..., split=True)`, `bands`, `offset_`, `alphas_` and
         `mixtures_`. They are fitted in place, one after the other, and stay fitted.
     bands : ndarray of shape (n_rows, n_dims), or dict of such by band
     y : ndarray of shape (n_rows, n_voxels)
@@ -265,15 +271,15 @@ class _Side:
     Parameters
     ----------
     name : str
-    intercept, alpha, r2, r : ndarray of shape (n_voxels,)
+    offset, alpha, r2, r : ndarray of shape (n_voxels,)
     yhat : ndarray of shape (n_test, n_voxels)
-        Without the intercept, beside which a small prediction would lose its digits.
+        Without the offset, beside which a small prediction would lose its digits.
     mixtures, shares : ndarray of shape (n_bands, n_voxels)
         Bands in the order of the rows.
     """
 
     name: str
-    intercept: FloatArray
+    offset: FloatArray
     alpha: FloatArray
     mixtures: FloatArray
     yhat: FloatArray
@@ -298,7 +304,7 @@ class _Side:
         order = [estimator.bands.index(band) for band in rows.bands]
         parts, y = estimator.predict(rows.test_bands, split=True), rows.test_y
         expected = {
-            "intercept_": (estimator.intercept_, y.shape[1:]),
+            "offset_": (estimator.offset_, y.shape[1:]),
             "alphas_": (estimator.alphas_, y.shape[1:]),
             "mixtures_": (estimator.mixtures_, (len(order), *y.shape[1:])),
             "split prediction": (parts, (len(order), *y.shape)),
@@ -306,15 +312,15 @@ class _Side:
         for what, (values, shape) in expected.items():
             if np.shape(values) != shape:
                 raise InputError(f"{what} of {name} is {np.shape(values)}; expected {shape}.")
-        intercept, yhat = estimator.intercept_, parts.sum(0)
-        r2, r, shares = _by_tile(lambda at: _scores(y[:, at], parts[:, :, at], intercept[at]), y.shape[1])
-        defined = (intercept, estimator.alphas_, estimator.mixtures_[order], yhat, r2, r, shares[order])
+        offset, yhat = estimator.offset_, parts.sum(0)
+        r2, r, shares = _by_tile(lambda at: _scores(y[:, at], parts[:, :, at], offset[at]), y.shape[1])
+        defined = (offset, estimator.alphas_, estimator.mixtures_[order], yhat, r2, r, shares[order])
         return cls(name, *(np.where(np.isfinite(r2), values, np.nan) for values in defined))
 
 
-def _scores(y: FloatArray, parts: FloatArray, intercept: FloatArray) -> tuple[FloatArray, ...]:
+def _scores(y: FloatArray, parts: FloatArray, offset: FloatArray) -> tuple[FloatArray, ...]:
     yhat = parts.sum(0)
-    return scoring.r2(y, yhat + intercept), scoring.correlation(y, yhat), scoring.product_shares(y, parts)
+    return scoring.r2(y, yhat + offset), scoring.correlation(y, yhat), scoring.product_shares(y, parts)
 
 
 def _table(bands: Sequence[str], one: _Side, other: _Side) -> pd.DataFrame:
@@ -338,7 +344,7 @@ def _drawn(y: FloatArray, one: _Side, other: _Side) -> FloatArray:
 
     def drawn(at: slice) -> tuple[FloatArray, ...]:
         own = np.asarray(y[:, at], dtype=np.float64)
-        errors = [(own - side.intercept[at] - side.yhat[:, at]) ** 2 for side in (one, other)]
+        errors = [(own - side.offset[at] - side.yhat[:, at]) ** 2 for side in (one, other)]
         own = own - own.mean(0)
         squares = counts @ own**2
         total = squares - (counts @ own) ** 2 / len(y)

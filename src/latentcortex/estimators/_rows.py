@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Self
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Final, Self
 
 import numpy as np
 
-from latentcortex._arrays import FloatArray, listed, same_length
+from latentcortex._arrays import TILE, FloatArray, in_threads, listed, numbers, same_length, tiles
 from latentcortex.errors import AlignmentError, InputError
 
 logger = logging.getLogger(__name__)
+
+VOXELS_AT_ONCE: Final = 16 * TILE
 
 Bands = Mapping[str, FloatArray] | FloatArray
 """Feature arrays by band; one array alone is the band `x`."""
@@ -29,11 +31,14 @@ class FittedRows:
     scales : dict of float
         1 without scaling.
     values : dict of ndarray of float64, shape (n_rows, n_dims)
+    alone : bool
+        Whether they were given as one array, and not by band.
     """
 
     means: dict[str, FloatArray]
     scales: dict[str, float]
     values: dict[str, FloatArray]
+    alone: bool = False
 
     @classmethod
     def of(cls, bands: Bands, y: FloatArray, *, weights: FloatArray, centre: bool, scale: bool) -> Self:
@@ -52,7 +57,8 @@ class FittedRows:
         means = {band: w @ values.astype(np.float64) for band, values in arrays.items()}
         centred = {band: _centred(band, values, means[band]) for band, values in arrays.items()}
         scales = {band: _size(values) if scale else 1.0 for band, values in centred.items()}
-        return cls(means, scales, {band: values / scales[band] for band, values in centred.items()})
+        scaled = {band: values / scales[band] for band, values in centred.items()}
+        return cls(means, scales, scaled, alone=not isinstance(bands, Mapping))
 
     @property
     def bands(self) -> tuple[str, ...]:
@@ -71,7 +77,31 @@ class FittedRows:
 
     def only(self, bands: Sequence[str]) -> FittedRows:
         """Take these bands."""
-        return FittedRows(self.means, self.scales, {band: self.values[band] for band in bands})
+        return replace(self, values={band: self.values[band] for band in bands})
+
+    def coefficients(self, dual: FloatArray, mixtures: FloatArray) -> dict[str, FloatArray] | FloatArray:
+        """Bring dual weights (n_rows, n_voxels) to those of the features that were given, float64 (n_dims, n_voxels).
+
+        By band, or of the one array.
+        """
+        weights = {
+            band: _product(values.T, dual) * (gamma / self.scales[band])
+            for (band, values), gamma in zip(self.values.items(), mixtures, strict=True)
+        }
+        return next(iter(weights.values())) if self.alone else weights
+
+    def intercept(self, offset: FloatArray, dual: Callable[[slice], FloatArray], mixtures: FloatArray) -> FloatArray:
+        """Compute what features of 0 would give: the offset, less what the means that were taken off give.
+
+        Dual weights are asked for some voxels at a time, so that memory does not grow with all of them.
+        """
+        out = np.array(offset, dtype=np.float64)
+        means = {band: (values @ self.means[band])[None] / self.scales[band] for band, values in self.values.items()}
+        for voxels in (slice(i, i + VOXELS_AT_ONCE) for i in range(0, len(out), VOXELS_AT_ONCE)):
+            weights = dual(voxels)
+            for mean, gamma in zip(means.values(), mixtures, strict=True):
+                out[voxels] -= _product(mean, weights)[0] * gamma[voxels]
+        return out
 
     def new(self, bands: Bands) -> dict[str, FloatArray]:
         """Centre and scale new rows as the fitted ones were; bands come in the order of the fit.
@@ -99,25 +129,40 @@ class FittedRows:
 
 def checked(bands: Bands) -> dict[str, FloatArray]:
     """Return feature arrays by band in float32 or float64; raise `InputError` for what no model can be fitted to."""
-    arrays = dict(bands) if isinstance(bands, Mapping) else {"x": bands}
-    own = {band: floating(f"Band {band}", values) for band, values in arrays.items()}
-    check_finite(own)
+    given = dict(bands) if isinstance(bands, Mapping) else {"x": bands}
+    own = {band: floating(f"Band {band}", values, truths=True) for band, values in given.items()}
     for band, values in own.items():
         if values.ndim != 2 or values.shape[1] == 0:
             raise InputError(f"Band {band} is {values.shape}; expected (n_rows, n_dims) with at least one column.")
+    check_finite(own)
     return own
 
 
-def floating(name: str, values: FloatArray) -> FloatArray:
-    """Return float32 or float64 as it is, and other real numbers as one of them, saying so."""
-    own = np.asanyarray(values)
-    if own.dtype in (np.float32, np.float64):
-        return own
-    if own.dtype.kind not in "fiub":
-        raise InputError(f"{name}: expected real numbers; got {own.dtype}.")
-    wider = np.float32 if own.dtype == np.float16 else np.float64
-    logger.info("%s: %s was converted to %s.", name, own.dtype, np.dtype(wider))
-    return np.asarray(own, dtype=wider)
+def floating(name: str, values: object, *, truths: bool = False) -> FloatArray:
+    """Return real numbers in float32 or float64 as `numbers` does, perhaps truth values too, and log a conversion."""
+    given = values.dtype if isinstance(values, np.ndarray) else None
+    widen = truths and given == np.bool_ and not isinstance(values, np.ma.MaskedArray)
+    out = numbers(name, np.asarray(values, dtype=np.float64) if widen else values)
+    if given is not None and out.dtype != given:
+        logger.info("%s: %s was converted to %s.", name, given, out.dtype)
+    return out
+
+
+def responses(values: object) -> FloatArray:
+    """Return responses (n_rows, n_voxels) in float32 or float64.
+
+    Raises
+    ------
+    AlignmentError
+        If they have other axes, or no voxel.
+    InputError
+        If they are no real numbers.
+    """
+    y = floating("Responses", values)
+    hint = " One voxel is y.reshape(-1, 1)." if y.ndim == 1 else ""
+    if y.ndim != 2 or y.size == 0:
+        raise AlignmentError(f"Responses are {y.shape}; expected (n_rows, n_voxels) with at least one voxel.{hint}")
+    return y
 
 
 def check_finite(bands: Mapping[str, FloatArray]) -> None:
@@ -135,7 +180,7 @@ def checked_weights(weights: FloatArray | None, n_rows: int) -> FloatArray:
     """Return weights (n_rows,) in float64, 1 by default; raise `InputError` unless all are above 0."""
     if weights is None:
         return np.ones(n_rows)
-    w = np.asarray(weights, dtype=np.float64)
+    w = numbers("weights", weights).astype(np.float64)
     if w.shape != (n_rows,):
         raise AlignmentError(f"weights are {w.shape}; expected ({n_rows},), one per row.")
     if not (np.isfinite(w).all() and w.min() > 0):
@@ -151,6 +196,11 @@ def _centred(band: str, values: FloatArray, mean: FloatArray) -> FloatArray:
         logger.info("%d of %d columns of %s are constant and predict nothing.", constant.sum(), len(constant), band)
         centred[:, constant] = 0
     return centred
+
+
+def _product(one: FloatArray, other: FloatArray) -> FloatArray:
+    """Multiply along the canonical grid of voxels."""
+    return np.concatenate(in_threads(lambda tile: one @ other[:, tile], tiles(other.shape[1])), axis=1)
 
 
 def _size(centred: FloatArray) -> float:

@@ -14,12 +14,20 @@ from sklearn.base import BaseEstimator
 from tqdm import tqdm
 
 from latentcortex import _ridge
-from latentcortex._arrays import FloatArray, IntArray, in_threads, listed, one_thread, same_length, tiles, whole_number
+from latentcortex._arrays import (
+    FloatArray,
+    IntArray,
+    by_band,
+    labels,
+    listed,
+    one_thread,
+    whole_number,
+)
 from latentcortex._ridge.candidates import faces_of, mixtures_for
 from latentcortex._shelf import unknown
 from latentcortex.errors import AlignmentError, InputError
 from latentcortex.estimators._folds import folds_of, groups_of
-from latentcortex.estimators._rows import Bands, FittedRows, check_finite, checked_weights, floating
+from latentcortex.estimators._rows import Bands, FittedRows, check_finite, checked_weights, responses
 
 logger = logging.getLogger(__name__)
 
@@ -73,7 +81,14 @@ class BandedRidge(BaseEstimator):  # type: ignore[misc]
         The chosen mixtures; each voxel's sums to 1.
     cv_scores_ : ndarray of shape (n_voxels,)
         Fraction of the intercept's error that is gone in the cross-validation that chose; nan without variance.
+    coef_ : ndarray of shape (n_dims, n_voxels), or dict of such by band
+        Weights in the units of the features that were given: `x @ coef_ + intercept_` is the prediction, where bands
+        were given the sum over them. Not known after `fit_gram`.
     intercept_ : ndarray of shape (n_voxels,)
+        What is predicted where all features are 0; after `fit_gram`, where the kernels with all fitted rows are.
+    offset_ : ndarray of shape (n_voxels,)
+        What is added to predictions split by band: these are measured from the mean of the fitted features, so that it
+        is the weighted mean of the fitted responses, and 0 without an intercept.
     bands : tuple of str
 
     References
@@ -109,6 +124,13 @@ class BandedRidge(BaseEstimator):  # type: ignore[misc]
             raise InputError(f"backend must be one of {', '.join(_ridge.NAMES)}; got {self.backend!r}.")
         whole_number("cv", self.cv, least=2)
 
+    def check(self, groups: Sequence[str]) -> None:
+        """Raise unless this machine has the backend, and rows of these groups, one name each, fill the folds."""
+        self._check()
+        _ridge.backend(self.backend)
+        if self.selection == "kfold" or (self.selection == "auto" and len(groups) < FEW_ROWS):
+            folds_of(groups, self.cv, seed=self.seed)
+
     # From arrays
 
     @one_thread()
@@ -140,6 +162,7 @@ class BandedRidge(BaseEstimator):  # type: ignore[misc]
         InputError
             If a feature is not finite, a weight not above 0, a band has no columns, or no voxel is valid.
         """
+        y = responses(y)
         w = checked_weights(sample_weight, len(y))
         rows = FittedRows.of(bands, y, weights=w, centre=self.fit_intercept, scale=self.scale is not None)
         primal = rows.n_dims < len(y)
@@ -164,8 +187,8 @@ class BandedRidge(BaseEstimator):  # type: ignore[misc]
         Returns
         -------
         ndarray of shape (n_new, n_voxels)
-            With `split`, of shape (n_bands, n_new, n_voxels), the bands in the order of the fit; together they are
-            the prediction less its intercept.
+            With `split`, of shape (n_bands, n_new, n_voxels), the bands in the order of the fit, each measured from
+            its features' mean; together they are the prediction less `offset_`.
 
         Raises
         ------
@@ -180,19 +203,15 @@ class BandedRidge(BaseEstimator):  # type: ignore[misc]
         primal = isinstance(self._fit.design, _ridge.Columns)
         new = list((self._rows.new(bands) if primal else self._rows.onto(bands)).values())
         parts = self._fit.predict(new, voxels=voxels)
-        return parts if split else np.asarray(parts.sum(0) + self.intercept_[voxels])
+        return parts if split else np.asarray(parts.sum(0) + self.offset_[voxels])
 
     @property
-    def coef_(self) -> dict[str, FloatArray]:
-        """Weights in the units of the features that were given, by band: (n_dims, n_voxels), float64."""
+    def coef_(self) -> dict[str, FloatArray] | FloatArray:
+        """Weights in the units of the features that were given: float64 (n_dims, n_voxels), by band if bands were."""
         self._must_be_fitted()
         if self._rows is None:
             raise InputError("This was fitted on Gram matrices, which do not tell the weights of single features.")
-        dual, rows = self.dual(), self._rows
-        return {
-            band: _product(values.T, dual) * (gamma / rows.scales[band])
-            for (band, values), gamma in zip(rows.values.items(), self.mixtures_, strict=True)
-        }
+        return self._rows.coefficients(self.dual(), self.mixtures_)
 
     # From Gram matrices
 
@@ -221,6 +240,7 @@ class BandedRidge(BaseEstimator):  # type: ignore[misc]
         InputError
             If a kernel is not finite, a weight not above 0, or no voxel is valid.
         """
+        y, grams = responses(y), by_band("The Gram matrix", grams)
         n_rows = len(y)
         if any(gram.shape != (n_rows, n_rows) for gram in grams.values()):
             shapes = listed(f"{b} {g.shape}" for b, g in grams.items())
@@ -243,9 +263,10 @@ class BandedRidge(BaseEstimator):  # type: ignore[misc]
         Returns
         -------
         ndarray of shape (n_bands, n_new, n_voxels)
-            From each band, without the intercept.
+            From each band, without `offset_`.
         """
         self._must_be_fitted()
+        grams = by_band("The Gram matrix", grams)
         if tuple(grams) != self.bands:
             raise AlignmentError(f"Fitted on {listed(self.bands)}; asked to predict from {listed(grams)}.")
         if isinstance(self._fit.design, _ridge.Columns):
@@ -321,9 +342,16 @@ class BandedRidge(BaseEstimator):  # type: ignore[misc]
         return self._fit.every_dual(voxels)
 
     @property
-    def intercept_(self) -> FloatArray:
-        """The intercept of each voxel, (n_voxels,)."""
+    def offset_(self) -> FloatArray:
+        """What is added to predictions split by band, (n_voxels,)."""
         return self._fit.intercept
+
+    @property
+    def intercept_(self) -> FloatArray:
+        """What is predicted where all features, or after `fit_gram` all kernels, are 0; float64 (n_voxels,)."""
+        if self._rows is None or not self.fit_intercept:
+            return self.offset_
+        return self._rows.intercept(self.offset_, self.dual, self.mixtures_)
 
     @property
     def alphas_(self) -> FloatArray:
@@ -381,10 +409,7 @@ class BandedRidge(BaseEstimator):  # type: ignore[misc]
     ) -> Self:
         self._check()
         if groups is not None:
-            same_length(rows=range(design.n_rows), groups=groups)
-        if y.ndim != 2 or y.shape[1] == 0:
-            raise InputError(f"Responses are {y.shape}; expected (n_rows, n_voxels) with at least one voxel.")
-        y = floating("Responses", y)
+            groups = labels("groups", groups, design.n_rows).tolist()
         mixtures, faces = faces_of(self.mixtures, [range(len(bands))], len(bands), seed=self.seed)
         selection, folds = self._chosen_by(design, y, groups)
         criterion = _ridge.Criterion(
@@ -440,8 +465,3 @@ def alphas_of(given: Sequence[float]) -> FloatArray:
     if grid.ndim != 1 or grid.size == 0 or not np.isfinite(grid).all() or grid.min() <= 0:
         raise InputError(f"alphas must be > 0 and finite; got {given!r}.")
     return np.unique(grid)
-
-
-def _product(one: FloatArray, other: FloatArray) -> FloatArray:
-    """Multiply along the canonical grid of voxels."""
-    return np.concatenate(in_threads(lambda tile: one @ other[:, tile], tiles(other.shape[1])), axis=1)

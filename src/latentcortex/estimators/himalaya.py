@@ -10,12 +10,12 @@ from typing import Any, Final, Literal, Self
 
 import numpy as np
 
-from latentcortex._arrays import BoolArray, FloatArray, listed, one_thread, varying
+from latentcortex._arrays import BoolArray, FloatArray, by_band, labels, listed, one_thread, varying
 from latentcortex._ridge import Kernels
 from latentcortex._ridge.candidates import mixtures_for
 from latentcortex.errors import AlignmentError, InputError
 from latentcortex.estimators._folds import folds_of, near_duplicates
-from latentcortex.estimators._rows import Bands, FittedRows, check_finite, checked_weights, floating
+from latentcortex.estimators._rows import Bands, FittedRows, check_finite, checked_weights, responses
 from latentcortex.estimators.banded_ridge import ALPHAS, alphas_of
 
 logger = logging.getLogger(__name__)
@@ -33,7 +33,11 @@ def _backend(name: str) -> Iterator[Any]:
 
     before = get_backend()
     try:
-        yield set_backend(name)
+        chosen = set_backend(name)
+    except (ImportError, RuntimeError, ValueError) as error:
+        raise InputError(f"himalaya's backend {name!r} cannot be used here: {error}") from None
+    try:
+        yield chosen
     finally:
         set_backend(before)
 
@@ -60,7 +64,7 @@ class Himalaya:
 
     Attributes
     ----------
-    alphas_, mixtures_, cv_scores_, intercept_
+    alphas_, mixtures_, cv_scores_, coef_, intercept_, offset_
         As in `BandedRidge`.
 
     References
@@ -76,6 +80,12 @@ class Himalaya:
     backend: str = "numpy"
     seed: int = field(default=0, kw_only=True)
     bands: tuple[str, ...] = field(default=(), init=False)
+    _rows: FittedRows | None = field(default=None, init=False, repr=False)
+
+    def check(self, groups: Sequence[str]) -> None:
+        """Raise `InputError` unless himalaya has the backend here, and rows of these groups fill the folds."""
+        with _backend(self.backend):
+            folds_of(groups, self.cv, seed=self.seed)
 
     @one_thread()
     def fit(
@@ -87,15 +97,34 @@ class Himalaya:
         sample_weight: FloatArray | None = None,
     ) -> Self:
         """Fit from feature arrays, through their kernels; arguments as in `BandedRidge.fit`."""
+        y = responses(y)
         w = checked_weights(sample_weight, len(y))
-        self._rows = FittedRows.of(bands, y, weights=w, centre=True, scale=self.scale is not None)
-        return self.fit_gram(self._rows.kernels, y, weights=w, groups=groups)
+        rows = FittedRows.of(bands, y, weights=w, centre=True, scale=self.scale is not None)
+        self.fit_gram(rows.kernels, y, weights=w, groups=groups)
+        self._rows = rows
+        return self
 
     @one_thread()
     def predict(self, bands: Bands, *, split: bool = False, voxels: slice = slice(None)) -> FloatArray:
         """Predict from feature arrays, as `BandedRidge.predict` does."""
-        parts = self.predict_gram(self._rows.onto(bands), voxels=voxels)
-        return parts if split else np.asarray(parts.sum(0) + self.intercept_[voxels])
+        parts = self.predict_gram(self._fitted_rows.onto(bands), voxels=voxels)
+        return parts if split else np.asarray(parts.sum(0) + self.offset_[voxels])
+
+    @property
+    def coef_(self) -> dict[str, FloatArray] | FloatArray:
+        """Weights in the units of the features that were given: float64 (n_dims, n_voxels), by band if bands were."""
+        return self._fitted_rows.coefficients(self.dual(), self.mixtures_)
+
+    @property
+    def intercept_(self) -> FloatArray:
+        """What is predicted where all features, or after `fit_gram` all kernels, are 0; float64 (n_voxels,)."""
+        return self.offset_ if self._rows is None else self._rows.intercept(self.offset_, self.dual, self.mixtures_)
+
+    @property
+    def _fitted_rows(self) -> FittedRows:
+        if self._rows is None:
+            raise InputError("This was not fitted on feature arrays: Gram matrices do not tell single features.")
+        return self._rows
 
     @one_thread()
     def fit_gram(
@@ -109,20 +138,26 @@ class Himalaya:
         """Fit from one Gram matrix per band; rows are weighted by scaling them."""
         from himalaya.kernel_ridge import solve_multiple_kernel_ridge_random_search
 
-        self.bands = tuple(grams)
+        y, grams = responses(y), by_band("The Gram matrix", grams)
+        if any(gram.shape != (len(y), len(y)) for gram in grams.values()):
+            shapes = listed(f"{b} {g.shape}" for b, g in grams.items())
+            raise AlignmentError(f"Gram matrices must be ({len(y)}, {len(y)}) as the responses are; got {shapes}.")
         check_finite(grams)
-        if y.ndim != 2 or y.shape[1] == 0:
-            raise InputError(f"Responses are {y.shape}; expected (n_rows, n_voxels) with at least one voxel.")
-        y = floating("Responses", y)
+        if groups is not None:
+            groups = labels("groups", groups, len(y)).tolist()
+        self.bands, self._rows = tuple(grams), None
         alphas_of(self.alphas)
         valid = self._valid_of(y)
         w = checked_weights(weights, len(y))
         self._root = np.sqrt(w)
         own = y[:, valid]
-        self.intercept_ = self._everywhere(w @ own / w.sum())
+        self.offset_ = self._everywhere(w @ own / w.sum())
         near = near_duplicates(Kernels(list(grams.values())), groups, n_splits=self.cv)
         fold = folds_of(near, self.cv, seed=self.seed)
-        centred = (own - self.intercept_[valid]) * self._root[:, None]
+        centred = (own - self.offset_[valid]) * self._root[:, None]
+        # A power of two scales without rounding; in it no square of float32 overflows or vanishes.
+        unit = np.ldexp(1.0, np.frexp(np.abs(centred).max(0))[1])
+        centred /= unit
         folds = [(np.flatnonzero(fold != k), np.flatnonzero(fold == k)) for k in np.unique(fold)]
         with _backend(self.backend) as backend:
             log_weights, dual, scores, alphas = solve_multiple_kernel_ridge_random_search(
@@ -138,7 +173,7 @@ class Himalaya:
                 **BATCHES,
             )
             self._gamma = np.exp(backend.to_numpy(log_weights)).astype(np.float64)
-            self._dual = backend.to_numpy(dual) * self._root[:, None]
+            self._dual = backend.to_numpy(dual) * self._root[:, None] * unit
             loss = -backend.to_numpy(scores).max(0).astype(np.float64)
             self.alphas_ = self._everywhere(backend.to_numpy(alphas).astype(np.float64))
         self.mixtures_ = self._everywhere(self._gamma / self._gamma.sum(0))
@@ -148,7 +183,8 @@ class Himalaya:
 
     @one_thread()
     def predict_gram(self, grams: Mapping[str, FloatArray], *, voxels: slice = slice(None)) -> FloatArray:
-        """Predict from each band, (n_bands, n_new, n_voxels), without the intercept."""
+        """Predict from each band, (n_bands, n_new, n_voxels), without `offset_`."""
+        grams = by_band("The Gram matrix", grams)
         if tuple(grams) != self.bands:
             raise AlignmentError(f"Fitted on {listed(self.bands)}; asked to predict from {listed(grams)}.")
         parts = [(gram @ self._dual) * self._gamma[b] for b, gram in enumerate(grams.values())]

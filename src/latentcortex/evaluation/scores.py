@@ -13,9 +13,8 @@ from typing import Literal
 import numpy as np
 
 from latentcortex import inference
-from latentcortex._arrays import BoolArray, FloatArray, same_length
+from latentcortex._arrays import BoolArray, FloatArray, arrays, check_axes, same_length, truths
 from latentcortex._shelf import unknown
-from latentcortex.errors import AlignmentError
 
 Fixed = Literal["original", "reconstruction"]
 
@@ -85,7 +84,8 @@ def own_score(similarity: FloatArray, counts: FloatArray, *, among: BoolArray | 
     among : ndarray of bool, shape (n_stimuli, n_stimuli), optional
         Which others count for chance; all by default.
     """
-    means = _mean_over_samples(_checked(similarity))
+    similarity, counts, among = _checked(similarity, counts, among)
+    means = _mean_over_samples(similarity)
     others = ~np.eye(len(means), dtype=bool) & np.isfinite(means)
     if among is not None:
         others &= among
@@ -105,7 +105,7 @@ def identification(
 
     With the original fixed, its own reconstruction is compared with those of other stimuli; with the
     reconstruction fixed, its own original with other originals. A tie counts half, so that chance is .5 also
-    where two reconstructions are the same image.
+    where two reconstructions are the same image; what differs by rounding only is a tie (`inference.ties`).
 
     Parameters
     ----------
@@ -130,14 +130,14 @@ def identification(
     """
     if fixed not in ("original", "reconstruction"):
         raise unknown("fixed side", fixed, ("original", "reconstruction"))
-    cube = _checked(similarity)
+    cube, counts, among = _checked(similarity, counts, among)
     if samples == "mean":
-        cube = _mean_over_samples(cube)[:, :, None]
+        cube = _mean_over_samples(cube)[:, :, None].astype(cube.dtype)  # no finer than what was averaged
     if fixed == "reconstruction":
         cube = cube.transpose(1, 0, 2)
     own = cube[np.arange(len(cube)), np.arange(len(cube))][:, None]
     undefined = np.isnan(own) | np.isnan(cube)
-    wins = _mean_over_samples(np.where(undefined, np.nan, (own > cube) + 0.5 * (own == cube)))
+    wins = _mean_over_samples(np.where(undefined, np.nan, inference.beaten(cube, by=own)))
     compared = np.isfinite(wins) & ~np.eye(len(wins), dtype=bool)
     if among is not None:
         compared &= among
@@ -170,7 +170,12 @@ def _mean_over_samples(cube: FloatArray) -> FloatArray:
         return np.asarray(np.where(known, cube, 0).sum(2, dtype=np.float64) / known.sum(2))
 
 
-def _checked(similarity: FloatArray) -> FloatArray:
-    if similarity.ndim != 3 or similarity.shape[0] != similarity.shape[1]:
-        raise AlignmentError(f"Similarities are {similarity.shape}; expected (n_stimuli, n_stimuli, n_samples).")
-    return similarity
+def _checked(
+    similarity: FloatArray, counts: FloatArray, among: BoolArray | None
+) -> tuple[FloatArray, FloatArray, BoolArray | None]:
+    """Return what is scored; raise `AlignmentError` unless all of it is of the same stimuli."""
+    cube, draws = arrays(similarity=(similarity, "n_stimuli n_stimuli n_samples"), counts=(counts, "n_draws n_stimuli"))
+    if among is not None:
+        among = truths("among", among)
+        check_axes("among", among.shape, "n_stimuli n_stimuli", {"n_stimuli": len(cube)})
+    return cube, draws, among

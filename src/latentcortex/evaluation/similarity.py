@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
+from latentcortex import inference
 from latentcortex._arrays import BoolArray, FloatArray, IntArray, fingerprint, in_threads, one_thread
 from latentcortex.errors import InputError
 
@@ -120,9 +121,11 @@ def two_alternative(log_p: FloatArray, words: IntArray) -> FloatArray:
     ndarray of shape (n, m)
         Fraction of the other words that are beaten, a tie counted half; .5 is chance.
     """
-    own = log_p[:, words].T[:, :, None]
-    beaten = (own > log_p).sum(2) + 0.5 * ((own == log_p).sum(2) - 1)
-    return np.asarray(beaten / (log_p.shape[1] - 1))
+    true = log_p[:, words].T
+    won = np.full(true.shape, -0.5)  # less its tie with itself
+    for word in log_p.T:
+        won += inference.beaten(word, by=true)
+    return np.asarray(won / (log_p.shape[1] - 1))
 
 
 def _blocks(n: int) -> Iterator[slice]:

@@ -82,6 +82,15 @@ class Counting(Protocol):
 
 
 @runtime_checkable
+class Windowed(Protocol):
+    """An extractor that reads no more of a caption than fits into a window."""
+
+    def cut(self, captions: Sequence[tuple[str, ...]]) -> str:
+        """Say how many of these captions it cuts, in a sentence; empty if none."""
+        ...
+
+
+@runtime_checkable
 class Scheduled(Protocol):
     """An extractor whose bands lie somewhere on a noise schedule."""
 

@@ -5,6 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from latentcortex._loading.configuration import (
+    AUTOENCODER,
+    CLIP_PROJECTED,
+    CLIP_TEXT,
+    TRANSFORMER,
+    UNET,
+    Kind,
+)
 from latentcortex.errors import InputError
 
 PAPER: Final = (512, 320)
@@ -12,16 +20,52 @@ PAPER: Final = (512, 320)
 
 DENOISERS: Final = {"unet": "unet", "dit": "transformer"}
 """What denoises, a U-Net or a transformer, as the bands of its layers are named, and the folder of each."""
-CLASSES: Final = {"unet": "UNet2DConditionModel", "dit": "SD3Transformer2DModel"}
+KINDS: Final[dict[str, Kind]] = {
+    "unet": UNET,
+    "transformer": TRANSFORMER,
+    "vae": AUTOENCODER,
+    "text_encoder": CLIP_TEXT,
+    "text_encoder_2": CLIP_PROJECTED,
+}
+"""The folders of parts, and what they must be to be described here."""
+SHORT: Final = 0.05
+"""Fraction of the timesteps of training that a grid may leave out at its noisy end."""
 
 Config = Mapping[str, Any]
 
 
-def check_class(config: Config, denoiser: str) -> None:
-    """Raise `InputError` for a denoiser whose configuration says that it is of another class."""
-    known, given = CLASSES[denoiser], config.get("_class_name", CLASSES[denoiser])
-    if given != known:
-        raise InputError(f"The model's {DENOISERS[denoiser]} is a {given}; only {known} is known.")
+def check_grid(n_steps: int, timesteps: int, denoiser: str) -> None:
+    """Raise `InputError` for a grid of timesteps that does not go as far as its strengths say.
+
+    The steps of a U-Net's grid are equal and whole: where they do not divide the timesteps of training, those at the
+    noisy end are in none of them. 501 to 999 steps of 1000 are single timesteps, and begin anywhere below 1000.
+
+    Parameters
+    ----------
+    n_steps : int
+        Length of the grid.
+    timesteps : int
+        Of training.
+    denoiser : {"unet", "dit"}
+
+    Examples
+    --------
+    >>> check_grid(50, 1000, "unet")
+    >>> check_grid(600, 1000, "unet")
+    Traceback (most recent call last):
+    latentcortex.errors.InputError: A grid of 600 steps ends at timestep 600 of 1000, so that ...
+    """
+    if n_steps > timesteps:
+        raise InputError(f"n_steps must be at most {timesteps}, the timesteps of the model's training; got {n_steps}.")
+    each = timesteps // n_steps
+    first = (n_steps - 1) * each + 1
+    if denoiser == "unet" and (first >= timesteps or n_steps * each < (1 - SHORT) * timesteps):
+        whole = [n for n in range(1, timesteps // 2 + 1) if timesteps % n == 0]
+        near = min(whole, key=lambda n: abs(n - n_steps))
+        raise InputError(
+            f"A grid of {n_steps} steps ends at timestep {first} of {timesteps}, so that strengths would not have the "
+            f"noise that they say; use a number of steps that divides {timesteps}, such as n_steps = {near}."
+        )
 
 
 def blocks(config: Config, denoiser: str) -> dict[str, str]:
@@ -72,7 +116,9 @@ def sized(pixels: int, config: Config, factor: int, denoiser: str) -> int:
     InputError
         If the denoiser takes no latents of that size.
     """
-    native = int(config["sample_size"]) * factor
+    if not (pixels or config["sample_size"]):
+        raise InputError("The model's denoiser does not say for which sample_size it was made; set `pixels`.")
+    native = int(config["sample_size"] or 0) * factor
     chosen = pixels or (PAPER[1] if native == PAPER[0] else native)
     # The latent must be halved by every block that halves it, or cut into patches of which each has a known place.
     unet = denoiser == "unet"

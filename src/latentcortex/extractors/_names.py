@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Final
 
+from latentcortex._arrays import listed
 from latentcortex._shelf import unknown
 from latentcortex.errors import InputError
 from latentcortex.extractors._configuration import DENOISERS
@@ -62,3 +63,11 @@ def _check_step(name: str, band: Band, n_steps: int) -> None:
     lowest = 0 if band.kind == "zc" and "as" not in band.entities else 1
     if not (strength * n_steps >= 100 and strength <= 100 and lowest <= step <= 100):
         raise InputError(f"Band {name}: strength must give at least one step, and step lie in {lowest}..100.")
+
+
+def percents(name: str, values: Sequence[int]) -> tuple[int, ...]:
+    """Check a list of percents; return it ascending."""
+    wrong = [value for value in values if type(value) is not int or not 1 <= value <= 100]
+    if wrong or not values:
+        raise InputError(f"{name} must be whole percents from 1 to 100; got {listed(values) or 'none'}.")
+    return tuple(sorted(set(values)))

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.util import find_spec
@@ -13,11 +12,10 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from safetensors import SafetensorError
 
-from latentcortex import _files
 from latentcortex._arrays import FloatArray, passes, words
 from latentcortex._hub import model_folder, weights_hash
+from latentcortex._loading import configuration, modules, threads, tokens
 from latentcortex._shelf import unknown
 from latentcortex.errors import InputError, MissingExtraError
 from latentcortex.features import Band
@@ -97,21 +95,16 @@ class CLIP:
         return model_folder(self.model, self.revision)
 
     @cached_property
-    def config(self) -> dict[str, int]:
-        """Number, width and patch size of the vision tower's blocks, and the size of its images."""
-        config = _files.read_json(self.folder / "config.json")
-        if not isinstance(config, dict) or config.get("model_type") != "clip":
-            raise InputError(f"{self.folder} is not a CLIP model: `model_type` in its config.json is not 'clip'.")
-        # What a configuration leaves out has the default of transformers' class.
-        default = {"num_hidden_layers": 12, "hidden_size": 768, "patch_size": 32, "image_size": 224}
-        return {key: int(config.get("vision_config", {}).get(key, value)) for key, value in default.items()}
+    def config(self) -> dict[str, Any]:
+        """The configuration of the model, its two towers in `vision_config` and `text_config`."""
+        return configuration.read(self.folder, configuration.CLIP)
 
     @cached_property
     def preparation(self) -> Preparation:
         """How images are prepared for the model."""
         found = Preparation.read(self.folder / "preprocessor_config.json")
-        if found.side != self.config["image_size"]:
-            size = self.config["image_size"]
+        size = self.config["vision_config"]["image_size"]
+        if found.side != size:
             raise InputError(f"{self.folder} prepares images of {found.side} pixels for a model of {size} pixels.")
         return found
 
@@ -123,7 +116,7 @@ class CLIP:
     @property
     def made_by(self) -> dict[str, Any]:
         """What the features depend on."""
-        tower = self.config
+        tower = self.config["vision_config"]
         blocks, width, patch = tower["num_hidden_layers"], tower["hidden_size"], tower["patch_size"]
         return {
             "name": "clip",
@@ -134,11 +127,27 @@ class CLIP:
             "pool": self.pool,
             "text": "mean over captions",
             "batch": BATCH,
+            **threads.MADE_BY,
         }
 
     def check(self, bands: Sequence[str], captions: Sequence[tuple[str, ...]] | None = None) -> None:
-        """Raise `InputError` for a band that the model does not have, or for texts where captions are missing."""
-        deepest = self.config["num_hidden_layers"]
+        """Raise `InputError` for a band that the model does not have, or for texts where captions are missing.
+
+        Where captions are given, an extraction is to begin: the weights and the tokenizer are checked, too.
+        """
+        self._check_bands(bands, captions)
+        if captions is not None:
+            modules.inspect(self.folder, configuration.CLIP)
+            _ = self.preparation, self.tokenizer if TEXT in bands else None
+
+    def cut(self, captions: Sequence[tuple[str, ...]]) -> str:
+        """Say how many captions are longer than the text tower's window; empty if none is, or none is read."""
+        if TEXT not in self.bands:
+            return ""
+        return tokens.told(self.tokenizer, captions, self.config["text_config"]["max_position_embeddings"])
+
+    def _check_bands(self, bands: Sequence[str], captions: Sequence[tuple[str, ...]] | None) -> None:
+        deepest = self.config["vision_config"]["num_hidden_layers"]
         layers = [f"clip_layer-{n}" for n in range(deepest + 1)]
         for band in bands:
             if band.startswith("clip_layer-") and band not in layers:
@@ -157,73 +166,68 @@ class CLIP:
         bands: Sequence[str],
     ) -> dict[str, FloatArray]:
         """Compute the bands of a few stimuli in padded passes; each (n_stimuli, n_dims), float32."""
-        self.check(bands, captions)
+        self._check_bands(bands, captions)
         seen = [band for band in bands if band != TEXT]
         found = self._seen(images, seen) if seen else {}
         return {band: found[band] if band in found else self._read(captions) for band in bands}
 
     def _seen(self, images: NDArray[np.uint8], bands: Sequence[str]) -> dict[str, FloatArray]:
         """Compute what the vision tower makes of images."""
-        import torch
-
         layers = {band: Band.parse(band).number("layer") for band in bands if band != VISION}
-        parts = []
-        for rows, n in passes(len(images), BATCH):
+
+        def one(model: tuple[Any, Any], given: tuple[list[int], int]) -> dict[str, FloatArray]:
+            import torch
+
+            (network, _), (rows, n) = model, given
             with torch.inference_mode():
                 x = torch.from_numpy(self.preparation.of(images[rows]))
-                out = self.network.vision_model(pixel_values=x, output_hidden_states=bool(layers))
-                found = {VISION: self.network.visual_projection(out.pooler_output)}
+                out = network.vision_model(pixel_values=x, output_hidden_states=bool(layers))
+                found = {VISION: network.visual_projection(out.pooler_output)}
                 found |= {band: POOLS[self.pool](out.hidden_states[layer]) for band, layer in layers.items()}
-            parts.append({band: found[band][:n].numpy() for band in bands})
+            return {band: found[band][:n].numpy() for band in bands}
+
+        parts = self._passes.map(one, list(passes(len(images), BATCH)))
         return {band: np.concatenate([part[band] for part in parts]) for band in bands}
 
     def _read(self, captions: Sequence[tuple[str, ...]]) -> FloatArray:
         """Compute each image's mean text embedding, (n_stimuli, n_dims)."""
-        import torch
-
         texts = list(dict.fromkeys(text for known in captions for text in known))
-        embedded: dict[str, Any] = {}
-        length = self.network.config.text_config.max_position_embeddings
-        for rows, n in passes(len(texts), TEXTS):
+        length = self.config["text_config"]["max_position_embeddings"]
+
+        def one(model: tuple[Any, Any], given: tuple[list[int], int]) -> dict[str, FloatArray]:
+            import torch
+
+            (network, tokenizer), (rows, n) = model, given
             some = [texts[i] for i in rows]
-            tokens = self.tokenizer(some, padding="max_length", max_length=length, truncation=True, return_tensors="pt")
+            read = tokenizer(some, padding="max_length", max_length=length, truncation=True, return_tensors="pt")
             with torch.inference_mode():
-                out = self.network.text_model(input_ids=tokens.input_ids, attention_mask=tokens.attention_mask)
-                embedded |= zip(some[:n], self.network.text_projection(out.pooler_output).numpy()[:n], strict=True)
+                out = network.text_model(input_ids=read.input_ids, attention_mask=read.attention_mask)
+                return dict(zip(some[:n], network.text_projection(out.pooler_output).numpy()[:n], strict=True))
+
+        embedded: dict[str, FloatArray] = {}
+        for part in self._texts.map(one, list(passes(len(texts), TEXTS))):
+            embedded |= part
         return np.stack([np.mean([embedded[text] for text in known], axis=0) for known in captions])
+
+    @cached_property
+    def _passes(self) -> threads.Passes:
+        return threads.Passes((self.network, None), [self.network])
+
+    @cached_property
+    def _texts(self) -> threads.Passes:
+        return threads.Passes((self.network, self.tokenizer), [self.network])
 
     @cached_property
     def network(self) -> Any:
         """The loaded model, in evaluation mode and float32."""
         import torch
-        from transformers import CLIPModel
 
-        with _quiet():
-            try:
-                loaded: Any = CLIPModel.from_pretrained(
-                    self.folder,
-                    local_files_only=True,
-                    use_safetensors=True,
-                    dtype=torch.float32,
-                    output_loading_info=True,
-                )
-            except (OSError, RuntimeError, SafetensorError) as error:
-                raise InputError(f"{self.folder} cannot be loaded: {str(error).splitlines()[0]}") from None
-        model, found = loaded
-        missing = sorted(found["missing_keys"])
-        if missing:  # they would have been drawn at random
-            raise InputError(f"{self.folder} lacks {len(missing)} weights of a CLIP model, among them {missing[0]}.")
-        return model.eval().requires_grad_(False)
+        return modules.load(self.folder, configuration.CLIP, dtype=torch.float32)
 
     @cached_property
     def tokenizer(self) -> Any:
         """The loaded tokenizer."""
-        from transformers import CLIPTokenizer
-
-        # Without files transformers makes a tokenizer that knows no word.
-        if not any((self.folder / name).is_file() for name in ("tokenizer.json", "vocab.json")):
-            raise InputError(f"{self.folder} has no tokenizer.json, which {TEXT} needs.")
-        return CLIPTokenizer.from_pretrained(self.folder, local_files_only=True)
+        return tokens.load(self.folder, configuration.CLIP, self.config["text_config"])
 
 
 @dataclass(frozen=True)
@@ -251,7 +255,7 @@ class Preparation:
     @classmethod
     def read(cls, path: Path) -> Preparation:
         """Read a `preprocessor_config.json`; raise `InputError` if it asks for something else."""
-        config = _files.read_json(path)
+        config = configuration.small_json(path)
         steps = ("do_resize", "do_center_crop", "do_rescale", "do_normalize")
         try:
             edge, side = _length(config["size"], "shortest_edge"), _length(config["crop_size"], "height", "width")
@@ -284,19 +288,3 @@ def _length(given: Any, *keys: str) -> int:
     """Read one length that stands alone or, the same each time, under these keys."""
     (length,) = {given[key] for key in keys} if isinstance(given, dict) else {given}
     return int(length)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep the loader from drawing bars and from reporting what is said as an error."""
-    from transformers.utils import logging as of_transformers
-
-    before, bars = of_transformers.get_verbosity(), of_transformers.is_progress_bar_enabled()
-    of_transformers.set_verbosity_error()
-    of_transformers.disable_progress_bar()
-    try:
-        yield
-    finally:
-        of_transformers.set_verbosity(before)
-        if bars:
-            of_transformers.enable_progress_bar()

@@ -12,20 +12,27 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-from latentcortex import _files
-from latentcortex._arrays import FloatArray, listed, passes, random_for, whole_number
+from latentcortex._arrays import FloatArray, passes, random_for, whole_number
 from latentcortex._hub import model_folder, weights_hash
+from latentcortex._loading import configuration, modules, threads, tokens
 from latentcortex._shelf import unknown
 from latentcortex.errors import InputError, MissingExtraError
-from latentcortex.extractors._configuration import DENOISERS, blocks, check_class, five, sized, widths_of_text
-from latentcortex.extractors._names import check_name
+from latentcortex.extractors._configuration import (
+    DENOISERS,
+    KINDS,
+    blocks,
+    check_grid,
+    five,
+    sized,
+    widths_of_text,
+)
+from latentcortex.extractors._names import check_name, percents
+from latentcortex.extractors._outputs import Reduction, averaged, flat, resized
 from latentcortex.features import SPREAD, Band
 
 if TYPE_CHECKING:
     import torch
-    from scipy.sparse import csr_array
 
     from latentcortex import _ldm
 
@@ -76,7 +83,8 @@ class LDM:
         such as {"late": "up_blocks.3.attentions.2"}. By default two of the first stage, the bottleneck, two of the
         second; of a transformer's blocks five evenly.
     n_steps : int
-        Length of the whole timestep grid; 0 is 10 for the phantom and 50 otherwise.
+        Length of the whole timestep grid; 0 is 10 for the phantom and 50 otherwise. The steps of a U-Net's grid are
+        whole timesteps: a grid that leaves out more than a twentieth of those of training is refused.
     bands : sequence of str, optional
         Only these.
     pool : int
@@ -95,7 +103,8 @@ class LDM:
         Of denoiser and text encoders; the autoencoder is float32.
     device : str
     batch : int
-        Images per pass; the last is padded.
+        Images per pass; the last is padded. On a CPU each pass runs in one thread, as many of them side by side as
+        there are cores: fewer images per pass keep more cores busy.
     seed : int
         For the noise, of which each image has its own.
 
@@ -140,11 +149,13 @@ class LDM:
         least = {"pixels": 0, "n_steps": 0, "pool": 0, "n_projected": 0, "n_seeds": 1, "batch": 1, "seed": 0}
         for name, value in least.items():
             whole_number(name, getattr(self, name), least=value)
-        self.strengths, self.steps = _percents("strengths", self.strengths), _percents("steps", self.steps)
+        self.strengths, self.steps = percents("strengths", self.strengths), percents("steps", self.steps)
         self.n_steps = self.n_steps or (10 if self.model == PHANTOM else 50)
         if self.strengths[0] * self.n_steps < 100:
             raise InputError(f"A strength of {self.strengths[0]} % of {self.n_steps} steps is less than one step.")
-        check_class(self._denoising, self.denoiser)
+        if (self.folder / "scheduler").is_dir():
+            noise = configuration.read_scheduler(self.folder / "scheduler", of_flow=self.denoiser == "dit")
+            check_grid(self.n_steps, noise["num_train_timesteps"], self.denoiser)
         self.pixels = sized(self.pixels, self._denoising, self._factor, self.denoiser)
         self._own = dict(self.layers) if isinstance(self.layers, Mapping) else {}
         self.layers = tuple(self.layers) or five(self._denoising, self.denoiser)
@@ -167,20 +178,53 @@ class LDM:
         from latentcortex import _ldm
 
         untrained = self.seed if self.weights == "untrained" else None
-        return _ldm.load(self.folder, dtype=self.dtype, device=self.device, untrained=untrained)
+        model = _ldm.load(self.folder, dtype=self.dtype, device=self.device, untrained=untrained)
+        self._tell_where(model)
+        return model
+
+    @cached_property
+    def _reduction(self) -> Reduction:
+        return Reduction(self.pool, self.n_projected, self.seed)
+
+    @cached_property
+    def _passes(self) -> threads.Passes:
+        return threads.Passes(self.parts, self.parts.modules, alone=self.device != "cpu")
+
+    @cached_property
+    def _layout(self) -> _ldm.Layout:
+        """Which parts the folder has, every one of them checked; nothing is loaded."""
+        from latentcortex import _ldm
+
+        modules.check_device(self.device)
+        return _ldm.Layout.read(self.folder).checked()
+
+    def _tell_where(self, model: _ldm.LatentDiffusion) -> None:
+        """Log at which timestep each strength begins: a strength is a share of the grid, and that ends below all."""
+        from latentcortex import _ldm
+
+        strengths = sorted({Band.parse(name).number("strength") for name in self.bands if "_strength-" in name})
+        begins = _ldm.beginnings(model, strengths, n_steps=self.n_steps, start=self.start)
+        if begins:
+            total, said = model.scheduler.config["num_train_timesteps"], [f"{s} % at {t:g}" for s, t in begins.items()]
+            logger.info("Of %d timesteps of training, strengths begin: %s.", total, ", ".join(said))
 
     def _config(self, part: str) -> dict[str, Any]:
         """Read a part's configuration; what a model is can be known without loading it."""
-        path = self.folder / part / "config.json"
-        if not path.is_file():
-            raise InputError(f"{self.folder} is not a latent diffusion model: {part}/config.json is missing.")
-        config: dict[str, Any] = _files.read_json(path)
-        return config
+        return configuration.read(self.folder / part, KINDS[part])
 
     @property
     def denoiser(self) -> str:
         """What denoises, as its layers are named: `unet`, or `dit`, a transformer."""
         return "dit" if (self.folder / DENOISERS["dit"]).is_dir() else "unet"
+
+    @property
+    def _zeros(self) -> bool:
+        """Whether zeros stand for the empty text; only of XL, whose folder says so."""
+        if not (self.folder / "text_encoder_2").is_dir():
+            return False
+        from latentcortex import _ldm
+
+        return _ldm.Layout.read(self.folder).zeros
 
     @property
     def _denoising(self) -> dict[str, Any]:
@@ -197,6 +241,11 @@ class LDM:
         """Channels, height and width of the image latent."""
         side = self.pixels // self._factor
         return int(self._config("vae")["latent_channels"]), side, side
+
+    @property
+    def text(self) -> dict[str, Any]:
+        """The configuration of the (first) text encoder."""
+        return self._config("text_encoder")
 
     @property
     def modules(self) -> dict[str, str]:
@@ -236,6 +285,8 @@ class LDM:
             "shapes": {"z": list(self.latent), "zc": list(self.latent)},
             "batch": self.batch,
             "seed": self.seed,
+            **(threads.MADE_BY if self.device == "cpu" else {}),
+            **({"unconditional": "zeros"} if self._zeros else {}),
             **{key: value for key, value in {**own, **how}.items() if value != usual[key]},
         }
 
@@ -252,12 +303,19 @@ class LDM:
 
         own = _ldm.n_steps_of(parsed.number("strength"), self.n_steps)
         done = _ldm.step_index(parsed.number("step"), own)
-        scheduler = self.parts.scheduler
-        scheduler.set_timesteps(self.n_steps)
+        scheduler = self._scheduler
         left = own - done if parsed.kind == "zc" else own - done + 1
         t = scheduler.timesteps[self.n_steps - left].item() if left > 0 else 0
-        alpha_bar = scheduler.alpha_bar(t) if self.parts.of_flow else scheduler.alphas_cumprod[t]
+        alpha_bar = scheduler.alpha_bar(t) if self.denoiser == "dit" else scheduler.alphas_cumprod[t]
         return {"timestep": t, "alpha_bar": float(alpha_bar)}
+
+    @cached_property
+    def _scheduler(self) -> Any:
+        from latentcortex import _ldm
+
+        scheduler = _ldm.scheduler(_ldm.Layout.read(self.folder))
+        scheduler.set_timesteps(self.n_steps)
+        return scheduler
 
     def dims(self, bands: Sequence[str]) -> dict[str, int]:
         """Predict the width of each band from the model's configuration, without loading it."""
@@ -274,18 +332,11 @@ class LDM:
         def width(band: Band) -> int:
             if band.kind == "c":
                 return int(of_text[next(iter(band.entities), "")])
-            return latent if band.kind in ("z", "zc") else self._stored(shapes[modules[band.entities["layer"]]])
+            return (
+                latent if band.kind in ("z", "zc") else self._reduction.width(shapes[modules[band.entities["layer"]]])
+            )
 
         return {name: width(band) for name, band in parsed.items()}
-
-    def _stored(self, shape: tuple[int, ...]) -> int:
-        """Count what is kept of a layer's output (n_channels, height, width)."""
-        if self.pool and len(shape) != 3:
-            raise InputError(f"pool needs maps; a layer of shape {shape} has no places. Name another, or set pool = 0.")
-        if self.pool:
-            shape = (shape[0], *(min(side, self.pool) for side in shape[1:]))
-        width = int(np.prod(shape))
-        return min(width, self.n_projected) if self.n_projected else width
 
     def n_rows(self, bands: Sequence[str]) -> int:
         """Count the images that pass through the denoiser for one stimulus."""
@@ -302,13 +353,27 @@ class LDM:
     def check(self, bands: Sequence[str], captions: Sequence[tuple[str, ...]] | None = None) -> None:
         """Raise `InputError` for a band that the model does not have, or that needs captions that are missing.
 
-        All bands but z are conditioned on captions.
+        All bands but z are conditioned on captions. Where captions are given, an extraction is to begin: every part of
+        the model is checked, too.
         """
+        self._check_bands(bands, captions)
+        if captions is not None:
+            _ = self._layout
+
+    def cut(self, captions: Sequence[tuple[str, ...]]) -> str:
+        """Say how many captions are longer than the window of the (first) text encoder; empty if none is."""
+        if all(Band.parse(name).kind == "z" for name in self.bands):
+            return ""
+        return tokens.told(self._layout.tokenizer(""), captions, self.text["max_position_embeddings"])
+
+    def _check_bands(self, bands: Sequence[str], captions: Sequence[tuple[str, ...]] | None) -> None:
         conditioned = [name for name in bands if Band.parse(name).kind != "z"]
         if conditioned and captions is not None and not all(captions):
             missing = sum(not texts for texts in captions)
             raise InputError(f"Band {conditioned[0]} needs captions; {missing} stimuli have none. Ask for z alone.")
-        n_text_layers = self._config("text_encoder")["num_hidden_layers"]
+        n_text_layers = self.text["num_hidden_layers"]
+        if self.start == "compvis" and any("_strength-100_" in name for name in bands):
+            raise InputError("A strength of 100 % lies beyond the grid of start = 'compvis'; use less.")
         for name in bands:
             check_name(
                 name,
@@ -332,15 +397,20 @@ class LDM:
         With several seeds also, for each band that depends on noise, `spread.` and its name: the variance over seeds,
         summed over dimensions, (n_stimuli,).
         """
-        self.check(bands, captions)
-        parts = []
-        for rows, n in passes(len(images), self.batch):
-            found = self._pass(images[rows], [captions[i] for i in rows], [pixel_hashes[i] for i in rows], bands)
-            parts.append({band: values[:n] for band, values in found.items()})
+        self._check_bands(bands, captions)
+
+        def one(model: _ldm.LatentDiffusion, given: tuple[list[int], int]) -> dict[str, FloatArray]:
+            rows, n = given
+            hashes = [pixel_hashes[i] for i in rows]
+            found = self._pass(model, images[rows], [captions[i] for i in rows], hashes, bands)
+            return {band: values[:n] for band, values in found.items()}
+
+        parts = self._passes.map(one, list(passes(len(images), self.batch)))
         return {band: np.concatenate([part[band] for part in parts]) for band in parts[0]}
 
     def _pass(
         self,
+        model: _ldm.LatentDiffusion,
         images: NDArray[np.uint8],
         captions: Sequence[tuple[str, ...]],
         pixel_hashes: Sequence[str],
@@ -348,34 +418,40 @@ class LDM:
     ) -> dict[str, FloatArray]:
         from latentcortex import _ldm
 
-        model, resized = self.parts, self._resized(images)
+        shown = resized(images, self.pixels)
         z = self._drawn(pixel_hashes, "in place of the image") if self.shown == "noise" else None
-        z = _ldm.encode_images(model, resized) if z is None else z
+        z = _ldm.encode_images(model, shown) if z is None else z
         c = _ldm.condition(model, captions, pixels=self.pixels)
         found: dict[str, FloatArray] = {}
         for name in bands:
             band = Band.parse(name)
             if band.kind == "z":
-                found[name] = _flat(z if not band.entities else self._sampled(resized, pixel_hashes, band))
+                found[name] = flat(z if not band.entities else self._sampled(model, shown, pixel_hashes, band))
             if band.kind == "c":
-                found[name] = _flat(self._texts(captions, band) if band.entities else c.states)
+                found[name] = flat(self._texts(model, captions, band) if band.entities else c.states)
         taps = self._taps(bands)
         if taps:
-            runs = self._runs(z, c, pixel_hashes, taps)
-            found |= _averaged(runs)
+            runs = self._runs(model, z, c, pixel_hashes, taps)
+            found |= averaged(runs)
         return {name: found[name] for name in [*bands, *(key for key in found if key.startswith(SPREAD))]}
 
     def _runs(
-        self, z: torch.Tensor, c: _ldm.Conditioning, pixel_hashes: Sequence[str], taps: Mapping[str, _ldm.Tap]
+        self,
+        model: _ldm.LatentDiffusion,
+        z: torch.Tensor,
+        c: _ldm.Conditioning,
+        pixel_hashes: Sequence[str],
+        taps: Mapping[str, _ldm.Tap],
     ) -> Iterator[dict[str, FloatArray]]:
         """Go along the trajectory once for each seed."""
         from latentcortex import _ldm
 
-        nothing = _ldm.condition(self.parts, [()], pixels=self.pixels) if any(t.blind for t in taps.values()) else None
+        blind = any(tap.blind for tap in taps.values())
+        nothing = _ldm.unconditional(model, pixels=self.pixels) if blind else None
         for k in range(self.n_seeds):
             noise = self._drawn(pixel_hashes, "diffusion noise", *([k] if k else []))
             way = _ldm.trajectory(
-                self.parts,
+                model,
                 z,
                 c,
                 noise,
@@ -384,7 +460,7 @@ class LDM:
                 nothing=nothing,
                 start=self.start,
             )
-            yield {name: self._kept(way.caught[tap], tap) for name, tap in taps.items()}
+            yield {name: self._reduction.of(way.caught[tap], tap.layer) for name, tap in taps.items()}
 
     def _taps(self, bands: Sequence[str]) -> dict[str, _ldm.Tap]:
         """Say what to catch for each band that depends on noise."""
@@ -400,37 +476,20 @@ class LDM:
                 taps[name] = _ldm.Tap(what, *at, blind=band.entities.get("branch") == "unconditional")
         return taps
 
-    def _kept(self, values: torch.Tensor, tap: _ldm.Tap) -> FloatArray:
-        """Pool and project a layer's output; (n_stimuli, n_dims)."""
-        import torch
-
-        if tap.layer is None:
-            return _flat(values)
-        if self.pool:
-            height, width = (min(side, self.pool) for side in values.shape[2:])
-            values = torch.nn.functional.adaptive_avg_pool2d(values, (height, width))
-        flat = _flat(values)
-        if self.n_projected and flat.shape[1] > self.n_projected:
-            directions = _directions(self._projections, tap.what, flat.shape[1], self.n_projected, self.seed)
-            flat = np.ascontiguousarray((directions @ flat.T).T, dtype=np.float32)
-        return flat
-
-    @cached_property
-    def _projections(self) -> dict[tuple[str, int], csr_array]:
-        return {}
-
-    def _texts(self, captions: Sequence[tuple[str, ...]], band: Band) -> torch.Tensor:
+    def _texts(self, model: _ldm.LatentDiffusion, captions: Sequence[tuple[str, ...]], band: Band) -> torch.Tensor:
         from latentcortex import _ldm
 
         if "part" in band.entities:
-            return _ldm.pooled(self.parts, captions)
-        return _ldm.condition(self.parts, captions, pixels=self.pixels, layer=band.number("layer")).states
+            return _ldm.pooled(model, captions)
+        return _ldm.condition(model, captions, pixels=self.pixels, layer=band.number("layer")).states
 
-    def _sampled(self, images: NDArray[np.uint8], pixel_hashes: Sequence[str], band: Band) -> torch.Tensor:
+    def _sampled(
+        self, model: _ldm.LatentDiffusion, images: NDArray[np.uint8], pixel_hashes: Sequence[str], band: Band
+    ) -> torch.Tensor:
         from latentcortex import _ldm
 
         noise = self._drawn(pixel_hashes, "posterior sample", band.number("sampled"))
-        return _ldm.encode_images(self.parts, images, noise)
+        return _ldm.encode_images(model, images, noise)
 
     def _drawn(self, pixel_hashes: Sequence[str], what: str, *more: int) -> torch.Tensor:
         import torch
@@ -438,49 +497,3 @@ class LDM:
         drawn = [random_for(self.seed, what, one, *more).standard_normal(self.latent, dtype=np.float32)
                  for one in pixel_hashes]  # fmt: skip
         return torch.from_numpy(np.stack(drawn)).to(self.device)
-
-    def _resized(self, images: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        size = (self.pixels, self.pixels)
-        if images.shape[1:3] == size:
-            return images
-        logger.info("Images of %s were resized to %s for the model.", images.shape[1:3], size)
-        return np.stack([np.asarray(Image.fromarray(i).resize(size, Image.Resampling.LANCZOS)) for i in images])
-
-
-def _flat(values: torch.Tensor) -> FloatArray:
-    return np.asarray(values.flatten(1).cpu().numpy(), dtype=np.float32)
-
-
-def _averaged(runs: Iterator[dict[str, FloatArray]]) -> dict[str, FloatArray]:
-    """Average over seeds, with the variance over seeds summed over dimensions where there are several."""
-    mean = next(runs)
-    squares = {name: np.zeros(values.shape) for name, values in mean.items()}
-    n = 1
-    for n, found in enumerate(runs, start=2):
-        for name, values in found.items():
-            change = values.astype(np.float64) - mean[name]
-            mean[name] = mean[name] + change / n
-            squares[name] += change * (values - mean[name])
-    if n == 1:
-        return mean
-    spread = {f"{SPREAD}{name}": (one.sum(1) / (n - 1)).astype(np.float32) for name, one in squares.items()}
-    return {**{name: values.astype(np.float32) for name, values in mean.items()}, **spread}
-
-
-def _directions(known: dict[tuple[str, int], csr_array], what: str, width: int, n: int, seed: int) -> csr_array:
-    """Draw very sparse random directions, (n, width), once for each layer; lengths are kept on average."""
-    if (what, width) not in known:
-        from sklearn.random_projection import SparseRandomProjection
-
-        state = int(random_for(seed, "projection", what, width, n).integers(2**31))
-        drawn = SparseRandomProjection(n, random_state=state).fit(np.empty((1, width), dtype=np.float32))
-        known[what, width] = drawn.components_.astype(np.float32)
-    return known[what, width]
-
-
-def _percents(name: str, values: Sequence[int]) -> tuple[int, ...]:
-    """Check a list of percents; return it ascending."""
-    wrong = [value for value in values if type(value) is not int or not 1 <= value <= 100]
-    if wrong or not values:
-        raise InputError(f"{name} must be whole percents from 1 to 100; got {listed(values) or 'none'}.")
-    return tuple(sorted(set(values)))

@@ -23,19 +23,22 @@ from latentcortex.inference.null import (
     shifts_of,
     tail_p,
 )
+from latentcortex.inference.penalties import Penalties
 from latentcortex.inference.prefer import Preference, Resampling, preference
-from latentcortex.inference.refitting import Penalties, Rows, band_residual_p, freedman_lane_p
+from latentcortex.inference.refitting import Rows, band_residual_p, freedman_lane_p
 from latentcortex.inference.resampling import (
     bootstrap_ci,
     bootstrap_rows,
     bootstrap_weights,
     cluster_p,
+    n_flips,
     paired_difference_p,
     prevalence,
     share_p,
     signs,
 )
 from latentcortex.inference.spatial import N_DRAWS, map_similarity
+from latentcortex.inference.ties import at_most, beaten, reaches, same_predictions
 
 __all__ = [
     "LEAST_ROWS",
@@ -45,7 +48,9 @@ __all__ = [
     "Preference",
     "Resampling",
     "Rows",
+    "at_most",
     "band_residual_p",
+    "beaten",
     "block_length",
     "bootstrap_ci",
     "bootstrap_rows",
@@ -62,11 +67,14 @@ __all__ = [
     "map_similarity",
     "max_t",
     "mesh_adjacency",
+    "n_flips",
     "paired_difference_p",
     "permutation_p",
     "permutations_needed",
     "preference",
     "prevalence",
+    "reaches",
+    "same_predictions",
     "sequential_p",
     "share_p",
     "shifts_of",

@@ -10,10 +10,11 @@ import numpy as np
 from scipy.sparse import csgraph, csr_array
 from statsmodels.stats.multitest import fdrcorrection
 
-from latentcortex._arrays import BoolArray, FloatArray, IntArray
+from latentcortex._arrays import BoolArray, FloatArray, IntArray, arrays, numbers, truths, whole_array, whole_number
 from latentcortex._shelf import unknown
 from latentcortex.errors import AlignmentError, InputError
 from latentcortex.inference.null import matching
+from latentcortex.inference.ties import at_most, lowest, reaches, settled, tie
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,7 +26,8 @@ class Fdr:
     rejected : ndarray of bool
         Of the shape of p; False outside the family.
     q_values : ndarray of float64
-        The smallest q at which each test is rejected; nan outside the family.
+        The smallest q at which each test is rejected; nan outside the family. What equals q up to rounding of the
+        p-values, as of counts it may, is exactly q, and rejected (`inference.ties`).
     threshold : float
         The largest rejected p; 0 if none is.
     n_tests : int
@@ -80,16 +82,17 @@ def fdr(p: FloatArray, q: float = 0.05, method: str = "bh") -> Fdr:
         raise InputError(f"q must lie between 0 and 1; got {q:g}.{hint}")
     if method not in _PROCEDURES:
         raise unknown("correction", method, _PROCEDURES)
-    values = np.asarray(p, dtype=np.float64)
+    values = np.asarray(numbers("p", p), dtype=np.float64)
     family = ~np.isnan(values)
     inside = values[family]
     _check_range(inside)
     rejected, q_values = np.zeros(values.shape, dtype=bool), np.full(values.shape, np.nan)
     if inside.size:
         # Storey's guarantee ends at the p that the nulls were counted above.
-        nulls = min((np.sum(inside > TAIL) + 1) / (inside.size * (1 - TAIL)), 1.0) if method == "storey" else 1.0
+        tail = ~at_most(inside, TAIL)
+        nulls = min((np.sum(tail) + 1) / (inside.size * (1 - TAIL)), 1.0) if method == "storey" else 1.0
         _, adjusted = fdrcorrection(inside, alpha=q, method=_PROCEDURES[method])
-        adjusted = np.where(inside > TAIL, adjusted, adjusted * nulls)
+        adjusted = settled(np.where(tail, adjusted, adjusted * nulls), q, of=tie(p))
         rejected[family], q_values[family] = adjusted <= q, adjusted
     threshold = float(values[rejected].max()) if rejected.any() else 0.0
     return Fdr(rejected, q_values, threshold, int(family.sum()))
@@ -105,7 +108,7 @@ def hierarchical_fdr(p: Mapping[str, FloatArray], q: float = 0.05, method: str =
     Parameters
     ----------
     p : mapping of str to ndarray of shape (n_voxels,)
-        Map -> p of its voxels, in [0, 1]; nan is outside its family.
+        Map -> p of its voxels, in [0, 1]; nan is outside its family, and a map of nothing else is none.
     q : float
     method : {"bh", "by", "storey"}
 
@@ -120,12 +123,14 @@ def hierarchical_fdr(p: Mapping[str, FloatArray], q: float = 0.05, method: str =
     """
     within = {name: fdr(values, q, method) for name, values in p.items()}
     # Simes's p of a family is the smallest of its adjusted p-values.
-    simes = np.array([np.min(one[~np.isnan(one)], initial=1.0) for one in (fdr(v, q).q_values for v in p.values())])
+    simes = np.array([np.fmin.reduce(fdr(values, q).q_values, axis=None, initial=np.nan) for values in p.values()])
+    simes = simes.astype(np.result_type(np.float32, *p.values()))  # no finer than the p that they are of
     maps = fdr(simes, q, method)
     n_chosen = max(int(maps.rejected.sum()), 1)
     found = {}
     for (name, own), of_map in zip(within.items(), maps.q_values, strict=True):
-        inflated = np.minimum(np.maximum(own.q_values * len(p) / n_chosen, of_map), 1)
+        inflated = np.minimum(np.maximum(own.q_values * maps.n_tests / n_chosen, of_map), 1)
+        inflated = settled(inflated, q, of=tie(p[name]))
         rejected = inflated <= q
         threshold = float(np.asarray(p[name])[rejected].max()) if rejected.any() else 0.0
         found[name] = Fdr(rejected, inflated, threshold, own.n_tests)
@@ -154,6 +159,7 @@ def simes_p(p: FloatArray) -> FloatArray:
     ----------
     Simes (1986), doi:10.1093/biomet/73.3.751
     """
+    (p,) = arrays(p=(p, "n_bands n_voxels"))
     _check_range(p)
     ordered = np.sort(p, axis=0)
     rank = np.arange(1, len(p) + 1)[:, None]
@@ -179,12 +185,12 @@ def max_t(observed: FloatArray, null: FloatArray) -> FloatArray:
     ----------
     Nichols and Holmes (2002), doi:10.1002/hbm.1058
     """
-    matching(observed, null)
+    observed, null = matching(observed, null)
     defined = np.isfinite(observed) & np.isfinite(null).all(0)
     if not defined.any():
         return np.full(len(observed), np.nan)
     largest = np.sort(null[:, defined].max(1))
-    reached = len(largest) - np.searchsorted(largest, observed, side="left")
+    reached = len(largest) - np.searchsorted(largest, lowest(observed, largest), side="left")
     return np.where(defined, (reached + 1) / (len(largest) + 1), np.nan)
 
 
@@ -215,15 +221,16 @@ def true_discovery_bound(p: FloatArray, roi: BoolArray, *, alpha: float = 0.05) 
     ----------
     Rosenblatt et al. (2018), doi:10.1016/j.neuroimage.2018.07.060; Goeman et al. (2019), doi:10.1093/biomet/asz041
     """
-    if len(p) != len(roi):
-        raise AlignmentError(f"p has {len(p)} voxels, the region {len(roi)}.")
+    (p,) = arrays(p=(p, "n_voxels"))
+    roi = truths("roi", roi, len(p))
     if not 0 < alpha < 1:
         raise InputError(f"alpha must lie between 0 and 1; got {alpha:g}.")
     _check_range(p)
     values = np.asarray(p, dtype=np.float64)
-    inside = np.sort(values[np.asarray(roi, dtype=bool) & ~np.isnan(values)])
+    inside = np.sort(values[roi & ~np.isnan(values)])
     if len(inside) == 0:
         return float("nan")
+    alpha *= 1 + tie(p)  # what equals its limit up to rounding has not passed it
     h = _could_be_null(np.sort(values[~np.isnan(values)]), alpha)
     u = np.arange(1, len(inside) + 1)
     found = 1 - u + np.searchsorted(inside * h, u * alpha, side="right")
@@ -272,21 +279,31 @@ def tfce(
     ndarray of shape (n_voxels,)
         At least 0; nan where the statistic is.
 
+    Raises
+    ------
+    AlignmentError
+        If the adjacency is not of these voxels.
+    InputError
+        If a value is infinite: heights up to there would leave every other voxel at 0.
+
     References
     ----------
     Smith and Nichols (2009), doi:10.1016/j.neuroimage.2008.03.061
     """
+    (stat,) = arrays(stat=(stat, "n_voxels"))
+    whole_number("n_steps", n_steps, least=1)
     if adjacency.shape != (len(stat), len(stat)):
         raise AlignmentError(f"The adjacency is {adjacency.shape}; expected ({len(stat)}, {len(stat)}).")
-    values = np.nan_to_num(np.asarray(stat, dtype=np.float64), nan=0.0)
+    infinite = int(np.isinf(stat).sum())
+    if infinite:
+        raise InputError(f"The statistic is infinite in {infinite} voxels; TFCE needs finite values, or nan for none.")
+    values = np.where(np.isnan(stat), 0.0, stat.astype(np.float64))
     out = np.zeros(len(values))
     top = values.max(initial=0)
     links = csr_array(adjacency)
-    if not np.isfinite(top):
-        raise InputError("The statistic has infinite values; TFCE needs finite ones.")
     step = top / n_steps
     for h in np.linspace(0, top, n_steps + 1)[1:] if top > 0 else ():
-        above = np.flatnonzero(values >= h)
+        above = np.flatnonzero(reaches(values, h, size=top))
         if len(above) == 0:
             break
         _, label = csgraph.connected_components(links[above][:, above], directed=False)
@@ -295,13 +312,19 @@ def tfce(
 
 
 def mesh_adjacency(faces: IntArray, n_vertices: int) -> csr_array:
-    """Join vertices that share an edge of a triangle, (n_vertices, n_vertices)."""
+    """Join vertices that share an edge of a triangle, (n_vertices, n_vertices); faces are (n_faces, 3)."""
+    faces = whole_array("faces", faces, least=0, most=whole_number("n_vertices", n_vertices, least=1) - 1)
+    if faces.ndim != 2 or faces.shape[1] != 3:
+        raise AlignmentError(f"faces are {faces.shape}; expected (n_faces, 3).")
     pairs = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
     return _joined(pairs, n_vertices)
 
 
 def grid_adjacency(mask: BoolArray) -> csr_array:
     """Join voxels of a 3-D mask that share a face, in the order of `mask`'s true values."""
+    mask = truths("mask", mask)
+    if not mask.any():
+        raise InputError("mask is true nowhere; expected at least one voxel.")
     number = np.full(mask.shape, -1)
     number[mask] = np.arange(int(mask.sum()))
     pairs = []

@@ -8,7 +8,17 @@ from typing import Final
 
 import numpy as np
 
-from latentcortex._arrays import FloatArray, IntArray, in_threads, one_thread, random_for, whole_number
+from latentcortex._arrays import (
+    FloatArray,
+    IntArray,
+    arrays,
+    by_band,
+    in_threads,
+    one_thread,
+    random_for,
+    refuse_beyond_memory,
+    whole_number,
+)
 from latentcortex.errors import AlignmentError, InputError
 from latentcortex.scoring import product_shares
 
@@ -78,8 +88,10 @@ def identifiability(
     Dupré la Tour et al. (2022), doi:10.1016/j.neuroimage.2022.119728, for the model and its shares.
     """
     whole_number("n_draws", n_draws, least=LEAST_DRAWS)
-    kernels = [np.asarray(gram, dtype=np.float64) for gram in grams.values()]
+    kernels = [np.asarray(gram, dtype=np.float64) for gram in by_band("The Gram matrix", grams).values()]
+    mixtures, alphas = arrays(mixtures=(mixtures, "n_bands n_voxels"), alphas=(alphas, "n_voxels"))
     fitted = _checked(kernels, mixtures, alphas)
+    refuse_beyond_memory("n_draws", n_draws, 32 * len(kernels[0]) * (len(kernels) + 1))
     out = np.full(mixtures.shape, np.nan)
     if not fitted.size:
         return out

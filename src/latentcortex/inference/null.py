@@ -3,15 +3,29 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import permutations, product
+from math import factorial, prod
 from typing import Final, Literal
 
 import numpy as np
 from scipy import stats
 
-from latentcortex._arrays import BoolArray, FloatArray, IntArray, random_for, same_length, whole_number
+from latentcortex._arrays import (
+    BoolArray,
+    FloatArray,
+    IntArray,
+    arrays,
+    labels,
+    numbers,
+    random_for,
+    refuse_beyond_memory,
+    whole_number,
+)
 from latentcortex._shelf import unknown
 from latentcortex.errors import AlignmentError, InputError
+from latentcortex.inference.ties import at_most, lowest, reaches
+from latentcortex.scoring._centring import PAIR, standard
 
 logger = logging.getLogger(__name__)
 
@@ -20,6 +34,9 @@ SLOWEST: Final = 0.99
 
 LOST: Final = 0.01
 """Fraction of a correlation's variance that may be lost where stretches end."""
+
+BYTES_A_DRAW: Final = 2048
+"""Of one generator of random numbers."""
 
 Alternative = Literal["greater", "two-sided"]
 
@@ -62,9 +79,9 @@ def correlation_p(
     """
     if alternative not in ("greater", "two-sided"):
         raise unknown("alternative", alternative, ("greater", "two-sided"))
-    if n < 3:
+    if whole_number("n", n, least=1) < 3:
         raise InputError(f"A correlation over {n} stimuli has no p-value; needs at least 3.")
-    values = np.asarray(r, dtype=np.float64)
+    values = np.asarray(numbers("r", r), dtype=np.float64)
     if np.nanmax(np.abs(values), initial=0) > 1 + 1e-6:
         raise InputError(f"Correlations must lie in [-1, 1]; found {np.nanmax(np.abs(values)):.4g}.")
     beyond = int((np.abs(values) > 1).sum())
@@ -72,7 +89,7 @@ def correlation_p(
         logger.warning("%d correlations lie beyond 1 by rounding and are taken as 1.", beyond)
     values = np.clip(values, -1, 1)
     if n_draws is not None:
-        return _drawn_p(values, n, alternative, n_draws, seed)
+        return _drawn_p(values, n, alternative, whole_number("n_draws", n_draws, least=1), seed)
     statistic = np.abs(values) if alternative == "two-sided" else values
     with np.errstate(divide="ignore"):
         t = statistic * np.sqrt((n - 2) / np.maximum(1 - statistic**2, 0))
@@ -81,6 +98,7 @@ def correlation_p(
 
 
 def _drawn_p(r: FloatArray, n: int, alternative: Alternative, n_draws: int, seed: int) -> FloatArray:
+    refuse_beyond_memory("n_draws", whole_number("n_draws", n_draws, least=1), 16)
     rng = random_for(seed, "null correlations", n)
     null = np.empty(n_draws)
     for start in range(0, n_draws, 1000):
@@ -89,12 +107,14 @@ def _drawn_p(r: FloatArray, n: int, alternative: Alternative, n_draws: int, seed
         null[start : start + len(a)] = (a * b).sum(1) / np.sqrt((a * a).sum(1) * (b * b).sum(1))
     if alternative == "two-sided":
         r, null = np.abs(r), np.abs(null)
-    above = n_draws - np.searchsorted(np.sort(null), r, side="left")
+    above = n_draws - np.searchsorted(np.sort(null), lowest(r, null, size=1.0), side="left")
     return np.asarray(np.where(np.isnan(r), np.nan, (above + 1) / (n_draws + 1)))
 
 
 def permutation_p(observed: FloatArray, null: FloatArray) -> FloatArray:
     """Count how often the null reaches what was observed, one-sided, with the +1 rule.
+
+    What differs by rounding only, of the coarser of both precisions, is equal (`inference.ties`).
 
     Parameters
     ----------
@@ -115,19 +135,16 @@ def permutation_p(observed: FloatArray, null: FloatArray) -> FloatArray:
     ----------
     Phipson and Smyth (2010), doi:10.2202/1544-6115.1585
     """
-    matching(observed, null)
-    reached = (null >= observed).sum(0)
+    observed, null = matching(observed, null)
+    reached = reaches(null, observed).sum(0)
     defined = np.isfinite(observed) & np.isfinite(null).all(0)
     return np.asarray(np.where(defined, (reached + 1) / (len(null) + 1), np.nan))
 
 
-def matching(observed: FloatArray, null: FloatArray) -> None:
-    """Raise `AlignmentError` unless the null has a row for each permutation and the voxels that were observed."""
-    if np.shape(null)[1:] != np.shape(observed) or not np.shape(null)[:1] or not len(null):
-        raise AlignmentError(
-            f"The null is {np.shape(null)}; expected (n_permutations, n_voxels), at least one permutation, for an "
-            f"observation of {np.shape(observed)}."
-        )
+def matching(observed: FloatArray, null: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Return both; raise `AlignmentError` unless the null has a row per permutation, of the voxels observed."""
+    both = arrays(observed=(observed, "n_voxels"), null=(null, "n_permutations n_voxels"))
+    return both[0], both[1]
 
 
 def exchange(
@@ -150,7 +167,8 @@ def exchange(
     ----------
     n_rows : int
     n_permutations : int
-        At least 1. There are only so many different shifts; no more are returned, and none twice.
+        At least 1. There are only so many different shifts, and few groups have few orders: where no more than so many,
+        each is returned once, but for the one that leaves all rows in place. No p is then below one over their number.
     seed : int
     groups : sequence of str, optional
         The group of each row; each row is its own by default.
@@ -168,15 +186,14 @@ def exchange(
     InputError
         If there is nothing to exchange: no two groups or stretches are of one size.
     """
-    if n_permutations < 1:
-        raise InputError(f"n_permutations must be at least 1; got {n_permutations}.")
+    whole_number("n_permutations", n_permutations, least=1)
+    whole_number("n_rows", n_rows, least=1)
     if groups is not None:
-        same_length(rows=range(n_rows), groups=groups)
+        groups = labels("groups", groups, n_rows).tolist()
     if groups is not None and (block is not None or shift):
         raise InputError("Rows are exchanged by groups, or as a time series by blocks or shifts; not both.")
     if block is not None and block < 1:
         raise InputError(f"block must be at least 1 row; got {block}.")
-    draws = [random_for(seed, "exchange", i) for i in range(n_permutations)]
     if shift:
         steps = random_for(seed, "shifts").permutation(shifts_of(n_rows, block or 1))[:n_permutations]
         return np.stack([np.roll(np.arange(n_rows), step) for step in steps])
@@ -195,6 +212,11 @@ def exchange(
         logger.warning("%d of %d groups have a size of their own and never change places.", stay, len(members))
     if all(len(some) < 2 for some in blocks):
         raise InputError(f"{len(members)} groups of different sizes cannot be exchanged; use groups of one size.")
+    refuse_beyond_memory("n_permutations", n_permutations, BYTES_A_DRAW + 16 * n_rows)
+    if prod(factorial(len(same)) for same in blocks) * (n_rows if block else 1) <= n_permutations + 1:
+        orders = _every_order(blocks, n_rows, turned=block is not None)
+        return orders[random_for(seed, "orders").permutation(len(orders))[:n_permutations]]
+    draws = [random_for(seed, "exchange", i) for i in range(n_permutations)]
     orders = np.stack([_exchanged(blocks, n_rows, rng) for rng in draws])
     if block is None:
         return orders
@@ -213,6 +235,20 @@ def shifts_of(n_rows: int, least: int = 1) -> IntArray:
     if 2 * least > n_rows:
         raise InputError(f"{n_rows} rows cannot be shifted by at least {least} either way.")
     return np.arange(least, n_rows - least + 1)
+
+
+def _every_order(blocks: Sequence[IntArray], n_rows: int, *, turned: bool) -> IntArray:
+    """List all orders of blocks, and from every start if the rows are a series, each once; the present one is none."""
+
+    def orders() -> Iterator[IntArray]:
+        for chosen in product(*(permutations(range(len(same))) for same in blocks)):
+            order = np.empty(n_rows, dtype=np.intp)
+            for same, turn in zip(blocks, chosen, strict=True):
+                order[same] = same[list(turn)]
+            yield from ((order + start) % n_rows for start in range(n_rows if turned else 1))
+
+    distinct = np.unique(np.stack(list(orders())), axis=0)
+    return np.asarray(distinct[(distinct != np.arange(n_rows)).any(1)])
 
 
 def _exchanged(blocks: Sequence[IntArray], n_rows: int, rng: np.random.Generator) -> IntArray:
@@ -271,10 +307,8 @@ def lag_one(y: FloatArray) -> FloatArray:
     ndarray of shape (n_voxels,)
         In [-1, 1]; nan where a voxel is not finite or constant.
     """
-    wide = np.asarray(y, dtype=np.float64)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        centred = wide - wide.mean(0)
-        return np.asarray((centred[1:] * centred[:-1]).sum(0) / (centred * centred).sum(0))
+    centred, _ = standard(arrays(y=(y, PAIR))[0])
+    return np.asarray((centred[1:] * centred[:-1]).sum(0) / (centred * centred).sum(0))
 
 
 def sequential_p(
@@ -282,6 +316,7 @@ def sequential_p(
     draw: Callable[[int, int, IntArray], FloatArray],
     *,
     n_permutations: int,
+    size: FloatArray | float | None = None,
     enough: int = 20,
     at_once: int = 50,
 ) -> tuple[FloatArray, IntArray]:
@@ -297,6 +332,9 @@ def sequential_p(
         (first permutation, one after the last, voxels) -> null values (n, n_these_voxels).
     n_permutations : int
         At most so many.
+    size : ndarray of shape (n_voxels,), or float, optional
+        What rounding is relative to, such as 1 for a correlation: what differs by no more is equal
+        (`inference.ties`). By default the magnitude of the observation and of the null.
     enough : int
     at_once : int
         Permutations between two looks.
@@ -314,6 +352,7 @@ def sequential_p(
     """
     for name, value in (("n_permutations", n_permutations), ("enough", enough), ("at_once", at_once)):
         whole_number(name, value, least=1)
+    (observed,) = arrays(observed=(observed, "n_voxels"))
     p, n_used = np.full(len(observed), np.nan), np.zeros(len(observed), dtype=np.intp)
     reached = np.zeros(len(observed), dtype=np.intp)
     left = np.flatnonzero(np.isfinite(observed))
@@ -321,10 +360,15 @@ def sequential_p(
         if len(left) == 0:
             break
         stop = min(start + at_once, n_permutations)
-        null = draw(start, stop, left)
+        null = numbers("null", draw(start, stop, left))
+        if null.shape != (stop - start, len(left)):
+            raise AlignmentError(
+                f"draw gave {null.shape}; expected {(stop - start, len(left))}, a row per permutation."
+            )
         defined = np.isfinite(null).all(0)
         left, null = left[defined], null[:, defined]
-        hits = np.cumsum(null >= observed[left], axis=0) + reached[left]
+        sizes = None if size is None else np.broadcast_to(size, p.shape)[left]
+        hits = np.cumsum(reaches(null, observed[left], size=sizes), axis=0) + reached[left]
         reached[left], n_used[left] = hits[-1], stop
         done = hits[-1] >= enough
         first = (hits[:, done] >= enough).argmax(0) + 1 + start
@@ -361,6 +405,7 @@ def tail_p(observed: FloatArray, null: FloatArray, *, n_tail: int = 250, few: in
     Knijnenburg et al. (2009), doi:10.1093/bioinformatics/btp211; Hosking and Wallis (1987),
     doi:10.1080/00401706.1987.10488243, for the fit by moments
     """
+    observed, null = matching(observed, null)
     p = permutation_p(observed, null)
     n_tail = min(n_tail, len(null) // 4)
     rare = np.flatnonzero((p * (len(null) + 1) - 1 < few) & np.isfinite(p))
@@ -395,7 +440,14 @@ def permutations_needed(n_voxels: int, n_expected: int, q: float = 0.05) -> int:
     ------
     InputError
         If more are expected than there are, or q lies outside.
+
+    Examples
+    --------
+    >>> permutations_needed(980, 10)
+    1959
     """
     if not (0 < q < 1 and 0 <= n_expected <= n_voxels):
         raise InputError(f"Expected 0 < q < 1 and 0 <= n_expected <= {n_voxels}; got {q:g} and {n_expected}.")
-    return max(int(np.ceil(n_voxels / (max(n_expected, 1) * q) - 1e-9)) - 1, 0)
+    share = n_voxels / max(n_expected, 1)
+    fewest = max(int(share / q), 1)  # the smallest p is 1 over so many; rounding may have taken one
+    return fewest - 1 if at_most(np.array(share / fewest), q) else fewest

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Any, Final
 
 import numpy as np
@@ -14,17 +15,20 @@ from latentcortex._arrays import (
     BoolArray,
     FloatArray,
     IntArray,
+    arrays,
     in_threads,
+    labels,
+    numbers,
     one_thread,
-    random_for,
-    same_length,
     tiles,
     whole_number,
 )
 from latentcortex.errors import AlignmentError, InputError
 from latentcortex.inference.family import fdr, simes_p
-from latentcortex.inference.resampling import bootstrap_weights, paired_difference_p
+from latentcortex.inference.resampling import bootstrap_weights, paired_difference_p, signs
+from latentcortex.inference.ties import reaches, same_predictions
 from latentcortex.scoring import correlation, weighted_correlation
+from latentcortex.scoring._centring import BY_BAND, PAIR
 
 LEAST_REFITS: Final = 5
 """Halves of the fitted stimuli that a variance is estimated from."""
@@ -184,7 +188,9 @@ def preference(
     Simes (1986), doi:10.1093/biomet/73.3.751; Benjamini and Hochberg (1995), doi:10.1111/j.2517-6161.1995.tb02031.x;
     Hung and Fithian, Rank verification for exponential families, doi:10.48550/arXiv.1610.03944
     """
-    _check_shapes(y, yhat, p)
+    y, yhat, p = arrays(y=(y, PAIR), yhat=(yhat, BY_BAND), p=(p, "n_bands n_voxels"))
+    if len(yhat) < 2:
+        raise InputError("A preference is between bands; there is only one.")
     how = resampling or Resampling()
     code = _clusters(how, len(y))
     r = np.stack([correlation(y, band) for band in yhat])
@@ -224,21 +230,10 @@ def preference(
     )
 
 
-def _check_shapes(y: FloatArray, yhat: FloatArray, p: FloatArray) -> None:
-    if yhat.ndim != 3 or y.ndim != 2 or yhat.shape[1:] != y.shape or p.shape != (len(yhat), y.shape[1]):
-        raise AlignmentError(
-            f"Responses {y.shape}, predictions {yhat.shape} and p {p.shape} must be (n_stimuli, n_voxels), "
-            "(n_bands, n_stimuli, n_voxels) and (n_bands, n_voxels)."
-        )
-    if len(yhat) < 2:
-        raise InputError("A preference is between bands; there is only one.")
-
-
 def _clusters(how: Resampling, n_stimuli: int) -> IntArray:
     """Find the number of each held-out stimulus's cluster."""
     clusters = range(n_stimuli) if how.clusters is None else how.clusters
-    same_length(y=range(n_stimuli), clusters=clusters)
-    names, code = np.unique(np.asarray(clusters), return_inverse=True)
+    names, code = np.unique(labels("clusters", clusters, n_stimuli), return_inverse=True)
     if len(names) < 5:
         raise InputError(f"{len(names)} held-out stimuli or clusters are too few; needs at least 5.")
     return np.asarray(code, dtype=np.intp)
@@ -285,6 +280,17 @@ def _standard(values: FloatArray) -> FloatArray:
         return np.asarray(wide / np.sqrt((wide * wide).mean(-2, keepdims=True)))
 
 
+def _told_apart(predictions: FloatArray) -> FloatArray:
+    """Give bands whose predictions differ by rounding only those of the first of them, (n_bands, n_stimuli, n_voxels).
+
+    Else rounding would say which of two layers that are the same is preferred, and how surely.
+    """
+    for one, other in combinations(range(len(predictions)), 2):
+        same = same_predictions(predictions[one], predictions[other])
+        predictions[other][:, same] = predictions[one][:, same]
+    return predictions
+
+
 def _of_band(values: NDArray[Any], band: IntArray) -> NDArray[Any]:
     """Take one band for each voxel, (n_bands, n, n_voxels) -> (n, n_voxels)."""
     return np.asarray(values[band, :, np.arange(len(band))].T)
@@ -313,7 +319,7 @@ def _fitting(contest: _Contest, refits: Refit, n_refits: int) -> FloatArray:
     for k in range(n_refits):
         for tile in tiles(n_found):
             here = contest.found[tile]
-            again = np.asarray(refits(k, here))
+            again = numbers(f"refit {k}", refits(k, here))
             if again.shape != (len(contest.yhat), n_stimuli, len(here)):
                 expected = (len(contest.yhat), n_stimuli, len(here))
                 raise AlignmentError(f"Refit {k} predicts {again.shape}; expected {expected}.")
@@ -337,7 +343,7 @@ def _judged(contest: _Contest, tile: slice, how: Resampling, fitting: FloatArray
     """Compute confidence, the flatness test's p and the paired test's p of some of the voxels found, (3, n)."""
     here, (best, second) = contest.found[tile], contest.pair(tile)
     columns = np.arange(len(here))
-    y, predictions = _standard(contest.y[:, here]), _standard(contest.yhat[:, :, here])
+    y, predictions = _standard(contest.y[:, here]), _told_apart(_standard(contest.yhat[:, :, here]))
     gain = np.maximum((y * predictions).mean(1), 0)
     scaled = gain[:, None] * predictions
     # The slope of 1 - r ** 2 takes a deviation of r to one of the mean loss.
@@ -367,38 +373,35 @@ def _t_p(ahead: FloatArray, lead: FloatArray, moved: FloatArray) -> FloatArray:
     with np.errstate(invalid="ignore", divide="ignore"):
         freedom = variance**2 / (held_out**2 / (n_clusters - 1) + fitting**2 / (n_refits - 1))
         p = 2 * stats.t.sf(ahead / np.sqrt(variance), freedom)
-    # Two predictions that are the same differ by nothing, and nothing varies.
-    return np.asarray(np.where(variance == 0, 1.0, p))
+    # Two predictions that are the same differ by nothing.
+    return np.asarray(np.where((lead == 0).all(0), 1.0, p))
 
 
 def _flat_p(
     contest: _Contest, loss: FloatArray, moved: FloatArray | None, n_permutations: int, *, seed: int
 ) -> FloatArray:
     """Test whether all bands' mean losses, (n_bands, n_stimuli, n), are equal: variance over bands, +1 rule."""
-    apart = [contest.by_cluster(band) for band in loss - loss.mean(0)]
+    differing = np.where(np.ptp(loss, axis=0) == 0, 0, loss - loss.mean(0))
+    apart = [contest.by_cluster(band) for band in differing]
     observed = sum((band.sum(0) ** 2 for band in apart), start=np.zeros(loss.shape[2]))
     narrow = [band.astype(np.float32) for band in apart]
     shifts = None if moved is None else ((moved - moved.mean(1, keepdims=True)) * loss.shape[1]).astype(np.float32)
 
+    drawn = signs(len(apart[0]), n_permutations, seed, "flatness")
+
     def reached(some: slice) -> FloatArray:
-        signs = _signs(len(apart[0]), some, seed)
-        null = np.zeros((len(signs), loss.shape[2]), dtype=np.float32)
+        null = np.zeros((len(drawn[some]), loss.shape[2]), dtype=np.float32)
         which = np.arange(some.start, some.stop)
         for number, band in enumerate(narrow):
-            total = signs @ band
+            total = drawn[some] @ band
             if shifts is not None:
                 total += shifts[which % len(shifts), number]
             null += total * total
-        return np.asarray((null >= observed * (1 - 1e-5)).sum(0), dtype=np.float64)
+        return np.asarray(reaches(null, observed, size=observed).sum(0), dtype=np.float64)
 
-    blocks = [slice(i, min(i + BLOCK, n_permutations)) for i in range(0, n_permutations, BLOCK)]
+    blocks = [slice(i, min(i + BLOCK, len(drawn))) for i in range(0, len(drawn), BLOCK)]
     count = np.sum(in_threads(reached, blocks), axis=0)
-    return np.asarray(np.where(np.isfinite(observed), (count + 1) / (n_permutations + 1), np.nan))
-
-
-def _signs(n_clusters: int, some: slice, seed: int) -> FloatArray:
-    both = np.array([-1, 1], dtype=np.float32)
-    return np.stack([random_for(seed, "flatness", i).choice(both, n_clusters) for i in range(some.start, some.stop)])
+    return np.asarray(np.where(np.isfinite(observed), (count + 1) / (len(drawn) + 1), np.nan))
 
 
 def _confidence(
@@ -413,7 +416,7 @@ def _confidence(
         r = np.where(np.isnan(r), -np.inf, r)
         return r if fitting is None else r + fitting[which % len(fitting), band]
 
-    r = np.stack(in_threads(drawn, range(len(contest.yhat))))
-    top = r == r.max(0)
+    r = np.stack(in_threads(drawn, range(len(contest.yhat)))).astype(np.float32)  # as correlations are drawn
+    top = reaches(r, r.max(0), size=1.0)
     # Bands that draw level, such as two alike, share the win.
     return np.asarray((_of_band(top, best) / np.maximum(top.sum(0), 1)).mean(0))

@@ -20,10 +20,25 @@ from typing import Any, Final
 import numpy as np
 from scipy import linalg
 
-from latentcortex._arrays import BoolArray, FloatArray, IntArray, in_threads, one_thread, random_for, tiles, varying
+from latentcortex._arrays import (
+    BoolArray,
+    FloatArray,
+    IntArray,
+    arrays,
+    by_band,
+    check_axes,
+    in_threads,
+    labels,
+    one_thread,
+    random_for,
+    tiles,
+    truths,
+    varying,
+)
 from latentcortex._shelf import unknown
 from latentcortex.errors import AlignmentError, InputError
 from latentcortex.inference.null import exchange, sequential_p
+from latentcortex.inference.penalties import Penalties
 
 Draw = Callable[[int, int, IntArray], FloatArray]
 _Dtype = np.dtype[np.floating[Any]]
@@ -36,42 +51,10 @@ SMALL: Final = 1e-5
 """A column that adds less than this fraction of the largest to those before it is rounding, or a function of them."""
 LEAST: Final = 1e-3
 """Of every direction of the other bands, the rows that are left out must hold at least this much."""
-TIE: Final = {4: 1e-6, 8: 1e-10}
-"""By the bytes of a number: gains that differ by less than this fraction of the held-out variance are equal."""
 PRECISE: Final = 1e-4
 """Where an alpha is smaller than this fraction of the largest eigenvalue, float32 is not enough."""
 GROUPS_PER_COLUMN: Final = 3
 """Fewer fitted groups than so many times the columns, and permuting responses would reject too often."""
-
-
-@dataclass(frozen=True, eq=False)
-class Penalties:
-    """What a banded ridge chose for each voxel.
-
-    Parameters
-    ----------
-    mixtures : ndarray of shape (n_bands, n_voxels)
-        At least 0; the bands in the order of the Gram matrices. nan where a voxel was not fitted.
-    alphas : ndarray of shape (n_voxels,)
-        Above 0; nan where a voxel was not fitted.
-
-    Raises
-    ------
-    AlignmentError, InputError
-        If they are not of the same voxels; if a mixture is negative or an alpha not above 0.
-    """
-
-    mixtures: FloatArray
-    alphas: FloatArray
-
-    def __post_init__(self) -> None:
-        if self.mixtures.ndim != 2 or self.alphas.shape != self.mixtures.shape[1:]:
-            found = f"{self.mixtures.shape} and {self.alphas.shape}"
-            raise AlignmentError(f"Mixtures (n_bands, n_voxels) and alphas (n_voxels,) do not match; got {found}.")
-        if (self.mixtures < 0).any():
-            raise InputError(f"Mixtures must not be negative; found {np.nanmin(self.mixtures):.4g}.")
-        if (self.alphas <= 0).any():
-            raise InputError(f"Alphas must be above 0; found {np.nanmin(self.alphas):.4g}.")
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,16 +84,19 @@ class Rows:
     groups: Sequence[str] | None = None
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "fitted", truths("fitted", self.fitted))
+        check_axes("fitted", self.fitted.shape, "n_rows", {})
         n_rows = len(self.fitted)
+        object.__setattr__(self, "grams", by_band("The Gram matrix", self.grams))
         for band, gram in self.grams.items():
             if gram.shape != (n_rows, n_rows):
                 raise AlignmentError(f"The Gram matrix of {band} is {gram.shape}; expected {(n_rows, n_rows)}.")
             if not (np.isfinite(gram).all() and gram.trace() > 0):
                 raise InputError(f"The Gram matrix of {band} is not finite, or nothing but 0; leave the band out.")
-        if self.fitted.dtype != np.bool_ or min(self.fitted.sum(), (~self.fitted).sum()) < 2:
+        if min(self.fitted.sum(), (~self.fitted).sum()) < 2:
             raise InputError("fitted must be true for at least two rows and false for at least two that are held out.")
-        if self.groups is not None and len(self.groups) != n_rows:
-            raise AlignmentError(f"There must be one group per row; got {len(self.groups)} for {n_rows} rows.")
+        if self.groups is not None:
+            object.__setattr__(self, "groups", labels("groups", self.groups, n_rows).tolist())
         both = set(self._groups(self.fitted)) & set(self._groups(~self.fitted))
         if both:
             raise InputError(f"{len(both)} groups, {min(both)} first, have fitted and held-out rows; split by group.")
@@ -341,12 +327,19 @@ class _Space:
 
     def orders(self, rows: Rows, n_permutations: int, seed: int) -> IntArray:
         """Draw permutations of the kept rows, fitted and held-out ones apart; (n_permutations, n_kept)."""
-        out = np.empty((n_permutations, len(self.kept)), dtype=np.intp)
+        drawn = []  # each refuses more than there is memory for, before there is a place for all
         for side, name in ((rows.fitted, "fitted rows"), (~rows.fitted, "held-out rows")):
             own = np.flatnonzero(side[self.kept])
             groups = None if rows.groups is None else [rows.groups[row] for row in self.kept[own]]
             key = int(random_for(seed, name).integers(2**62))
-            out[:, own] = own[exchange(len(own), n_permutations=n_permutations, seed=key, groups=groups)]
+            orders = exchange(len(own), n_permutations=n_permutations, seed=key, groups=groups)
+            if len(orders) < n_permutations:  # all that there are: any, or none, beside the other side's
+                every = np.vstack([np.arange(len(own)), orders])
+                orders = every[random_for(key, "beside").integers(len(every), size=n_permutations)]
+            drawn.append((own, own[orders]))
+        out = np.empty((n_permutations, len(self.kept)), dtype=np.intp)
+        for own, orders in drawn:
+            out[:, own] = orders
         return out
 
 
@@ -431,6 +424,8 @@ class _Test:
     others: FloatArray
     own: FloatArray
     y: FloatArray
+    centre: FloatArray
+    unit: FloatArray
     valid: BoolArray
     size: FloatArray
     full: _Model
@@ -440,6 +435,7 @@ class _Test:
     @classmethod
     def of(cls, rows: Rows, y: FloatArray, band: str, *, full: Penalties, reduced: Penalties) -> _Test:
         """Check everything; in both models the band comes last."""
+        (y,) = arrays(y=(y, "n_rows n_voxels"))
         _check(rows, y, band, full, reduced)
         names = [name for name in rows.grams if name != band]
         order = [list(rows.grams).index(name) for name in (*names, band)]
@@ -452,9 +448,12 @@ class _Test:
         widths = [some.shape[1] for some in columns]
         with_band = _Model.of(rows, full, widths, valid, dtype)
         without = _Model.of(rows, reduced, widths[:-1], valid, dtype)
-        with np.errstate(invalid="ignore"):
-            size = ((y[~rows.fitted] - y[rows.fitted].mean(0, dtype=np.float64)) ** 2).sum(0)
-        return cls(np.hstack(columns[:-1]), columns[-1], y, valid, size, with_band, without, dtype)
+        with np.errstate(invalid="ignore", over="ignore"):
+            centre = y[rows.fitted].mean(0, dtype=np.float64)
+            # A power of two scales without rounding; in it no square of float32 overflows or vanishes.
+            unit = np.ldexp(1.0, np.frexp(np.abs(y[rows.fitted] - centre).max(0))[1])
+            size = (((y[~rows.fitted] - centre) / unit) ** 2).sum(0)
+        return cls(np.hstack(columns[:-1]), columns[-1], y, centre, unit, valid, size, with_band, without, dtype)
 
     def tiles(self) -> list[IntArray]:
         """List the voxels of each tile."""
@@ -465,15 +464,16 @@ class _Test:
         """Apply a function of columns to all responses, tile by tile: (n_voxels, n_values)."""
 
         def applied(own: IntArray) -> FloatArray:
-            clean = np.where(self.valid[own], self.y[:, own], 0).astype(np.float64)
+            with np.errstate(invalid="ignore", over="ignore"):
+                clean = np.where(self.valid[own], (self.y[:, own] - self.centre[own]) / self.unit[own], 0)
             return np.ascontiguousarray(function(clean).T, dtype=self.dtype)
 
         return np.concatenate(in_threads(applied, self.tiles()))
 
     def p(self, observed: FloatArray, draw: Draw, n_permutations: int) -> tuple[FloatArray, IntArray]:
-        """Count until it is clear; what differs by rounding only is equal."""
-        least = np.where(self.valid, observed - TIE[self.dtype.itemsize] * self.size, np.nan)
-        return sequential_p(least, draw, n_permutations=n_permutations, at_once=AT_ONCE)
+        """Count until it is clear; gains are measured by the held-out sum of squares."""
+        known = np.where(self.valid, observed, np.nan)
+        return sequential_p(known, draw, n_permutations=n_permutations, size=self.size, at_once=AT_ONCE)
 
 
 def _check(rows: Rows, y: FloatArray, band: str, full: Penalties, reduced: Penalties) -> None:

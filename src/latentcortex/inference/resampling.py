@@ -7,8 +7,21 @@ from functools import lru_cache
 
 import numpy as np
 
-from latentcortex._arrays import FloatArray, IntArray, in_threads, random_for, same_length, tiles
-from latentcortex.errors import AlignmentError, InputError
+from latentcortex._arrays import (
+    FloatArray,
+    IntArray,
+    arrays,
+    in_threads,
+    labels,
+    numbers,
+    random_for,
+    refuse_beyond_memory,
+    tiles,
+    whole_number,
+)
+from latentcortex.errors import InputError
+from latentcortex.inference.ties import reaches, same_predictions
+from latentcortex.scoring._centring import PAIR, standard
 
 
 def bootstrap_rows(n_rows: int, *, n_draws: int, seed: int) -> IntArray:
@@ -18,6 +31,8 @@ def bootstrap_rows(n_rows: int, *, n_draws: int, seed: int) -> IntArray:
     -------
     ndarray of int, shape (n_draws, n_rows)
     """
+    whole_number("n_rows", n_rows, least=1)
+    refuse_beyond_memory("n_draws", whole_number("n_draws", n_draws, least=1), 48 * n_rows)  # as rows, counts, weights
     return np.stack([random_for(seed, "bootstrap", i).integers(n_rows, size=n_rows) for i in range(n_draws)])
 
 
@@ -38,7 +53,9 @@ def bootstrap_weights(
     ndarray of shape (n_draws, n_rows)
         How often each row was drawn, divided by the sum over rows.
     """
-    names, code = np.unique(np.arange(n_rows) if clusters is None else np.asarray(clusters), return_inverse=True)
+    whole_number("n_rows", n_rows, least=1)
+    given = labels("clusters", range(n_rows) if clusters is None else clusters, n_rows)
+    names, code = np.unique(given, return_inverse=True)
     rows = bootstrap_rows(len(names), n_draws=n_draws, seed=seed)
     counts = np.stack([np.bincount(row, minlength=len(names))[code] for row in rows]).astype(np.float64)
     return np.asarray(counts / counts.sum(axis=1, keepdims=True))
@@ -65,7 +82,9 @@ def bootstrap_ci(
     """
     if not 0 < level < 1:
         raise InputError(f"level must lie between 0 and 1; got {level:g}.")
-    values = np.stack([np.asarray(statistic(rows), dtype=np.float64) for rows in draws])
+    if not len(draws):
+        raise InputError("There is no draw to compute the statistic of; make some with bootstrap_rows.")
+    values = numbers("statistic", [numbers("statistic", statistic(rows)) for rows in draws]).astype(np.float64)
     tail = (1 - level) / 2
     ends = np.full((2, *values.shape[1:]), np.nan)
     defined = ~np.isnan(values).all(axis=0)
@@ -102,7 +121,9 @@ def share_p(
     Returns
     -------
     ndarray of shape (n_voxels,)
-        One-sided, with the +1 rule; 1 where the two predictions are the same, nan where anything is not finite.
+        One-sided, with the +1 rule, and never below one over the number of different patterns of signs, 2 ** n of n
+        stimuli or clusters. 1 where the two predictions are the same but for rounding (`inference.ties`), nan where
+        anything is not finite.
     """
     return _flipped_p(_gain(y, yhat_full, yhat_reduced), clusters, n_permutations, seed, two_sided=False)
 
@@ -143,59 +164,66 @@ def cluster_p(
     ndarray of shape (n_voxels,)
         One-sided, with the +1 rule; nan where anything is not finite or nothing varies.
     """
-    same_length(y=y, yhat=yhat)
-    a, b = (np.asarray(side, dtype=np.float64) for side in (y, yhat))
-    a, b = a - a.mean(0), b - b.mean(0)
-    p = _flipped_p(a * b, clusters, n_permutations, seed, two_sided=False)
-    return np.asarray(np.where((a * a).sum(0) * (b * b).sum(0) > 0, p, np.nan))
+    a, b = (standard(side)[0] for side in arrays(y=(y, PAIR), yhat=(yhat, PAIR)))
+    return _flipped_p(a * b, clusters, n_permutations, seed, two_sided=False)
 
 
 def _gain(y: FloatArray, one: FloatArray, other: FloatArray) -> FloatArray:
     """Compute the loss of the other less that of the one, stimulus by stimulus."""
-    y, one, other = (np.asarray(values) for values in (y, one, other))
-    if not (y.ndim == 2 and y.shape == one.shape == other.shape):
-        raise AlignmentError(f"Responses {y.shape} and predictions {one.shape}, {other.shape} must have one 2-D shape.")
-    wide = np.asarray(y, dtype=np.float64)
-    return np.asarray((wide - other) ** 2 - (wide - one) ** 2)
+    y, one, other = arrays(y=(y, PAIR), yhat_one=(one, PAIR), yhat_other=(other, PAIR))
+    with np.errstate(invalid="ignore", over="ignore"):
+        wide = y.astype(np.float64)
+        gain = (wide - other) ** 2 - (wide - one) ** 2
+    gain[:, np.isfinite(gain).all(0) & same_predictions(one, other)] = 0
+    return np.asarray(gain)
 
 
 def _flipped_p(
     gain: FloatArray, clusters: Sequence[str] | None, n_permutations: int, seed: int, *, two_sided: bool
 ) -> FloatArray:
-    if n_permutations < 1:
-        raise InputError(f"n_permutations must be at least 1; got {n_permutations}.")
+    whole_number("n_permutations", n_permutations, least=1)
     if clusters is not None:
-        same_length(y=gain, clusters=clusters)
-        _, code = np.unique(np.asarray(clusters), return_inverse=True)
+        _, code = np.unique(labels("clusters", clusters, len(gain)), return_inverse=True)
         gain = np.stack([np.bincount(code, weights=column) for column in gain.T], axis=1)
     if len(gain) < 5:
         raise InputError(f"{len(gain)} stimuli or clusters are too few to flip signs of; needs at least 5.")
-    signs_ = signs(len(gain), n_permutations, seed)
+    drawn = signs(len(gain), n_permutations, seed)
 
     def tested(tile: slice) -> FloatArray:
         own = gain[:, tile]
         size = np.sqrt((own * own).sum(0))
         with np.errstate(invalid="ignore", divide="ignore"):
             scaled = np.where(size == 0, 0, own / size)
-        # The sum of squares is the same whatever the signs, so that the sum is as good as Student's t.
-        observed, null = scaled.sum(0), signs_ @ scaled.astype(np.float32)
+        # The sum of squares is 1 whatever the signs, so that the sum is as good as Student's t.
+        observed, null = scaled.sum(0), drawn @ scaled.astype(np.float32)
         if two_sided:
             observed, null = np.abs(observed), np.abs(null)
-        reached = (null >= observed - 1e-5 * np.abs(observed)).sum(0)
-        return np.where(np.isfinite(observed), (reached + 1) / (n_permutations + 1), np.nan)
+        reached = reaches(null, observed, size=1.0).sum(0)
+        return np.where(np.isfinite(observed), (reached + 1) / (len(drawn) + 1), np.nan)
 
     parts = in_threads(tested, tiles(gain.shape[1]))
     return np.concatenate(parts) if parts else np.empty(0)
 
 
-@lru_cache(maxsize=1)
-def signs(n_rows: int, n_permutations: int, seed: int) -> FloatArray:
-    """Draw signs, float32 (n_permutations, n_rows); draw i depends on (seed, i) only.
+@lru_cache(maxsize=2)
+def signs(n_rows: int, n_permutations: int, seed: int, purpose: str = "signs") -> FloatArray:
+    """Draw signs for one purpose, float32 (n_permutations, n_rows); draw i depends on (seed, purpose, i) only.
 
-    They are kept, since every band and stretch of voxels needs the same.
+    Few rows have few patterns of signs: where no more than so many, all are given, each once and in random order, but
+    for the one that flips nothing (see `n_flips`). No p is then below one over their number. They are kept, since every
+    band and stretch of voxels needs the same.
     """
+    if n_flips(n_rows, n_permutations) == 2**n_rows - 1:
+        patterns = random_for(seed, purpose).permutation(np.arange(1, 2**n_rows))
+        return (1 - 2 * (patterns[:, None] >> np.arange(n_rows) & 1)).astype(np.float32)
+    refuse_beyond_memory("n_permutations", n_permutations, 16 * n_rows)
     both = np.array([-1, 1], dtype=np.float32)
-    return np.stack([random_for(seed, "signs", i).choice(both, n_rows) for i in range(n_permutations)])
+    return np.stack([random_for(seed, purpose, i).choice(both, n_rows) for i in range(n_permutations)])
+
+
+def n_flips(n_rows: int, n_permutations: int) -> int:
+    """Count the draws of signs of so many rows or clusters: all patterns but one where these are fewer."""
+    return n_permutations if n_rows > 60 else min(n_permutations, 2**n_rows - 1)
 
 
 def prevalence(n_significant: IntArray, n_participants: int, *, alpha: float = 0.05, level: float = 0.95) -> FloatArray:
@@ -203,8 +231,8 @@ def prevalence(n_significant: IntArray, n_participants: int, *, alpha: float = 0
 
     Parameters
     ----------
-    n_significant : ndarray of int, shape (n_voxels,)
-        Participants whose own test at `alpha` rejects.
+    n_significant : ndarray of shape (n_voxels,)
+        Participants whose own test at `alpha` rejects, whole numbers; nan where none was tested.
     n_participants : int
     alpha : float
         Of each participant's test.
@@ -214,7 +242,12 @@ def prevalence(n_significant: IntArray, n_participants: int, *, alpha: float = 0
     Returns
     -------
     ndarray of shape (3, n_voxels)
-        The most probable prevalence and its interval, in [0, 1], under a flat prior.
+        The most probable prevalence and its interval, in [0, 1], under a flat prior; nan where the number is.
+
+    Raises
+    ------
+    InputError
+        If a number is not whole or not in 0 to `n_participants`, or a level is out of range.
 
     References
     ----------
@@ -222,13 +255,15 @@ def prevalence(n_significant: IntArray, n_participants: int, *, alpha: float = 0
     """
     if not (0 < alpha < 1 and 0 < level < 1):
         raise InputError(f"alpha and level must lie between 0 and 1; got {alpha:g} and {level:g}.")
-    k = np.asarray(n_significant)
-    if n_participants < 1 or k.min(initial=0) < 0 or k.max(initial=0) > n_participants:
-        raise InputError(f"n_significant must lie in 0..{n_participants}; found {k.min()} to {k.max()}.")
+    whole_number("n_participants", n_participants, least=1)
+    (k,) = arrays(n_significant=(n_significant, "n_voxels"))
+    odd = k[~np.isnan(k) & ~((k >= 0) & (k <= n_participants) & (k == np.floor(k)))]
+    if len(odd):
+        raise InputError(f"n_significant must lie in 0..{n_participants}, whole numbers; found {odd[0]:g}.")
     grid = np.linspace(0, 1, 2001)
     rate = alpha + (1 - alpha) * grid
-    out = np.empty((3, len(k)))
-    for count in np.unique(k):
+    out = np.full((3, len(k)), np.nan)
+    for count in np.unique(k[~np.isnan(k)]):
         density = rate**count * (1 - rate) ** (n_participants - count)
         density /= density.sum()
         order = np.argsort(-density, kind="stable")

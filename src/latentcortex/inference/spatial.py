@@ -6,10 +6,13 @@ from typing import Final
 
 import numpy as np
 
-from latentcortex._arrays import FloatArray, IntArray, random_for, same_length
-from latentcortex.errors import AlignmentError, InputError
+from latentcortex._arrays import FloatArray, IntArray, arrays, labels, random_for, refuse_beyond_memory, whole_number
+from latentcortex.errors import InputError
+from latentcortex.scoring._centring import standard
 
 N_DRAWS: Final = 2000
+ROUNDING: Final = 1e-12
+"""Of mean squares: a draw that varies by less is constant."""
 LEAST_BLOCKS: Final = 5
 """Blocks below which an interval over them means nothing."""
 
@@ -52,17 +55,16 @@ def map_similarity(
     ----------
     Lahiri (2003), Resampling Methods for Dependent Data, doi:10.1007/978-1-4757-3803-2
     """
-    if values.ndim != 2:
-        raise AlignmentError(f"Maps must be (n_maps, n_voxels); got {values.shape}.")
-    same_length(voxels=values.T, blocks=blocks)
-    if n_draws < 1 or not 0 < level < 1:
-        raise InputError(f"n_draws must be at least 1 and level within 0 and 1; got {n_draws} and {level}.")
+    (values,) = arrays(values=(values, "n_maps n_voxels"))
+    of_voxel = labels("blocks", blocks, values.shape[1])
+    whole_number("n_draws", n_draws, least=1)
+    if not 0 < level < 1:
+        raise InputError(f"level must lie between 0 and 1; got {level:g}.")
     known = np.isfinite(values).all(0)
-    kept = np.asarray(values[:, known], dtype=np.float64)
-    if not kept.size:
+    if not known.any():
         return np.full((3, len(values), len(values)), np.nan)
-    kept = kept - kept.mean(1, keepdims=True)
-    _, code = np.unique(blocks[known], return_inverse=True)
+    kept = standard(values[:, known].T)[0].T
+    _, code = np.unique(of_voxel[known], return_inverse=True)
     sums: FloatArray = np.stack([np.bincount(code, one).astype(float) for one in kept], axis=1)  # (n_blocks, n_maps)
     products: FloatArray = np.stack(
         [np.stack([np.bincount(code, a * b).astype(float) for b in kept], axis=1) for a in kept], axis=1
@@ -72,6 +74,7 @@ def map_similarity(
     whole = _correlation(np.ones((1, n_blocks)), sizes, sums, products)[0]
     if n_blocks < LEAST_BLOCKS:
         return np.stack([whole, *np.full((2, *whole.shape), np.nan)])
+    refuse_beyond_memory("n_draws", n_draws, 24 * n_blocks + 40 * len(values) ** 2)
     times = np.stack(
         [
             np.bincount(random_for(seed, "blocks", i).integers(n_blocks, size=n_blocks), minlength=n_blocks)
@@ -91,5 +94,6 @@ def _correlation(times: FloatArray, sizes: FloatArray, sums: FloatArray, product
     mean = times @ sums / n
     covariance = np.tensordot(times, products, axes=1) / n[..., None] - mean[:, :, None] * mean[:, None, :]
     variance = np.diagonal(covariance, axis1=1, axis2=2)
-    scale = np.sqrt(np.where(variance > 0, variance, np.nan))
+    squares = variance + mean * mean
+    scale = np.sqrt(np.where(variance > ROUNDING * squares, variance, np.nan))
     return np.asarray(np.clip(covariance / (scale[:, :, None] * scale[:, None, :]), -1.0, 1.0))

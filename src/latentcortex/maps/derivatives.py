@@ -2,29 +2,30 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
-from xml.parsers.expat import ExpatError
 
 import nibabel as nib
 import numpy as np
 import pandas as pd
-from nibabel.filebasedimages import ImageFileError
 from nibabel.gifti import gifti
 from numpy.typing import NDArray
 
-from latentcortex import _files
+from latentcortex import _files, _gifti
 from latentcortex._arrays import FloatArray, listed
-from latentcortex._nifti import packed
-from latentcortex.errors import IncompleteError, InputError
-from latentcortex.features import DAMAGE
+from latentcortex._nifti import packed, read_grid, read_header
+from latentcortex._record import refuse_damaged
+from latentcortex.errors import IncompleteError, InputError, LatentcortexError
 from latentcortex.maps.naming import KEYS, label, sidecar, stem_of
 from latentcortex.space import Bare, Space, Surface, Volume
 
 VOXELS: Final = "desc-voxels_mask"
 """What the file is called that says which vertices, or places of a grid, are voxels."""
 NIFTI: Final = ".nii.gz"
+MAX_PLACES: Final = 2**27
+"""Of a grid: 512 along each edge, and .5 GB for each map. A header can ask for any number in a few bytes."""
 _STRUCTURES: Final = {"L": "CortexLeft", "R": "CortexRight"}
 
 Column = tuple[NDArray[np.generic], dict[str, Any]]
@@ -66,13 +67,23 @@ def read(func: Path, stem: str) -> tuple[FloatArray, pd.DataFrame, Space]:
     InputError
         If there is nothing of this stem.
     IncompleteError
-        If a file that a sidecar describes is missing or damaged.
+        If a file that a sidecar describes is missing or damaged, or no such sidecar is written by `write`; in a folder
+        of results also if a file is not as its record says.
     """
     sidecars = sorted(func.glob(f"{stem}_*.json"))
     if not sidecars:
         raise InputError(f"{func} has no maps {stem}_*; expected what a run or Maps.save wrote.")
+    refuse_damaged(func.parents[1], sorted(func.glob(f"{stem}_*")))
     images = any("_space-" in path.name for path in sidecars)
-    return _read_images(func, sidecars) if images else _read_tables(sidecars)
+    try:
+        return _read_images(func, sidecars) if images else _read_tables(sidecars)
+    except LatentcortexError:
+        raise
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        named = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise IncompleteError(
+            f"{func} holds sidecars that are not as Maps.save writes them ({named}); make the maps again."
+        ) from None
 
 
 def _write_images(columns: Sequence[Column], space: Surface | Volume, func: Path, stem: str) -> list[Path]:
@@ -105,7 +116,7 @@ def _images(space: Surface | Volume, values: FloatArray, fill: float | None) -> 
         return
     for hemisphere, part in space.hemispheres(values).items():
         laid = part if fill is None else np.nan_to_num(part, nan=fill)
-        yield f"hemi-{hemisphere}_", ".func.gii", _gifti(laid, hemisphere)
+        yield f"hemi-{hemisphere}_", ".func.gii", _gifti_bytes(laid, hemisphere)
 
 
 def _read_images(func: Path, sidecars: Sequence[Path]) -> tuple[FloatArray, pd.DataFrame, Space]:
@@ -114,10 +125,16 @@ def _read_images(func: Path, sidecars: Sequence[Path]) -> tuple[FloatArray, pd.D
     if len(whole) != 1:
         raise InputError(f"{func} has maps of {len(whole)} spaces; expected one, as Maps.save writes them.")
     (about, described), parts = whole[0], [pair for pair in known if "Columns" not in pair[0]]
-    space = _read_volume(about, described) if "Grid" in about else _read_surface(func, about, described)
-    images = (_read_grid(path) if "Grid" in about else _read_hemispheres(func, path) for _, path in parts)
+    _refuse_other_columns(func, [facts for facts, _ in parts], about)
+    if "Grid" not in about:
+        space: Space = _read_surface(func, about, described)
+        images = (_read_hemispheres(func, path) for _, path in parts)
+    else:
+        shape = _grid(about, described)
+        space = _read_volume(about, described, shape)
+        images = (_read_grid(path, shape) for _, path in parts)
     columns = [(space.take(values), facts) for values, (facts, _) in zip(images, parts, strict=True)]
-    return _ordered(func, space, columns, about)
+    return _ordered(space, columns, about)
 
 
 def _read_surface(func: Path, about: Mapping[str, Any], sidecar: Path) -> Surface:
@@ -125,67 +142,91 @@ def _read_surface(func: Path, about: Mapping[str, Any], sidecar: Path) -> Surfac
     return Surface(str(about["SpatialReference"]), np.flatnonzero(_read_hemispheres(func, sidecar) == 1))
 
 
-def _read_volume(about: Mapping[str, Any], sidecar: Path) -> Volume:
+def _read_volume(about: Mapping[str, Any], sidecar: Path, shape: tuple[int, ...]) -> Volume:
     """Make the volume that the sidecar of its voxels describes; a header would round the affine."""
-    mask = _read_grid(sidecar) == 1
+    mask = _read_grid(sidecar, shape) == 1
     placed = np.array(about["CortexToVoxels"]) if "CortexToVoxels" in about else None
     affine, reference = np.array(about["Affine"]), str(about["SpatialReference"])
     return Volume(mask, affine, reference, str(about.get("Cortex", "")), placed)
 
 
-def _read_grid(sidecar: Path) -> FloatArray:
-    """Read the NIfTI file that a sidecar describes, (x, y, z)."""
+def _grid(about: Mapping[str, Any], sidecar: Path) -> tuple[int, ...]:
+    """Read how many places a grid has along each edge."""
+    edges = about["Grid"]
+    whole = isinstance(edges, list) and len(edges) == 3 and all(type(edge) is int and edge > 0 for edge in edges)
+    if not whole or math.prod(edges) > MAX_PLACES:
+        raise InputError(f"{sidecar} has the Grid {edges!r}; expected three whole numbers, at most 512 x 512 x 512.")
+    return tuple(edges)
+
+
+def _read_grid(sidecar: Path, shape: tuple[int, ...]) -> FloatArray:
+    """Read the NIfTI file of float32 that a sidecar describes, (x, y, z), to the checksum at its end."""
     path = sidecar.with_name(sidecar.stem + NIFTI)
     try:
-        return np.asarray(nib.Nifti1Image.from_filename(path).dataobj, dtype=np.float32)
-    except (*DAMAGE, ImageFileError) as error:
-        raise IncompleteError(f"{path} is missing or damaged ({error}); make it again.") from None
+        header = read_header(path, expected="a map")
+        if header.shape != shape or header.dtype != np.float32:
+            raise InputError(f"it is {header.dtype} of shape {header.shape}; expected float32 of {shape}")
+        return np.asarray(read_grid(path, expected="a map").values, dtype=np.float32)
+    except InputError as error:
+        raise IncompleteError(f"{path} is missing or damaged ({str(error).rstrip('.')}); make it again.") from None
 
 
 def _read_hemispheres(func: Path, sidecar: Path) -> FloatArray:
     """Read the two GIFTI files that a sidecar describes, left then right, (n_vertices,)."""
     start, _, rest = sidecar.stem.partition("_space-")
     sides = []
-    for hemisphere in _STRUCTURES:
+    for hemisphere, structure in _STRUCTURES.items():
         path = func / f"{start}_hemi-{hemisphere}_space-{rest}.func.gii"
         try:
-            sides.append(np.asarray(gifti.GiftiImage.from_filename(path).agg_data(), dtype=np.float32))
-        except (*DAMAGE, ExpatError) as error:
-            raise IncompleteError(f"{path} is missing or damaged ({error}); make it again.") from None
+            values = _gifti.read(path, side=_gifti.SIDES[structure]).only()
+        except InputError as error:
+            raise IncompleteError(f"{path} is missing or damaged ({str(error).rstrip('.')}); make it again.") from None
+        sides.append(np.asarray(values, dtype=np.float32))
     return np.concatenate(sides)
 
 
 def _read_tables(sidecars: Sequence[Path]) -> tuple[FloatArray, pd.DataFrame, Space]:
     columns: list[tuple[NDArray[np.generic], dict[str, Any]]] = []
-    about: dict[str, Any] = {}
+    abouts: list[dict[str, Any]] = []
     for beside in sidecars:
         path, known = beside.with_suffix(".tsv"), _files.read_json(beside)
-        about = known.pop("voxel")
+        abouts.append(known.pop("voxel"))
         try:
             table = pd.read_csv(path, sep="\t", na_values=["n/a"], keep_default_na=False)[list(known)].astype(
                 np.float32
             )
         except (OSError, ValueError, KeyError) as error:
+            if _files.is_refused(error):
+                raise
             raise IncompleteError(f"{path} is missing or damaged ({error}); make it again.") from None
         columns += list(zip(table.to_numpy().T, known.values(), strict=True))
-    return _ordered(sidecars[0].parent, Bare(len(columns[0][0])), columns, about)
+    func, facts = sidecars[0].parent, [facts for _, facts in columns]
+    for about in abouts:
+        _refuse_other_columns(func, facts, about)
+    return _ordered(Bare(len(columns[0][0])), columns, abouts[0])
 
 
-def _ordered(
-    func: Path, space: Space, columns: Sequence[tuple[NDArray[np.generic], dict[str, Any]]], about: Mapping[str, Any]
-) -> tuple[FloatArray, pd.DataFrame, Space]:
-    """Put columns in the order in which they were saved, with every fact that any of them had."""
-    numbers = sorted(int(facts["Column"]) for _, facts in columns)
-    if numbers != list(range(int(about["Columns"]))):
+def _refuse_other_columns(func: Path, facts: Sequence[Mapping[str, Any]], about: Mapping[str, Any]) -> None:
+    """Raise unless these are all columns that were saved together, each once."""
+    numbers = sorted(int(one["Column"]) for one in facts)
+    if len(numbers) != int(about["Columns"]) or numbers != list(range(len(numbers))) or not numbers:
         raise IncompleteError(
             f"{func} holds the columns {listed(numbers)} of {about['Columns']}: some are missing, or were saved at "
             "another time; save all of them into an empty folder."
         )
+
+
+def _ordered(
+    space: Space, columns: Sequence[tuple[NDArray[np.generic], dict[str, Any]]], about: Mapping[str, Any]
+) -> tuple[FloatArray, pd.DataFrame, Space]:
+    """Put columns in the order in which they were saved, with every fact that any of them had."""
     ordered = sorted(columns, key=lambda pair: int(pair[1]["Column"]))
     left_out = {"Description", "Column", *space.description}
     facts = [{key: value for key, value in known.items() if key not in left_out} for _, known in ordered]
     table = pd.DataFrame(facts).reindex(columns=about["Facts"])
     table[list(KEYS)] = table[list(KEYS)].fillna("")
+    if not all(isinstance(name, str) for name in table[list(KEYS)].to_numpy().ravel()):
+        raise InputError(f"A column's {', '.join(KEYS)} are texts; these are not.")
     return np.stack([values for values, _ in ordered], axis=1).astype(np.float32), table, space
 
 
@@ -194,7 +235,7 @@ def _whole(columns: Sequence[Column]) -> dict[str, Any]:
     return {"Columns": len(columns), "Facts": list(dict.fromkeys(name for _, facts in columns for name in facts))}
 
 
-def _gifti(values: FloatArray, hemisphere: str) -> bytes:
+def _gifti_bytes(values: FloatArray, hemisphere: str) -> bytes:
     array = gifti.GiftiDataArray(
         np.asarray(values, dtype=np.float32), intent="NIFTI_INTENT_NONE", datatype="NIFTI_TYPE_FLOAT32"
     )

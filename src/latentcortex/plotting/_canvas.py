@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import Any, Final
 
-from matplotlib import rc_context
+from matplotlib import rc_context, rcParamsDefault
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -35,6 +37,21 @@ FORMATS: Final[dict[str, dict[str, Any]]] = {
     "svg": {"metadata": {"Date": None, "Creator": None}},
 }
 """What a figure may be written as; no date and no software, so that the same figure gives the same bytes."""
+SETTINGS: Final = {
+    **{name: value for name, value in rcParamsDefault.items() if name != "backend"},
+    "pdf.fonttype": 42,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "latentcortex",
+}
+"""What matplotlib comes with, but letters stay text, and ids of an SVG come from its content instead of at random."""
+
+
+@contextmanager
+def house_style() -> Iterator[None]:
+    """Draw with `SETTINGS`, whatever a `matplotlibrc`, the environment or a style says; also decorates functions."""
+    settings: Any = SETTINGS
+    with rc_context(settings):
+        yield
 
 
 @dataclass(frozen=True)
@@ -134,11 +151,9 @@ def png(figure: Figure) -> bytes:
     return stream.getvalue()
 
 
+@house_style()
 def _write(figure: Figure, stream: Any, kind: str) -> None:
-    # Letters as text; ids of an SVG from its content instead of at random.
-    settings: Any = {"pdf.fonttype": 42, "svg.fonttype": "none", "svg.hashsalt": "latentcortex"}
-    with rc_context(settings):
-        figure.savefig(stream, format=kind, dpi=DPI, facecolor="white", **FORMATS[kind])
+    figure.savefig(stream, format=kind, dpi=DPI, facecolor="white", **FORMATS[kind])
 
 
 def smallest_text(figure: Figure) -> float:

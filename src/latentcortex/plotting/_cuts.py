@@ -19,7 +19,7 @@ from scipy import ndimage
 
 from latentcortex import _files
 from latentcortex._arrays import FloatArray, IntArray
-from latentcortex._nifti import load_image
+from latentcortex._nifti import grid_of, read_grid
 from latentcortex.errors import InputError
 from latentcortex.space import Volume
 
@@ -169,14 +169,15 @@ def behind(volume: Volume, background: Path | str | nib.Nifti1Image | None) -> B
     """
     if background is None:
         return _mni152() if volume.reference.startswith("MNI152") else None
-    image: Any = load_image(Path(background)) if isinstance(background, (str, Path)) else background
-    values = np.nan_to_num(np.asarray(image.dataobj, dtype=np.float32))
-    if values.ndim != 3 or not (values > 0).any():
-        raise InputError(
-            f"The background is {values.shape} or nowhere above 0; expected an anatomical image (x, y, z)."
-        )
+    if isinstance(background, (str, Path)):
+        grid = read_grid(Path(background), expected="anatomy")
+    else:
+        grid = grid_of("The background", background)
+    values = np.nan_to_num(np.asarray(grid.values, dtype=np.float32))
+    if not (values > 0).any():
+        raise InputError("The background is nowhere above 0; expected an anatomical image (x, y, z).")
     brightest = float(np.percentile(values[values > 0], 99))
-    return Backdrop(np.clip(values / brightest, 0, 1), np.asarray(image.affine, dtype=np.float64))
+    return Backdrop(np.clip(values / brightest, 0, 1), grid.affine)
 
 
 @lru_cache(maxsize=1)

@@ -91,10 +91,17 @@ def light(
     return Path(path)
 
 
-def require_light() -> None:
-    """Raise `MissingExtraError` if `light` cannot work here, since plotly is not installed."""
+def require_light(template: str = "") -> None:
+    """Raise `MissingExtraError` if plotly is not installed, and `InputError` if a surface cannot be read."""
     if importlib.util.find_spec("plotly") is None:
         raise MissingExtraError.of("light", needed_for=NEEDED)
+    for kind in _shapes(template).values() if template else ():
+        _surfaces.surface(kind, template)
+
+
+def _shapes(template: str) -> dict[str, Kind]:
+    """Name the surfaces that a page of this cortex has."""
+    return {name: kind for name, kind in SHAPES.items() if _surfaces.has(kind, template)} or SHAPES
 
 
 def _packed(view: View) -> dict[str, Any]:
@@ -106,7 +113,7 @@ def _packed(view: View) -> dict[str, Any]:
 
 def _hemispheres(template: str) -> list[dict[str, Any]]:
     """Write each hemisphere's triangles, the places of its vertices on each surface, and its curvature as grey."""
-    kinds = {name: kind for name, kind in SHAPES.items() if _surfaces.has(kind, template)} or SHAPES
+    kinds = _shapes(template)
     surfaces = [_surfaces.surface(kind, template) for kind in kinds.values()]
     places = [_parted(meshes) for meshes in surfaces]
     grey = np.round(255 * relief(_surfaces.curvature(template)))

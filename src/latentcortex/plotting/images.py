@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from latentcortex._arrays import FloatArray, same_length
 from latentcortex.errors import InputError
-from latentcortex.plotting._canvas import INK, PAGE, Style, axes_in_inches, empty_figure
+from latentcortex.plotting._canvas import INK, PAGE, Style, axes_in_inches, empty_figure, house_style
 
 SIDE: Final = 0.95
 """Width of one image, inches of the layout; less where there is no room."""
@@ -21,6 +21,7 @@ LABEL: Final = 1.35
 GAP: Final = 0.06
 
 
+@house_style()
 def image_grid(rows: Mapping[str, NDArray[np.uint8]], names: Sequence[str], *, style: Style = PAGE) -> Figure:
     """Draw rows of images, one column per stimulus.
 
@@ -61,6 +62,7 @@ def image_grid(rows: Mapping[str, NDArray[np.uint8]], names: Sequence[str], *, s
     return figure
 
 
+@house_style()
 def latent_weights(maps: FloatArray, names: Sequence[str], *, style: Style = PAGE) -> Figure:
     """Draw where in the image, and in which channel of a latent, the weights of voxels lie.
 

@@ -20,7 +20,7 @@ from latentcortex import _surfaces
 from latentcortex._arrays import BoolArray, FloatArray, same_length
 from latentcortex._surfaces import Raster
 from latentcortex.plotting import _panels
-from latentcortex.plotting._canvas import PAGE, Style
+from latentcortex.plotting._canvas import PAGE, Style, house_style
 from latentcortex.plotting._legends import FOOT, colour_bar, extended, grey_legend, labelled
 from latentcortex.plotting._panels import (
     GREY_LINE,
@@ -45,6 +45,7 @@ DIVERGING: Final = "RdBu_r"
 """Of differences: blue below 0, white at 0, red above."""
 
 
+@house_style()
 def flatmaps(
     panels: Sequence[Panel],
     *,
@@ -82,6 +83,7 @@ def flatmaps(
     return _maps(panels, raster, **how, n_columns=n_columns)
 
 
+@house_style()
 def inflated(
     panels: Sequence[Panel],
     *,
@@ -101,6 +103,7 @@ def inflated(
     return _maps(panels, raster, **how, n_columns=1)
 
 
+@house_style()
 def difference_maps(
     panels: Sequence[Panel],
     masks: Sequence[BoolArray] | None,

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from latentcortex._arrays import FloatArray
 from latentcortex._surfaces import Raster
 from latentcortex.errors import InputError
-from latentcortex.plotting._canvas import INK, PAGE, SERIES, Style
+from latentcortex.plotting._canvas import INK, PAGE, SERIES, Style, house_style
 from latentcortex.plotting._legends import (
     LAYERS,
     SQUARE,
@@ -43,6 +43,7 @@ from latentcortex.plotting._panels import (
 )
 
 
+@house_style()
 def share_maps(
     panels: Sequence[SharePanel],
     *,
@@ -90,6 +91,7 @@ def share_maps(
     return grid.figure
 
 
+@house_style()
 def preference_maps(
     panels: Sequence[PreferencePanel],
     layers: Sequence[str],
@@ -131,6 +133,7 @@ def preference_maps(
     return grid.figure
 
 
+@house_style()
 def winner_map(
     scores: Mapping[str, FloatArray],
     *,
@@ -191,6 +194,7 @@ def winners(scores: Sequence[FloatArray]) -> FloatArray:
     return np.where(np.isnan(together).all(0), np.nan, best)
 
 
+@house_style()
 def rgb_map(
     scores: Mapping[str, FloatArray],
     *,

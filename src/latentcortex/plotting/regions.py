@@ -14,10 +14,11 @@ from matplotlib.patches import Rectangle
 
 from latentcortex._arrays import FloatArray
 from latentcortex.errors import InputError
-from latentcortex.plotting._canvas import INK, PAGE, SERIES, Style, empty_figure, plain, ticks
+from latentcortex.plotting._canvas import INK, PAGE, SERIES, Style, empty_figure, house_style, plain, ticks
 from latentcortex.plotting._legends import extended, labelled
 
 
+@house_style()
 def roi_profiles(
     table: pd.DataFrame,
     *,
@@ -80,6 +81,7 @@ def roi_profiles(
     return figure
 
 
+@house_style()
 def region_grids(
     table: pd.DataFrame,
     *,

@@ -15,10 +15,11 @@ from matplotlib.figure import Figure
 
 from latentcortex._arrays import FloatArray, same_length
 from latentcortex.errors import InputError
-from latentcortex.plotting._canvas import INK, PAGE, SERIES, Style, empty_figure, plain, ticks
+from latentcortex.plotting._canvas import INK, PAGE, SERIES, Style, empty_figure, house_style, plain, ticks
 from latentcortex.plotting._legends import labelled
 
 
+@house_style()
 def prediction_against_ceiling(
     score: FloatArray,
     ceiling: FloatArray,
@@ -71,6 +72,7 @@ def prediction_against_ceiling(
     return figure
 
 
+@house_style()
 def histogram(
     score: FloatArray, threshold: float | None = None, *, label: str = "correlation r", style: Style = PAGE
 ) -> Figure:
@@ -103,6 +105,7 @@ def histogram(
     return figure
 
 
+@house_style()
 def score_intervals(table: pd.DataFrame, *, n_columns: int = 3, style: Style = PAGE) -> Figure:
     """Draw scores with their intervals, each beside what chance gives and beside its control.
 
@@ -143,6 +146,7 @@ def score_intervals(table: pd.DataFrame, *, n_columns: int = 3, style: Style = P
     return figure
 
 
+@house_style()
 def similarity_matrices(
     tables: Mapping[str, FloatArray], names: Sequence[str], *, label: str = "", style: Style = PAGE
 ) -> Figure:

@@ -17,8 +17,9 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
 from latentcortex._arrays import FloatArray, IntArray
+from latentcortex._nifti import grid_of
 from latentcortex.errors import AlignmentError, InputError
-from latentcortex.plotting._canvas import INK, PAGE, Style, axes_in_inches, empty_figure
+from latentcortex.plotting._canvas import INK, PAGE, Style, axes_in_inches, empty_figure, house_style
 from latentcortex.plotting._cuts import SIDES, Backdrop, Cut, behind, cuts_of
 from latentcortex.plotting._legends import (
     FOOT,
@@ -105,9 +106,10 @@ class VolumePanel:
         reference : str
             The space of the voxels, such as MNI152NLin2009cAsym or T1w.
         """
-        grid = np.asarray(image.dataobj, dtype=np.float32)
-        volume = Volume(~np.isnan(grid), np.asarray(image.affine), reference)
-        return cls(title, grid[volume.mask], volume)
+        grid = grid_of(f"The image of {title}", image)
+        values = np.asarray(grid.values, dtype=np.float32)
+        volume = Volume(~np.isnan(values), grid.affine, reference)
+        return cls(title, values[volume.mask], volume)
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,6 +145,7 @@ def _one_per_voxel(volume: Volume, values: FloatArray | None) -> None:
     none_infinite(values)
 
 
+@house_style()
 def slices(
     panels: Sequence[VolumePanel],
     *,
@@ -183,6 +186,7 @@ def slices(
     return grid.figure
 
 
+@house_style()
 def share_slices(
     panels: Sequence[VolumeSharePanel],
     *,
@@ -221,6 +225,7 @@ def share_slices(
     return grid.figure
 
 
+@house_style()
 def glass_brain(
     panels: Sequence[VolumePanel],
     *,

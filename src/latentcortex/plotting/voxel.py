@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from latentcortex._arrays import FloatArray, same_length
 from latentcortex.errors import InputError
-from latentcortex.plotting._canvas import INK, PAGE, SERIES, Style, axes_in_inches, empty_figure, plain
+from latentcortex.plotting._canvas import INK, PAGE, SERIES, Style, axes_in_inches, empty_figure, house_style, plain
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,6 +68,7 @@ class Voxel:
         return order[::-1][:most].tolist(), order[:most].tolist()
 
 
+@house_style()
 def voxel_page(voxel: Voxel, *, n_images: int = 5, style: Style = PAGE) -> Figure:
     """Draw one voxel: prediction against response, facts, bands, and the stimuli at both ends.
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, Protocol, Self
+from typing import Any, Final, Protocol, Self, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from latentcortex._arrays import FloatArray
 from latentcortex._shelf import Shelf
+from latentcortex.extractors import Extractor
 from latentcortex.features import Features
 from latentcortex.stimuli import Stimuli
 
@@ -56,6 +57,15 @@ class Reconstructor(Protocol):
         ndarray of uint8, shape (n_stimuli, n_samples, height, width, 3)
             Sample k of a stimulus depends on the seed, its id and k, and on no other stimulus.
         """
+        ...
+
+
+@runtime_checkable
+class Checked(Protocol):
+    """A reconstructor that can tell before anything is extracted whether it will be able to use it."""
+
+    def check(self, source: Extractor) -> None:
+        """Raise `InputError` if what this extractor gives cannot be reconstructed from."""
         ...
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, Self
 
@@ -11,8 +12,10 @@ from numpy.typing import NDArray
 
 from latentcortex._arrays import FloatArray, finite_number, passes, random_for, whole_number, words
 from latentcortex._hub import weights_hash
+from latentcortex._loading import threads
 from latentcortex._shelf import unknown
 from latentcortex.errors import AlignmentError, InputError
+from latentcortex.extractors import Sized
 from latentcortex.extractors.ldm import BATCH, STABLE
 from latentcortex.extractors.ldm import LDM as Extractor
 from latentcortex.features import Features
@@ -22,6 +25,12 @@ from latentcortex.stimuli import Stimuli
 if TYPE_CHECKING:
     import torch
 
+    from latentcortex import _ldm
+
+logger = logging.getLogger(__name__)
+
+SHARED: Final = ("model", "revision", "pixels", "dtype", "device")
+"""Fields of an extractor on which it depends what its z and c mean, and how the model is run."""
 ROUTES: Final = {"zc": ("z", "c"), "z": ("z",), "c": ("c",)}
 
 
@@ -34,8 +43,9 @@ class LDM:
 
     Parameters
     ----------
-    model : str
-        `phantom`, or a folder in the layout of Stable Diffusion; the model that z and c are features of.
+    model : str, or the extractor `ldm`
+        `phantom`, or a folder in the layout of Stable Diffusion; the model that z and c are features of. Of an
+        extractor the model is taken, and the pixels, steps, precision and device with which it is run.
     routes : sequence of str
         Which of the three; of Stable Diffusion XL and 3, which are told pooled text besides c, only `z`.
     strength : int
@@ -43,7 +53,7 @@ class LDM:
     guidance : float
         Weight of the text against the empty text; 1 is none.
     n_steps : int
-        Length of the whole timestep grid; 0 is 10 for the phantom and 50 otherwise.
+        Length of the whole timestep grid; 0 is that of the extractor, or 10 for the phantom and 50 otherwise.
     n_samples : int
         Images per stimulus, each from noise of its own; `z` has one, since it draws none.
     revision : str
@@ -65,7 +75,7 @@ class LDM:
 
     def __init__(
         self,
-        model: str = STABLE,
+        model: str | Extractor = STABLE,
         *,
         routes: Sequence[str] = tuple(ROUTES),
         strength: int = 80,
@@ -85,9 +95,14 @@ class LDM:
         n_steps = whole_number("n_steps", n_steps, least=0)
         if strength > 100 or (n_steps and strength * n_steps < 100):
             raise InputError(f"A strength of {strength} % of {n_steps} steps must be 1..100 % and at least one step.")
-        self._source = Extractor(
-            model, strengths=[strength], n_steps=n_steps, bands=["z", "c"], seed=seed, revision=revision
-        )
+        if not isinstance(model, (str, Extractor)):
+            raise InputError(f"model must be a folder, a name, or an extractor of latent diffusion; got {model!r:.60}.")
+        run: dict[str, Any] = {"strengths": [strength], "n_steps": n_steps, "bands": ["z", "c"], "seed": seed}
+        if isinstance(model, Extractor):
+            run |= {key: getattr(model, key) for key in SHARED} | {"n_steps": n_steps or model.n_steps}
+        else:
+            run |= {"model": model, "revision": revision}
+        self._source = Extractor(**run)
         self.n_steps = self._source.n_steps
         told = [route for route in self._routes if "c" in ROUTES[route]]
         if told and (self._source.folder / "text_encoder_2").is_dir():
@@ -113,7 +128,50 @@ class LDM:
             "scheduler": "DDIM, eta 0",
             "batch": BATCH,
             "seed": self.seed,
+            "pixels": self._source.pixels,
+            **({"dtype": self._source.dtype} if self._source.dtype != "float32" else {}),
+            **(threads.MADE_BY if self._source.device == "cpu" else {}),
         }
+
+    def check(self, source: Any) -> None:
+        """Check the model, and whether what an extractor gives can be decoded by it, before anything is extracted.
+
+        Parameters
+        ----------
+        source : Extractor
+            The one whose bands are decoded.
+
+        Raises
+        ------
+        InputError
+            If a part of the model is not what it must be.
+        AlignmentError
+            If a band that a route needs has not the model's number of dimensions.
+        """
+        needed = dict.fromkeys(band for route in self._routes for band in ROUTES[route])
+        self._source.check(list(needed), [])
+        decoded = [band for band in needed if band in tuple(source.bands)]
+        given = source.dims(decoded) if isinstance(source, Sized) else {}
+        for band, n_dims in given.items():
+            self._check_width(band, n_dims)
+        if isinstance(source, Extractor) and self._differs(source):
+            logger.warning(
+                "Features come from %s and images are made by %s, whose autoencoder has other weights: what is decoded "
+                "may mean something else to it.",
+                source.model,
+                self._source.model,
+            )
+
+    def _differs(self, source: Extractor) -> bool:
+        return weights_hash(source.folder / "vae") != weights_hash(self._source.folder / "vae")
+
+    def _check_width(self, band: str, n_dims: int) -> None:
+        width = int(np.prod(self._shapes[band]))
+        if n_dims != width:
+            raise AlignmentError(
+                f"Band {band} has {n_dims} dimensions; this model's has {width}. Reconstruct with the "
+                "extractor's model and pixels."
+            )
 
     def fit(self, features: Features, stimuli: Stimuli, sides: Sequence[Side]) -> Self:
         """Do nothing: the model is fixed."""
@@ -126,13 +184,19 @@ class LDM:
     @cached_property
     def _shapes(self) -> dict[str, tuple[int, ...]]:
         """Shapes of one z and one c."""
+        text = self._source.text
+        return {"z": self._source.latent, "c": (text["max_position_embeddings"], text["hidden_size"])}
+
+    @cached_property
+    def _passes(self) -> threads.Passes:
+        from latentcortex import _ldm
+
         model = self._source.parts
-        side = self._source.pixels // 2 ** (len(model.vae.config.block_out_channels) - 1)
-        text = model.text_encoder.config
-        return {
-            "z": (model.vae.config.latent_channels, side, side),
-            "c": (text.max_position_embeddings, text.hidden_size),
-        }
+        begins = _ldm.beginnings(model, [self.strength], n_steps=self.n_steps, start="consistent")
+        if "zc" in self._routes:
+            total, t = model.scheduler.config["num_train_timesteps"], begins[self.strength]
+            logger.info("Route zc begins at timestep %g of %d of training, %d %%.", t, total, self.strength)
+        return threads.Passes(model, model.modules, alone=self._source.device != "cpu")
 
     def reconstruct(
         self, route: str, latents: Mapping[str, FloatArray], ids: Sequence[str], n_samples: int
@@ -148,32 +212,40 @@ class LDM:
 
         from latentcortex import _ldm
 
-        model, bands = self._source.parts, {band: self._shaped(band, latents) for band in ROUTES[route]}
-        z, n_own = None, self.n_steps
+        bands = {band: self._shaped(band, latents) for band in ROUTES[route]}
+        z, pixels = None, self._source.pixels
         if "z" in bands:
-            coarse = np.concatenate([_ldm.decode(model, bands["z"][b])[:n] for b, n in passes(len(ids), BATCH)])
+            coarse = self._run(lambda model, rows: _ldm.decode(model, bands["z"][rows]), len(ids))
             if route == "z":
                 return coarse[:, None]
-            z = torch.cat([_ldm.encode_images(model, coarse[b])[:n] for b, n in passes(len(ids), BATCH)])
-            n_own = _ldm.n_steps_of(self.strength, self.n_steps)
-        rows = [(i, k) for i in range(len(ids)) for k in range(n_samples)]
-        own = np.array([i for i, _ in rows])
-        noise = torch.from_numpy(np.stack([self._noise(ids[i], k) for i, k in rows]))
-        images = []
-        for b, n in passes(len(rows), BATCH):
-            x = noise[b] if z is None else _ldm.noised(model, z[own[b]], noise[b], n_own=n_own, n_steps=self.n_steps)
-            c = _ldm.Conditioning(bands["c"][own[b]], pixels=self._source.pixels)
+            encoded = self._run(lambda model, rows: _ldm.encode_images(model, coarse[rows]).cpu().numpy(), len(ids))
+            z = torch.from_numpy(encoded)
+        n_own = self.n_steps if z is None else _ldm.n_steps_of(self.strength, self.n_steps)
+        pairs = [(i, k) for i in range(len(ids)) for k in range(n_samples)]
+        own = np.array([i for i, _ in pairs])
+        noise = torch.from_numpy(np.stack([self._noise(ids[i], k) for i, k in pairs]))
+
+        def made(model: _ldm.LatentDiffusion, rows: list[int]) -> NDArray[Any]:
+            x, c = noise[rows], _ldm.Conditioning(bands["c"][own[rows]], pixels=pixels)
+            if z is not None:
+                x = _ldm.noised(model, z[own[rows]], x, n_own=n_own, n_steps=self.n_steps)
             x = _ldm.denoised(model, x, c, n_own=n_own, n_steps=self.n_steps, guidance=self.guidance)
-            images.append(_ldm.decode(model, x)[:n])
-        return np.concatenate(images).reshape(len(ids), n_samples, *images[0].shape[1:])
+            return _ldm.decode(model, x)
+
+        images = self._run(made, len(pairs))
+        return images.reshape(len(ids), n_samples, *images.shape[1:])
+
+    def _run(self, make: Callable[[_ldm.LatentDiffusion, list[int]], NDArray[Any]], n_rows: int) -> NDArray[Any]:
+        """Make rows in padded passes, and put those that count below each other."""
+        parts = self._passes.map(lambda model, given: make(model, given[0])[: given[1]], list(passes(n_rows, BATCH)))
+        return np.concatenate(parts)
 
     def _shaped(self, band: str, latents: Mapping[str, FloatArray]) -> torch.Tensor:
         import torch
 
-        values, shape = np.asarray(latents[band], dtype=np.float32), self._shapes[band]
-        if values.shape[1] != np.prod(shape):
-            raise AlignmentError(f"Band {band} has {values.shape[1]} dimensions; this model's has {np.prod(shape)}.")
-        return torch.from_numpy(values.reshape(-1, *shape))
+        values = np.asarray(latents[band], dtype=np.float32)
+        self._check_width(band, values.shape[1])
+        return torch.from_numpy(values.reshape(-1, *self._shapes[band]))
 
     def _noise(self, stimulus: str, sample: int) -> NDArray[np.float32]:
         rng = random_for(self.seed, "reconstruction noise", stimulus, sample)

@@ -4,7 +4,8 @@ from latentcortex.reporting.content import LOG, Content, Figure, background_of, 
 from latentcortex.reporting.figures import FIGURES, check_cortex, chosen
 from latentcortex.reporting.group import Group, write_group
 from latentcortex.reporting.honesty import honesty, unidentifiable
-from latentcortex.reporting.page import rebuild, write, write_dataset
+from latentcortex.reporting.page import write, write_dataset
+from latentcortex.reporting.rebuilding import rebuild
 from latentcortex.reporting.reconstructions import Reconstructions, measure_title, write_reconstructions
 from latentcortex.reporting.regions import RegionRow, latex, region_tables
 from latentcortex.reporting.tables import alterations, bands_table, roi_table, summary_rows, write_summary, write_table

@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 
 from latentcortex import _files, plotting
 from latentcortex._arrays import FloatArray
+from latentcortex._record import LOG as LOG_NAME
+from latentcortex._record import refuse_damaged
+from latentcortex._shelf import unknown
 from latentcortex.errors import IncompleteError, InputError
 from latentcortex.maps import Maps
 from latentcortex.responses import Responses
@@ -24,7 +27,7 @@ BACKGROUND: Final = "_background.nii.gz"
 """How the copy ends of the anatomy that a dataset gives."""
 KEPT: Final = ("participant", "facts", "settings", "made_by", "reconstructions", "viewer")
 """What of it is kept in that file, beside a hash of the atlas."""
-LOG: Final = Path("logs", "latentcortex.jsonl")
+LOG: Final = Path(LOG_NAME)
 """Where a folder of results keeps its log."""
 
 
@@ -79,11 +82,14 @@ class Content:
         Raises
         ------
         IncompleteError
-            If the file is damaged, or a map.
+            If the file is damaged, or a map, or is not as the folder's record says.
         InputError
-            If the atlas is not there any more, or is another one.
+            If it names another participant than its folder, a page that no study writes, or an unknown format; if
+            the atlas is not there any more, or is another one.
         """
+        refuse_damaged(path.parents[1], [path, *path.parent.glob(f"*{BACKGROUND}")])
         kept = _files.read_sealed(path, kind=FORMAT)
+        _refuse_foreign(kept, path)
         maps = Maps.load(path.parents[1], participant=kept["participant"])
         name = kept["settings"]["report"]["atlas"]
         atlas = Atlas.find(name, maps.space) if name and not isinstance(maps.space, Bare) else None
@@ -127,6 +133,19 @@ class Content:
         if not isinstance(self.maps.space, Volume):
             raise InputError("These maps are not of a volume.")
         return self.maps.space
+
+
+def _refuse_foreign(kept: Mapping[str, Any], path: Path) -> None:
+    """Raise `InputError` if what becomes a path or a link in the report is not as a study writes it."""
+    who, report = kept.get("participant"), (kept.get("settings") or {}).get("report") or {}
+    if path.name != f"sub-{who}{CONTENT}" or path.parent.name != f"sub-{who}":
+        raise InputError(f"{path} is of participant {who!r}; expected the one that its folder is named after.")
+    if report.get("format", "png") not in plotting.FORMATS:
+        raise InputError(f"{path}: {unknown('format in [report]:', str(report.get('format')), plotting.FORMATS)}")
+    pages = ("", f"decoding/sub-{who}.html"), ("", f"sub-{who}_viewer.html", f"sub-{who}_light.html")
+    for name, known in zip(("reconstructions", "viewer"), pages, strict=True):
+        if kept.get(name) not in known:
+            raise InputError(f"{path} names {kept.get(name)!r} as `{name}`; a study writes {known[-1]} or nothing.")
 
 
 def background_of(out: Path, participant: str) -> Path:

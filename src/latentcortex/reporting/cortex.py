@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from latentcortex import plotting
+from latentcortex import inference, plotting
 from latentcortex._arrays import FloatArray
 from latentcortex.features import Band
 from latentcortex.maps import Maps
@@ -165,7 +165,7 @@ def differences(content: Content, analysis: str) -> Iterator[Figure]:
     for one, other in combinations(models(maps, analysis), 2):
         name, pair = f"{title_of(one)} − {title_of(other)}", maps.find(analysis=analysis, model=one, band=other)
         if len(pair.find(statistic=PAIRED).columns):
-            found = pair.values(statistic=PAIRED) < q
+            found = inference.at_most(pair.values(statistic=PAIRED), q)
             values = np.where(found, pair.values(statistic="differenceR2"), np.nan)
             masks.append(np.isfinite(content.on_mesh(values)))
         else:

@@ -127,14 +127,17 @@ INSTEAD: Final = "histograms"
 
 
 def check_cortex(space: Space) -> None:
-    """Raise `InputError` unless the surfaces that figures are drawn on are here, before anything is computed.
+    """Raise `InputError` unless the surfaces that figures are drawn on can be read, before anything is computed.
 
     A cortex without a flat surface is drawn inflated, which is noted in the log.
     """
     if not space.template:
         return
     _surfaces.surface("inflated", space.template)
-    if not _surfaces.has("flat", space.template):
+    _surfaces.curvature(space.template)
+    if _surfaces.has("flat", space.template):
+        _surfaces.flat_patch(space.template)
+    else:
         logger.info("%s has no flat surface: maps are drawn on inflated cortex.", space.template)
 
 

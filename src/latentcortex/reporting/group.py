@@ -95,8 +95,7 @@ def write_group(out: Path) -> Path | None:
     group = Group.read(out)
     downloads = {}
     if len(group.regions):
-        with _files.writing(out / "group_rois.tsv") as part:
-            group.regions.to_csv(part, sep="\t", index=False, na_rep="n/a", float_format="%.5g")
+        _files.write_text(out / "group_rois.tsv", _files.as_tsv(group.regions))
         downloads["group_rois.tsv"] = as_data(group.regions)
     page = environment().get_template("group.html").render(
         version=latentcortex.__version__,
@@ -168,7 +167,7 @@ def _hits(maps: Maps) -> dict[str, FloatArray]:
     found = {}
     for model in models(maps, "latents"):
         p = maps.values(analysis="latents", model=model, statistic="p")
-        share = maps.space.on_mesh(np.where(np.isnan(p), np.nan, p <= ALPHA).astype(np.float32))
+        share = maps.space.on_mesh(np.where(np.isnan(p), np.nan, inference.at_most(p, ALPHA)).astype(np.float32))
         found[model] = np.where(np.isnan(share), np.nan, share == 1).astype(np.float32)
     return found
 

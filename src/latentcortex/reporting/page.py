@@ -5,9 +5,10 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import jinja2
 import pandas as pd
@@ -16,12 +17,15 @@ import latentcortex
 from latentcortex import _files, plotting
 from latentcortex.errors import InputError
 from latentcortex.maps import Maps, short
-from latentcortex.reporting.content import CONTENT, LOG, Content
+from latentcortex.reporting.content import Content
 from latentcortex.reporting.figures import figures
 from latentcortex.reporting.honesty import honesty
 from latentcortex.reporting.regions import interval, known, latex, region_tables
 from latentcortex.reporting.tables import alterations, bands_table, roi_table, summary_rows, write_table
 from latentcortex.reporting.text import SOFTWARE, TITLES, methods, references
+
+FIGURE: Final = re.compile(r"[A-Za-z0-9][\w.+-]*")
+"""What the files of figures are called; some are named after an analysis."""
 
 
 def write_dataset(out: Path, maps: Maps, participant: str) -> None:
@@ -67,6 +71,8 @@ def write(out: Path, content: Content, stages: Sequence[Mapping[str, Any]]) -> P
     """Write figures, tables by region and the page of one participant; return the page."""
     sections: dict[str, list[dict[str, str]]] = {}
     for name, figure in figures(content):
+        if not FIGURE.fullmatch(figure.name):
+            raise InputError(f"A figure would be called {figure.name!r}; its maps are of no analysis of a study.")
         kind, drawn = content.settings["report"]["format"], figure.draw(content.style)
         path = out / f"sub-{content.participant}" / "figures" / f"{figure.name}.{kind}"
         plotting.save(drawn, path)
@@ -84,27 +90,6 @@ def write(out: Path, content: Content, stages: Sequence[Mapping[str, Any]]) -> P
     page = out / f"sub-{content.participant}.html"
     _files.write_text(page, _render(content, sections, table, stages))
     return page
-
-
-def rebuild(out: Path) -> list[Path]:
-    """Write the pages of a finished folder again, from its maps and what lies beside them; return the pages.
-
-    Nothing is computed but figures and tables, so that the text and the look of another version can be had; a viewer
-    stays as it is.
-
-    Raises
-    ------
-    InputError
-        If there is no report in the folder.
-    """
-    found = sorted(out.glob(f"sub-*/sub-*{CONTENT}"))
-    if not found:
-        raise InputError(f"{out} has no sub-*/sub-*{CONTENT}; expected a folder in which a report was written.")
-    pages = []
-    for path in found:
-        content, stages = Content.read(path, log=out / LOG)
-        pages.append(write(out, content, stages))
-    return pages
 
 
 def environment() -> jinja2.Environment:
@@ -163,5 +148,5 @@ def _render(
 
 def as_data(table: pd.DataFrame) -> str:
     """Write a table, tab-separated, into an address that a page can offer for download."""
-    text = table.to_csv(sep="\t", index=False, na_rep="n/a", float_format="%.5g")
-    return f"data:text/tab-separated-values;base64,{base64.b64encode(text.encode()).decode()}"
+    encoded = base64.b64encode(_files.as_tsv(table).encode()).decode()
+    return f"data:text/tab-separated-values;base64,{encoded}"

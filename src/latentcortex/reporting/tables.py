@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -134,27 +134,43 @@ def bands_table(content: Content) -> list[dict[str, Any]]:
 
 
 def alterations(log: Path, participant: str = "") -> list[dict[str, Any]]:
-    """Read what was altered or excluded, each message once with how often it came; without other participants'."""
-    counts: dict[tuple[str, str], int] = {}
-    if log.is_file():
-        for line in log.read_text(encoding="utf-8").splitlines():
-            entry = json.loads(line)
-            if participant and entry.get("participant", participant) != participant:
-                continue
-            key = (entry["level"], entry["what"])
-            counts[key] = counts.get(key, 0) + 1
-    return [{"level": level, "what": what, "times": n} for (level, what), n in counts.items()]
+    """Read what was altered or excluded, without other participants'; last, how much of the log cannot be read.
+
+    Returns
+    -------
+    list of dict
+        `level`, `what` and `times`: how many findings have these words and differ in their facts, in files for example.
+    """
+    entries, n_damaged = _files.read_log(log)
+    shown = [entry for entry in entries if not participant or entry.get("participant", participant) == participant]
+    counts = Counter((entry["level"], entry["what"]) for entry in shown)
+    rows = [{"level": level, "what": what, "times": n} for (level, what), n in counts.items()]
+    if n_damaged:
+        lines = "1 line" if n_damaged == 1 else f"{n_damaged} lines"
+        sentence = (
+            f"{lines} of {log.name} cannot be read (a run was killed, or the file is damaged) and cannot be listed."
+        )
+        rows.append({"level": "warning", "what": sentence, "times": 1})
+    return rows
 
 
 def write_table(out: Path, participant: str, name: str, table: pd.DataFrame) -> None:
     """Write one table of a participant, tab-separated."""
-    with _files.writing(out / f"sub-{participant}" / f"sub-{participant}_{name}.tsv") as part:
-        table.to_csv(part, sep="\t", index=False, na_rep="n/a", float_format="%.5g")
+    _files.write_text(out / f"sub-{participant}" / f"sub-{participant}_{name}.tsv", _files.as_tsv(table))
 
 
 def write_summary(out: Path, participant: str, maps: Maps, stages: Sequence[Mapping[str, Any]]) -> None:
     """Write `summary.json`, keeping the rows of other participants."""
     path = out / "summary.json"
-    known = _files.read_json(path)["results"] if path.is_file() else []
-    others = [row for row in known if row["participant"] != participant]
+    others = [row for row in _rows_of(path) if row["participant"] != participant]
     _files.write_json(path, {"results": others + summary_rows(participant, maps), "stages": list(stages)})
+
+
+def _rows_of(path: Path) -> list[dict[str, Any]]:
+    """Read the rows of a summary; none where it is missing or damaged, since a run writes those of all participants."""
+    try:
+        known = _files.read_json(path)
+    except InputError:
+        return []
+    rows = known.get("results", []) if isinstance(known, dict) else []
+    return [row for row in rows if isinstance(row, dict) and "participant" in row] if isinstance(rows, list) else []

@@ -58,23 +58,21 @@ def check_viewer(asked: Any, analyses: Sequence[str], space: Space | None = None
     MissingExtraError
         If what the viewer needs, pycortex or plotly, is not installed.
     InputError
-        If there is no such viewer, no analysis is shown in it, voxels have no place on cortex, or their cortex has no
-        flat surface, which only WebGL needs.
+        If there is no such viewer, no analysis is shown in it, voxels have no place on cortex, or their cortex lacks a
+        surface that it shows: WebGL needs a flat one.
     """
     named = viewer_of(asked)
     if not named:
         return
-    if named == "light":
-        plotting.require_light()
-    else:
-        plotting.require_viewer()
+    require = plotting.require_light if named == "light" else plotting.require_viewer
+    require()
     known = [name for name in _GROUPS if name != "ceiling"]
     if not set(analyses) & set(known):
         raise InputError(f"`viewer` in [report] shows none of these analyses; it shows {', '.join(known)}.")
     if space is not None and not space.template:
         raise InputError("`viewer` in [report] needs voxels with a place on cortex: give `template` in [dataset].")
-    if space is not None and named == "webgl":
-        plotting.require_viewer(space.template)
+    if space is not None:
+        require(space.template)
 
 
 def write_viewer(path: Path, content: Content) -> Path:

@@ -6,8 +6,9 @@ from typing import Final
 
 import numpy as np
 
-from latentcortex._arrays import FloatArray, in_threads, one_thread, same_length, tiles
-from latentcortex.scoring._centring import less_mean, varies
+from latentcortex._arrays import BoolArray, FloatArray, arrays, check_finite, in_threads, one_thread, tiles
+from latentcortex.errors import InputError
+from latentcortex.scoring._centring import PAIR, less_mean, standard
 
 LEAST_GAIN: Final = 0.01
 """Expected R² of a voxel without noise below which a ridge predicts nothing."""
@@ -30,11 +31,8 @@ def correlation(y: FloatArray, yhat: FloatArray) -> FloatArray:
     >>> correlation(np.array([[1.0], [2.0], [4.0]]), np.array([[2.0], [4.0], [8.0]])).tolist()
     [1.0]
     """
-    same_length(y=y, yhat=yhat)
-    a, b = less_mean(y), less_mean(yhat)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        r = (a * b).sum(0) / np.sqrt((a * a).sum(0) * (b * b).sum(0))
-    return np.asarray(np.where(varies(y, a) & varies(yhat, b), np.clip(r, -1, 1), np.nan))
+    a, b = (standard(side)[0] for side in arrays(y=(y, PAIR), yhat=(yhat, PAIR)))
+    return np.asarray(np.clip((a * b).sum(0) / np.sqrt((a * a).sum(0) * (b * b).sum(0)), -1, 1))
 
 
 def r2(y: FloatArray, yhat: FloatArray) -> FloatArray:
@@ -51,12 +49,18 @@ def r2(y: FloatArray, yhat: FloatArray) -> FloatArray:
     ndarray of shape (n_voxels,)
         At most 1, unbounded below; nan where the response is constant or anything is not finite.
     """
-    same_length(y=y, yhat=yhat)
-    centred = less_mean(y)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        error = np.asarray(y, dtype=np.float64) - yhat
+    y, yhat = arrays(y=(y, PAIR), yhat=(yhat, PAIR))
+    centred, unit = standard(y)
+    error = _error(y, yhat, unit)
+    with np.errstate(over="ignore"):
         score = 1 - (error * error).sum(0) / (centred * centred).sum(0)
-    return np.asarray(np.where(varies(y, centred) & np.isfinite(score), score, np.nan))
+    return np.asarray(np.where(np.isfinite(score), score, np.nan))
+
+
+def _error(y: FloatArray, yhat: FloatArray, unit: FloatArray) -> FloatArray:
+    """Subtract the prediction, in float64 and in units of the response."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        return np.asarray((np.asarray(y, dtype=np.float64) - yhat) / unit)
 
 
 def weighted_correlation(y: FloatArray, yhat: FloatArray, weights: FloatArray) -> FloatArray:
@@ -73,12 +77,23 @@ def weighted_correlation(y: FloatArray, yhat: FloatArray, weights: FloatArray) -
     ndarray of float32, shape (n_draws, n_voxels)
         nan where undefined.
     """
-    a, b = (less_mean(values).astype(np.float32) for values in (y, yhat))
-    w = weights.astype(np.float32)
+    y, yhat, weights = arrays(y=(y, PAIR), yhat=(yhat, PAIR), weights=(weights, "n_draws n_stimuli"))
+    a, b = (standard(values)[0].astype(np.float32) for values in (y, yhat))
+    w = checked_weights(weights)
     with np.errstate(invalid="ignore", divide="ignore"):
         mean_a, mean_b = w @ a, w @ b
         spread = np.sqrt(spread_of(w @ (a * a), mean_a) * spread_of(w @ (b * b), mean_b))
         return np.asarray(np.clip((w @ (a * b) - mean_a * mean_b) / spread, -1, 1))
+
+
+def checked_weights(weights: FloatArray) -> FloatArray:
+    """Return weights of stimuli in float32; raise `InputError` unless they are at least 0, each row of sum 1."""
+    check_finite("weights", weights)
+    total = weights.sum(1, dtype=np.float64)
+    if weights.min(initial=0) < 0 or not np.allclose(total, 1, atol=1e-4):
+        found = f"from {weights.min():g}, of sum {total.min():g} to {total.max():g}"
+        raise InputError(f"weights must be at least 0, each row of sum 1; found some {found}.")
+    return weights.astype(np.float32)
 
 
 def spread_of(squares: FloatArray, mean: FloatArray) -> FloatArray:
@@ -104,9 +119,10 @@ def weighted_r2(y: FloatArray, yhat: FloatArray, weights: FloatArray, *, own_mea
     ndarray of float32, shape (n_draws, n_voxels)
         nan where undefined.
     """
-    centred, error = (np.asarray(values, dtype=np.float32) for values in (less_mean(y), y - yhat))
-    w = weights.astype(np.float32)
-    with np.errstate(invalid="ignore", divide="ignore"):
+    y, yhat, weights = arrays(y=(y, PAIR), yhat=(yhat, PAIR), weights=(weights, "n_draws n_stimuli"))
+    w, (centred, unit) = checked_weights(weights), standard(y)
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+        centred, error = centred.astype(np.float32), _error(y, yhat, unit).astype(np.float32)
         squared = w @ (centred * centred)
         own = spread_of(squared, w @ centred)
         return np.asarray(1 - (w @ (error * error)) / (own if own_mean else np.where(np.isnan(own), np.nan, squared)))
@@ -149,11 +165,18 @@ def corrected_r2(score: FloatArray, gram: FloatArray, across: FloatArray, alpha:
     ----------
     Lage-Castellanos, De Martino and Valente (2024), for the bias; the inverse here follows from the prior above.
     """
-    same_length(score=score, alpha=alpha)
+    score, gram, across, alpha = arrays(
+        score=(score, "n_voxels"),
+        gram=(gram, "n_fitted n_fitted"),
+        across=(across, "n_stimuli n_fitted"),
+        alpha=(alpha, "n_voxels"),
+    )
+    check_finite("gram", gram)
+    check_finite("across", across)
     values, vectors = np.linalg.eigh(np.asarray(gram, dtype=np.float64))
     values = np.maximum(values, 0)
     power = ((across @ vectors) ** 2).sum(0)
-    known = np.isfinite(alpha) & (np.asarray(alpha) > 0)
+    known = np.isfinite(alpha) & (alpha > 0) & np.isfinite(score)
     means = 1 / len(across) + 1 / len(gram)
 
     def corrected(tile: slice) -> FloatArray:
@@ -162,7 +185,8 @@ def corrected_r2(score: FloatArray, gram: FloatArray, across: FloatArray, alpha:
         noise = (left**2) @ power / len(across)
         return np.where(known[tile] & (gain > LEAST_GAIN), (score[tile] + noise + means) / (gain + noise), np.nan)
 
-    return np.concatenate(in_threads(corrected, tiles(len(score))))
+    parts = in_threads(corrected, tiles(len(score)))
+    return np.concatenate(parts) if parts else np.empty(0)
 
 
 @one_thread()
@@ -184,15 +208,32 @@ def alignment(y: FloatArray, gram: FloatArray) -> FloatArray:
     ndarray of shape (2, n_voxels)
         The two estimates, first half and others; each can be negative. Average them over voxels before dividing.
         nan where a voxel is not finite.
+
+    Raises
+    ------
+    AlignmentError
+        If there is not one row of responses for each of the kernel.
+    InputError
+        If there are fewer than 4 stimuli, or the kernel is not finite.
     """
-    same_length(y=y, gram=gram)
+    y, gram = arrays(y=(y, "n_fitted n_voxels"), gram=(gram, "n_fitted n_fitted"))
+    check_finite("gram", gram)
+    if len(gram) < 4:
+        raise InputError(f"{len(gram)} stimuli are too few to compare directions; needs at least 4.")
     values, vectors = np.linalg.eigh(np.asarray(gram, dtype=np.float64))
-    order = np.argsort(-values)[:-1]  # the last direction is the intercept's
+    order = np.argsort(-values)
     values, z2 = np.maximum(values[order], 0), (vectors[:, order].T @ less_mean(y)) ** 2
     first = np.cumsum(values) <= values.sum() / 2
     first[0] = True
-    # Two groups and a common noise: what the mean power of each exceeds the flattest tenth by.
-    floor = slice(len(values) - max(len(values) // 10, 1), None)
-    low, base = values[floor].mean(), z2[floor].mean(0)
-    found = [(z2[some].mean(0) - base) / max(float(values[some].mean() - low), 1e-300) for some in (first, ~first)]
+    # Two groups and a common noise: what the mean power of each exceeds the flattest tenth by. Of equal values, such
+    # as the zeros of a band with few columns, no order is better than another, and the flattest are all of them.
+    flattest = values[-1 - max((len(values) - 1) // 10, 1)] + len(values) * np.finfo(np.float64).eps * values[0]
+    floor = values <= flattest
+
+    def mean(of: FloatArray, some: BoolArray) -> FloatArray:
+        """Average, but for the direction of the intercept, which is the last and has no power."""
+        return np.asarray(of[some].sum(0) / (some.sum() - some[-1]))
+
+    low, base = mean(values, floor), mean(z2, floor)
+    found = [(mean(z2, some) - base) / max(float(mean(values, some) - low), 1e-300) for some in (first, ~first)]
     return np.stack(found)

@@ -7,8 +7,8 @@ from typing import Final
 
 import numpy as np
 
-from latentcortex._arrays import FloatArray, IntArray
-from latentcortex.errors import AlignmentError, InputError
+from latentcortex._arrays import FloatArray, IntArray, arrays, check_finite
+from latentcortex.errors import InputError
 
 LEAST_SIZES: Final = 3
 RANGE: Final = 8
@@ -59,9 +59,9 @@ def asymptote(n: Sequence[int] | IntArray, gain: FloatArray) -> tuple[FloatArray
     >>> a.round(6).tolist()
     [0.1]
     """
-    sizes = np.asarray(n, dtype=np.float64)
-    if gain.ndim != 2 or sizes.shape != gain.shape[:1]:
-        raise AlignmentError(f"gain is {gain.shape}; expected ({sizes.size}, n_voxels), one row per number of stimuli.")
+    numbers_of_stimuli, gain = arrays(n=(n, "n_sizes"), gain=(gain, "n_sizes n_voxels"))
+    check_finite("n", numbers_of_stimuli)
+    sizes = numbers_of_stimuli.astype(np.float64)
     n_sizes = len(np.unique(sizes))
     if n_sizes < LEAST_SIZES or not sizes.min() > 0:
         raise InputError(f"A learning curve needs {LEAST_SIZES} different numbers of stimuli, above 0; got {n_sizes}.")

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Final, Literal
 
 import numpy as np
-from scipy import stats
+from scipy import special, stats
 
-from latentcortex._arrays import BoolArray, FloatArray, random_for, same_length
+from latentcortex._arrays import BoolArray, FloatArray, arrays, finite_number, random_for, whole_number
 from latentcortex._shelf import unknown
-from latentcortex.errors import AlignmentError, InputError
+from latentcortex.errors import InputError
 from latentcortex.scoring.accuracy import correlation
+
+N_NODES: Final = 64
+"""Of the quadrature of the unbiased ceiling; its error is below 1e-6."""
+MOST_OFF: Final = 4
+"""How many times larger or smaller than 1 the variance of z-scores may be, over the stimuli at hand."""
 
 
 def noise_ceiling(repeats: FloatArray, *, n_averaged: float = 1) -> FloatArray:
@@ -31,29 +36,65 @@ def noise_ceiling(repeats: FloatArray, *, n_averaged: float = 1) -> FloatArray:
     Returns
     -------
     ndarray of shape (n_voxels,)
-        Unclipped, so that it can be below 0 where there is no signal: unbiased for Gaussian responses averaged over
-        all of equal repeats, and nearly so otherwise. nan where fewer than two stimuli have two repeats, or where
-        nothing varies; minus infinity where signal and noise together are estimated below 0, which needs `n_averaged`
-        above the repeats.
+        Unclipped, so that it can be below 0 where there is no signal. For Gaussian responses, equal repeats, and four
+        stimuli or more, it is unbiased where `n_averaged` is at most the number of repeats (Olkin and Pratt's estimate
+        of an intraclass correlation where it is 1), and nearly so for unequal repeats. Above that it is the ratio of
+        unbiased variances, which is too low on average, and minus infinity where signal and noise together are
+        estimated below 0. nan where fewer than two stimuli have two repeats, or these leave fewer than three degrees
+        of freedom, where nothing varies, and where a trial is infinite.
+
+    Raises
+    ------
+    AlignmentError
+        If `repeats` has other axes.
+    InputError
+        If `n_averaged` is not above 0.
 
     References
     ----------
-    Allen et al. (2022), doi:10.1038/s41593-021-00962-x, for the signal and noise variances.
+    Olkin and Pratt (1958), doi:10.1214/aoms/1177706717, for unbiased estimates; Allen et al. (2022),
+    doi:10.1038/s41593-021-00962-x, for the signal and noise variances.
     """
-    if not n_averaged > 0:
+    if not finite_number("n_averaged", n_averaged) > 0:
         raise InputError(f"n_averaged must be above 0; got {n_averaged:g}.")
     n, mean, within = _by_stimulus(repeats)
-    seen = (n > 0).sum(0)
+    seen, degrees = (n > 0).sum(0), np.maximum(n - 1, 0).sum(0)
     with np.errstate(invalid="ignore", divide="ignore"):
-        noise = within.sum(0) / np.maximum(n - 1, 0).sum(0)
-        # The mean of 1 / F is not 1 / the mean of F: with this factor it is, and the ceiling is unbiased.
-        spread = _variance_over_stimuli(mean) * (seen - 1) / np.maximum(seen - 3, 1)
-        noise_of_means = noise * np.where(n > 0, 1 / np.maximum(n, 1), 0).sum(0) / seen
-        signal = spread - noise_of_means
-        total = signal + noise / n_averaged
-        ceiling = np.where(total > 0, signal / total, -np.inf)
-    enough = ((n >= 2).sum(0) >= 2) & (seen >= 2) & (spread > 0)
+        k = seen / np.where(n > 0, 1 / np.maximum(n, 1), 0).sum(0)
+        noise, spread = within.sum(0) / degrees, _variance_over_stimuli(mean)
+        # What a mean's variance would be if all of it were noise, over what it is.
+        ratio = noise / k / spread
+        # The mean of 1 / F is not 1 / the mean of F: with this factor it is.
+        unbiased = ratio * np.maximum(seen - 3, 1) / (seen - 1)
+        total = 1 + (k / n_averaged - 1) * unbiased
+        ceiling = np.where(total > 0, (1 - unbiased) / total, -np.inf)
+    enough = ((n >= 2).sum(0) >= 2) & (degrees >= 3) & (spread > 0)
+    fewer = np.flatnonzero(enough & (k / n_averaged - 1 > 1e-6))
+    more = k[fewer] / n_averaged - 1
+    noise_share = _unbiased(more * ratio[fewer] * degrees[fewer] / (seen[fewer] - 1), seen[fewer] - 1, degrees[fewer])
+    ceiling[fewer] = noise_share - (1 - noise_share) / more
     return np.asarray(np.where(enough, ceiling, np.nan))
+
+
+def _unbiased(z: FloatArray, between: FloatArray, within: FloatArray) -> FloatArray:
+    r"""Estimate 1 / (1 + q theta) without bias, from z = q W and the degrees of freedom a and b of its parts.
+
+    W, a ratio of sums of squares, is theta times a ratio of independent chi-squares with b and a degrees of freedom.
+
+    .. math:: E (1 - z S)_+^{a/2 - 1} = {}_2F_1(1, 1 - a/2; b/2; z), \qquad S \sim \mathrm{Beta}(1, b/2 - 1)
+
+    (the right side where z is at most 1), by Laguerre's quadrature of -log of the factor that falls to 0 first.
+    """
+    slow, fast = within / 2 - 1, between / 2 - 1
+    below, scale = z <= 1, np.maximum(z, 1)
+    own, other = np.where(below, slow, fast + 1), np.where(below, fast, slow - 1)
+    share = np.where(below, z, 1 / scale)
+    rate = own + np.maximum(other, 0) * share
+    total = np.zeros(len(z))
+    for node, weight in zip(*special.roots_laguerre(N_NODES), strict=True):
+        t = node / rate
+        total += weight * np.exp(node - own * t + special.xlog1py(other, share * np.expm1(-t)))
+    return np.asarray(total * slow / (rate * scale))
 
 
 def normalised_score(score: FloatArray, ceiling: FloatArray, *, of: Literal["r2", "r"] = "r2") -> FloatArray:
@@ -68,12 +109,12 @@ def normalised_score(score: FloatArray, ceiling: FloatArray, *, of: Literal["r2"
     Returns
     -------
     ndarray of shape (n_voxels,)
-        Can exceed 1; nan where the ceiling is not above 0.
+        Can exceed 1; nan where the ceiling is not finite and above 0.
     """
-    same_length(score=score, ceiling=ceiling)
+    score, ceiling = arrays(score=(score, "n_voxels"), ceiling=(ceiling, "n_voxels"))
     if of not in ("r2", "r"):
         raise unknown("score", of, ("r2", "r"))
-    usable = np.where(ceiling > 0, ceiling, np.nan)
+    usable = np.where((ceiling > 0) & np.isfinite(ceiling), ceiling, np.nan)
     return np.asarray(score / (usable if of == "r2" else np.sqrt(usable)))
 
 
@@ -102,15 +143,29 @@ def ncsnr(repeats: FloatArray) -> FloatArray:
     Returns
     -------
     ndarray of shape (n_voxels,)
-        At least 0; infinite where repeats do not differ; nan where no stimulus was repeated.
+        At least 0; infinite where repeats do not differ; nan where no stimulus was repeated, nothing varies, or a trial
+        is infinite.
+
+    Raises
+    ------
+    InputError
+        If the median voxel's variance over all trials is not within a factor of 4 of 1: these are no z-scores.
 
     References
     ----------
     Allen et al. (2022), doi:10.1038/s41593-021-00962-x
     """
-    n, _, within = _by_stimulus(repeats)
-    degrees = np.maximum(n - 1, 0).sum(0)
+    n, mean, within = _by_stimulus(repeats)
+    degrees, n_trials = np.maximum(n - 1, 0).sum(0), n.sum(0)
     with np.errstate(invalid="ignore", divide="ignore"):
+        centre = np.nansum(n * mean, axis=0) / n_trials
+        total = (within + np.where(n > 0, n * (mean - centre) ** 2, 0)).sum(0) / (n_trials - 1)
+        middle = float(np.median(total[degrees > 0])) if (degrees > 0).any() else 1.0
+        if not 1 / MOST_OFF < middle < MOST_OFF:
+            raise InputError(
+                f"Responses of the median voxel have a variance of {middle:.3g} over all trials; ncsnr expects 1, of "
+                "z-scores within sessions. Z-score them, or use noise_ceiling, which takes any unit."
+            )
         noise = within.sum(0) / degrees
         return np.where(degrees > 0, np.sqrt(np.maximum(0, 1 - noise)) / np.sqrt(noise), np.nan)
 
@@ -193,7 +248,8 @@ def split_half(repeats: FloatArray, *, seed: int, n_splits: int = 20) -> FloatAr
         In [-1, 1], of half of the repeats (Spearman and Brown's formula is not applied); nan where fewer than three
         stimuli were repeated.
     """
-    data = np.asarray(repeats, dtype=np.float64)
+    whole_number("n_splits", n_splits, least=1)
+    data = _usable(repeats)
     there: BoolArray = np.asarray(np.isfinite(data).any(2))
     repeated = np.flatnonzero(there.sum(0) >= 2)
     if len(repeated) < 3:
@@ -217,9 +273,18 @@ def _by_stimulus(repeats: FloatArray) -> tuple[FloatArray, FloatArray, FloatArra
     -------
     n, mean, within : ndarray of float64, shape (n_stimuli, n_voxels)
     """
-    data = np.asarray(repeats, dtype=np.float64)
-    if data.ndim != 3:
-        raise AlignmentError(f"repeats is {data.shape}; expected (n_repeats, n_stimuli, n_voxels).")
+    data = _usable(repeats)
     n = np.isfinite(data).sum(0).astype(np.float64)
     mean = np.where(n > 0, np.nansum(data, axis=0) / np.maximum(n, 1), np.nan)
     return n, mean, np.nansum((data - mean) ** 2, axis=0)
+
+
+def _usable(repeats: FloatArray) -> FloatArray:
+    """Return repeats in float64; a voxel with an infinite trial, or that is constant up to rounding, is nan in all."""
+    (given,) = arrays(repeats=(repeats, "n_repeats n_stimuli n_voxels"))
+    data = np.asarray(given, dtype=np.float64)
+    low, high = (end.reduce(end.reduce(data)) for end in (np.fmin, np.fmax))
+    with np.errstate(invalid="ignore"):
+        size = np.maximum(np.abs(low), np.abs(high))
+        usable = np.isfinite(size) & (high - low > 1e-7 * size)
+    return np.where(usable, data, np.nan)

@@ -9,11 +9,11 @@ from typing import Literal
 
 import numpy as np
 
-from latentcortex._arrays import FloatArray, one_thread, same_length
+from latentcortex._arrays import FloatArray, arrays, check_finite, numbers, one_thread
 from latentcortex._shelf import unknown
 from latentcortex.errors import AlignmentError, InputError
-from latentcortex.scoring._centring import less_mean, varies
-from latentcortex.scoring.accuracy import spread_of
+from latentcortex.scoring._centring import BY_BAND, PAIR, less_mean, standard
+from latentcortex.scoring.accuracy import checked_weights, spread_of
 
 
 def product_shares(y: FloatArray, yhat_bands: FloatArray, *, of: Literal["r2", "r"] = "r2") -> FloatArray:
@@ -44,23 +44,22 @@ def product_shares(y: FloatArray, yhat_bands: FloatArray, *, of: Literal["r2", "
     ----------
     Dupré la Tour et al. (2022), doi:10.1016/j.neuroimage.2022.119728
     """
-    if yhat_bands.ndim != 3 or yhat_bands.shape[1:] != y.shape:
-        raise AlignmentError(f"yhat_bands is {yhat_bands.shape}; expected (n_bands, {y.shape[0]}, {y.shape[1]}).")
+    y, yhat_bands = arrays(y=(y, PAIR), yhat_bands=(yhat_bands, BY_BAND))
     if of not in ("r2", "r"):
         raise unknown("score", of, ("r2", "r"))
-    centred = less_mean(y)
-    joint = less_mean(yhat_bands.sum(0))
-    parts = [less_mean(band) for band in yhat_bands]
-    total = (centred * centred).sum(0)
-    defined = varies(y, centred)
-    with np.errstate(invalid="ignore", divide="ignore"):
+    centred, unit = standard(y)
+    joint = yhat_bands.sum(0, dtype=np.float64)
+    if of == "r":
+        unit = standard(joint)[1]
+    with np.errstate(invalid="ignore", over="ignore"):
+        parts, whole = [less_mean(band) / unit for band in yhat_bands], less_mean(joint) / unit
+        total = (centred * centred).sum(0)
         if of == "r2":
-            shares = np.stack([(2 * centred * part - part * joint).sum(0) / total for part in parts])
+            shares = np.stack([(2 * centred * part - part * whole).sum(0) / total for part in parts])
         else:
-            scale = np.sqrt(total * (joint * joint).sum(0))
+            scale = np.sqrt(total * (whole * whole).sum(0))
             shares = np.stack([(centred * part).sum(0) / scale for part in parts])
-            defined = defined & varies(yhat_bands.sum(0), joint)
-    return np.asarray(np.where(defined, shares, np.nan))
+    return np.asarray(np.where(np.isfinite(shares), shares, np.nan))
 
 
 def weighted_product_shares(y: FloatArray, yhat_bands: FloatArray, weights: FloatArray) -> FloatArray:
@@ -78,11 +77,15 @@ def weighted_product_shares(y: FloatArray, yhat_bands: FloatArray, weights: Floa
     ndarray of float32, shape (n_bands, n_draws, n_voxels)
         nan where undefined.
     """
-    w, centred = weights.astype(np.float32), less_mean(y).astype(np.float32)
-    parts = [less_mean(band).astype(np.float32) for band in yhat_bands]
-    rest = 2 * centred - np.sum(parts, axis=0)
-    mean_y, mean_rest = w @ centred, w @ rest
-    with np.errstate(invalid="ignore", divide="ignore"):
+    y, yhat_bands, weights = arrays(
+        y=(y, PAIR), yhat_bands=(yhat_bands, BY_BAND), weights=(weights, "n_draws n_stimuli")
+    )
+    w, (centred, unit) = checked_weights(weights), standard(y)
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+        centred = centred.astype(np.float32)
+        parts = [(less_mean(band) / unit).astype(np.float32) for band in yhat_bands]
+        rest = 2 * centred - np.sum(parts, axis=0)
+        mean_y, mean_rest = w @ centred, w @ rest
         total = spread_of(w @ (centred * centred), mean_y)
         return np.stack([(w @ (rest * part) - mean_rest * (w @ part)) / total for part in parts])
 
@@ -200,9 +203,10 @@ def _by_set(r2_by_subset: R2BySubset) -> tuple[tuple[str, ...], dict[frozenset[s
     if not r2_by_subset:
         raise InputError("There is no model to split: r2_by_subset is empty.")
     bands = max(r2_by_subset, key=len)
-    known: dict[frozenset[str], FloatArray] = {
-        frozenset(subset): np.asarray(r2, dtype=np.float64) for subset, r2 in r2_by_subset.items()
-    }
+    known: dict[frozenset[str], FloatArray] = {}
+    for subset, given in r2_by_subset.items():
+        r2 = np.asarray(numbers(f"R² of {'+'.join(subset)}", given), dtype=np.float64)
+        known[frozenset(subset)] = np.where(np.isfinite(r2), r2, np.nan)
     if len(known) < len(r2_by_subset):
         raise InputError("Two models of r2_by_subset have the same bands.")
     strange = set().union(*known) - set(bands)
@@ -241,15 +245,17 @@ def overlap(one: FloatArray, other: FloatArray) -> float:
     -------
     float
         At most 1: the components of the one are linear functions of the other's. 0 on average for unrelated bands, and
-        possibly below.
+        possibly below. nan where stimuli are so few that any two bands overlap.
 
     References
     ----------
     Hotelling (1936), doi:10.1093/biomet/28.3-4.321
     """
-    same_length(one=one, other=other)
+    one, other = arrays(one=(one, "n_stimuli n_components"), other=(other, "n_stimuli n_others"))
     k = sorted((one.shape[1], other.shape[1]))
     chance = k[1] / (len(one) - 1)
+    if not chance < 1:
+        return float("nan")
     common = float(((one.T @ other) ** 2).sum()) / k[0]
     return float((common - chance) / (1 - chance))
 
@@ -263,8 +269,17 @@ def leading(gram: FloatArray) -> FloatArray:
     Parameters
     ----------
     gram : ndarray of shape (n_stimuli, n_stimuli)
-        Centred.
+        Centred, of at least 4 stimuli.
+
+    Raises
+    ------
+    InputError
+        If stimuli are fewer, or the kernel is not finite or nothing but 0.
     """
+    (gram,) = arrays(gram=(gram, "n_stimuli n_stimuli"))
+    check_finite("gram", gram)
+    if len(gram) < 4 or not gram.any():
+        raise InputError(f"gram is of {len(gram)} stimuli, or nothing but 0; expected at least 4 that differ.")
     values, vectors = np.linalg.eigh(np.asarray(gram, dtype=np.float64))
     values, vectors = np.maximum(values[::-1], 0), vectors[:, ::-1]
     enough = int(np.searchsorted(np.cumsum(values), 0.95 * values.sum())) + 1

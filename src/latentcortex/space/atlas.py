@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import logging
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import numpy as np
-from nibabel.gifti import gifti
 from numpy.typing import NDArray
 
-from latentcortex import _files, _surfaces
+from latentcortex import _files, _gifti, _surfaces
 from latentcortex._arrays import digest, listed
-from latentcortex._nifti import label_image
+from latentcortex._nifti import MAX_LABEL, label_image, read_header, whole_numbers
 from latentcortex._shelf import unknown
 from latentcortex.errors import AlignmentError, InputError
 from latentcortex.space import own
 from latentcortex.space.bare import Bare
 from latentcortex.space.surface import TEMPLATES, Surface
 from latentcortex.space.volume import Volume
+
+logger = logging.getLogger(__name__)
 
 LEAST_MM: Final = 1e-3
 """Of a difference between two affines that are not the same."""
@@ -74,14 +77,14 @@ class Atlas:
                 raise _unknown(name, cortex)
             labels, names = own.read(name, cortex)
         else:
-            facts, names = _files.read_json(folder / "atlas.json"), _names(folder, name)
-            place = next((place for place in places if facts["space"] in (place, _subject(place))), None)
+            title, given = _described(folder)
+            place = next((place for place in places if given in (place, _subject(place))), None)
             if place is None:
-                raise InputError(f"Atlas {name} is on {facts['space']}; the responses are on {' and '.join(places)}.")
-            name = facts["name"]
+                raise InputError(f"Atlas {name} is on {given}; the responses are on {' and '.join(places)}.")
+            name, names = title, _names(_only(folder, "*_dseg.tsv"), name)
             if isinstance(on, Volume) and place == on.reference:
-                return cls(name, _of_volume(folder, on), names)
-            labels = _of_surface(folder, name, place)
+                return cls(name, _said(_of_volume(folder, on), names, name), names)
+            labels = _said(_of_surface(folder, name, place), names, name)
         if isinstance(on, Volume):
             return cls(name, on.on_grid(labels), names, labels)
         return cls(name, labels, names)
@@ -123,7 +126,8 @@ def atlas_print(name: str, spaces: Iterable[Bare | Surface | Volume]) -> str:
         return ""
     folder = _folder(name)
     if folder is not None:
-        return digest([_files.sha256(path) for path in sorted(folder.glob("*.*")) if path.is_file()])
+        files = [path for path in sorted(folder.glob("*.*")) if path.is_file()]
+        return digest([_files.sha256(path) for path in files if not _files.is_incidental(path)])
     return digest([_own_print(name, space.template) for space in spaces])
 
 
@@ -145,35 +149,92 @@ def _places(on: str | Bare | Surface | Volume) -> tuple[str, ...]:
     return tuple(place for place in named if place)
 
 
-def _names(folder: Path, name: str) -> dict[int, str]:
-    """Read the names of labels."""
-    table = _files.read_tsv(_only(folder, "*_dseg.tsv"), needs=("index", "name"))
-    names = dict(zip(table["index"].astype(int), table["name"], strict=True))
-    twice = sorted({name for name in names.values() if list(names.values()).count(name) > 1})
+def _described(folder: Path) -> tuple[str, str]:
+    """Read the name of an atlas and the space that it is on; its files must be those that are described, if they are.
+
+    Raises
+    ------
+    InputError
+        If `atlas.json` does not say both, or a file has not the hash that is given there.
+    """
+    path = folder / "atlas.json"
+    facts = _files.read_json(path)
+    for key in ("name", "space"):
+        if not isinstance(facts, dict) or not isinstance(facts.get(key), str) or not facts[key]:
+            raise InputError(
+                f"{path} has no text `{key}`; expected the `name` of the atlas, and as `space` the template, the "
+                "reference of a mask or the subject that it is on."
+            )
+    files = facts.get("files", {})
+    for name, about in files.items() if isinstance(files, dict) else ():
+        expected, file = about.get("sha256") if isinstance(about, dict) else None, folder / Path(name).name
+        if expected is not None and file.is_file() and _files.sha256(file) != expected:
+            raise InputError(f"{file} is not the file of which {path} gives the hash; restore it, or correct the hash.")
+    return facts["name"], facts["space"]
+
+
+def _names(path: Path, atlas: str) -> dict[int, str]:
+    """Read the names of labels; a row of the label 0, which is no region, is left out."""
+    table = _files.read_tsv(path, needs=("index", "name"))
+    names: dict[int, str] = {}
+    for row, index, region in zip(table.index, table["index"], table["name"], strict=True):
+        if not (index.isascii() and index.isdecimal() and len(index) < 12 and int(index) <= MAX_LABEL):
+            raise InputError(
+                f"{path} row {row}, column index: {index[:40]!r} is no label; expected a whole number from 0 (none) on."
+            )
+        if region in ("", "n/a"):
+            raise InputError(f"{path} row {row}, column name: label {index} has no name; expected one.")
+        if int(index) in names:
+            raise InputError(f"{path} row {row}, column index: label {int(index)} is {names[int(index)]} already.")
+        names[int(index)] = region
+    twice = sorted(name for name, times in Counter(names.values()).items() if times > 1)
     if twice:
-        raise InputError(f"Atlas {name} has several labels named {listed(twice)}; give each a name of its own.")
+        raise InputError(f"Atlas {atlas} has several labels named {listed(twice)}; give each a name of its own.")
+    if 0 in names:
+        logger.info("Label 0 of atlas %s, %s, is no region.", atlas, names.pop(0))
     return names
+
+
+def _said(labels: NDArray[np.intp], names: dict[int, str], atlas: str) -> NDArray[np.intp]:
+    """Return labels as they are; say which of them the table does not name, so that no region has them."""
+    nameless = (labels != 0) & ~np.isin(labels, list(names))
+    if nameless.any():
+        there = np.unique(labels[nameless]).tolist()
+        facts = {"atlas": atlas, "n_places": int(nameless.sum()), "labels": there[:100]}
+        said = "%d places of atlas %s have labels without a name and are in no region: %s."
+        logger.info(said, nameless.sum(), atlas, listed(there), extra={"facts": facts})
+    return labels
 
 
 def _of_surface(folder: Path, name: str, template: str) -> NDArray[np.intp]:
     """Read the labels of both hemispheres, (n_vertices,)."""
-    sides = [gifti.GiftiImage.from_filename(_only(folder, f"*hemi-{h}*.label.gii")).agg_data() for h in "LR"]
-    n_vertices, expected = sum(map(len, sides)), sum(_surfaces.n_vertices(template))
-    if n_vertices != expected:
-        raise AlignmentError(f"Atlas {name} has {n_vertices} vertices; {template} has {expected}.")
-    return np.concatenate(sides).astype(np.intp)
+    sides = []
+    for side, n in zip(_surfaces.HEMISPHERES, _surfaces.n_vertices(template), strict=True):
+        path = _only(folder, f"*hemi-{side[0].upper()}*.label.gii")
+        values = _gifti.vertices(_gifti.read(path, side=side).only(_gifti.LABELS), path)
+        labels = whole_numbers(values)
+        if labels is None:
+            raise InputError(
+                f"{path} holds {values.dtype}, not all whole; expected labels, whole numbers up to 2^31 - 1."
+            )
+        if len(labels) != n:
+            raise AlignmentError(
+                f"Atlas {name} has {len(labels)} vertices on the {side}; that hemisphere of {template} has {n}."
+            )
+        sides.append(labels)
+    return np.concatenate(sides)
 
 
 def _of_volume(folder: Path, space: Volume) -> NDArray[np.intp]:
     """Read the labels of a grid, (x * y * z,), which must be that of the voxels."""
     path = _only(folder, "*_dseg.nii*")
-    labels, affine = label_image(path)
-    if labels.shape != space.shape or not np.allclose(affine, space.affine, rtol=0, atol=LEAST_MM):
+    header = read_header(path, expected="labels")
+    if header.shape != space.shape or not np.allclose(header.affine, space.affine, rtol=0, atol=LEAST_MM):
         raise InputError(
-            f"{path} has a grid of {labels.shape}, and the mask {space.shape} or another affine: resample it, with "
+            f"{path} has a grid of {header.shape}, and the mask {space.shape} or another affine: resample it, with "
             'nilearn.image.resample_to_img(atlas, mask, interpolation="nearest").'
         )
-    return labels.ravel()
+    return label_image(path)[0].ravel()
 
 
 def _folder(name: str) -> Path | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from pathlib import Path
 from typing import Any, Final, TypeAlias
@@ -12,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from latentcortex import _surfaces
+from latentcortex import _files, _surfaces
 from latentcortex._arrays import FloatArray, IntArray
-from latentcortex._nifti import load_image
+from latentcortex._nifti import read_grid
 from latentcortex.errors import InputError
 
 logger = logging.getLogger(__name__)
@@ -107,16 +106,19 @@ def of_pycortex(folder: Path, shape: tuple[int, ...], affine: FloatArray) -> Flo
     """
     path = folder / "matrices.xfm"
     try:
-        known: Any = json.loads(path.read_text(encoding="utf-8"))
-        found = matrix(f"`coord` of {path}", known["coord"])
-    except (OSError, UnicodeDecodeError, ValueError, KeyError, TypeError) as error:
-        why = str(error) if isinstance(error, InputError) else f"{path} is no transform of pycortex ({error!r})"
-        raise InputError(f"{why}; expected JSON with a matrix `coord`, as pycortex writes it.") from None
-    image = load_image(folder / "reference.nii.gz")
-    if image.shape != shape:
+        content: Any = _files.read_json(path)
+    except InputError as error:
+        raise InputError(f"{error} It is no transform of pycortex, as it writes them.") from None
+    if not isinstance(content, dict) or "coord" not in content:
         raise InputError(
-            f"{folder / 'reference.nii.gz'} is {image.shape}, the mask {shape}: the transform is to another grid; "
-            "give a mask on the grid of the reference."
+            f"{path} is no transform of pycortex; expected JSON with a matrix `coord`, as pycortex writes it."
+        )
+    to_voxels = matrix(f"`coord` of {path}", content["coord"])
+    image = read_grid(folder / "reference.nii.gz", expected="the image that the transform is to")
+    if image.values.shape != shape:
+        raise InputError(
+            f"{folder / 'reference.nii.gz'} is {image.values.shape}, the mask {shape}: the transform is to another "
+            "grid; give a mask on the grid of the reference."
         )
     theirs, ours = ("".join(nib.orientations.aff2axcodes(one)) for one in (image.affine, affine))
     if theirs != ours:
@@ -126,7 +128,7 @@ def of_pycortex(folder: Path, shape: tuple[int, ...], affine: FloatArray) -> Flo
         )
     if not np.allclose(image.affine, affine, atol=1e-3):
         logger.info("The mask's affine is not that of the transform's reference; voxels are matched by their indices.")
-    return found
+    return to_voxels
 
 
 def crossed(template: str, to_voxels: FloatArray, numbers: IntArray) -> Votes:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from latentcortex import _surfaces
 from latentcortex._arrays import BoolArray, FloatArray, IntArray, digest, listed
-from latentcortex._nifti import binary, load_image
+from latentcortex._nifti import binary, read_grid
 from latentcortex.errors import AlignmentError, InputError
 from latentcortex.space import projection
 
@@ -107,16 +107,13 @@ class Volume:
         InputError
             If a file is missing or not what it must be, or no voxel lies in cortex.
         """
-        image = load_image(Path(path))
-        values = np.asanyarray(image.dataobj)
-        mask = binary(values) if values.ndim == 3 else None
-        if values.ndim != 3:
-            raise InputError(f"{path} is {values.shape}; expected a mask (x, y, z): take one of its volumes.")
+        grid = read_grid(Path(path), expected="a mask")
+        mask = binary(grid.values)
         if mask is None:
-            held = listed(np.unique(values), 4)
+            held = listed(np.unique(grid.values), 4)
             raise InputError(f"{path} holds {held}; expected a mask (x, y, z) of 0 and 1: threshold it.")
         try:
-            affine = projection.matrix("its affine", image.affine)
+            affine = projection.matrix("its affine", grid.affine)
             placed = _placed(mask.shape, affine, template, transform)
             if template and placed is None:
                 placed = projection.from_mm(affine, reference, template)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
-from latentcortex import analyses, checking, datasets, estimators, extractors, reconstructors
+from latentcortex import _files, analyses, checking, datasets, estimators, extractors, reconstructors
 from latentcortex._shelf import unknown
 from latentcortex.analyses import Analysis
 from latentcortex.decoding import Decoder
@@ -26,6 +26,8 @@ HUB: Final = re.compile(r"[\w-][\w.-]*/[\w.-]+")
 """What a model of the hub is called."""
 NOT_PATHS: Final = ("phantom", *TEMPLATES)
 """Names that stand where a path could."""
+MAX_STUDY_BYTES: Final = 2**16
+"""Of a study file; a long one has a few thousand. Python's reader needs seconds for a key of thousands of dots."""
 STAGES: Final = (*FORWARD_STAGES, *BACKWARD_STAGES)
 
 
@@ -59,10 +61,13 @@ class Study:
         path = Path(path)
         if not path.is_file():
             raise InputError(f"Study file {path} is not there.")
+        text = _files.read_text(path, expected="a study file in TOML", max_bytes=MAX_STUDY_BYTES)
         try:
-            given = tomllib.loads(path.read_text(encoding="utf-8"))
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise InputError(f"{path} is not TOML: {error}.") from None
+            given = tomllib.loads(text)
+        except RecursionError:
+            raise InputError(f"{path} is nested too deeply to be read; expected sections and their keys.") from None
+        except ValueError as error:  # of the grammar, or a number of thousands of digits
+            raise InputError(f"{path} is not TOML: {str(error).rstrip('.')}.") from None
         try:
             return cls(_placed(complete(given), path.resolve().parent), path.resolve().parent, "decoding" in given)
         except InputError as error:
@@ -85,7 +90,11 @@ class Study:
         return replace(self, settings={**self.settings, "check": {"allow": both}})
 
     def check(self, out: Path | None = None) -> list[Inspection]:
-        """Look for what would flatter a result, without computing anything; see `checking.RULES`.
+        """Look for what would flatter a result or stop a run, without computing anything; see `checking.RULES`.
+
+        All that a run needs is built and looked at as it does before it writes anything: dataset, model, images,
+        captions, estimator and its backend, atlas, surfaces, background, viewer, decoder and reconstructor, room for
+        features.
 
         Parameters
         ----------
@@ -96,25 +105,32 @@ class Study:
         -------
         list of Inspection
             One for each participant and rule.
+
+        Raises
+        ------
+        InputError
+            If a run would stop.
         """
         material = Material(self, out or self.out or Path(), progress=False)
         there = material.extracted
+        judged: dict[str, list[Inspection]] = {}
+
+        def judge(participant: str) -> None:
+            """Look at a participant's design, once for both halves."""
+            if participant not in judged:
+                judged[participant] = _inspected(material.design(participant, extracted=there))
+
+        for half, _ in self._goals(None):
+            half(material).check(judge)
+        material.check_room()
         if material.by_embedding and not there:
             raise InputError("These splits are made from features: run `latentcortex extract` first.")
-        material.check_refits()
-        found = []
-        for name in material.participants:
+        for name in material.participants if material.by_embedding else ():
             responses = material.responses(name)
             material.check_sides(responses)
-            material.atlas(responses)
-            material.check_report(responses)
-            design = material.design(name, extracted=there)
-            what = checking.findings(design)
-            found += [
-                Inspection(name, rule, one.can(design), tuple(f.what for f in what if f.rule == rule))
-                for rule, one in checking.RULES.items()
-            ]
-        return found
+            material.check_fits(responses, self.estimator())
+            judge(name)
+        return [one for name in material.participants for one in judged[name]]
 
     @property
     def out(self) -> Path | None:
@@ -142,7 +158,7 @@ class Study:
             The last three need none of the maps and go into the folder `decoding`. By default all that the
             file asks for: `report`, and `evaluate` if it has a section [decoding].
         overwrite : bool
-            Replace results of another study in that folder.
+            Replace results of another study in that folder: files that it wrote, as it left them. All others are kept.
         progress : bool
             Draw progress bars.
 
@@ -162,14 +178,15 @@ class Study:
             half.record.refuse(overwrite=overwrite)
         todo = [(half, goal) for half, goal in halves if not half.record.is_done(goal)]
         for half, _ in todo:
-            half.check()
+            half.check(material.refuse)
         for half, goal in todo:
             half.through(goal)
         pages = {
             name: [half.out / f"sub-{name}.html" for half, goal in halves if goal in ("report", "evaluate")]
             for name in material.participants
         }
-        return Outcome(out, pages, computed=bool(todo))
+        kept = tuple(note for half, _ in todo for note in half.record.kept)
+        return Outcome(out, pages, computed=bool(todo), kept=kept)
 
     def _goals(self, until: str | None) -> list[tuple[type[Forward | Backward], str]]:
         """Name the last stage of each half; the way back needs only the features of the way there."""
@@ -201,23 +218,39 @@ class Study:
         return Decoder(given["rois"], atlas=atlas, n_voxels=given["n_voxels"], seed=self.seed)
 
     def reconstructor(self, **arguments: Any) -> Any:
-        """Make the reconstructor; one of latent diffusion has the extractor's model unless it names its own."""
-        source = self.settings["extractor"]
-        if self.settings["reconstructor"]["name"] == "ldm" == source["name"]:
-            shared = ("model", "revision", "pixels", "n_steps", "dtype", "device")
-            known = [key for key in shared if reconstructors.SHELF.takes("ldm", key)]
-            arguments |= {key: source[key] for key in known if key in source}
-        return self._make(reconstructors.SHELF, "reconstructor", paths=("model",), seeded=True, **arguments)
+        """Make the reconstructor; one of latent diffusion has the extractor's model unless it names its own.
+
+        Also one of its own is run as the extractor's is: at its pixels, in its precision, on its device.
+        """
+        given, source = self.settings["reconstructor"], self.settings["extractor"]
+        if not given["name"] == "ldm" == source["name"]:
+            return self._make(reconstructors.SHELF, "reconstructor", paths=("model",), seeded=True, **arguments)
+        named = ("model", "revision")
+        taken = ("pixels", "n_steps", "dtype", "device", *(named if "model" not in given else ()))
+        run = {key: source[key] for key in taken if key in source} | {key: given[key] for key in named if key in given}
+        model = self._make(extractors.SHELF, "reconstructor", paths=("model",), given={"name": "ldm", **run})
+        rest = {key: value for key, value in given.items() if key not in named} | {"model": model}
+        return self._make(reconstructors.SHELF, "reconstructor", seeded=True, given=rest, **arguments)
 
     def models(self, bands: tuple[str, ...]) -> list[Analysis]:
         """Choose the models of all analyses."""
         return [analyses.canonical(name, bands) for name in self.settings["analyses"]["run"]]
 
     def _make(
-        self, shelf: Any, section: str, *, paths: tuple[str, ...] = (), seeded: bool = False, **otherwise: Any
+        self,
+        shelf: Any,
+        section: str,
+        *,
+        paths: tuple[str, ...] = (),
+        seeded: bool = False,
+        given: Mapping[str, Any] | None = None,
+        **otherwise: Any,
     ) -> Any:
-        """Pick from a shelf by the section's `name`; its other keys are the arguments, `otherwise` the defaults."""
-        arguments = {**otherwise, **self.settings[section]}
+        """Pick from a shelf by the section's `name`; its other keys are the arguments, `otherwise` the defaults.
+
+        `given` stands in place of the section.
+        """
+        arguments = {**otherwise, **(self.settings[section] if given is None else given)}
         name = arguments.pop("name")
         for key in paths:
             if key in arguments and arguments[key] not in NOT_PATHS:
@@ -264,6 +297,15 @@ class Inspection:
     found: tuple[str, ...]
 
 
+def _inspected(design: checking.Design) -> list[Inspection]:
+    """List what every rule says of a design."""
+    against = checking.findings(design)
+    return [
+        Inspection(design.participant, rule, one.can(design), tuple(f.what for f in against if f.rule == rule))
+        for rule, one in checking.RULES.items()
+    ]
+
+
 @dataclass(frozen=True)
 class Outcome:
     """What a run left.
@@ -275,8 +317,11 @@ class Outcome:
         Participant -> the pages that were asked for: the report, that of the reconstructions, or none.
     computed : bool
         False if everything had been done before.
+    kept : tuple of str
+        A sentence for each file that was in the way and was kept, since no run had written it.
     """
 
     out: Path
     pages: dict[str, list[Path]]
     computed: bool
+    kept: tuple[str, ...] = ()

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property, partial
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
-from latentcortex import _files, checking, decoding, evaluation, reporting
-from latentcortex._arrays import FloatArray, digest
-from latentcortex._record import Record
-from latentcortex.errors import IncompleteError, InputError
+from latentcortex import _files, decoding, evaluation, reporting
+from latentcortex._arrays import FloatArray, digest, refuse_beyond_memory
+from latentcortex._record import LOG, Record, refuse_links
+from latentcortex.errors import InputError
 from latentcortex.evaluation import Score, Seen
-from latentcortex.extraction import verify
-from latentcortex.features import MANIFEST, Features
+from latentcortex.extraction import opened
+from latentcortex.features import Features
 from latentcortex.reconstruction import needed_bands, reconstruct
-from latentcortex.reconstructors import Reconstructor
+from latentcortex.reconstructors import Checked, Reconstructor
 from latentcortex.reconstructors.retrieval import Retrieval
 from latentcortex.responses import Responses
 from latentcortex.stimuli import Stimuli
@@ -30,10 +29,8 @@ logger = logging.getLogger(__name__)
 
 STAGES: Final = ("decode", "reconstruct", "evaluate")
 FOLDER: Final = "decoding"
-OURS: Final = ("sub-*.html", "sub-*/figures/*", "sub-*/*.tsv", "logs/*", "summary.json")
+OURS: Final = ("sub-*.html", "sub-*/figures/*.*", "sub-*/sub-*_*.tsv", LOG, "summary.json")
 """What this half writes, in a folder of its own below the folder of results."""
-STORES: Final = ("sub-*/decoded/**/*", "sub-*/reconstructions/**/*")
-"""What else it writes, in folders named by what they depend on: another study of the same data takes them over."""
 KINDS: Final = ("decoded", "shuffled")
 PICTURES: Final = 10
 """Stimuli in the page's grid."""
@@ -56,7 +53,7 @@ class Backward:
         self.material, self.study, self.out = material, material.study, material.out / FOLDER
         key = digest(material.key(BACKWARD), [one.made_by for one in self.reconstructors[:-1]])
         looks = {name: material.settings["report"][name] for name in LOOKS if name != "figures"}
-        self.record = Record(self.out, key, material.depends(BACKWARD), OURS, STORES, looks)
+        self.record = Record(self.out, key, material.depends(BACKWARD), OURS, looks)
 
     # What is wanted
 
@@ -102,36 +99,54 @@ class Backward:
                 ids += sorted(test_ids, key=place.__getitem__)
         return ids if len(sides) > 1 else ids[: n or len(ids)]
 
-    def check(self) -> None:
-        """Check everything that can be checked before anything is written."""
+    def check(self, judge: Callable[[str], None]) -> None:
+        """Build and look at everything that a run needs, before anything is written; see `Forward.check`."""
         material = self.material
         with material.stages.watch("check"), _files.remembering() as self._noticed:
+            refuse_links(self.out, ["logs", *(f"sub-{name}/figures" for name in material.participants)])
             material.check_features()
-            _ = self.routes
-            evaluation.check_size(material.stimuli.load(material.stimuli.ids[0]))
+            for one in {id(one): one for one in self.routes.values()}.values():
+                if isinstance(one, Checked):
+                    one.check(material.extractor)
+            image = material.stimuli.load(material.stimuli.ids[0])
+            evaluation.check_size(image)
+            self._check_counts(image.nbytes)
             for name in reversed(material.participants):
                 responses = material.responses(name)
                 decoder, valid = self.study.decoder(material.atlas(responses)), responses.valid()
                 for band in self.bands:
                     decoder.candidates(band, responses, valid)
                 if material.by_embedding:
-                    continue
-                material.check_sides(responses)
-                checking.refuse(material.design(name, extracted=False), self.study.allowed)
-                evaluation.check_words(self._seen(self._images(material.sides(responses)), responses), self._probe)
+                    seen = Seen(material.stimuli, category=material.settings["evaluation"]["category"])
+                else:
+                    material.check_sides(responses)
+                    material.check_fits(responses, decoder)
+                    judge(name)
+                    seen = self._seen(self._images(material.sides(responses)), responses)
+                evaluation.check_words(seen, self._probe)
+
+    def _check_counts(self, image_bytes: int) -> None:
+        """Refuse counts of which more would be held at once than the memory that is free."""
+        evaluated, n = self.material.settings["evaluation"], len(self.material.stimuli.ids)
+        refuse_beyond_memory("n_bootstrap in [evaluation]", evaluated["n_bootstrap"], 32 * n)
+        n_images = min(evaluated["n_images"] or n, n)
+        for route, one in self.routes.items():
+            refuse_beyond_memory("n_samples in [reconstructor]", one.n_samples(route), 2 * image_bytes * n_images)
 
     # Stages
 
     def through(self, until: str) -> None:
         """Run up to a stage."""
         self.record.begin()
-        with _files.logging_to(self.material.log(self.out)) as self._log:
+        with _files.logging_to(self.material.log(self.out)) as self._log, self.record.claiming():
             _files.replay(self._noticed)
             for name in self.material.participants:
                 responses = self.material.responses(name)
                 if self.material.by_embedding:
                     self.material.check_sides(responses)
                 decoded = {kind: self._decode(name, responses, kind) for kind in KINDS}
+                for store in decoded.values():
+                    self.record.include(store.files)
                 if until == "decode":
                     continue
                 images = {kind: self._reconstruct(name, responses, kind, one) for kind, one in decoded.items()}
@@ -145,7 +160,7 @@ class Backward:
         key = digest(self.material.key(DECODING), self.bands, self.study.decoder(atlas).made_by)[:16]
         folder = self.out / f"sub-{participant}" / "decoded" / f"{kind}-{key}"
         with self.material.stages.watch("decode"), self._telling_of(kind):
-            there = _opened(folder)
+            there = opened(folder)
             if there is not None:
                 return there
             sides: Iterable[tuple[Responses, Responses]] = self._split(responses)
@@ -185,6 +200,7 @@ class Backward:
                     ids=self._images(sides),
                     n_samples=1 if kind == "shuffled" else None,
                     progress=self.material.progress,
+                    note=self.record.include,
                 )
                 for route, one in self.routes.items()
             }
@@ -261,16 +277,3 @@ class Backward:
             "n_samples": max(int(one.table["sample"].max()) for one in images.values()),
             "n_folds": len(sides) if len(sides) > 1 else 0,
         }
-
-
-def _opened(folder: Path) -> Features | None:
-    """Open decoded features; None where they are not there or not whole."""
-    if not (folder / MANIFEST).is_file():
-        return None
-    try:
-        features = Features.open(folder)
-        verify(features)
-    except IncompleteError as error:
-        logger.warning("%s It is decoded again.", error)
-        return None
-    return features

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -9,7 +10,7 @@ import numpy as np
 
 from latentcortex import _files, analyses, checking, encoding, reporting
 from latentcortex._nifti import as_nifti
-from latentcortex._record import Record
+from latentcortex._record import LOG, Record, refuse_links
 from latentcortex.datasets import Anatomical
 from latentcortex.encoding import rejudged
 from latentcortex.extractors import Scheduled
@@ -22,12 +23,19 @@ from latentcortex.study.schema import FORWARD, LOOKS
 STAGES: Final = ("extract", "encode", "report")
 OURS: Final = (
     "sub-*.html",
-    "group*",
+    "sub-*/sub-*_report.json",
+    "sub-*/sub-*_background.nii.gz",
+    "sub-*/sub-*_*.tsv",
+    "sub-*/sub-*_rois.tex",
+    "sub-*/func/sub-*_task-*",
+    "sub-*/figures/*.*",
+    "group.html",
+    "group_rois.tsv",
+    "group_prevalence.png",
     "references.bib",
-    "sub-*/**/*",
-    "work/*",
-    "features/*/manifest.json",
-    "logs/*",
+    "work/sub-*.npz",
+    "work/sub-*.json",
+    LOG,
     "summary.json",
     "dataset_description.json",
     "README.md",
@@ -50,10 +58,18 @@ class Forward:
         looks = {key: material.settings["report"][key] for key in LOOKS}
         self.record = Record(self.out, material.key(FORWARD), material.depends(FORWARD), OURS, looks=looks)
 
-    def check(self) -> None:
-        """Load and check every participant, and every image, before anything is written."""
+    def check(self, judge: Callable[[str], None]) -> None:
+        """Build and look at everything that a run needs, before anything is written.
+
+        Parameters
+        ----------
+        judge : callable
+            Is given every participant whose splits are known, to look at the design.
+        """
         with self.material.stages.watch("check"), _files.remembering() as self._noticed:
             settings = self.material.settings
+            folders = [f"sub-{name}/{part}" for name in self.material.participants for part in ("func", "figures")]
+            refuse_links(self.out, ["logs", "work", *folders])
             reporting.check_viewer(settings["report"]["viewer"], settings["analyses"]["run"])
             self.study.models(self.material.extractor.bands)
             self.material.check_refits()
@@ -62,17 +78,20 @@ class Forward:
                 responses = self.material.responses(name)
                 if not self.material.by_embedding:
                     self.material.check_sides(responses)
-                    checking.refuse(self.material.design(name, extracted=False), self.study.allowed)
+                    self.material.check_fits(responses, self.study.estimator())
+                    judge(name)
                 self.material.check_analyses(responses)
-                self.material.atlas(responses)
+                self._regions(responses)
                 self.material.check_report(responses)
+                self.material.dataset.tables(name)
+                self._given_anatomy(name)
 
     def through(self, until: str) -> None:
         """Run up to a stage."""
         self.record.begin()
-        with _files.logging_to(self.material.log(self.out)):
+        with _files.logging_to(self.material.log(self.out)), self.record.claiming():
             _files.replay(self._noticed)
-            _ = self.material.features
+            self.record.include(self.material.features.files)
             for name in self.material.participants if until != "extract" else ():
                 responses = self.material.responses(name)
                 with self.material.stages.watch("check"):
@@ -102,7 +121,7 @@ class Forward:
                     profile = analysis.name == "generalisation"
                     save_state(self._profile(analysis, responses) if profile else scorer.score(analysis), path)
                     self.record.keep(path)
-                found.append(load_state(path))
+                found.append(load_state(path, n_voxels=responses.space.n_voxels))
             return self._located(analyses.joined([maps for maps in found if maps is not None]))
 
     def _located(self, maps: Maps) -> Maps:
@@ -159,14 +178,19 @@ class Forward:
 
     def _anatomy(self, participant: str) -> Path | None:
         """Copy the anatomy that cuts are drawn on beside the maps, so that figures can be made again."""
-        dataset = self.material.dataset
-        given = dataset.background(participant) if isinstance(dataset, Anatomical) else None
+        given = self._given_anatomy(participant)
         if given is None:
             return None
         path = reporting.background_of(self.out, participant)
         with _files.writing(path) as part:
-            part.write_bytes(as_nifti(given))
+            part.write_bytes(given)
         return path
+
+    def _given_anatomy(self, participant: str) -> bytes | None:
+        """Read the anatomy that cuts are drawn on, as a NIfTI image, if there is one."""
+        dataset = self.material.dataset
+        given = dataset.background(participant) if isinstance(dataset, Anatomical) else None
+        return None if given is None else as_nifti(given)
 
     def _report(self, participant: str, maps: Maps, responses: Responses) -> None:
         stages = self.material.stages

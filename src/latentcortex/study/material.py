@@ -9,15 +9,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import latentcortex
-from latentcortex import analyses, encoding, reporting
-from latentcortex._arrays import FloatArray, digest, listed
+from latentcortex import analyses, checking, encoding, reporting
+from latentcortex._arrays import FloatArray, digest, listed, refuse_beyond_memory
 from latentcortex._shelf import unknown
 from latentcortex._watch import Stages
 from latentcortex.checking import Design
 from latentcortex.encoding import Criterion
 from latentcortex.errors import InputError
-from latentcortex.estimators import Nesting
-from latentcortex.extraction import extract, is_extracted
+from latentcortex.estimators import Checkable, Nesting
+from latentcortex.extraction import check_room, extract, is_extracted
+from latentcortex.extractors import Windowed
 from latentcortex.features import Features
 from latentcortex.reporting import LOG
 from latentcortex.responses import Responses
@@ -168,6 +169,20 @@ class Material:
         for train_ids, test_ids in self.sides(responses):
             one_voxel.split(test_ids=test_ids, train_ids=train_ids, zscore=self.zscore)
 
+    def check_fits(self, responses: Responses, model: object) -> None:
+        """Check that an estimator or decoder can be fitted here, in every fold; one that cannot tell is let pass."""
+        if isinstance(model, Checkable):
+            for train_ids, _ in self.sides(responses):
+                model.check([self.hashes[name] for name in train_ids])
+
+    def check_room(self) -> None:
+        """Check that the features have room on the disk, if they are not extracted yet."""
+        check_room(self.stimuli, self.extractor, self.extractor.bands, store=self.out / "features")
+
+    def refuse(self, participant: str) -> None:
+        """Refuse a design that breaks a grave rule, as far as one knows it without features."""
+        checking.refuse(self.design(participant, extracted=False), self.study.allowed)
+
     def check_refits(self) -> None:
         """Check that the estimator can refit the models of some bands, if that is asked for, and the embedding."""
         asked, embedding = self.settings["analyses"], self.settings["splits"]["embedding"]
@@ -186,6 +201,7 @@ class Material:
     def check_analyses(self, responses: Responses) -> None:
         """Check that there are enough stimuli for components, and for the analyses that split them anew."""
         names, n = self.settings["analyses"]["run"], len(responses.ids)
+        refuse_beyond_memory("n_permutations in [inference]", self.settings["inference"]["n_permutations"], 16 * n)
         n_train = n if self.by_embedding or self.across_folds else len(self.sides(responses)[0][0])
         if self.settings["analyses"]["n_dims"] >= n_train:
             raise InputError(
@@ -193,6 +209,8 @@ class Material:
                 f"{self.settings['analyses']['n_dims']}."
             )
         n_clusters = self.settings["splits"]["n_clusters"]
+        if self.settings["splits"]["unit"] == "cluster" and n_clusters >= n:
+            raise InputError(f"{n} stimuli make fewer than {n} clusters; n_clusters in [splits] is {n_clusters}.")
         if "generalisation" in names and n < 2 * n_clusters:
             raise InputError(
                 f"The analysis 'generalisation' needs at least two stimuli per cluster; there are {n} stimuli for "
@@ -217,7 +235,14 @@ class Material:
             clusters=self.splits(responses).groups if self.settings["splits"]["unit"] != "stimulus" else (),
             zscore=self.zscore,
             participant=participant,
+            cut=self._cut,
         )
+
+    @cached_property
+    def _cut(self) -> str:
+        """What the extractor leaves out of long captions."""
+        captions = self.stimuli.captions(self.stimuli.ids)
+        return self.extractor.cut(captions) if isinstance(self.extractor, Windowed) else ""
 
     @property
     def criterion(self) -> Criterion:
