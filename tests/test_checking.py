@@ -230,7 +230,8 @@ STOPS = {
     ),
     "too few images to decode from": (
         "q = 0.05",
-        'q = 0.05\n[decoding]\nbands = ["pixels"]\n[reconstructor]\nname = "retrieval"\n[splits]\ncross_validation = 2',
+        'q = 0.05\n[decoding]\nbands = ["pixels"]\n[reconstructor]\nname = "retrieval"\n'
+        '[splits]\ncross_validation = 2\n[responses]\nzscore = "none"',
         "folds need at least 5 different rows",
     ),
 }

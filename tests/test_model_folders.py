@@ -143,7 +143,7 @@ DAMAGES: dict[Damage, str] = {
     adapted: "is an adapter",
     of_no_table: "must be a table of settings",
     of_no_json: "is not JSON",
-    nested: "is not JSON|nested more than",
+    nested: "is not JSON|nested",
     long: "a table of settings has at most",
     unconfigured: r"config\.json is missing",
 }

@@ -263,6 +263,7 @@ NO_ARRAYS = {
     "exchange",
     "grid_adjacency",
     "mesh_adjacency",
+    "n_flips",
     "permutations_needed",
     "shifts_of",
     "signs",

@@ -156,7 +156,7 @@ def test_what_does_not_fit_is_an_error(call, error: type, says: str) -> None:
 @pytest.mark.parametrize("dtype", ["float16", "float64", "longdouble", "int16", "uint16", "int64", "uint64", ">f4"])
 @pytest.mark.parametrize("zscore", ["session", "none"])
 def test_responses_of_any_type_are_those_of_float32(dtype: str, zscore: str) -> None:
-    responses = trials()
+    responses = trials(times=4)
     whole = np.round(10 * np.abs(responses.data))
     plain, other = (Responses(values, responses.rows, Bare(4)) for values in (whole, whole.astype(dtype)))
     assert other.data.dtype == np.float32
@@ -175,7 +175,7 @@ def test_what_a_masked_array_hides_makes_the_voxel_invalid() -> None:
 
 
 def test_responses_in_any_unit_survive_and_those_that_cannot_are_said(caplog: pytest.LogCaptureFixture) -> None:
-    responses = trials()
+    responses = trials(times=4)
     wide = responses.data.astype(np.float64)
     for factor in (1e-15, 1e15):
         other = Responses(wide * factor, responses.rows, Bare(4))
@@ -183,7 +183,7 @@ def test_responses_in_any_unit_survive_and_those_that_cannot_are_said(caplog: py
             other.split(test_ids=["a"])[0].data, responses.split(test_ids=["a"])[0].data, rtol=1e-4, atol=1e-5
         )
     assert not caplog.text
-    with pytest.raises(InputError, match="60 responses are larger than float32 can hold"):
+    with pytest.raises(InputError, match="240 responses are larger than float32 can hold"):
         Responses(wide * 1e300, responses.rows, Bare(4))
     for values in (wide * 1e-60, wide + 1e12):
         caplog.clear()

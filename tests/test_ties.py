@@ -11,6 +11,7 @@ from latentcortex import Encoder, Features, Responses, inference, scoring
 from latentcortex.encoding import Criterion, Folds, Null, Prediction
 from latentcortex.estimators.banded_ridge import BandedRidge
 from latentcortex.evaluation import bootstrap_counts, identification, two_alternative
+from latentcortex.inference.ties import at_most
 from latentcortex.space import Bare
 from latentcortex.splits import Splits
 
@@ -50,7 +51,7 @@ def test_what_is_rejected_does_not_depend_on_the_precision_of_p(method: str) -> 
 
 
 def test_a_p_of_05_is_at_most_05_in_float32_too() -> None:
-    assert inference.at_most(np.array([0.05, 0.0501, np.nan], dtype=np.float32), 0.05).tolist() == [True, False, False]
+    assert at_most(np.array([0.05, 0.0501, np.nan], dtype=np.float32), 0.05).tolist() == [True, False, False]
 
 
 def test_true_discoveries_are_bounded_alike_where_p_stand_on_their_border() -> None:

@@ -14,6 +14,7 @@ from latentcortex import inference, scoring
 from latentcortex._arrays import BoolArray, FloatArray
 from latentcortex.encoding.criterion import Criterion, Null
 from latentcortex.encoding.prediction import Prediction, by_tile
+from latentcortex.inference.ties import at_most
 from latentcortex.maps import Maps, short
 
 logger = logging.getLogger(__name__)
@@ -55,7 +56,7 @@ def significance(
         if needed > n_permutations:
             said = "%s, %s: %d permutations are too few to reject as few voxels as seem active at q = %g; needs %d."
             logger.warning(said, about["analysis"], short(about["model"]), n_permutations, q, needed)
-        n_least = int(inference.at_most(p, 1 / (n_permutations + 1)).sum())
+        n_least = int(at_most(p, 1 / (n_permutations + 1)).sum())
         if n_least and not found.rejected.any() and needed <= n_permutations:
             said = "%s, %s: none of %d voxels is significant, and %d have the smallest p that %d permutations can give."
             logger.warning(said, about["analysis"], short(about["model"]), found.n_tests, n_least, n_permutations)

@@ -15,6 +15,7 @@ import numpy as np
 from latentcortex import inference
 from latentcortex._arrays import BoolArray, FloatArray, arrays, check_axes, same_length, truths
 from latentcortex._shelf import unknown
+from latentcortex.inference.ties import beaten
 
 Fixed = Literal["original", "reconstruction"]
 
@@ -137,7 +138,7 @@ def identification(
         cube = cube.transpose(1, 0, 2)
     own = cube[np.arange(len(cube)), np.arange(len(cube))][:, None]
     undefined = np.isnan(own) | np.isnan(cube)
-    wins = _mean_over_samples(np.where(undefined, np.nan, inference.beaten(cube, by=own)))
+    wins = _mean_over_samples(np.where(undefined, np.nan, beaten(cube, by=own)))
     compared = np.isfinite(wins) & ~np.eye(len(wins), dtype=bool)
     if among is not None:
         compared &= among

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
-from latentcortex import inference
 from latentcortex._arrays import BoolArray, FloatArray, IntArray, fingerprint, in_threads, one_thread
 from latentcortex.errors import InputError
+from latentcortex.inference.ties import beaten
 
 Images = NDArray[np.uint8]
 
@@ -124,7 +124,7 @@ def two_alternative(log_p: FloatArray, words: IntArray) -> FloatArray:
     true = log_p[:, words].T
     won = np.full(true.shape, -0.5)  # less its tie with itself
     for word in log_p.T:
-        won += inference.beaten(word, by=true)
+        won += beaten(word, by=true)
     return np.asarray(won / (log_p.shape[1] - 1))
 
 

@@ -51,7 +51,7 @@ def check_grid(n_steps: int, timesteps: int, denoiser: str) -> None:
     Examples
     --------
     >>> check_grid(50, 1000, "unet")
-    >>> check_grid(600, 1000, "unet")
+    >>> check_grid(600, 1000, "unet")  # doctest: +ELLIPSIS
     Traceback (most recent call last):
     latentcortex.errors.InputError: A grid of 600 steps ends at timestep 600 of 1000, so that ...
     """

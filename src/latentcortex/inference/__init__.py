@@ -38,7 +38,6 @@ from latentcortex.inference.resampling import (
     signs,
 )
 from latentcortex.inference.spatial import N_DRAWS, map_similarity
-from latentcortex.inference.ties import at_most, beaten, reaches, same_predictions
 
 __all__ = [
     "LEAST_ROWS",
@@ -48,9 +47,7 @@ __all__ = [
     "Preference",
     "Resampling",
     "Rows",
-    "at_most",
     "band_residual_p",
-    "beaten",
     "block_length",
     "bootstrap_ci",
     "bootstrap_rows",
@@ -73,8 +70,6 @@ __all__ = [
     "permutations_needed",
     "preference",
     "prevalence",
-    "reaches",
-    "same_predictions",
     "sequential_p",
     "share_p",
     "shifts_of",

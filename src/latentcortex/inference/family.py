@@ -121,6 +121,7 @@ def hierarchical_fdr(p: Mapping[str, FloatArray], q: float = 0.05, method: str =
     ----------
     Benjamini and Bogomolov (2014), doi:10.1111/rssb.12028
     """
+    p = {name: numbers(f"p of {name}", values) for name, values in p.items()}
     within = {name: fdr(values, q, method) for name, values in p.items()}
     # Simes's p of a family is the smallest of its adjusted p-values.
     simes = np.array([np.fmin.reduce(fdr(values, q).q_values, axis=None, initial=np.nan) for values in p.values()])
@@ -132,7 +133,7 @@ def hierarchical_fdr(p: Mapping[str, FloatArray], q: float = 0.05, method: str =
         inflated = np.minimum(np.maximum(own.q_values * maps.n_tests / n_chosen, of_map), 1)
         inflated = settled(inflated, q, of=tie(p[name]))
         rejected = inflated <= q
-        threshold = float(np.asarray(p[name])[rejected].max()) if rejected.any() else 0.0
+        threshold = float(p[name][rejected].max()) if rejected.any() else 0.0
         found[name] = Fdr(rejected, inflated, threshold, own.n_tests)
     return found
 

@@ -212,8 +212,9 @@ def exchange(
         logger.warning("%d of %d groups have a size of their own and never change places.", stay, len(members))
     if all(len(some) < 2 for some in blocks):
         raise InputError(f"{len(members)} groups of different sizes cannot be exchanged; use groups of one size.")
-    refuse_beyond_memory("n_permutations", n_permutations, BYTES_A_DRAW + 16 * n_rows)
-    if prod(factorial(len(same)) for same in blocks) * (n_rows if block else 1) <= n_permutations + 1:
+    n_orders = prod(factorial(len(same)) for same in blocks) * (n_rows if block else 1)
+    refuse_beyond_memory("n_permutations", min(n_permutations, n_orders), BYTES_A_DRAW + 16 * n_rows)
+    if n_orders <= n_permutations + 1:
         orders = _every_order(blocks, n_rows, turned=block is not None)
         return orders[random_for(seed, "orders").permutation(len(orders))[:n_permutations]]
     draws = [random_for(seed, "exchange", i) for i in range(n_permutations)]

@@ -213,10 +213,11 @@ def signs(n_rows: int, n_permutations: int, seed: int, purpose: str = "signs") -
     for the one that flips nothing (see `n_flips`). No p is then below one over their number. They are kept, since every
     band and stretch of voxels needs the same.
     """
-    if n_flips(n_rows, n_permutations) == 2**n_rows - 1:
+    n_drawn = n_flips(n_rows, n_permutations)
+    refuse_beyond_memory("n_permutations", n_drawn, 16 * n_rows)
+    if n_drawn == 2**n_rows - 1:
         patterns = random_for(seed, purpose).permutation(np.arange(1, 2**n_rows))
         return (1 - 2 * (patterns[:, None] >> np.arange(n_rows) & 1)).astype(np.float32)
-    refuse_beyond_memory("n_permutations", n_permutations, 16 * n_rows)
     both = np.array([-1, 1], dtype=np.float32)
     return np.stack([random_for(seed, purpose, i).choice(both, n_rows) for i in range(n_permutations)])
 

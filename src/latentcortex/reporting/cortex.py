@@ -8,9 +8,10 @@ from typing import Any, Final
 
 import numpy as np
 
-from latentcortex import inference, plotting
+from latentcortex import plotting
 from latentcortex._arrays import FloatArray
 from latentcortex.features import Band
+from latentcortex.inference.ties import at_most
 from latentcortex.maps import Maps
 from latentcortex.reporting.content import Content, Figure, models, significant, twin_counts
 from latentcortex.reporting.honesty import unidentifiable
@@ -165,7 +166,7 @@ def differences(content: Content, analysis: str) -> Iterator[Figure]:
     for one, other in combinations(models(maps, analysis), 2):
         name, pair = f"{title_of(one)} − {title_of(other)}", maps.find(analysis=analysis, model=one, band=other)
         if len(pair.find(statistic=PAIRED).columns):
-            found = inference.at_most(pair.values(statistic=PAIRED), q)
+            found = at_most(pair.values(statistic=PAIRED), q)
             values = np.where(found, pair.values(statistic="differenceR2"), np.nan)
             masks.append(np.isfinite(content.on_mesh(values)))
         else:

@@ -15,6 +15,7 @@ from scipy import stats
 import latentcortex
 from latentcortex import _files, inference, plotting
 from latentcortex._arrays import FloatArray
+from latentcortex.inference.ties import at_most
 from latentcortex.maps import Maps, short
 from latentcortex.reporting.content import CONTENT, LOG, Content, models
 from latentcortex.reporting.page import as_data, environment
@@ -167,7 +168,7 @@ def _hits(maps: Maps) -> dict[str, FloatArray]:
     found = {}
     for model in models(maps, "latents"):
         p = maps.values(analysis="latents", model=model, statistic="p")
-        share = maps.space.on_mesh(np.where(np.isnan(p), np.nan, inference.at_most(p, ALPHA)).astype(np.float32))
+        share = maps.space.on_mesh(np.where(np.isnan(p), np.nan, at_most(p, ALPHA)).astype(np.float32))
         found[model] = np.where(np.isnan(share), np.nan, share == 1).astype(np.float32)
     return found
 
