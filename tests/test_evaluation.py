@@ -16,6 +16,7 @@ from latentcortex.evaluation import (
     own_score,
     pixel_correlation,
     pool_size,
+    row_correlation,
     ssim,
     two_alternative,
 )
@@ -100,6 +101,54 @@ def test_two_alternatives_count_the_words_that_are_beaten():
     log_p = np.log([[0.5, 0.3, 0.2], [0.2, 0.2, 0.6]])
     found = two_alternative(log_p, np.array([0, 1]))
     np.testing.assert_allclose(found, [[1, 0.25], [0.5, 0.25]])
+
+
+def test_a_probability_of_0_ties_with_itself_and_is_beaten_by_any_other():
+    with np.errstate(divide="ignore"):
+        log_p = np.log([[0.0, 0.0, 0.4, 0.6], [0.0, 0.1, 0.4, 0.5]])
+    found = two_alternative(log_p, np.array([0, 1, 2]))
+    np.testing.assert_allclose(found, [[1 / 6, 0], [1 / 6, 1 / 3], [2 / 3, 2 / 3]])
+
+
+def test_an_image_of_which_a_word_is_undefined_has_no_score():
+    log_p = np.log([[0.5, np.nan, 0.2], [0.2, 0.2, 0.6]])
+    assert np.isnan(two_alternative(log_p, np.array([0, 2]))).tolist() == [[True, False], [True, False]]
+
+
+def test_a_row_with_a_masked_value_correlates_with_nothing():
+    rows = np.random.default_rng(4).standard_normal((5, 30))
+    found = row_correlation(np.ma.array(rows, mask=np.arange(150).reshape(5, 30) == 40), rows, rows.mean(0))
+    assert np.isnan(found).all(1).tolist() == [False, True, False, False, False]
+    np.testing.assert_allclose(np.delete(found, 1, 0), np.delete(row_correlation(rows, rows, rows.mean(0)), 1, 0))
+
+
+@pytest.mark.parametrize("factor", [1e-25, 1e25])
+def test_correlations_of_rows_have_no_unit(factor: float):
+    rows, others = np.random.default_rng(5).standard_normal((2, 6, 40))
+    expected = np.corrcoef(rows, others)[:6, 6:]
+    np.testing.assert_allclose(row_correlation(rows * factor, others, np.zeros(40)), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("call", "says"),
+    [
+        (lambda a: pixel_correlation(a / 255, a), "originals must be an array of uint8, 0 to 255"),
+        (lambda a: ssim(a, a / 255), "images must be an array of uint8, 0 to 255"),
+        (lambda a: ssim(a, np.ma.array(a, mask=a > 9)), "images must be an array of uint8, .* with nothing masked"),
+        (lambda a: pixel_correlation(a[0], a), r"expected \(n_originals, height, width, 3\)"),
+        (lambda a: ssim(a[:, :12], a), r"images is \(3, 24, 24, 3\); expected \(n_images, 12, 24, 3\)"),
+        (lambda a: ssim(a[:0], a), "none of them 0"),
+        (lambda a: ssim(a, a, np.ones((3, 2), dtype=bool)), r"wanted is \(3, 2\); expected \(3, 3\)"),
+        (lambda a: row_correlation(np.ones((3, 5)), np.ones((3, 4))), r"decoded is \(3, 4\); expected \(m, 5\)"),
+        (lambda a: row_correlation(np.ones((3, 5)), np.ones((3, 5)), np.ones(1)), r"mean is \(1,\); expected \(5,\)"),
+        (lambda a: row_correlation(np.ones(5), np.ones((3, 5))), r"true is \(5,\); expected \(n, n_dims\)"),
+        (lambda a: two_alternative(np.zeros((2, 3)), np.array([0, -1])), r"words must lie in 0\.\.2; found -1 to 0"),
+        (lambda a: two_alternative(np.zeros((2, 3)), np.array([0.0])), "words is an array of float64"),
+    ],
+)
+def test_what_is_not_compared_is_refused_in_one_line_and_never_broadcast(call, says: str):
+    with pytest.raises((AlignmentError, InputError), match=says):
+        call(pictures(3))
 
 
 # Identification

@@ -445,8 +445,3 @@ def test_a_device_that_cannot_compute_is_refused_by_name(name: str) -> None:
     with pytest.raises(InputError, match=f"device = '{name}' cannot be used on this machine: .*Use 'cpu'"):
         modules.check_device(name)
     modules.check_device("cpu")
-
-
-def test_an_extraction_is_refused_before_it_begins_where_its_device_is_not(tiny_model: Path) -> None:
-    with pytest.raises(InputError, match="device = 'cuda:99'"):
-        LDM(model=str(tiny_model), n_steps=10, device="cuda:99").check(["z"], [("a cat",)])

@@ -20,10 +20,11 @@ diffusers = pytest.importorskip("diffusers")
 transformers = pytest.importorskip("transformers")
 
 from _models import changed, linked, small_flow, small_xl  # noqa: E402
+from huggingface_hub import is_offline_mode  # noqa: E402
 from safetensors.torch import load_file, save_file  # noqa: E402
 
 from latentcortex import _ldm, extract  # noqa: E402
-from latentcortex._loading import configuration, threads  # noqa: E402
+from latentcortex._loading import configuration, modules, threads  # noqa: E402
 from latentcortex.errors import InputError  # noqa: E402
 from latentcortex.extractors.ldm import LDM  # noqa: E402
 from latentcortex.study import Study  # noqa: E402
@@ -143,7 +144,7 @@ DAMAGES: dict[Damage, str] = {
     adapted: "is an adapter",
     of_no_table: "must be a table of settings",
     of_no_json: "is not JSON",
-    nested: "is not JSON|nested",
+    nested: "nested too deeply|nested more than",
     long: "a table of settings has at most",
     unconfigured: r"config\.json is missing",
 }
@@ -227,6 +228,7 @@ def test_nothing_is_loaded_or_written_where_a_part_is_damaged(tiny_model: Path, 
         ("1", "scheduler", {"beta_end": 12.0}, "betas between 0 and 1"),
         ("1", "scheduler", {"beta_schedule": "sigmoid"}, "Unknown beta_schedule in"),
         ("1", "scheduler", {"prediction_type": "flow_prediction"}, "Unknown prediction_type in"),
+        ("1", "scheduler", {"rescale_betas_zero_snr": "false"}, "rescale_betas_zero_snr = 'false'; expected true or"),
         ("1", "scheduler", {"trained_betas": [0.1]}, "as many trained_betas as timesteps of training, 1000"),
         ("1", "scheduler", {"thresholding": True}, "has thresholding, with which no trajectory is known"),
         ("1", "scheduler", {"clip_sample": True}, "has clip_sample, with which no trajectory is known"),
@@ -482,6 +484,13 @@ def test_weights_in_several_files_are_read_from_beside_their_index(tiny_model: P
         content["weight_map"] = dict.fromkeys(content["weight_map"], name)
         index.write_text(json.dumps(content))
         refused(folder, says)
+
+
+def test_no_library_may_ask_the_hub_while_it_loads() -> None:
+    before = is_offline_mode()
+    with modules.listening():
+        assert is_offline_mode()
+    assert is_offline_mode() == before
 
 
 def test_what_a_library_warns_of_while_it_loads_is_logged(tiny_model: Path, tmp_path: Path, caplog, capfd) -> None:

@@ -414,6 +414,31 @@ def test_another_shape_is_refused_and_never_broadcast(name: str, key: str) -> No
         assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("call", "says"),
+    [
+        (lambda: inference.hierarchical_fdr([np.ones(3)]), "p must be given by band, as a dict; got list"),
+        (lambda: inference.hierarchical_fdr({"a": ["x"]}), "p of a: expected real numbers"),
+        (lambda: inference.tfce(np.ones(3), None), r"The adjacency is NoneType; expected \(3, 3\)"),
+        (lambda: scoring.noise_ceiling_ci(np.ones((2, 3, 1)), n_averaged=0), "n_averaged must be above 0; got 0"),
+        (
+            lambda: inference.sequential_p(np.ones(3), lambda *_: np.ones((9, 3)), n_permutations=9, size=np.ones(2)),
+            r"size is \(2,\); expected \(3,\)",
+        ),
+    ],
+)
+def test_what_stands_beside_an_array_is_refused_in_one_line(call: Callable[[], Any], says: str) -> None:
+    with pytest.raises((AlignmentError, InputError), match=says):
+        call()
+
+
+def test_lists_of_p_are_corrected_as_arrays_are() -> None:
+    p = {"a": [0.001, 0.2, 0.03], "b": [0.5, 0.6, 0.7]}
+    expected = inference.hierarchical_fdr({name: np.array(values) for name, values in p.items()})
+    for name, found in inference.hierarchical_fdr(p).items():
+        np.testing.assert_array_equal(found.q_values, expected[name].q_values)
+
+
 # Estimators
 
 

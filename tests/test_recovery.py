@@ -262,7 +262,7 @@ def test_shares_and_the_offset_sum_to_r2(phantom_features, seed):
     shares = ("product", "unique", "common")
     maps = encoder.score(one.scorer.features, test, shares=shares, identifiability=False)
     held_out = encoder.predict_held_out(one.scorer.features, test)
-    y, yhat = held_out.y.astype(np.float64), held_out.yhat_bands.sum(0, dtype=np.float64) + held_out.intercept
+    y, yhat = held_out.y.astype(np.float64), held_out.yhat_bands.sum(0, dtype=np.float64) + held_out.offset
     offset = -len(y) * (y.mean(0) - yhat.mean(0)) ** 2 / ((y - y.mean(0)) ** 2).sum(0)
     assert offset.min() < -1e-3  # else it would not matter
     r2 = maps.values(statistic="r2")

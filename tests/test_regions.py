@@ -46,7 +46,7 @@ def scored(fitted: tuple[Encoder, Features, Responses], labels: np.ndarray, *, n
         Prediction(
             whole.y[:, a:b],
             whole.yhat_bands[..., a:b],
-            whole.intercept[a:b],
+            whole.offset[a:b],
             {bands: yhat[:, a:b] for bands, yhat in whole.nested.items()},
         )
         for a, b in pairwise(edges)
@@ -107,7 +107,7 @@ def test_intervals_do_not_depend_on_the_unit_of_responses(fitted, factor: float)
     labels, by = np.repeat([1, 2, 0, 1], 10), np.float32(factor)
     expected, (whole,) = scored(fitted, labels, n_pieces=1)
     nested = {bands: yhat * by for bands, yhat in whole.nested.items()}
-    other = Prediction(whole.y * by, whole.yhat_bands * by, whole.intercept * factor, nested)
+    other = Prediction(whole.y * by, whole.yhat_bands * by, whole.offset * factor, nested)
     how = Criterion(shares=("product", "unique"), null="analytic", identifiability=False)
     regions = Regions(labels, NAMES, n_draws=N_DRAWS, seed=3)
     maps = encoder.maps_of(other, test.space, how, null=Null.of(whole, how), regions=regions)

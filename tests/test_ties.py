@@ -147,6 +147,21 @@ def sessions(n_dims: int, *, zscored: bool):
     return Features.from_arrays(IDS, {"z": x}), responses, splits
 
 
+def test_no_intercept_is_fitted_across_sessions_where_none_is_asked_for() -> None:
+    rng = np.random.default_rng(3)
+    x = rng.standard_normal((96, 8))
+    y = 5 + x @ rng.standard_normal((8, 4)) + rng.standard_normal((96, 4))
+    ids, session = tuple(IDS[:96]), tuple(str(i // 16) for i in range(96))
+    responses = Responses.single_trials(y, Bare(4), stimulus=ids, session=session, run=["1"] * 96)
+    features, fold = Features.from_arrays(ids, {"x": x}), np.arange(96) // 16
+    for intercept in (True, False):
+        one, other = (
+            Folds.of(features, responses, splits, "none").predict(BandedRidge([10.0], fit_intercept=intercept)).yhat
+            for splits in (Splits(ids, fold, session, "session"), Splits(ids, fold, ids, "stimulus"))
+        )
+        np.testing.assert_allclose(one, other, atol=1e-4)
+
+
 @pytest.mark.parametrize("n_dims", [10, 200])
 def test_flipping_nothing_or_everything_ties_with_the_observation_to_the_last_bit(n_dims: int) -> None:
     """Also in voxels without signal, where any rounding of the responses would choose another penalty."""

@@ -26,3 +26,8 @@ class MissingExtraError(LatentcortexError, ImportError):
 
 class IncompleteError(LatentcortexError):
     """Something on disk is damaged or unfinished and cannot be used."""
+
+
+def in_one_line(error: BaseException, most: int = 200) -> str:
+    """Return what somebody else's error says in one line of so many letters; its class where it says nothing."""
+    return (" ".join(str(error).split()) or type(error).__name__)[:most].rstrip(".")

@@ -205,12 +205,7 @@ def small_json(path: Path) -> Config:
     refuse_pointer(path)
     if path.is_file() and path.stat().st_size > MOST_BYTES:
         raise InputError(f"{path} has {path.stat().st_size} bytes; a table of settings has at most {MOST_BYTES}.")
-    try:
-        content = _files.read_json(path)
-    except (RecursionError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"{path} is not JSON that can be read: {_line(error)}.") from None
+    content = _files.read_json(path)
     if not isinstance(content, dict):
         raise InputError(f"{path} must be a table of settings, {{...}}; got {type(content).__name__}.")
     _bounded(path, content)
@@ -376,10 +371,6 @@ def _check_blocks(path: Path, config: Mapping[str, Any], counts: tuple[str, ...]
         )
 
 
-def _line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:200]
-
-
 SCHEDULERS: Final = (
     "DDIMScheduler",
     "DDPMScheduler",
@@ -454,6 +445,9 @@ def _check_betas(path: Path, config: Config, timesteps: int) -> None:
     for key, words in choices.items():
         if config.get(key, words[0]) not in words:
             raise unknown(f"{key} in {path}:", str(config[key]), words)
+    zero = config.get("rescale_betas_zero_snr", False)
+    if not isinstance(zero, bool):  # the word "false" would be taken for true, and change every beta
+        raise InputError(f"{path} has rescale_betas_zero_snr = {zero!r:.40}; expected true or false.")
     trained = config.get("trained_betas")
     betas = [config["beta_start"], config["beta_end"]] if trained is None else trained
     if trained is not None and (not isinstance(trained, list) or len(trained) != timesteps):

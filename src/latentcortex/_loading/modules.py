@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -16,7 +15,7 @@ from latentcortex._arrays import listed
 from latentcortex._loading import configuration
 from latentcortex._loading.configuration import CLIP, Config, Kind
 from latentcortex._loading.weights import compare, header
-from latentcortex.errors import InputError
+from latentcortex.errors import InputError, in_one_line
 
 logger = logging.getLogger(__name__)
 
@@ -112,8 +111,7 @@ def empty(kind: Kind, config: Config, path: Path | str) -> Any:
         try:
             return _made(kind, config)
         except (*IMPOSSIBLE, StrictDataclassError) as error:
-            first = " ".join(str(error).split()) or type(error).__name__
-            raise InputError(f"{path} makes no {kind.name}: {first:.200}") from None
+            raise InputError(f"{path} makes no {kind.name}: {in_one_line(error)}.") from None
 
 
 IMPOSSIBLE: Final = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
@@ -175,8 +173,7 @@ def load(folder: Path, kind: Kind, *, dtype: Any) -> Any:
         try:
             module, outcome = _class(kind).from_pretrained(folder, **options)
         except (*IMPOSSIBLE, OSError, SafetensorError) as error:
-            first = " ".join(str(error).split()) or type(error).__name__
-            raise InputError(f"{folder} cannot be loaded: {first:.200}") from None
+            raise InputError(f"{folder} cannot be loaded: {in_one_line(error)}.") from None
     for key, problem in (("missing_keys", "lacks"), ("mismatched_keys", "has other shapes of"), ("error_msgs", "gave")):
         if outcome.get(key):
             raise InputError(f"{folder} {problem} {listed(sorted(map(str, outcome[key])), 3)} when it was loaded.")
@@ -202,7 +199,7 @@ def check_device(device: str) -> None:
     try:
         torch.zeros(1, device=device).sum().item()
     except (AssertionError, NotImplementedError, RuntimeError, TypeError) as error:  # each device has its own
-        why = f"{str(error).partition(chr(10))[0]:.150}".rstrip(".")
+        why = in_one_line(error, 150)
         raise InputError(f"device = {device!r} cannot be used on this machine: {why}. Use 'cpu', or another.") from None
 
 
@@ -236,14 +233,13 @@ def listening() -> Iterator[None]:
         kept = _Kept()
         for library in ("diffusers", "transformers"):
             stack.enter_context(_heard(import_module(f"{library}.utils.logging"), logging.getLogger(library), kept))
-        before = os.environ.get("HF_HUB_OFFLINE")
-        os.environ["HF_HUB_OFFLINE"] = "1"
+        # What the environment says, the hub's library has read when it was imported.
+        hub: Any = import_module("huggingface_hub.constants")
+        before, hub.HF_HUB_OFFLINE = hub.HF_HUB_OFFLINE, True
         try:
             yield
         finally:
-            os.environ.pop("HF_HUB_OFFLINE")
-            if before is not None:
-                os.environ["HF_HUB_OFFLINE"] = before
+            hub.HF_HUB_OFFLINE = before
     for said in dict.fromkeys(kept.said):
         logger.warning("While a model was loaded: %s", said)
 

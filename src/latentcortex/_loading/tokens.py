@@ -19,7 +19,7 @@ from latentcortex._loading.configuration import (
     small_json,
 )
 from latentcortex._loading.modules import listening
-from latentcortex.errors import InputError
+from latentcortex.errors import InputError, in_one_line
 
 CLASSES: Final = {
     **dict.fromkeys((CLIP.name, CLIP_TEXT.name, CLIP_PROJECTED.name), "CLIPTokenizer"),
@@ -68,7 +68,7 @@ def load(folder: Path, kind: Kind, encoder: Config) -> Any:
             back = [str(tokenizer.decode(ids, skip_special_tokens=True)).strip() for ids in rows]
         except Exception as error:  # the tokenizers library raises this very class
             if type(error) is Exception or isinstance(error, DAMAGED):
-                raise InputError(f"{folder} cannot be loaded as a {name}: {_first(error)}.") from None
+                raise InputError(f"{folder} cannot be loaded as a {name}: {in_one_line(error)}.") from None
             raise
     wrong = [f"{word!r} as {found!r}" for word, found in zip(WORDS, back, strict=True) if word != found]
     if wrong:
@@ -77,10 +77,6 @@ def load(folder: Path, kind: Kind, encoder: Config) -> Any:
         raise InputError(f"{folder} does not mark where a text begins and ends; fetch the tokenizer again.")
     _check_fit(folder, tokenizer, encoder, clip=kind is not T5)
     return tokenizer
-
-
-def _first(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:200].rstrip(".")
 
 
 def _check_files(folder: Path, name: str) -> None:

@@ -12,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 
 from latentcortex._arrays import listed
 from latentcortex._loading.configuration import Kind, refuse_pointer, small_json
-from latentcortex.errors import InputError
+from latentcortex.errors import InputError, in_one_line
 
 MOST_HEADER: Final = 2**23
 """Bytes; the headers of the largest known parts have some hundred thousand."""
@@ -103,7 +103,7 @@ def _header(path: Path) -> dict[str, tuple[tuple[int, ...], str]]:
             slices = {name: opened.get_slice(name) for name in opened.keys()}  # noqa: SIM118 (it is no mapping)
             return {name: (tuple(one.get_shape()), str(one.get_dtype())) for name, one in slices.items()}
     except (SafetensorError, OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be loaded: {str(error).splitlines()[0]}. Fetch it again.") from None
+        raise InputError(f"{path} cannot be loaded: {in_one_line(error)}. Fetch it again.") from None
 
 
 def compare(folder: Path, kind: Kind, given: Header, expected: Mapping[str, Any]) -> None:

@@ -265,7 +265,7 @@ class Encoder:
             Prediction(
                 np.concatenate([part.y for part in parts], axis=1),
                 np.concatenate([part.yhat_bands for part in parts], axis=2),
-                np.concatenate([part.intercept for part in parts]),
+                np.concatenate([part.offset for part in parts]),
                 clusters=alike,
             ),
             criterion,

@@ -91,9 +91,12 @@ class Folds:
             if flips is not None:
                 # Fitted without their mean, so that flipping everything changes no digit: were it added and taken off
                 # again, rounding would choose another penalty where two are nearly as good.
-                mean, own = _centre(known), flips[positions(self.ids, train.ids, what="stimulus ids")]
+                centre, own = _centre(known), flips[positions(self.ids, train.ids, what="stimulus ids")]
+                # An estimator without an intercept must not get one by the way.
+                mean = centre if getattr(estimator, "fit_intercept", True) else mean
                 with np.errstate(invalid="ignore"):
-                    known, held = own[:, None] * (known - mean), mean + flips[rows, None] * (held - mean)
+                    known = own[:, None] * (known - centre) + (centre - mean)
+                    held = centre + flips[rows, None] * (held - centre)
             model = Fitted.of(estimator, self.features, fitted, known, weights=train.n_repeats)
             part = model.parts(self.features, new) + (model.estimator.offset_ + mean) / len(model.bands)
             y[rows], parts[:, rows] = held, np.where(valid, part, np.nan)

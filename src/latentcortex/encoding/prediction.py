@@ -21,7 +21,9 @@ class Prediction:
     y : ndarray of shape (n_stimuli, n_voxels)
     yhat_bands : ndarray of shape (n_bands, n_stimuli, n_voxels)
         What each band contributes; nan where a voxel is not valid.
-    intercept : ndarray of shape (n_voxels,)
+    offset : ndarray of shape (n_voxels,)
+        What is added to the sum over bands, as an estimator's `offset_`: bands are measured from the mean of the fitted
+        features. What is predicted where all features are 0 is `Encoder.intercept`.
     nested : dict of tuple of str to ndarray of shape (n_stimuli, n_voxels)
         Predictions of refitted models of some of the bands; empty unless shares need them.
     clusters : tuple of str
@@ -30,12 +32,12 @@ class Prediction:
     Raises
     ------
     AlignmentError
-        If responses, predictions and intercept are not of the same stimuli and voxels.
+        If responses, predictions and offset are not of the same stimuli and voxels.
     """
 
     y: FloatArray
     yhat_bands: FloatArray
-    intercept: FloatArray
+    offset: FloatArray
     nested: Mapping[tuple[str, ...], FloatArray] = field(default_factory=dict)
     clusters: tuple[str, ...] = ()
 
@@ -43,20 +45,20 @@ class Prediction:
         checked = arrays(
             y=(self.y, "n_stimuli n_voxels"),
             yhat_bands=(self.yhat_bands, "n_bands n_stimuli n_voxels"),
-            intercept=(self.intercept, "n_voxels"),
+            offset=(self.offset, "n_voxels"),
         )
-        for name, values in zip(("y", "yhat_bands", "intercept"), checked, strict=True):
+        for name, values in zip(("y", "yhat_bands", "offset"), checked, strict=True):
             object.__setattr__(self, name, values)
 
     @cached_property
     def varying(self) -> FloatArray:
-        """The joint prediction without the intercept, beside which float32 would lose what varies."""
+        """The joint prediction without the offset, beside which float32 would lose what varies."""
         return np.asarray(self.yhat_bands.sum(0)) if len(self.yhat_bands) > 1 else self.yhat_bands[0]
 
     @property
     def yhat(self) -> FloatArray:
         """The joint prediction, (n_stimuli, n_voxels)."""
-        return np.asarray(self.varying + self.intercept.astype(np.float32))
+        return np.asarray(self.varying + self.offset.astype(np.float32))
 
     @cached_property
     def r(self) -> FloatArray:

@@ -9,7 +9,18 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
-from latentcortex._arrays import BoolArray, FloatArray, IntArray, fingerprint, in_threads, one_thread
+from latentcortex._arrays import (
+    BoolArray,
+    FloatArray,
+    IntArray,
+    arrays,
+    check_axes,
+    fingerprint,
+    in_threads,
+    one_thread,
+    truths,
+    whole_array,
+)
 from latentcortex.errors import InputError
 from latentcortex.inference.ties import beaten
 
@@ -36,7 +47,13 @@ def pixel_correlation(originals: Images, images: Images) -> FloatArray:
     -------
     ndarray of float32, shape (n, m)
         nan where an image is of one colour throughout.
+
+    Raises
+    ------
+    AlignmentError, InputError
+        If these are no images of one size in uint8.
     """
+    _check_images(originals=originals, images=images)
     rows, of_original = _distinct(originals)
     columns, of_image = _distinct(images)
     out = np.empty((len(rows), len(columns)), dtype=np.float32)
@@ -72,12 +89,19 @@ def ssim(originals: Images, images: Images, wanted: BoolArray | None = None) -> 
     ndarray of float32, shape (n, m)
         In [-1, 1]; nan where not wanted.
 
+    Raises
+    ------
+    AlignmentError, InputError
+        If these are no images of one size in uint8, or smaller than the window.
+
     References
     ----------
     Wang et al. (2004), doi:10.1109/TIP.2003.819861
     """
+    _check_images(originals=originals, images=images)
     check_size(originals[0])
-    pairs = np.ones((len(originals), len(images)), dtype=bool) if wanted is None else wanted
+    pairs = truths("wanted", np.ones((len(originals), len(images)), dtype=bool) if wanted is None else wanted)
+    check_axes("wanted", pairs.shape, "n m", {"n": len(originals), "m": len(images)})
     x = _grey(originals)
     mean_x, out = _smooth(x), np.full(pairs.shape, np.nan, dtype=np.float32)
     var_x = _smooth(x * x) - mean_x**2
@@ -98,8 +122,14 @@ def ssim(originals: Images, images: Images, wanted: BoolArray | None = None) -> 
 
 @one_thread()
 def row_correlation(true: FloatArray, decoded: FloatArray, mean: FloatArray | None = None) -> FloatArray:
-    """Correlate every row of `true` with every row of `decoded`, both less `mean` if it is given; (n, m)."""
-    centre = np.float32(0) if mean is None else mean.astype(np.float32)
+    """Correlate every row of `true` with every row of `decoded`, both less `mean` if it is given; (n, m).
+
+    nan for a row that is constant or not finite. Raises `AlignmentError` unless all have the same columns.
+    """
+    true, decoded = arrays(true=(true, "n n_dims"), decoded=(decoded, "m n_dims"))
+    centre: FloatArray = np.zeros(true.shape[1], dtype=np.float32)
+    if mean is not None:
+        centre = arrays(true=(true[:1], "one n_dims"), mean=(mean, "n_dims"))[1].astype(np.float32)
     rows, of_true = _distinct(true)
     columns, of_decoded = _distinct(decoded)
     found = _unit(true[rows] - centre) @ _unit(decoded[columns] - centre).T
@@ -119,13 +149,33 @@ def two_alternative(log_p: FloatArray, words: IntArray) -> FloatArray:
     Returns
     -------
     ndarray of shape (n, m)
-        Fraction of the other words that are beaten, a tie counted half; .5 is chance.
+        Fraction of the other words that are beaten, a tie counted half; .5 is chance. nan for an image of which a word
+        was read as nan.
+
+    Raises
+    ------
+    AlignmentError, InputError
+        If these have other axes, or a word is not among those that were read.
     """
+    (log_p,) = arrays(log_p=(log_p, "m n_words"))
+    words = whole_array("words", words, least=0, most=log_p.shape[1] - 1)
+    check_axes("words", words.shape, "n", {})
     true = log_p[:, words].T
     won = np.full(true.shape, -0.5)  # less its tie with itself
     for word in log_p.T:
         won += beaten(word, by=true)
+    won[:, np.isnan(log_p).any(1)] = np.nan
     return np.asarray(won / (log_p.shape[1] - 1))
+
+
+def _check_images(**given: object) -> None:
+    """Raise unless all are images in uint8, (n, height, width, 3), of one size; others have another scale."""
+    lengths = {"3": 3}
+    for name, images in given.items():
+        if not isinstance(images, np.ndarray) or isinstance(images, np.ma.MaskedArray) or images.dtype != np.uint8:
+            kind = images.dtype if isinstance(images, np.ndarray) else type(images).__name__
+            raise InputError(f"{name} must be an array of uint8, 0 to 255, with nothing masked; got {kind}.")
+        check_axes(name, images.shape, f"n_{name} height width 3", lengths)
 
 
 def _blocks(n: int) -> Iterator[slice]:
@@ -150,11 +200,13 @@ def _distinct(rows: NDArray[Any]) -> tuple[IntArray, IntArray]:
 
 
 def _unit(rows: NDArray[Any]) -> FloatArray:
-    """Centre rows (..., n) and bring them to length 1, float32; a constant row becomes nan."""
-    wide = rows.astype(np.float32)
-    wide -= wide.mean(-1, keepdims=True, dtype=np.float64)
-    length = np.sqrt((wide * wide).sum(-1, keepdims=True))
+    """Centre rows (..., n) and bring them to length 1, float32; a row that is constant or not finite becomes nan."""
     with np.errstate(invalid="ignore", divide="ignore"):
+        wide = rows.astype(np.float32)
+        wide -= wide.mean(-1, keepdims=True, dtype=np.float64)
+        # A power of two scales without rounding; in it no square of float32 overflows or vanishes.
+        wide = np.ldexp(wide, -np.frexp(np.abs(wide).max(-1, keepdims=True))[1])
+        length = np.sqrt((wide * wide).sum(-1, keepdims=True))
         return np.asarray(np.where(length > 0, wide / length, np.nan))
 
 

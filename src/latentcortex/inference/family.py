@@ -10,7 +10,17 @@ import numpy as np
 from scipy.sparse import csgraph, csr_array
 from statsmodels.stats.multitest import fdrcorrection
 
-from latentcortex._arrays import BoolArray, FloatArray, IntArray, arrays, numbers, truths, whole_array, whole_number
+from latentcortex._arrays import (
+    BoolArray,
+    FloatArray,
+    IntArray,
+    arrays,
+    by_band,
+    numbers,
+    truths,
+    whole_array,
+    whole_number,
+)
 from latentcortex._shelf import unknown
 from latentcortex.errors import AlignmentError, InputError
 from latentcortex.inference.null import matching
@@ -121,7 +131,7 @@ def hierarchical_fdr(p: Mapping[str, FloatArray], q: float = 0.05, method: str =
     ----------
     Benjamini and Bogomolov (2014), doi:10.1111/rssb.12028
     """
-    p = {name: numbers(f"p of {name}", values) for name, values in p.items()}
+    p = by_band("p", p)
     within = {name: fdr(values, q, method) for name, values in p.items()}
     # Simes's p of a family is the smallest of its adjusted p-values.
     simes = np.array([np.fmin.reduce(fdr(values, q).q_values, axis=None, initial=np.nan) for values in p.values()])
@@ -293,8 +303,9 @@ def tfce(
     """
     (stat,) = arrays(stat=(stat, "n_voxels"))
     whole_number("n_steps", n_steps, least=1)
-    if adjacency.shape != (len(stat), len(stat)):
-        raise AlignmentError(f"The adjacency is {adjacency.shape}; expected ({len(stat)}, {len(stat)}).")
+    shape = getattr(adjacency, "shape", type(adjacency).__name__)
+    if shape != (len(stat), len(stat)):
+        raise AlignmentError(f"The adjacency is {shape}; expected ({len(stat)}, {len(stat)}).")
     infinite = int(np.isinf(stat).sum())
     if infinite:
         raise InputError(f"The statistic is infinite in {infinite} voxels; TFCE needs finite values, or nan for none.")

@@ -354,6 +354,8 @@ def sequential_p(
     for name, value in (("n_permutations", n_permutations), ("enough", enough), ("at_once", at_once)):
         whole_number(name, value, least=1)
     (observed,) = arrays(observed=(observed, "n_voxels"))
+    if isinstance(size, np.ndarray) and size.ndim:
+        arrays(observed=(observed, "n_voxels"), size=(size, "n_voxels"))
     p, n_used = np.full(len(observed), np.nan), np.zeros(len(observed), dtype=np.intp)
     reached = np.zeros(len(observed), dtype=np.intp)
     left = np.flatnonzero(np.isfinite(observed))

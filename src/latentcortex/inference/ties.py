@@ -89,7 +89,9 @@ def at_most(values: FloatArray, limit: float) -> BoolArray:
 def beaten(other: FloatArray, by: FloatArray) -> FloatArray:
     """Say how far numbers beat others: 1 where they are larger, .5 where equal up to rounding, else 0, also for nan."""
     with np.errstate(invalid="ignore"):
-        equal = np.abs(by - other) <= tie(other, by) * np.maximum(np.abs(by), np.abs(other))
+        size = np.maximum(np.abs(by), np.abs(other))
+        # Infinities, such as the logarithm of a probability of 0, equal themselves and nothing else.
+        equal = (by == other) | ((np.abs(by - other) <= tie(other, by) * size) & np.isfinite(size))
     return np.where(equal, 0.5, by > other)
 
 

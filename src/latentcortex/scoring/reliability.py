@@ -55,8 +55,7 @@ def noise_ceiling(repeats: FloatArray, *, n_averaged: float = 1) -> FloatArray:
     Olkin and Pratt (1958), doi:10.1214/aoms/1177706717, for unbiased estimates; Allen et al. (2022),
     doi:10.1038/s41593-021-00962-x, for the signal and noise variances.
     """
-    if not finite_number("n_averaged", n_averaged) > 0:
-        raise InputError(f"n_averaged must be above 0; got {n_averaged:g}.")
+    _check_averaged(n_averaged)
     n, mean, within = _by_stimulus(repeats)
     seen, degrees = (n > 0).sum(0), np.maximum(n - 1, 0).sum(0)
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -74,6 +73,11 @@ def noise_ceiling(repeats: FloatArray, *, n_averaged: float = 1) -> FloatArray:
     noise_share = _unbiased(more * ratio[fewer] * degrees[fewer] / (seen[fewer] - 1), seen[fewer] - 1, degrees[fewer])
     ceiling[fewer] = noise_share - (1 - noise_share) / more
     return np.asarray(np.where(enough, ceiling, np.nan))
+
+
+def _check_averaged(n_averaged: float) -> None:
+    if not finite_number("n_averaged", n_averaged) > 0:
+        raise InputError(f"n_averaged must be above 0; got {n_averaged:g}.")
 
 
 def _unbiased(z: FloatArray, between: FloatArray, within: FloatArray) -> FloatArray:
@@ -195,6 +199,7 @@ def noise_ceiling_ci(
     ----------
     Arvesen and Schmitz (1970), doi:10.2307/2529107, for the jackknife of the logarithm
     """
+    _check_averaged(n_averaged)
     if not 0 < level < 1:
         raise InputError(f"level must lie between 0 and 1; got {level:g}.")
     n, mean, within = _by_stimulus(repeats)
