@@ -4,6 +4,7 @@ import errno
 import json
 import logging
 import re
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ import pytest
 from _flips import flipped, read_or_one_line, some_bits
 
 from latentcortex import _files
-from latentcortex.errors import InputError
+from latentcortex.errors import InputError, first_line
 from latentcortex.reporting.tables import alterations
 
 
@@ -183,3 +184,20 @@ def test_an_error_of_writing_names_the_file_and_not_its_temporary_name(tmp_path:
 def test_an_error_of_writing_keeps_a_library_s_own_words(tmp_path: Path) -> None:
     with pytest.raises(OSError, match=r"/x: 12 requested and 3 written$"), _files.writing(tmp_path / "x"):
         raise OSError("12 requested and 3 written")
+
+
+def test_a_listener_that_ends_while_a_file_is_announced_hides_it_from_no_other(tmp_path: Path) -> None:
+    told: list[str] = []
+    ending = ExitStack()
+    ending.enter_context(_files.announcing(lambda *_: ending.close()))
+    with _files.announcing(lambda _, path: told.append(path.name)):
+        _files.write_text(tmp_path / "x.txt", "x")
+    assert told == ["x.txt"]
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [(ValueError(), "ValueError"), (ValueError("\n\none.\ntwo"), "one"), (OSError("x" * 300), "x" * 200)],
+)
+def test_somebody_else_s_error_is_told_in_one_line(error: Exception, said: str) -> None:
+    assert first_line(error) == said

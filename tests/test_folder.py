@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from latentcortex._files import read_log
 from latentcortex.datasets import make
 from latentcortex.datasets.folder import Folder
 from latentcortex.errors import AlignmentError, InputError
+from latentcortex.study import Study
 
 IDS = ("001", "002", "010")
 
@@ -262,3 +264,16 @@ def test_a_byte_order_mark_and_windows_line_ends_are_read(root: Path) -> None:
     text = (root / "stimuli.tsv").read_bytes()
     (root / "stimuli.tsv").write_bytes(b"\xef\xbb\xbf" + text.replace(b"\n", b"\r\n"))
     assert Folder(str(root)).stimuli().ids == IDS
+
+
+def test_what_is_noticed_in_the_tables_stands_in_the_log_of_a_run(folder_study: Path, tmp_path: Path) -> None:
+    """They are read before it is known whether there is anything to do, and so before there is a log."""
+    table = folder_study.parent / "data" / "stimuli.tsv"
+    header, *rows = table.read_text().splitlines()
+    table.write_text("\n".join([f"{header}\tcaption", *(f'{row}\t"a cat"' for row in rows)]))
+    (table.parent / "stimuli" / "notes.txt").write_text("mine")
+    Study.read(folder_study).run(tmp_path / "out", progress=False)
+    entries, _ = read_log(tmp_path / "out" / "logs" / "latentcortex.jsonl")
+    told = [entry["what"] for entry in entries]
+    assert sum("60 cells of" in one and "quotation mark" in one for one in told) == 1
+    assert sum("1 files in stimuli/ belong to no stimulus" in one for one in told) == 1

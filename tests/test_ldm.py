@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -416,6 +417,15 @@ def test_a_model_that_was_fetched_is_found_by_its_name_and_commit(
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     found = LDM("lab/tiny", revision=commit, n_steps=10)
     assert found.made_by["weights"] == weights_hash(tiny_model)
+
+
+def test_what_an_operating_system_puts_beside_weights_does_not_change_their_hash(tiny_model: Path, tmp_path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(tiny_model, copy)
+    for clutter in ("._model_index.json", "unet/._config.json", ".AppleDouble/config.json"):
+        (copy / clutter).parent.mkdir(exist_ok=True)
+        (copy / clutter).write_bytes(b"\0\5\x16\7")
+    assert weights_hash(copy) == weights_hash(tiny_model)
 
 
 def test_c_without_captions_is_an_input_error(model: LDM) -> None:

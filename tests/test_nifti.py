@@ -307,3 +307,10 @@ def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "mask.nii.gz")
     with pytest.raises(InputError, match="is missing; expected a NIfTI image"):
         Volume.read(tmp_path / "mask.nii.gz", reference="T1w")
+
+
+@pytest.mark.skipif(not Path("/proc/self/mem").is_file(), reason="needs a file that Linux refuses to read")
+def test_an_image_that_the_operating_system_refuses_to_read_is_not_called_damaged() -> None:
+    with pytest.raises(OSError, match="Input/output error") as told:
+        _nifti.read_grid(Path("/proc/self/mem"))
+    assert told.value.filename == "/proc/self/mem"

@@ -11,7 +11,7 @@ import pytest
 from _studies import write_folder_study
 
 from latentcortex import cli, reporting
-from latentcortex._record import JOURNAL, NAME, Record, read_journal, read_record
+from latentcortex._record import JOURNAL, LOG, NAME, Record, read_journal, read_record
 from latentcortex.errors import InputError
 from latentcortex.study import Study
 
@@ -207,6 +207,33 @@ def test_an_interrupted_study_is_removed_when_it_is_overwritten(finished, tmp_pa
     left = {path.relative_to(other).as_posix() for path in other.rglob("*") if path.is_file()}
     assert not {name for name in left & written if name.startswith(("sub-", "work"))}
     assert record.kept == []
+
+
+def test_the_log_of_a_run_that_was_killed_is_not_continued_by_another_study(tmp_path):
+    """A killed run takes its log down in no record and no journal."""
+    Record(tmp_path, "one", {}, (LOG,)).begin()
+    (tmp_path / LOG).parent.mkdir()
+    (tmp_path / LOG).write_text('{"level": "info", "what": "of the first study"}\n')
+    same = Record(tmp_path, "one", {}, (LOG,))
+    same.begin()
+    assert (tmp_path / LOG).is_file()
+    assert same.kept == []
+    other = Record(tmp_path, "another", {}, (LOG,))
+    other.begin()
+    assert not (tmp_path / LOG).exists()
+    assert "of the first study" in (tmp_path / f"{LOG}.kept").read_text()
+    assert other.kept == [f"{LOG} is not as a run left it, and is kept as latentcortex.jsonl.kept."]
+
+
+def test_a_full_disk_under_the_journal_is_told_by_the_journal_s_name(tmp_path):
+    record = Record(tmp_path, "one", {}, (LOG,))
+    record.begin()
+    (tmp_path / LOG).parent.mkdir()
+    (tmp_path / LOG).write_text("")
+    (tmp_path / JOURNAL).symlink_to("/dev/full")
+    with pytest.raises(OSError, match="No space left") as told, record.claiming():
+        pass
+    assert told.value.filename == str(tmp_path / JOURNAL)
 
 
 def test_a_folder_of_another_study_is_refused_without_being_touched(finished, out):

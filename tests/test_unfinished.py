@@ -80,14 +80,14 @@ def test_what_is_unfinished_is_never_a_result_and_is_gone_when_its_writer_is(tmp
     left = [part(tmp_path / name, HOST, dead()) for name in ("", "sub-01", "sub-01/func", "features/store")]
     alive = part(tmp_path / "sub-01", HOST, os.getpid())
     clutter = tmp_path / "sub-01" / ".DS_Store"
-    clutter.write_bytes(b"the system's")
+    block = tmp_path / "features" / "store" / "block-0000.npz"
+    for path in (clutter, block):
+        path.write_bytes(b"whole")
     study = record(tmp_path)
     study.begin()
     assert not any(path.exists() for path in left)
     with study.claiming():
         _files.write_text(tmp_path / "sub-01" / "map.nii.gz", "whole")
-    block = tmp_path / "features" / "store" / "block-0000.npz"
-    _files.write_text(block, "whole")
     study.include({block: _files.sha256(block)})
     late = part(tmp_path / "sub-01", HOST, dead())
     study.finish(("report",))

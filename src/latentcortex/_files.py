@@ -30,6 +30,8 @@ logger = logging.getLogger(__name__)
 
 MAX_TEXT_BYTES: Final = 2**26
 """Of a file of text: 100,000 stimuli with five captions each are half of it."""
+POINTER: Final = b"version https://git-lfs"
+"""How a file begins that stands for another one, which git-lfs has not fetched."""
 LINE_END: Final = re.compile(r"\r\n|\n|\r")
 UNFINISHED: Final = re.compile(r"\.latentcortex-(?P<host>.+?)-(?P<pid>\d+)-[0-9a-f]{8}-.+", re.DOTALL)
 """What a file is called until it is whole: whose it is, who writes it, and what it will be called."""
@@ -76,7 +78,7 @@ def writing(path: Path) -> Iterator[Path]:
             yield part
             with part.open("rb") as handle:
                 os.fsync(handle.fileno())
-            for announce in _LISTENERS:
+            for announce in tuple(_LISTENERS):  # a study in another thread may begin or end meanwhile
                 announce(part, path)
             os.replace(part, path)
             _sync_folder(path.parent)
@@ -187,7 +189,7 @@ def read_text(path: Path, *, expected: str, max_bytes: int = MAX_TEXT_BYTES) -> 
     size = path.stat().st_size
     if size > max_bytes:
         raise InputError(f"{path} has {size:,} bytes; expected {expected} of at most {max_bytes:,}.")
-    with path.open("rb") as handle:
+    with naming(path), path.open("rb") as handle:
         content = handle.read(max_bytes)
     try:
         text = content.decode("utf-8-sig")
@@ -196,6 +198,15 @@ def read_text(path: Path, *, expected: str, max_bytes: int = MAX_TEXT_BYTES) -> 
     if "\0" in text:
         raise InputError(f"{path} is no text: character {text.index(chr(0))} is 0; expected {expected}.")
     return text
+
+
+def refuse_pointer(path: Path) -> None:
+    """Raise `InputError` for a file that git-lfs left in place of the real one."""
+    if not path.is_file():
+        return
+    with naming(path), path.open("rb") as handle:
+        if handle.read(len(POINTER)) == POINTER:
+            raise InputError(f"{path} is a pointer of git-lfs and not the file; fetch it with: git lfs pull.")
 
 
 def read_json(path: Path) -> Any:

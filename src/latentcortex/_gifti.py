@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from latentcortex import _gzip
-from latentcortex.errors import InputError
+from latentcortex.errors import InputError, first_line
 
 POINTS: Final = "NIFTI_INTENT_POINTSET"
 TRIANGLES: Final = "NIFTI_INTENT_TRIANGLE"
@@ -167,7 +167,7 @@ class _Reader:
         except expat.ExpatError as error:
             raise self._none(f"{error}") from None
         except (UnicodeDecodeError, LookupError) as error:
-            raise self._none(f"its text cannot be read, {str(error).splitlines()[0]}") from None
+            raise self._none(f"its text cannot be read, {first_line(error)}") from None
 
     def _none(self, why: str) -> InputError:
         return InputError(f"{self.path} is not a GIFTI file, or damaged: {why[:200]}.")
@@ -268,7 +268,7 @@ class _Reader:
         except (ValueError, OverflowError, binascii.Error, zlib.error) as error:
             if isinstance(error, InputError):
                 raise
-            raise self._none(f"the values of an array cannot be decoded, {str(error).splitlines()[0][:120]}") from None
+            raise self._none(f"the values of an array cannot be decoded, {first_line(error)}") from None
         if len(flat) != self.n_values:
             raise self._none(
                 f"an array has {len(flat)} values; expected {self.n_values}, {' x '.join(map(str, shape))}"

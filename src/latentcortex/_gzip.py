@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, Final, cast
 
+from latentcortex import _files
 from latentcortex.errors import InputError
 
 MAGIC: Final = b"\x1f\x8b"
@@ -16,8 +17,6 @@ MAX_DEFLATION: Final = 1032
 """Bytes that deflate can make of one byte."""
 CHUNK_BYTES: Final = 2**20
 """Unpacked at once."""
-POINTER: Final = b"version https://git-lfs"
-"""How a file begins that stands for another one, which Git LFS has not fetched."""
 
 
 @contextmanager
@@ -36,23 +35,26 @@ def opened(path: Path, *, expected: str) -> Iterator[BinaryIO]:
     ------
     InputError
         If it is missing, empty, only stands for another file, or turns out to be damaged while it is read.
+    OSError
+        If the operating system refuses to read it, so that nothing is known of what is in it.
     """
     if not path.is_file():  # a pipe would be waited for
         raise InputError(f"{path} is missing; expected {expected}.")
+    _files.refuse_pointer(path)
     try:
-        with path.open("rb") as handle:
-            first = handle.read(len(POINTER))
+        with _files.naming(path), path.open("rb") as handle:
+            first = handle.read(len(MAGIC))
             handle.seek(0)
             if not first:
                 raise InputError(f"{path} is empty; expected {expected}: was it fetched?")
-            if first == POINTER:
-                raise InputError(f"{path} stands for a file of Git LFS; fetch it with git lfs pull.")
-            if first.startswith(MAGIC):
+            if first == MAGIC:
                 with gzip.GzipFile(fileobj=handle) as unpacked:
                     yield cast(BinaryIO, unpacked)
             else:
                 yield handle
     except (OSError, EOFError, zlib.error) as error:
+        if _files.is_refused(error):
+            raise
         said = error.strerror if isinstance(error, OSError) and error.strerror else str(error).rstrip(".")
         raise InputError(f"{path} is not {expected}, or damaged: {said}.") from None
 

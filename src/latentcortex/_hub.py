@@ -5,12 +5,15 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 from pathlib import Path
+from typing import Final
 
 from latentcortex import _files
 from latentcortex._arrays import digest
 from latentcortex.errors import InputError
 
 _ID = re.compile(r"[\w.-]+/[\w.-]+")
+PARTS: Final = (".safetensors", ".json", ".txt", ".model")
+"""Suffixes of files of weights, settings and vocabularies."""
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
@@ -50,6 +53,10 @@ def model_folder(model: str, revision: str = "") -> Path:
 
 @lru_cache(maxsize=8)
 def weights_hash(folder: Path) -> str:
-    """Hash all files of weights, settings and vocabularies of a model folder, whatever the folder is called."""
-    files = sorted(path for path in folder.rglob("*") if path.suffix in (".safetensors", ".json", ".txt", ".model"))
-    return digest([(path.relative_to(folder).as_posix(), _files.sha256(path)) for path in files])
+    """Hash all files of weights, settings and vocabularies of a model folder, whatever the folder is called.
+
+    What operating systems put beside them, such as `._config.json`, is none of them.
+    """
+    inside = {path.relative_to(folder): path for path in folder.rglob("*") if path.suffix in PARTS}
+    kept = [name for name in inside if not any(_files.is_incidental(Path(part)) for part in name.parts)]
+    return digest([(name.as_posix(), _files.sha256(inside[name])) for name in sorted(kept)])

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from latentcortex import _gzip
 from latentcortex._arrays import BoolArray, FloatArray
-from latentcortex.errors import InputError
+from latentcortex.errors import InputError, first_line
 
 logger = logging.getLogger(__name__)
 
@@ -216,7 +216,7 @@ def _affine(raw: Any, path: Path) -> FloatArray:
             np.asarray(raw.get_qform(), dtype=np.float64) if min(raw["sform_code"], raw["qform_code"]) > 0 else affine
         )
     except (ValueError, nib.spatialimages.HeaderDataError) as error:
-        raise InputError(f"{path} does not say where its voxels are: {str(error).splitlines()[0]}.") from None
+        raise InputError(f"{path} does not say where its voxels are: {first_line(error)}.") from None
     sides = [_sides(one) for one in (affine, other)]
     if sides[0] is None:
         raise InputError(

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from latentcortex import _files
-from latentcortex.errors import InputError
+from latentcortex.errors import InputError, first_line
 
 MAGIC: Final = b"\x93NUMPY"
 LENGTH_BYTES: Final = {(1, 0): 2, (2, 0): 4, (3, 0): 4}
@@ -69,7 +69,7 @@ def read_npy(handle: BinaryIO, *, size: int, source: str) -> NDArray[Any]:
     except DAMAGE as error:
         if isinstance(error, InputError) or _files.is_refused(error):
             raise
-        raise InputError(f"{source} cannot be read: {_first_line(error)}; is it damaged?") from None
+        raise InputError(f"{source} cannot be read: {first_line(error)}; is it damaged?") from None
     try:
         return values.reshape(shape, order="F" if fortran else "C")
     except ValueError:  # an axis of 0 beside others that no memory could hold
@@ -181,7 +181,7 @@ def read_member(archive: zipfile.ZipFile, name: str, *, source: str, max_bytes: 
     except DAMAGE as error:
         if isinstance(error, InputError) or _files.is_refused(error):
             raise
-        raise InputError(f"{said} cannot be read: {_first_line(error)}; is it damaged?") from None
+        raise InputError(f"{said} cannot be read: {first_line(error)}; is it damaged?") from None
 
 
 def read_npz(path: Path, *names: str, max_bytes: int) -> tuple[NDArray[Any], ...]:
@@ -192,11 +192,7 @@ def read_npz(path: Path, *names: str, max_bytes: int) -> tuple[NDArray[Any], ...
     except DAMAGE as error:
         if isinstance(error, InputError) or _files.is_refused(error):
             raise
-        raise InputError(f"{path} is missing or no .npz archive: {_first_line(error)}.") from None
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:120].rstrip(".")
+        raise InputError(f"{path} is missing or no .npz archive: {first_line(error)}.") from None
 
 
 def _shown(text: bytes) -> str:

@@ -129,8 +129,8 @@ class Record:
         files: dict[str, str] = known["files"] | read_journal(self.folder)
         gone: dict[str, str] = {}
         overwrites = known["key"] not in ("", self.key)
-        if overwrites:
-            files, gone = {}, files
+        if overwrites:  # no run that was killed took its log down, and no other study's may be continued
+            files, gone = {}, {LOG: "", **files}
         elif known.get("looks", {}) != self.looks:
             gone = {name: expected for name, expected in files.items() if _matches(name, PICTURES)}
         for name, expected in gone.items():
@@ -152,7 +152,8 @@ class Record:
             path.unlink()
             return
         kept = self._aside(path) if _matches(name, CONTINUED) and not linked else path
-        self.kept.append(f"{name} is not as a run left it, and is kept as {kept.name}.")
+        place = "" if kept == path else f" as {kept.name}"
+        self.kept.append(f"{name} is not as a run left it, and is kept{place}.")
         self.notes.append(self.kept[-1])
 
     def _aside(self, path: Path) -> Path:
@@ -296,8 +297,9 @@ def refuse_damaged(folder: Path, paths: Iterable[Path]) -> None:
 
 def _append(folder: Path, name: str, sha256: str) -> None:
     """Write a line into the journal of a folder."""
-    (folder / JOURNAL).parent.mkdir(exist_ok=True)
-    with (folder / JOURNAL).open("a", encoding="utf-8") as handle:
+    path = folder / JOURNAL
+    path.parent.mkdir(exist_ok=True)
+    with _files.naming(path), path.open("a", encoding="utf-8") as handle:
         # The break comes first: a line that a kill cut off must not take the next one with it.
         handle.write("\n" + json.dumps({"name": name, "sha256": sha256}))
 

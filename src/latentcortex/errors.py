@@ -28,6 +28,6 @@ class IncompleteError(LatentcortexError):
     """Something on disk is damaged or unfinished and cannot be used."""
 
 
-def in_one_line(error: BaseException, most: int = 200) -> str:
-    """Return what somebody else's error says in one line of so many letters; its class where it says nothing."""
-    return (" ".join(str(error).split()) or type(error).__name__)[:most].rstrip(".")
+def first_line(error: BaseException) -> str:
+    """Shorten what somebody else's error says to a part of one line; its type where it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200].rstrip(".")

@@ -26,7 +26,6 @@ MOST_ENTRIES: Final = 256
 """Entries of a list; T5 has a hundred tokens of no meaning."""
 MOST_DEPTH: Final = 6
 """Tables within tables."""
-POINTER: Final = b"version https://git-lfs"
 
 RUNNING: Final = (
     "auto_map",
@@ -202,7 +201,7 @@ def small_json(path: Path) -> Config:
     InputError
         If it is missing, larger than any such file, no JSON table, or has a number that no known model has.
     """
-    refuse_pointer(path)
+    _files.refuse_pointer(path)
     if path.is_file() and path.stat().st_size > MOST_BYTES:
         raise InputError(f"{path} has {path.stat().st_size} bytes; a table of settings has at most {MOST_BYTES}.")
     content = _files.read_json(path)
@@ -210,15 +209,6 @@ def small_json(path: Path) -> Config:
         raise InputError(f"{path} must be a table of settings, {{...}}; got {type(content).__name__}.")
     _bounded(path, content)
     return content
-
-
-def refuse_pointer(path: Path) -> None:
-    """Raise `InputError` for a file that git-lfs left in place of the real one."""
-    if not path.is_file():
-        return
-    with path.open("rb") as handle:
-        if handle.read(len(POINTER)) == POINTER:
-            raise InputError(f"{path} is a pointer of git-lfs and not the file; fetch it with: git lfs pull.")
 
 
 def read(folder: Path, kind: Kind) -> Config:

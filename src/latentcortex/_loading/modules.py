@@ -15,7 +15,7 @@ from latentcortex._arrays import listed
 from latentcortex._loading import configuration
 from latentcortex._loading.configuration import CLIP, Config, Kind
 from latentcortex._loading.weights import compare, header
-from latentcortex.errors import InputError, in_one_line
+from latentcortex.errors import InputError, first_line
 
 logger = logging.getLogger(__name__)
 
@@ -111,7 +111,7 @@ def empty(kind: Kind, config: Config, path: Path | str) -> Any:
         try:
             return _made(kind, config)
         except (*IMPOSSIBLE, StrictDataclassError) as error:
-            raise InputError(f"{path} makes no {kind.name}: {in_one_line(error)}.") from None
+            raise InputError(f"{path} makes no {kind.name}: {first_line(error)}.") from None
 
 
 IMPOSSIBLE: Final = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
@@ -173,7 +173,7 @@ def load(folder: Path, kind: Kind, *, dtype: Any) -> Any:
         try:
             module, outcome = _class(kind).from_pretrained(folder, **options)
         except (*IMPOSSIBLE, OSError, SafetensorError) as error:
-            raise InputError(f"{folder} cannot be loaded: {in_one_line(error)}.") from None
+            raise InputError(f"{folder} cannot be loaded: {first_line(error)}.") from None
     for key, problem in (("missing_keys", "lacks"), ("mismatched_keys", "has other shapes of"), ("error_msgs", "gave")):
         if outcome.get(key):
             raise InputError(f"{folder} {problem} {listed(sorted(map(str, outcome[key])), 3)} when it was loaded.")
@@ -199,7 +199,7 @@ def check_device(device: str) -> None:
     try:
         torch.zeros(1, device=device).sum().item()
     except (AssertionError, NotImplementedError, RuntimeError, TypeError) as error:  # each device has its own
-        why = in_one_line(error, 150)
+        why = first_line(error)[:150]
         raise InputError(f"device = {device!r} cannot be used on this machine: {why}. Use 'cpu', or another.") from None
 
 

@@ -7,6 +7,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
 
+from latentcortex import _files
 from latentcortex._arrays import listed
 from latentcortex._loading.configuration import (
     CLIP,
@@ -15,11 +16,10 @@ from latentcortex._loading.configuration import (
     T5,
     Config,
     Kind,
-    refuse_pointer,
     small_json,
 )
 from latentcortex._loading.modules import listening
-from latentcortex.errors import InputError, in_one_line
+from latentcortex.errors import InputError, first_line
 
 CLASSES: Final = {
     **dict.fromkeys((CLIP.name, CLIP_TEXT.name, CLIP_PROJECTED.name), "CLIPTokenizer"),
@@ -68,7 +68,7 @@ def load(folder: Path, kind: Kind, encoder: Config) -> Any:
             back = [str(tokenizer.decode(ids, skip_special_tokens=True)).strip() for ids in rows]
         except Exception as error:  # the tokenizers library raises this very class
             if type(error) is Exception or isinstance(error, DAMAGED):
-                raise InputError(f"{folder} cannot be loaded as a {name}: {in_one_line(error)}.") from None
+                raise InputError(f"{folder} cannot be loaded as a {name}: {first_line(error)}.") from None
             raise
     wrong = [f"{word!r} as {found!r}" for word, found in zip(WORDS, back, strict=True) if word != found]
     if wrong:
@@ -85,7 +85,7 @@ def _check_files(folder: Path, name: str) -> None:
         wanted = " or ".join(" and ".join(files) for files in VOCABULARIES[name])
         raise InputError(f"{folder} has no {wanted}: a tokenizer without a vocabulary reads every text as the same.")
     for path in (folder / one for one in complete[0]):
-        refuse_pointer(path)
+        _files.refuse_pointer(path)
         if path.stat().st_size > MOST_BYTES:
             raise InputError(f"{path} has {path.stat().st_size} bytes; a vocabulary has at most {MOST_BYTES}.")
     for path in (folder / "tokenizer_config.json", folder / "special_tokens_map.json", folder / "added_tokens.json"):

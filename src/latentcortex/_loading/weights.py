@@ -10,9 +10,10 @@ from typing import Any, Final
 
 from safetensors import SafetensorError, safe_open
 
+from latentcortex import _files
 from latentcortex._arrays import listed
-from latentcortex._loading.configuration import Kind, refuse_pointer, small_json
-from latentcortex.errors import InputError, in_one_line
+from latentcortex._loading.configuration import Kind, small_json
+from latentcortex.errors import InputError, first_line
 
 MOST_HEADER: Final = 2**23
 """Bytes; the headers of the largest known parts have some hundred thousand."""
@@ -93,7 +94,7 @@ def _files_of(folder: Path, kind: Kind) -> list[Path]:
 
 def _header(path: Path) -> dict[str, tuple[tuple[int, ...], str]]:
     """Read one header: name -> shape and type; safetensors checks that it covers the file to its last byte."""
-    refuse_pointer(path)
+    _files.refuse_pointer(path)
     with path.open("rb") as handle:
         n_bytes = int.from_bytes(handle.read(8), "little")
     if not 2 <= n_bytes <= min(MOST_HEADER, path.stat().st_size):
@@ -103,7 +104,7 @@ def _header(path: Path) -> dict[str, tuple[tuple[int, ...], str]]:
             slices = {name: opened.get_slice(name) for name in opened.keys()}  # noqa: SIM118 (it is no mapping)
             return {name: (tuple(one.get_shape()), str(one.get_dtype())) for name, one in slices.items()}
     except (SafetensorError, OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be loaded: {in_one_line(error)}. Fetch it again.") from None
+        raise InputError(f"{path} cannot be loaded: {first_line(error)}. Fetch it again.") from None
 
 
 def compare(folder: Path, kind: Kind, given: Header, expected: Mapping[str, Any]) -> None:

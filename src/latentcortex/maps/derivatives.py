@@ -17,7 +17,7 @@ from latentcortex import _files, _gifti
 from latentcortex._arrays import FloatArray, listed
 from latentcortex._nifti import packed, read_grid, read_header
 from latentcortex._record import refuse_damaged
-from latentcortex.errors import IncompleteError, InputError, LatentcortexError
+from latentcortex.errors import IncompleteError, InputError, LatentcortexError, first_line
 from latentcortex.maps.naming import KEYS, label, sidecar, stem_of
 from latentcortex.space import Bare, Space, Surface, Volume
 
@@ -80,9 +80,8 @@ def read(func: Path, stem: str) -> tuple[FloatArray, pd.DataFrame, Space]:
     except LatentcortexError:
         raise
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-        named = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise IncompleteError(
-            f"{func} holds sidecars that are not as Maps.save writes them ({named}); make the maps again."
+            f"{func} holds sidecars that are not as Maps.save writes them ({first_line(error)}); make the maps again."
         ) from None
 
 

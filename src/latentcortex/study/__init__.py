@@ -172,8 +172,10 @@ class Study:
             raise unknown("stage", str(until), STAGES)
         if out is None:
             raise InputError("No folder for results: give --out, or `out` in [run].")
-        material = Material(self, out, progress)
-        halves = [(half(material), goal) for half, goal in self._goals(until)]
+        with _files.remembering() as noticed:
+            material = Material(self, out, progress)
+            halves = [(half(material), goal) for half, goal in self._goals(until)]
+        material.noticed.extend(noticed)
         for half, _ in halves:
             half.record.refuse(overwrite=overwrite)
         todo = [(half, goal) for half, goal in halves if not half.record.is_done(goal)]

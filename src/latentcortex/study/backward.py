@@ -139,7 +139,7 @@ class Backward:
         """Run up to a stage."""
         self.record.begin()
         with _files.logging_to(self.material.log(self.out)) as self._log, self.record.claiming():
-            _files.replay(self._noticed)
+            _files.replay([*self.material.noticed, *self._noticed])
             for name in self.material.participants:
                 responses = self.material.responses(name)
                 if self.material.by_embedding:

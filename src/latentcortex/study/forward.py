@@ -90,7 +90,7 @@ class Forward:
         """Run up to a stage."""
         self.record.begin()
         with _files.logging_to(self.material.log(self.out)), self.record.claiming():
-            _files.replay(self._noticed)
+            _files.replay([*self.material.noticed, *self._noticed])
             self.record.include(self.material.features.files)
             for name in self.material.participants if until != "extract" else ():
                 responses = self.material.responses(name)

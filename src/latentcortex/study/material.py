@@ -48,6 +48,8 @@ class Material:
     def __init__(self, study: Study, out: Path, progress: bool) -> None:
         self.study, self.out, self.progress = study, out, progress
         self.stages = Stages()
+        self.noticed: list[logging.LogRecord] = []
+        """What the log is to say once it may be begun, of what was read to see whether there is anything to do."""
         self.dataset = study.dataset()
         self.extractor = study.extractor()
         self.stimuli: Stimuli = self.dataset.stimuli()
