@@ -145,6 +145,8 @@ def test_debug_shows_where_a_refusal_comes_from(tmp_path: Path, capsys: pytest.C
     plain, *traceback, last = capsys.readouterr().err.splitlines()
     assert plain == last == f"latentcortex: Study file {tmp_path}/none.toml is not there."
     assert traceback[0].startswith("Traceback")
+    assert cli.main(["run", str(tmp_path)]) == 2
+    assert capsys.readouterr().err == f"latentcortex: {tmp_path} is a folder; expected a study file in TOML.\n"
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")

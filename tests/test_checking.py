@@ -136,7 +136,10 @@ def test_what_is_broken_is_named_with_what_to_do(clean) -> None:
             clean, features=features(z=near(features().array("z"), 5, 155), zc=near(features().array("zc"), 5, 155))
         )
     )
-    assert one.what == "1 pair of stimuli with nearly equal features (s005 = s155), 1 of them on both sides of a split."
+    assert one.what == (
+        "1 pair of stimuli with nearly equal features (s005 = s155), 1 of them on both sides of a split; "
+        "put both on one side, or leave one out."
+    )
     (one,) = findings(seeded(clean)["few-permutations"])
     assert "set n_permutations to at least 399" in one.what
 

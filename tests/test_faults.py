@@ -55,7 +55,7 @@ def edit(path: Path, old: str, new: str) -> None:
             'run = ["latents"]\nshares = ["uniqe"]',
             ("Unknown share 'uniqe'. Did you mean 'unique'? Known: common, product, shapley, unique",),
         ),
-        ("[analyses]", "[splits]\ncross_validation = 1000\n[analyses]", ("1000 folds need",)),
+        ("[analyses]", "[splits]\ncross_validation = 1000\n[analyses]", ("1000 folds cannot be made",)),
     ],
 )
 def test_a_wrong_study_file_is_named_with_the_nearest_known_key(folder_study, tmp_path, capsys, old, new, expected):
@@ -120,12 +120,12 @@ def test_images_of_several_sizes(folder_study, tmp_path, capsys):
 
     path = folder_study.parent / "data" / "stimuli" / "s003.png"
     Image.open(path).resize((9, 9)).save(path)
-    fails(capsys, folder_study, tmp_path / "out", "differ in size", "9 x 9")
+    fails(capsys, folder_study, tmp_path / "out", "differ in size", "9 x 9 pixels as s003, 1 in all")
 
 
 def test_a_missing_image(folder_study, tmp_path, capsys):
     (folder_study.parent / "data" / "stimuli" / "s003.png").unlink()
-    fails(capsys, folder_study, tmp_path / "out", "1 images", "s003.png")
+    fails(capsys, folder_study, tmp_path / "out", "names images", "s003.png")
 
 
 def test_a_stimulus_in_both_splits(folder_study, tmp_path, capsys):
@@ -201,6 +201,13 @@ def test_a_session_without_training_rows_is_found_before_extraction(folder_study
     lines = path.read_text().splitlines()
     path.write_text("\n".join(line.replace("\t02\t", "\t03\t") if "test" in line else line for line in lines) + "\n")
     fails(capsys, folder_study, tmp_path / "out", "session 03 has 0 training rows")
+
+
+@pytest.mark.parametrize("within", ["session", "run"])
+def test_sessions_that_are_held_out_are_not_z_scored_by_session_or_run(folder_study, tmp_path, capsys, within):
+    held_out = f'[responses]\nzscore = "{within}"\n[splits]\ncross_validation = 2\nunit = "session"\n[inference]'
+    edit(folder_study, "[inference]", held_out)
+    fails(capsys, folder_study, tmp_path / "out", "no training rows to be z-scored with", "set zscore = 'none'")
 
 
 @pytest.mark.slow

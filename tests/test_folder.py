@@ -147,7 +147,7 @@ FAULTS: dict[str, tuple[Callable[[Path], object], type, list[str]]] = {
         InputError,
         ["stimuli.tsv must be unique", "001"],
     ),
-    "missing image": (lambda r: (r / "stimuli/002.png").unlink(), InputError, ["1 images", "002.png"]),
+    "missing image": (lambda r: (r / "stimuli/002.png").unlink(), InputError, ["names images", "002.png"]),
     "text named .png": (
         put("stimuli/002.png", b"hello world"),
         InputError,
@@ -169,7 +169,7 @@ FAULTS: dict[str, tuple[Callable[[Path], object], type, list[str]]] = {
     "other size": (
         lambda r: Image.new("RGB", (9, 8)).save(r / "stimuli/002.png"),
         InputError,
-        ["8 x 8, 8 x 9"],
+        ["8 x 9 pixels as 002, 1 in all", "8 x 8 pixels as"],
     ),
     "escape": (
         replace("stimuli.tsv", "002.png", "../x.png"),
@@ -219,7 +219,7 @@ FAULTS: dict[str, tuple[Callable[[Path], object], type, list[str]]] = {
     "two splits": (
         replace("trials.tsv", "001\t01\t0\ttrain", "001\t01\t0\ttest"),
         InputError,
-        ["in two splits: 001"],
+        ["in two splits: 001 (test, train)"],
     ),
 }
 

@@ -37,7 +37,7 @@ def test_folds_depend_on_the_seed_only() -> None:
 
 @pytest.mark.parametrize("n_splits", [0, 1, 24])
 def test_an_impossible_number_of_folds_is_an_input_error(n_splits: int) -> None:
-    with pytest.raises(InputError, match=f"{n_splits} folds need at least 2"):
+    with pytest.raises(InputError, match=f"{n_splits} folds cannot be made: expected at least 2"):
         Splits.k_fold(IDS, n_splits, seed=0)
     with pytest.raises(InputError, match="must be unique"):
         Splits.k_fold(["a", "a", "b"], 2, seed=0)

@@ -35,7 +35,7 @@ def test_ids_that_stand_twice_no_stimuli_or_mixed_sizes_are_input_errors() -> No
         Stimuli(table.iloc[:0], lambda name: None)
     sizes = {"a": 4, "b": 5}
     mixed = Stimuli(table, lambda name: np.zeros((sizes[name], 4, 3), np.uint8))
-    with pytest.raises(InputError, match="4 x 4, 5 x 4"):
+    with pytest.raises(InputError, match="4 x 4 pixels as a, 1 in all, 5 x 4 pixels as b, 1 in all"):
         mixed.images(["a", "b"])
 
 

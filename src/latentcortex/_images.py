@@ -101,7 +101,7 @@ def read_image(path: Path) -> Pixels:
     except InputError:
         raise
     except UNREADABLE as error:
-        raise InputError(f"{path} cannot be read: {error}; is it truncated?") from None
+        raise InputError(f"{path} cannot be read: {error}. Copy it anew from where it came.") from None
     for one in told:
         logger.warning("An image was read, with a warning: %s", one.message, extra={"facts": {"file": path.name}})
     return image

@@ -217,7 +217,9 @@ def _straddling(design: Design) -> Iterator[str]:
 def _across(design: Design, pairs: Pairs) -> str:
     """Say how many of some pairs are parted by a split."""
     parted = _on_both_sides(design, pairs)
-    return f", {len(parted)} of them on both sides of a split" if parted else ", none on both sides of a split"
+    if not parted:
+        return ", none on both sides of a split"
+    return f", {len(parted)} of them on both sides of a split; put both on one side, or leave one out"
 
 
 def _on_both_sides(design: Design, pairs: Pairs) -> Pairs:

@@ -166,5 +166,6 @@ def _check(study: Study, out: Path | None) -> int:
             _say(f"Participant {one.participant}  {one.rule:<17} {mark}{what}")
     refused = sorted({one.rule for one in seen if one.found and one.rule not in study.allowed})
     if refused:
-        print(f"latentcortex: {', '.join(refused)}: mend it, or --allow each that you can justify.", file=sys.stderr)
+        line = f"{', '.join(refused)}: mend what is refused, or give --allow RULE for each that you can justify."
+        print(f"latentcortex: {line}", file=sys.stderr)
     return 2 if refused else 0

@@ -81,9 +81,12 @@ class Splits:
         names = tuple(groups) if groups is not None else tuple(ids)
         distinct = list(dict.fromkeys(names))
         if not 2 <= n_splits <= len(distinct):
-            what = "groups" if unit == "stimulus" else f"{unit}s that share no stimulus"
+            what = f"{unit}s that share no stimulus"
+            if unit == "stimulus":
+                what = "stimuli" if groups is None else "groups of stimuli"
             raise InputError(
-                f"{n_splits} folds need at least 2 and at most as many as there are {what} ({len(distinct)})."
+                f"{n_splits} folds cannot be made: expected at least 2, and at most as many as there are {what} "
+                f"({len(distinct)}). Set cross_validation to a number between."
             )
         order = [distinct[g] for g in random_for(seed, "folds").permutation(len(distinct))]
         size, filled = Counter(names), [0] * n_splits

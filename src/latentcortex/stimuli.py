@@ -72,7 +72,7 @@ class Stimuli:
             If the images differ in size.
         """
         loaded = [self.load(name) for name in ids]
-        _one_size(image.shape for image in loaded)
+        _one_size(zip(ids, (image.shape for image in loaded), strict=True))
         return np.stack(loaded)
 
     def pixel_hashes(self) -> list[str]:
@@ -97,12 +97,12 @@ class Stimuli:
 
     def _each(self, read: Callable[[Image], T]) -> dict[str, T]:
         """Read something off every image, each loaded once; check that all have one size."""
-        shapes, found = set(), {}
+        shapes, found = {}, {}
         for name in self.ids:
             image = self.load(name)
-            shapes.add(image.shape)
+            shapes[name] = image.shape
             found[name] = read(image)
-        _one_size(shapes)
+        _one_size(shapes.items())
         return found
 
 
@@ -127,11 +127,15 @@ class Look:
         return cls(pixel_hash(image), views(image))
 
 
-def _one_size(shapes: Iterable[tuple[int, ...]]) -> None:
-    sizes = sorted({shape[:2] for shape in shapes})
-    if len(sizes) > 1:
-        found = listed(f"{h} x {w}" for h, w in sizes)
-        raise InputError(f"Stimuli differ in size ({found}); bring them to one size.")
+def _one_size(shapes: Iterable[tuple[str, tuple[int, ...]]]) -> None:
+    """Raise unless all have one size; the line names a stimulus of each, the rarest size first."""
+    names: dict[tuple[int, ...], list[str]] = {}
+    for name, shape in shapes:
+        names.setdefault(shape[:2], []).append(name)
+    if len(names) > 1:
+        rarest = sorted(names.items(), key=lambda size: len(size[1]))
+        sizes = listed(f"{h} x {w} pixels as {of[0]}, {len(of)} in all" for (h, w), of in rarest)
+        raise InputError(f"Stimuli differ in size ({sizes}); bring them to one size.")
 
 
 def pixel_hash(image: Image) -> str:

@@ -74,7 +74,7 @@ class Folder:
     ) -> None:
         self.root = Path(root)
         if not self.root.is_dir():
-            raise InputError(f"Dataset folder {self.root} is not there; check `root` in [dataset].")
+            raise InputError(f"Dataset folder {self.root} is not there; check `root`.")
         self.participants = labels(participants)
         if len(self.participants) != 1:
             raise InputError(f"A folder holds one participant; got {len(self.participants)}.")
@@ -149,7 +149,7 @@ class Folder:
         unique_ids(table["stimulus_id"], what=f"stimulus_id in {path}")
         missing = [name for name in table["stim_file"] if not self._image_path(name).is_file()]
         if missing:
-            raise InputError(f"{len(missing)} images of {path} are not in {self.root / 'stimuli'}: {listed(missing)}.")
+            raise InputError(f"{path} names images that are not in {self.root / 'stimuli'}: {listed(missing)}.")
         self._note_unused(set(table["stim_file"]))
         return table
 
@@ -182,8 +182,9 @@ class Folder:
         sides = self._trials.groupby("stimulus_id")["split"].agg(lambda values: listed(sorted(set(values))))
         mixed = sides[sides.str.contains(", ")]
         if len(mixed):
+            both = listed(f"{name} ({values})" for name, values in mixed.items())
             raise InputError(
-                f"{self.root / 'trials.tsv'}: {len(mixed)} stimuli are in two splits: {listed(mixed.index)}."
+                f"{self.root / 'trials.tsv'} has stimuli in two splits: {both}; give all trials of one the same split."
             )
         return sides
 

@@ -164,10 +164,10 @@ def _read_grid(sidecar: Path, shape: tuple[int, ...]) -> FloatArray:
     try:
         header = read_header(path, expected="a map")
         if header.shape != shape or header.dtype != np.float32:
-            raise InputError(f"it is {header.dtype} of shape {header.shape}; expected float32 of {shape}")
+            raise InputError(f"{path} is {header.dtype} of shape {header.shape}; expected float32 of {shape}")
         return np.asarray(read_grid(path, expected="a map").values, dtype=np.float32)
     except InputError as error:
-        raise IncompleteError(f"{path} is missing or damaged ({str(error).rstrip('.')}); make it again.") from None
+        raise IncompleteError(f"A map is missing or damaged: {str(error).rstrip('.')}. Run the study again.") from None
 
 
 def _read_hemispheres(func: Path, sidecar: Path) -> FloatArray:
@@ -179,7 +179,9 @@ def _read_hemispheres(func: Path, sidecar: Path) -> FloatArray:
         try:
             values = _gifti.read(path, side=_gifti.SIDES[structure]).only()
         except InputError as error:
-            raise IncompleteError(f"{path} is missing or damaged ({str(error).rstrip('.')}); make it again.") from None
+            raise IncompleteError(
+                f"A map is missing or damaged: {str(error).rstrip('.')}. Run the study again."
+            ) from None
         sides.append(np.asarray(values, dtype=np.float32))
     return np.concatenate(sides)
 

@@ -59,6 +59,8 @@ class Study:
             If the file is missing or not TOML, or a key is unknown or of the wrong type.
         """
         path = Path(path)
+        if path.is_dir():
+            raise InputError(f"{path} is a folder; expected a study file in TOML.")
         if not path.is_file():
             raise InputError(f"Study file {path} is not there.")
         text = _files.read_text(path, expected="a study file in TOML", max_bytes=MAX_STUDY_BYTES)

@@ -126,8 +126,11 @@ def _consistent(settings: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]
         raise unknown("test in [splits]:", splits["test"], ("split", "far"))
     if splits["test"] == "far" and splits["cross_validation"]:
         raise InputError("test = 'far' and cross_validation in [splits] exclude each other; leave one out.")
-    if splits["unit"] == "session" and settings["responses"]["zscore"] == "session":
-        raise InputError("Sessions that are held out have no training rows to be z-scored with: set zscore = 'none'.")
+    if splits["unit"] == "session" and settings["responses"]["zscore"] != "none":
+        raise InputError(
+            "Sessions that are held out have no training rows to be z-scored with, nor have their runs: "
+            "set zscore = 'none' in [responses]."
+        )
     if tests["null"] == "clusters" and splits["unit"] == "stimulus":
         raise InputError("null = 'clusters' needs whole clusters that are held out: set unit in [splits], and folds.")
     if splits["unit"] != "stimulus" and not splits["cross_validation"]:
