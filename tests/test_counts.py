@@ -60,7 +60,7 @@ def test_there_are_only_so_many_shifts_however_many_are_asked_for() -> None:
             "[splits]\nunit = 'cluster'\ncross_validation = 3\nn_clusters = 10000000000\n[inference]\nq = 0.05",
             "n_clusters in [splits] is 10000000000",
         ),
-        ("[splits]\ncross_validation = 10000000000\n[inference]\nq = 0.05", "10000000000 folds need"),
+        ("[splits]\ncross_validation = 10000000000\n[inference]\nq = 0.05", "10000000000 folds cannot be made"),
     ],
 )
 def test_a_study_that_asks_for_too_many_is_refused_before_anything_is_written(

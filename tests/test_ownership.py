@@ -122,6 +122,25 @@ def test_a_users_file_in_the_way_of_a_result_is_kept_under_another_name(finished
     assert not (out / "group.html.kept2").exists()
 
 
+def test_pages_that_are_made_again_replace_no_file_that_no_run_wrote(finished, out, caplog):
+    record = json.loads((out / NAME).read_text())
+    mine = out / "references.bib"
+    del record["files"][mine.name]
+    (out / NAME).write_text(json.dumps(record))
+    mine.write_text("mine")
+    assert cli.main(["report", str(out)]) == 0
+    assert mine.with_name("references.bib.kept").read_text() == "mine"
+    assert "@" in mine.read_text()
+    assert "references.bib was in the way of a result and is none; it is kept as references.bib.kept." in caplog.text
+
+
+def test_an_option_that_deletes_is_not_guessed_from_its_beginning(finished, out):
+    before = content(sorted(path for path in out.rglob("*") if path.is_file()))
+    with pytest.raises(SystemExit, match="2"):
+        run(finished, out, "changed.toml", "--overwrit")
+    assert content(list(before)) == before
+
+
 def test_a_result_that_a_link_replaced_is_not_followed(finished, out, tmp_path):
     """The link has the content of the result, and the file that it leads to must stay."""
     page, victim = out / "sub-01.html", tmp_path / "victim.html"

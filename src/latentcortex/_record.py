@@ -30,6 +30,7 @@ CONTINUED: Final = (LOG, "summary.json", "sub-*/func/*", "sub-*/sub-*_report.jso
 """Files that are appended to, or that are read together with what other runs wrote."""
 KEPT: Final = ".kept"
 """How the name of a file goes on that was in the way of a result and is not one."""
+IN_THE_WAY: Final = "was in the way of a result and is none; it is kept as"
 
 
 @dataclass(frozen=True)
@@ -151,17 +152,10 @@ class Record:
         if not linked and _files.is_as_written(path, expected):
             path.unlink()
             return
-        kept = self._aside(path) if _matches(name, CONTINUED) and not linked else path
+        kept = _set_aside(path) if _matches(name, CONTINUED) and not linked else path
         place = "" if kept == path else f" as {kept.name}"
         self.kept.append(f"{name} is not as a run left it, and is kept{place}.")
         self.notes.append(self.kept[-1])
-
-    def _aside(self, path: Path) -> Path:
-        """Give a file another name, so that a result can have its own."""
-        names = (path.with_name(f"{path.name}{KEPT}{number}") for number in ("", *map(str, range(2, 1000))))
-        free = next(name for name in names if not os.path.lexists(name))
-        path.rename(free)
-        return free
 
     @contextmanager
     def claiming(self) -> Iterator[None]:
@@ -186,7 +180,7 @@ class Record:
         if not _matches(name, self.ours):
             return
         if os.path.lexists(path) and (name not in self._written or path.is_symlink()):
-            self.kept.append(f"{name} was in the way of a result and is none; it is kept as {self._aside(path).name}.")
+            self.kept.append(f"{name} {IN_THE_WAY} {_set_aside(path).name}.")
             logger.warning("%s", self.kept[-1])
         self._take_down(name, _files.sha256(part))
 
@@ -252,11 +246,14 @@ def read_record(folder: Path) -> dict[str, Any]:
     path = folder / NAME
     if not path.is_file():
         return nothing
-    known = _files.read_json(path)
+    try:
+        known = _files.read_json(path)
+    except InputError as error:
+        raise InputError(f"{error} Move the folder away, or choose another one for results.") from None
     record = nothing | known if isinstance(known, dict) and nothing.keys() - {"stored"} <= known.keys() else {}
     typed = record and all(isinstance(record[name], type(value)) for name, value in nothing.items())
     if not typed or not all(isinstance(section, dict) for section in record["settings"].values()):
-        raise InputError(f"{path} is not a study's record; move the folder away, or delete that file.")
+        raise InputError(f"{path} is not a study's record; move the folder away, or choose another one for results.")
     for name, expected in (record["files"] | record["stored"]).items():
         if not _is_inside(name) or not isinstance(expected, str):
             raise InputError(
@@ -295,6 +292,14 @@ def refuse_damaged(folder: Path, paths: Iterable[Path]) -> None:
             )
 
 
+def _set_aside(path: Path) -> Path:
+    """Give a file another name, so that a result can have its own."""
+    names = (path.with_name(f"{path.name}{KEPT}{number}") for number in ("", *map(str, range(2, 1000))))
+    free = next(name for name in names if not os.path.lexists(name))
+    path.rename(free)
+    return free
+
+
 def _append(folder: Path, name: str, sha256: str) -> None:
     """Write a line into the journal of a folder."""
     path = folder / JOURNAL
@@ -306,19 +311,28 @@ def _append(folder: Path, name: str, sha256: str) -> None:
 
 @contextmanager
 def amending(folder: Path) -> Iterator[None]:
-    """Note in the record of a folder, if there is one, the hashes of results that are made again meanwhile."""
+    """Note in the record of a folder, if there is one, the hashes of results that are made again meanwhile.
+
+    A file under the name of a result that the record does not name is not one, and is kept under another name, unless
+    it is what the results are made from.
+    """
     if not (folder / NAME).is_file():
         yield
         return
+    record = read_record(folder)
+    files: dict[str, str] = record["files"] | read_journal(folder)
 
     def note(part: Path, path: Path) -> None:
-        if path.is_relative_to(folder):
-            _append(folder, path.relative_to(folder).as_posix(), _files.sha256(part))
+        if not path.is_relative_to(folder):
+            return
+        name = path.relative_to(folder).as_posix()
+        if os.path.lexists(path) and name not in files and not _matches(name, CONTINUED):
+            logger.warning("%s %s %s.", name, IN_THE_WAY, _set_aside(path).name)
+        files[name] = _files.sha256(part)
+        _append(folder, name, files[name])
 
     with _files.announcing(note):
         yield
-    record = _files.read_json(folder / NAME)
-    files = record["files"] | read_journal(folder)
     _files.write_json(folder / NAME, {**record, "files": dict(sorted(files.items()))})
     (folder / JOURNAL).unlink(missing_ok=True)
 

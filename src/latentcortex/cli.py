@@ -22,16 +22,18 @@ DEMO = Path(__file__).parent / "datasets" / "phantom" / "study.toml"
 def parser() -> argparse.ArgumentParser:
     """Describe the subcommands."""
     top = argparse.ArgumentParser(
+        allow_abbrev=False,
         prog="latentcortex",
         description="Which part of a latent diffusion model explains which part of cortex, and how sure is it?",
     )
     top.add_argument("--version", action="store_true", help="print the version and exit")
     stages = top.add_subparsers(dest="command", metavar="COMMAND")
-    demo = stages.add_parser("demo", help="run the bundled phantom, offline, end to end")
+    demo = stages.add_parser("demo", allow_abbrev=False, help="run the bundled phantom, offline, end to end")
     demo.add_argument("out", type=Path, metavar="OUT", help="folder for the results")
     _options(demo)
     check = stages.add_parser(
         "check",
+        allow_abbrev=False,
         help="look for what would flatter a study's results, computing nothing",
         description="Look for what would flatter a study's results or break its p-values, and at all that a run needs. "
         "Rules about features look at those that are extracted already. The exit code is 2 if a rule is broken that is "
@@ -53,7 +55,7 @@ def parser() -> argparse.ArgumentParser:
         ("reconstruct", "make images from decoded features, decoding first what is missing"),
         ("evaluate", "score reconstructions and write their page, computing first what is missing"),
     ):
-        stage = stages.add_parser(name, help=about, description=about[0].upper() + about[1:] + ".")
+        stage = stages.add_parser(name, allow_abbrev=False, help=about, description=about[0].upper() + about[1:] + ".")
         of_folder = " | OUT" if name == "report" else ""
         stage.add_argument("study", type=Path, metavar=f"STUDY.toml{of_folder}", help="the study file")
         stage.add_argument("--out", type=Path, help="folder for the results (default: `out` in [run])")

@@ -86,7 +86,7 @@ class Splits:
                 what = "stimuli" if groups is None else "groups of stimuli"
             raise InputError(
                 f"{n_splits} folds cannot be made: expected at least 2, and at most as many as there are {what} "
-                f"({len(distinct)}). Set cross_validation to a number between."
+                f"({len(distinct)}); set cross_validation to a number from 2 to {len(distinct)}."
             )
         order = [distinct[g] for g in random_for(seed, "folds").permutation(len(distinct))]
         size, filled = Counter(names), [0] * n_splits
