@@ -34,7 +34,8 @@ while len(ends) < int(sys.argv[1]):
     if code == 0:
         n_round += 1
         continue
-    left = [path.name for path in pathlib.Path(f"stopped{n_round}").rglob(".*-*-*") if path.is_file()]
+    # What a killed run left before stays until the next one sweeps; it may be stopped before that.
+    left = [path.name for path in pathlib.Path(f"stopped{n_round}").rglob(f".*-{child[0]}-*") if path.is_file()]
     ends.append([number, code, text, time.monotonic() - asked, left])
 assert end(start("run", "study/study.toml", "--out", f"stopped{n_round}", "--quiet")) == (0, "")
 print(json.dumps(ends))
