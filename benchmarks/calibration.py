@@ -4,7 +4,7 @@
     python benchmarks/calibration.py --quick
     python benchmarks/calibration.py --only ceilings widths
 
-Nothing is simulated here: it runs the functions that the tests assert, `tests/_battery.py` with as many runs as its
+Nothing is simulated here: it runs the functions that the tests assert, `tests/_battery*.py` with as many runs as their
 nightly form and the time series of `tests/test_criterion.py`, and writes down each number beside its target. Limit
 cores with taskset. All draws are seeded, so that the same versions give the same numbers.
 
@@ -12,7 +12,7 @@ cores with taskset. All draws are seeded, so that the same versions give the sam
   over runs. "must fail" is the target of a naive way, measured so that one sees what the measurement can see.
 - n: what the number is a mean of, mostly runs, maps or voxels.
 - passed: a "no" is a miss. Known ones are expected by the tests, and what is known of them stands beside `MISSED` in
-  `tests/_battery.py`. A bound at three standard errors is missed by chance by one number in 700.
+  the battery. A bound at three standard errors is missed by chance by one number in 700.
 
 Real recordings are measured where they lie beside the checkout, and their rows are missing where they do not. `--quick`
 takes as many runs as the tests do by default. Progress is printed to stderr.
@@ -21,14 +21,13 @@ takes as many runs as the tests do by default. Progress is printed to stderr.
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import platform
 import sys
 import time
 from collections.abc import Callable
+from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -40,18 +39,10 @@ DIGITS = ROOT.parent / "shared" / "data" / "digits69"
 VERSIONS = ("latentcortex", "numpy", "scipy", "scikit-learn", "statsmodels")
 
 
-def loaded(name: str) -> ModuleType:
-    """Import a module of the tests, which are no package."""
-    spec = importlib.util.spec_from_file_location(name, ROOT / "tests" / f"{name}.py")
-    if spec is None or spec.loader is None:
-        raise ModuleNotFoundError(f"tests/{name}.py is not there; run from a checkout.")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # where its dataclasses look for it
-    spec.loader.exec_module(module)
-    return module
-
-
-battery, criterion = loaded("_battery"), loaded("test_criterion")
+sys.path.insert(0, str(ROOT / "tests"))  # which is no package
+ROOMS = [import_module(path.stem) for path in sorted((ROOT / "tests").glob("_battery*.py"))]
+"""The battery, by what its parts are about."""
+battery, criterion = import_module("_battery"), import_module("test_criterion")
 Part = Callable[[int], list[Any]]
 
 
@@ -90,7 +81,7 @@ def series(n: int) -> list[Any]:
 
 def parts() -> dict[str, tuple[Part, int, int]]:
     """List everything that is measured: a function, and its runs in the quick and the full form."""
-    known = dict(battery.BATTERY)
+    known = {name: part for room in ROOMS for name, part in room.BATTERY.items()}
     known["series"] = (series, 12, 480)
     if DIGITS.is_dir():
         known["digits"] = (lambda n: battery.digits(DIGITS, n), 99, 400)

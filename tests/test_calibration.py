@@ -6,33 +6,18 @@ default every part has few runs; the nightly form has ten times as many.
 
 from __future__ import annotations
 
-import importlib.util
-import sys
+from functools import partial
 from pathlib import Path
 
+import _battery as battery
 import numpy as np
 import pytest
+from _rates import missed
+from _rates import runs as runs_of
 
 from latentcortex import inference
 
-spec = importlib.util.spec_from_file_location("battery", Path(__file__).with_name("_battery.py"))
-battery = importlib.util.module_from_spec(spec)
-sys.modules["battery"] = battery  # where its dataclasses look for it
-spec.loader.exec_module(battery)
-
-
-def runs(part: str) -> pytest.MarkDecorator:
-    """Run a part of the battery with few runs by default, and in full nightly."""
-    _, fast, full = battery.BATTERY[part]
-    several = [pytest.param(fast, id="fast")]
-    several += [pytest.param(full, id="full", marks=pytest.mark.nightly)] if full > fast else []
-    return pytest.mark.parametrize("n", several)
-
-
-def missed(findings: list) -> list[str]:
-    """Say which findings are out of bounds."""
-    assert findings
-    return [str(one) for one in findings if not one.passed]
+runs = partial(runs_of, battery.BATTERY)
 
 
 # The measurement itself

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import shutil
-import sys
 from pathlib import Path
 
+import _battery as battery
 import numpy as np
 import pytest
 
@@ -22,11 +21,6 @@ from latentcortex.study import Study
 ROOT = Path(__file__).parents[1]
 DIGITS = ROOT.parent / "shared" / "data" / "digits69"
 pytestmark = pytest.mark.skipif(not DIGITS.is_dir(), reason="the recording digits69 is not shipped with the project")
-
-spec = importlib.util.spec_from_file_location("battery", Path(__file__).with_name("_battery.py"))
-battery = importlib.util.module_from_spec(spec)
-sys.modules["battery"] = battery  # where its dataclasses look for it
-spec.loader.exec_module(battery)
 
 
 def significant(tmp_path: Path, root: Path) -> dict:
