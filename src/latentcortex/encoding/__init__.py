@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from latentcortex import inference
 from latentcortex._arrays import TILE, BoolArray, FloatArray, id_list, in_threads
+from latentcortex._files import telling_of
 from latentcortex._shelf import unknown
 from latentcortex.encoding import partition
 from latentcortex.encoding.columns import (
@@ -33,6 +34,7 @@ from latentcortex.encoding.regions import RegionMeans, Regions
 from latentcortex.errors import InputError
 from latentcortex.estimators import Estimator, quiet
 from latentcortex.features import Features
+from latentcortex.inference.control import expected_false, tally_draws
 from latentcortex.maps import Maps
 from latentcortex.responses import Responses, Within
 from latentcortex.space import Space
@@ -360,12 +362,12 @@ class Encoder:
         drawn = self.null(folds, null)
         null = replace(null, n_permutations=len(drawn))  # few groups have fewer orders
         p, words = inference.permutation_p(held_out.r, drawn), f"{null}, each refitted in every fold"
-        # The first permutation, judged by the others, is a shuffled participant.
-        twin = inference.permutation_p(drawn[0], drawn[1:]) if len(drawn) > 1 else np.ones(0)
         about = self._about(features.bands, len(held_out.y))
         columns = scores(about, held_out)
         columns += significance(about, p, how, null=words, n_permutations=null.counted)
-        columns[-1][1]["n_twin"] = int(inference.fdr(twin, how.q, how.correction).rejected.sum())
+        # Each permutation, judged by the others, is a shuffled control.
+        threshold = columns[-1][1]["threshold"]
+        columns[-1][1].update(expected_false(p, threshold, tally_draws(drawn, threshold)).facts)
         if len(features.bands) > 1:
             shares = product_shares(about, held_out, features.bands, null)
             halves, found = partition.shares_of_halves(held_out), np.asarray(columns[-1][0], dtype=np.float64)
@@ -384,7 +386,8 @@ class Encoder:
 
         chunks = [draws[i : i + 10] for i in range(0, len(draws), 10)]
         watched = tqdm(chunks, desc="permuting", unit="x10", disable=not self.progress)
-        return np.stack([r for chunk in watched for r in in_threads(exchanged, list(chunk))])
+        with telling_of(control="permutations that refit"):
+            return np.stack([r for chunk in watched for r in in_threads(exchanged, list(chunk))])
 
     def _about(self, bands: Sequence[str], n_stimuli: int) -> dict[str, Any]:
         band = bands[0] if len(bands) == 1 else ""

@@ -17,7 +17,7 @@ import latentcortex
 from latentcortex import _files, plotting
 from latentcortex.errors import InputError
 from latentcortex.maps import Maps, short
-from latentcortex.reporting.content import Content
+from latentcortex.reporting.content import Content, counted
 from latentcortex.reporting.figures import figures
 from latentcortex.reporting.honesty import honesty
 from latentcortex.reporting.regions import interval, known, latex, region_tables
@@ -125,7 +125,9 @@ def _render(
             sections=sections,
             titles=TITLES,
             rows=rows,
-            twin=any(row["n_twin"] is not None for row in rows),
+            control=any(row["n_false"] is not None for row in rows),
+            of_one_draw=any(row["n_false"] is not None and row["n_false_low"] is None for row in rows),
+            counted=counted,
             honesty=honesty(content.maps),
             regions=region_tables(table) if table is not None else {},
             interval=interval,

@@ -224,10 +224,27 @@ def _more(content: Content) -> list[str]:
             " Unique shares were also scored after fits to fewer stimuli, and extrapolated to unlimited ones by a "
             "power law; an extrapolation means something only where the curve has begun to level off."
         )
-    if "n_twin" in content.maps.columns and content.maps.columns["n_twin"].notna().any():
-        said += " The same analyses of a participant whose responses were exchanged among stimuli, one draw, say how "
-        said += "many voxels are found by chance."
+    said += _control(content)
     return [said.strip()] if said else []
+
+
+def _control(content: Content) -> str:
+    """Write how many discoveries are expected to be false, and by which shuffles that is known."""
+    columns = content.maps.columns
+    if "n_false" not in columns or not columns["n_false"].notna().any():
+        return ""
+    n_shuffles = columns.loc[columns["n_false"].notna(), "n_shuffles"].max()
+    if content.settings["splits"]["cross_validation"]:
+        control, more = f"each of {n_shuffles:.0f} permutations, judged by the others", ""
+    else:
+        control = "the same analysis of responses that were exchanged among stimuli, within training and within test"
+        more = f"; {n_shuffles - 1:.0f} further orders of its test stimuli gave the interval" if n_shuffles > 1 else ""
+    return (
+        f" How many significant voxels are expected without any relation of stimuli and responses was estimated from "
+        f"{control}: voxels of that control with p at most the threshold of the map, times the fraction of voxels "
+        f"without a relation, which is that of voxels with p above one half in the map and in the control (Storey, "
+        f"2002){more}."
+    )
 
 
 @dataclass(frozen=True)

@@ -93,18 +93,23 @@ class Forward:
             _files.replay([*self.material.noticed, *self._noticed])
             self.record.include(self.material.features.files)
             for name in self.material.participants if until != "extract" else ():
-                responses = self.material.responses(name)
-                with self.material.stages.watch("check"):
-                    self.material.check_sides(responses)
-                    design = self.material.design(name, extracted=True)
-                    checking.refuse(design, self.study.allowed)
-                    checking.tell(design, self.study.allowed)
-                maps = self._encode(name, responses)
-                if until == "report":
-                    self._report(name, maps, responses)
+                with _files.telling_of(participant=name):
+                    self._encode_and_report(name, until)
             if until == "report":
                 reporting.write_group(self.out)
         self.record.finish(STAGES[: STAGES.index(until) + 1])
+
+    def _encode_and_report(self, participant: str, until: str) -> None:
+        """Look at the design of one participant once more, with features; then make the maps, and their report."""
+        responses = self.material.responses(participant)
+        with self.material.stages.watch("check"):
+            self.material.check_sides(responses)
+            design = self.material.design(participant, extracted=True)
+            checking.refuse(design, self.study.allowed)
+            checking.tell(design, self.study.allowed)
+        maps = self._encode(participant, responses)
+        if until == "report":
+            self._report(participant, maps, responses)
 
     def _encode(self, participant: str, responses: Responses) -> Maps:
         """Run every analysis; each is kept in a file of its own, so that an interrupted run goes on."""
