@@ -345,7 +345,8 @@ class Encoder:
         Returns
         -------
         Maps
-            r, r2, p, q, mask; with several bands also the product shares of each.
+            r, r2, p, q, mask; with several bands also the product shares of each. The column r notes `null_median`,
+        the median of pooled r over permutations and voxels: where it lies without signal.
 
         Raises
         ------
@@ -364,6 +365,7 @@ class Encoder:
         p, words = inference.permutation_p(held_out.r, drawn), f"{null}, each refitted in every fold"
         about = self._about(features.bands, len(held_out.y))
         columns = scores(about, held_out)
+        columns[0][1]["null_median"] = _median(drawn)
         columns += significance(about, p, how, null=words, n_permutations=null.counted)
         # Each permutation, judged by the others, is a shuffled control.
         threshold = columns[-1][1]["threshold"]
@@ -392,6 +394,12 @@ class Encoder:
     def _about(self, bands: Sequence[str], n_stimuli: int) -> dict[str, Any]:
         band = bands[0] if len(bands) == 1 else ""
         return {"analysis": self.analysis, "model": "+".join(bands), "band": band, "n_stimuli": n_stimuli}
+
+
+def _median(drawn: FloatArray) -> float:
+    """Find the median of what is defined."""
+    known = drawn[np.isfinite(drawn)]
+    return float(np.median(known)) if len(known) else float("nan")
 
 
 def _check_nouns(features: object, *responses: object) -> None:
