@@ -143,6 +143,13 @@ class Record:
         self._write(done=[], files=files)
         (self.folder / JOURNAL).unlink(missing_ok=True)
 
+    def forget(self, paths: Iterable[Path]) -> None:
+        """Delete files of this run, or of the interrupted one that it goes on with, that nothing needs any more."""
+        for path in paths:
+            name = path.relative_to(self.folder).as_posix()
+            if name in self._written:
+                self._remove(name, self._written.pop(name))
+
     def _remove(self, name: str, expected: str) -> None:
         """Delete a file if it is as a run wrote it; say so if it is not."""
         path = self.folder / name

@@ -18,7 +18,7 @@ from latentcortex.analyses.layers import N_REFITS, HalfFits, preferred
 from latentcortex.analyses.learning import learning_curve
 from latentcortex.analyses.models import Analysis, by_step
 from latentcortex.analyses.paired import paired_differences
-from latentcortex.encoding import Column, Criterion, Encoder, Null, Prediction, Regions
+from latentcortex.encoding import Column, Criterion, Draws, Encoder, Null, Prediction, Regions
 from latentcortex.encoding.columns import rejudged
 from latentcortex.encoding.criterion import MOST_VOXELS
 from latentcortex.errors import InputError
@@ -177,6 +177,8 @@ class AcrossFolds:
     criterion : Criterion
         With permutations.
     progress : bool
+    draws : callable, optional
+        Says, by the name of an analysis, where finished permutations are kept.
     """
 
     features: Features
@@ -186,6 +188,7 @@ class AcrossFolds:
     make_estimator: Callable[[], Any]
     criterion: Criterion
     progress: bool = False
+    draws: Callable[[str], Draws] | None = None
 
     def score(self, analysis: Analysis) -> Maps:
         """Cross-validate every model of the analysis."""
@@ -193,9 +196,10 @@ class AcrossFolds:
         for bands in analysis.models:
             encoder = Encoder(self.make_estimator(), analysis=analysis.name, progress=self.progress)
             chosen = self.features.only(bands)
-            how = vars(self.criterion)
+            how: dict[str, Any] = {**vars(self.criterion), "zscore": self.zscore}
+            how["draws"] = None if self.draws is None else self.draws(analysis.name)
             with telling_of(analysis=analysis.name, model=short("+".join(bands))):
-                found.append(encoder.cross_validate(chosen, self.responses, self.splits, zscore=self.zscore, **how))
+                found.append(encoder.cross_validate(chosen, self.responses, self.splits, **how))
         return rejudged(joined(found), self.criterion)
 
 

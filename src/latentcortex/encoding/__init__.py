@@ -11,7 +11,7 @@ import numpy as np
 from tqdm import tqdm
 
 from latentcortex import inference
-from latentcortex._arrays import TILE, BoolArray, FloatArray, id_list, in_threads
+from latentcortex._arrays import TILE, BoolArray, FloatArray, digest, id_list, in_threads
 from latentcortex._files import telling_of
 from latentcortex._shelf import unknown
 from latentcortex.encoding import partition
@@ -28,7 +28,7 @@ from latentcortex.encoding.columns import (
 )
 from latentcortex.encoding.criterion import MOST_VOXELS, Criterion, Null, is_series
 from latentcortex.encoding.fitted import Fitted
-from latentcortex.encoding.folds import Folds
+from latentcortex.encoding.folds import Draws, Folds
 from latentcortex.encoding.prediction import Prediction
 from latentcortex.encoding.regions import RegionMeans, Regions
 from latentcortex.errors import InputError
@@ -49,6 +49,7 @@ __all__ = [
     "SHARES",
     "Column",
     "Criterion",
+    "Draws",
     "Encoder",
     "Fitted",
     "Folds",
@@ -325,6 +326,7 @@ class Encoder:
         splits: Splits,
         *,
         zscore: Within = "session",
+        draws: Draws | None = None,
         **criterion: Any,
     ) -> Maps:
         """Score predictions pooled over folds, against a null that refits after exchanging stimuli.
@@ -339,6 +341,8 @@ class Encoder:
         splits : Splits
         zscore : {"session", "run", "none"}
             With the statistics of each fold's training rows.
+        draws : Draws, optional
+            Where finished permutations are kept, so that an interrupted run goes on after them.
         **criterion
             As in `score`; shares are the product shares only.
 
@@ -360,7 +364,7 @@ class Encoder:
         folds = Folds.of(features, responses, splits, zscore)
         held_out = folds.predict(self.estimator)
         null = folds.null_of(held_out, how)
-        drawn = self.null(folds, null)
+        drawn = self.null(folds, null, draws)
         null = replace(null, n_permutations=len(drawn))  # few groups have fewer orders
         p, words = inference.permutation_p(held_out.r, drawn), f"{null}, each refitted in every fold"
         about = self._about(features.bands, len(held_out.y))
@@ -376,7 +380,7 @@ class Encoder:
             columns += partition.with_stability(shares, halves, found)
         return Maps.of(responses.space, columns)
 
-    def null(self, folds: Folds, null: Null) -> FloatArray:
+    def null(self, folds: Folds, null: Null, kept: Draws | None = None) -> FloatArray:
         """Refit and score after exchanging stimuli, or flipping clusters; r of shape (n_permutations, n_voxels)."""
         estimator, flips = quiet(self.estimator), null.name == "clusters"
         # A fold is predicted from the others, so that flips of its own part alone would leave out half of the variance.
@@ -384,7 +388,13 @@ class Encoder:
 
         def exchanged(draw: Any) -> FloatArray:
             given = {"signs": draw} if flips else {"order": draw}
-            return folds.predict(estimator, **given).r.astype(np.float32)
+            name = digest("+".join(folds.features.bands), *given, draw.tolist())[:16]
+            r = None if kept is None else kept.load(name)
+            if r is None:
+                r = folds.predict(estimator, **given).r.astype(np.float32)
+                if kept is not None:
+                    kept.save(name, r)
+            return r
 
         chunks = [draws[i : i + 10] for i in range(0, len(draws), 10)]
         watched = tqdm(chunks, desc="permuting", unit="x10", disable=not self.progress)
