@@ -56,9 +56,11 @@ class Backward:
 
     def __init__(self, material: Material) -> None:
         self.material, self.study, self.out = material, material.study, material.out / FOLDER
-        key = digest(material.key(BACKWARD), [one.made_by for one in self.reconstructors[:-1]])
+        made_by = [one.made_by for one in self.reconstructors[:-1]]
+        key, sources = digest(material.key(BACKWARD), made_by), {"the reconstructor": digest(made_by)}
         looks = {name: material.settings["report"][name] for name in LOOKS if name != "figures"}
-        self.record = Record(self.out, key, material.depends(BACKWARD), OURS, looks)
+        sources |= material.sources
+        self.record = Record(self.out, key, material.depends(BACKWARD), OURS, looks, sources)
 
     # What is wanted
 

@@ -58,7 +58,8 @@ class Forward:
         self.material, self.study, self.out = material, material.study, material.out
         self.study.estimator()
         looks = {key: material.settings["report"][key] for key in LOOKS}
-        self.record = Record(self.out, material.key(FORWARD), material.depends(FORWARD), OURS, looks=looks)
+        settings, sources = material.depends(FORWARD), material.sources
+        self.record = Record(self.out, material.key(FORWARD), settings, OURS, looks=looks, sources=sources)
 
     def check(self, judge: Callable[[str], None]) -> None:
         """Build and look at everything that a run needs, before anything is written.
