@@ -50,7 +50,7 @@ def planted() -> tuple[dict[str, np.ndarray], np.ndarray]:
     return bands, y
 
 
-def test_a_shuffled_participant_finds_nothing_where_the_real_one_does(planted) -> None:
+def test_a_shuffled_control_expects_few_of_what_is_found_to_be_false(planted) -> None:
     maps = scorer(*planted, 300, twin=True, criterion=Criterion(shares=("product", "unique"))).score(
         Analysis("noise-levels", ((Z, ZC),))
     )
@@ -59,8 +59,10 @@ def test_a_shuffled_participant_finds_nothing_where_the_real_one_does(planted) -
         for facts in maps.find(statistic=statistic).columns.to_dict("records"):
             found = maps.values(statistic=statistic, band=facts["band"])
             assert found.sum() >= 9
-            assert facts["n_twin"] <= 2
-    assert maps.find(statistic="r").columns["n_twin"].isna().all()
+            assert facts["n_false"] <= 2
+            assert facts["n_false"] == pytest.approx(facts["n_control"] * facts["null_fraction"], rel=0.2, abs=0.1)
+            assert (facts["n_false_low"] <= facts["n_false"] <= facts["n_false_high"]) == (statistic == "mask")
+    assert maps.find(statistic="r").columns["n_false"].isna().all()
 
 
 def test_the_shuffled_participant_has_the_same_stimuli_and_other_responses(planted) -> None:
@@ -204,12 +206,13 @@ def test_a_study_reports_its_twin_and_its_profile(folder_study: Path, tmp_path: 
     folder_study.write_text(STUDY)
     assert cli.main(["run", str(folder_study), "--out", str(tmp_path / "out"), "--quiet"]) == 0
     page = (tmp_path / "out" / "sub-01.html").read_text()
-    assert "in a shuffled twin" in page
+    assert "expected false" in page
+    assert "times the fraction of voxels without a relation" in page
     assert "Scores on stimuli that are unlike the fitted ones" in page
     (row,) = [
-        r for r in json.loads((tmp_path / "out" / "summary.json").read_text())["results"] if r["n_twin"] is not None
+        r for r in json.loads((tmp_path / "out" / "summary.json").read_text())["results"] if r["n_false"] is not None
     ]
-    assert row["n_twin"] <= 2 <= 8 <= row["n_significant"]
+    assert 0 <= row["n_false"] <= row["n_false_high"] <= 3 <= 8 <= row["n_significant"]
     assert (tmp_path / "out" / "sub-01" / "figures" / "generalisation.png").is_file()
 
 

@@ -165,8 +165,8 @@ def test_a_report_lists_what_can_be_read_of_a_damaged_log_and_counts_the_rest(tm
     path.write_text("\n".join([*lines, '{"level": "in']))
     told = "1 line of log.jsonl cannot be read (a run was killed, or the file is damaged) and cannot be listed."
     assert alterations(path, "01") == [
-        {"level": "info", "what": "cast", "times": 2},
-        {"level": "warning", "what": told, "times": 1},
+        {"level": "info", "what": "cast", "models": [], "times": 2},
+        {"level": "warning", "what": told, "models": [], "times": 1},
     ]
 
 

@@ -26,7 +26,11 @@ SUMMARY_KEYS = {
     "n_voxels",
     "n_valid",
     "n_significant",
-    "n_twin",
+    "n_control",
+    "null_fraction",
+    "n_false",
+    "n_false_low",
+    "n_false_high",
     "correction",
     "q",
     "family",
@@ -116,6 +120,28 @@ def test_results_of_another_study_are_not_overwritten_unless_asked(folder_study,
         Study.read(changed).run(tmp_path / "out", progress=False)
     assert outputs(tmp_path / "out") == before
     assert Study.read(changed).run(tmp_path / "out", overwrite=True, progress=False).computed
+
+
+def test_the_refusal_of_another_study_names_what_differs(folder_study, tmp_path):
+    out, data = tmp_path / "out", folder_study.parent / "data" / "responses.npy"
+    text, values = folder_study.read_text(), data.read_bytes()
+    Study.read(folder_study).run(out, progress=False, until="encode")
+    folder_study.write_text(text + "\n[run]\nseed = 1\n")
+    with pytest.raises(InputError, match=r"another study \(run.seed\)"):
+        Study.read(folder_study).run(out, progress=False, until="encode")
+    folder_study.write_text(text)
+    np.save(data, np.load(data) * np.float32(1.5))
+    with pytest.raises(InputError, match=r"another study \(the data\)"):
+        Study.read(folder_study).run(out, progress=False, until="encode")
+    data.write_bytes(values)
+    record = json.loads((out / "study.json").read_text())
+    for sources, said in (
+        ({**record["sources"], "the version of latentcortex": "0"}, "the version of latentcortex"),
+        ({}, "run.seed, .*the data, .* or anything else"),
+    ):
+        (out / "study.json").write_text(json.dumps({**record, "key": "another", "sources": sources}))
+        with pytest.raises(InputError, match=rf"another study \({said}"):
+            Study.read(folder_study).run(out, progress=False, until="encode")
 
 
 def test_a_folder_that_holds_something_else_is_refused(folder_study, tmp_path):

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from latentcortex import cli, evaluation, reporting
+from latentcortex._files import read_log
 from latentcortex.decoding import Decoder
 from latentcortex.errors import InputError
 from latentcortex.features import Features
@@ -238,10 +239,15 @@ def test_images_too_small_for_ssim_are_refused_before_anything_is_written(study,
     assert not out.exists()
 
 
-def test_the_log_says_what_is_told_of_the_shuffled_control(study, out):
+def test_what_is_told_of_the_shuffled_control_is_in_the_log_and_on_no_page(study, out):
     Study.read(study).run(out, until="evaluate", progress=False)
     page = (out / "decoding" / "sub-01.html").read_text()
-    assert "Shuffled control: pixels is decoded from 28 of 30 voxels." in page
+    said = "pixels is decoded from 28 of 30 voxels."
+    assert page.count(said) == 1
+    entries, _ = read_log(out / "decoding" / "logs" / "latentcortex.jsonl")
+    told = [entry for entry in entries if entry["what"] == said]
+    assert [entry.get("control", "") for entry in told] == ["", "shuffled responses"]
+    assert {entry["participant"] for entry in told} == {"01"}
 
 
 def test_in_folds_whole_folds_are_reconstructed(study, out):

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from contextvars import copy_context
 from functools import lru_cache
 from typing import Any, Final, TypeGuard, TypeVar
 
@@ -397,11 +398,13 @@ def one_thread() -> Iterator[None]:
 def in_threads(function: Callable[[_T], _R], items: Sequence[_T]) -> list[_R]:
     """Map over items with one BLAS thread each; results come in the order of the items.
 
-    Inside a worker it maps without further threads.
+    Inside a worker it maps without further threads. What the caller has set in context variables, such as what the log
+    tells of, holds in every worker.
     """
     with one_thread():
         n_workers = min(len(items), n_cores())
         if n_workers < 2 or getattr(_worker, "inside", False):
             return [function(item) for item in items]
         with ThreadPoolExecutor(n_workers, initializer=setattr, initargs=(_worker, "inside", True)) as pool:
-            return list(pool.map(function, items))
+            contexts = [copy_context() for _ in items]  # one can be entered by one thread at a time
+            return list(pool.map(lambda context, item: context.run(function, item), contexts, items))

@@ -16,6 +16,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Final
@@ -333,23 +334,51 @@ def is_as_written(path: Path, expected: str) -> bool:
     return path.is_file() and sha256(path) == expected
 
 
+CONTROL: Final = "control"
+"""The fact of a log record that says of which control or refit it tells; a report leaves such records out."""
+_TOLD_OF: ContextVar[tuple[tuple[str, str], ...]] = ContextVar("told_of", default=())
+
+
+@contextmanager
+def telling_of(**facts: str) -> Iterator[None]:
+    """Note in every log record of the block, also of threads that `in_threads` starts, what it tells of.
+
+    Parameters
+    ----------
+    **facts : str
+        For example `participant`, `analysis` and `model`; `control` names a shuffled control or a refit, whose records
+        are kept in the log file and shown by no report. Facts of an outer block hold on.
+    """
+    token = _TOLD_OF.set((*_TOLD_OF.get(), *facts.items()))
+    try:
+        yield
+    finally:
+        _TOLD_OF.reset(token)
+
+
+def _note_what_it_tells_of(record: logging.LogRecord) -> bool:
+    """Put onto a record, once, what it tells of: one that is replayed keeps what held when it was made."""
+    if not hasattr(record, "told_of"):
+        record.told_of = dict(_TOLD_OF.get())
+    return True
+
+
 class JsonLines(logging.Handler):
     """Append every record that tells of an alteration, an exclusion or a step to a file, as JSON."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(level=logging.INFO)
+        self.addFilter(_note_what_it_tells_of)
         with naming(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             # What a killed run did not finish must not be continued by the first record of this one.
             is_torn = path.is_file() and path.read_bytes()[-1:] not in (b"", b"\n")
             self._before = b"\n" if is_torn else b""
         self.path = path
-        self.about = ""
-        """What the records tell of, said before each of them."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        entry = {"level": record.levelname.lower(), "what": self.about + record.getMessage()}
-        entry |= getattr(record, "facts", {})
+        entry = {"level": record.levelname.lower(), "what": record.getMessage()}
+        entry |= getattr(record, "told_of", {}) | getattr(record, "facts", {})
         line = json.dumps(plain(entry), ensure_ascii=False) + "\n"
         # In a name that is not UTF-8 an escape stands for each byte that is not; JSON knows such escapes.
         with naming(self.path), self.path.open("ab") as handle:
@@ -389,6 +418,7 @@ class _Memory(logging.Handler):
 
     def __init__(self) -> None:
         super().__init__(level=logging.INFO)
+        self.addFilter(_note_what_it_tells_of)
         self.records: list[logging.LogRecord] = []
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -417,14 +447,14 @@ def replay(records: Iterable[logging.LogRecord]) -> None:
 
 
 @contextmanager
-def logging_to(path: Path) -> Iterator[JsonLines]:
+def logging_to(path: Path) -> Iterator[None]:
     """Keep the package's log beside the outputs while the block runs."""
     logger, handler = logging.getLogger("latentcortex"), JsonLines(path)
     before = logger.level
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
     try:
-        yield handler
+        yield
     finally:
         logger.removeHandler(handler)
         logger.setLevel(before)

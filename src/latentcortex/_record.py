@@ -49,6 +49,8 @@ class Record:
         lies in the folder is the user's and is never touched, whatever it is called.
     looks : dict
         Settings on which no number depends, but files of figures do: when they change, figures are drawn anew.
+    sources : dict of str to str
+        What else the key is a hash of, in words, each with its value or hash.
     """
 
     folder: Path
@@ -56,6 +58,7 @@ class Record:
     settings: Mapping[str, Mapping[str, Any]]
     ours: tuple[str, ...]
     looks: Mapping[str, Any] = field(default_factory=dict)
+    sources: Mapping[str, str] = field(default_factory=dict)
     _written: dict[str, str] = field(default_factory=dict, repr=False)
     _stored: dict[str, str] = field(default_factory=dict, repr=False)
     notes: list[str] = field(default_factory=list, repr=False)
@@ -101,7 +104,11 @@ class Record:
             for key, value in keys.items()
             if known["settings"].get(section, {}).get(key) != value
         ]
-        what = listed(differs) or "the data, the model or the version"
+        # A folder that was begun before sources were part of a record does not say what it was made from.
+        before = known.get("sources")
+        if isinstance(before, dict) and before:
+            differs += [name for name, value in self.sources.items() if before.get(name) != value]
+        what = listed(differs) or f"{', '.join(self.sources) or 'the data, the model'} or anything else it is made from"
         raise InputError(f"{self.folder} holds results of another study ({what}); use another folder or --overwrite.")
 
     def is_done(self, stage: str) -> bool:
@@ -142,6 +149,13 @@ class Record:
         self._written.update(files)
         self._write(done=[], files=files)
         (self.folder / JOURNAL).unlink(missing_ok=True)
+
+    def forget(self, paths: Iterable[Path]) -> None:
+        """Delete files of this run, or of the interrupted one that it goes on with, that nothing needs any more."""
+        for path in paths:
+            name = path.relative_to(self.folder).as_posix()
+            if name in self._written:
+                self._remove(name, self._written.pop(name))
 
     def _remove(self, name: str, expected: str) -> None:
         """Delete a file if it is as a run wrote it; say so if it is not."""
@@ -208,6 +222,7 @@ class Record:
         content = {"format": FORMAT, "key": self.key, "settings": self.settings, "done": done, "files": files}
         content |= {"stored": dict(sorted(self._stored.items()))} if done else {}
         content |= {"looks": self.looks} if self.looks else {}
+        content |= {"sources": self.sources} if self.sources else {}
         _files.write_json(self.folder / NAME, content)
 
     # Single files of its own

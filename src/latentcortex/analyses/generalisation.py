@@ -10,12 +10,13 @@ import numpy as np
 
 from latentcortex import inference, scoring
 from latentcortex._arrays import FloatArray, random_for
+from latentcortex._files import telling_of
 from latentcortex.analyses.models import Analysis
 from latentcortex.analyses.runs import ceiling, joined
 from latentcortex.encoding import Column, Criterion, Encoder, Prediction
 from latentcortex.errors import InputError
 from latentcortex.features import Features
-from latentcortex.maps import Maps
+from latentcortex.maps import Maps, short
 from latentcortex.responses import Responses, Within
 from latentcortex.splits import clusters_of, farthest, linked
 
@@ -124,13 +125,14 @@ def generalisation(
         limit = _mean(ceiling(test))
         for bands in analysis.models:
             chosen = features.only(bands)
-            encoder = Encoder(make_estimator(), analysis=f"{analysis.name}-{kind}").fit(chosen, train)
-            alike = clusters if kind == "cluster" else None
-            null = encoder.null_of(chosen, test, own, clusters=alike)
-            pieces = list(encoder.walk(chosen, test, clusters=alike))
-            facts = {**_mean_r(pieces, seed=criterion.seed), "n_train": len(train_ids)}
-            facts["normalised"] = facts["mean"] / np.sqrt(limit) if limit > 0 else float("nan")
-            found.append(_noted(encoder.maps_of(pieces, test.space, own, null=null), facts))
+            with telling_of(analysis=f"{analysis.name}-{kind}", model=short("+".join(bands))):
+                encoder = Encoder(make_estimator(), analysis=f"{analysis.name}-{kind}").fit(chosen, train)
+                alike = clusters if kind == "cluster" else None
+                null = encoder.null_of(chosen, test, own, clusters=alike)
+                pieces = list(encoder.walk(chosen, test, clusters=alike))
+                facts = {**_mean_r(pieces, seed=criterion.seed), "n_train": len(train_ids)}
+                facts["normalised"] = facts["mean"] / np.sqrt(limit) if limit > 0 else float("nan")
+                found.append(_noted(encoder.maps_of(pieces, test.space, own, null=null), facts))
     return joined(found)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from latentcortex import inference
 from latentcortex._arrays import FloatArray, IntArray, in_threads, random_for
+from latentcortex._files import telling_of
 from latentcortex.encoding import Column, Criterion, Fitted, Null, Prediction, significance
 from latentcortex.estimators import quiet
 from latentcortex.features import Band, Features
@@ -127,4 +128,5 @@ class HalfFits:
             model = Fitted.of(estimator, own, half.ids, half.data, weights=half.n_repeats)
             return model, model.new_rows(own, self.test.ids)
 
-        return in_threads(fitted, self.features.bands)
+        with telling_of(control="fits to halves of the training stimuli"):
+            return in_threads(fitted, self.features.bands)

@@ -9,6 +9,7 @@ import numpy as np
 
 from latentcortex import inference, scoring
 from latentcortex._arrays import FloatArray, random_for
+from latentcortex._files import telling_of
 from latentcortex.analyses.models import Analysis
 from latentcortex.encoding import Column, Encoder
 from latentcortex.errors import InputError
@@ -64,8 +65,9 @@ def learning_curve(
         facts = {"analysis": analysis.name, "model": "+".join(bands), "n_stimuli": len(test.ids)}
         for n in sizes:
             some = train.select([train.ids[i] for i in sorted(order[:n])])
-            encoder = Encoder(quiet(make_estimator())).fit(own, some)
-            shares, means = _unique(encoder, own, test, seed=seed)
+            with telling_of(control=f"fits to {n} training stimuli"):
+                encoder = Encoder(quiet(make_estimator())).fit(own, some)
+                shares, means = _unique(encoder, own, test, seed=seed)
             low, high = np.quantile(means, [0.025, 0.975], axis=1)
             gains.append(shares)
             for b, band in enumerate(bands):

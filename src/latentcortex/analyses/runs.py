@@ -1,4 +1,4 @@
-"""How analyses are run: on a test set or across folds, and the shuffled participant beside them."""
+"""How analyses are run: on a test set or across folds, and the shuffled control beside them."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from tqdm import tqdm
 
 from latentcortex import inference, scoring
 from latentcortex._arrays import in_threads
+from latentcortex._files import telling_of
+from latentcortex.analyses.control import Shuffles, beside, thresholds
 from latentcortex.analyses.layers import N_REFITS, HalfFits, preferred
 from latentcortex.analyses.learning import learning_curve
 from latentcortex.analyses.models import Analysis, by_step
 from latentcortex.analyses.paired import paired_differences
-from latentcortex.encoding import Column, Criterion, Encoder, Null, Prediction, Regions
+from latentcortex.encoding import Column, Criterion, Draws, Encoder, Null, Prediction, Regions
 from latentcortex.encoding.columns import rejudged
 from latentcortex.encoding.criterion import MOST_VOXELS
 from latentcortex.errors import InputError
 from latentcortex.estimators import quiet
 from latentcortex.features import Features
-from latentcortex.maps import KEYS, Maps
+from latentcortex.maps import Maps, short
 from latentcortex.responses import Responses, Within
 from latentcortex.splits import Splits
 
 logger = logging.getLogger(__name__)
 
-MASKS: Final = ("mask", "uniqueMask", "differenceMask")
-"""Statistics that say what is significant."""
 LEAST_TEST: Final = 5
 LEAST_TRAIN: Final = 40
 """Stimuli that a preference is tested on, and that half-fits are halves of."""
@@ -58,7 +58,7 @@ class HeldOut:
     criterion : Criterion
     progress : bool
     twin : bool
-        Whether a shuffled participant is fitted as well, whose discoveries are counted beside those of this one.
+        Whether a shuffled control is fitted as well, which says how many discoveries are expected to be false.
     n_refits : int
         Fits to halves of the training stimuli, for how sure a preferred layer is; 0 for none.
     regions : Regions, optional
@@ -74,15 +74,21 @@ class HeldOut:
     twin: bool = False
     n_refits: int = N_REFITS
     regions: Regions | None = None
+    shuffles: Shuffles | None = None
+    """Of a control, what counts in further orders of its test stimuli."""
 
     def score(self, analysis: Analysis) -> Maps:
         """Fit and score every model; single-layer models also give each voxel's preferred layer."""
         maps = rejudged(self._scored(analysis), self.criterion)
-        judged = bool(maps.columns["statistic"].isin(MASKS).any())
-        return beside(maps, self.shuffled().score(analysis)) if self.twin and judged else maps
+        limits = thresholds(maps)
+        if not self.twin or not limits:
+            return maps
+        shuffles = Shuffles(analysis.name, limits, self.criterion.seed)
+        with telling_of(control="shuffled control"):
+            return beside(maps, replace(self.shuffled(), shuffles=shuffles).score(analysis), shuffles)
 
     def shuffled(self) -> HeldOut:
-        """Make the matched shuffled participant: same voxels, stimuli and settings, responses to other stimuli."""
+        """Make the matched shuffled control: same voxels, stimuli and settings, responses to other stimuli."""
         sides = [_exchanged(side, seed=self.criterion.seed) for side in (self.train, self.test)]
         return replace(
             self,
@@ -105,12 +111,15 @@ class HeldOut:
 
             def fitted(bands: tuple[str, ...]) -> tuple[Maps, Prediction | None, Encoder, Null]:
                 encoder, chosen = Encoder(self.make_estimator(), analysis=analysis.name), self.features.only(bands)
-                encoder.fit(chosen, self.train)
-                held_out = encoder.predict_held_out(chosen, self.test) if keeps else None
-                shares = self.criterion.shares
-                pieces = encoder.walk(chosen, self.test, shares=shares) if held_out is None else held_out
-                null = encoder.null_of(chosen, self.test, self.criterion)
-                maps = encoder.maps_of(pieces, self.test.space, self.criterion, null=null, regions=self.regions)
+                model = "+".join(bands)
+                with telling_of(analysis=analysis.name, model=short(model)):
+                    encoder.fit(chosen, self.train)
+                    held_out = encoder.predict_held_out(chosen, self.test) if keeps else None
+                    shares = self.criterion.shares
+                    pieces = encoder.walk(chosen, self.test, shares=shares) if held_out is None else iter([held_out])
+                    null = encoder.null_of(chosen, self.test, self.criterion)
+                    pieces = pieces if self.shuffles is None else self.shuffles.of(model, pieces, null)
+                    maps = encoder.maps_of(pieces, self.test.space, self.criterion, null=null, regions=self.regions)
                 bar.update()
                 return maps, held_out, encoder, null
 
@@ -168,6 +177,8 @@ class AcrossFolds:
     criterion : Criterion
         With permutations.
     progress : bool
+    draws : callable, optional
+        Says, by the name of an analysis, where finished permutations are kept.
     """
 
     features: Features
@@ -177,6 +188,7 @@ class AcrossFolds:
     make_estimator: Callable[[], Any]
     criterion: Criterion
     progress: bool = False
+    draws: Callable[[str], Draws] | None = None
 
     def score(self, analysis: Analysis) -> Maps:
         """Cross-validate every model of the analysis."""
@@ -184,8 +196,10 @@ class AcrossFolds:
         for bands in analysis.models:
             encoder = Encoder(self.make_estimator(), analysis=analysis.name, progress=self.progress)
             chosen = self.features.only(bands)
-            how = vars(self.criterion)
-            found.append(encoder.cross_validate(chosen, self.responses, self.splits, zscore=self.zscore, **how))
+            how: dict[str, Any] = {**vars(self.criterion), "zscore": self.zscore}
+            how["draws"] = None if self.draws is None else self.draws(analysis.name)
+            with telling_of(analysis=analysis.name, model=short("+".join(bands))):
+                found.append(encoder.cross_validate(chosen, self.responses, self.splits, **how))
         return rejudged(joined(found), self.criterion)
 
 
@@ -196,16 +210,6 @@ def _exchanged(responses: Responses, *, seed: int) -> Responses:
     (order,) = inference.exchange(len(responses.rows), n_permutations=1, seed=seed, block=block)
     names = responses.rows["stimulus"].to_numpy()
     return replace(responses, rows=responses.rows.assign(stimulus=names[order]))
-
-
-def beside(maps: Maps, twin: Maps) -> Maps:
-    """Note, in every column of what is significant, how many voxels are so in the shuffled participant."""
-    counts = twin.columns.assign(n_twin=(twin.data == 1).sum(0))
-    known = {tuple(row[key] for key in KEYS): row["n_twin"] for row in counts.to_dict("records")}
-    masks = maps.columns["statistic"].isin(MASKS)
-    # Of what is not judged, such as identifiability, the twin may have no column.
-    n_twin = [known.get(tuple(row[key] for key in KEYS), np.nan) for row in maps.columns.to_dict("records")]
-    return Maps(maps.data, maps.columns.assign(n_twin=np.where(masks, n_twin, np.nan)), maps.space)
 
 
 def joined(found: list[Maps]) -> Maps:

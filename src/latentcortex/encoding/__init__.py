@@ -11,7 +11,8 @@ import numpy as np
 from tqdm import tqdm
 
 from latentcortex import inference
-from latentcortex._arrays import TILE, BoolArray, FloatArray, id_list, in_threads
+from latentcortex._arrays import TILE, BoolArray, FloatArray, digest, id_list, in_threads
+from latentcortex._files import telling_of
 from latentcortex._shelf import unknown
 from latentcortex.encoding import partition
 from latentcortex.encoding.columns import (
@@ -27,12 +28,13 @@ from latentcortex.encoding.columns import (
 )
 from latentcortex.encoding.criterion import MOST_VOXELS, Criterion, Null, is_series
 from latentcortex.encoding.fitted import Fitted
-from latentcortex.encoding.folds import Folds
+from latentcortex.encoding.folds import Draws, Folds
 from latentcortex.encoding.prediction import Prediction
 from latentcortex.encoding.regions import RegionMeans, Regions
 from latentcortex.errors import InputError
 from latentcortex.estimators import Estimator, quiet
 from latentcortex.features import Features
+from latentcortex.inference.control import expected_false, tally_draws
 from latentcortex.maps import Maps
 from latentcortex.responses import Responses, Within
 from latentcortex.space import Space
@@ -47,6 +49,7 @@ __all__ = [
     "SHARES",
     "Column",
     "Criterion",
+    "Draws",
     "Encoder",
     "Fitted",
     "Folds",
@@ -323,6 +326,7 @@ class Encoder:
         splits: Splits,
         *,
         zscore: Within = "session",
+        draws: Draws | None = None,
         **criterion: Any,
     ) -> Maps:
         """Score predictions pooled over folds, against a null that refits after exchanging stimuli.
@@ -337,13 +341,16 @@ class Encoder:
         splits : Splits
         zscore : {"session", "run", "none"}
             With the statistics of each fold's training rows.
+        draws : Draws, optional
+            Where finished permutations are kept, so that an interrupted run goes on after them.
         **criterion
             As in `score`; shares are the product shares only.
 
         Returns
         -------
         Maps
-            r, r2, p, q, mask; with several bands also the product shares of each.
+            r, r2, p, q, mask; with several bands also the product shares of each. The column r notes `null_median`,
+        the median of pooled r over permutations and voxels: where it lies without signal.
 
         Raises
         ------
@@ -357,22 +364,23 @@ class Encoder:
         folds = Folds.of(features, responses, splits, zscore)
         held_out = folds.predict(self.estimator)
         null = folds.null_of(held_out, how)
-        drawn = self.null(folds, null)
+        drawn = self.null(folds, null, draws)
         null = replace(null, n_permutations=len(drawn))  # few groups have fewer orders
         p, words = inference.permutation_p(held_out.r, drawn), f"{null}, each refitted in every fold"
-        # The first permutation, judged by the others, is a shuffled participant.
-        twin = inference.permutation_p(drawn[0], drawn[1:]) if len(drawn) > 1 else np.ones(0)
         about = self._about(features.bands, len(held_out.y))
         columns = scores(about, held_out)
+        columns[0][1]["null_median"] = _median(drawn)
         columns += significance(about, p, how, null=words, n_permutations=null.counted)
-        columns[-1][1]["n_twin"] = int(inference.fdr(twin, how.q, how.correction).rejected.sum())
+        # Each permutation, judged by the others, is a shuffled control.
+        threshold = columns[-1][1]["threshold"]
+        columns[-1][1].update(expected_false(p, threshold, tally_draws(drawn, threshold)).facts)
         if len(features.bands) > 1:
             shares = product_shares(about, held_out, features.bands, null)
             halves, found = partition.shares_of_halves(held_out), np.asarray(columns[-1][0], dtype=np.float64)
             columns += partition.with_stability(shares, halves, found)
         return Maps.of(responses.space, columns)
 
-    def null(self, folds: Folds, null: Null) -> FloatArray:
+    def null(self, folds: Folds, null: Null, kept: Draws | None = None) -> FloatArray:
         """Refit and score after exchanging stimuli, or flipping clusters; r of shape (n_permutations, n_voxels)."""
         estimator, flips = quiet(self.estimator), null.name == "clusters"
         # A fold is predicted from the others, so that flips of its own part alone would leave out half of the variance.
@@ -380,15 +388,28 @@ class Encoder:
 
         def exchanged(draw: Any) -> FloatArray:
             given = {"signs": draw} if flips else {"order": draw}
-            return folds.predict(estimator, **given).r.astype(np.float32)
+            name = digest("+".join(folds.features.bands), *given, draw.tolist())[:16]
+            r = None if kept is None else kept.load(name)
+            if r is None:
+                r = folds.predict(estimator, **given).r.astype(np.float32)
+                if kept is not None:
+                    kept.save(name, r)
+            return r
 
         chunks = [draws[i : i + 10] for i in range(0, len(draws), 10)]
         watched = tqdm(chunks, desc="permuting", unit="x10", disable=not self.progress)
-        return np.stack([r for chunk in watched for r in in_threads(exchanged, list(chunk))])
+        with telling_of(control="permutations that refit"):
+            return np.stack([r for chunk in watched for r in in_threads(exchanged, list(chunk))])
 
     def _about(self, bands: Sequence[str], n_stimuli: int) -> dict[str, Any]:
         band = bands[0] if len(bands) == 1 else ""
         return {"analysis": self.analysis, "model": "+".join(bands), "band": band, "n_stimuli": n_stimuli}
+
+
+def _median(drawn: FloatArray) -> float:
+    """Find the median of what is defined."""
+    known = drawn[np.isfinite(drawn)]
+    return float(np.median(known)) if len(known) else float("nan")
 
 
 def _check_nouns(features: object, *responses: object) -> None:

@@ -26,6 +26,9 @@ N_FLIPS: Final = 4999
 LOSS: Final = "each test stimulus's loss with and without the band"
 """What is flipped for it, in words."""
 
+COUNTED: Final = ("n_false", "n_false_low", "n_false_high", "n_control", "n_shuffles", "null_fraction", "n_false_is")
+"""Facts of a mask that `inference.control` counted at its threshold."""
+
 Column = tuple[FloatArray | BoolArray, dict[str, Any]]
 
 
@@ -49,29 +52,39 @@ def significance(
     """
     q = criterion.q
     found = inference.fdr(p, q=q, method=criterion.correction)
+    names = [f"{of}{part.capitalize() if of else part}" for part in ("p", "q", "mask")]
     if n_permutations:
-        # Of the voxels below q, so many are there although nothing drives them.
-        active = (int((p < q).sum()) - q * found.n_tests) / (1 - q)
-        needed = inference.permutations_needed(found.n_tests, max(round(active), 1), q)
-        if needed > n_permutations:
-            said = "%s, %s: %d permutations are too few to reject as few voxels as seem active at q = %g; needs %d."
-            logger.warning(said, about["analysis"], short(about["model"]), n_permutations, q, needed)
-        n_least = int(at_most(p, 1 / (n_permutations + 1)).sum())
-        if n_least and not found.rejected.any() and needed <= n_permutations:
-            said = "%s, %s: none of %d voxels is significant, and %d have the smallest p that %d permutations can give."
-            logger.warning(said, about["analysis"], short(about["model"]), found.n_tests, n_least, n_permutations)
+        _tell_of_few(about, p, found, q, statistic=names[0], n_permutations=n_permutations)
     what = f"the {of} share of {about['band']} in {about['model']}" if of else about["model"]
     if of == "difference":
         what = f"the difference between {about['model']} and {about['band']}"
     name = f"{about['analysis']}: all {found.n_tests} valid voxels of {what}"
     family = {"correction": criterion.correction, "q": q, "family": name, "n_tests": found.n_tests, "null": null}
     mask = np.where(np.isnan(p), np.nan, found.rejected)
-    names = [f"{of}{part.capitalize() if of else part}" for part in ("p", "q", "mask")]
     return [
         (np.maximum(p, LEAST), {**about, "statistic": names[0], "unit": "probability", **family}),
         (np.maximum(found.q_values, LEAST), {**about, "statistic": names[1], "unit": "rate", **family}),
         (mask, {**about, "statistic": names[2], "unit": "0 or 1", **family, "threshold": found.threshold}),
     ]
+
+
+def _tell_of_few(
+    about: dict[str, Any], p: FloatArray, found: inference.Fdr, q: float, *, statistic: str, n_permutations: int
+) -> None:
+    """Warn of a map that so few permutations cannot reject in, naming its model and its statistic."""
+    facts = {"analysis": about["analysis"], "model": short(about["model"]), "statistic": statistic}
+    facts |= {"band": about["band"]} if about["band"] not in ("", about["model"]) else {}
+    named = ", ".join(str(facts[key]) for key in ("analysis", "model", "band", "statistic") if key in facts)
+    # Of the voxels below q, so many are there although nothing drives them.
+    active = (int((p < q).sum()) - q * found.n_tests) / (1 - q)
+    needed = inference.permutations_needed(found.n_tests, max(round(active), 1), q)
+    if needed > n_permutations:
+        said = "%s: %d permutations are too few to reject as few voxels as seem active at q = %g; needs %d."
+        logger.warning(said, named, n_permutations, q, needed, extra={"facts": facts})
+    n_least = int(at_most(p, 1 / (n_permutations + 1)).sum())
+    if n_least and not found.rejected.any() and needed <= n_permutations:
+        said = "%s: none of %d voxels is significant, and %d have the smallest p that %d permutations can give."
+        logger.warning(said, named, found.n_tests, n_least, n_permutations, extra={"facts": facts})
 
 
 def scores(about: dict[str, Any], held_out: Prediction) -> list[Column]:
@@ -192,6 +205,8 @@ def rejudged(maps: Maps, criterion: Criterion) -> Maps:
             data[:, k] = np.where(np.isnan(one.q_values), np.nan, one.rejected)
             columns.loc[[i, j, k], "family"] = words
             columns.loc[[k], "threshold"] = one.threshold
+            # What was counted at the threshold of the map alone does not hold at another one.
+            columns.loc[[k], [name for name in COUNTED if name in columns]] = np.nan
     return Maps(data, columns, maps.space)
 
 

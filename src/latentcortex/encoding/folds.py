@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 
@@ -17,6 +18,18 @@ from latentcortex.features import Features, aligned
 from latentcortex.inference.ties import TIE
 from latentcortex.responses import Responses, Within
 from latentcortex.splits import Splits
+
+
+class Draws(Protocol):
+    """Where r of finished permutations is kept, by a name that stands for the model and the permutation."""
+
+    def load(self, name: str) -> FloatArray | None:
+        """Return r, float32 (n_voxels,), as it was saved; None if it was not."""
+        ...
+
+    def save(self, name: str, r: FloatArray) -> None:
+        """Keep r of one permutation; several threads may do so at once."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)

@@ -115,6 +115,21 @@ class Checkable(Protocol):
         ...
 
 
+@runtime_checkable
+class Told(Protocol):
+    """An estimator that can say what it does."""
+
+    def told(self, *, joint: bool) -> str:
+        """Write the sentences of a methods section, the last up to where the name of the software follows.
+
+        Parameters
+        ----------
+        joint : bool
+            Whether any model has several bands.
+        """
+        ...
+
+
 def quiet(estimator: Estimator) -> Estimator:
     """Copy an estimator, for fits of which nobody needs to be warned: to shuffled responses, or only to choose."""
     silent = copy.copy(estimator)

@@ -26,6 +26,7 @@ from latentcortex._arrays import (
 from latentcortex._ridge.candidates import faces_of, mixtures_for
 from latentcortex._shelf import unknown
 from latentcortex.errors import AlignmentError, InputError
+from latentcortex.estimators import _told
 from latentcortex.estimators._folds import folds_of, groups_of
 from latentcortex.estimators._rows import Bands, FittedRows, check_finite, checked_weights, responses
 
@@ -384,6 +385,22 @@ class BandedRidge(BaseEstimator):  # type: ignore[misc]
             "backend": self.backend,
             "seed": self.seed,
         }
+
+    def told(self, *, joint: bool) -> str:
+        """Say what it does, in the sentences of a methods section; `joint` tells whether a model has several bands."""
+        folds = f"{self.cv} folds of stimuli"
+        by = {
+            "auto": f"generalised cross-validation ({folds} where these are few or depend on each other)",
+            "gcv": "generalised cross-validation",
+            "loo": "leaving one stimulus out",
+            "kfold": folds,
+        }[self.selection]
+        model = _told.model(self.mixtures, joint=joint, intercept=self.fit_intercept)
+        chosen = _told.chosen(self.alphas, self.mixtures, joint=joint, refine=self.refine, by=by)
+        return (
+            f"{_told.preparation(self.scale)} Voxel-wise encoding models were fitted by {model}, {chosen}, as "
+            "implemented in"
+        )
 
     def memory(self, n_rows: int, n_bands: int, n_voxels: int, *, itemsize: int = 4) -> int:
         """Predict the bytes that a fit from kernels takes at its peak, besides the kernels and the responses.

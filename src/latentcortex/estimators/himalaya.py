@@ -14,6 +14,7 @@ from latentcortex._arrays import BoolArray, FloatArray, by_band, labels, listed,
 from latentcortex._ridge import Kernels
 from latentcortex._ridge.candidates import mixtures_for
 from latentcortex.errors import AlignmentError, InputError
+from latentcortex.estimators import _told
 from latentcortex.estimators._folds import folds_of, near_duplicates
 from latentcortex.estimators._rows import Bands, FittedRows, check_finite, checked_weights, responses
 from latentcortex.estimators.banded_ridge import ALPHAS, alphas_of
@@ -198,6 +199,16 @@ class Himalaya:
     def parameters(self) -> dict[str, Any]:
         """What made it, for the record."""
         return {"name": "himalaya", "cv": self.cv, "backend": self.backend, "seed": self.seed}
+
+    def told(self, *, joint: bool) -> str:
+        """Say what it does, in the sentences of a methods section; `joint` tells whether a model has several bands."""
+        by = f"{self.cv} folds of stimuli"
+        chosen = _told.chosen(self.alphas, self.mixtures, joint=joint, refine=False, by=by)
+        return (
+            f"{_told.preparation(self.scale)} Voxel-wise encoding models were fitted by "
+            f"{_told.model(self.mixtures, joint=joint)}, {chosen}, as implemented in himalaya's random search, called "
+            "from"
+        )
 
     def _candidates(self, n_bands: int) -> FloatArray | int:
         if isinstance(self.mixtures, str) and self.mixtures == "dirichlet":

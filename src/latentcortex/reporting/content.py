@@ -184,12 +184,27 @@ def models(maps: Maps, analysis: str) -> list[str]:
     return list(dict.fromkeys(own.find(statistic="r").columns["model"]))
 
 
-def twin_counts(maps: Maps, analysis: str, mask: str = "mask") -> str:
-    """Say how many voxels the same maps of the shuffled twin would colour; nothing where there is no twin."""
+def said_false(maps: Maps, analysis: str, mask: str = "mask") -> str:
+    """Say how many voxels of these masks are expected to be false; nothing where there is no shuffled control."""
     masks = maps.find(analysis=analysis, statistic=mask).columns
-    if "n_twin" not in masks or masks["n_twin"].isna().any():
+    if "n_false" not in masks or masks["n_false"].isna().any():
         return ""
-    return f" (in the shuffled twin {', '.join(f'{n:.0f}' for n in masks['n_twin'])})"
+    each = [counted(row["n_false"], row["n_false_low"], row["n_false_high"]) for row in masks.to_dict("records")]
+    return f" (of these {', '.join(each)} expected without any relation of stimuli and responses)"
+
+
+def counted(value: float, low: float | None, high: float | None) -> str:
+    """Write an expected number of voxels with its interval, if it has one.
+
+    Examples
+    --------
+    >>> counted(186.4, 150.1, 227.5), counted(0.4, None, None)
+    ('186 [150, 227]', '0.4')
+    """
+    digits = 1 if max(value, high or 0) < 10 else 0
+    if low is None or high is None or low != low:
+        return f"{value:.{digits}f}"
+    return f"{value:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
 
 
 def facts_of(maps: Maps, responses: Responses, sides: Sequence[tuple[Sequence[str], Sequence[str]]]) -> dict[str, Any]:

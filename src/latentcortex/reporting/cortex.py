@@ -13,7 +13,7 @@ from latentcortex._arrays import FloatArray
 from latentcortex.features import Band
 from latentcortex.inference.ties import at_most
 from latentcortex.maps import Maps
-from latentcortex.reporting.content import Content, Figure, models, significant, twin_counts
+from latentcortex.reporting.content import Content, Figure, models, said_false, significant
 from latentcortex.reporting.honesty import unidentifiable
 from latentcortex.reporting.text import title_of
 
@@ -81,7 +81,7 @@ def _accuracy(content: Content, analysis: str) -> tuple[list[plotting.Panel], st
 
 def said_of_accuracy(content: Content, analysis: str) -> str:
     """Say what maps of accuracy show."""
-    coloured = f"q < {_q(content.maps, analysis):g} are coloured{twin_counts(content.maps, analysis)}"
+    coloured = f"q < {_q(content.maps, analysis):g} are coloured{said_false(content.maps, analysis)}"
     return f"Prediction accuracy (r) of each latent alone; only voxels with {coloured}"
 
 
@@ -176,7 +176,7 @@ def differences(content: Content, analysis: str) -> Iterator[Figure]:
     tested = len(masks) == len(panels)
     about = (
         f"Difference of explained variance (R²) between each two latents; only voxels with q < {q:g} in a paired "
-        f"two-sided test of the losses of both are coloured{twin_counts(maps, analysis, 'differenceMask')}."
+        f"two-sided test of the losses of both are coloured{said_false(maps, analysis, 'differenceMask')}."
         if tested
         else "Difference of prediction accuracy (r) between each two latents; it is not tested, and drawn in all valid "
         "voxels: a difference that is seen here may be due to chance."
@@ -217,8 +217,8 @@ def said_of_shares(content: Content, analysis: str) -> tuple[str, str]:
     by_own = unique and content.settings["report"]["mask"] == "own"
     where = "each drawn where its unique share is significant" if by_own else "where the joint model is significant"
     mask = "uniqueMask" if by_own else "mask"
-    twin = twin_counts(content.maps, analysis, mask)
-    about = f"Product shares of z and z_c in the variance that their joint model explains, {where}{twin}. Negative "
+    false = said_false(content.maps, analysis, mask)
+    about = f"Product shares of z and z_c in the variance that their joint model explains, {where}{false}. Negative "
     return mask, f"{about}shares are drawn as 0 and kept in the maps.{grey}"
 
 
@@ -340,7 +340,7 @@ def partition(content: Content, analysis: str) -> Iterator[Figure]:
     yield Figure(
         "unet-partition",
         "Product share of each layer in the variance that the joint model of all layers explains, where that "
-        f"model is significant{twin_counts(maps, analysis)}.{grey}",
+        f"model is significant{said_false(maps, analysis)}.{grey}",
         lambda style: plotting.flatmaps(
             panels, rois=None, label="share of variance (R²)", n_columns=n_layers, style=style
         ),

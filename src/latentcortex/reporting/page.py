@@ -17,12 +17,12 @@ import latentcortex
 from latentcortex import _files, plotting
 from latentcortex.errors import InputError
 from latentcortex.maps import Maps, short
-from latentcortex.reporting.content import Content
+from latentcortex.reporting.content import Content, counted
 from latentcortex.reporting.figures import figures
 from latentcortex.reporting.honesty import honesty
 from latentcortex.reporting.regions import interval, known, latex, region_tables
 from latentcortex.reporting.tables import alterations, bands_table, roi_table, summary_rows, write_table
-from latentcortex.reporting.text import SOFTWARE, TITLES, methods, references
+from latentcortex.reporting.text import SOFTWARE, TITLES, methods, references, said_of_pooled
 
 FIGURE: Final = re.compile(r"[A-Za-z0-9][\w.+-]*")
 """What the files of figures are called; some are named after an analysis."""
@@ -125,7 +125,10 @@ def _render(
             sections=sections,
             titles=TITLES,
             rows=rows,
-            twin=any(row["n_twin"] is not None for row in rows),
+            control=any(row["n_false"] is not None for row in rows),
+            of_one_draw=any(row["n_false"] is not None and row["n_false_low"] is None for row in rows),
+            counted=counted,
+            pooled=said_of_pooled(content.maps),
             honesty=honesty(content.maps),
             regions=region_tables(table) if table is not None else {},
             interval=interval,

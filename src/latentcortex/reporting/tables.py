@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -22,6 +21,8 @@ IN_REGIONS: Final = (
     *("shareR2", "shareR", "uniqueR2", "uniqueMask", "shapleyR2", "commonR2"),
 )
 """Statistics of which a region has a mean."""
+COUNTED: Final = ("n_control", "null_fraction", "n_false", "n_false_low", "n_false_high")
+"""What the shuffled control says of a map, see `inference.control.ExpectedFalse`; None without one."""
 P_OF: Final = {"mask": "p", "uniqueMask": "uniqueP"}
 """Masks, and the p that each is made of."""
 
@@ -44,7 +45,7 @@ def summary_rows(participant: str, maps: Maps) -> list[dict[str, Any]]:
                 "n_voxels": len(mask),
                 "n_valid": int(np.isfinite(mask).sum()),
                 "n_significant": int((mask == 1).sum()),
-                "n_twin": _number(facts.get("n_twin")),
+                **{name: _number(facts.get(name)) for name in COUNTED},
                 "correction": facts["correction"],
                 "q": facts["q"],
                 "family": facts["family"],
@@ -55,9 +56,9 @@ def summary_rows(participant: str, maps: Maps) -> list[dict[str, Any]]:
     return rows
 
 
-def _number(value: float | None) -> int | None:
-    """Read a count that may not be known."""
-    return None if value is None or value != value else int(value)
+def _number(value: float | None) -> float | None:
+    """Read a number that may not be known."""
+    return None if value is None or value != value else round(float(value), 3)
 
 
 def roi_table(content: Content) -> pd.DataFrame | None:
@@ -136,21 +137,37 @@ def bands_table(content: Content) -> list[dict[str, Any]]:
 def alterations(log: Path, participant: str = "") -> list[dict[str, Any]]:
     """Read what was altered or excluded, without other participants'; last, how much of the log cannot be read.
 
+    What is told of shuffled controls and of refits is not of the participant, and stays in the log.
+
     Returns
     -------
     list of dict
-        `level`, `what` and `times`: how many findings have these words and differ in their facts, in files for example.
+        `level`, `what`, `models` and `times`: the models that it is told of, where the words do not name one; and how
+        many findings have these words and differ in further facts, in files for example.
     """
     entries, n_damaged = _files.read_log(log)
-    shown = [entry for entry in entries if not participant or entry.get("participant", participant) == participant]
-    counts = Counter((entry["level"], entry["what"]) for entry in shown)
-    rows = [{"level": level, "what": what, "times": n} for (level, what), n in counts.items()]
+    findings: dict[tuple[str, str], tuple[list[str], list[dict[str, Any]]]] = {}
+    for entry in entries:
+        of_another = participant and entry.get("participant", participant) != participant
+        if entry.get(_files.CONTROL) or of_another:
+            continue
+        models, facts = findings.setdefault((entry["level"], entry["what"]), ([], []))
+        named = ", ".join(str(entry[name]) for name in ("analysis", "model") if entry.get(name))
+        if named and named not in models and "statistic" not in entry:
+            models.append(named)
+        other = {key: value for key, value in entry.items() if key not in ("analysis", "model")}
+        if other not in facts:
+            facts.append(other)
+    rows = [
+        {"level": level, "what": what, "models": models, "times": len(facts)}
+        for (level, what), (models, facts) in findings.items()
+    ]
     if n_damaged:
         lines = "1 line" if n_damaged == 1 else f"{n_damaged} lines"
         sentence = (
             f"{lines} of {log.name} cannot be read (a run was killed, or the file is damaged) and cannot be listed."
         )
-        rows.append({"level": "warning", "what": sentence, "times": 1})
+        rows.append({"level": "warning", "what": sentence, "models": [], "times": 1})
     return rows
 
 

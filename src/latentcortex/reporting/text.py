@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import latentcortex
+from latentcortex import estimators
 from latentcortex.features import Band
+from latentcortex.maps import Maps
 from latentcortex.reporting.content import Content
 
 CORRECTIONS: Final = {"bh": "Benjamini-Hochberg", "by": "Benjamini-Yekutieli", "storey": "Storey"}
@@ -95,24 +97,20 @@ def _repeated(facts: Mapping[str, Any]) -> bool:
 
 def _models(content: Content) -> str:
     settings = content.settings
-    n_dims, own = settings["analyses"]["n_dims"], settings["estimator"]
+    n_dims = settings["analyses"]["n_dims"]
     reduced = f" Wider bands were reduced to {n_dims} principal components of the training stimuli." if n_dims else ""
-    solver = {"himalaya": "himalaya's random search, called from "}.get(own["name"], "")
     joint = content.maps.columns["model"].str.contains("+", regex=False).any()
-    chosen = "the penalty and the mixture of bands" if joint else "the penalty"
-    how = {
-        "auto": "generalised cross-validation (k folds of stimuli where these are few or depend on each other)",
-        "gcv": "generalised cross-validation",
-        "loo": "leaving one stimulus out",
-        "kfold": f"{own.get('cv', 5)} folds of stimuli",
-    }
-    by = f" by {how[own.get('selection', 'auto')]}" if own["name"] == "banded_ridge" else ""
-    return (
-        f"{_features(content.made_by)}{reduced} Feature columns were centred on training stimuli and bands scaled to "
-        f"equal mean kernel diagonal. Voxel-wise encoding models were fitted by banded ridge regression, with {chosen} "
-        f"chosen for each voxel within the training stimuli{by} (Dupré la Tour et al., 2022), as implemented in "
-        f"{solver}latentcortex {latentcortex.__version__}."
-    )
+    return f"{_features(content.made_by)}{reduced} {_estimator(settings['estimator'], joint=bool(joint))}"
+
+
+def _estimator(given: Mapping[str, Any], *, joint: bool) -> str:
+    """Let the estimator of a study say what it does; one that cannot is named with its arguments."""
+    arguments = {key: value for key, value in given.items() if key != "name"}
+    estimator, version = estimators.make(given["name"], **arguments), f"latentcortex {latentcortex.__version__}"
+    if isinstance(estimator, estimators.Told):
+        return f"{estimator.told(joint=joint)} {version}."
+    said = f" ({', '.join(f'{key}: {value}' for key, value in arguments.items())})" if arguments else ""
+    return f"Voxel-wise encoding models were fitted by the estimator {given['name']}{said}, called from {version}."
 
 
 def _tests(content: Content) -> str:
@@ -126,7 +124,7 @@ def _tests(content: Content) -> str:
         said = (
             f"Predictions were pooled over {settings['splits']['cross_validation']} folds that {_held_out(content)}; "
         )
-        said += f"one-sided p-values came from {null}."
+        said += f"one-sided p-values came from {null}.{said_of_pooled(content.maps)}"
     else:
         said = (
             f"Models were fitted on {facts['n_train']} stimuli and scored by the Pearson correlation with {averaged} "
@@ -158,6 +156,20 @@ def _tests(content: Content) -> str:
     return said
 
 
+def said_of_pooled(maps: Maps) -> str:
+    """Say where r that is pooled over folds lies without signal; nothing where none is."""
+    medians = [value for value in maps.columns.get("null_median", ()) if value == value]
+    if not medians:
+        return ""
+    ends = list(dict.fromkeys(f"{end:.2f}" for end in (min(medians), max(medians))))
+    return (
+        " Where nothing is predicted, r pooled over folds lies below 0, since the mean response that a fold is "
+        "predicted with is that of the others, which is low where the fold's is high: here at "
+        f"{' to '.join(ends)} (median over permutations and voxels). p-values account for it, since every permutation "
+        "is pooled alike; r itself is not corrected, and understates how well weak voxels are predicted."
+    )
+
+
 def _embedding(content: Content) -> str:
     """Name the band in which stimuli are near or far."""
     bands = list(content.made_by.get("dims", {}))
@@ -166,8 +178,8 @@ def _embedding(content: Content) -> str:
 
 def _held_out(content: Content) -> str:
     splits = content.settings["splits"]
-    if splits["unit"] == "session":
-        return "hold out whole sessions"
+    if splits["unit"] in ("session", "run"):
+        return f"hold out whole {splits['unit']}s"
     if splits["unit"] == "cluster":
         return f"hold out whole clusters of stimuli (k-means of {_embedding(content)}, {splits['n_clusters']} clusters)"
     return "never share an image"
@@ -224,10 +236,27 @@ def _more(content: Content) -> list[str]:
             " Unique shares were also scored after fits to fewer stimuli, and extrapolated to unlimited ones by a "
             "power law; an extrapolation means something only where the curve has begun to level off."
         )
-    if "n_twin" in content.maps.columns and content.maps.columns["n_twin"].notna().any():
-        said += " The same analyses of a participant whose responses were exchanged among stimuli, one draw, say how "
-        said += "many voxels are found by chance."
+    said += _control(content)
     return [said.strip()] if said else []
+
+
+def _control(content: Content) -> str:
+    """Write how many discoveries are expected to be false, and by which shuffles that is known."""
+    columns = content.maps.columns
+    if "n_false" not in columns or not columns["n_false"].notna().any():
+        return ""
+    n_shuffles = columns.loc[columns["n_false"].notna(), "n_shuffles"].max()
+    if content.settings["splits"]["cross_validation"]:
+        control, more = f"each of {n_shuffles:.0f} permutations, judged by the others", ""
+    else:
+        control = "the same analysis of responses that were exchanged among stimuli, within training and within test"
+        more = f"; {n_shuffles - 1:.0f} further orders of its test stimuli gave the interval" if n_shuffles > 1 else ""
+    return (
+        f" How many significant voxels are expected without any relation of stimuli and responses was estimated from "
+        f"{control}: voxels of that control with p at most the threshold of the map, times the fraction of voxels "
+        f"without a relation, which is that of voxels with p above one half in the map and in the control (Storey, "
+        f"2002){more}."
+    )
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property, partial
 from typing import Any, Final
 
@@ -41,6 +41,11 @@ Sides = list[tuple[list[str], list[str]]]
 Reconstructed = dict[str, Stimuli]
 
 
+def _telling_of(kind: str) -> AbstractContextManager[None]:
+    """Mark in the log what is told of the shuffled control."""
+    return _files.telling_of(control="shuffled responses") if kind == "shuffled" else nullcontext()
+
+
 class Backward:
     """Decodes, reconstructs and evaluates; beside each result the same from shuffled responses.
 
@@ -51,9 +56,11 @@ class Backward:
 
     def __init__(self, material: Material) -> None:
         self.material, self.study, self.out = material, material.study, material.out / FOLDER
-        key = digest(material.key(BACKWARD), [one.made_by for one in self.reconstructors[:-1]])
+        made_by = [one.made_by for one in self.reconstructors[:-1]]
+        key, sources = digest(material.key(BACKWARD), made_by), {"the reconstructor": digest(made_by)}
         looks = {name: material.settings["report"][name] for name in LOOKS if name != "figures"}
-        self.record = Record(self.out, key, material.depends(BACKWARD), OURS, looks)
+        sources |= material.sources
+        self.record = Record(self.out, key, material.depends(BACKWARD), OURS, looks, sources)
 
     # What is wanted
 
@@ -138,28 +145,33 @@ class Backward:
     def through(self, until: str) -> None:
         """Run up to a stage."""
         self.record.begin()
-        with _files.logging_to(self.material.log(self.out)) as self._log, self.record.claiming():
+        with _files.logging_to(self.material.log(self.out)), self.record.claiming():
             _files.replay([*self.material.noticed, *self._noticed])
             for name in self.material.participants:
-                responses = self.material.responses(name)
-                if self.material.by_embedding:
-                    self.material.check_sides(responses)
-                decoded = {kind: self._decode(name, responses, kind) for kind in KINDS}
-                for store in decoded.values():
-                    self.record.include(store.files)
-                if until == "decode":
-                    continue
-                images = {kind: self._reconstruct(name, responses, kind, one) for kind, one in decoded.items()}
-                if until == "evaluate":
-                    self._evaluate(name, responses, decoded, images)
+                with _files.telling_of(participant=name):
+                    self._go_back(name, until)
         self.record.finish(STAGES[: STAGES.index(until) + 1])
+
+    def _go_back(self, participant: str, until: str) -> None:
+        """Decode, reconstruct and evaluate one participant."""
+        responses = self.material.responses(participant)
+        if self.material.by_embedding:
+            self.material.check_sides(responses)
+        decoded = {kind: self._decode(participant, responses, kind) for kind in KINDS}
+        for store in decoded.values():
+            self.record.include(store.files)
+        if until == "decode":
+            return
+        images = {kind: self._reconstruct(participant, responses, kind, one) for kind, one in decoded.items()}
+        if until == "evaluate":
+            self._evaluate(participant, responses, decoded, images)
 
     def _decode(self, participant: str, responses: Responses, kind: str) -> Features:
         """Decode all test stimuli, from the responses as they are or shuffled, or open what was decoded before."""
         atlas = self.material.atlas(responses)
         key = digest(self.material.key(DECODING), self.bands, self.study.decoder(atlas).made_by)[:16]
         folder = self.out / f"sub-{participant}" / "decoded" / f"{kind}-{key}"
-        with self.material.stages.watch("decode"), self._telling_of(kind):
+        with self.material.stages.watch("decode"), _telling_of(kind):
             there = opened(folder)
             if there is not None:
                 return there
@@ -170,15 +182,6 @@ class Backward:
             make = partial(self.study.decoder, atlas)
             return decoding.decode_held_out(make, features, sides, groups=groups).save(folder)
 
-    @contextmanager
-    def _telling_of(self, kind: str) -> Iterator[None]:
-        """Say in the log what is told of the shuffled control."""
-        self._log.about = "Shuffled control: " if kind == "shuffled" else ""
-        try:
-            yield
-        finally:
-            self._log.about = ""
-
     def _split(self, responses: Responses) -> Iterator[tuple[Responses, Responses]]:
         """Part the responses of every side, z-scored with the statistics of its training rows, and average them."""
         for train_ids, test_ids in self.material.sides(responses):
@@ -188,7 +191,7 @@ class Backward:
     def _reconstruct(self, participant: str, responses: Responses, kind: str, decoded: Features) -> Reconstructed:
         """Reconstruct by every route; what was decoded from shuffled responses gets one sample."""
         sides, folder = self.material.sides(responses), self.out / f"sub-{participant}" / "reconstructions" / kind
-        with self.material.stages.watch("reconstruct"), self._telling_of(kind):
+        with self.material.stages.watch("reconstruct"), _telling_of(kind):
             for one in self.reconstructors:
                 one.fit(self.material.features, self.material.stimuli, sides)
             return {
@@ -217,7 +220,7 @@ class Backward:
         with stages.watch("evaluate"):
             scores = {}
             for kind in KINDS:
-                with self._telling_of(kind):
+                with _telling_of(kind):
                     scores[kind] = dict(self._scores(seen, responses, decoded[kind], images[kind]))
             table = evaluation.score_table(scores["decoded"], scores["shuffled"])
             reporting.write_table(self.out, participant, "scores", table)

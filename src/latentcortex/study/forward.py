@@ -17,6 +17,8 @@ from latentcortex.extractors import Scheduled
 from latentcortex.maps import Maps
 from latentcortex.maps.state import load_state, save_state
 from latentcortex.responses import Responses
+from latentcortex.space import Space
+from latentcortex.study.draws import KeptDraws
 from latentcortex.study.material import Material
 from latentcortex.study.schema import FORWARD, LOOKS
 
@@ -56,7 +58,8 @@ class Forward:
         self.material, self.study, self.out = material, material.study, material.out
         self.study.estimator()
         looks = {key: material.settings["report"][key] for key in LOOKS}
-        self.record = Record(self.out, material.key(FORWARD), material.depends(FORWARD), OURS, looks=looks)
+        settings, sources = material.depends(FORWARD), material.sources
+        self.record = Record(self.out, material.key(FORWARD), settings, OURS, looks=looks, sources=sources)
 
     def check(self, judge: Callable[[str], None]) -> None:
         """Build and look at everything that a run needs, before anything is written.
@@ -93,18 +96,23 @@ class Forward:
             _files.replay([*self.material.noticed, *self._noticed])
             self.record.include(self.material.features.files)
             for name in self.material.participants if until != "extract" else ():
-                responses = self.material.responses(name)
-                with self.material.stages.watch("check"):
-                    self.material.check_sides(responses)
-                    design = self.material.design(name, extracted=True)
-                    checking.refuse(design, self.study.allowed)
-                    checking.tell(design, self.study.allowed)
-                maps = self._encode(name, responses)
-                if until == "report":
-                    self._report(name, maps, responses)
+                with _files.telling_of(participant=name):
+                    self._encode_and_report(name, until)
             if until == "report":
                 reporting.write_group(self.out)
         self.record.finish(STAGES[: STAGES.index(until) + 1])
+
+    def _encode_and_report(self, participant: str, until: str) -> None:
+        """Look at the design of one participant once more, with features; then make the maps, and their report."""
+        responses = self.material.responses(participant)
+        with self.material.stages.watch("check"):
+            self.material.check_sides(responses)
+            design = self.material.design(participant, extracted=True)
+            checking.refuse(design, self.study.allowed)
+            checking.tell(design, self.study.allowed)
+        maps = self._encode(participant, responses)
+        if until == "report":
+            self._report(participant, maps, responses)
 
     def _encode(self, participant: str, responses: Responses) -> Maps:
         """Run every analysis; each is kept in a file of its own, so that an interrupted run goes on."""
@@ -114,13 +122,14 @@ class Forward:
                 ((train_ids, test_ids),) = self.material.sides(responses)
                 train, test = responses.split(test_ids=test_ids, train_ids=train_ids, zscore=self.material.zscore)
             found = [] if test is None else [analyses.ceiling(test)]
-            scorer = self._scorer(responses, train, test)
+            scorer = self._scorer(participant, responses, train, test)
             for analysis in self.study.models(self.material.extractor.bands):
                 path = self.out / "work" / f"sub-{participant}_{analysis.name}.npz"
                 if not self.record.has(path):
                     profile = analysis.name == "generalisation"
                     save_state(self._profile(analysis, responses) if profile else scorer.score(analysis), path)
                     self.record.keep(path)
+                self.record.forget(sorted(self._draws(participant, responses.space)(analysis.name).paths))
                 found.append(load_state(path, n_voxels=responses.space.n_voxels))
             return self._located(analyses.joined([maps for maps in found if maps is not None]))
 
@@ -158,7 +167,9 @@ class Forward:
         ]
         return rejudged(analyses.joined(profile), material.criterion)
 
-    def _scorer(self, responses: Responses, train: Responses, test: Responses | None) -> analyses.Scorer:
+    def _scorer(
+        self, participant: str, responses: Responses, train: Responses, test: Responses | None
+    ) -> analyses.Scorer:
         criterion = self.material.criterion
         twin = self.material.settings["inference"]["twin"]
         make, progress = self.study.estimator, self.material.progress
@@ -167,7 +178,13 @@ class Forward:
             sides, regions = (train.averaged(), test.averaged()), self._regions(responses)
             return analyses.HeldOut(features, *sides, make, criterion, progress, twin, regions=regions)
         splits, zscore = self.material.splits(responses), self.material.zscore
-        return analyses.AcrossFolds(self.material.features, responses, splits, zscore, make, criterion, progress)
+        keep = self._draws(participant, responses.space)
+        return analyses.AcrossFolds(self.material.features, responses, splits, zscore, make, criterion, progress, keep)
+
+    def _draws(self, participant: str, space: Space) -> Callable[[str], KeptDraws]:
+        """Say where finished permutations of an analysis are kept until it is done."""
+        work = self.out / "work"
+        return lambda analysis: KeptDraws(self.record, work / f"sub-{participant}_{analysis}_draw", space)
 
     def _regions(self, responses: Responses) -> encoding.Regions | None:
         """Say which regions of the atlas have means with intervals."""

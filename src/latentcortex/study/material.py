@@ -64,6 +64,17 @@ class Material:
         made_by = self.extractor.made_by, self.extractor.bands, self._atlas_print
         return digest(latentcortex.__version__, settings, self.study.seed, self._prints, made_by)
 
+    @property
+    def sources(self) -> dict[str, str]:
+        """Name what the key is a hash of beside the settings, each with its value or hash."""
+        return {
+            "run.seed": str(self.study.seed),
+            "the data": digest(self._prints),
+            "the model or its bands": digest(self.extractor.made_by, self.extractor.bands),
+            "the atlas": self._atlas_print,
+            "the version of latentcortex": latentcortex.__version__,
+        }
+
     @cached_property
     def _atlas_print(self) -> str:
         """Hash of the atlas's files; where the responses are is looked up only for one of the participants' own."""

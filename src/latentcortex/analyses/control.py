@@ -1,0 +1,130 @@
+"""The shuffled control beside a map: what it would find at the map's own threshold."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import numpy as np
+
+from latentcortex import inference
+from latentcortex._arrays import FloatArray, IntArray, in_threads
+from latentcortex.encoding import Null, Prediction
+from latentcortex.inference.control import expected_false, tally
+from latentcortex.maps import KEYS, Maps
+
+MASKS: Final = {"mask": "p", "uniqueMask": "uniqueP", "differenceMask": "differenceP"}
+"""Statistics that say what is significant, and the p that each is made of."""
+N_SHUFFLES: Final = 99
+"""Further orders of the control's test stimuli, against predictions that stay as they are."""
+
+Key = tuple[str, ...]
+"""Analysis, model, band and statistic of a mask."""
+
+
+def thresholds(maps: Maps) -> dict[Key, float]:
+    """Find the largest significant p of every mask, as the maps hold it; 0 where nothing is significant."""
+    masks = maps.columns["statistic"].isin(MASKS)
+    found = {}
+    for i in np.flatnonzero(masks):
+        facts = maps.columns.iloc[i].to_dict()
+        p = _p_of(maps, facts)
+        found[_key(facts)] = float(p[maps.data[:, i] == 1].max(initial=0))
+    return found
+
+
+def _key(facts: Mapping[Any, Any]) -> Key:
+    return tuple(str(facts[name]) for name in KEYS)
+
+
+def _p_of(maps: Maps, facts: Mapping[Any, Any]) -> FloatArray:
+    """Take the p that a mask was made of."""
+    own = {name: str(facts[name]) for name in KEYS} | {"statistic": MASKS[str(facts["statistic"])]}
+    return maps.values(**own)
+
+
+@dataclass(frozen=True, eq=False)
+class Shuffles:
+    """Counts of the control's voxels over many orders of its test stimuli, with predictions that stay as they are.
+
+    Parameters
+    ----------
+    analysis : str
+    limits : dict
+        From `thresholds`, of the participant's own maps.
+    seed : int
+    """
+
+    analysis: str
+    limits: Mapping[Key, float]
+    seed: int
+    counts: dict[str, IntArray] = field(default_factory=dict)
+    """Model -> (n_shuffles, 2), see `inference.control.tally`; none where p is counted from permutations."""
+
+    def of(self, model: str, pieces: Iterable[Prediction], null: Null) -> Iterator[Prediction]:
+        """Count in every piece of a model's predictions while it passes.
+
+        Only the closed form gives p at once; by permutations each order would need as many again.
+        """
+        threshold = self.limits.get((self.analysis, model, model if "+" not in model else "", "mask"), 0.0)
+        for piece in pieces:
+            if threshold > 0 and null.name == "analytic":
+                found = self._counted(piece, threshold)
+                self.counts[model] = self.counts.get(model, np.zeros_like(found)) + found
+            yield piece
+
+    def _counted(self, piece: Prediction, threshold: float) -> IntArray:
+        """Count in each order, (n_shuffles, 2)."""
+        n_rows = len(piece.y)
+        orders = inference.exchange(n_rows, n_permutations=N_SHUFFLES, seed=self.seed)
+        valid = np.isfinite(piece.r)
+        y, yhat = (_unit(side[:, valid]) for side in (piece.y, piece.varying))
+
+        def counted(order: IntArray) -> tuple[int, int]:
+            return tally(inference.correlation_p(np.einsum("ij,ij->j", y[order], yhat), n_rows), threshold)
+
+        return np.array(in_threads(counted, list(orders)), dtype=np.intp)
+
+
+def _unit(values: FloatArray) -> FloatArray:
+    """Centre columns and bring them to length 1, in float32."""
+    centred = values - values.mean(0, dtype=np.float64)
+    return np.asarray((centred / np.sqrt((centred * centred).sum(0))).astype(np.float32))
+
+
+def beside(maps: Maps, control: Maps, shuffles: Shuffles) -> Maps:
+    """Note, with every mask, how many of its voxels are expected to be significant by chance alone.
+
+    Parameters
+    ----------
+    maps, control : Maps
+        Of the participant, and of the shuffled control.
+    shuffles : Shuffles
+        Further orders of the control; without any, as of shares and differences, one draw gives no interval.
+
+    Returns
+    -------
+    Maps
+        Masks with the facts of `inference.control.ExpectedFalse`.
+    """
+    judged = {_key(facts) for facts in control.columns.to_dict("records")}
+    noted: list[dict[str, Any]] = []
+    for facts in maps.columns.to_dict("records"):
+        about = {str(name): value for name, value in facts.items()}
+        noted.append({})
+        # Of what is not judged, such as identifiability, the control may have no column.
+        if about["statistic"] not in MASKS or _key(about) not in judged:
+            continue
+        threshold = shuffles.limits[_key(about)]
+        drawn = np.array([tally(_p_of(control, about), threshold)], dtype=np.intp)
+        more = shuffles.counts.get(str(about["model"])) if about["statistic"] == "mask" else None
+        drawn = drawn if more is None else np.concatenate([drawn, more])
+        noted[-1] = expected_false(_p_of(maps, about), threshold, drawn).facts
+    names = list(dict.fromkeys(name for facts in noted for name in facts))
+    empty: dict[str, Any] = {"n_false_is": ""}
+    return Maps(
+        maps.data,
+        maps.columns.assign(**{name: [facts.get(name, empty.get(name, np.nan)) for facts in noted] for name in names}),
+        maps.space,
+    )

@@ -1,0 +1,121 @@
+"""What a shuffled control says of a map, and where: counts at the map's own threshold; warnings in the log only."""
+
+from __future__ import annotations
+
+import logging
+from functools import partial
+from pathlib import Path
+
+import _battery_control as battery
+import numpy as np
+import pytest
+from _rates import missed
+from _rates import runs as runs_of
+
+from latentcortex import Encoder, _files
+from latentcortex.analyses import Analysis, HeldOut
+from latentcortex.encoding import Criterion
+from latentcortex.estimators.banded_ridge import BandedRidge
+from latentcortex.features import Features
+from latentcortex.inference.control import expected_false, tally, tally_draws
+from latentcortex.reporting import alterations
+from latentcortex.splits import Splits
+
+runs = partial(runs_of, battery.BATTERY)
+
+
+@runs("expected_false")
+def test_as_many_discoveries_are_expected_to_be_false_as_are_planted(n: int) -> None:
+    assert missed(battery.expected_false(n)) == []
+
+
+@pytest.mark.slow
+def test_of_the_phantom_as_many_discoveries_are_expected_to_be_false_as_are_planted(phantom_features: Features) -> None:
+    from latentcortex.datasets.phantom import Phantom
+
+    phantom, bands = Phantom(), ("z", "c", "zc_strength-80_step-100")
+    responses, ids = phantom.responses("01"), phantom.ids
+    train, test = responses.split(train_ids=ids[:900], test_ids=ids[900:], zscore="session")
+    criterion = Criterion(identifiability=False)
+    sides = phantom_features.only(bands), train.averaged(), test.averaged()
+    maps = HeldOut(*sides, BandedRidge, criterion, twin=True).score(Analysis("latents", tuple((b,) for b in bands)))
+    null = phantom.truth("01").table["kind"].to_numpy() == "null"
+    for band in bands:
+        (facts,) = maps.find(model=band, band=band, statistic="mask").columns.to_dict("records")
+        false = (maps.values(model=band, band=band, statistic="mask")[null] == 1).sum()
+        assert false > 100
+        assert facts["n_false_low"] <= false <= facts["n_false_high"] <= 1.5 * facts["n_false"]
+        assert facts["null_fraction"] == pytest.approx(null.mean(), abs=0.03)
+
+
+def test_the_control_is_counted_at_the_threshold_of_the_map_and_scaled_by_the_nulls() -> None:
+    p = np.r_[np.full(40, 1e-4), np.full(20, 0.6), np.full(20, 0.4), np.nan]
+    assert tally(p, 1e-4) == (40, 20)
+    one = expected_false(p, 1e-4, np.array([[5, 39]]))
+    assert (one.n_control, one.null_fraction, one.n_false) == (5, 21 / 40, 5 * 21 / 40)
+    assert np.isnan([one.low, one.high]).all()
+    many = expected_false(p, 1e-4, np.array([[0, 39], [10, 39]] * 50))
+    assert many.n_false == pytest.approx(5 * 21 / 40)
+    assert (many.low, many.high) == (0, 7)
+    assert expected_false(p, 1e-4, np.array([[5, 0]])).null_fraction == 1
+    assert expected_false(np.full(9, 0.9), 0.0, np.array([[0, 5]])).n_false == 0
+
+
+def test_draws_are_judged_among_each_other() -> None:
+    rng = np.random.default_rng(0)
+    drawn = np.c_[rng.standard_normal((99, 60)), np.full(99, np.nan)]
+    counts = tally_draws(drawn, 0.1)
+    np.testing.assert_array_equal(counts.sum(0), [60 * 10, 60 * 49])  # ranks 1 to 10, and 51 to 99, of a hundred
+
+
+def test_what_is_told_of_controls_and_refits_is_in_the_log_and_in_no_report(tmp_path: Path) -> None:
+    """In every thread: three models are fitted side by side, and permutations that are too few warn of each."""
+    features, responses = battery.participant(0, 0, 120, 100)
+    rng = np.random.default_rng(1)
+    bands = {name: features.array("z", features.ids) + rng.standard_normal((120, 6)) for name in ("a", "b", "c")}
+    train, test = responses.split(test_ids=responses.ids[80:], zscore="none")
+    criterion = Criterion(identifiability=False, null="permutation", n_permutations=30)
+    scorer = HeldOut(Features.from_arrays(features.ids, bands), train, test, BandedRidge, criterion, twin=True)
+    path = tmp_path / "log.jsonl"
+    with _files.logging_to(path), _files.telling_of(participant="01"):
+        scorer.score(Analysis("latents", (("a",), ("b",), ("c",))))
+    entries, _ = _files.read_log(path)
+    few = [entry for entry in entries if "30 permutations are too few" in entry["what"]]
+    assert {entry["participant"] for entry in entries} == {"01"}
+    assert sorted(entry["model"] for entry in few if entry.get("control") == "shuffled control") == ["a", "b", "c"]
+    assert sorted(entry["model"] for entry in few if "control" not in entry) == ["a", "b", "c"]
+    told = [entry for entry in alterations(path, "01") if "30 permutations are too few" in entry["what"]]
+    assert sorted(entry["what"].partition(":")[0] for entry in told) == [f"latents, {name}, p" for name in "abc"]
+    assert [entry["times"] for entry in told] == [1, 1, 1]
+    assert alterations(path, "02") == []
+
+
+def test_a_report_names_the_models_that_a_finding_is_told_of_once(tmp_path: Path) -> None:
+    path, logger = tmp_path / "log.jsonl", logging.getLogger("latentcortex.tests")
+    with _files.logging_to(path):
+        for model in ("z", "c", "z"):
+            with _files.telling_of(analysis="latents", model=model):
+                logger.warning("The folds are uneven.")
+            with _files.telling_of(control="permutations that refit"):
+                logger.warning("Nobody must be told.")
+    assert alterations(path) == [
+        {"level": "warning", "what": "The folds are uneven.", "models": ["latents, z", "latents, c"], "times": 1}
+    ]
+
+
+def test_permutations_that_refit_warn_of_nothing_in_a_report(tmp_path: Path) -> None:
+    """The smallest penalty is best for noise in a permutation: that is no finding of the participant."""
+    features, responses = battery.participant(0, 0, 60, 100)
+
+    class Telling(BandedRidge):
+        def fit(self, *given: object, **more: object) -> Telling:
+            logging.getLogger("latentcortex.tests").warning("A fit was made.")
+            return super().fit(*given, **more)
+
+    path = tmp_path / "log.jsonl"
+    with _files.logging_to(path):
+        splits = Splits.k_fold(responses.ids, 3, seed=0)
+        Encoder(Telling(seed=0)).cross_validate(features, responses, splits, zscore="none", n_permutations=3)
+    lines = path.read_text().splitlines()
+    assert sum("permutations that refit" in line for line in lines if "A fit was made" in line) == 9
+    assert [entry["times"] for entry in alterations(path) if entry["what"] == "A fit was made."] == [1]
