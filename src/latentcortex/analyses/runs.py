@@ -12,11 +12,21 @@ from tqdm import tqdm
 
 from latentcortex import inference, scoring
 from latentcortex._arrays import in_threads
-from latentcortex.analyses.layers import N_REFITS, HalfFits, preferred
+from latentcortex.analyses.layers import preferred
 from latentcortex.analyses.learning import learning_curve
 from latentcortex.analyses.models import Analysis, by_step
 from latentcortex.analyses.paired import paired_differences
-from latentcortex.encoding import Column, Criterion, Encoder, Null, Prediction, Regions
+from latentcortex.encoding import (
+    Column,
+    Criterion,
+    Encoder,
+    HalfFits,
+    Null,
+    Prediction,
+    Regions,
+    Sides,
+    check_share_test,
+)
 from latentcortex.encoding.columns import rejudged
 from latentcortex.encoding.criterion import MOST_VOXELS
 from latentcortex.errors import InputError
@@ -31,8 +41,7 @@ logger = logging.getLogger(__name__)
 MASKS: Final = ("mask", "uniqueMask", "differenceMask")
 """Statistics that say what is significant."""
 LEAST_TEST: Final = 5
-LEAST_TRAIN: Final = 40
-"""Stimuli that a preference is tested on, and that half-fits are halves of."""
+"""Stimuli that models are compared on."""
 MOST_PAIRED: Final = 4
 """Latents of which every two are compared."""
 
@@ -59,8 +68,6 @@ class HeldOut:
     progress : bool
     twin : bool
         Whether a shuffled participant is fitted as well, whose discoveries are counted beside those of this one.
-    n_refits : int
-        Fits to halves of the training stimuli, for how sure a preferred layer is; 0 for none.
     regions : Regions, optional
         Whose means have intervals.
     """
@@ -72,7 +79,6 @@ class HeldOut:
     criterion: Criterion
     progress: bool = False
     twin: bool = False
-    n_refits: int = N_REFITS
     regions: Regions | None = None
 
     def score(self, analysis: Analysis) -> Maps:
@@ -90,8 +96,6 @@ class HeldOut:
             test=sides[1],
             make_estimator=lambda: quiet(self.make_estimator()),
             twin=False,
-            # What is found does not depend on these.
-            n_refits=0,
             regions=None,
             criterion=replace(self.criterion, identifiability=False),
         )
@@ -105,12 +109,15 @@ class HeldOut:
 
             def fitted(bands: tuple[str, ...]) -> tuple[Maps, Prediction | None, Encoder, Null]:
                 encoder, chosen = Encoder(self.make_estimator(), analysis=analysis.name), self.features.only(bands)
+                sides = Sides(chosen, self.train, self.test)
+                check_share_test(self.criterion, sides, scale=bool(encoder.estimator.scale))
                 encoder.fit(chosen, self.train)
                 held_out = encoder.predict_held_out(chosen, self.test) if keeps else None
                 shares = self.criterion.shares
                 pieces = encoder.walk(chosen, self.test, shares=shares) if held_out is None else held_out
                 null = encoder.null_of(chosen, self.test, self.criterion)
-                maps = encoder.maps_of(pieces, self.test.space, self.criterion, null=null, regions=self.regions)
+                how: dict[str, Any] = {"null": null, "regions": self.regions, "sides": encoder.sides(chosen, self.test)}
+                maps = encoder.maps_of(pieces, self.test.space, self.criterion, **how)
                 bar.update()
                 return maps, held_out, encoder, null
 
@@ -122,13 +129,21 @@ class HeldOut:
         if analysis.name == "latents" and self._pairs(len(done)):
             encoders = {bands[0]: one[2] for bands, one in zip(analysis.models, done, strict=True)}
             null = Null.widest([one[3] for one in done])
-            found.append(paired_differences(encoders, self.features, self.test, self.criterion, null))
+            names = list(encoders)
+            p = {band: one[0].values(band=band, statistic="p") for band, one in zip(names, done, strict=True)}
+            halves = self._halves(names)
+            found.append(paired_differences(encoders, p, halves, self.criterion, null))
         if keeps:
             singles = zip(analysis.models, (one for _, one, *_ in done), strict=True)
             there = {bands[0]: one for bands, one in singles if one is not None}
             among = self._preferred(analysis, there, joined(found))
             found += [] if among is None else [among]
         return joined(found)
+
+    def _halves(self, bands: list[str]) -> HalfFits:
+        """Prepare fits of each of these bands to halves of the training stimuli."""
+        own, seed = self.features.only(bands), self.criterion.seed
+        return HalfFits(own, self.train, self.test, self.make_estimator, seed)
 
     def _pairs(self, n_latents: int) -> bool:
         """Tell whether every two latents can be compared."""
@@ -144,13 +159,7 @@ class HeldOut:
                     "Step %s: no layer is preferred among %d on %d stimuli.", step, len(names), len(self.test.ids)
                 )
                 continue
-            halves = HalfFits(
-                self.features.only(names), self.train, self.test, self.make_estimator, self.criterion.seed
-            )
-            refits = halves if self.n_refits and len(self.train.ids) >= LEAST_TRAIN else None
-            columns += preferred(
-                here, p, self.criterion, about=(analysis.name, step), refits=refits, n_refits=self.n_refits
-            )
+            columns += preferred(here, p, self.criterion, about=(analysis.name, step), refits=self._halves(names))
         return Maps.of(self.test.space, columns) if columns else None
 
 
