@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,7 @@ def preferred(
     *,
     about: tuple[str, str],
     refits: HalfFits | None = None,
+    effective_dims: Sequence[float] = (),
 ) -> Iterator[Column]:
     """Find each voxel's preferred layer at one step, how sure it is, and whether it can be told from the others.
 
@@ -36,6 +37,9 @@ def preferred(
     refits : HalfFits, optional
         As many as the criterion says. Without them nothing says how much the fit would change with other training
         stimuli.
+    effective_dims : sequence of float, optional
+        Of each layer: over how many dimensions its variance is spread, see `scoring.effective_dims`. The preference is
+        not corrected for it: of two layers that hold as much of a voxel, the one with fewer predicts better.
 
     Yields
     ------
@@ -52,7 +56,9 @@ def preferred(
     analysis, step = about
     facts = {"analysis": analysis, "model": f"layers_step-{step}", "band": "", "n_stimuli": len(first.y)}
     layers = "+".join(Band.parse(name).entities["layer"] for name in predictions)
-    yield found.preferred, {**facts, "statistic": "preferred", "unit": "layer number", "layers": layers}
+    widths = "+".join(f"{width:.1f}" for width in effective_dims)
+    named = {"layers": layers, "effective_dims": widths} if widths else {"layers": layers}
+    yield found.preferred, {**facts, "statistic": "preferred", "unit": "layer number", **named}
     drawn: dict[str, Any] = {"n_refits": how.n_refits if how.refits else 0, "n_draws": how.n_draws}
     drawn["null"] = (
         f"{how.n_permutations} flips of signs of test stimuli, with the variance of {drawn['n_refits']} refits"

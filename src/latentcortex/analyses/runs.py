@@ -145,6 +145,11 @@ class HeldOut:
         own, seed = self.features.only(bands), self.criterion.seed
         return HalfFits(own, self.train, self.test, self.make_estimator, seed)
 
+    def _effective_dims(self, bands: list[str]) -> list[float]:
+        """Count over how many dimensions each band's variance over the training stimuli is spread."""
+        ids = self.train.ids
+        return [scoring.effective_dims(self.features.gram(band, ids, ids, fit_on=ids)) for band in bands]
+
     def _pairs(self, n_latents: int) -> bool:
         """Tell whether every two latents can be compared."""
         return 1 < n_latents <= MOST_PAIRED and len(self.test.ids) >= LEAST_TEST
@@ -159,7 +164,8 @@ class HeldOut:
                     "Step %s: no layer is preferred among %d on %d stimuli.", step, len(names), len(self.test.ids)
                 )
                 continue
-            columns += preferred(here, p, self.criterion, about=(analysis.name, step), refits=self._halves(names))
+            how: dict[str, Any] = {"refits": self._halves(names), "effective_dims": self._effective_dims(names)}
+            columns += preferred(here, p, self.criterion, about=(analysis.name, step), **how)
         return Maps.of(self.test.space, columns) if columns else None
 
 
