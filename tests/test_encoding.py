@@ -308,7 +308,9 @@ def test_cross_validation_splits_joint_scores_between_bands() -> None:
 def test_unique_and_shapley_shares_go_to_the_band_that_voxels_follow() -> None:
     features, responses = study(n_voxels=30)
     train, test = responses.split(test_ids=TEST)
-    maps = encoder().fit(features, train).score(features, test, shares=("product", "unique", "shapley", "common"))
+    shares = ("product", "unique", "shapley", "common")
+    # Of these fitted models: halves of 80 stimuli leave little to be sure of.
+    maps = encoder().fit(features, train).score(features, test, shares=shares, n_refits=0)
     z, zc = features.bands
     r2 = maps.values(statistic="r2")
     unique = {band: maps.values(band=band, statistic="uniqueR2") for band in features.bands}

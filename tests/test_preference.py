@@ -11,7 +11,8 @@ import pytest
 
 from latentcortex import inference, scoring
 from latentcortex.errors import AlignmentError, InputError
-from latentcortex.inference.prefer import Preference, Resampling, preference
+from latentcortex.inference import Resampling
+from latentcortex.inference.prefer import Preference, preference
 
 N_TIED = 800
 

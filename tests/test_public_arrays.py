@@ -160,6 +160,7 @@ def made() -> dict[str, Case]:
             },
         ),
         "correlation": Case(scoring.correlation, both),
+        "effective_dims": Case(scoring.effective_dims, {"gram": replace(kernel, axes="n_stimuli n_stimuli")}),
         "leading": Case(lambda gram: np.abs(scoring.leading(gram)), {"gram": replace(kernel, axes="n n")}),
         "ncsnr": Case(scoring.ncsnr, {"repeats": Array(repeats / 2**0.5, REPEATS)}),
         "noise_ceiling": Case(scoring.noise_ceiling, {"repeats": own(repeats, REPEATS)}),
@@ -218,6 +219,12 @@ def made() -> dict[str, Case]:
         "tail_p": Case(inference.tail_p, compared),
         "paired_difference_p": Case(inference.paired_difference_p, paired, flips),
         "share_p": Case(inference.share_p, losses, {"clusters": alike} | flips),
+        "better_p": Case(
+            inference.better_p,
+            {"y": own(), "yhat": own(np.stack([yhat, other]), BY_BAND)},
+            {"pairs": [(0, 1)], "two_sided": True, "seed": 0}
+            | {"resampling": inference.Resampling(n_permutations=N_PERMUTATIONS)},
+        ),
         "preference": Case(
             inference.preference,
             {

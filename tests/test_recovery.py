@@ -146,7 +146,9 @@ def test_preferred_layer_is_the_planted_one(phantom_features, seed):
     kind = Phantom(seed=seed).truth("01").table["kind"]
     voxels = np.sort(np.concatenate([np.flatnonzero(kind == "unet"), np.flatnonzero(kind == "null")[::5]]))
     simulated = participant(phantom_features, seed, voxels=voxels)
-    scorer = replace(simulated.scorer, n_refits=0)  # which layer is preferred does not depend on half-fits
+    scorer = replace(
+        simulated.scorer, criterion=replace(simulated.scorer.criterion, n_refits=0)
+    )  # which layer is preferred does not depend on half-fits
     maps = scorer.score(canonical("unet-layers", scorer.features.bands))
     truth, agree = simulated.truth, []
     for k, step in enumerate((25, 50, 100)):

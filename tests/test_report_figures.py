@@ -44,6 +44,7 @@ def planted(space: Any = SPACE, *, latents: tuple[str, ...] = LATENTS) -> Maps:
         tests = {"q": 0.05, "null": "closed form", "correction": "bh", "family": ""}
         columns.append((r, {**about, "statistic": "r"}))
         columns.append((r * r, {**about, "statistic": "r2"}))
+        columns.append((np.where(r > 0.2, 1e-4, 0.5), {**about, "statistic": "p", **tests}))
         columns.append((r > 0.2, {**about, "statistic": "mask", **tests}))
 
     for i, band in enumerate(latents):

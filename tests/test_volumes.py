@@ -343,11 +343,12 @@ def planted(space: Any, latents: tuple[str, ...] = ("z", "c", "zc_strength-80_st
         facts = {**ABOUT, "model": band, "band": band}
         columns += [(r, {**facts, "statistic": "r"}), (r * r, {**facts, "statistic": "r2"})]
         columns.append((np.where(np.isnan(r), np.nan, r > 0.2), {**facts, "statistic": "mask", **TESTS}))
-        columns.append((1 - r, {**facts, "statistic": "p", **TESTS}))
+        columns.append(((1 - r) / 100, {**facts, "statistic": "p", **TESTS}))
     columns.append((np.full(n, 0.5), {**ABOUT, "analysis": "ceiling", "model": "", "band": "", "statistic": "ceiling"}))
     for band in [f"zc_strength-{s}_step-100" for s in (20, 80)]:
         facts = {**ABOUT, "analysis": "noise-levels", "model": f"z+{band}"}
         columns.append((np.full(n, 0.5), {**facts, "band": "", "statistic": "r"}))
+        columns.append((np.full(n, 1e-4), {**facts, "band": "", "statistic": "p", **TESTS}))
         columns.append((np.ones(n), {**facts, "band": "", "statistic": "mask", **TESTS}))
         columns += [(np.full(n, 0.1), {**facts, "band": one, "statistic": "shareR2"}) for one in ("z", band)]
     return Maps.of(space, columns)

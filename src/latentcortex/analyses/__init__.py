@@ -1,10 +1,11 @@
 """The analyses of a study: which joint models each has, and how they are run."""
 
 from latentcortex.analyses.generalisation import generalisation, profile_sides
-from latentcortex.analyses.layers import HalfFits, preferred
+from latentcortex.analyses.layers import preferred
 from latentcortex.analyses.learning import check_sizes, learning_curve
 from latentcortex.analyses.models import ANALYSES, CANONICAL, Analysis, by_step, canonical
 from latentcortex.analyses.runs import AcrossFolds, HeldOut, Scorer, ceiling, joined
+from latentcortex.encoding import HalfFits
 
 __all__ = [
     "ANALYSES",

@@ -14,8 +14,6 @@ from latentcortex.encoding import Null, Prediction
 from latentcortex.inference.control import expected_false, tally
 from latentcortex.maps import KEYS, Maps
 
-MASKS: Final = {"mask": "p", "uniqueMask": "uniqueP", "differenceMask": "differenceP"}
-"""Statistics that say what is significant, and the p that each is made of."""
 N_SHUFFLES: Final = 99
 """Further orders of the control's test stimuli, against predictions that stay as they are."""
 
@@ -24,10 +22,13 @@ Key = tuple[str, ...]
 
 
 def thresholds(maps: Maps) -> dict[Key, float]:
-    """Find the largest significant p of every mask, as the maps hold it; 0 where nothing is significant."""
-    masks = maps.columns["statistic"].isin(MASKS)
+    """Find the largest significant p of every model's mask, as the maps hold it; 0 where nothing is significant.
+
+    Shares and differences are tested where a model predicts something, which in a control is nowhere: it says nothing
+    about them.
+    """
     found = {}
-    for i in np.flatnonzero(masks):
+    for i in np.flatnonzero(maps.columns["statistic"] == "mask"):
         facts = maps.columns.iloc[i].to_dict()
         p = _p_of(maps, facts)
         found[_key(facts)] = float(p[maps.data[:, i] == 1].max(initial=0))
@@ -40,7 +41,7 @@ def _key(facts: Mapping[Any, Any]) -> Key:
 
 def _p_of(maps: Maps, facts: Mapping[Any, Any]) -> FloatArray:
     """Take the p that a mask was made of."""
-    own = {name: str(facts[name]) for name in KEYS} | {"statistic": MASKS[str(facts["statistic"])]}
+    own = {name: str(facts[name]) for name in KEYS} | {"statistic": "p"}
     return maps.values(**own)
 
 
@@ -101,7 +102,7 @@ def beside(maps: Maps, control: Maps, shuffles: Shuffles) -> Maps:
     maps, control : Maps
         Of the participant, and of the shuffled control.
     shuffles : Shuffles
-        Further orders of the control; without any, as of shares and differences, one draw gives no interval.
+        Further orders of the control; without any, one draw gives no interval.
 
     Returns
     -------
@@ -113,12 +114,11 @@ def beside(maps: Maps, control: Maps, shuffles: Shuffles) -> Maps:
     for facts in maps.columns.to_dict("records"):
         about = {str(name): value for name, value in facts.items()}
         noted.append({})
-        # Of what is not judged, such as identifiability, the control may have no column.
-        if about["statistic"] not in MASKS or _key(about) not in judged:
+        if about["statistic"] != "mask" or _key(about) not in judged:
             continue
         threshold = shuffles.limits[_key(about)]
         drawn = np.array([tally(_p_of(control, about), threshold)], dtype=np.intp)
-        more = shuffles.counts.get(str(about["model"])) if about["statistic"] == "mask" else None
+        more = shuffles.counts.get(str(about["model"]))
         drawn = drawn if more is None else np.concatenate([drawn, more])
         noted[-1] = expected_false(_p_of(maps, about), threshold, drawn).facts
     names = list(dict.fromkeys(name for facts in noted for name in facts))

@@ -14,11 +14,22 @@ from latentcortex import inference, scoring
 from latentcortex._arrays import in_threads
 from latentcortex._files import telling_of
 from latentcortex.analyses.control import Shuffles, beside, thresholds
-from latentcortex.analyses.layers import N_REFITS, HalfFits, preferred
+from latentcortex.analyses.layers import preferred
 from latentcortex.analyses.learning import learning_curve
 from latentcortex.analyses.models import Analysis, by_step
 from latentcortex.analyses.paired import paired_differences
-from latentcortex.encoding import Column, Criterion, Draws, Encoder, Null, Prediction, Regions
+from latentcortex.encoding import (
+    Column,
+    Criterion,
+    Draws,
+    Encoder,
+    HalfFits,
+    Null,
+    Prediction,
+    Regions,
+    Sides,
+    check_share_test,
+)
 from latentcortex.encoding.columns import rejudged
 from latentcortex.encoding.criterion import MOST_VOXELS
 from latentcortex.errors import InputError
@@ -31,8 +42,7 @@ from latentcortex.splits import Splits
 logger = logging.getLogger(__name__)
 
 LEAST_TEST: Final = 5
-LEAST_TRAIN: Final = 40
-"""Stimuli that a preference is tested on, and that half-fits are halves of."""
+"""Stimuli that models are compared on."""
 MOST_PAIRED: Final = 4
 """Latents of which every two are compared."""
 
@@ -59,8 +69,6 @@ class HeldOut:
     progress : bool
     twin : bool
         Whether a shuffled control is fitted as well, which says how many discoveries are expected to be false.
-    n_refits : int
-        Fits to halves of the training stimuli, for how sure a preferred layer is; 0 for none.
     regions : Regions, optional
         Whose means have intervals.
     """
@@ -72,7 +80,6 @@ class HeldOut:
     criterion: Criterion
     progress: bool = False
     twin: bool = False
-    n_refits: int = N_REFITS
     regions: Regions | None = None
     shuffles: Shuffles | None = None
     """Of a control, what counts in further orders of its test stimuli."""
@@ -96,10 +103,9 @@ class HeldOut:
             test=sides[1],
             make_estimator=lambda: quiet(self.make_estimator()),
             twin=False,
-            # What is found does not depend on these.
-            n_refits=0,
             regions=None,
-            criterion=replace(self.criterion, identifiability=False),
+            # What a model predicts is counted, no split of it.
+            criterion=replace(self.criterion, identifiability=False, shares=("product",)),
         )
 
     def _scored(self, analysis: Analysis) -> Maps:
@@ -111,7 +117,8 @@ class HeldOut:
 
             def fitted(bands: tuple[str, ...]) -> tuple[Maps, Prediction | None, Encoder, Null]:
                 encoder, chosen = Encoder(self.make_estimator(), analysis=analysis.name), self.features.only(bands)
-                model = "+".join(bands)
+                sides, model = Sides(chosen, self.train, self.test), "+".join(bands)
+                check_share_test(self.criterion, sides, scale=bool(encoder.estimator.scale))
                 with telling_of(analysis=analysis.name, model=short(model)):
                     encoder.fit(chosen, self.train)
                     held_out = encoder.predict_held_out(chosen, self.test) if keeps else None
@@ -119,7 +126,9 @@ class HeldOut:
                     pieces = encoder.walk(chosen, self.test, shares=shares) if held_out is None else iter([held_out])
                     null = encoder.null_of(chosen, self.test, self.criterion)
                     pieces = pieces if self.shuffles is None else self.shuffles.of(model, pieces, null)
-                    maps = encoder.maps_of(pieces, self.test.space, self.criterion, null=null, regions=self.regions)
+                    how: dict[str, Any] = {"null": null, "regions": self.regions}
+                    how["sides"] = encoder.sides(chosen, self.test)
+                    maps = encoder.maps_of(pieces, self.test.space, self.criterion, **how)
                 bar.update()
                 return maps, held_out, encoder, null
 
@@ -131,13 +140,26 @@ class HeldOut:
         if analysis.name == "latents" and self._pairs(len(done)):
             encoders = {bands[0]: one[2] for bands, one in zip(analysis.models, done, strict=True)}
             null = Null.widest([one[3] for one in done])
-            found.append(paired_differences(encoders, self.features, self.test, self.criterion, null))
+            names = list(encoders)
+            p = {band: one[0].values(band=band, statistic="p") for band, one in zip(names, done, strict=True)}
+            halves = self._halves(names)
+            found.append(paired_differences(encoders, p, halves, self.criterion, null))
         if keeps:
             singles = zip(analysis.models, (one for _, one, *_ in done), strict=True)
             there = {bands[0]: one for bands, one in singles if one is not None}
             among = self._preferred(analysis, there, joined(found))
             found += [] if among is None else [among]
         return joined(found)
+
+    def _halves(self, bands: list[str]) -> HalfFits:
+        """Prepare fits of each of these bands to halves of the training stimuli."""
+        own, seed = self.features.only(bands), self.criterion.seed
+        return HalfFits(own, self.train, self.test, self.make_estimator, seed)
+
+    def _effective_dims(self, bands: list[str]) -> list[float]:
+        """Count over how many dimensions each band's variance over the training stimuli is spread."""
+        ids = self.train.ids
+        return [scoring.effective_dims(self.features.gram(band, ids, ids, fit_on=ids)) for band in bands]
 
     def _pairs(self, n_latents: int) -> bool:
         """Tell whether every two latents can be compared."""
@@ -153,13 +175,8 @@ class HeldOut:
                     "Step %s: no layer is preferred among %d on %d stimuli.", step, len(names), len(self.test.ids)
                 )
                 continue
-            halves = HalfFits(
-                self.features.only(names), self.train, self.test, self.make_estimator, self.criterion.seed
-            )
-            refits = halves if self.n_refits and len(self.train.ids) >= LEAST_TRAIN else None
-            columns += preferred(
-                here, p, self.criterion, about=(analysis.name, step), refits=refits, n_refits=self.n_refits
-            )
+            how: dict[str, Any] = {"refits": self._halves(names), "effective_dims": self._effective_dims(names)}
+            columns += preferred(here, p, self.criterion, about=(analysis.name, step), **how)
         return Maps.of(self.test.space, columns) if columns else None
 
 

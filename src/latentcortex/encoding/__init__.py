@@ -18,7 +18,6 @@ from latentcortex.encoding import partition
 from latentcortex.encoding.columns import (
     SHARES,
     Column,
-    judged,
     models_needed,
     product_shares,
     rejudged,
@@ -29,8 +28,10 @@ from latentcortex.encoding.columns import (
 from latentcortex.encoding.criterion import MOST_VOXELS, Criterion, Null, is_series
 from latentcortex.encoding.fitted import Fitted
 from latentcortex.encoding.folds import Draws, Folds
+from latentcortex.encoding.halves import HalfFits
 from latentcortex.encoding.prediction import Prediction
 from latentcortex.encoding.regions import RegionMeans, Regions
+from latentcortex.encoding.unique import Sides, UniqueShares, check_share_test
 from latentcortex.errors import InputError
 from latentcortex.estimators import Estimator, quiet
 from latentcortex.features import Features
@@ -53,9 +54,12 @@ __all__ = [
     "Encoder",
     "Fitted",
     "Folds",
+    "HalfFits",
     "Null",
     "Prediction",
     "Regions",
+    "Sides",
+    "check_share_test",
     "is_series",
     "rejudged",
     "significance",
@@ -79,6 +83,7 @@ class Encoder:
     def __init__(self, estimator: Estimator, *, analysis: str = "", progress: bool = False) -> None:
         self.estimator, self.analysis, self.progress = estimator, analysis, progress
         self._model: Fitted | None = None
+        self._train: Responses | None = None
 
     def fit(self, features: Features, train: Responses) -> Self:
         """Fit on the stimuli of the training responses, repeats averaged and weighted by their number.
@@ -100,6 +105,7 @@ class Encoder:
         averaged = train.averaged()
         usable(averaged)
         self._model = Fitted.of(self.estimator, features, averaged.ids, averaged.data, weights=averaged.n_repeats)
+        self._train = averaged
         return self
 
     @property
@@ -245,9 +251,17 @@ class Encoder:
             r, r2, p, q, mask; with several bands also the shares of each.
         """
         _check_nouns(features, test)
-        how = Criterion(**criterion)
+        how, sides = Criterion(**criterion), self.sides(features, test)
+        if sides is not None:
+            check_share_test(how, sides, scale=bool(self.model.estimator.scale))
         pieces = self.walk(features, test, shares=how.shares)
-        return self.maps_of(pieces, test.space, how, null=self.null_of(features, test, how))
+        return self.maps_of(pieces, test.space, how, null=self.null_of(features, test, how), sides=sides)
+
+    def sides(self, features: Features, test: Responses) -> Sides | None:
+        """Gather what this model was fitted to and is tested on, for tests that fit again; None if it was loaded."""
+        if self._train is None:
+            return None
+        return Sides(features.only(self.bands), self._train, self._averaged(test))
 
     def null_of(
         self,
@@ -282,11 +296,12 @@ class Encoder:
         *,
         null: Null | None = None,
         regions: Regions | None = None,
+        sides: Sides | None = None,
     ) -> Maps:
         """Score a prediction of held-out stimuli, or its pieces; see `score`.
 
         Without a null, from `null_of`, the first piece chooses it. Columns note the interval of the mean of each
-        region, if there are such.
+        region, if there are such. Without `sides`, unique shares are tested for the fitted models only.
         """
         how = criterion or Criterion()
         for share in how.shares:
@@ -296,6 +311,7 @@ class Encoder:
         about: dict[str, Any] = {}
         p, scored, split, halves = [], [], [], []
         means = RegionMeans(regions, several) if regions is not None else None
+        tests: UniqueShares | None = None
         for piece in [held_out] if isinstance(held_out, Prediction) else held_out:
             about, null = self._about(self.bands, len(piece.y)), null or Null.of(piece, how)
             p.append(null.p(piece))
@@ -305,17 +321,22 @@ class Encoder:
                 split[-1] += partition.excess(about, piece, self.bands)
             if "product" in several:
                 halves.append(partition.shares_of_halves(piece))
+            if "unique" in several:
+                tests = tests or UniqueShares(self.bands, how, null, sides)
+                tests.add(piece, p[-1])
             if means is not None:
                 means.add(piece, self.bands, null)
         if null is None:
             raise InputError("There is nothing to score: no prediction was given.")
         found = significance(about, np.concatenate(p), how, null=str(null), n_permutations=null.counted)
         mask = np.asarray(found[-1][0], dtype=np.float64)
-        shares = judged(side_by_side(split), how, null)
+        shares = side_by_side(split)
         if halves:
             shares = partition.with_stability(shares, np.concatenate(halves, axis=-1), mask)
         if halves and how.identifiability:
             shares += partition.identifiable(about, self.model, mask, seed=how.seed)
+        if tests is not None:
+            shares += tests.columns(about, np.concatenate(p), self.model)
         columns = [*side_by_side(scored), *found, *shares]
         return Maps.of(space, columns if means is None else means.noted(columns))
 

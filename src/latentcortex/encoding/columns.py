@@ -22,9 +22,7 @@ logger = logging.getLogger(__name__)
 LEAST: Final = float(np.finfo(np.float32).tiny)  # maps are float32, and no p may become 0
 
 N_FLIPS: Final = 4999
-"""Flips of signs for the p of a unique share; fewer where test stimuli have fewer patterns of signs."""
-LOSS: Final = "each test stimulus's loss with and without the band"
-"""What is flipped for it, in words."""
+"""Flips of signs for comparisons of models; fewer where test stimuli have fewer patterns of signs."""
 
 COUNTED: Final = ("n_false", "n_false_low", "n_false_high", "n_control", "n_shuffles", "null_fraction", "n_false_is")
 """Facts of a mask that `inference.control` counted at its threshold."""
@@ -112,16 +110,11 @@ def product_shares(about: dict[str, Any], held_out: Prediction, bands: Sequence[
 
 
 def unique_shares(about: dict[str, Any], held_out: Prediction, bands: Sequence[str], null: Null) -> list[Column]:
-    """Make two columns per band: what the joint model loses without it, refitted, and the p of that gain."""
+    """Make one column per band: what the joint model loses without it, refitted; see `encoding.unique` for its p."""
+    del null
     shares = scoring.unique_shares(_r2_by_subset(held_out, bands))
-    columns: list[Column] = []
-    for share, band in zip(shares, bands, strict=True):
-        others = held_out.nested[tuple(other for other in bands if other != band)]
-        alike = null.alike(len(held_out.y))
-        p = inference.share_p(held_out.y, held_out.yhat, others, clusters=alike, n_permutations=N_FLIPS, seed=null.seed)
-        columns.append((share, {**about, "band": band, "statistic": "uniqueR2", "unit": "fraction of variance"}))
-        columns.append((p, {**about, "band": band, "statistic": "uniqueP", "unit": "probability"}))
-    return columns
+    facts = {"statistic": "uniqueR2", "unit": "fraction of variance"}
+    return [(share, {**about, "band": band, **facts}) for share, band in zip(shares, bands, strict=True)]
 
 
 def shapley_shares(about: dict[str, Any], held_out: Prediction, bands: Sequence[str], null: Null) -> list[Column]:
@@ -164,20 +157,6 @@ def flips_in_words(loss: str, null: Null, n_rows: int) -> str:
         return flips
     kept = "a cluster" if null.clusters else f"{null.together(n_rows)} neighbouring rows"
     return f"{flips}, those of {kept} together"
-
-
-def judged(columns: Sequence[Column], criterion: Criterion, null: Null) -> list[Column]:
-    """Complete the p of unique shares, over all voxels of a map, by q and mask."""
-    out: list[Column] = []
-    for values, facts in columns:
-        if facts["statistic"] != "uniqueP":
-            out.append((values, facts))
-            continue
-        about = {key: facts[key] for key in ("analysis", "model", "band", "n_stimuli")}
-        p, n_rows = np.asarray(values, dtype=np.float64), int(facts["n_stimuli"])
-        words, n_flips = flips_in_words(LOSS, null, n_rows), flips_of(null, n_rows)
-        out += significance(about, p, criterion, null=words, n_permutations=n_flips, of="unique")
-    return out
 
 
 def rejudged(maps: Maps, criterion: Criterion) -> Maps:

@@ -26,6 +26,7 @@ NULLS: Final = {
 }
 """The nulls that there are, and what each is made of."""
 FAMILIES: Final = ("map", "hierarchical")
+SHARE_TESTS: Final = ("gain", "freedman-lane")
 LEAST_DEPENDENCE: Final = 0.02
 """Product of the autocorrelations of responses and predictions from which a test set is a time series."""
 MOST_VOXELS: Final = 2048
@@ -40,7 +41,7 @@ class Criterion:
     ----------
     shares : tuple of {"product", "unique", "shapley", "common"}
         How the joint score is split where there are several bands. All but `product` refit nested models; `unique`
-        also tests each band's gain by flipping signs of the test stimuli's losses.
+        also tests each band, see `share`.
     q : float
         False discovery rate, over all valid voxels of one map.
     correction : {"bh", "by", "storey"}
@@ -53,12 +54,22 @@ class Criterion:
         autocorrelated in the order of the rows, and otherwise the closed form of the null of independent Gaussian
         vectors; across folds, where that form is not valid, `permutation`, which refits every fold.
     n_permutations : int
-        Of the nulls that permute, shift or flip.
+        Of the nulls that permute, shift or flip, and of `freedman-lane`.
+    share : {"gain", "freedman-lane"}
+        How a unique share is tested. The null of `gain` is that the joint model predicts no better than the one without
+        the band, whichever as many training stimuli both are fitted to: a redundant band that helps a penalised model
+        has a gain. The null of `freedman-lane` is that the response is a linear function of the other bands plus noise:
+        no function of theirs is unique. It finds weaker shares, and needs more training stimuli than all bands have
+        columns; see `inference.better_p` and `inference.freedman_lane_p`.
+    n_refits : int
+        Fits to random halves of the training stimuli, which say how much a preferred layer, a difference between two
+        models and the gain of a band would vary with other training stimuli; 0 for none, else at least 5. Without
+        them, results hold for the fitted models only.
     identifiability : bool
         Whether the reliability of every voxel's product shares is predicted, which takes one to five times as long as
         the fit; see `inference.identifiability`.
     seed : int
-        For the permutations, the flips of unique shares, and the voxels drawn for identifiability.
+        For the permutations, flips, halves of the training stimuli, and the voxels drawn for identifiability.
     """
 
     shares: tuple[str, ...] = ("product",)
@@ -67,6 +78,8 @@ class Criterion:
     family: str = "map"
     null: str = "auto"
     n_permutations: int = 1000
+    share: str = "gain"
+    n_refits: int = 20
     identifiability: bool = True
     seed: int = 0
 
@@ -75,7 +88,11 @@ class Criterion:
             raise unknown("null", self.null, NULLS)
         if self.family not in FAMILIES:
             raise unknown("family", self.family, FAMILIES)
+        if self.share not in SHARE_TESTS:
+            raise unknown("test of a unique share", self.share, SHARE_TESTS)
         whole_number("n_permutations", self.n_permutations, least=1)
+        if whole_number("n_refits", self.n_refits, least=0):
+            inference.Resampling(n_refits=self.n_refits)
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from latentcortex.inference.family import (
     tfce,
     true_discovery_bound,
 )
+from latentcortex.inference.halves import Resampling, better_p
 from latentcortex.inference.identify import LEAST_ROWS, identifiability
 from latentcortex.inference.null import (
     block_length,
@@ -24,7 +25,7 @@ from latentcortex.inference.null import (
     tail_p,
 )
 from latentcortex.inference.penalties import Penalties
-from latentcortex.inference.prefer import Preference, Resampling, preference
+from latentcortex.inference.prefer import Preference, preference
 from latentcortex.inference.refitting import Rows, band_residual_p, freedman_lane_p
 from latentcortex.inference.resampling import (
     bootstrap_ci,
@@ -48,6 +49,7 @@ __all__ = [
     "Resampling",
     "Rows",
     "band_residual_p",
+    "better_p",
     "block_length",
     "bootstrap_ci",
     "bootstrap_rows",

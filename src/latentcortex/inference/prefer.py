@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 from latentcortex._arrays import (
     BoolArray,
@@ -17,62 +15,20 @@ from latentcortex._arrays import (
     IntArray,
     arrays,
     in_threads,
-    labels,
-    numbers,
     one_thread,
     tiles,
-    whole_number,
 )
-from latentcortex.errors import AlignmentError, InputError
+from latentcortex.errors import InputError
+from latentcortex.inference import halves
 from latentcortex.inference.family import fdr, simes_p
+from latentcortex.inference.halves import Resampling
 from latentcortex.inference.resampling import bootstrap_weights, paired_difference_p, signs
 from latentcortex.inference.ties import reaches, same_predictions
 from latentcortex.scoring import correlation, weighted_correlation
 from latentcortex.scoring._centring import BY_BAND, PAIR
 
-LEAST_REFITS: Final = 5
-"""Halves of the fitted stimuli that a variance is estimated from."""
-
-MOST_FALL: Final = 2**0.5
-"""How much higher r is than after half of the stimuli, where a fit is nearly all noise."""
-
 BLOCK: Final = 500
 """Draws of signs that are multiplied at once."""
-
-Refit = Callable[[int, IntArray], FloatArray]
-"""Number of a half, voxels -> predictions (n_bands, n_stimuli, n_these_voxels) of the models fitted to that half."""
-
-
-@dataclass(frozen=True, eq=False)
-class Resampling:
-    """What is drawn again to learn how sure a preference is, and how often.
-
-    Parameters
-    ----------
-    n_draws : int
-        Bootstrap draws of held-out stimuli.
-    n_permutations : int
-        Draws of signs, for the tests.
-    clusters : sequence of str, optional
-        Of each held-out stimulus; stimuli of a cluster are alike, and each is its own by default.
-    refits : callable, optional
-        ``refits(k, voxels)`` predicts the held-out stimuli, (n_bands, n_stimuli, len(voxels)), with the same models
-        fitted to the k-th random half of the fitted stimuli, which is one half for all bands and voxels. For k = 0, 1,
-        and so on it is called once for each stretch of voxels, so that what depends on k alone can be kept meanwhile.
-    n_refits : int
-        Halves, at least 5.
-    """
-
-    n_draws: int = 1000
-    n_permutations: int = 4999
-    clusters: Sequence[str] | None = None
-    refits: Refit | None = None
-    n_refits: int = 20
-
-    def __post_init__(self) -> None:
-        whole_number("n_draws", self.n_draws, least=1)
-        whole_number("n_permutations", self.n_permutations, least=1)
-        whole_number("n_refits", self.n_refits, least=LEAST_REFITS)
 
 
 @dataclass(frozen=True, eq=False)
@@ -192,14 +148,14 @@ def preference(
     if len(yhat) < 2:
         raise InputError("A preference is between bands; there is only one.")
     how = resampling or Resampling()
-    code = _clusters(how, len(y))
+    code = how.codes(len(y))
     r = np.stack([correlation(y, band) for band in yhat])
     valid = np.isfinite(r).all(0) & np.isfinite(p).all(0)
     together = np.where(valid, simes_p(p), np.nan)
     decided = fdr(together, q, correction)
     found = np.flatnonzero(decided.rejected)
     contest = _Contest(y, yhat, r, found, code)
-    fitting = None if how.refits is None else _fitting(contest, how.refits, how.n_refits)
+    fitting = None if how.refits is None else _fitting(contest, how)
 
     def judged(tile: slice) -> FloatArray:
         here = None if fitting is None else fitting[..., tile]
@@ -230,15 +186,6 @@ def preference(
     )
 
 
-def _clusters(how: Resampling, n_stimuli: int) -> IntArray:
-    """Find the number of each held-out stimulus's cluster."""
-    clusters = range(n_stimuli) if how.clusters is None else how.clusters
-    names, code = np.unique(labels("clusters", clusters, n_stimuli), return_inverse=True)
-    if len(names) < 5:
-        raise InputError(f"{len(names)} held-out stimuli or clusters are too few; needs at least 5.")
-    return np.asarray(code, dtype=np.intp)
-
-
 @dataclass(frozen=True, eq=False)
 class _Contest:
     """The bands at the voxels found.
@@ -265,11 +212,7 @@ class _Contest:
 
     def by_cluster(self, values: FloatArray) -> FloatArray:
         """Sum over the stimuli of each cluster, (n_stimuli, n) -> (n_clusters, n)."""
-        if len(self.code) == self.code.max() + 1:
-            return values
-        out: FloatArray = np.zeros((self.code.max() + 1, values.shape[1]))
-        np.add.at(out, self.code, values)
-        return out
+        return halves.by_cluster(self.code, values)
 
 
 def _standard(values: FloatArray) -> FloatArray:
@@ -306,37 +249,29 @@ def _lead(y: FloatArray, one: FloatArray, other: FloatArray) -> FloatArray:
     return np.asarray(influence(one) - influence(other))
 
 
-def _fitting(contest: _Contest, refits: Refit, n_refits: int) -> FloatArray:
+def _fitting(contest: _Contest, how: Resampling) -> FloatArray:
     """Estimate how r varies with the fitted stimuli: deviations of half-fits, (n_refits, n_bands, n_found).
 
     Their mean over halves is 0; their mean square is the variance of r over fits, less that part of the half-fits'
     variance that comes of few held-out stimuli, which is estimated from the lead of the preferred band.
     """
-    n_stimuli, n_found = len(contest.y), len(contest.found)
+    n_stimuli, n_found, n_refits = len(contest.y), len(contest.found), how.n_refits
     scores = np.empty((n_refits, len(contest.yhat), n_found))
-    n_clusters = int(contest.code.max()) + 1
-    total, squares = np.zeros((n_clusters, n_found), dtype=np.float32), np.zeros(n_found)
+    total, squares = np.zeros((int(contest.code.max()) + 1, n_found), dtype=np.float32), np.zeros(n_found)
     for k in range(n_refits):
         for tile in tiles(n_found):
             here = contest.found[tile]
-            again = numbers(f"refit {k}", refits(k, here))
-            if again.shape != (len(contest.yhat), n_stimuli, len(here)):
-                expected = (len(contest.yhat), n_stimuli, len(here))
-                raise AlignmentError(f"Refit {k} predicts {again.shape}; expected {expected}.")
-            y, again = _standard(contest.y[:, here]), _standard(again)
+            again = _standard(how.refitted(k, here, (len(contest.yhat), n_stimuli)))
+            y = _standard(contest.y[:, here])
             scores[k, :, tile] = (y * again).mean(1)
             lead = contest.by_cluster(_lead(y, *(_of_band(again, band) for band in contest.pair(tile))))
             total[:, tile] += lead
             squares[tile] += (lead * lead).sum(0)
     deviation = (scores - scores.mean(0)) * np.sqrt(n_refits / (n_refits - 1))
     apart = np.subtract(*(deviation[:, band, np.arange(n_found)] for band in contest.pair(slice(None))))
-    spread = (apart**2).mean(0)
-    chance = (squares - (total.astype(np.float64) ** 2).sum(0) / n_refits) / (n_refits - 1)
-    chance *= n_clusters / (n_clusters - 1) / n_stimuli**2
-    with np.errstate(invalid="ignore", divide="ignore"):
-        kept = np.where(spread == 0, 0, np.clip(1 - chance / spread, 0, 1))
-        fall = np.abs(contest.r[:, contest.found].sum(0)) / np.maximum(scores.mean(0).sum(0), 0)
-    return np.asarray(deviation * np.sqrt(kept) * np.clip(fall, 1, MOST_FALL))
+    kept = halves.kept(apart, halves.chance_variance(squares, total, n_refits, n_stimuli))
+    fall = halves.fall(contest.r[:, contest.found].sum(0), scores.mean(0).sum(0))
+    return np.asarray(deviation * np.sqrt(kept) * fall)
 
 
 def _judged(contest: _Contest, tile: slice, how: Resampling, fitting: FloatArray | None, *, seed: int) -> FloatArray:
@@ -353,28 +288,14 @@ def _judged(contest: _Contest, tile: slice, how: Resampling, fitting: FloatArray
     runner_up = paired_difference_p(y, one, other, clusters=how.clusters, n_permutations=how.n_permutations, seed=seed)
     if fitting is not None:
         one, other = _of_band(predictions, best), _of_band(predictions, second)
-        lead = contest.by_cluster(_lead(y, one, other)) / len(y)
-        ahead = contest.r[best, here] - contest.r[second, here]
-        runner_up = np.maximum(runner_up, _t_p(ahead, lead, fitting[:, best, columns] - fitting[:, second, columns]))
+        lead = contest.by_cluster(_lead(y, one, other))
+        held_out = halves.held_out_variance(lead, len(y))
+        ahead = np.where((lead == 0).all(0), 0, contest.r[best, here] - contest.r[second, here])
+        moved = np.where((lead == 0).all(0), 0, fitting[:, best, columns] - fitting[:, second, columns])
+        runner_up = np.maximum(runner_up, halves.welch_p(ahead, held_out, len(lead), moved))
     confidence = _confidence(contest, here, best, fitting, how.n_draws, seed=seed)
     undefined = np.zeros(len(here), dtype=bool) if fitting is None else np.isnan(fitting).any((0, 1))
     return np.where(undefined, np.nan, np.stack([confidence, flat, runner_up]))
-
-
-def _t_p(ahead: FloatArray, lead: FloatArray, moved: FloatArray) -> FloatArray:
-    """Test a difference of r whose variance is that of held-out stimuli plus that of fitting, two-sided.
-
-    Degrees of freedom are Welch and Satterthwaite's.
-    """
-    n_clusters, n_refits = len(lead), len(moved)
-    held_out = (lead * lead).sum(0) * n_clusters / (n_clusters - 1)
-    fitting = (moved * moved).mean(0)
-    variance = held_out + fitting
-    with np.errstate(invalid="ignore", divide="ignore"):
-        freedom = variance**2 / (held_out**2 / (n_clusters - 1) + fitting**2 / (n_refits - 1))
-        p = 2 * stats.t.sf(ahead / np.sqrt(variance), freedom)
-    # Two predictions that are the same differ by nothing.
-    return np.asarray(np.where((lead == 0).all(0), 1.0, p))
 
 
 def _flat_p(

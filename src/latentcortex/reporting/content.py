@@ -10,8 +10,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from latentcortex import _files, plotting
-from latentcortex._arrays import FloatArray
+from latentcortex import _files, inference, plotting
+from latentcortex._arrays import BoolArray, FloatArray
 from latentcortex._record import LOG as LOG_NAME
 from latentcortex._record import refuse_damaged
 from latentcortex._shelf import unknown
@@ -176,6 +176,26 @@ def significant(maps: Maps, values: FloatArray, *, analysis: str, model: str) ->
     """Keep values where the model's own mask says so; nan elsewhere."""
     mask = maps.values(analysis=analysis, model=model, statistic="mask")
     return np.asarray(np.where(mask == 1, values, np.nan), dtype=np.float32)
+
+
+def found_by_any(maps: Maps, maps_of: Sequence[Mapping[str, str]], *, of: str = "") -> BoolArray:
+    """Tell which voxels any of several maps finds, as one family, (n_voxels,).
+
+    Each voxel's p of several maps are combined by Simes's test and corrected over voxels. The union of the maps' own
+    masks would have the false discoveries of all of them: with three maps up to three times the rate.
+
+    Parameters
+    ----------
+    maps : Maps
+    maps_of : sequence of mapping
+        Facts of each map: analysis, model, band.
+    of : {"", "unique"}
+        The share that is tested, which comes before the columns' names; empty for the model's score.
+    """
+    names = [f"{of}{part.capitalize() if of else part}" for part in ("p", "mask")]
+    p = np.stack([maps.values(**facts, statistic=names[0]) for facts in maps_of])
+    judged = maps.find(**maps_of[0], statistic=names[1]).columns.iloc[0]
+    return inference.fdr(inference.simes_p(p), float(judged["q"]), str(judged["correction"])).rejected
 
 
 def models(maps: Maps, analysis: str) -> list[str]:

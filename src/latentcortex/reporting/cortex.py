@@ -13,9 +13,9 @@ from latentcortex._arrays import FloatArray
 from latentcortex.features import Band
 from latentcortex.inference.ties import at_most
 from latentcortex.maps import Maps
-from latentcortex.reporting.content import Content, Figure, models, said_false, significant
+from latentcortex.reporting.content import Content, Figure, found_by_any, models, said_false, significant
 from latentcortex.reporting.honesty import unidentifiable
-from latentcortex.reporting.text import title_of
+from latentcortex.reporting.text import CORRECTIONS, title_of
 
 LOWEST_CEILING: Final = 0.1
 """Noise ceiling below which a voxel is not drawn."""
@@ -105,14 +105,26 @@ def accuracy_inflated(content: Content, analysis: str) -> Iterator[Figure]:
 
 
 def _scores(content: Content, analysis: str) -> dict[str, FloatArray]:
-    """Find the significant r of each latent, (n_voxels,), by its short name."""
-    found = {}
-    for model in models(content.maps, analysis):
+    """Find r of each latent where any is found, (n_voxels,), by its short name."""
+    found: dict[str, FloatArray] = {}
+    names = models(content.maps, analysis)
+    somewhere = found_by_any(content.maps, [{"analysis": analysis, "model": model} for model in names])
+    for model in names:
         r = content.maps.values(analysis=analysis, model=model, statistic="r")
         kind = Band.parse(model).kind
         name = {"zc": "z_c"}.get(kind, kind)
-        found[title_of(model) if name in found else name] = significant(content.maps, r, analysis=analysis, model=model)
+        found[title_of(model) if name in found else name] = np.where(somewhere, r, np.nan).astype(np.float32)
     return found
+
+
+def _said_of_any(content: Content, analysis: str) -> str:
+    """Say in which voxels maps of several latents at once are coloured."""
+    mask = content.maps.find(analysis=analysis, statistic="mask").columns.iloc[0]
+    name, n_latents = CORRECTIONS[str(mask["correction"])], len(models(content.maps, analysis))
+    return (
+        f"voxels that any of the {n_latents} predicts: q < {_q(content.maps, analysis):g} ({name}) of Simes's p across "
+        "them, one family of all valid voxels"
+    )
 
 
 def _laid(content: Content, scores: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
@@ -129,7 +141,7 @@ def _whether(content: Content, analysis: str) -> str:
 
 def winner(content: Content, analysis: str) -> Iterator[Figure]:
     """Draw which latent predicts each voxel best."""
-    scores, q = _scores(content, analysis), _q(content.maps, analysis)
+    scores = _scores(content, analysis)
     numbers = plotting.winners(list(scores.values()))
     best = content.labels_on_mesh(numbers)
     laid = {
@@ -140,24 +152,31 @@ def winner(content: Content, analysis: str) -> Iterator[Figure]:
     how: dict[str, Any] = {"rois": content.rois, "label": "highest r", "template": content.template}
     yield Figure(
         "latents-winner",
-        f"The latent with the highest prediction accuracy among those with q < {q:g}, with the number of voxels "
-        f"({counts}). {_whether(content, analysis)}",
+        f"The latent with the highest prediction accuracy, in {_said_of_any(content, analysis)}; with the number of "
+        f"voxels of each ({counts}). {_whether(content, analysis)}",
         lambda style: plotting.winner_map(laid, **how, counts=n_voxels, style=style),
     )
 
 
 def rgb(content: Content, analysis: str) -> Iterator[Figure]:
     """Draw the accuracy of three latents as red, green and blue."""
-    scores, q = _laid(content, _scores(content, analysis)), _q(content.maps, analysis)
+    scores = _laid(content, _scores(content, analysis))
     how: dict[str, Any] = {"rois": content.rois, "label": ACCURACY, "template": content.template}
     colours = ", ".join(f"{name} {light}" for name, light in zip(scores, ("red", "green", "blue"), strict=True))
     yield Figure(
         "latents-rgb",
-        f"Prediction accuracy (r) of each latent alone as an amount of light ({colours}), none where q is not below "
-        f"{q:g}. Mixtures are predicted by several latents alike: yellow is red with green, magenta red with blue, "
-        "cyan green with blue, white all three.",
+        f"Prediction accuracy (r) of each latent alone as an amount of light ({colours}), none below 0, in "
+        f"{_said_of_any(content, analysis)}. Mixtures are predicted by several latents alike: yellow is red with "
+        "green, magenta red with blue, cyan green with blue, white all three.",
         lambda style: plotting.rgb_map(scores, **how, style=style),
     )
+
+
+def _fits(maps: Maps) -> str:
+    """Say whether differences count the variance of fitting."""
+    columns = maps.find(statistic=PAIRED).columns
+    n_refits = columns["n_refits"].max() if "n_refits" in columns else 0
+    return f" and of {n_refits:.0f} fits to halves of the training stimuli" if n_refits > 0 else ""
 
 
 def differences(content: Content, analysis: str) -> Iterator[Figure]:
@@ -175,8 +194,9 @@ def differences(content: Content, analysis: str) -> Iterator[Figure]:
         panels.append(plotting.Panel(name, content.on_mesh(values), template=content.template))
     tested = len(masks) == len(panels)
     about = (
-        f"Difference of explained variance (R²) between each two latents; only voxels with q < {q:g} in a paired "
-        f"two-sided test of the losses of both are coloured{said_false(maps, analysis, 'differenceMask')}."
+        "Difference of explained variance (R²) between each two latents, where either of the two predicts the voxel "
+        f"(Simes's p across both) and a paired two-sided test of their losses{_fits(maps)} says that they differ; the "
+        f"larger p of both has q < {q:g}, each pair's map a family of all its valid voxels."
         if tested
         else "Difference of prediction accuracy (r) between each two latents; it is not tested, and drawn in all valid "
         "voxels: a difference that is seen here may be due to chance."
@@ -193,6 +213,10 @@ PALE: Final = 1 / 3
 """Opacity of a preference that cannot be told, relative to one that can."""
 GREY: Final = " Grey: the model is significant, and no band's share is expected to be reliable."
 """Said in captions where identifiability was predicted."""
+OWN: Final = (
+    "each drawn where its unique share is significant, in voxels where that of either is by Simes's p across both"
+)
+"""Where shares are drawn that are tested one by one, in words."""
 
 
 def shares(content: Content, analysis: str) -> Iterator[Figure]:
@@ -202,8 +226,8 @@ def shares(content: Content, analysis: str) -> Iterator[Figure]:
     if len(content.maps.find(analysis=analysis, statistic="uniqueR2").columns):
         yield Figure(
             f"{analysis}-unique",
-            "Unique shares: what the joint model of z and z_c loses when it is refitted without one of them, each "
-            "drawn where its own gain is significant. It is the predictive gain at this number of stimuli, not unique "
+            "Unique shares: what the joint model of z and z_c loses when it is refitted without one of them, "
+            f"{OWN}. It is the predictive gain at this number of stimuli, not unique "
             "information. Negative shares are drawn as 0 and kept in the maps.",
             _drawn_shares(content, analysis, "uniqueR2", "uniqueMask"),
         )
@@ -215,7 +239,7 @@ def said_of_shares(content: Content, analysis: str) -> tuple[str, str]:
     unique = len(own.find(statistic="uniqueR2").columns) > 0
     grey = GREY if len(own.find(statistic="identifiability").columns) else ""
     by_own = unique and content.settings["report"]["mask"] == "own"
-    where = "each drawn where its unique share is significant" if by_own else "where the joint model is significant"
+    where = OWN if by_own else "where the joint model is significant"
     mask = "uniqueMask" if by_own else "mask"
     false = said_false(content.maps, analysis, mask)
     about = f"Product shares of z and z_c in the variance that their joint model explains, {where}{false}. Negative "
@@ -252,6 +276,8 @@ def found_shares(
         share = np.stack([maps.values(**facts, band=band, statistic=statistic) for band in bands])
         judged = [""] * len(bands) if mask == "mask" else bands
         found = np.stack([maps.values(**facts, band=band, statistic=mask) == 1 for band in judged])
+        if mask == "uniqueMask":
+            found &= found_by_any(maps, [{**facts, "band": band} for band in bands], of="unique")
         # Where one of them is found, the other is nothing; where none is, there is nothing to draw.
         shown = np.where(found, share, np.where(found.any(0), 0, np.nan)).astype(np.float32)
         unsure = found_unsure(content, analysis, model) if statistic == "shareR2" else None
@@ -302,6 +328,23 @@ def _of_same(content: Content, laid: FloatArray, labels: FloatArray, values: Flo
     return found
 
 
+def _widths(content: Content, analysis: str) -> str:
+    """Say over how many dimensions the layers are spread, for which preferences are not corrected."""
+    known = content.maps.find(analysis=analysis, statistic="preferred").columns
+    if "effective_dims" not in known or known["effective_dims"].isna().any():
+        return ""
+    by_layer: dict[str, list[str]] = {}
+    for row in known.to_dict("records"):
+        for layer, width in zip(row["layers"].split("+"), row["effective_dims"].split("+"), strict=True):
+            by_layer.setdefault(layer, []).append(f"{float(width):.0f}")
+    listing = ", ".join(f"{layer} {'/'.join(widths)}" for layer, widths in by_layer.items())
+    return (
+        " It is the best predictor after a fit to these stimuli, not corrected for width or noise: of two layers that "
+        "hold as much of a voxel, the one with more dimensions, or with more that has nothing to do with the voxel, "
+        f"predicts less well. Effective dimensions (participation ratio), step by step: {listing}."
+    )
+
+
 def preferences(content: Content, analysis: str) -> Iterator[Figure]:
     """Draw the preferred layer of every step."""
     panels, layers = preference_panels(content, analysis)
@@ -314,7 +357,7 @@ def preferences(content: Content, analysis: str) -> Iterator[Figure]:
         "unet-layers",
         "The layer that predicts each voxel best. Opacity is the fraction of draws in which it wins again, of "
         f"test stimuli by bootstrap{halves}; a third of that where the "
-        f"best cannot be told from the second best, or all from each other ({listing}).",
+        f"best cannot be told from the second best, or all from each other ({listing}).{_widths(content, analysis)}",
         lambda style: plotting.preference_maps(panels, layers, rois=content.rois, style=style),
     )
 

@@ -12,7 +12,7 @@ from latentcortex import inference, plotting
 from latentcortex._arrays import listed
 from latentcortex.features import Band
 from latentcortex.maps import short
-from latentcortex.reporting.content import Content, Figure, models
+from latentcortex.reporting.content import Content, Figure, found_by_any, models
 from latentcortex.reporting.tables import region_means
 from latentcortex.reporting.text import number, title_of
 
@@ -98,7 +98,7 @@ def similarity(content: Content, analysis: str) -> Iterator[Figure]:
     """Draw how alike the maps of all strengths or steps are."""
     space, key = content.maps.space, AXIS[analysis]
     names = models(content.maps, analysis)
-    found = np.stack([content.maps.values(analysis=analysis, model=m, statistic="mask") == 1 for m in names]).any(0)
+    found = found_by_any(content.maps, [{"analysis": analysis, "model": model} for model in names])
     kinds = {"accuracy of z with z_c": ("r", ""), "share of z_c": ("shareR2", "zc")}
     blocks = space.blocks()[found]
     tables = {}
@@ -114,9 +114,9 @@ def similarity(content: Content, analysis: str) -> Iterator[Figure]:
     yield Figure(
         f"{analysis}-similarity",
         f"Pearson correlation between the maps of each two {WORDS[key]}s, over the {found.sum():,} voxels where any of "
-        f"the models is significant. Brackets: 95 % percentile interval of {inference.N_DRAWS:,} bootstrap draws of "
-        f"whole spatial blocks ({n_blocks} {space.patches}), since neighbouring voxels are alike. They are about the "
-        "choice of voxels, not of stimuli or participants.",
+        "the models is significant, by Simes's p across them. Brackets: 95 % percentile interval of "
+        f"{inference.N_DRAWS:,} bootstrap draws of whole spatial blocks ({n_blocks} {space.patches}), since "
+        "neighbouring voxels are alike. They are about the choice of voxels, not of stimuli or participants.",
         lambda style: plotting.similarity_matrices(tables, labels, label=f"{WORDS[key]}", style=style),
     )
 

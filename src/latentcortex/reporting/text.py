@@ -145,13 +145,15 @@ def _tests(content: Content) -> str:
         said += " The variance explained by joint models was split between bands by the product measure."
     if "differenceR2" in statistics:
         said += (
-            " Every two latents were compared in each voxel by flipping the signs of the differences of their squared "
-            "errors over test stimuli, two-sided, with the false discovery rate controlled for each pair's map."
+            " Every two latents were compared where Simes's test across both found either, by the differences of their "
+            "squared errors over test stimuli: by flipping their signs, two-sided"
+            f"{_fitting(content, 'differenceP')}; the false discovery rate was controlled for each pair's map, over "
+            "all valid voxels."
         )
     if "uniqueR2" in statistics:
         said += (
             " The unique share of a band is what the joint model lost when it was refitted without it, with penalties "
-            "of its own; it was tested by flipping the signs of the differences of squared error over test stimuli."
+            f"of its own; it was tested where the joint model was significant, {_share_test(content)}."
         )
     return said
 
@@ -167,6 +169,30 @@ def said_of_pooled(maps: Maps) -> str:
         "predicted with is that of the others, which is low where the fold's is high: here at "
         f"{' to '.join(ends)} (median over permutations and voxels). p-values account for it, since every permutation "
         "is pooled alike; r itself is not corrected, and understates how well weak voxels are predicted."
+    )
+
+
+def _fitting(content: Content, statistic: str) -> str:
+    """Say how the variance of fitting came into a comparison of models, if it did."""
+    columns = content.maps.find(statistic=statistic).columns
+    n_refits = columns["n_refits"].max() if "n_refits" in columns else 0
+    if not n_refits > 0:
+        return ", which holds for these fitted models only"
+    halves = f"{n_refits:.0f} fits to random halves of the training stimuli"
+    return f", and by a t test with the variance of fitting from {halves}"
+
+
+def _share_test(content: Content) -> str:
+    """Say how unique shares were tested, and of which null."""
+    if content.settings["inference"].get("share", "gain") == "freedman-lane":
+        return (
+            "by permuting what the other bands leave of the responses and fitting again (Freedman and Lane, 1983): the "
+            "null is that the response is a linear function of the other bands plus noise"
+        )
+    return (
+        "by flipping the signs of the differences of squared error over test stimuli"
+        f"{_fitting(content, 'uniqueP')}: the null is that the band does not help to predict after a fit to as many "
+        "stimuli"
     )
 
 
@@ -228,7 +254,7 @@ def _more(content: Content) -> list[str]:
             + (
                 f", with the variance of fitting from {n_refits:.0f} fits to random halves of the training stimuli."
                 if n_refits > 0
-                else ", as they were fitted: training stimuli are too few to fit halves of them."
+                else ", as they were fitted: nothing was fitted to halves of the training stimuli."
             )
         )
     if "uniqueR2Limit" in there:

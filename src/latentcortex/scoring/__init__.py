@@ -16,6 +16,7 @@ from latentcortex.scoring.reliability import (
 )
 from latentcortex.scoring.shares import (
     commonality,
+    effective_dims,
     leading,
     overlap,
     product_shares,
@@ -30,6 +31,7 @@ __all__ = [
     "commonality",
     "corrected_r2",
     "correlation",
+    "effective_dims",
     "leading",
     "ncsnr",
     "noise_ceiling",

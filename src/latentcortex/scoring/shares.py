@@ -284,3 +284,38 @@ def leading(gram: FloatArray) -> FloatArray:
     values, vectors = np.maximum(values[::-1], 0), vectors[:, ::-1]
     enough = int(np.searchsorted(np.cumsum(values), 0.95 * values.sum())) + 1
     return vectors[:, : min(enough, len(gram) // 4)]
+
+
+def effective_dims(gram: FloatArray) -> float:
+    r"""Count how many dimensions a band's variance is spread over: the participation ratio of its kernel.
+
+    .. math:: d = (\mathrm{tr} K)^2 / \mathrm{tr} K^2
+
+    From as many stimuli, a band of more dimensions predicts less well, although it may hold as much of a voxel.
+
+    Parameters
+    ----------
+    gram : ndarray of shape (n_stimuli, n_stimuli)
+        Centred.
+
+    Returns
+    -------
+    float
+        From 1, one dimension, to the number of columns, where these are independent and of equal variance; stimuli
+        less 1 at most.
+
+    Raises
+    ------
+    InputError
+        If the kernel is not finite or nothing but 0.
+
+    References
+    ----------
+    Gao et al. (2017), doi:10.1101/214262
+    """
+    (gram,) = arrays(gram=(gram, "n_stimuli n_stimuli"))
+    check_finite("gram", gram)
+    if not gram.any():
+        raise InputError("gram is nothing but 0.")
+    wide = np.asarray(gram, dtype=np.float64) / np.abs(gram).max()
+    return float(np.trace(wide) ** 2 / (wide * wide).sum())

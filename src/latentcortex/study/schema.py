@@ -26,6 +26,8 @@ SCHEMA: Final[dict[str, dict[str, Any]]] = {
         "family": "map",
         "null": "auto",
         "n_permutations": 1000,
+        "share": "gain",
+        "n_refits": 20,
         "identifiability": True,
         "twin": False,
     },
@@ -118,6 +120,8 @@ def _consistent(settings: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]
         )
     if splits["cross_validation"] and shares != ("product",):
         raise InputError("Across folds only product shares are computed: set shares = ['product'], or use a test set.")
+    if tests["share"] != "gain" and "unique" not in shares:
+        raise InputError(f"share = {tests['share']!r} in [inference] tests unique shares: add 'unique' to `shares`.")
     if splits["cross_validation"] and "learning-curve" in names:
         raise InputError("The analysis 'learning-curve' needs a test set; leave it out, or cross_validation.")
     if splits["unit"] not in UNITS:
