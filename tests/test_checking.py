@@ -82,6 +82,12 @@ def in_sessions(clean: Design, n_rows: int) -> Design:
     return replace(clean, responses=Responses(given.data, rows, given.space), sides=sides, zscore="session")
 
 
+def twice(given: Responses) -> Responses:
+    """Show every stimulus twice in the same run."""
+    rows = pd.concat([given.rows, given.rows], ignore_index=True)
+    return Responses(np.concatenate([given.data, given.data + 1]), rows, given.space)
+
+
 def seeded(clean: Design) -> dict[str, Design]:
     """Break every rule once."""
     rng = np.random.default_rng(2)
@@ -97,6 +103,7 @@ def seeded(clean: Design) -> dict[str, Design]:
         "same-image": replace(clean, looks=looks(s050=picture("s003"))),
         "near-duplicate": replace(clean, features=features(z=near(z, 5, 6), zc=near(zc, 5, 6))),
         "few-training-rows": in_sessions(clean, 16),
+        "repeats-within-run": replace(clean, responses=twice(clean.responses)),
         "cut-captions": replace(clean, cut="3 of 9 captions are longer than the window."),
         "few-permutations": replace(clean, criterion=Criterion(null="permutation", n_permutations=99)),
         "small-test-set": replace(clean, sides=[(IDS[:150], IDS[150:])]),

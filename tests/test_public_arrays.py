@@ -168,6 +168,15 @@ def made() -> dict[str, Case]:
         "normalised_score": Case(
             scoring.normalised_score, {"score": Array(p[0], "n_voxels"), "ceiling": Array(p[1], "n_voxels")}
         ),
+        "normalised_mean": Case(
+            scoring.normalised_mean,
+            {"score": Array(p[0], "n_voxels"), "ceiling": Array(p[1], "n_voxels")},
+            {"n_stimuli": 50},
+        ),
+        "weighted_ceiling": Case(
+            scoring.weighted_ceiling,
+            {"repeats": own(repeats, REPEATS), "weights": Array(weights, "n_draws n_stimuli")},
+        ),
         "overlap": Case(
             scoring.overlap,
             {
@@ -207,6 +216,12 @@ def made() -> dict[str, Case]:
                 "mixtures": Array(np.array([[0.3] * 3 + [0.6] * 3, [0.7] * 3 + [0.4] * 3]), "n_bands n_voxels"),
                 "alphas": Array(np.full(v, 1.0), "n_voxels", "gram"),
             },
+        ),
+        "jackknife_interval": Case(
+            inference.jackknife_interval,
+            {"whole": own(observed, "n_voxels", level=""), "change": own(null[:4], "n_groups n_voxels", level="")},
+            {"left_out": np.array([0.1, 0.2, 0.3, 0.4])},
+            scales=lambda factor: factor["y"],
         ),
         "map_similarity": Case(
             inference.map_similarity,
@@ -269,6 +284,7 @@ NO_ARRAYS = {
     "bootstrap_weights",
     "exchange",
     "grid_adjacency",
+    "leave_out",
     "mesh_adjacency",
     "n_flips",
     "permutations_needed",

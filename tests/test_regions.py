@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from latentcortex import inference, scoring
 from latentcortex.encoding import Criterion, Encoder, Null, Prediction, Regions
-from latentcortex.encoding.regions import _ends
+from latentcortex.errors import AlignmentError, InputError
 from latentcortex.estimators.banded_ridge import BandedRidge
 from latentcortex.features import Features
 from latentcortex.maps import Maps
@@ -18,7 +20,7 @@ from latentcortex.space import Bare
 
 BANDS = ("z", "c")
 NAMES = {1: "early", 2: "ventral", 5: "none of these"}
-N_VOXELS, N_DRAWS = 40, 200
+N_VOXELS = 40
 
 
 @pytest.fixture(scope="module")
@@ -51,23 +53,24 @@ def scored(fitted: tuple[Encoder, Features, Responses], labels: np.ndarray, *, n
         )
         for a, b in pairwise(edges)
     ]
-    regions = Regions(labels, NAMES, n_draws=N_DRAWS, seed=3)
+    regions = Regions(labels, NAMES, seed=3)
     return encoder.maps_of(pieces, test.space, how, null=Null.of(whole, how), regions=regions), [whole]
 
 
 @pytest.mark.parametrize("n_pieces", [1, 3])
-def test_intervals_are_those_of_scoring_every_draw_anew(fitted, n_pieces: int) -> None:
+def test_intervals_are_those_of_scoring_anew_without_each_stimulus(fitted, n_pieces: int) -> None:
     labels = np.repeat([1, 2, 0, 1], 10)
     maps, (whole,) = scored(fitted, labels, n_pieces=n_pieces)
-    rows = inference.bootstrap_rows(len(whole.y), n_draws=N_DRAWS, seed=3)
+    n = len(whole.y)
 
-    def drawn(voxels: np.ndarray) -> dict[tuple[str, str], list[float]]:
+    def without(voxels: np.ndarray) -> dict[tuple[str, str], list[float]]:
         found: dict[tuple[str, str], list[float]] = {}
-        for row in rows:
+        for left_out in range(n):
+            row = np.arange(n) != left_out
             y, parts = whole.y[row][:, voxels].astype(float), whole.yhat_bands[:, row][..., voxels].astype(float)
             yhat = whole.yhat[row][:, voxels].astype(float)
             found.setdefault(("r", ""), []).append(scoring.correlation(y, yhat).mean())
-            # About the mean of all stimuli, not of the draw.
+            # About the mean of all stimuli, not of those that are left.
             spread = np.square(y - whole.y[:, voxels].mean(0, dtype=float)).sum(0)
             error = np.square(y - yhat).sum(0)
             found.setdefault(("r2", ""), []).append((1 - error / spread).mean())
@@ -80,10 +83,11 @@ def test_intervals_are_those_of_scoring_every_draw_anew(fitted, n_pieces: int) -
 
     for label, name in ((1, "early"), (2, "ventral")):
         voxels = np.flatnonzero((labels == label) & (np.arange(N_VOXELS) != 7))
-        for (statistic, band), values in drawn(voxels).items():
+        for (statistic, band), values in without(voxels).items():
             (facts,) = maps.find(statistic=statistic, band=band).columns.to_dict("records")
             mean = np.nanmean(maps.values(statistic=statistic, band=band)[voxels])
-            expected = np.quantile(values, [0.025, 0.975]) - np.mean(values) + mean
+            pseudo = n * mean - (n - 1) * np.array(values)  # Tukey's
+            expected = stats.t.interval(0.95, n - 1, pseudo.mean(), stats.sem(pseudo))
             np.testing.assert_allclose(facts["intervals"][name], expected, atol=2e-5)
             assert "none of these" not in facts["intervals"]
 
@@ -109,7 +113,7 @@ def test_intervals_do_not_depend_on_the_unit_of_responses(fitted, factor: float)
     nested = {bands: yhat * by for bands, yhat in whole.nested.items()}
     other = Prediction(whole.y * by, whole.yhat_bands * by, whole.offset * factor, nested)
     how = Criterion(shares=("product", "unique"), null="analytic", identifiability=False)
-    regions = Regions(labels, NAMES, n_draws=N_DRAWS, seed=3)
+    regions = Regions(labels, NAMES, seed=3)
     maps = encoder.maps_of(other, test.space, how, null=Null.of(whole, how), regions=regions)
     for facts, wanted in zip(maps.columns.to_dict("records"), expected.columns.to_dict("records"), strict=True):
         intervals = wanted["intervals"] if isinstance(wanted["intervals"], dict) else {}
@@ -120,22 +124,30 @@ def test_intervals_do_not_depend_on_the_unit_of_responses(fitted, factor: float)
         np.testing.assert_allclose(values, wanted, rtol=1e-4, atol=1e-5)
 
 
+def covering(draw, truth: float, n_runs: int, *, clusters: list[str] | None, score) -> float:
+    """Count how often the interval of a mean over voxels holds what unlimited stimuli would give."""
+    covered = []
+    for _ in range(n_runs):
+        y, yhat = draw()
+        weights, left_out = inference.leave_out(len(y), clusters=clusters, seed=0)
+        means = score(y, yhat, weights).astype(float).mean(1)
+        low, high = inference.jackknife_interval(means[:1], means[1:, None] - means[0], left_out)
+        covered.append(low[0] < truth < high[0])
+    return float(np.mean(covered))
+
+
 def test_the_interval_of_a_mean_covers_what_unlimited_stimuli_would_give() -> None:
     """Predictions are fixed; 300 test sets of 100 stimuli, and the truth from 40,000."""
-    rng, covered = np.random.default_rng(0), []
+    rng = np.random.default_rng(0)
     mixing = rng.standard_normal((20, 20)) / 3  # voxels that share noise
 
-    def draw(n: int) -> tuple[np.ndarray, np.ndarray]:
+    def draw(n: int = 100) -> tuple[np.ndarray, np.ndarray]:
         yhat = rng.standard_normal((n, 20))
         return (0.4 * yhat + rng.standard_normal((n, 20)) @ mixing + rng.standard_normal((n, 20))), yhat
 
-    truth = scoring.correlation(*draw(40_000)).mean()
-    weights = inference.bootstrap_weights(100, n_draws=300, seed=0)
-    for _ in range(300):
-        draws = scoring.weighted_correlation(*draw(100), weights).mean(axis=1)
-        low, high = np.quantile(draws, [0.025, 0.975])
-        covered.append(low < truth < high)
-    assert 0.9 < np.mean(covered) < 0.99
+    truth = float(scoring.correlation(*draw(40_000)).mean())
+    rate = covering(draw, truth, 300, clusters=None, score=scoring.weighted_correlation)
+    assert 0.9 < rate < 0.99
 
 
 def test_the_interval_of_r2_is_round_its_mean_and_covers_what_such_test_sets_give() -> None:
@@ -148,15 +160,33 @@ def test_the_interval_of_r2_is_round_its_mean_and_covers_what_such_test_sets_giv
         noise = rng.standard_normal((100, 5)) @ mixing + 0.5 * rng.standard_normal((100, 150))
         return (yhat + noise).astype(np.float32), yhat.astype(np.float32)
 
-    truth = np.mean([scoring.r2(*draw()).mean() for _ in range(2000)])
-    weights, covered = inference.bootstrap_weights(100, n_draws=200, seed=0), []
-    for _ in range(200):
-        y, yhat = draw()
-        draws, own = scoring.weighted_r2(y, yhat, weights, own_mean=False), float(scoring.r2(y, yhat).mean())
-        low, high = _ends(draws.sum(axis=1), np.full(200, 150.0), own)
-        assert low < own < high
-        covered.append(low < truth < high)
-    assert 0.9 < np.mean(covered) < 0.99
+    truth = float(np.mean([scoring.r2(*draw()).mean() for _ in range(2000)]))
+    score = partial(scoring.weighted_r2, own_mean=False)
+    assert 0.9 < covering(draw, truth, 200, clusters=None, score=score) < 0.99
+
+
+def test_clusters_are_left_out_whole_and_many_rows_in_groups() -> None:
+    weights, left_out = inference.leave_out(6, clusters=["a", "a", "b", "b", "b", "c"], seed=0)
+    np.testing.assert_allclose(weights, np.array([[1] * 6, [0, 0, 1, 1, 1, 1], [1, 1, 0, 0, 0, 1], [1] * 5 + [0]])
+                               / np.array([[6], [4], [3], [5]]))  # fmt: skip
+    np.testing.assert_allclose(left_out, [2 / 6, 3 / 6, 1 / 6])
+    weights, left_out = inference.leave_out(250, seed=0)
+    assert weights.shape == (101, 250)
+    assert set((250 * left_out).round(9)) == {2.0, 3.0}
+    assert left_out.sum() == pytest.approx(1)
+
+
+def test_one_cluster_tells_no_interval() -> None:
+    weights, left_out = inference.leave_out(5, clusters=["a"] * 5, seed=0)
+    assert weights.shape == (1, 5)
+    assert np.isnan(inference.jackknife_interval(np.zeros(3), np.empty((0, 3)), left_out)).all()
+
+
+def test_a_level_out_of_range_and_changes_of_other_groups_are_refused() -> None:
+    with pytest.raises(InputError, match="level must lie between 0 and 1; got 95"):
+        inference.jackknife_interval(np.zeros(3), np.zeros((2, 3)), np.full(2, 0.5), level=95)
+    with pytest.raises(AlignmentError, match="left_out is"):
+        inference.jackknife_interval(np.zeros(3), np.zeros((3, 3)), np.full(2, 0.5))
 
 
 def test_clusters_are_drawn_whole() -> None:

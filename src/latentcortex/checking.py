@@ -333,6 +333,17 @@ def _few_training_rows(design: Design) -> Iterator[str]:
     )
 
 
+def _within_run(design: Design) -> Iterator[str]:
+    tested = {name for _, test in design.sides for name in test}
+    repeated = [name for name in design.responses.repeated_within_run() if name in tested]
+    if repeated:
+        yield (
+            f"{len(repeated)} test stimuli have two trials or more in one run ({listed(repeated)}); noise that these "
+            "share counts as signal in the noise ceiling, a tenth of it as .25. Show repeats in different runs, or do "
+            "not rely on the ceiling."
+        )
+
+
 def _wider(within: Within) -> str:
     return "'session' or 'none'" if within == "run" else "'none'"
 
@@ -473,6 +484,7 @@ RULES: Final[dict[str, Rule]] = {
     ),
     "same-image": Rule("one image under two ids", _same_image, ("looks",)),
     "near-duplicate": Rule("images or features that are nearly the same", _near_duplicate),
+    "repeats-within-run": Rule("repeats of a stimulus in one run, which share noise", _within_run),
     "few-training-rows": Rule("sessions or runs of too few training rows to be z-scored with", _few_training_rows),
     "cut-captions": Rule("captions that are longer than what is read of them", _cut_captions),
     "few-permutations": Rule("permutations too few for so many voxels", _few_permutations),

@@ -213,6 +213,11 @@ class Responses:
         rows = pd.DataFrame({"stimulus": np.asarray(first), "session": "", "run": "", "n_repeats": total})
         return replace(self, data=data.astype(np.float32), rows=rows)
 
+    def repeated_within_run(self) -> tuple[str, ...]:
+        """List the stimuli of which two trials lie in one run, and share its noise; in order of first appearance."""
+        again = self.rows.duplicated(["stimulus", "session", "run"])
+        return tuple(dict.fromkeys(self.rows["stimulus"][again]))
+
     def repeats(self) -> FloatArray:
         """Lay out single trials by repeat, (n_repeats, n_stimuli, n_voxels); nan where there are fewer."""
         codes, first = pd.factorize(self.rows["stimulus"])

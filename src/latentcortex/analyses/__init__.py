@@ -4,7 +4,7 @@ from latentcortex.analyses.generalisation import generalisation, profile_sides
 from latentcortex.analyses.layers import preferred
 from latentcortex.analyses.learning import check_sizes, learning_curve
 from latentcortex.analyses.models import ANALYSES, CANONICAL, Analysis, by_step, canonical
-from latentcortex.analyses.runs import AcrossFolds, HeldOut, Scorer, ceiling, joined
+from latentcortex.analyses.runs import AcrossFolds, HeldOut, Scorer, ceiling, ceiling_across_folds, joined
 from latentcortex.encoding import HalfFits
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "by_step",
     "canonical",
     "ceiling",
+    "ceiling_across_folds",
     "check_sizes",
     "generalisation",
     "joined",

@@ -12,7 +12,7 @@ from latentcortex import inference, scoring
 from latentcortex._arrays import FloatArray, random_for
 from latentcortex._files import telling_of
 from latentcortex.analyses.models import Analysis
-from latentcortex.analyses.runs import ceiling, joined
+from latentcortex.analyses.runs import joined
 from latentcortex.encoding import Column, Criterion, Encoder, Prediction
 from latentcortex.errors import InputError
 from latentcortex.features import Features
@@ -20,7 +20,6 @@ from latentcortex.maps import Maps, short
 from latentcortex.responses import Responses, Within
 from latentcortex.splits import clusters_of, farthest, linked
 
-N_DRAWS: Final = 200
 FRACTION: Final = 5
 """One in so many stimuli is tested on."""
 LEAST_CLUSTERS: Final = 5
@@ -114,15 +113,16 @@ def generalisation(
     -------
     Maps
         r, r2, p, q, mask of each model, where `analysis` ends in the kind of split. Columns of r also say the `mean`
-        over valid voxels with its 95 % interval by bootstrap over test stimuli, the same divided by the square root of
-        the mean noise ceiling of that test set (`normalised`), and n_train.
+        over valid voxels with its 95 % interval (`low`, `high`), `normalised`, r relative to the noise ceiling
+        (`scoring.normalised_mean`), with `normalised_low` and `normalised_high`, and n_train. Intervals are
+        those of `inference.jackknife_interval` over test stimuli, or whole clusters of them.
     """
     found = []
     for kind, (train_ids, test_ids) in sides.items():
         train, test = responses.split(train_ids=train_ids, test_ids=test_ids, zscore=zscore)
         # Stimuli of a cluster are alike: whatever null is asked for, one by one they would not be exchangeable.
         own = replace(criterion, shares=("product",), null="auto" if kind == "cluster" else criterion.null)
-        limit = _mean(ceiling(test))
+        repeats = test.repeats() if len(test.rows) > len(test.ids) else None
         for bands in analysis.models:
             chosen = features.only(bands)
             with telling_of(analysis=f"{analysis.name}-{kind}", model=short("+".join(bands))):
@@ -130,8 +130,7 @@ def generalisation(
                 alike = clusters if kind == "cluster" else None
                 null = encoder.null_of(chosen, test, own, clusters=alike)
                 pieces = list(encoder.walk(chosen, test, clusters=alike))
-                facts = {**_mean_r(pieces, seed=criterion.seed), "n_train": len(train_ids)}
-                facts["normalised"] = facts["mean"] / np.sqrt(limit) if limit > 0 else float("nan")
+                facts = {**mean_scores(pieces, repeats, seed=criterion.seed), "n_train": len(train_ids)}
                 found.append(_noted(encoder.maps_of(pieces, test.space, own, null=null), facts))
     return joined(found)
 
@@ -142,21 +141,41 @@ def _noted(maps: Maps, facts: Mapping[str, float]) -> Maps:
     return Maps.of(maps.space, columns)
 
 
-def _mean_r(pieces: Sequence[Prediction], *, seed: int) -> dict[str, float]:
-    """Average r over valid voxels, with an interval by bootstrap over test stimuli, or whole clusters of them."""
-    alike = pieces[0].clusters or None
-    weights = inference.bootstrap_weights(len(pieces[0].y), clusters=alike, n_draws=N_DRAWS, seed=seed)
-    total, known, observed = np.zeros(N_DRAWS), 0, 0.0
-    for piece in pieces:
-        valid = np.isfinite(piece.r)
-        total += scoring.weighted_correlation(piece.y[:, valid], piece.varying[:, valid], weights).sum(1)
-        known, observed = known + int(valid.sum()), observed + float(piece.r[valid].sum())
-    low, high = np.quantile(total / max(known, 1), [0.025, 0.975])
-    return {"mean": observed / max(known, 1), "low": float(low), "high": float(high)}
+def mean_scores(pieces: Sequence[Prediction], repeats: FloatArray | None, *, seed: int) -> dict[str, float]:
+    """Average r over valid voxels, and relate it to the ceiling, with intervals over test stimuli or clusters.
+
+    Parameters
+    ----------
+    pieces : sequence of Prediction
+        Of all voxels, in order.
+    repeats : ndarray of shape (n_repeats, n_stimuli, n_voxels), optional
+        Single trials of the same stimuli, in the same order; None where nothing was repeated.
+    seed : int
+
+    Returns
+    -------
+    dict of str to float
+        `mean`, `low`, `high`, `normalised`, `normalised_low`, `normalised_high`; nan where not known.
+    """
+    alike, n_rows = pieces[0].clusters or None, len(pieces[0].y)
+    weights, left_out = inference.leave_out(n_rows, clusters=alike, seed=seed)
+    scores = np.concatenate([scoring.weighted_correlation(one.y, one.varying, weights) for one in pieces], axis=1)
+    # A voxel that varies over the left out stimuli only has no r without them.
+    scores = np.where(np.isfinite(scores), scores, scores[0]).astype(np.float64)
+    valid = np.isfinite(np.concatenate([one.r for one in pieces]))
+    facts = _with_ends("mean", scores[:, valid].mean(1) if valid.any() else np.full(len(weights), np.nan), left_out)
+    relative = np.full(len(weights), np.nan)
+    if repeats is not None:
+        ceilings = scoring.weighted_ceiling(repeats, weights)
+        n_left = [n_rows, *np.rint(n_rows * (1 - left_out)).astype(int)]
+        kept = zip(scores, ceilings, n_left, strict=True)
+        relative = np.array([scoring.normalised_mean(r, limit, n_stimuli=int(n)) for r, limit, n in kept])
+    return facts | _with_ends("normalised", relative, left_out)
 
 
-def _mean(ceilings: Maps | None) -> float:
-    """Average the noise ceiling over voxels that have one; nan where nothing was repeated."""
-    values = np.full(1, np.nan) if ceilings is None else ceilings.values(statistic="ceiling")
-    known = values[np.isfinite(values)]
-    return float(known.mean()) if len(known) else float("nan")
+def _with_ends(name: str, means: FloatArray, left_out: FloatArray) -> dict[str, float]:
+    """Take the mean of all stimuli, and its interval from those without some of them."""
+    change = (means[1:] - means[0])[:, None]
+    low, high = inference.jackknife_interval(means[:1], change, left_out, unbiased=name == "normalised")
+    start = "" if name == "mean" else f"{name}_"
+    return {name: float(means[0]), f"{start}low": float(low[0]), f"{start}high": float(high[0])}

@@ -21,7 +21,8 @@ from latentcortex.responses import Responses
 N_SIZES: Final = 5
 SMALLEST: Final = 8
 """How many times fewer stimuli than there are the shortest fit has."""
-N_DRAWS: Final = 200
+
+Ends = tuple[FloatArray, FloatArray]
 
 
 def learning_curve(
@@ -50,7 +51,7 @@ def learning_curve(
     -------
     Maps
         `uniqueR2N` with the number of stimuli for each size, `uniqueR2Limit` and its standard error; each column says
-        the `mean` over valid voxels, and those of sizes its 95 % interval `low`, `high` by bootstrap over test stimuli.
+        the `mean` over valid voxels, and those of sizes its 95 % interval `low`, `high` by jackknife over test stimuli.
 
     Raises
     ------
@@ -67,8 +68,7 @@ def learning_curve(
             some = train.select([train.ids[i] for i in sorted(order[:n])])
             with telling_of(control=f"fits to {n} training stimuli"):
                 encoder = Encoder(quiet(make_estimator())).fit(own, some)
-                shares, means = _unique(encoder, own, test, seed=seed)
-            low, high = np.quantile(means, [0.025, 0.975], axis=1)
+                shares, (low, high) = _unique(encoder, own, test, seed=seed)
             gains.append(shares)
             for b, band in enumerate(bands):
                 about = {**facts, "band": band, "statistic": f"uniqueR2N{n}", "unit": "fraction of variance"}
@@ -93,19 +93,24 @@ def _limits(facts: dict[str, Any], bands: tuple[str, ...], sizes: list[int], gai
         yield error, {**about, "statistic": "uniqueR2LimitError", "mean": _mean(error)}
 
 
-def _unique(encoder: Encoder, features: Features, test: Responses, *, seed: int) -> tuple[FloatArray, FloatArray]:
-    """Compute unique shares, (n_bands, n_voxels), and means over voxels in each draw of stimuli, (n_bands, n_draws)."""
-    weights = inference.bootstrap_weights(len(test.ids), n_draws=N_DRAWS, seed=seed)
+def _unique(encoder: Encoder, features: Features, test: Responses, *, seed: int) -> tuple[FloatArray, Ends]:
+    """Compute unique shares, (n_bands, n_voxels), and the ends of the interval of each band's mean over voxels."""
+    weights, left_out = inference.leave_out(len(test.ids), seed=seed)
     bands, shares = encoder.bands, []
-    total, known = np.zeros((len(bands), N_DRAWS)), 0
+    changes, n_valid = np.zeros((len(left_out), len(bands))), 0
     for piece in encoder.walk(features, test, shares=("unique",)):
         without = [piece.nested[tuple(other for other in bands if other != band)] for band in bands]
-        joint, joint_draws = scoring.r2(piece.y, piece.yhat), scoring.weighted_r2(piece.y, piece.yhat, weights)
+        joint = scoring.r2(piece.y, piece.yhat)
         shares.append(np.stack([joint - scoring.r2(piece.y, yhat) for yhat in without]))
         valid = np.isfinite(shares[-1]).all(0)
-        draws = [joint_draws - scoring.weighted_r2(piece.y, yhat, weights) for yhat in without]
-        total, known = total + np.stack(draws)[..., valid].sum(-1), known + int(valid.sum())
-    return np.concatenate(shares, axis=1), total / max(known, 1)
+        drawn = [scoring.weighted_r2(piece.y, yhat, weights, own_mean=False) for yhat in (piece.yhat, *without)]
+        gains = np.stack([drawn[0] - one for one in drawn[1:]], axis=-1).astype(np.float64)  # over draws and voxels
+        change = gains[1:] - gains[0]
+        changes += np.where(np.isfinite(change), change, 0)[:, valid].sum(1)
+        n_valid += int(valid.sum())
+    found = np.concatenate(shares, axis=1)
+    means = np.array([_mean(one) for one in found])
+    return found, inference.jackknife_interval(means, changes / max(n_valid, 1), left_out)
 
 
 def _mean(values: FloatArray) -> float:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol
 
 import numpy as np
+import pandas as pd
 from tqdm import tqdm
 
 from latentcortex import inference, scoring
@@ -240,18 +241,35 @@ def joined(found: list[Maps]) -> Maps:
 
 
 def ceiling(test: Responses) -> Maps | None:
-    """Estimate the noise ceiling of the averaged test responses; None where nothing was repeated."""
+    """Estimate the noise ceiling of the averaged test responses; None where nothing was repeated.
+
+    Columns say of how many stimuli it is (`n_stimuli`), the harmonic mean of their trials (`n_averaged`), and how many
+    were shown once (`n_single`) or have two trials in one run (`n_within_run`): noise that these share is not told from
+    signal, and the ceiling is too high by it.
+    """
     if len(test.rows) == len(test.ids):
         return None
-    counts = test.rows.groupby("stimulus", sort=False).size().to_numpy()
-    n_averaged = 1 / float(np.mean(1 / counts))
+    counts = np.asarray(test.rows.groupby("stimulus", sort=False).size(), dtype=np.float64)
     repeats = test.repeats()
-    values = scoring.noise_ceiling(repeats, n_averaged=n_averaged)
-    ends = scoring.noise_ceiling_ci(repeats, n_averaged=n_averaged)
+    values = scoring.noise_ceiling(repeats, n_averaged=counts)
+    ends = scoring.noise_ceiling_ci(repeats, n_averaged=counts)
     about: dict[str, Any] = {"analysis": "ceiling", "model": "", "band": "", "unit": "fraction of variance"}
-    about |= {"n_stimuli": len(counts), "n_averaged": round(n_averaged, 3)}
+    about |= {"n_stimuli": len(counts), "n_averaged": round(1 / float(np.mean(1 / counts)), 3)}
+    about |= {"n_single": int((counts == 1).sum()), "n_within_run": len(test.repeated_within_run())}
     columns = zip(("ceiling", "ceilingLow", "ceilingHigh"), (values, *ends), strict=True)
     valid = test.valid()
     return Maps.of(
         test.space, [(np.where(valid, column, np.nan), {**about, "statistic": name}) for name, column in columns]
     )
+
+
+def ceiling_across_folds(responses: Responses, splits: Splits, zscore: Within) -> Maps | None:
+    """Estimate the noise ceiling of what is scored across folds: each trial z-scored as in the fold that holds it out.
+
+    See `ceiling`; None where nothing was repeated.
+    """
+    if len(responses.rows) == len(responses.ids):
+        return None
+    held_out = [responses.split(test_ids=test, train_ids=train, zscore=zscore)[1] for train, test in splits]
+    data, rows = (np.concatenate([one.data for one in held_out]), pd.concat([one.rows for one in held_out]))
+    return ceiling(replace(responses, data=data, rows=rows.reset_index(drop=True)))

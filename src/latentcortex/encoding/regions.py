@@ -28,19 +28,17 @@ class Regions:
         The region of each voxel.
     names : dict
         Label -> name; other labels are no region.
-    n_draws : int
-        Bootstrap draws of test stimuli.
     seed : int
+        For groups of test stimuli that are left out together.
     """
 
     labels: IntArray
     names: Mapping[int, str]
-    n_draws: int = 500
     seed: int = 0
 
 
 class RegionMeans:
-    """Adds up draws of scores and shares over the valid voxels of each region, piece by piece.
+    """Adds up, piece by piece, how the scores and shares of each region's valid voxels change without some stimuli.
 
     Parameters
     ----------
@@ -52,26 +50,26 @@ class RegionMeans:
     def __init__(self, regions: Regions, shares: Sequence[str]) -> None:
         self.regions, self.shares = regions, shares
         self.n_voxels = 0
-        self._weights: FloatArray | None = None
-        self._sums: dict[Key, dict[str, FloatArray]] = {}
+        self._left_out: tuple[FloatArray, FloatArray] | None = None
+        self._changes: dict[Key, dict[str, FloatArray]] = {}
 
     def add(self, piece: Prediction, bands: Sequence[str], null: Null) -> None:
-        """Add the next voxels; stimuli that the null keeps together are drawn together."""
-        if self._weights is None:
-            n_rows, given = len(piece.y), {"n_draws": self.regions.n_draws, "seed": self.regions.seed}
-            self._weights = inference.bootstrap_weights(n_rows, clusters=null.alike(n_rows), **given)
+        """Add the next voxels; stimuli that the null keeps together are left out together."""
+        if self._left_out is None:
+            n_rows = len(piece.y)
+            self._left_out = inference.leave_out(n_rows, clusters=null.alike(n_rows), seed=self.regions.seed)
         here = self.regions.labels[self.n_voxels : self.n_voxels + piece.y.shape[1]]
         self.n_voxels += piece.y.shape[1]
         for label, name in self.regions.names.items():
             voxels = np.flatnonzero((here == label) & np.isfinite(piece.r))
             if len(voxels):
-                self._add(name, piece, bands, voxels, self._weights)
+                self._add(name, piece, bands, voxels, self._left_out[0])
 
     def _add(self, name: str, piece: Prediction, bands: Sequence[str], voxels: IntArray, weights: FloatArray) -> None:
-        draw = partial(_draws, piece, bands, self.shares, weights)
-        for part in in_threads(draw, [voxels[tile] for tile in tiles(len(voxels))]):
+        change = partial(_changes, piece, bands, self.shares, weights)
+        for part in in_threads(change, [voxels[tile] for tile in tiles(len(voxels))]):
             for key, values in part.items():
-                known = self._sums.setdefault(key, {})
+                known = self._changes.setdefault(key, {})
                 known[name] = known.get(name, 0.0) + values
 
     def _mean(self, values: FloatArray | BoolArray, name: str) -> float:
@@ -84,25 +82,41 @@ class RegionMeans:
         """Note the interval of each region's mean beside the columns that have one: `intervals`, name -> ends."""
         noted = []
         for values, facts in columns:
-            own = self._sums.get((facts["statistic"], facts["band"]), {})
-            ends = {name: _ends(sums[0], sums[1], self._mean(values, name)) for name, sums in own.items()}
+            own = self._changes.get((facts["statistic"], facts["band"]), {})
+            ends = {name: self._ends(sums, self._mean(values, name)) for name, sums in own.items()}
             noted.append((values, {**facts, "intervals": ends} if ends else facts))
         return noted
 
+    def _ends(self, sums: FloatArray, mean: float) -> list[float]:
+        """Find the 95 % interval of the mean over voxels that test sets of this size would give; nan for no voxel."""
+        if self._left_out is None or not sums[0] > 0:
+            return [np.nan, np.nan]
+        change = (sums[1:] / sums[0])[:, None]
+        ends = inference.jackknife_interval(np.array([mean]), change, self._left_out[1])
+        return [round(float(end[0]), 6) for end in ends]
 
-def _draws(
+
+def _changes(
     piece: Prediction, bands: Sequence[str], shares: Sequence[str], weights: FloatArray, voxels: IntArray
 ) -> dict[Key, FloatArray]:
-    """Sum each statistic over the voxels that have it in a draw, and count these; (2, n_draws)."""
+    """Count the voxels that have each statistic, then sum over them what it changes by without each group of stimuli.
+
+    A voxel that varies over the stimuli of one group only has no statistic without these, and changes nothing there.
+
+    Returns
+    -------
+    dict of (str, str) to ndarray of shape (1 + n_groups,)
+    """
     y, yhat = piece.y[:, voxels], piece.yhat[:, voxels]
     whole = "" if len(bands) > 1 else bands[0]
     r2 = scoring.weighted_r2(y, yhat, weights, own_mean=False)
     found = {("r", whole): scoring.weighted_correlation(y, piece.varying[:, voxels], weights), ("r2", whole): r2}
     found |= dict(_shared(piece, bands, shares, weights, voxels, r2)) if len(bands) > 1 else {}
-    return {
-        key: np.stack([np.nansum(values, axis=1, dtype=np.float64), np.isfinite(values).sum(axis=1)])
-        for key, values in found.items()
-    }
+    summed = {}
+    for key, values in found.items():
+        change = values[1:].astype(np.float64) - values[0]
+        summed[key] = np.append(np.isfinite(values[0]).sum(), np.where(np.isfinite(change), change, 0).sum(1))
+    return summed
 
 
 def _shared(
@@ -121,15 +135,3 @@ def _shared(
         for band in bands:
             without = piece.nested[tuple(other for other in bands if other != band)][:, voxels]
             yield ("uniqueR2", band), r2 - scoring.weighted_r2(y, without, weights, own_mean=False)
-
-
-def _ends(sums: FloatArray, counts: FloatArray, mean: float) -> list[float]:
-    """Find the 95 % interval of the mean over voxels that test sets of this size would give; nan where no draw has one.
-
-    Draws are moved to lie about the mean of all stimuli: their own is a little lower where a score is a ratio, and the
-    interval of a large region narrow.
-    """
-    means = sums[counts > 0] / counts[counts > 0]
-    if not len(means):
-        return [np.nan, np.nan]
-    return [round(float(end), 6) for end in np.quantile(means, [0.025, 0.975]) - means.mean() + mean]

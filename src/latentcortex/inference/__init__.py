@@ -13,6 +13,7 @@ from latentcortex.inference.family import (
 )
 from latentcortex.inference.halves import Resampling, better_p
 from latentcortex.inference.identify import LEAST_ROWS, identifiability
+from latentcortex.inference.jackknife import jackknife_interval, leave_out
 from latentcortex.inference.null import (
     block_length,
     correlation_p,
@@ -62,7 +63,9 @@ __all__ = [
     "grid_adjacency",
     "hierarchical_fdr",
     "identifiability",
+    "jackknife_interval",
     "lag_one",
+    "leave_out",
     "map_similarity",
     "max_t",
     "mesh_adjacency",

@@ -155,7 +155,7 @@ def learning_curve(content: Content, analysis: str) -> Iterator[Figure]:
     yield Figure(
         "learning-curve",
         "Unique share of each band, mean over all valid voxels, against the number of fitted stimuli; intervals by "
-        "bootstrap over test stimuli. A gain that is the band's own stays; one that only few stimuli give falls. "
+        "jackknife over test stimuli. A gain that is the band's own stays; one that only few stimuli give falls. "
         f"Extrapolated to unlimited stimuli: {said}; that means little where a curve still rises, or the most stimuli "
         "are not several times as many as the band has dimensions.",
         lambda style: plotting.roi_profiles(
@@ -173,12 +173,14 @@ def generalisation(content: Content, analysis: str) -> Iterator[Figure]:
             kind = facts["analysis"].removeprefix("generalisation-")
             rows.append({"roi": title_of(facts["band"]), "x": kind, "y": facts["mean"], "series": "mean r"})
             rows[-1] |= {"low": facts["low"], "high": facts["high"]}
-            said.append(f"{title_of(facts['band'])} {kind} {number(facts['normalised'])}")
+            relative, *ends = (number(facts.get(f"normalised{end}")) for end in ("", "_low", "_high"))
+            said.append(f"{title_of(facts['band'])} {kind} {relative} [{', '.join(ends)}]")
     n_train = int(columns.loc[columns["analysis"].str.startswith("generalisation-"), "n_train"].max())
     yield Figure(
         "generalisation",
         "Mean r over all valid voxels on test stimuli that are drawn at random, held out as whole clusters, or "
-        f"farthest from all others, each after a fit to {n_train} stimuli; intervals by bootstrap over test stimuli. "
-        f"Divided by the square root of each test set's mean noise ceiling: {', '.join(said)}.",
+        f"farthest from all others, each after a fit to {n_train} stimuli; intervals by jackknife over test stimuli, "
+        "or over clusters where such are held out. Relative to the noise ceiling (root of summed "
+        f"squared r over summed ceilings; a perfect model has 1): {', '.join(said)}.",
         lambda style: plotting.roi_profiles(pd.DataFrame(rows), x_label="test stimuli", y_label="mean r", style=style),
     )

@@ -33,7 +33,7 @@ class RegionRow:
     mean, low, high : float
         The mean and its 95 % interval over test stimuli; nan where there is none.
     normalised : float
-        The mean relative to the region's mean noise ceiling (of r, to its square root); nan without one above 0.
+        The mean relative to the noise ceiling; see `scoring.normalised_mean`.
     significant, bound : float
         Fraction of the region's valid voxels that are significant, and that are truly active at least.
     """
@@ -101,7 +101,7 @@ def known(rows: Sequence[RegionRow]) -> dict[str, str]:
 def latex(tables: Mapping[str, Sequence[RegionRow]], participant: str) -> str:
     """Write the tables for a paper: `longtable` and `booktabs`, one for each analysis."""
     parts = ["% Needs \\usepackage{booktabs,longtable}. Means over all valid voxels of a region, with 95 % intervals",
-             "% by bootstrap over test stimuli. Made by latentcortex."]  # fmt: skip
+             "% by jackknife over test stimuli. Made by latentcortex."]  # fmt: skip
     for analysis, rows in tables.items():
         heads = ["Region", "Mean of", "$n$", "Mean [95\\,\\%]", *(head.capitalize() for head in known(rows).values())]
         head = "\\toprule\n" + " & ".join(heads) + " \\\\\n\\midrule"

@@ -9,7 +9,7 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
-from latentcortex import _files, inference
+from latentcortex import _files, inference, scoring
 from latentcortex._arrays import IntArray
 from latentcortex.errors import InputError
 from latentcortex.maps import Maps
@@ -23,6 +23,8 @@ IN_REGIONS: Final = (
 """Statistics of which a region has a mean."""
 COUNTED: Final = ("n_control", "null_fraction", "n_false", "n_false_low", "n_false_high")
 """What the shuffled control says of a map, see `inference.control.ExpectedFalse`; None without one."""
+RELATIVE: Final = ("r", "r2", "shareR2", "uniqueR2", "shapleyR2")
+"""Statistics that are related to the noise ceiling."""
 P_OF: Final = {"mask": "p", "uniqueMask": "uniqueP"}
 """Masks, and the p that each is made of."""
 
@@ -64,9 +66,9 @@ def _number(value: float | None) -> float | None:
 def roi_table(content: Content) -> pd.DataFrame | None:
     """Summarise every column by region, over all valid voxels; None without an atlas.
 
-    Scores and shares are also given relative to the region's mean noise ceiling (r to its square root), `normalised`. A
-    mask has a `bound`: the fraction of the region's voxels that are truly active at least, with 95 % confidence for all
-    regions together; see `inference.true_discovery_bound`.
+    Scores and shares are also given relative to the noise ceiling, `normalised` (`scoring.normalised_mean`). A mask has
+    a `bound`: the fraction of the region's voxels that are truly active at least, with 95 % confidence for all regions
+    together; see `inference.true_discovery_bound`.
     """
     if content.atlas is None:
         return None
@@ -75,18 +77,25 @@ def roi_table(content: Content) -> pd.DataFrame | None:
     kept = Maps(content.maps.data[:, wanted], content.maps.columns[wanted].reset_index(drop=True), content.maps.space)
     table = kept.summarise([int(label) for label in labels], content.atlas.names)
     bounds = _bounds(content.maps, table, np.asarray(labels), content.atlas.names)
-    return table.assign(normalised=_normalised(table), bound=bounds)
+    return table.assign(normalised=_normalised(content, table, np.asarray(labels)), bound=bounds)
 
 
-def _normalised(table: pd.DataFrame) -> list[float]:
-    """Divide means by what any model could reach in the region; nan where that is not known or not above 0."""
-    known = table[table["statistic"] == "ceiling"].set_index("roi")["mean"]
-    limits = table["roi"].map(known).astype(float).to_numpy()
-    powers = table["statistic"].map({"r": 0.5, "r2": 1.0, "shareR2": 1.0, "uniqueR2": 1.0, "shapleyR2": 1.0})
-    # Those of the profile of generalisation have test sets, and ceilings, of their own.
-    elsewhere = table["analysis"].str.startswith("generalisation").to_numpy()
-    limits = np.where((limits > 0) & ~elsewhere, limits, np.nan) ** powers.astype(float).to_numpy()
-    return list(table["mean"].to_numpy(dtype=float) / limits)
+def _normalised(content: Content, table: pd.DataFrame, labels: IntArray) -> list[float]:
+    """Average what is scored relative to what any model could reach; nan where that is not known or not above 0."""
+    maps, ceiling = content.maps, content.maps.find(statistic="ceiling")
+    region = {} if content.atlas is None else {name: labels == label for label, name in content.atlas.names.items()}
+    values = []
+    for row in table.to_dict("records"):
+        # Those of the profile of generalisation have test sets, and ceilings, of their own.
+        elsewhere = row["analysis"].startswith("generalisation") or not len(ceiling.columns)
+        inside = region[row["roi"]]
+        if elsewhere or row["statistic"] not in RELATIVE or not inside.any():
+            values.append(np.nan)
+            continue
+        own = maps.find(**{key: row[key] for key in ("analysis", "model", "band", "statistic")})
+        n_stimuli = int(own.columns["n_stimuli"].iloc[0]) if row["statistic"] == "r" else None
+        values.append(scoring.normalised_mean(own.data[inside, 0], ceiling.data[inside, 0], n_stimuli=n_stimuli))
+    return values
 
 
 def region_means(content: Content, analysis: str, statistic: str) -> pd.DataFrame:

@@ -139,8 +139,14 @@ def _tests(content: Content) -> str:
     if "ceiling" in statistics:
         said += (
             " The noise ceiling is the fraction of variance of the averaged test responses that is signal, estimated "
-            "from the variance over repeats."
+            "from the variance over the repeats of each stimulus."
         )
+        (ceiling,) = content.maps.find(statistic="ceiling").columns.to_dict("records")
+        if ceiling.get("n_within_run", 0) > 0:
+            said += (
+                f" {ceiling['n_within_run']:.0f} stimuli were repeated within a run; noise that such repeats share "
+                "counts as signal, and the ceiling is too high by it."
+            )
     if "shareR2" in statistics:
         said += " The variance explained by joint models was split between bands by the product measure."
     if "differenceR2" in statistics:

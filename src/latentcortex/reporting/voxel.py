@@ -109,5 +109,5 @@ def _ceiling(own: Responses) -> str:
     """Estimate the noise ceiling from repeats."""
     if len(own.rows) == len(own.ids):
         return "n/a (no repeats)"
-    counts = own.rows.groupby("stimulus", sort=False).size().to_numpy()
-    return number(float(scoring.noise_ceiling(own.repeats(), n_averaged=1 / float(np.mean(1 / counts)))[0]))
+    counts = np.asarray(own.rows.groupby("stimulus", sort=False).size(), dtype=np.float64)
+    return number(float(scoring.noise_ceiling(own.repeats(), n_averaged=counts)[0]))

@@ -11,8 +11,10 @@ from latentcortex.scoring.reliability import (
     ncsnr,
     noise_ceiling,
     noise_ceiling_ci,
+    normalised_mean,
     normalised_score,
     split_half,
+    weighted_ceiling,
 )
 from latentcortex.scoring.shares import (
     commonality,
@@ -36,6 +38,7 @@ __all__ = [
     "ncsnr",
     "noise_ceiling",
     "noise_ceiling_ci",
+    "normalised_mean",
     "normalised_score",
     "overlap",
     "product_shares",
@@ -43,6 +46,7 @@ __all__ = [
     "shapley_shares",
     "split_half",
     "unique_shares",
+    "weighted_ceiling",
     "weighted_correlation",
     "weighted_product_shares",
     "weighted_r2",

@@ -121,7 +121,7 @@ class Forward:
             if not self.material.across_folds:
                 ((train_ids, test_ids),) = self.material.sides(responses)
                 train, test = responses.split(test_ids=test_ids, train_ids=train_ids, zscore=self.material.zscore)
-            found = [] if test is None else [analyses.ceiling(test)]
+            found = [self._ceiling(responses, test)]
             scorer = self._scorer(participant, responses, train, test)
             for analysis in self.study.models(self.material.extractor.bands):
                 path = self.out / "work" / f"sub-{participant}_{analysis.name}.npz"
@@ -132,6 +132,12 @@ class Forward:
                 self.record.forget(sorted(self._draws(participant, responses.space)(analysis.name).paths))
                 found.append(load_state(path, n_voxels=responses.space.n_voxels))
             return self._located(analyses.joined([maps for maps in found if maps is not None]))
+
+    def _ceiling(self, responses: Responses, test: Responses | None) -> Maps | None:
+        """Estimate the noise ceiling of what is scored: the test set's, or that of every fold's held-out stimuli."""
+        if test is not None:
+            return analyses.ceiling(test)
+        return analyses.ceiling_across_folds(responses, self.material.splits(responses), self.material.zscore)
 
     def _located(self, maps: Maps) -> Maps:
         """Note where on the noise schedule the band of each column lies."""

@@ -1,0 +1,148 @@
+"""Battery of intervals and ceilings: what holds the truth where clusters are few, voxels silent, or noise uneven.
+
+Plain functions, as in `_battery.py`; `test_intervals.py` asserts them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from _battery import Finding, found
+
+from latentcortex import inference, scoring
+from latentcortex.analyses.generalisation import mean_scores
+from latentcortex.encoding import Prediction
+
+COVERS: dict[str, Any] = {"least": 0.92, "slack": 3.0}
+"""Intervals of 95 % that hold the truth."""
+FAILS_TO_COVER: dict[str, Any] = {"most": 0.92, "slack": -3.0, "naive": True}
+
+
+# Relative to the ceiling
+
+
+def silent_voxels(n: int) -> list[Finding]:
+    """Predict perfectly where some voxels are silent: r relative to the ceiling is 1."""
+    out = []
+    for silent in (0.0, 0.25, 0.5, 0.8):
+        rng = np.random.default_rng([10, int(100 * silent)])
+        relative, covered, naive = [], [], []
+        for _ in range(n):
+            ceiling = np.where(np.arange(100) < 100 * silent, 0.0, rng.uniform(0.2, 0.8, 100))
+            trial_noise = np.sqrt(3 * np.where(ceiling > 0, (1 - ceiling) / np.maximum(ceiling, 0.1), 1))
+            signal_part = rng.standard_normal((80, 100))
+            repeats = signal_part * (ceiling > 0) + trial_noise * rng.standard_normal((3, 80, 100))
+            piece = Prediction(repeats.mean(0), signal_part[None], np.zeros(100))
+            facts = mean_scores([piece], repeats, seed=0)
+            relative.append(facts["normalised"])
+            covered.append(facts["normalised_low"] <= 1 <= facts["normalised_high"])
+            mean_ceiling = scoring.noise_ceiling(repeats, n_averaged=3).mean()
+            naive.append(facts["mean"] / np.sqrt(mean_ceiling))
+        setting = f"perfect model, {silent:.0%} of 100 voxels silent, 80 stimuli, 3 repeats"
+        out.append(found("B10", "mean r relative to the ceiling", setting, relative, least=0.97, most=1.03))
+        out.append(found("B10", "its 95 % intervals that hold 1", setting, np.array(covered), **COVERS))
+        if silent:
+            what = "mean r over the root of the mean ceiling"
+            out.append(found("B10", what, setting, naive, most=0.97, slack=-3, naive=True))
+    return out
+
+
+# Few clusters
+
+
+def clustered(rng: np.random.Generator, sizes: list[int], like: float) -> Callable[[], tuple[np.ndarray, ...]]:
+    """Make what draws responses and predictions of clusters, whose stimuli share so much of their variance."""
+    onto, noise = rng.standard_normal((2, 8, 40)) / 8**0.5
+    code = np.repeat(np.arange(len(sizes)), sizes)
+
+    def features() -> np.ndarray:
+        shared = rng.standard_normal((len(sizes), 8))[code]
+        return np.sqrt(like) * shared + np.sqrt(1 - like) * rng.standard_normal((len(code), 8))
+
+    def draw() -> tuple[np.ndarray, ...]:
+        yhat = 0.8 * features() @ onto
+        y = yhat + 0.7 * features() @ noise + rng.standard_normal(yhat.shape)
+        return y.astype(np.float32), yhat.astype(np.float32), code.astype(str)
+
+    return draw
+
+
+def few_clusters(n: int) -> list[Finding]:
+    """Find the interval of the mean r of a profile of generalisation; the truth is that of unlimited stimuli."""
+    out = []
+    shapes = {
+        "10 clusters of 10": ([10] * 10, 0.9),
+        "20 clusters of 10": ([10] * 20, 0.9),
+        "16 clusters of 3 to 18": (list(range(3, 19)), 0.5),
+        "100 single stimuli": ([1] * 100, 0.0),
+    }
+    for shape, (sizes, like) in shapes.items():
+        rng = np.random.default_rng([11, len(sizes)])
+        draw = clustered(rng, sizes, like)
+        # Of the population: of all voxels, with the variances that features of variance 1 give.
+        many = [draw() for _ in range(40_000 // sum(sizes))]
+        y, yhat = (np.concatenate([one[i] for one in many]) for i in (0, 1))
+        truth = float(scoring.correlation(y, yhat).mean())
+        covered, naive = [], []
+        for run in range(n):
+            y, yhat, names = draw()
+            clusters = tuple(names) if len(sizes) < len(y) else ()
+            facts = mean_scores([Prediction(y, yhat[None], np.zeros(40), clusters=clusters)], None, seed=run)
+            covered.append(facts["low"] <= truth <= facts["high"])
+            weights = inference.bootstrap_weights(len(y), clusters=names, n_draws=100, seed=run)
+            low, high = np.quantile(scoring.weighted_correlation(y, yhat, weights).mean(1), [0.025, 0.975])
+            naive.append(low <= truth <= high)
+        setting = f"{shape}, 40 voxels that share noise"
+        out.append(found("B11", "95 % intervals that hold the mean r", setting, np.array(covered), **COVERS))
+        if clusters:
+            what = "percentiles of bootstrap draws of clusters that hold it"
+            out.append(found("B11", what, setting, np.array(naive), **FAILS_TO_COVER))
+    return out
+
+
+# Noise ceilings
+
+
+def uneven_repeats(n: int) -> list[Finding]:
+    """Estimate ceilings where stimuli with few repeats are noisier; n voxels."""
+    out = []
+    shapes = {
+        "2 or 6 repeats, noise 2 or 1": ([2, 6], [2.0, 1.0]),
+        "2, 3 or 5 repeats, noise 2, 1.5 or .8": ([2, 3, 5], [2.0, 1.5, 0.8]),
+        "1, 2 or 4 repeats, equal noise": ([1, 2, 4], [1.0, 1.0, 1.0]),
+    }
+    for shape, (repeated, spread) in shapes.items():
+        counts, size = np.resize(repeated, 120), np.resize(spread, 120)
+        for ceiling in (0.0, 0.4):
+            rng = np.random.default_rng([13, int(10 * ceiling)])
+            of_mean = float((size**2 / counts).mean())
+            gain = np.sqrt(ceiling / (1 - ceiling) * of_mean)
+            repeats = gain * rng.standard_normal((120, n)) + size[:, None] * rng.standard_normal((6, 120, n))
+            repeats[np.arange(6)[:, None] >= counts] = np.nan
+            estimate = scoring.noise_ceiling(repeats, n_averaged=counts.astype(float))
+            low, high = scoring.noise_ceiling_ci(repeats, n_averaged=counts.astype(float))
+            setting = f"120 stimuli, {shape}, ceiling {ceiling:g}"
+            out.append(found("B13", "bias of the ceiling", setting, estimate - ceiling, least=-0.03, most=0.03))
+            covered = (low <= ceiling) & (ceiling <= high)
+            out.append(found("B13", "95 % intervals that hold it", setting, covered, **COVERS))
+            if len(set(spread)) > 1:
+                wrong = pooled_ceiling(repeats, counts) - ceiling
+                what = "bias with one noise variance for all stimuli"
+                out.append(found("B13", what, setting, wrong, least=0.1, slack=-3, naive=True))
+    return out
+
+
+def pooled_ceiling(repeats: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Estimate the ceiling of means as if the noise of all stimuli had the same variance."""
+    within = np.nansum((repeats - np.nanmean(repeats, axis=0)) ** 2, axis=(0, 1)) / (counts - 1).sum()
+    return np.asarray(1 - within * np.mean(1 / counts) / np.nanmean(repeats, axis=0).var(0, ddof=1))
+
+
+BATTERY: dict[str, tuple[Callable[[int], list[Finding]], int, int]] = {
+    "silent_voxels": (silent_voxels, 40, 800),
+    "few_clusters": (few_clusters, 60, 1500),
+    "uneven_repeats": (uneven_repeats, 1000, 10_000),
+}
+"""Every part: its function, and how many runs it has by default and in the full form."""
