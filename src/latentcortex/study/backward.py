@@ -20,6 +20,7 @@ from latentcortex.features import Features
 from latentcortex.reconstruction import needed_bands, reconstruct
 from latentcortex.reconstructors import Checked, Reconstructor
 from latentcortex.reconstructors.retrieval import Retrieval
+from latentcortex.reporting.reconstructions import FOLDER
 from latentcortex.responses import Responses
 from latentcortex.stimuli import Stimuli
 from latentcortex.study.material import Material
@@ -28,8 +29,10 @@ from latentcortex.study.schema import BACKWARD, DECODING, LOOKS
 logger = logging.getLogger(__name__)
 
 STAGES: Final = ("decode", "reconstruct", "evaluate")
-FOLDER: Final = "decoding"
-OURS: Final = ("sub-*.html", "sub-*/figures/*.*", "sub-*/sub-*_*.tsv", LOG, "summary.json")
+OURS: Final = (
+    *("sub-*.html", "sub-*/figures/*.*", "sub-*/sub-*_*.tsv", "sub-*/sub-*_reconstructions.json"),
+    *("sub-*/sub-*_pictures.npz", LOG, "summary.json"),
+)
 """What this half writes, in a folder of its own below the folder of results."""
 KINDS: Final = ("decoded", "shuffled")
 PICTURES: Final = 10
