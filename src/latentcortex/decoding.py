@@ -86,6 +86,12 @@ class Decoder:
         self.alphas, self.cv, self.seed = alphas, cv, seed
         self._models: dict[str, tuple[IntArray, BandedRidge, FloatArray]] = {}
 
+    def __repr__(self) -> str:
+        """Say what it is, in one line."""
+        places = "; ".join(f"{band} from {listed(names)}" for band, names in self.rois.items()) or "all voxels"
+        fitted = f"{listed(self._models)} fitted" if self._models else "not fitted"
+        return f"Decoder({places}, {fitted})"
+
     @property
     def made_by(self) -> dict[str, Any]:
         """What the decoded features depend on, beside the data."""
