@@ -356,7 +356,7 @@ class Encoder:
         -------
         Maps
             r, r2, p, q, mask; with several bands also the product shares of each. The column r notes `null_median`,
-        the median of pooled r over permutations and voxels: where it lies without signal.
+            the median of pooled r over permutations and voxels: where it lies without signal.
 
         Raises
         ------
