@@ -122,18 +122,24 @@ class Backward:
             evaluation.check_size(image)
             self._check_counts(image.nbytes)
             for name in reversed(material.participants):
-                responses = material.responses(name)
-                decoder, valid = self.study.decoder(material.atlas(responses)), responses.valid()
-                for band in self.bands:
-                    decoder.candidates(band, responses, valid)
-                if material.by_embedding:
-                    seen = Seen(material.stimuli, category=material.settings["evaluation"]["category"])
-                else:
-                    material.check_sides(responses)
-                    material.check_fits(responses, decoder)
-                    judge(name)
-                    seen = self._seen(self._images(material.sides(responses)), responses)
-                evaluation.check_words(seen, self._probe)
+                with _files.telling_of(participant=name):
+                    self._check_participant(name, judge)
+
+    def _check_participant(self, name: str, judge: Callable[[str], None]) -> None:
+        """Look at what is one participant's own."""
+        material = self.material
+        responses = material.responses(name)
+        decoder, valid = self.study.decoder(material.atlas(responses)), responses.valid()
+        for band in self.bands:
+            decoder.candidates(band, responses, valid)
+        if material.by_embedding:
+            seen = Seen(material.stimuli, category=material.settings["evaluation"]["category"])
+        else:
+            material.check_sides(responses)
+            material.check_fits(responses, decoder)
+            judge(name)
+            seen = self._seen(self._images(material.sides(responses)), responses)
+        evaluation.check_words(seen, self._probe)
 
     def _check_counts(self, image_bytes: int) -> None:
         """Refuse counts of which more would be held at once than the memory that is free."""
