@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from _battery import Finding, found, quiet
-from scipy import ndimage
+from scipy import ndimage, signal
 
 from latentcortex import Features, Responses, inference
 from latentcortex.analyses import Analysis, HeldOut
@@ -89,4 +89,38 @@ def expected_false(n: int) -> list[Finding]:
     return out
 
 
-BATTERY = {"expected_false": (expected_false, 12, 150)}
+def series(run: int, n: int, n_voxels: int) -> tuple[Features, Responses]:
+    """Make a participant whose responses have nothing to do with z, and both are slow time series."""
+    rng = np.random.default_rng([16, run])
+
+    def slow(n_columns: int) -> np.ndarray:
+        return signal.lfilter([1], [1, -0.8], rng.standard_normal((n, n_columns)), axis=0)
+
+    ids = [f"s{i:04d}" for i in range(n)]
+    about = {"stimulus": ids, "session": ["1"] * n, "run": ["1"] * n}
+    data = slow(n_voxels).astype(np.float32)
+    return Features.from_arrays(ids, {"z": slow(4)}), Responses.single_trials(data, Bare(n_voxels), **about)
+
+
+def wrong_null(n: int) -> list[Finding]:
+    """Ask the control of maps whose p-values are wrong, so that all that they find is false and more than q of it."""
+    expected, nominal = [], []
+    for run in range(n):
+        features, responses = series(run, 400, 400)
+        train, test = responses.split(test_ids=responses.ids[200:], zscore="none")
+        criterion = Criterion(null="analytic", identifiability=False, seed=run)
+        with quiet():
+            maps = HeldOut(features, train, test, BandedRidge, criterion, twin=True).score(Analysis("a", (("z",),)))
+        (facts,) = maps.find(statistic="mask").columns.to_dict("records")
+        found_false = max(maps.values(statistic="mask").sum(), 1)
+        expected.append(facts["n_false"] / found_false)
+        nominal.append(0.05)
+    setting = "HeldOut, the closed form forced on time series, AR(1) .8, nothing driven"
+    what = "false discoveries that are expected, of all that are found, which are false"
+    return [
+        found("B4", f"{what}, by the control", setting, np.array(expected), least=0.75, slack=3.0),
+        found("B4", f"{what}, by q", setting, np.array(nominal), most=0.5, naive=True),
+    ]
+
+
+BATTERY = {"expected_false": (expected_false, 9, 150), "wrong_null": (wrong_null, 5, 100)}

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from latentcortex import Features, Responses, analyses, cli, reporting
+from latentcortex._files import read_log
 from latentcortex.analyses import Analysis, HeldOut
 from latentcortex.encoding import Criterion
 from latentcortex.errors import InputError
@@ -208,6 +209,11 @@ def test_a_study_reports_its_twin_and_its_profile(folder_study: Path, tmp_path: 
     assert "expected false" in page
     assert "times the fraction of voxels without a relation" in page
     assert "Scores on stimuli that are unlike the fitted ones" in page
+    entries, _ = read_log(tmp_path / "out" / "logs" / "latentcortex.jsonl")
+    assert {entry.get("participant") for entry in entries if "voxels" in entry["what"]} == {"01"}
+    widened = [entry for entry in entries if "widen the range" in entry["what"]]
+    assert widened
+    assert all({"analysis", "model", "participant"} <= entry.keys() for entry in widened)
     (row,) = [
         r for r in json.loads((tmp_path / "out" / "summary.json").read_text())["results"] if r["n_false"] is not None
     ]

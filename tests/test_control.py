@@ -13,7 +13,7 @@ from _rates import missed
 from _rates import runs as runs_of
 
 from latentcortex import Encoder, _files
-from latentcortex.analyses import Analysis, HeldOut
+from latentcortex.analyses import AcrossFolds, Analysis, HeldOut
 from latentcortex.encoding import Criterion
 from latentcortex.estimators.banded_ridge import BandedRidge
 from latentcortex.features import Features
@@ -27,6 +27,12 @@ runs = partial(runs_of, battery.BATTERY)
 @runs("expected_false")
 def test_as_many_discoveries_are_expected_to_be_false_as_are_planted(n: int) -> None:
     assert missed(battery.expected_false(n)) == []
+
+
+@runs("wrong_null")
+def test_discoveries_of_a_null_that_does_not_fit_are_expected_to_be_false(n: int) -> None:
+    """What the false discovery rate that was asked for does not tell."""
+    assert missed(battery.wrong_null(n)) == []
 
 
 @pytest.mark.slow
@@ -119,3 +125,16 @@ def test_permutations_that_refit_warn_of_nothing_in_a_report(tmp_path: Path) -> 
     lines = path.read_text().splitlines()
     assert sum("permutations that refit" in line for line in lines if "A fit was made" in line) == 9
     assert [entry["times"] for entry in alterations(path) if entry["what"] == "A fit was made."] == [1]
+
+
+def test_no_count_is_kept_where_maps_are_judged_together() -> None:
+    """Across folds the draws are gone by then, and the threshold of the map alone is not the one that holds."""
+    features, whole = battery.participant(0, 0, 60, 50)
+    responses = whole.only(np.arange(battery.N_VOXELS) < 100)
+    splits = Splits.k_fold(responses.ids, 3, seed=0)
+    for family in ("map", "hierarchical"):
+        criterion = Criterion(n_permutations=39, family=family)
+        scorer = AcrossFolds(features, responses, splits, "none", BandedRidge, criterion)
+        columns = scorer.score(Analysis("latents", (("z",),))).find(statistic="mask").columns
+        assert columns["n_false"].notna().all() == (family == "map")
+        assert columns["n_false_is"].notna().all() == (family == "map")

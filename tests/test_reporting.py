@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 
 from latentcortex.maps import Maps
-from latentcortex.reporting import Content, Group, latex, region_tables, write_group
-from latentcortex.space import Atlas, Surface
+from latentcortex.reporting import Content, Group, latex, region_tables, write, write_group
+from latentcortex.space import Atlas, Bare, Surface
 
 NAN = float("nan")
 
@@ -99,3 +99,26 @@ def test_a_group_page_says_in_how_many_participants_something_is_found(tmp_path:
     assert "3 participants" in text
     assert "3 of 3" in text
     assert 'href="http' not in text
+
+
+def test_the_confidence_of_a_preferred_layer_stands_in_no_column_of_r(tmp_path: Path) -> None:
+    about = {"analysis": "unet-layers", "band": "", "n_stimuli": 9, "unit": "", "correction": "bh", "q": 0.05}
+    about |= {"family": "all", "null": "none"}
+    columns = []
+    for model, score, values in (("z", "r", [0.25, 0.125]), ("layers_step-50", "confidence", [1.0, 0.75])):
+        for statistic, column in ((score, values), ("p", [0.01, 0.01]), ("mask", [1, 1])):
+            columns.append((np.array(column, dtype=float), {**about, "model": model, "statistic": statistic}))
+    settings = {"report": {"atlas": "", "figures": [], "format": "png", "width_mm": 180.0, "mask": "own"}}
+    settings |= {"responses": {"zscore": "none"}, "analyses": {"n_dims": 0}, "estimator": {"name": "banded_ridge"}}
+    settings |= {"splits": {"cross_validation": 0, "unit": "stimulus", "test": "split", "embedding": ""}}
+    settings |= {"inference": {"q": 0.05, "correction": "bh", "family": "map"}}
+    facts = {"n_trials": 9, "n_sessions": 1, "n_voxels": 2, "n_valid": 2, "n_train": 5, "n_test": 4}
+    content = Content("01", Maps.of(Bare(2), columns), None, facts, settings, {"name": "pixels"}, tmp_path / "log")
+    text = write(tmp_path, content, []).read_text()
+    table = text[text.index("<thead>") : text.index("</table>")]
+    heads = re.findall(r"<button[^>]*>([^<]*)</button>", table)
+    rows = [re.findall(r"<td[^>]*>([^<]*)</td>", row) for row in table.split("<tr>")[2:]]
+    cells = [dict(zip(heads, row, strict=True)) for row in rows]
+    assert [row["median r"] for row in cells] == ["0.188", "n/a"]
+    assert [row["largest r"] for row in cells] == ["0.250", "n/a"]
+    assert [row["median confidence"] for row in cells] == ["n/a", "0.875"]

@@ -11,7 +11,7 @@ import pytest
 from latentcortex import cli, evaluation, reporting
 from latentcortex._files import read_log
 from latentcortex.decoding import Decoder
-from latentcortex.errors import InputError
+from latentcortex.errors import IncompleteError, InputError
 from latentcortex.features import Features
 from latentcortex.study import Study
 
@@ -46,7 +46,7 @@ def edit(study: Path, old: str, new: str) -> Study:
 
 def content(folder: Path) -> dict[str, bytes]:
     """Every file that holds results, without times."""
-    skipped = ("study.json", "summary.json", "latentcortex.jsonl", ".html")
+    skipped = ("study.json", "summary.json", "latentcortex.jsonl", ".html", "_reconstructions.json")
     found = {p.relative_to(folder).as_posix(): p for p in folder.rglob("*") if p.is_file()}
     return {name: path.read_bytes() for name, path in found.items() if not name.endswith(skipped)}
 
@@ -248,6 +248,48 @@ def test_what_is_told_of_the_shuffled_control_is_in_the_log_and_on_no_page(study
     told = [entry for entry in entries if entry["what"] == said]
     assert [entry.get("control", "") for entry in told] == ["", "shuffled responses"]
     assert {entry["participant"] for entry in told} == {"01"}
+
+
+def test_the_page_of_reconstructions_is_made_again_from_the_folder_alone(study, tmp_path, out):
+    own = Study.read(study)
+    own.run(out, until="evaluate", progress=False)
+    back = out / "decoding"
+    page, picture = back / "sub-01.html", back / "sub-01" / "figures" / "reconstructions.png"
+    before = page.read_text(), picture.read_bytes()
+    moved = tmp_path / "moved"
+    study.parent.rename(moved)
+    for path in (page, picture):
+        path.unlink()
+    assert reporting.rebuild(out) == [page]
+    assert (page.read_text(), picture.read_bytes()) == before
+    moved.rename(study.parent)
+    assert not own.run(out, until="evaluate", progress=False).computed
+
+
+def test_no_page_of_reconstructions_is_made_from_what_is_damaged(study, out):
+    Study.read(study).run(out, until="evaluate", progress=False)
+    back = out / "decoding"
+    for recorded in (True, False):  # by the hash in the record; and by their own, where there is none
+        for name in ("sub-01_pictures.npz", "sub-01_reconstructions.json"):
+            path = back / "sub-01" / name
+            whole = path.read_bytes()
+            middle = len(whole) // 2
+            path.write_bytes(whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :])
+            with pytest.raises(IncompleteError, match=name):
+                reporting.rebuild(out)
+            path.write_bytes(whole)
+        if recorded:
+            (back / "study.json").unlink()
+    assert reporting.rebuild(out) == [back / "sub-01.html"]
+
+
+def test_scores_of_few_images_have_no_interval(study, out):
+    edit(study, "n_images = 12", "n_images = 4").run(out, until="evaluate", progress=False)
+    page = (out / "decoding" / "sub-01.html").read_text()
+    table = page[page.index("<h3>Images: ") :]
+    assert "two-way identification among 4 images" in table
+    assert "[" not in table[: table.index("</table>")]
+    assert "Scores of fewer than 8 images (n) have no interval" in page
 
 
 def test_in_folds_whole_folds_are_reconstructed(study, out):

@@ -5,14 +5,16 @@ from __future__ import annotations
 import importlib
 import inspect
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import numpy as np
 
 from latentcortex.errors import InputError
+
+_Make = TypeVar("_Make", bound=Callable[..., Any])
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> InputError:
@@ -73,6 +75,30 @@ class Shelf:
         module, attribute = self.where[name].split(":")
         found: type[Any] = getattr(importlib.import_module(module), attribute)
         return found
+
+    def documented(self, make: _Make) -> _Make:
+        """Write into the docstring of the function that makes things which names there are, and what each is."""
+        listing = "\n".join(f"    - {name}: {place.replace(':', '.')}" for name, place in sorted(self.where.items()))
+        make.__doc__ = (
+            f"{make.__doc__}\n\nParameters\n----------\nname : str\n    One of these, which `help` of its class "
+            f"tells more of:\n\n{listing}\n**arguments\n    Of that class, by name.\n\nRaises\n------\nInputError\n"
+            "    If there is no such name or argument; it names the nearest.\n"
+        )
+        return make
+
+    def named(self, attribute: str) -> Any:
+        """Import the class that is called so itself, for the module that the shelf is of.
+
+        Raises
+        ------
+        AttributeError
+            If no class on the shelf is.
+        """
+        for place in self.where.values():
+            module, name = place.split(":")
+            if name == attribute and name[:1].isupper():
+                return getattr(importlib.import_module(module), name)
+        raise AttributeError(f"there is no {attribute!r} among the {self.kind}s: {', '.join(self.where)}")
 
     def takes(self, name: str, argument: str) -> bool:
         """Tell whether the class of this name has such an argument."""

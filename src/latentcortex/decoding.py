@@ -19,6 +19,7 @@ from latentcortex._arrays import (
     random_for,
     whole_number,
 )
+from latentcortex._files import telling_of
 from latentcortex._shelf import unknown
 from latentcortex.errors import AlignmentError, InputError
 from latentcortex.estimators import quiet
@@ -85,6 +86,12 @@ class Decoder:
         self.n_voxels = whole_number("n_voxels", n_voxels, least=0)
         self.alphas, self.cv, self.seed = alphas, cv, seed
         self._models: dict[str, tuple[IntArray, BandedRidge, FloatArray]] = {}
+
+    def __repr__(self) -> str:
+        """Say what it is, in one line."""
+        places = "; ".join(f"{band} from {listed(names)}" for band, names in self.rois.items()) or "all voxels"
+        fitted = f"{listed(self._models)} fitted" if self._models else "not fitted"
+        return f"Decoder({places}, {fitted})"
 
     @property
     def made_by(self) -> dict[str, Any]:
@@ -198,7 +205,8 @@ class Decoder:
             shared: dict[str, Any] = {"fit_on": fitted, "weights": train.n_repeats[rows]}
             inner, across = ({b: band.gram(b, ids, fitted, **shared) for b in band.bands} for ids in (fitted, held_out))
             model = quiet(BandedRidge(alphas=self.alphas, cv=self.cv, seed=self.seed))
-            model.fit_gram(inner, y[rows], weights=train.n_repeats[rows], groups=[groups[i] for i in rows])
+            with telling_of(control="fits that choose voxels"):
+                model.fit_gram(inner, y[rows], weights=train.n_repeats[rows], groups=[groups[i] for i in rows])
             predicted[others] = model.predict_gram(across).sum(0) + model.offset_
         r = scoring.correlation(y, predicted)
         return np.sort(voxels[np.argsort(-np.nan_to_num(r, nan=-2), kind="stable")[: self.n_voxels]])

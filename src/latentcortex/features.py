@@ -111,6 +111,11 @@ class Features:
     _reduced: dict[str, Reduction] = field(default_factory=dict, repr=False)
     _verified: set[str] = field(default_factory=set, repr=False)
 
+    def __repr__(self) -> str:
+        """Say what it holds, in one line."""
+        bands = listed([f"{band} ({n_dims})" for band, n_dims in self.dims.items()], 6)
+        return f"Features({len(self.ids)} stimuli, {len(self.dims)} bands: {bands}; by {self.made_by.get('name', '?')})"
+
     @classmethod
     def from_arrays(
         cls, ids: Sequence[str], bands: Mapping[str, FloatArray], *, made_by: Mapping[str, Any] | None = None

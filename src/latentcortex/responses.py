@@ -73,6 +73,11 @@ class Responses:
         _check_rows(self.rows)
         same_length(data=self.data, rows=self.rows)
 
+    def __repr__(self) -> str:
+        """Say what it holds, in one line."""
+        n_rows, sessions = len(self.rows), self.rows["session"].nunique()
+        return f"Responses({n_rows} rows of {len(self.ids)} stimuli in {sessions} sessions, {self.space!r})"
+
     @classmethod
     def single_trials(
         cls,

@@ -55,6 +55,13 @@ class Splits:
             if of_group.setdefault(group, int(fold)) != fold:
                 raise AlignmentError(f"Group {group!r} straddles folds {of_group[group]} and {fold}.")
 
+    def __repr__(self) -> str:
+        """Say what it holds, in one line."""
+        n_groups = len(set(self.groups))
+        counted = f"{len(self.ids)} stimuli in {n_groups} groups, {len(np.unique(self.fold))} folds"
+        units = "stimuli" if self.unit == "stimulus" else f"whole {self.unit}s"
+        return f"Splits({counted} that hold out {units})"
+
     @classmethod
     def k_fold(
         cls,

@@ -45,6 +45,12 @@ class Stimuli:
             raise InputError("There is no stimulus; expected at least one row.")
         unique_ids(self.table.index, what="Stimulus ids")
 
+    def __repr__(self) -> str:
+        """Say what it holds, in one line."""
+        return (
+            f"Stimuli({len(self.table)} images, {self.table.index[0]} to {self.table.index[-1]}; {listed(self.table)})"
+        )
+
     @property
     def ids(self) -> tuple[str, ...]:
         """The stimulus ids, in the order of the table."""

@@ -54,12 +54,13 @@ class Shuffles:
     analysis : str
     limits : dict
         From `thresholds`, of the participant's own maps.
-    seed : int
+    orders : ndarray of int, shape (n_shuffles, n_stimuli)
+        Those in which the control's responses are exchanged, too: neighbours together where rows are a time series.
     """
 
     analysis: str
     limits: Mapping[Key, float]
-    seed: int
+    orders: IntArray
     counts: dict[str, IntArray] = field(default_factory=dict)
     """Model -> (n_shuffles, 2), see `inference.control.tally`; none where p is counted from permutations."""
 
@@ -78,14 +79,13 @@ class Shuffles:
     def _counted(self, piece: Prediction, threshold: float) -> IntArray:
         """Count in each order, (n_shuffles, 2)."""
         n_rows = len(piece.y)
-        orders = inference.exchange(n_rows, n_permutations=N_SHUFFLES, seed=self.seed)
         valid = np.isfinite(piece.r)
         y, yhat = (_unit(side[:, valid]) for side in (piece.y, piece.varying))
 
         def counted(order: IntArray) -> tuple[int, int]:
             return tally(inference.correlation_p(np.einsum("ij,ij->j", y[order], yhat), n_rows), threshold)
 
-        return np.array(in_threads(counted, list(orders)), dtype=np.intp)
+        return np.array(in_threads(counted, list(self.orders)), dtype=np.intp)
 
 
 def _unit(values: FloatArray) -> FloatArray:

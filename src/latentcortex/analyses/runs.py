@@ -12,9 +12,9 @@ import pandas as pd
 from tqdm import tqdm
 
 from latentcortex import inference, scoring
-from latentcortex._arrays import in_threads
+from latentcortex._arrays import IntArray, in_threads
 from latentcortex._files import telling_of
-from latentcortex.analyses.control import Shuffles, beside, thresholds
+from latentcortex.analyses.control import N_SHUFFLES, Shuffles, beside, thresholds
 from latentcortex.analyses.layers import preferred
 from latentcortex.analyses.learning import learning_curve
 from latentcortex.analyses.models import Analysis, by_step
@@ -91,7 +91,8 @@ class HeldOut:
         limits = thresholds(maps)
         if not self.twin or not limits:
             return maps
-        shuffles = Shuffles(analysis.name, limits, self.criterion.seed)
+        orders = _orders(self.test, n_permutations=N_SHUFFLES, seed=self.criterion.seed)
+        shuffles = Shuffles(analysis.name, limits, orders)
         with telling_of(control="shuffled control"):
             return beside(maps, replace(self.shuffled(), shuffles=shuffles).score(analysis), shuffles)
 
@@ -222,12 +223,17 @@ class AcrossFolds:
 
 
 def _exchanged(responses: Responses, *, seed: int) -> Responses:
-    """Exchange the stimuli of averaged responses; neighbours stay together where rows are a time series."""
-    length = inference.block_length(responses.data[:, :: -(-responses.data.shape[1] // MOST_VOXELS)])
-    block = length if 1 < length <= len(responses.rows) // 4 else None
-    (order,) = inference.exchange(len(responses.rows), n_permutations=1, seed=seed, block=block)
+    """Exchange the stimuli of averaged responses."""
+    (order,) = _orders(responses, n_permutations=1, seed=seed)
     names = responses.rows["stimulus"].to_numpy()
     return replace(responses, rows=responses.rows.assign(stimulus=names[order]))
+
+
+def _orders(responses: Responses, *, n_permutations: int, seed: int) -> IntArray:
+    """Draw orders of averaged responses; neighbours stay together where rows are a time series."""
+    length = inference.block_length(responses.data[:, :: -(-responses.data.shape[1] // MOST_VOXELS)])
+    block = length if 1 < length <= len(responses.rows) // 4 else None
+    return inference.exchange(len(responses.rows), n_permutations=n_permutations, seed=seed, block=block)
 
 
 def joined(found: list[Maps]) -> Maps:

@@ -87,6 +87,12 @@ def labels(participants: Sequence[str]) -> tuple[str, ...]:
     return tuple(participants)
 
 
+@SHELF.documented
 def make(name: str, **arguments: Any) -> Any:
     """Make a dataset by name."""
     return SHELF.make(name, **arguments)
+
+
+def __getattr__(name: str) -> Any:
+    """Find a class on the shelf by its own name; it is imported only then."""
+    return SHELF.named(name)

@@ -11,7 +11,7 @@ import numpy as np
 from tqdm import tqdm
 
 from latentcortex import inference
-from latentcortex._arrays import TILE, BoolArray, FloatArray, digest, id_list, in_threads
+from latentcortex._arrays import TILE, BoolArray, FloatArray, digest, id_list, in_threads, listed
 from latentcortex._files import telling_of
 from latentcortex._shelf import unknown
 from latentcortex.encoding import partition
@@ -84,6 +84,12 @@ class Encoder:
         self.estimator, self.analysis, self.progress = estimator, analysis, progress
         self._model: Fitted | None = None
         self._train: Responses | None = None
+
+    def __repr__(self) -> str:
+        """Say what it is, in one line."""
+        model = self._model
+        fitted = "not fitted" if model is None else f"{listed(model.bands, 6)} fitted on {len(model.ids)} stimuli"
+        return f"Encoder({type(self.estimator).__name__}, {fitted})"
 
     def fit(self, features: Features, train: Responses) -> Self:
         """Fit on the stimuli of the training responses, repeats averaged and weighted by their number.
@@ -371,7 +377,7 @@ class Encoder:
         -------
         Maps
             r, r2, p, q, mask; with several bands also the product shares of each. The column r notes `null_median`,
-        the median of pooled r over permutations and voxels: where it lies without signal.
+            the median of pooled r over permutations and voxels: where it lies without signal.
 
         Raises
         ------

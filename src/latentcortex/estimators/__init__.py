@@ -138,13 +138,14 @@ def quiet(estimator: Estimator) -> Estimator:
     return silent
 
 
+@SHELF.documented
 def make(name: str, **arguments: Any) -> Any:
     """Make an estimator by name."""
     return SHELF.make(name, **arguments)
 
 
 def __getattr__(name: str) -> Any:
-    """Find what compares two estimators; it needs pandas and matplotlib, which making one does not."""
+    """Find a class on the shelf by its own name, or what compares two estimators: that needs pandas and matplotlib."""
     if name in ("Agreement", "compare"):
         return getattr(importlib.import_module(f"{__name__}._agreement"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return SHELF.named(name)

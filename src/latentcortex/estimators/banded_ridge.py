@@ -41,7 +41,7 @@ SOMETHING: Final = 0.01
 ALPHAS: Final = tuple(np.logspace(-2, 7, 19))
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class BandedRidge(BaseEstimator):  # type: ignore[misc]
     """Ridge regression with a mixture of bands and a penalty chosen for each voxel.
 

@@ -99,6 +99,12 @@ class Scheduled(Protocol):
         ...
 
 
+@SHELF.documented
 def make(name: str, **arguments: Any) -> Any:
     """Make an extractor by name."""
     return SHELF.make(name, **arguments)
+
+
+def __getattr__(name: str) -> Any:
+    """Find a class on the shelf by its own name; it is imported only then."""
+    return SHELF.named(name)

@@ -59,6 +59,12 @@ class Maps:
         if twice.any():
             raise AlignmentError(f"Two columns are the same thing: {dict(self.columns[twice].iloc[0][list(KEYS)])}.")
 
+    def __repr__(self) -> str:
+        """Say what it holds, in one line."""
+        kinds = (listed(list(dict.fromkeys(map(str, self.columns[name]))), 6) for name in ("analysis", "statistic"))
+        of, statistics = kinds
+        return f"Maps({len(self.columns)} columns of {self.space!r}; analyses {of}; statistics {statistics})"
+
     @classmethod
     def of(cls, space: Space, columns: Sequence[tuple[FloatArray | BoolArray, Mapping[str, Any]]]) -> Maps:
         """Make maps from pairs of values (n_voxels,) and what they are."""

@@ -69,6 +69,12 @@ class Checked(Protocol):
         ...
 
 
+@SHELF.documented
 def make(name: str, **arguments: Any) -> Any:
     """Make a reconstructor by name."""
     return SHELF.make(name, **arguments)
+
+
+def __getattr__(name: str) -> Any:
+    """Find a class on the shelf by its own name; it is imported only then."""
+    return SHELF.named(name)

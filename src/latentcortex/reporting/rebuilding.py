@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import jinja2
@@ -11,14 +12,16 @@ from latentcortex.errors import IncompleteError, InputError, LatentcortexError
 from latentcortex.reporting.content import CONTENT, LOG, Content
 from latentcortex.reporting.group import write_group
 from latentcortex.reporting.page import write
+from latentcortex.reporting.reconstructions import CONTENT as RECONSTRUCTIONS
+from latentcortex.reporting.reconstructions import FOLDER, Reconstructions, write_reconstructions
 
 
 def rebuild(out: Path) -> list[Path]:
     """Write the pages of a finished folder again, from its maps and what lies beside them; return the pages.
 
-    Nothing is computed but figures and tables, so that the text and the look of another version can be had; a viewer
-    stays as it is. What is read is compared with the hashes in the folder's record, which then has those of what was
-    written.
+    Those of reconstructions are made from what was kept of them, images and scores, in the folder `decoding`. Nothing
+    is computed but figures and tables, so that the text and the look of another version can be had; a viewer stays as
+    it is. What is read is compared with the hashes in the folder's record, which then has those of what was written.
 
     Raises
     ------
@@ -27,21 +30,33 @@ def rebuild(out: Path) -> list[Path]:
     IncompleteError
         If a file is missing, or not as the study left it, or holds something else than a report is made from.
     """
-    found = sorted(out.glob(f"sub-*/sub-*{CONTENT}"))
-    if not found:
+    maps, back = sorted(out.glob(f"sub-*/sub-*{CONTENT}")), out / FOLDER
+    images = sorted(back.glob(f"sub-*/sub-*{RECONSTRUCTIONS}"))
+    if not maps and not images:
         raise InputError(f"{out} has no sub-*/sub-*{CONTENT}; expected a folder in which a report was written.")
-    refuse_links(out, [f"{path.parent.name}/figures" for path in found])
-    pages = []
-    with amending(out):
-        for path in found:
-            try:
-                pages.append(write(out, *Content.read(path, log=out / LOG)))
-            except LatentcortexError:
-                raise
-            except (LookupError, TypeError, ValueError, AttributeError, jinja2.TemplateError) as error:
-                raise IncompleteError(
-                    f"{path} or the maps beside it are not what a report is made from ({type(error).__name__}: "
-                    f"{error}); `latentcortex report STUDY.toml` makes them again."
-                ) from error
-        group = write_group(out)
+    refuse_links(out, [f"{path.parent.relative_to(out).as_posix()}/figures" for path in [*maps, *images]])
+    pages, group = [], None
+    if maps:
+        with amending(out):
+            pages += [_again(path, lambda path: write(out, *Content.read(path, log=out / LOG))) for path in maps]
+            group = write_group(out)
+    if images:
+        with amending(back):
+            pages += [
+                _again(path, lambda path: write_reconstructions(back, *Reconstructions.read(path, log=back / LOG)))
+                for path in images
+            ]
     return [*pages, *([group] if group else [])]
+
+
+def _again(path: Path, make: Callable[[Path], Path]) -> Path:
+    """Make a page from what was kept; raise `IncompleteError` if it was written by nobody."""
+    try:
+        return make(path)
+    except LatentcortexError:
+        raise
+    except (LookupError, TypeError, ValueError, AttributeError, jinja2.TemplateError) as error:
+        raise IncompleteError(
+            f"{path} or what lies beside it is not what a report is made from ({type(error).__name__}: {error}); "
+            "`latentcortex report STUDY.toml` makes it again."
+        ) from error

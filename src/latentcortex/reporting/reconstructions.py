@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import zipfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,9 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 import latentcortex
-from latentcortex import _files, plotting
+from latentcortex import _files, _npy, plotting
+from latentcortex._record import refuse_damaged
+from latentcortex.errors import IncompleteError, InputError
 from latentcortex.reporting.page import environment
 from latentcortex.reporting.tables import alterations
 
@@ -24,6 +27,19 @@ ROUTES: Final = {"zc": "z_c", "z": "z alone", "c": "c alone", "retrieval": "near
 SIMILARITY: Final = "similarity to the original"
 ATTRIBUTES: Final = "attributes, two alternatives"
 BASELINE: Final = "retrieval"
+FOLDER: Final = "decoding"
+"""The folder, in a folder of results, of all that the way back writes."""
+FORMAT: Final = "latentcortex-reconstructions 1"
+CONTENT: Final = "_reconstructions.json"
+"""How the file ends that holds what a page of reconstructions states."""
+PICTURES: Final = "_pictures.npz"
+"""How the file ends that holds the images of its grid."""
+MAX_BYTES: Final = 2**28
+"""Of one row of the grid: ten images of 3,000 x 3,000 pixels."""
+KEPT: Final = ("participant", "names", "facts", "settings", "made_by", "report")
+"""What is kept beside pictures and scores."""
+LEAST_IMAGES: Final = 8
+"""Images from which an interval is shown: of fewer a bootstrap has few draws, and of a score of 1 only that one."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,6 +75,49 @@ class Reconstructions:
     log: Path
     report: str = ""
 
+    def write(self, out: Path, stages: Sequence[Mapping[str, Any]]) -> None:
+        """Keep everything but the log, so that the page can be made again from the folder alone."""
+        stem = out / f"sub-{self.participant}" / f"sub-{self.participant}"
+        pictures = stem.with_name(stem.name + PICTURES)
+        rows: dict[str, Any] = {f"row{i}": images for i, images in enumerate(self.pictures.values())}
+        with _files.writing(pictures) as part, part.open("wb") as handle:
+            np.savez_compressed(handle, **rows)
+        kept = {name: getattr(self, name) for name in KEPT} | {"rows": list(self.pictures), "stages": list(stages)}
+        kept |= {"scores": self.scores.to_dict("split", index=False), "pictures": _files.sha256(pictures)}
+        _files.write_sealed(stem.with_name(stem.name + CONTENT), {"format": FORMAT, **kept})
+
+    @classmethod
+    def read(cls, path: Path, *, log: Path) -> tuple[Reconstructions, list[dict[str, Any]]]:
+        """Read what `write` kept; return the stages as well.
+
+        Raises
+        ------
+        IncompleteError
+            If a file is missing or damaged, or is not as the folder's record says.
+        InputError
+            If it names another participant than its folder, or a page or a format that no study writes.
+        """
+        who = path.parent.name.removeprefix("sub-")
+        pictures = path.with_name(f"sub-{who}{PICTURES}")
+        refuse_damaged(path.parents[1], [path, pictures])
+        kept = _files.read_sealed(path, kind=FORMAT)
+        known = kept["participant"] == who and path.name == f"sub-{who}{CONTENT}"
+        if not known or kept["report"] not in ("", f"../sub-{who}.html"):
+            raise InputError(f"{path} is of participant {kept['participant']!r}, or links elsewhere; run again.")
+        if kept["settings"]["report"]["format"] not in plotting.FORMATS:
+            raise InputError(f"{path} names a format of figures that there is not; run the study again.")
+        if not _files.is_as_written(pictures, kept["pictures"]):
+            raise IncompleteError(f"{pictures} is missing or not as it was written; run the study again.")
+        scores = pd.DataFrame(kept["scores"]["data"], columns=kept["scores"]["columns"])
+        numbers = {str(name): float for name in scores if name not in ("route", "measure", "n_images")}
+        scores = scores.astype(numbers)  # what was not finite is no number of JSON
+        with zipfile.ZipFile(pictures) as archive:
+            rows = {
+                name: _npy.read_member(archive, f"row{i}", source=str(pictures), max_bytes=MAX_BYTES)
+                for i, name in enumerate(kept["rows"])
+            }
+        return cls(**{name: kept[name] for name in KEPT}, pictures=rows, scores=scores, log=log), kept["stages"]
+
 
 def measure_title(measure: str) -> tuple[str, str]:
     """Say a measure in words: the group that it belongs to, and its name there.
@@ -66,15 +125,17 @@ def measure_title(measure: str) -> tuple[str, str]:
     Examples
     --------
     >>> measure_title("identification_space-pixels_fixed-original_pool-48")
-    ('two-way identification, pool 48', 'pixels, original fixed')
+    ('two-way identification among 48 images', 'pixels, original fixed')
+    >>> measure_title("identification_space-z_fixed-original_within-scene_pool-2")[0]
+    'two-way identification within scene, among 2 images'
     >>> measure_title("attribute_name-colour")
     ('attributes, two alternatives', 'colour')
     """
     kind, *pairs = measure.split("_")
     entities = dict(pair.split("-", 1) for pair in pairs)
     if kind == "identification":
-        within = f" within {entities['within']}" if "within" in entities else ""
-        group = f"two-way identification{within}, pool {entities['pool']}"
+        within = f" within {entities['within']}," if "within" in entities else ""
+        group = f"two-way identification{within} among {entities['pool']} images"
         return group, f"{_space(entities['space'])}, {entities['fixed']} fixed"
     if kind == "attribute":
         return ATTRIBUTES, entities["name"]
@@ -104,6 +165,7 @@ def write_reconstructions(out: Path, content: Reconstructions, stages: Sequence[
             figures=figures,
             groups=_groups(content.scores),
             routes=ROUTES,
+            least_images=LEAST_IMAGES,
             alterations=alterations(content.log, content.participant),
             methods=_methods(content),
             settings=json.dumps(content.settings, indent=2, default=str),
@@ -112,6 +174,7 @@ def write_reconstructions(out: Path, content: Reconstructions, stages: Sequence[
             report=content.report,
         )
     )
+    content.write(out, stages)
     path = out / f"sub-{content.participant}.html"
     _files.write_text(path, page)
     return path

@@ -287,7 +287,7 @@ def _control(content: Content) -> str:
         f" How many significant voxels are expected without any relation of stimuli and responses was estimated from "
         f"{control}: voxels of that control with p at most the threshold of the map, times the fraction of voxels "
         f"without a relation, which is that of voxels with p above one half in the map and in the control (Storey, "
-        f"2002){more}."
+        f"2002, doi:10.1111/1467-9868.00346){more}."
     )
 
 

@@ -48,6 +48,10 @@ class Atlas:
     names: dict[int, str]
     vertices: NDArray[np.intp] | None = None
 
+    def __repr__(self) -> str:
+        """Say what it holds, in one line."""
+        return f"Atlas({self.name}, {len(self.names)} regions: {listed(list(self.names.values()), 4)})"
+
     @classmethod
     def find(cls, name: str, on: str | Bare | Surface | Volume) -> Atlas:
         """Read an atlas that comes with the package, a folder of the same layout, or one of the subject's own.

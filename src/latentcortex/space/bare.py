@@ -24,6 +24,10 @@ class Bare:
 
     n_voxels: int
 
+    def __repr__(self) -> str:
+        """Say what it is, in one line."""
+        return f"Bare({self.n_voxels} voxels without a known position)"
+
     @property
     def template(self) -> str:
         """The cortex that they can be drawn on: none."""

@@ -53,6 +53,10 @@ class Surface:
         if np.any(np.diff(self.vertices) <= 0) or self.vertices[0] < 0 or self.vertices[-1] >= self.n_vertices:
             raise AlignmentError(f"Vertices must ascend within 0..{self.n_vertices - 1} of {self.template}.")
 
+    def __repr__(self) -> str:
+        """Say what it is, in one line."""
+        return f"Surface({self.n_voxels} of the {self.n_vertices} vertices of {self.template})"
+
     @property
     def n_voxels(self) -> int:
         """Number of vertices that are voxels here."""

@@ -49,6 +49,11 @@ class Study:
     folder: Path = field(default_factory=Path)
     decodes: bool = False
 
+    def __repr__(self) -> str:
+        """Say what it runs on what, in one line."""
+        parts = [f"{section} {self.settings[section]['name']}" for section in ("dataset", "extractor", "estimator")]
+        return f"Study({', '.join(parts)}; analyses {', '.join(self.settings['analyses']['run'])})"
+
     @classmethod
     def read(cls, path: Path | str) -> Study:
         """Read a study file.

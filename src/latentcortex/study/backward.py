@@ -20,6 +20,7 @@ from latentcortex.features import Features
 from latentcortex.reconstruction import needed_bands, reconstruct
 from latentcortex.reconstructors import Checked, Reconstructor
 from latentcortex.reconstructors.retrieval import Retrieval
+from latentcortex.reporting.reconstructions import FOLDER
 from latentcortex.responses import Responses
 from latentcortex.stimuli import Stimuli
 from latentcortex.study.material import Material
@@ -28,8 +29,10 @@ from latentcortex.study.schema import BACKWARD, DECODING, LOOKS
 logger = logging.getLogger(__name__)
 
 STAGES: Final = ("decode", "reconstruct", "evaluate")
-FOLDER: Final = "decoding"
-OURS: Final = ("sub-*.html", "sub-*/figures/*.*", "sub-*/sub-*_*.tsv", LOG, "summary.json")
+OURS: Final = (
+    *("sub-*.html", "sub-*/figures/*.*", "sub-*/sub-*_*.tsv", "sub-*/sub-*_reconstructions.json"),
+    *("sub-*/sub-*_pictures.npz", LOG, "summary.json"),
+)
 """What this half writes, in a folder of its own below the folder of results."""
 KINDS: Final = ("decoded", "shuffled")
 PICTURES: Final = 10
@@ -119,18 +122,24 @@ class Backward:
             evaluation.check_size(image)
             self._check_counts(image.nbytes)
             for name in reversed(material.participants):
-                responses = material.responses(name)
-                decoder, valid = self.study.decoder(material.atlas(responses)), responses.valid()
-                for band in self.bands:
-                    decoder.candidates(band, responses, valid)
-                if material.by_embedding:
-                    seen = Seen(material.stimuli, category=material.settings["evaluation"]["category"])
-                else:
-                    material.check_sides(responses)
-                    material.check_fits(responses, decoder)
-                    judge(name)
-                    seen = self._seen(self._images(material.sides(responses)), responses)
-                evaluation.check_words(seen, self._probe)
+                with _files.telling_of(participant=name):
+                    self._check_participant(name, judge)
+
+    def _check_participant(self, name: str, judge: Callable[[str], None]) -> None:
+        """Look at what is one participant's own."""
+        material = self.material
+        responses = material.responses(name)
+        decoder, valid = self.study.decoder(material.atlas(responses)), responses.valid()
+        for band in self.bands:
+            decoder.candidates(band, responses, valid)
+        if material.by_embedding:
+            seen = Seen(material.stimuli, category=material.settings["evaluation"]["category"])
+        else:
+            material.check_sides(responses)
+            material.check_fits(responses, decoder)
+            judge(name)
+            seen = self._seen(self._images(material.sides(responses)), responses)
+        evaluation.check_words(seen, self._probe)
 
     def _check_counts(self, image_bytes: int) -> None:
         """Refuse counts of which more would be held at once than the memory that is free."""

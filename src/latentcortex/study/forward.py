@@ -78,16 +78,21 @@ class Forward:
             self.material.check_refits()
             self.material.check_features()
             for name in reversed(self.material.participants):
-                responses = self.material.responses(name)
-                if not self.material.by_embedding:
-                    self.material.check_sides(responses)
-                    self.material.check_fits(responses, self.study.estimator())
-                    judge(name)
-                self.material.check_analyses(responses)
-                self._regions(responses)
-                self.material.check_report(responses)
-                self.material.dataset.tables(name)
-                self._given_anatomy(name)
+                with _files.telling_of(participant=name):
+                    self._check_participant(name, judge)
+
+    def _check_participant(self, name: str, judge: Callable[[str], None]) -> None:
+        """Look at what is one participant's own."""
+        responses = self.material.responses(name)
+        if not self.material.by_embedding:
+            self.material.check_sides(responses)
+            self.material.check_fits(responses, self.study.estimator())
+            judge(name)
+        self.material.check_analyses(responses)
+        self._regions(responses)
+        self.material.check_report(responses)
+        self.material.dataset.tables(name)
+        self._given_anatomy(name)
 
     def through(self, until: str) -> None:
         """Run up to a stage."""
