@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from latentcortex import inference, scoring
+from latentcortex import inference
 from latentcortex._arrays import FloatArray
 from latentcortex.encoding import Column, Criterion, Encoder, Null, significance
-from latentcortex.encoding.columns import N_FLIPS, flips_in_words, flips_of
+from latentcortex.encoding.columns import N_FLIPS, about_means, flips_in_words, flips_of
 from latentcortex.encoding.prediction import by_tile
 from latentcortex.features import Features
 from latentcortex.maps import Maps
@@ -37,9 +37,9 @@ def paired_differences(
     Returns
     -------
     Maps
-        Of each pair, with the one as `model` and the other as `band`: `differenceR2`, the difference of their R², and
-        its two-sided p, q and mask, by the losses that it is made of; see `inference.paired_difference_p`. nan where
-        either R² is.
+        Of each pair, with the one as `model` and the other as `band`: `differenceR2`, the difference of their R² about
+        the means, and its two-sided p, q and mask, by the losses that it is made of; see
+        `inference.paired_difference_p`. nan where either R² is.
     """
     pairs = list(combinations(encoders, 2))
     p: dict[tuple[str, str], list[FloatArray]] = {pair: [] for pair in pairs}
@@ -50,7 +50,7 @@ def paired_differences(
     for pieces in zip(*walks, strict=True):
         here = dict(zip(encoders, pieces, strict=True))
         for band, piece in here.items():
-            explained = by_tile(scoring.r2, piece.y, piece.yhat)
+            explained = by_tile(about_means, piece.y, piece.yhat)
             r2[band].append(np.where(np.isfinite(piece.r), explained, np.nan))
         for one, other in pairs:
             yhat = (here[one].yhat, here[other].yhat)

@@ -17,6 +17,7 @@ from latentcortex.encoding import partition
 from latentcortex.encoding.columns import (
     SHARES,
     Column,
+    accuracy,
     judged,
     models_needed,
     product_shares,
@@ -296,7 +297,7 @@ class Encoder:
         for piece in [held_out] if isinstance(held_out, Prediction) else held_out:
             about, null = self._about(self.bands, len(piece.y)), null or Null.of(piece, how)
             p.append(null.p(piece))
-            scored.append(scores(about, piece))
+            scored.append(accuracy(piece))
             split.append([column for share in several for column in SHARES[share](about, piece, self.bands, null)])
             if several:
                 split[-1] += partition.excess(about, piece, self.bands)
@@ -313,7 +314,7 @@ class Encoder:
             shares = partition.with_stability(shares, np.concatenate(halves, axis=-1), mask)
         if halves and how.identifiability:
             shares += partition.identifiable(about, self.model, mask, seed=how.seed)
-        columns = [*side_by_side(scored), *found, *shares]
+        columns = [*scores(about, np.concatenate(scored, axis=1)), *found, *shares]
         return Maps.of(space, columns if means is None else means.noted(columns))
 
     def cross_validate(
@@ -363,7 +364,7 @@ class Encoder:
         # The first permutation, judged by the others, is a shuffled participant.
         twin = inference.permutation_p(drawn[0], drawn[1:]) if len(drawn) > 1 else np.ones(0)
         about = self._about(features.bands, len(held_out.y))
-        columns = scores(about, held_out)
+        columns = scores(about, accuracy(held_out))
         columns += significance(about, p, how, null=words, n_permutations=null.counted)
         columns[-1][1]["n_twin"] = int(inference.fdr(twin, how.q, how.correction).rejected.sum())
         if len(features.bands) > 1:

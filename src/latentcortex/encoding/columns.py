@@ -23,10 +23,17 @@ LEAST: Final = float(np.finfo(np.float32).tiny)  # maps are float32, and no p ma
 
 N_FLIPS: Final = 4999
 """Flips of signs for the p of a unique share; fewer where test stimuli have fewer patterns of signs."""
+LARGE_OFFSET: Final = 0.02
+"""Mean R² that a shift of the mean may take before it is said."""
+CHANCE_OFFSET: Final = 4
+"""Over the number of test stimuli: what it takes by chance is one over it, and one over that of fitted stimuli."""
 LOSS: Final = "each test stimulus's loss with and without the band"
 """What is flipped for it, in words."""
 
 Column = tuple[FloatArray | BoolArray, dict[str, Any]]
+
+about_means = partial(scoring.r2, offset=False)
+"""R² without what a shift of the mean costs, whose shares and differences are shown and tested."""
 
 
 def significance(
@@ -74,12 +81,31 @@ def significance(
     ]
 
 
-def scores(about: dict[str, Any], held_out: Prediction) -> list[Column]:
-    """Make the columns r and r2."""
-    explained = by_tile(scoring.r2, held_out.y, held_out.yhat)
+def accuracy(held_out: Prediction) -> FloatArray:
+    """Compute r, R² and R² about the means, (3, n_voxels)."""
+    explained = (by_tile(score, held_out.y, held_out.yhat) for score in (scoring.r2, about_means))
+    return np.stack([held_out.r, *explained])
+
+
+def scores(about: dict[str, Any], found: FloatArray) -> list[Column]:
+    """Make the columns r and r2 from the `accuracy` of all voxels; beside r2 stands its `offset`, averaged over voxels.
+
+    It is what R² is below R² about the means, of which shares and differences are. A warning says where it is more than
+    estimating two means costs: then the baseline of the test set differs from that of the fitted stimuli.
+    """
+    r, explained, level = found
+    valid = np.isfinite(explained) & np.isfinite(level)
+    cost, mean = (float(one[valid].mean()) if valid.any() else float("nan") for one in (explained - level, level))
+    if cost < -LARGE_OFFSET - CHANCE_OFFSET / about["n_stimuli"]:
+        said = (
+            "%s, %s: the mean of the test responses is not the predicted one, which takes %.2f from the mean R², %.2f "
+            "without it: baselines of the test set and of the fitted stimuli differ. r, p, shares and differences do "
+            "not depend on it."
+        )
+        logger.warning(said, about["analysis"], short(about["model"]), -cost, mean)
     return [
-        (held_out.r, {**about, "statistic": "r", "unit": "correlation"}),
-        (explained, {**about, "statistic": "r2", "unit": "fraction of variance"}),
+        (r, {**about, "statistic": "r", "unit": "correlation"}),
+        (explained, {**about, "statistic": "r2", "unit": "fraction of variance", "offset": round(cost, 6)}),
     ]
 
 
@@ -128,9 +154,9 @@ def common_shares(about: dict[str, Any], held_out: Prediction, bands: Sequence[s
 
 
 def _r2_by_subset(held_out: Prediction, bands: Sequence[str]) -> dict[tuple[str, ...], FloatArray]:
-    """Score the joint model, whose order of bands shares have, and every nested one."""
+    """Score the joint model, whose order of bands shares have, and every nested one, about the means; as is tested."""
     models = {tuple(bands): held_out.yhat, **held_out.nested}
-    return {some: by_tile(scoring.r2, held_out.y, yhat) for some, yhat in models.items()}
+    return {some: by_tile(about_means, held_out.y, yhat) for some, yhat in models.items()}
 
 
 def side_by_side(pieces: Sequence[list[Column]]) -> list[Column]:

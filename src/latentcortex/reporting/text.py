@@ -153,7 +153,8 @@ def _tests(content: Content) -> str:
     if "uniqueR2" in statistics:
         said += (
             " The unique share of a band is what the joint model lost when it was refitted without it, with penalties "
-            "of its own; it was tested by flipping the signs of the differences of squared error over test stimuli."
+            "of its own; it was tested by flipping the signs of the differences of squared error over test stimuli. "
+            "Both are about the means over test stimuli: a shift of the baseline of the test set is no share."
         )
     return said
 
