@@ -192,7 +192,7 @@ class AcrossFolds:
 def _exchanged(responses: Responses, *, seed: int) -> Responses:
     """Exchange the stimuli of averaged responses; neighbours stay together where rows are a time series."""
     length = inference.block_length(responses.data[:, :: -(-responses.data.shape[1] // MOST_VOXELS)])
-    block = length if 1 < length <= len(responses.rows) // 4 else None
+    block = length if responses.in_time and 1 < length <= len(responses.rows) // 4 else None
     (order,) = inference.exchange(len(responses.rows), n_permutations=1, seed=seed, block=block)
     names = responses.rows["stimulus"].to_numpy()
     return replace(responses, rows=responses.rows.assign(stimulus=names[order]))

@@ -27,6 +27,7 @@ from latentcortex.encoding.columns import (
     significance,
 )
 from latentcortex.encoding.criterion import MOST_VOXELS, Criterion, Null, is_series
+from latentcortex.encoding.duplicates import duplicates
 from latentcortex.encoding.fitted import Fitted
 from latentcortex.encoding.folds import Folds
 from latentcortex.encoding.prediction import Prediction
@@ -139,7 +140,8 @@ class Encoder:
             If a test stimulus was fitted on.
         """
         averaged = self._averaged(test)
-        return self._predicted(averaged, self.model.new_rows(features, averaged.ids), voxels)
+        predicted = self._predicted(averaged, self.model.new_rows(features, averaged.ids), voxels)
+        return replace(predicted, sets=duplicates(self.model, features, averaged.ids))
 
     def walk(
         self,
@@ -172,7 +174,7 @@ class Encoder:
 
     def _predicted(self, test: Responses, rows: Mapping[str, FloatArray], voxels: slice) -> Prediction:
         parts = self.model.parts_of(rows, voxels=voxels)
-        return Prediction(test.data[:, voxels], parts, self.model.estimator.offset_[voxels])
+        return Prediction(test.data[:, voxels], parts, self.model.estimator.offset_[voxels], in_time=test.in_time)
 
     def weights(self, band: str, voxels: slice = slice(None)) -> FloatArray:
         """Compute weights in the units of the features, float64 (n_dims, n_voxels); see `Fitted.coefficients`."""
@@ -268,8 +270,11 @@ class Encoder:
                 np.concatenate([part.yhat_bands for part in parts], axis=2),
                 np.concatenate([part.offset for part in parts]),
                 clusters=alike,
+                sets=duplicates(self.model, features, averaged.ids),
+                in_time=averaged.in_time,
             ),
             criterion,
+            n_tests=len(valid),
         )
 
     def maps_of(

@@ -176,6 +176,7 @@ def flips_in_words(loss: str, null: Null, n_rows: int) -> str:
     if not null.alike(n_rows):
         return flips
     kept = "a cluster" if null.clusters else f"{null.together(n_rows)} neighbouring rows"
+    kept = "stimuli with nearly equal features" if null.sets else kept
     return f"{flips}, those of {kept} together"
 
 
