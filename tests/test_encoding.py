@@ -316,9 +316,12 @@ def test_unique_and_shapley_shares_go_to_the_band_that_voxels_follow() -> None:
     unique = {band: maps.values(band=band, statistic="uniqueR2") for band in features.bands}
     shapley = {band: maps.values(band=band, statistic="shapleyR2") for band in features.bands}
     common = maps.values(band=f"{z}+{zc}", statistic="commonR2")
-    # All splits are of R² as it is, without a shift of the mean taken out.
-    np.testing.assert_allclose(shapley[z] + shapley[zc], r2, atol=1e-5)
-    np.testing.assert_allclose(unique[z] + unique[zc] + common, r2, atol=1e-5)
+    # All splits are of R² about the means, as product shares are; what the shift of the mean takes stands beside r2.
+    product = sum(maps.values(band=band, statistic="shareR2") for band in features.bands)
+    np.testing.assert_allclose(shapley[z] + shapley[zc], product, atol=1e-5)
+    np.testing.assert_allclose(unique[z] + unique[zc] + common, product, atol=1e-5)
+    offset = maps.find(statistic="r2").columns["offset"].iloc[0]
+    assert (r2 - product).mean() == pytest.approx(offset, abs=1e-5)
     assert unique[z][:10].mean() > 0.2 > 0.05 > abs(unique[z][10:20].mean())
     assert unique[zc][10:20].mean() > 0.1 > 0.05 > abs(unique[zc][:10].mean())
     found = {band: maps.values(band=band, statistic="uniqueMask") == 1 for band in features.bands}
@@ -334,9 +337,14 @@ def test_nested_models_are_those_fitted_alone() -> None:
     features, responses = study()
     train, test = responses.split(test_ids=TEST)
     maps = encoder().fit(features, train).score(features, test, shares=("unique",))
-    alone = [encoder().fit(one, train).score(one, test) for one in (features.only([band]) for band in features.bands)]
-    for band, other in zip(features.bands, reversed(alone), strict=True):
-        expected = maps.values(statistic="r2") - other.values(statistic="r2")
+    ids, y = test.averaged().ids, test.averaged().data
+
+    def about_means(*bands: str) -> np.ndarray:
+        left = y - encoder().fit(features.only(bands), train).predict(features.only(bands), ids)
+        return 1 - left.var(0) / y.var(0)
+
+    for band, other in zip(features.bands, reversed(features.bands), strict=True):
+        expected = about_means(*features.bands) - about_means(other)
         np.testing.assert_allclose(maps.values(band=band, statistic="uniqueR2"), expected, atol=1e-5)
 
 

@@ -470,6 +470,11 @@ def two_models(seed: int, *, gain: float, n_voxels: int = 300, clusters: int = 0
     return y[600:], full, reduced, names
 
 
+def lost(residual: np.ndarray) -> np.ndarray:
+    """Square residuals about their mean over stimuli."""
+    return (residual - residual.mean(0)) ** 2
+
+
 def test_a_band_that_adds_nothing_has_no_share() -> None:
     p = np.concatenate([inference.share_p(*two_models(s, gain=0)[:3], n_permutations=999, seed=0) for s in range(4)])
     assert (p <= 0.05).mean() <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / len(p))
@@ -485,7 +490,7 @@ def test_a_band_that_adds_something_is_found() -> None:
 
 def test_flipped_signs_are_students_paired_test_where_many_stimuli_are_compared() -> None:
     y, full, reduced, _ = two_models(0, gain=0.05)
-    gain = (y - reduced) ** 2 - (y - full) ** 2
+    gain = lost(y - reduced) - lost(y - full)
     theirs = stats.ttest_1samp(gain, 0, alternative="greater").pvalue
     ours = inference.share_p(y, full, reduced, n_permutations=4999, seed=0)
     np.testing.assert_allclose(ours, theirs, atol=0.035)
@@ -495,7 +500,7 @@ def test_flipped_signs_are_students_paired_test_where_many_stimuli_are_compared(
 
 def test_whole_clusters_are_flipped() -> None:
     y, full, reduced, names = two_models(1, gain=0, clusters=20)
-    gain = (y - reduced) ** 2 - (y - full) ** 2
+    gain = lost(y - reduced) - lost(y - full)
     summed = np.stack([gain[np.asarray(names) == name].sum(0) for name in dict.fromkeys(names)])
     theirs = stats.ttest_1samp(summed, 0, alternative="greater").pvalue
     ours = inference.share_p(y, full, reduced, clusters=names, n_permutations=4999, seed=0)

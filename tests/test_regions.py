@@ -77,7 +77,10 @@ def test_intervals_are_those_of_scoring_anew_without_each_stimulus(fitted, n_pie
             for band, share in zip(BANDS, scoring.product_shares(y, parts), strict=True):
                 found.setdefault(("shareR2", band), []).append(share.mean())
                 (other,) = (one for one in BANDS if one != band)
-                more = np.square(y - whole.nested[other,][row][:, voxels]).sum(0) - error
+                both = (whole.yhat, whole.nested[other,])
+                level = [(whole.y - one)[:, voxels].mean(0, dtype=float) for one in both]
+                without = np.square(y - whole.nested[other,][row][:, voxels] - level[1]).sum(0)
+                more = without - np.square(y - yhat - level[0]).sum(0)
                 found.setdefault(("uniqueR2", band), []).append((more / spread).mean())
         return found
 

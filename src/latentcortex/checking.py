@@ -374,7 +374,7 @@ def _is_series(design: Design) -> bool:
     train_ids, test_ids = design.sides[0]
     test = design.responses.split(train_ids=train_ids, test_ids=test_ids, zscore=design.zscore)[1].averaged()
     slow = inference.lag_one(test.data[:, :: -(-test.data.shape[1] // MOST_VOXELS)])
-    if not np.isfinite(slow).any():
+    if not test.in_time or not np.isfinite(slow).any():
         return False
     features = []
     for band in _bands(design):

@@ -103,6 +103,21 @@ class Responses:
         """Trials that each row averages, (n_rows,)."""
         return self.rows["n_repeats"].to_numpy(dtype=np.float64)
 
+    @property
+    def in_time(self) -> bool:
+        """Whether stimuli, in order of first appearance, follow each other in time: only then can they be a series.
+
+        Most must have been shown once, in a run that has a name, and rows of a run must lie together: averages over
+        trials come from several times, and a table that is sorted by anything else takes runs apart.
+        """
+        rows = self.rows
+        trials = rows.groupby("stimulus", sort=False)["n_repeats"].transform("sum")
+        once = rows[(trials == 1) & ~rows["run"].isin(["", "n/a"])]
+        if len(once) <= len(self.ids) / 2:
+            return False
+        runs = once.groupby(["session", "run"], sort=False).ngroup().to_numpy()
+        return bool((np.diff(runs) != 0).sum() == runs.max())
+
     def valid(self) -> BoolArray:
         """Tell which voxels are finite and vary by more than rounding, (n_voxels,)."""
         return varying(self.data)
@@ -205,7 +220,10 @@ class Responses:
         return np.asarray(self.rows.groupby(_keys(within), sort=False).ngroup())
 
     def averaged(self) -> Responses:
-        """Average the rows of each stimulus; `n_repeats` says over how many trials."""
+        """Average the rows of each stimulus; `n_repeats` says over how many trials.
+
+        Session and run are empty, but of a stimulus that has one row.
+        """
         codes, first = pd.factorize(self.rows["stimulus"])
         if len(first) == len(codes):
             return self
@@ -215,7 +233,9 @@ class Responses:
         starts = np.searchsorted(codes[order], np.arange(len(first)))
         weighted = self.data[order] * weights[order, None].astype(np.float32)
         data = np.add.reduceat(weighted, starts, axis=0) / total[:, None].astype(np.float32)
-        rows = pd.DataFrame({"stimulus": np.asarray(first), "session": "", "run": "", "n_repeats": total})
+        once = np.bincount(codes) == 1
+        places = {key: np.where(once, self.rows[key].to_numpy()[order[starts]], "") for key in ("session", "run")}
+        rows = pd.DataFrame({"stimulus": np.asarray(first), **places, "n_repeats": total})
         return replace(self, data=data.astype(np.float32), rows=rows)
 
     def repeated_within_run(self) -> tuple[str, ...]:

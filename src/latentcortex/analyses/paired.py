@@ -9,10 +9,10 @@ from typing import Any, Final
 
 import numpy as np
 
-from latentcortex import inference, scoring
+from latentcortex import inference
 from latentcortex._arrays import FloatArray, IntArray
 from latentcortex.encoding import Column, Criterion, Encoder, HalfFits, Null, significance
-from latentcortex.encoding.columns import N_FLIPS, flips_in_words, flips_of
+from latentcortex.encoding.columns import N_FLIPS, about_means, flips_in_words, flips_of
 from latentcortex.encoding.halves import found_by_any, resampling
 from latentcortex.encoding.prediction import by_tile
 from latentcortex.maps import Maps
@@ -52,8 +52,8 @@ def paired_differences(
     Returns
     -------
     Maps
-        Of each pair, with the one as `model` and the other as `band`: `differenceR2`, the difference of their R², and
-        its two-sided p, q and mask, by the losses that it is made of and the variance of fitting; see
+        Of each pair, with the one as `model` and the other as `band`: `differenceR2`, the difference of their R² about
+        the means, and its two-sided p, q and mask, by the losses that it is made of and the variance of fitting; see
         `inference.better_p`. nan where either R² is.
     """
     pairs = list(combinations(encoders, 2))
@@ -91,7 +91,7 @@ def _predicted(
     for band, encoder in encoders.items():
         start = 0
         for piece in encoder.walk(halves.features.only([band]), halves.test):
-            explained = by_tile(scoring.r2, piece.y, piece.yhat)
+            explained = by_tile(about_means, piece.y, piece.yhat)
             r2[band].append(np.where(np.isfinite(piece.r), explained, np.nan))
             inside = voxels[(voxels >= start) & (voxels < start + piece.y.shape[1])]
             kept[band].append(piece.yhat[:, inside - start])

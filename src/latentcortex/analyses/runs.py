@@ -232,7 +232,7 @@ def _exchanged(responses: Responses, *, seed: int) -> Responses:
 def _orders(responses: Responses, *, n_permutations: int, seed: int) -> IntArray:
     """Draw orders of averaged responses; neighbours stay together where rows are a time series."""
     length = inference.block_length(responses.data[:, :: -(-responses.data.shape[1] // MOST_VOXELS)])
-    block = length if 1 < length <= len(responses.rows) // 4 else None
+    block = length if responses.in_time and 1 < length <= len(responses.rows) // 4 else None
     return inference.exchange(len(responses.rows), n_permutations=n_permutations, seed=seed, block=block)
 
 

@@ -18,6 +18,7 @@ from latentcortex.encoding import partition
 from latentcortex.encoding.columns import (
     SHARES,
     Column,
+    accuracy,
     models_needed,
     product_shares,
     rejudged,
@@ -26,6 +27,7 @@ from latentcortex.encoding.columns import (
     significance,
 )
 from latentcortex.encoding.criterion import MOST_VOXELS, Criterion, Null, is_series
+from latentcortex.encoding.duplicates import duplicates
 from latentcortex.encoding.fitted import Fitted
 from latentcortex.encoding.folds import Draws, Folds
 from latentcortex.encoding.halves import HalfFits
@@ -153,7 +155,8 @@ class Encoder:
             If a test stimulus was fitted on.
         """
         averaged = self._averaged(test)
-        return self._predicted(averaged, self.model.new_rows(features, averaged.ids), voxels)
+        predicted = self._predicted(averaged, self.model.new_rows(features, averaged.ids), voxels)
+        return replace(predicted, sets=duplicates(self.model, features, averaged.ids))
 
     def walk(
         self,
@@ -186,7 +189,7 @@ class Encoder:
 
     def _predicted(self, test: Responses, rows: Mapping[str, FloatArray], voxels: slice) -> Prediction:
         parts = self.model.parts_of(rows, voxels=voxels)
-        return Prediction(test.data[:, voxels], parts, self.model.estimator.offset_[voxels])
+        return Prediction(test.data[:, voxels], parts, self.model.estimator.offset_[voxels], in_time=test.in_time)
 
     def weights(self, band: str, voxels: slice = slice(None)) -> FloatArray:
         """Compute weights in the units of the features, float64 (n_dims, n_voxels); see `Fitted.coefficients`."""
@@ -290,8 +293,11 @@ class Encoder:
                 np.concatenate([part.yhat_bands for part in parts], axis=2),
                 np.concatenate([part.offset for part in parts]),
                 clusters=alike,
+                sets=duplicates(self.model, features, averaged.ids),
+                in_time=averaged.in_time,
             ),
             criterion,
+            n_tests=len(valid),
         )
 
     def maps_of(
@@ -321,7 +327,7 @@ class Encoder:
         for piece in [held_out] if isinstance(held_out, Prediction) else held_out:
             about, null = self._about(self.bands, len(piece.y)), null or Null.of(piece, how)
             p.append(null.p(piece))
-            scored.append(scores(about, piece))
+            scored.append(accuracy(piece))
             split.append([column for share in several for column in SHARES[share](about, piece, self.bands, null)])
             if several:
                 split[-1] += partition.excess(about, piece, self.bands)
@@ -343,7 +349,7 @@ class Encoder:
             shares += partition.identifiable(about, self.model, mask, seed=how.seed)
         if tests is not None:
             shares += tests.columns(about, np.concatenate(p), self.model)
-        columns = [*side_by_side(scored), *found, *shares]
+        columns = [*scores(about, np.concatenate(scored, axis=1)), *found, *shares]
         return Maps.of(space, columns if means is None else means.noted(columns))
 
     def cross_validate(
@@ -395,7 +401,7 @@ class Encoder:
         null = replace(null, n_permutations=len(drawn))  # few groups have fewer orders
         p, words = inference.permutation_p(held_out.r, drawn), f"{null}, each refitted in every fold"
         about = self._about(features.bands, len(held_out.y))
-        columns = scores(about, held_out)
+        columns = scores(about, accuracy(held_out))
         columns[0][1]["null_median"] = _median(drawn)
         columns += significance(about, p, how, null=words, n_permutations=null.counted)
         # Each permutation, judged by the others, is a shuffled control.

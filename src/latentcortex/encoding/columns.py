@@ -23,11 +23,18 @@ LEAST: Final = float(np.finfo(np.float32).tiny)  # maps are float32, and no p ma
 
 N_FLIPS: Final = 4999
 """Flips of signs for comparisons of models; fewer where test stimuli have fewer patterns of signs."""
+LARGE_OFFSET: Final = 0.02
+"""Mean R² that a shift of the mean may take before it is said."""
+CHANCE_OFFSET: Final = 4
+"""Over the number of test stimuli: what it takes by chance is one over it, and one over that of fitted stimuli."""
 
 COUNTED: Final = ("n_false", "n_false_low", "n_false_high", "n_control", "n_shuffles", "null_fraction", "n_false_is")
 """Facts of a mask that `inference.control` counted at its threshold."""
 
 Column = tuple[FloatArray | BoolArray, dict[str, Any]]
+
+about_means = partial(scoring.r2, offset=False)
+"""R² without what a shift of the mean costs, whose shares and differences are shown and tested."""
 
 
 def significance(
@@ -85,12 +92,31 @@ def _tell_of_few(
         logger.warning(said, named, found.n_tests, n_least, n_permutations, extra={"facts": facts})
 
 
-def scores(about: dict[str, Any], held_out: Prediction) -> list[Column]:
-    """Make the columns r and r2."""
-    explained = by_tile(scoring.r2, held_out.y, held_out.yhat)
+def accuracy(held_out: Prediction) -> FloatArray:
+    """Compute r, R² and R² about the means, (3, n_voxels)."""
+    explained = (by_tile(score, held_out.y, held_out.yhat) for score in (scoring.r2, about_means))
+    return np.stack([held_out.r, *explained])
+
+
+def scores(about: dict[str, Any], found: FloatArray) -> list[Column]:
+    """Make the columns r and r2 from the `accuracy` of all voxels; beside r2 stands its `offset`, averaged over voxels.
+
+    It is what R² is below R² about the means, of which shares and differences are. A warning says where it is more than
+    estimating two means costs: then the baseline of the test set differs from that of the fitted stimuli.
+    """
+    r, explained, level = found
+    valid = np.isfinite(explained) & np.isfinite(level)
+    cost, mean = (float(one[valid].mean()) if valid.any() else float("nan") for one in (explained - level, level))
+    if cost < -LARGE_OFFSET - CHANCE_OFFSET / about["n_stimuli"]:
+        said = (
+            "%s, %s: the mean of the test responses is not the predicted one, which takes %.2f from the mean R², %.2f "
+            "without it: baselines of the test set and of the fitted stimuli differ. r, p, shares and differences do "
+            "not depend on it."
+        )
+        logger.warning(said, about["analysis"], short(about["model"]), -cost, mean)
     return [
-        (held_out.r, {**about, "statistic": "r", "unit": "correlation"}),
-        (explained, {**about, "statistic": "r2", "unit": "fraction of variance"}),
+        (r, {**about, "statistic": "r", "unit": "correlation"}),
+        (explained, {**about, "statistic": "r2", "unit": "fraction of variance", "offset": round(cost, 6)}),
     ]
 
 
@@ -134,9 +160,9 @@ def common_shares(about: dict[str, Any], held_out: Prediction, bands: Sequence[s
 
 
 def _r2_by_subset(held_out: Prediction, bands: Sequence[str]) -> dict[tuple[str, ...], FloatArray]:
-    """Score the joint model, whose order of bands shares have, and every nested one."""
+    """Score the joint model, whose order of bands shares have, and every nested one, about the means; as is tested."""
     models = {tuple(bands): held_out.yhat, **held_out.nested}
-    return {some: by_tile(scoring.r2, held_out.y, yhat) for some, yhat in models.items()}
+    return {some: by_tile(about_means, held_out.y, yhat) for some, yhat in models.items()}
 
 
 def side_by_side(pieces: Sequence[list[Column]]) -> list[Column]:
@@ -156,6 +182,7 @@ def flips_in_words(loss: str, null: Null, n_rows: int) -> str:
     if not null.alike(n_rows):
         return flips
     kept = "a cluster" if null.clusters else f"{null.together(n_rows)} neighbouring rows"
+    kept = "stimuli with nearly equal features" if null.sets else kept
     return f"{flips}, those of {kept} together"
 
 

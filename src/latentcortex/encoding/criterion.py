@@ -27,6 +27,9 @@ NULLS: Final = {
 """The nulls that there are, and what each is made of."""
 FAMILIES: Final = ("map", "hierarchical")
 SHARE_TESTS: Final = ("gain", "freedman-lane")
+MOST_EXCESS: Final = 0.1
+"""Of false discoveries where nothing is there, more than should be: from there a closed form does not fit."""
+SKEWED: Final = "responses and predictions are skewed or have heavy tails"
 LEAST_DEPENDENCE: Final = 0.02
 """Product of the autocorrelations of responses and predictions from which a test set is a time series."""
 MOST_VOXELS: Final = 2048
@@ -51,10 +54,13 @@ class Criterion:
         for that choice; see `inference.hierarchical_fdr`.
     null : {"auto", "analytic", "permutation", "blocks", "shift", "clusters"}
         `auto` takes `clusters` where test stimuli come in clusters, `blocks` where responses and predictions are both
-        autocorrelated in the order of the rows, and otherwise the closed form of the null of independent Gaussian
-        vectors; across folds, where that form is not valid, `permutation`, which refits every fold.
+        autocorrelated in the order of time, `permutation` where skewness or heavy tails of both responses and
+        predictions bend the tail of the closed form, and otherwise the closed form of the null of independent Gaussian
+        vectors; across folds, where that form is not valid, `permutation`, which refits every fold. Test stimuli with
+        nearly equal features are averaged for `analytic` and `permutation`: one by one they are not exchangeable.
     n_permutations : int
-        Of the nulls that permute, shift or flip, and of `freedman-lane`.
+        Of the nulls that permute, shift or flip, and of `freedman-lane`. Where `auto` permutes for skewness, voxels
+        whose p may still be small get more, as many as the correction needs.
     share : {"gain", "freedman-lane"}
         How a unique share is tested. The null of `gain` is that the joint model predicts no better than the one without
         the band, whichever as many training stimuli both are fitted to: a redundant band that helps a penalised model
@@ -108,7 +114,10 @@ class Null:
     block : int
         Rows of a stretch, or the least shift; 1 unless rows are a time series.
     clusters : tuple of str
-        Of each test stimulus; empty unless the null flips whole clusters.
+        Of each test stimulus, where some are alike: those whose signs are flipped together, or sets of stimuli with
+        nearly equal features, which count as one. Empty otherwise.
+    family : Family, optional
+        For which voxels of small p are drawn again more often, up to what it needs.
     """
 
     name: str
@@ -116,10 +125,19 @@ class Null:
     seed: int
     block: int = 1
     clusters: tuple[str, ...] = ()
+    family: inference.Family | None = None
 
     @classmethod
-    def of(cls, held_out: Prediction, criterion: Criterion) -> Null:
+    def of(cls, held_out: Prediction, criterion: Criterion, *, n_tests: int | None = None) -> Null:
         """Choose the null of a test set, or take the one that is asked for.
+
+        Parameters
+        ----------
+        held_out : Prediction
+            Of all voxels, or of some all over them.
+        criterion : Criterion
+        n_tests : int, optional
+            Valid voxels of the map; by default those that are held out.
 
         Raises
         ------
@@ -129,18 +147,24 @@ class Null:
         name, length = criterion.null, 1
         if name in ("auto", "blocks", "shift"):
             length = series_length(held_out)
-        if name == "auto":
-            name = "clusters" if held_out.clusters else "blocks" if length > 1 else "analytic"
+        if name == "auto" and (held_out.clusters or length > 1):
+            name = "clusters" if held_out.clusters else "blocks"
         if name == "clusters" and not held_out.clusters:
             raise InputError("null = 'clusters' needs test stimuli that come in clusters, as a split by cluster makes.")
-        clusters = held_out.clusters if name == "clusters" else ()
-        n_permutations = criterion.n_permutations
-        if clusters:
-            n_permutations = inference.n_flips(len(set(clusters)), n_permutations)
+        clusters: tuple[str, ...] = ()
+        family, n_permutations = None, criterion.n_permutations
+        if name == "clusters":
+            clusters, n_permutations = held_out.clusters, inference.n_flips(len(set(held_out.clusters)), n_permutations)
+        if name in ("auto", "analytic", "permutation"):
+            clusters = held_out.sets
+        if name == "auto":
+            family = inference.Family(n_tests or max(int(np.isfinite(held_out.r).sum()), 1), criterion.q)
+            heavy = has_heavy_tails(held_out.averaged(clusters), family)
+            name, family = ("permutation", family) if heavy else ("analytic", None)
         if name == "shift":
             length = min(length, max(len(held_out.y) // 10, 1))  # longer ones would leave few shifts
             n_permutations = min(n_permutations, len(inference.shifts_of(len(held_out.y), length)))
-        return cls(name, n_permutations, criterion.seed, length, clusters)
+        return cls(name, n_permutations, criterion.seed, length, clusters, family)
 
     @staticmethod
     def widest(nulls: Sequence[Null]) -> Null:
@@ -149,8 +173,15 @@ class Null:
 
     @property
     def counted(self) -> int:
-        """Permutations that p is counted from; 0 for the closed form."""
-        return 0 if self.name == "analytic" else self.n_permutations
+        """Permutations that the smallest p is counted from; 0 for the closed form."""
+        if self.name == "analytic":
+            return 0
+        return max(self.n_permutations, self.family.n_most if self.family else 0)
+
+    @property
+    def sets(self) -> tuple[str, ...]:
+        """The clusters of which averages are tested: stimuli with nearly equal features."""
+        return () if self.name == "clusters" else self.clusters
 
     def __str__(self) -> str:
         """Say what it is, as sidecars and the report do."""
@@ -159,17 +190,34 @@ class Null:
             what = f"permutations of stretches of {self.block} rows from random starts"
         if self.name == "shift":
             what = f"circular shifts by at least {self.block} rows"
-        return f"{self.counted} {what}" if self.counted else what
+        if self.counted:
+            what = f"{self.counted} {what}"
+        if self.family is not None:
+            what = f"{self.n_permutations} to {what}, the more the smaller p, since {SKEWED}"
+        if self.sets:
+            what += f" (stimuli with nearly equal features averaged, which leaves {len(set(self.sets))})"
+        return what
 
     def p(self, held_out: Prediction) -> FloatArray:
         """Test the correlation of every voxel, one-sided, (n_voxels,); nan where there is none."""
-        if self.name == "analytic":
-            return held_out.p
         if self.name == "clusters":
             options = {"n_permutations": self.n_permutations, "seed": self.seed}
             p = inference.cluster_p(held_out.y, held_out.varying, self.clusters, **options)
             return np.asarray(np.where(np.isfinite(held_out.r), p, np.nan))
-        return _exchanged_p(held_out, self.orders(len(held_out.y)))
+        tested = held_out.averaged(self.sets)
+        if self.name == "analytic":
+            return tested.p
+        p = _exchanged_p(tested, self.orders(len(tested.y)))
+        return p if self.family is None else self._finer(tested, p, self.family)
+
+    def _finer(self, held_out: Prediction, p: FloatArray, family: inference.Family) -> FloatArray:
+        """Exchange single stimuli more often for the voxels whose p may still be small."""
+        n_rows, small = len(held_out.y), np.flatnonzero(p <= inference.ENOUGH / self.n_permutations)
+        y, yhat = _unit(held_out.y[:, small]), _unit(held_out.varying[:, small])
+        draw, observed = inference.more_exchanges(y, yhat, self.seed), np.einsum("ij,ij->j", y, yhat)
+        p = p.copy()
+        p[small] = inference.finer_p(p[small], self.n_permutations, observed, draw, family, n_rows=n_rows)
+        return p
 
     def signs(self, clusters: Sequence[str]) -> FloatArray:
         """Draw the signs of whole clusters, (n_permutations, n_rows)."""
@@ -195,13 +243,23 @@ class Null:
         return min(self.block, max(n_rows // 10, 1))
 
 
+def has_heavy_tails(held_out: Prediction, family: inference.Family) -> bool:
+    """Tell whether the closed form's tail is wrong for responses and predictions like these, all voxels together."""
+    step = -(-held_out.y.shape[1] // MOST_VOXELS)
+    return inference.tail_excess(held_out.y[:, ::step], held_out.varying[:, ::step], family) > MOST_EXCESS
+
+
 def series_length(held_out: Prediction) -> int:
     """Tell how many neighbouring rows belong together: 1 unless responses and predictions are both autocorrelated.
+
+    And unless their order is that of time: averages in the order of a table, by category say, are exchangeable.
 
     What widens the null of a correlation is the product of both autocorrelations: stimuli in random order are no time
     series, however slow the responses drift. The slowest voxels decide, the 99th percentile, and of each
     autocorrelation what chance gives is taken off.
     """
+    if not held_out.in_time:
+        return 1
     step = -(-held_out.y.shape[1] // MOST_VOXELS)
     y, yhat = held_out.y[:, ::step], held_out.varying[:, ::step]
     chance = stats.norm.ppf(SLOWEST) / np.sqrt(len(y))

@@ -41,6 +41,7 @@ class Folds:
     groups: tuple[str, ...]
     sides: list[tuple[Responses, Responses]]
     clusters: tuple[str, ...] = ()
+    in_time: bool = True
 
     def null_of(self, held_out: Prediction, criterion: Criterion) -> Null:
         """Choose the null of pooled predictions: clusters where folds hold such out, stretches of a series, or stimuli.
@@ -55,7 +56,7 @@ class Folds:
         # Clusters of unequal size could not change places.
         asked = replace(criterion, null="auto") if self.clusters and criterion.null == "permutation" else criterion
         null = Null.of(held_out, asked)
-        return replace(null, name="permutation") if null.name == "analytic" else null
+        return replace(null, name="permutation", family=None) if null.name in ("analytic", "permutation") else null
 
     def orders(self, null: Null) -> IntArray:
         """Draw whose features are whose, (n_permutations, n_stimuli); identical stimuli change places together."""
@@ -74,7 +75,7 @@ class Folds:
             train, test = responses.split(test_ids=test_ids, train_ids=train_ids, zscore=zscore)
             sides.append((train.averaged(), test.averaged()))
         clusters = splits.groups if splits.unit != "stimulus" else ()
-        return cls(features, splits.ids, splits.groups, sides, clusters)
+        return cls(features, splits.ids, splits.groups, sides, clusters, responses.select(splits.ids).in_time)
 
     def predict(
         self, estimator: Estimator, order: IntArray | None = None, *, signs: FloatArray | None = None
@@ -113,7 +114,7 @@ class Folds:
             model = Fitted.of(estimator, self.features, fitted, known, weights=train.n_repeats)
             part = model.parts(self.features, new) + (model.estimator.offset_ + mean) / len(model.bands)
             y[rows], parts[:, rows] = held, np.where(valid, part, np.nan)
-        return Prediction(y, parts, np.zeros(len(valid)), clusters=self.clusters)
+        return Prediction(y, parts, np.zeros(len(valid)), clusters=self.clusters, in_time=self.in_time)
 
 
 def _centre(values: FloatArray) -> FloatArray:

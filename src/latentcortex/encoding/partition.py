@@ -11,7 +11,7 @@ import numpy as np
 
 from latentcortex import inference, scoring
 from latentcortex._arrays import FloatArray, in_threads
-from latentcortex.encoding.columns import Column
+from latentcortex.encoding.columns import Column, about_means
 from latentcortex.encoding.fitted import Fitted
 from latentcortex.encoding.prediction import Prediction, by_tile
 
@@ -48,7 +48,7 @@ def excess(about: dict[str, Any], held_out: Prediction, bands: Sequence[str]) ->
     singles = [held_out.nested[band,] for band in bands if (band,) in held_out.nested]
     if len(singles) < len(bands):
         return []
-    joint, *alone = (by_tile(scoring.r2, held_out.y, yhat) for yhat in (held_out.yhat, *singles))
+    joint, *alone = (by_tile(about_means, held_out.y, yhat) for yhat in (held_out.yhat, *singles))
     return [(joint - np.sum(alone, axis=0), {**about, "statistic": "excessR2", "unit": "fraction of variance"})]
 
 

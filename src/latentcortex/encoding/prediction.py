@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
+from scipy.sparse import csr_array
 
 from latentcortex import inference, scoring
 from latentcortex._arrays import FloatArray, arrays, in_threads, tiles
@@ -28,6 +29,10 @@ class Prediction:
         Predictions of refitted models of some of the bands; empty unless shares need them.
     clusters : tuple of str
         Of each stimulus, where stimuli come in clusters; empty otherwise.
+    sets : tuple of str
+        Of each stimulus, where some are as good as one; see `encoding.duplicates`.
+    in_time : bool
+        Whether the order of stimuli is that of time; see `Responses.in_time`.
 
     Raises
     ------
@@ -40,6 +45,8 @@ class Prediction:
     offset: FloatArray
     nested: Mapping[tuple[str, ...], FloatArray] = field(default_factory=dict)
     clusters: tuple[str, ...] = ()
+    sets: tuple[str, ...] = ()
+    in_time: bool = True
 
     def __post_init__(self) -> None:
         checked = arrays(
@@ -49,6 +56,16 @@ class Prediction:
         )
         for name, values in zip(("y", "yhat_bands", "offset"), checked, strict=True):
             object.__setattr__(self, name, values)
+
+    def averaged(self, sets: Sequence[str]) -> Prediction:
+        """Average the stimuli of each set; itself where there are none. Nested models are left out."""
+        if not sets:
+            return self
+        names, code = np.unique(np.asarray(sets), return_inverse=True)
+        each = csr_array((1 / np.bincount(code)[code], (code, np.arange(len(code)))), shape=(len(names), len(code)))
+        each = each.astype(np.float32)
+        parts = np.stack([each @ part for part in self.yhat_bands])
+        return Prediction(np.asarray(each @ self.y), parts, self.offset, in_time=False)
 
     @cached_property
     def varying(self) -> FloatArray:

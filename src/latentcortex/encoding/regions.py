@@ -111,7 +111,7 @@ def _changes(
     whole = "" if len(bands) > 1 else bands[0]
     r2 = scoring.weighted_r2(y, yhat, weights, own_mean=False)
     found = {("r", whole): scoring.weighted_correlation(y, piece.varying[:, voxels], weights), ("r2", whole): r2}
-    found |= dict(_shared(piece, bands, shares, weights, voxels, r2)) if len(bands) > 1 else {}
+    found |= dict(_shared(piece, bands, shares, weights, voxels)) if len(bands) > 1 else {}
     summed = {}
     for key, values in found.items():
         change = values[1:].astype(np.float64) - values[0]
@@ -125,13 +125,14 @@ def _shared(
     shares: Sequence[str],
     weights: FloatArray,
     voxels: IntArray,
-    r2: FloatArray,
 ) -> Iterator[tuple[Key, FloatArray]]:
     y = piece.y[:, voxels]
     if "product" in shares:
         split = scoring.weighted_product_shares(y, piece.yhat_bands[..., voxels], weights)
         yield from ((("shareR2", band), share) for band, share in zip(bands, split, strict=True))
     if "unique" in shares:
+        how: dict[str, bool] = {"own_mean": False, "offset": False}
+        joint = scoring.weighted_r2(y, piece.yhat[:, voxels], weights, **how)
         for band in bands:
             without = piece.nested[tuple(other for other in bands if other != band)][:, voxels]
-            yield ("uniqueR2", band), r2 - scoring.weighted_r2(y, without, weights, own_mean=False)
+            yield ("uniqueR2", band), joint - scoring.weighted_r2(y, without, weights, **how)

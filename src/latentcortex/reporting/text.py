@@ -159,7 +159,8 @@ def _tests(content: Content) -> str:
     if "uniqueR2" in statistics:
         said += (
             " The unique share of a band is what the joint model lost when it was refitted without it, with penalties "
-            f"of its own; it was tested where the joint model was significant, {_share_test(content)}."
+            f"of its own; it was tested where the joint model was significant, {_share_test(content)}. Both are about "
+            "the means over test stimuli: a shift of the baseline of the test set is no share."
         )
     return said
 

@@ -35,14 +35,24 @@ def correlation(y: FloatArray, yhat: FloatArray) -> FloatArray:
     return np.asarray(np.clip((a * b).sum(0) / np.sqrt((a * a).sum(0) * (b * b).sum(0)), -1, 1))
 
 
-def r2(y: FloatArray, yhat: FloatArray) -> FloatArray:
+def r2(y: FloatArray, yhat: FloatArray, *, offset: bool = True) -> FloatArray:
     r"""Compute the fraction of the response's variance that the prediction explains.
 
     .. math:: R^2 = 1 - \sum_t (y_t - \hat y_t)^2 / \sum_t (y_t - \bar y)^2
 
+    It is that of scikit-learn, and has two terms: R² about the means, of residuals without their mean over stimuli,
+    and the offset, which is never above 0:
+
+    .. math:: R^2 = R^2_{\text{about means}} - n (\bar y - \bar{\hat y})^2 / \sum_t (y_t - \bar y)^2
+
+    Where the baseline of the test set differs from that of the fitted stimuli, the offset says so and nothing of the
+    stimuli: shares and differences between models are of R² about the means.
+
     Parameters
     ----------
     y, yhat : ndarray of shape (n_stimuli, n_voxels)
+    offset : bool
+        Whether the offset counts; otherwise the result is R² about the means.
 
     Returns
     -------
@@ -51,16 +61,17 @@ def r2(y: FloatArray, yhat: FloatArray) -> FloatArray:
     """
     y, yhat = arrays(y=(y, PAIR), yhat=(yhat, PAIR))
     centred, unit = standard(y)
-    error = _error(y, yhat, unit)
+    error = _error(y, yhat, unit, offset=offset)
     with np.errstate(over="ignore"):
         score = 1 - (error * error).sum(0) / (centred * centred).sum(0)
     return np.asarray(np.where(np.isfinite(score), score, np.nan))
 
 
-def _error(y: FloatArray, yhat: FloatArray, unit: FloatArray) -> FloatArray:
-    """Subtract the prediction, in float64 and in units of the response."""
+def _error(y: FloatArray, yhat: FloatArray, unit: FloatArray, *, offset: bool) -> FloatArray:
+    """Subtract the prediction, in float64 and in units of the response; without an offset also the mean of the rest."""
     with np.errstate(invalid="ignore", over="ignore"):
-        return np.asarray((np.asarray(y, dtype=np.float64) - yhat) / unit)
+        error = np.asarray((np.asarray(y, dtype=np.float64) - yhat) / unit)
+        return error if offset else less_mean(error)
 
 
 def weighted_correlation(y: FloatArray, yhat: FloatArray, weights: FloatArray) -> FloatArray:
@@ -102,7 +113,9 @@ def spread_of(squares: FloatArray, mean: FloatArray) -> FloatArray:
     return np.asarray(np.where(variance > 1e-5 * squares, variance, np.nan))
 
 
-def weighted_r2(y: FloatArray, yhat: FloatArray, weights: FloatArray, *, own_mean: bool = True) -> FloatArray:
+def weighted_r2(
+    y: FloatArray, yhat: FloatArray, weights: FloatArray, *, own_mean: bool = True, offset: bool = True
+) -> FloatArray:
     """Score R² under several weightings of the stimuli.
 
     Parameters
@@ -113,6 +126,8 @@ def weighted_r2(y: FloatArray, yhat: FloatArray, weights: FloatArray, *, own_mea
         Whether the variance of a draw is about the draw's own mean, as when it is scored anew, or about that of all
         stimuli. Draws of a bootstrap have fewer different stimuli, so that about their own mean they vary less: by 1/n
         on average, and by another amount in every draw, which is the same in all voxels.
+    offset : bool
+        Whether what a shift of the mean costs counts; see `r2`. The mean is that of a draw or of all stimuli, too.
 
     Returns
     -------
@@ -122,10 +137,11 @@ def weighted_r2(y: FloatArray, yhat: FloatArray, weights: FloatArray, *, own_mea
     y, yhat, weights = arrays(y=(y, PAIR), yhat=(yhat, PAIR), weights=(weights, "n_draws n_stimuli"))
     w, (centred, unit) = checked_weights(weights), standard(y)
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-        centred, error = centred.astype(np.float32), _error(y, yhat, unit).astype(np.float32)
+        centred, error = centred.astype(np.float32), _error(y, yhat, unit, offset=offset).astype(np.float32)
         squared = w @ (centred * centred)
         own = spread_of(squared, w @ centred)
-        return np.asarray(1 - (w @ (error * error)) / (own if own_mean else np.where(np.isnan(own), np.nan, squared)))
+        lost = w @ (error * error) - (0 if offset or not own_mean else (w @ error) ** 2)
+        return np.asarray(1 - lost / (own if own_mean else np.where(np.isnan(own), np.nan, squared)))
 
 
 @one_thread()

@@ -1,0 +1,160 @@
+"""p-values far out in a null's tail: when a closed form is wrong there, and enough permutations where one is needed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from scipy import stats
+
+from latentcortex._arrays import FloatArray, IntArray, arrays, in_threads, random_for
+from latentcortex.inference.null import permutations_needed
+from latentcortex.inference.ties import reaches
+from latentcortex.scoring._centring import PAIR, standard
+
+ENOUGH: Final = 20
+"""Draws that have reached an observation, after which its p is known well enough and not small."""
+AT_ONCE: Final = 4_000_000
+"""Rows, of all draws together, that are drawn between two looks."""
+
+Draw = Callable[[int, int, IntArray], FloatArray]
+"""First draw, one after the last, voxels -> null values (n_draws, n_these_voxels)."""
+
+
+@dataclass(frozen=True)
+class Family:
+    """The tests that are corrected together, which say how small a p must be able to become.
+
+    Parameters
+    ----------
+    n_tests : int
+        Valid voxels of the map.
+    q : float
+        False discovery rate, in (0, 1).
+    """
+
+    n_tests: int
+    q: float
+
+    def draws(self, n_open: int) -> int:
+        """Count the draws after which so many voxels, none of whose draws has reached it, are rejected by BH, twice."""
+        return 2 * permutations_needed(self.n_tests, min(n_open, self.n_tests), self.q)
+
+    @property
+    def n_most(self) -> int:
+        """The draws that a single voxel may need."""
+        return self.draws(1)
+
+
+def finer_p(
+    p: FloatArray, n_drawn: int, observed: FloatArray, draw: Draw, family: Family, *, n_rows: int
+) -> FloatArray:
+    """Go on drawing for the voxels whose p may still be small, until BH could reject as many as are left.
+
+    The fewer voxels are left, the smaller their p must be able to become, so that the work is the same whether few or
+    many are active. A voxel is done when 20 draws have reached it.
+
+    Parameters
+    ----------
+    p : ndarray of shape (n_voxels,)
+        From the first draws, with the +1 rule or stopped early.
+    n_drawn : int
+    observed : ndarray of shape (n_voxels,)
+        Of unit size, such as a correlation.
+    draw : callable
+    family : Family
+    n_rows : int
+        Of a draw.
+
+    Returns
+    -------
+    ndarray of shape (n_voxels,)
+        With the +1 rule.
+
+    References
+    ----------
+    Sandve, Ferkingstad and Nygård (2011), doi:10.1093/bioinformatics/btr568
+    """
+    p, at_once = p.copy(), max(AT_ONCE // n_rows, 100)
+    reached = np.round(np.where(np.isfinite(p), p * (n_drawn + 1) - 1, ENOUGH)).astype(np.intp)
+    left = np.flatnonzero(reached < ENOUGH)
+    while len(left) and n_drawn < family.draws(len(left)):
+        stop = min(n_drawn + at_once, family.n_most)
+        reached[left] += reaches(draw(n_drawn, stop, left), observed[left], size=1.0).sum(0)
+        n_drawn = stop
+        p[left] = (reached[left] + 1) / (n_drawn + 1)
+        left = left[reached[left] < ENOUGH]
+    return p
+
+
+def more_exchanges(y: FloatArray, yhat: FloatArray, seed: int) -> Draw:
+    """Draw correlations after exchanging all rows; draws of one start depend on (seed, start) only.
+
+    Parameters
+    ----------
+    y, yhat : ndarray of shape (n_rows, n_voxels)
+        Columns of mean 0 and length 1.
+    seed : int
+    """
+    n_rows = len(y)
+
+    def draw(start: int, stop: int, voxels: IntArray) -> FloatArray:
+        rng = random_for(seed, "more exchanges", start)
+        orders = rng.permuted(np.tile(np.arange(n_rows, dtype=np.int32), (stop - start, 1)), axis=1)
+
+        def one(voxel: int) -> FloatArray:
+            return np.asarray(np.ascontiguousarray(y[:, voxel])[orders] @ np.ascontiguousarray(yhat[:, voxel]))
+
+        return np.stack(in_threads(one, voxels.tolist()), axis=1)
+
+    return draw
+
+
+def tail_excess(y: FloatArray, yhat: FloatArray, family: Family) -> float:
+    r"""Predict by how much the closed form of r's null is exceeded where the smallest p must be right.
+
+    The null is that of exchanged stimuli, whose skewness is :math:`s = \gamma_y \gamma_{\hat y} / \sqrt n` and excess
+    kurtosis :math:`k = \kappa_y \kappa_{\hat y} / n` to first order (Pitman). At the z of a single rejection among all
+    tests, Edgeworth's expansion gives the excess of the tail's probability as a fraction of the Gaussian one,
+
+    .. math:: \frac{\varphi(z)}{1 - \Phi(z)} \Bigl[ \frac{s}{6} (z^2 - 1) + \frac{k}{24} (z^3 - 3 z) +
+              \frac{s^2}{72} (z^5 - 10 z^3 + 15 z) \Bigr]
+
+    which is averaged over voxels: that many more than should pass if nothing is there. Where it is large it is no
+    more than a sign of being large.
+
+    Parameters
+    ----------
+    y, yhat : ndarray of shape (n_stimuli, n_voxels)
+        Held-out responses and their predictions.
+    family : Family
+
+    Returns
+    -------
+    float
+        Less three standard errors of what Gaussian responses and predictions give by chance; nan where there are fewer
+        than 4 stimuli or no voxel is defined.
+
+    References
+    ----------
+    Pitman (1937), doi:10.2307/2983647
+    """
+    sides = [standard(side)[0] for side in arrays(y=(y, PAIR), yhat=(yhat, PAIR))]
+    valid = np.isfinite(sides[0]).all(0) & np.isfinite(sides[1]).all(0)
+    n = len(y)
+    if n < 4 or not valid.any():
+        return float("nan")
+    skewness, kurtosis = np.ones(int(valid.sum())) / np.sqrt(n), np.ones(int(valid.sum())) / n
+    for side in sides:
+        skewness = skewness * stats.skew(side[:, valid], bias=False)
+        kurtosis = kurtosis * stats.kurtosis(side[:, valid], bias=False)
+    t = float(stats.t.isf(family.q / family.n_tests, n - 2))
+    z = t * np.sqrt((n - 1) / (n - 2 + t * t))
+    slope = float(stats.norm.pdf(z) / stats.norm.sf(z))
+    third, fourth, sixth = (z**2 - 1) / 6, (z**3 - 3 * z) / 24, (z**5 - 10 * z**3 + 15 * z) / 72
+    excess = slope * (third * skewness + fourth * kurtosis + sixth * skewness**2)
+    # Products of two skewnesses of Gaussian samples have the standard deviation 6 / n, of two kurtoses 24 / n.
+    chance = 3 * slope * (third * 6 / n**1.5 + fourth * 24 / n**2 + sixth * 36 / n**3)
+    return float(excess.mean() - chance)
