@@ -138,10 +138,14 @@ def test_effective_dimensions_are_those_of_equal_columns_and_fewer_of_unequal_on
 # What a study is told
 
 
-def shares(n_fit: int = 120, n_dims: int = 10, **criterion: Any) -> tuple[Features, Responses, Responses, Criterion]:
+def shares(
+    n_fit: int = 120, n_dims: int = 10, noise: float = 3, **criterion: Any
+) -> tuple[Features, Responses, Responses, Criterion]:
     rng = np.random.default_rng(1)
     bands = {name: rng.standard_normal((n_fit + 60, n_dims)) for name in "ab"}
-    y = sum(x @ rng.standard_normal((n_dims, 12)) for x in bands.values()) + 3 * rng.standard_normal((n_fit + 60, 12))
+    y = sum(x @ rng.standard_normal((n_dims, 12)) for x in bands.values()) + noise * rng.standard_normal(
+        (n_fit + 60, 12)
+    )
     responses = recording(y)
     train, test = responses.split(test_ids=responses.ids[n_fit:], zscore="none")
     how = Criterion(shares=("unique",), identifiability=False, n_permutations=99, **criterion)
@@ -171,6 +175,29 @@ def test_freedman_and_lanes_test_is_refused_before_a_fit_to_few_stimuli_or_unequ
     unequal = replace(train, rows=train.rows.assign(n_repeats=1 + np.arange(len(train.rows)) % 2))
     with pytest.raises(InputError, match=r"as many repeats each; found 1 to 2. Use share = 'gain'"):
         HeldOut(features, unequal, new, Unfitted, how).score(analysis)
+
+
+def test_features_of_new_stimuli_need_not_hold_the_training_stimuli() -> None:
+    features, train, new, how = shares()
+    other = Features.from_arrays(new.ids, {band: features.array(band, new.ids) for band in features.bands})
+    with quiet():
+        encoder = Encoder(BandedRidge()).fit(features, train)
+        same, apart = (encoder.score(some, new, **vars(how)) for some in (features, other))
+    np.testing.assert_allclose(
+        apart.values(statistic="uniqueP", band="a"), same.values(statistic="uniqueP", band="a"), atol=1e-3
+    )
+
+
+def test_freedman_and_lanes_p_does_not_depend_on_how_many_repeats_all_stimuli_have() -> None:
+    features, train, new, how = shares(n_fit=300, noise=9, share="freedman-lane")
+    p = []
+    for n_repeats in (1, 4):
+        repeated = replace(train, rows=train.rows.assign(n_repeats=n_repeats))
+        with quiet():
+            maps = Encoder(BandedRidge(selection="gcv", alphas=np.logspace(-3, 5, 33))).fit(features, repeated)
+            p.append(maps.score(features, new, **vars(how)).values(statistic="uniqueP", band="b"))
+    assert len(np.unique(p[0])) > 3
+    np.testing.assert_allclose(p[0], p[1], atol=0.06)
 
 
 class Unfitted(BandedRidge):

@@ -24,7 +24,6 @@ from latentcortex.encoding import (
     Null,
     Prediction,
     Regions,
-    Sides,
     check_share_test,
 )
 from latentcortex.encoding.columns import rejudged
@@ -109,8 +108,8 @@ class HeldOut:
 
             def fitted(bands: tuple[str, ...]) -> tuple[Maps, Prediction | None, Encoder, Null]:
                 encoder, chosen = Encoder(self.make_estimator(), analysis=analysis.name), self.features.only(bands)
-                sides = Sides(chosen, self.train, self.test)
-                check_share_test(self.criterion, sides, scale=bool(encoder.estimator.scale))
+                scale = bool(encoder.estimator.scale)
+                check_share_test(self.criterion, chosen, self.train, self.test, scale=scale)
                 encoder.fit(chosen, self.train)
                 held_out = encoder.predict_held_out(chosen, self.test) if keeps else None
                 shares = self.criterion.shares
