@@ -255,9 +255,9 @@ def told_layers(n: int) -> list[Finding]:
         if not i:
             out.append(found("B16", "voxels told, layers tied", setting, whole[:, own].mean(1), most=0.05))
             continue
-        least = {"least": 0.9} if i == len(leads) - 1 else {}
+        least = {"least": 0.9 if i == len(leads) - 1 else 0.0}
         out.append(found("B16", "voxels told", setting, whole[:, own].mean(1), **least))
-        out.append(found("B16", "voxels whose preferred layer is the best", setting, first[:, own].mean(1)))
+        out.append(found("B16", "voxels whose preferred layer is the best", setting, first[:, own].mean(1), least=0.5))
     ahead = lead > 0
     n_told, n_wrong = int(whole[:, ahead].sum()), int((whole & ~first)[:, ahead].sum())
     setting, wrong = "three layers, one of them ahead", n_wrong / max(n_told, 1)
@@ -304,6 +304,6 @@ BATTERY: dict[str, tuple[Callable[[int], list[Finding]], int, int]] = {
     "undriven_shares": (undriven_shares, 1, 20),
     "small_shares": (small_shares, 1, 20),
     "told_layers": (told_layers, 2, 30),
-    "padded_layers": (padded_layers, 2, 60),
+    "padded_layers": (padded_layers, 2, 40),
 }
 """Every part: its function, and how many runs it has by default and in the full form."""
