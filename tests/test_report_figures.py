@@ -161,7 +161,8 @@ def test_a_difference_without_a_paired_test_says_so_and_one_with_it_is_masked() 
     columns += [(q, {**facts, "statistic": "differenceR2"}) for _, facts in columns]
     paired = Maps.of(SPACE, columns)
     figure = drawn(maps.join(paired), ["differences"])["latents-difference"]
-    assert "q < 0.05 in a paired two-sided test" in figure.caption
+    assert "a paired two-sided test of their losses says that they differ" in figure.caption
+    assert "q < 0.05, each pair's map a family" in figure.caption
     assert figure.draw(plotting.PAGE).axes[-1].get_xlabel() == "difference of R²"
 
 

@@ -28,7 +28,6 @@ from latentcortex.encoding import (
     Null,
     Prediction,
     Regions,
-    Sides,
     check_share_test,
 )
 from latentcortex.encoding.columns import rejudged
@@ -119,8 +118,8 @@ class HeldOut:
 
             def fitted(bands: tuple[str, ...]) -> tuple[Maps, Prediction | None, Encoder, Null]:
                 encoder, chosen = Encoder(self.make_estimator(), analysis=analysis.name), self.features.only(bands)
-                sides, model = Sides(chosen, self.train, self.test), "+".join(bands)
-                check_share_test(self.criterion, sides, scale=bool(encoder.estimator.scale))
+                scale, model = bool(encoder.estimator.scale), "+".join(bands)
+                check_share_test(self.criterion, chosen, self.train, self.test, scale=scale)
                 with telling_of(analysis=analysis.name, model=short(model)):
                     encoder.fit(chosen, self.train)
                     held_out = encoder.predict_held_out(chosen, self.test) if keeps else None

@@ -262,7 +262,7 @@ class Encoder:
         _check_nouns(features, test)
         how, sides = Criterion(**criterion), self.sides(features, test)
         if sides is not None:
-            check_share_test(how, sides, scale=bool(self.model.estimator.scale))
+            check_share_test(how, sides.features, sides.train, test, scale=bool(self.model.estimator.scale))
         pieces = self.walk(features, test, shares=how.shares)
         return self.maps_of(pieces, test.space, how, null=self.null_of(features, test, how), sides=sides)
 

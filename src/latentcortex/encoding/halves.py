@@ -39,6 +39,8 @@ class HalfFits:
     subsets : sequence of tuple of str
         If there are any, models are the joint one of all bands and, nested in it, one of each of these subsets, with
         penalties of its own.
+    new : Features, optional
+        Of the test stimuli, where the features of the training stimuli do not hold them.
     """
 
     features: Features
@@ -48,6 +50,7 @@ class HalfFits:
     seed: int
     voxels: IntArray | None = None
     subsets: Sequence[tuple[str, ...]] = ()
+    new: Features | None = None
     _kept: dict[int, list[tuple[Fitted, Mapping[str, FloatArray]]]] = field(default_factory=dict)
 
     def __call__(self, k: int, voxels: IntArray) -> FloatArray:
@@ -72,7 +75,7 @@ class HalfFits:
         def fitted(bands: tuple[str, ...]) -> tuple[Fitted, Mapping[str, FloatArray]]:
             own, estimator = self.features.only(bands), quiet(self.make_estimator())
             model = Fitted.of(estimator, own, half.ids, half.data, weights=half.n_repeats)
-            return model, model.new_rows(own, self.test.ids)
+            return model, model.new_rows((self.new or own).only(bands), self.test.ids)
 
         with telling_of(control="fits to halves of the training stimuli"):
             if not self.subsets:

@@ -16,6 +16,7 @@ from latentcortex.encoding.halves import HalfFits, resampling
 from latentcortex.encoding.prediction import Prediction
 from latentcortex.errors import InputError
 from latentcortex.features import Features
+from latentcortex.inference.family import TAIL
 from latentcortex.inference.ties import at_most
 from latentcortex.responses import Responses
 
@@ -32,7 +33,7 @@ class Sides:
     Parameters
     ----------
     features : Features
-        Of the bands of the model, of training and test stimuli.
+        Of the bands of the model, of the test stimuli; Freedman and Lane's test needs those of training stimuli there.
     train, test : Responses
         Averaged.
     """
@@ -75,7 +76,8 @@ class UniqueShares:
 
     def add(self, piece: Prediction, p: FloatArray) -> None:
         """Keep what the next voxels' tests need, where the joint model may be significant; p is of that model."""
-        some = np.flatnonzero(at_most(p, self.criterion.q))
+        # Storey's procedure may reject a p above q.
+        some = np.flatnonzero(at_most(p, TAIL if self.criterion.correction == "storey" else self.criterion.q))
         models = [piece.yhat, *(piece.nested[bands] for bands in self.subsets)]
         self._pieces.append((piece.y[:, some], np.stack([model[:, some] for model in models])))
         self._candidates.append(some + self._start)
@@ -117,8 +119,9 @@ class UniqueShares:
     def _halves(self, model: Fitted) -> HalfFits | None:
         if self.sides is None:
             return None
-        sides, seed = self.sides, self.criterion.seed
-        return HalfFits(sides.features, sides.train, sides.test, lambda: model.estimator, seed, subsets=self.subsets)
+        how: dict[str, Any] = {"subsets": self.subsets, "new": self.sides.features}
+        sides = (self.sides.train, self.sides.test)
+        return HalfFits(model.features, *sides, lambda: model.estimator, self.criterion.seed, **how)
 
 
 def refitted_p(sides: Sides | None, model: Fitted, voxels: IntArray, criterion: Criterion, null: Null) -> FloatArray:
@@ -178,7 +181,9 @@ def refitting_rows(sides: Sides, *, scale: bool, block: int = 1) -> inference.Ro
     return rows
 
 
-def check_share_test(criterion: Criterion, sides: Sides, *, scale: bool) -> None:
+def check_share_test(
+    criterion: Criterion, features: Features, train: Responses, test: Responses, *, scale: bool
+) -> None:
     """Raise `InputError` if the test of unique shares that is asked for cannot be done with these stimuli."""
-    if criterion.share == "freedman-lane" and "unique" in criterion.shares and len(sides.features.bands) > 1:
-        refitting_rows(sides, scale=scale)
+    if criterion.share == "freedman-lane" and "unique" in criterion.shares and len(features.bands) > 1:
+        refitting_rows(Sides(features, train.averaged(), test.averaged()), scale=scale)

@@ -193,8 +193,9 @@ def _share_test(content: Content) -> str:
     """Say how unique shares were tested, and of which null."""
     if content.settings["inference"].get("share", "gain") == "freedman-lane":
         return (
-            "by permuting what the other bands leave of the responses and fitting again (Freedman and Lane, 1983): the "
-            "null is that the response is a linear function of the other bands plus noise"
+            "by permuting what the other bands leave of the responses and fitting again (Freedman and Lane 1983, "
+            "doi:10.1080/07350015.1983.10509354): the null is that the response is a linear function of the other "
+            "bands plus noise"
         )
     return (
         "by flipping the signs of the differences of squared error over test stimuli"
