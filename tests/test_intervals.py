@@ -31,6 +31,16 @@ def test_intervals_over_few_clusters_hold_the_mean_r_and_percentiles_of_draws_do
     assert missed(battery.few_clusters(n)) == []
 
 
+@runs("learning_curves")
+def test_limits_of_learning_curves_hold_the_truth_or_are_not_told(n: int) -> None:
+    assert missed(battery.learning_curves(n)) == []
+
+
+@runs("identifications")
+def test_intervals_of_identification_hold_it_for_new_categories_few_images_and_pairs(n: int) -> None:
+    assert missed(battery.identifications(n)) == []
+
+
 @runs("uneven_repeats")
 def test_ceilings_are_those_of_each_stimulus_own_noise(n: int) -> None:
     assert missed(battery.uneven_repeats(n)) == []

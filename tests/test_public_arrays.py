@@ -143,7 +143,11 @@ def made() -> dict[str, Case]:
             scoring.asymptote,
             {
                 "n": Array(np.array([50, 100, 200, 400]), "n_sizes"),
-                "gain": own(rng.uniform(size=(4, v)), "n_sizes n_voxels", level=""),
+                "gain": own(
+                    0.1 + 20 / np.array([[50.0], [100], [200], [400]]) * rng.uniform(1, 2, v),
+                    "n_sizes n_voxels",
+                    level="",
+                ),
             },
             scales=lambda factor: factor["y"],
         ),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator, Mapping
 from typing import Any, Final
 
 import numpy as np
@@ -147,21 +147,23 @@ def learning_curve(content: Content, analysis: str) -> Iterator[Figure]:
                 {**here, "x": facts["n_fitted"], "y": facts["mean"], "low": facts["low"], "high": facts["high"]}
             )
     limits = content.maps.find(analysis=analysis, statistic="uniqueR2Limit").columns
-    errors = content.maps.find(analysis="learning-curve", statistic="uniqueR2LimitError").columns["mean"]
-    said = ", ".join(
-        f"{title_of(str(one['band']))} {number(one['mean'])} (standard error {number(error)})"
-        for one, error in zip(limits.to_dict("records"), errors, strict=True)
-    )
+    said = ", ".join(f"{title_of(str(one['band']))} {_limit(one)}" for one in limits.to_dict("records"))
     yield Figure(
         "learning-curve",
         "Unique share of each band, mean over all valid voxels, against the number of fitted stimuli; intervals by "
         "jackknife over test stimuli. A gain that is the band's own stays; one that only few stimuli give falls. "
-        f"Extrapolated to unlimited stimuli: {said}; that means little where a curve still rises, or the most stimuli "
-        "are not several times as many as the band has dimensions.",
+        f"Extrapolated to unlimited stimuli: {said}. In brackets: what other forms of the curve give.",
         lambda style: plotting.roi_profiles(
             pd.DataFrame(rows), x_label="fitted stimuli", y_label="unique share (R²)", log_x=True, style=style
         ),
     )
+
+
+def _limit(facts: Mapping[Hashable, Any]) -> str:
+    """Write what the mean curve tends to with its ends, or why nothing can be said."""
+    if facts.get("no_limit", np.nan) == facts.get("no_limit", np.nan):
+        return f"no limit ({facts['no_limit']})"
+    return f"{number(facts['mean'])} [{number(facts['low'])}, {number(facts['high'])}]"
 
 
 def generalisation(content: Content, analysis: str) -> Iterator[Figure]:

@@ -227,8 +227,8 @@ def _more(content: Content) -> list[str]:
         )
     if "uniqueR2Limit" in there:
         said += (
-            " Unique shares were also scored after fits to fewer stimuli, and extrapolated to unlimited ones by a "
-            "power law; an extrapolation means something only where the curve has begun to level off."
+            " Unique shares were also scored after fits to fewer stimuli, and extrapolated to unlimited ones by power "
+            "laws with exponents of 1/2, 1 and 2, where the curve of their mean falls and has begun to level off."
         )
     if "n_twin" in content.maps.columns and content.maps.columns["n_twin"].notna().any():
         said += " The same analyses of a participant whose responses were exchanged among stimuli, one draw, say how "
