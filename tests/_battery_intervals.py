@@ -9,7 +9,8 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from _battery import Finding, found, quiet
+from _battery import BROKEN, HELD, Finding, fdp, found, quiet
+from scipy import ndimage, stats
 
 from latentcortex import BandedRidge, inference, scoring
 from latentcortex.analyses.generalisation import mean_scores
@@ -264,9 +265,59 @@ def one_form(sizes: list[int], curve: np.ndarray, truth: float) -> bool:
     return bool(abs(a - truth) <= 2 * error)
 
 
+# Corrections and similarity of maps that vary smoothly
+
+
+def storey_of_shared_noise(n: int) -> list[Finding]:
+    """Correct maps whose voxels share half of their noise; 10 % are active."""
+    rng, active = np.random.default_rng(15), np.arange(500) < 50
+    proportions: dict[str, list[float]] = {"bh": [], "by": [], "storey": []}
+    for _ in range(n):
+        noise = (rng.standard_normal() + rng.standard_normal(500)) / 2**0.5
+        p = stats.norm.sf(noise + 3 * active)
+        for method, each in proportions.items():
+            each.append(fdp(inference.fdr(p, method=method).rejected, active))
+    setting = "500 voxels that share half of their noise, 10 % active at z + 3"
+    what = "false discovery proportion, mean"
+    return [
+        found("B15", f"{what}, BH", setting, proportions["bh"], **HELD),
+        found("B15", f"{what}, BY", setting, proportions["by"], **HELD),
+        found("B15", f"{what}, Storey", setting, proportions["storey"], **BROKEN),
+    ]
+
+
+def smooth_maps(n: int) -> list[Finding]:
+    """Correlate unrelated maps over a cube of voxels; the naive way draws cubes of six voxels' edge."""
+    out, edge = [], 24
+    places = np.stack(np.meshgrid(*[np.arange(edge)] * 3, indexing="ij"), axis=-1).reshape(-1, 3)
+    cube = np.unique(places // 6, axis=0, return_inverse=True)[1].ravel()
+    for sigma in (0, 1, 2, 3):
+        rng, wrong, naive = np.random.default_rng([16, sigma]), [], []
+        for run in range(n):
+            maps = rng.standard_normal((2, edge, edge, edge))
+            maps = ndimage.gaussian_filter(maps, (0, sigma, sigma, sigma)) if sigma else maps
+            x, y = maps.reshape(2, -1)
+            _, low, high = inference.map_similarity(np.stack([x, y]), places.astype(float), seed=run)[:, 0, 1]
+            wrong.append(bool(low > 0 or high < 0))
+            x, y = x - x.mean(), y - y.mean()
+            sums = np.stack([np.bincount(cube, one) for one in (x * y, x * x, y * y)])
+            drawn = sums @ np.stack([np.bincount(r, minlength=64) for r in bootstrap_rows(64, n_draws=200, seed=run)]).T
+            ends = np.quantile(drawn[0] / np.sqrt(drawn[1] * drawn[2]), [0.025, 0.975])
+            naive.append(bool(ends[0] > 0 or ends[1] < 0))
+        setting = f"{edge**3} voxels, smoothness {sigma}"
+        most = {"most": 0.07, "slack": 3.0}
+        out.append(found("B15", "95 % intervals of unrelated maps without 0", setting, np.array(wrong), **most))
+        if sigma == 3:
+            what = "percentiles of draws of cubes without 0"
+            out.append(found("B15", what, setting, np.array(naive), **BROKEN | {"slack": -1.0}))
+    return out
+
+
 BATTERY: dict[str, tuple[Callable[[int], list[Finding]], int, int]] = {
     "silent_voxels": (silent_voxels, 40, 800),
     "few_clusters": (few_clusters, 60, 1500),
+    "storey_of_shared_noise": (storey_of_shared_noise, 1500, 15_000),
+    "smooth_maps": (smooth_maps, 12, 200),
     "learning_curves": (learning_curves, 3, 60),
     "identifications": (identifications, 100, 1500),
     "uneven_repeats": (uneven_repeats, 1000, 10_000),

@@ -33,7 +33,6 @@ CLUSTERS = [str(i) for i in range(N)]
         lambda: inference.identifiability(
             {"a": Y @ Y.T, "b": YHAT @ YHAT.T}, np.full((2, 5), 0.5), np.ones(5), n_draws=MANY
         ),
-        lambda: inference.map_similarity(Y.T, np.arange(N) // 5, n_draws=MANY, seed=0),
         lambda: evaluation.image_weights(N, n_draws=MANY, seed=0),
     ],
 )

@@ -228,8 +228,11 @@ def made() -> dict[str, Case]:
         ),
         "map_similarity": Case(
             inference.map_similarity,
-            {"values": Array(rng.standard_normal((3, 40)), "n_maps n_voxels", "y", "y")},
-            {"blocks": np.arange(40) // 4, "n_draws": 30, "seed": 0},
+            {
+                "values": Array(rng.standard_normal((3, 40)), "n_maps n_voxels", "y", "y"),
+                "places": Array(rng.standard_normal((40, 3)), "n_voxels n_dims"),
+            },
+            {"seed": 0},
         ),
         "max_t": Case(inference.max_t, compared),
         "permutation_p": Case(inference.permutation_p, compared),

@@ -38,11 +38,10 @@ from latentcortex.inference.resampling import (
     share_p,
     signs,
 )
-from latentcortex.inference.spatial import N_DRAWS, map_similarity
+from latentcortex.inference.spatial import map_similarity
 
 __all__ = [
     "LEAST_ROWS",
-    "N_DRAWS",
     "Fdr",
     "Penalties",
     "Preference",

@@ -100,22 +100,21 @@ def similarity(content: Content, analysis: str) -> Iterator[Figure]:
     names = models(content.maps, analysis)
     found = np.stack([content.maps.values(analysis=analysis, model=m, statistic="mask") == 1 for m in names]).any(0)
     kinds = {"accuracy of z with z_c": ("r", ""), "share of z_c": ("shareR2", "zc")}
-    blocks = space.blocks()[found]
+    places = space.places()[found]
     tables = {}
     for title, (statistic, kind) in kinds.items():
         bands = [next((b for b in m.split("+") if kind and b.startswith(kind)), "") for m in names]
         own = zip(names, bands, strict=True)
         values = [content.maps.values(analysis=analysis, model=m, band=b, statistic=statistic) for m, b in own]
         tables[title] = inference.map_similarity(
-            np.stack(values)[:, found], blocks, seed=int(content.settings["run"]["seed"])
+            np.stack(values)[:, found], places, seed=int(content.settings["run"]["seed"])
         )
     labels = [f"{Band.parse(m.split('+')[1]).number(key)} %" for m in names]
-    n_blocks = len(np.unique(blocks))
     yield Figure(
         f"{analysis}-similarity",
         f"Pearson correlation between the maps of each two {WORDS[key]}s, over the {found.sum():,} voxels where any of "
-        f"the models is significant. Brackets: 95 % percentile interval of {inference.N_DRAWS:,} bootstrap draws of "
-        f"whole spatial blocks ({n_blocks} {space.patches}), since neighbouring voxels are alike. They are about the "
+        f"the models is significant. Brackets: 95 % interval by Fisher's z for as many independent places as maps "
+        "of this smoothness have (Dutilleul, 1993); none where these are fewer than 8. They are about the "
         "choice of voxels, not of stimuli or participants.",
         lambda style: plotting.similarity_matrices(tables, labels, label=f"{WORDS[key]}", style=style),
     )
