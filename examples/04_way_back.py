@@ -12,7 +12,7 @@ decoder = lc.Decoder("takagi2023", atlas=lc.Atlas.find("phantom", "fsaverage5"))
 decoded = decoder.decode(test)
 
 seen = lc.evaluation.Seen(stimuli.select(test_ids), category="scene")
-counts = lc.evaluation.bootstrap_counts(len(test_ids), n_draws=500, seed=0)
+counts = lc.evaluation.image_weights(len(test_ids), n_draws=500, seed=0)
 latent_diffusion = lc.reconstructors.make("ldm", model="phantom", guidance=3, n_samples=1)
 for route in latent_diffusion.routes:
     images = lc.reconstruct(decoded, latent_diffusion, route, store="reconstructions")

@@ -146,12 +146,12 @@ mask = surface.on_mesh(found.astype(float)) == 1
 figure = plotting.difference_maps([plotting.Panel("z − c", difference)], [mask], rois=rois, style=COLUMN)
 write("difference.png", figure)
 
-# --- how alike maps are, with intervals over patches of cortex -----------------------------------------------------
+# --- how alike maps are, with intervals that know how smooth they are ------------------------------------------------
 kept = np.stack([joint[band].values(statistic="mask") == 1 for band in levels]).any(0)
 similar = {
     title: inference.map_similarity(
         np.stack([joint[band].values(statistic=of, band=band if named else "")[kept] for band in levels]),
-        surface.blocks()[kept],
+        surface.places()[kept],
         seed=0,
     )
     for title, of, named in (("accuracy of z with z_c", "r", False), ("share of z_c", "shareR2", True))

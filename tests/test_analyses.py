@@ -127,14 +127,16 @@ def test_a_gain_that_only_few_stimuli_give_falls_to_nothing() -> None:
     y = zc @ rng.standard_normal((10, 60)) / 10**0.5 + 0.7 * rng.standard_normal((1800, 60))
     maps = scorer({Z: z, ZC: zc}, y, 1600).score(analyses.canonical("learning-curve", [Z, ZC]))
     own = maps.find(band=ZC).columns.set_index("statistic")
-    means = own["mean"].drop(["uniqueR2Limit", "uniqueR2LimitError"])
+    ends = ["uniqueR2Limit", "uniqueR2LimitLow", "uniqueR2LimitHigh"]
+    means = own["mean"].drop(ends)
     assert list(own["n_fitted"].dropna()) == [200, 336, 566, 951, 1600]
     assert means.iloc[0] > 0.1
     assert means.iloc[-1] < means.iloc[0] / 4
     assert own.loc["uniqueR2Limit", "mean"] < means.iloc[-1]
     assert abs(own.loc["uniqueR2Limit", "mean"]) < 0.02
-    assert (own["low"].dropna() < means).all()
-    assert (own["high"].dropna() > means).all()
+    assert own.loc["uniqueR2Limit", "low"] < 0 < own.loc["uniqueR2Limit", "high"] < means.iloc[-1] + 0.02
+    assert (own["low"].drop(ends) < means).all()
+    assert (own["high"].drop(ends) > means).all()
 
 
 def test_a_learning_curve_needs_stimuli() -> None:

@@ -33,8 +33,7 @@ CLUSTERS = [str(i) for i in range(N)]
         lambda: inference.identifiability(
             {"a": Y @ Y.T, "b": YHAT @ YHAT.T}, np.full((2, 5), 0.5), np.ones(5), n_draws=MANY
         ),
-        lambda: inference.map_similarity(Y.T, np.arange(N) // 5, n_draws=MANY, seed=0),
-        lambda: evaluation.bootstrap_counts(N, n_draws=MANY, seed=0),
+        lambda: evaluation.image_weights(N, n_draws=MANY, seed=0),
     ],
 )
 def test_draws_that_no_memory_holds_are_refused_at_once(draw: Callable[[], object]) -> None:

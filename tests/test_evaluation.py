@@ -5,14 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 from latentcortex import evaluation
 from latentcortex.errors import AlignmentError, InputError
 from latentcortex.evaluation import (
     Score,
     Seen,
-    bootstrap_counts,
     identification,
+    image_weights,
     own_score,
     pixel_correlation,
     pool_size,
@@ -169,7 +170,7 @@ def by_loops(similarity: np.ndarray, fixed: str) -> float:
 @pytest.mark.parametrize("fixed", ["original", "reconstruction"])
 def test_identification_is_the_fraction_of_others_that_are_beaten(fixed):
     similarity = RNG.standard_normal((9, 9, 3)) + np.eye(9)[:, :, None]
-    found = identification(similarity, bootstrap_counts(9, n_draws=20, seed=0), fixed=fixed)
+    found = identification(similarity, image_weights(9, n_draws=20, seed=0), fixed=fixed)
     assert found.value == pytest.approx(by_loops(similarity, fixed))
     assert found.chance == 0.5
 
@@ -178,14 +179,14 @@ def test_the_two_directions_differ_where_one_reconstruction_is_like_everything()
     """A hub: every original is most like reconstruction 0, but each reconstruction still fits its own original best."""
     similarity = np.eye(5)[:, :, None] * 0.2
     similarity[:, 0] += 1
-    counts = bootstrap_counts(5, n_draws=10, seed=0)
+    counts = image_weights(5, n_draws=10, seed=0)
     assert identification(similarity, counts, fixed="reconstruction").value == 1.0
     assert identification(similarity, counts, fixed="original").value == pytest.approx((1 + 4 * 0.75) / 5)
 
 
 def test_averaging_samples_first_is_the_papers_formula_and_gains_with_samples():
     similarity = np.random.default_rng(1).standard_normal((60, 60, 25)) + 0.5 * np.eye(60)[:, :, None]
-    counts = bootstrap_counts(60, n_draws=10, seed=0)
+    counts = image_weights(60, n_draws=10, seed=0)
     mean = similarity.mean(2)
     theirs = np.mean([(mean[i, i] > np.delete(mean[i], i)).mean() for i in range(60)])
     averaged = identification(similarity, counts, fixed="original", samples="mean").value
@@ -195,7 +196,7 @@ def test_averaging_samples_first_is_the_papers_formula_and_gains_with_samples():
 
 def test_reconstructions_that_are_all_the_same_are_at_chance():
     similarity = np.repeat(RNG.standard_normal((12, 1, 1)), 12, axis=1)
-    counts = bootstrap_counts(12, n_draws=10, seed=0)
+    counts = image_weights(12, n_draws=10, seed=0)
     assert identification(similarity, counts, fixed="original").value == 0.5
 
 
@@ -204,9 +205,10 @@ def test_one_image_for_all_is_at_chance_to_the_last_bit():
     images = pictures(97)
     same = np.repeat(pictures(1, seed=1), 97, axis=0)
     similarity = pixel_correlation(images, same)[:, :, None]
-    found = identification(similarity, bootstrap_counts(97, n_draws=20, seed=0), fixed="original")
+    found = identification(similarity, image_weights(97, n_draws=20, seed=0), fixed="original")
     assert found.value == 0.5
-    assert found.interval == (0.5, 0.5)
+    low, high = found.interval
+    assert 0.46 < low < 0.5 < high < 0.54
 
 
 def test_a_constant_answer_is_at_the_chance_of_unbalanced_words():
@@ -216,7 +218,7 @@ def test_a_constant_answer_is_at_the_chance_of_unbalanced_words():
     always = np.repeat(images[1:2], 20, axis=0)
     probe = Halves()
     scores = evaluation.image_scores(
-        seen(images, half=halves), reconstructed(always[:, None]), probe, bootstrap_counts(20, n_draws=20, seed=0)
+        seen(images, half=halves), reconstructed(always[:, None]), probe, image_weights(20, n_draws=20, seed=0)
     )
     one = scores["attribute_name-half"]
     assert one.value == pytest.approx(0.8)
@@ -252,7 +254,7 @@ def test_knowing_the_category_alone_helps_in_the_pool_and_not_within_the_categor
     rng = np.random.default_rng(0)
     category = np.repeat(np.arange(6), 20)
     similarity = (category[:, None] == category)[:, :, None] + 0.1 * rng.standard_normal((120, 120, 1))
-    counts = bootstrap_counts(120, n_draws=200, seed=0)
+    counts = image_weights(120, n_draws=200, seed=0)
     within = category[:, None] == category
     assert identification(similarity, counts, fixed="original").value > 0.9
     inside = identification(similarity, counts, fixed="original", among=within)
@@ -263,7 +265,7 @@ def test_knowing_the_category_alone_helps_in_the_pool_and_not_within_the_categor
 def test_what_is_undefined_is_compared_with_nothing_and_not_counted():
     similarity = np.eye(4)[:, :, None].astype(float)
     similarity[:, 2] = np.nan
-    counts = bootstrap_counts(4, n_draws=10, seed=0)
+    counts = image_weights(4, n_draws=10, seed=0)
     found = identification(similarity, counts, fixed="reconstruction")
     assert (found.value, found.n_images) == (1.0, 3)
     assert own_score(similarity, counts).n_images == 3
@@ -274,7 +276,7 @@ def test_what_is_undefined_is_compared_with_nothing_and_not_counted():
 
 def test_chance_of_a_similarity_is_that_with_other_images():
     similarity = np.full((5, 5, 2), 0.3) + 0.5 * np.eye(5)[:, :, None]
-    found = own_score(similarity, bootstrap_counts(5, n_draws=10, seed=0))
+    found = own_score(similarity, image_weights(5, n_draws=10, seed=0))
     assert (found.value, found.chance) == (pytest.approx(0.8), pytest.approx(0.3))
 
 
@@ -290,7 +292,7 @@ def test_the_interval_over_images_covers_the_true_accuracy(fixed):
     rng = np.random.default_rng(0)
     large = draw(rng, 1500)
     truth = identification(large, np.ones((1, 1500)), fixed=fixed).value
-    counts = bootstrap_counts(n, n_draws=400, seed=0)
+    counts = image_weights(n, n_draws=400, seed=0)
     for _ in range(200):
         low, high = identification(draw(rng, n), counts, fixed=fixed).interval
         covered += low <= truth <= high
@@ -298,15 +300,52 @@ def test_the_interval_over_images_covers_the_true_accuracy(fixed):
 
 
 def test_a_difference_of_scores_is_paired():
-    draws = np.random.default_rng(0).random(200)
-    every = np.ones(10, dtype=bool)
-    a, b = Score(0.7, 0.5, draws + 0.2, every), Score(0.5, 0.5, draws, every)
+    each, weights = np.random.default_rng(0).random(10), image_weights(10, n_draws=200, seed=0)
+    a, b = Score(0.7, 0.5, each + 0.2, weights), Score(0.5, 0.5, each, weights)
     assert a.less(b).interval == (pytest.approx(0.2), pytest.approx(0.2))
-    assert np.isnan(a.less(Score(0.5, 0.5, draws, np.arange(10) > 0)).value)
+    bounded = [Score(1.0, 0.5, np.ones(10), weights, (0.0, 1.0)) for _ in range(2)]
+    low, high = bounded[0].less(bounded[1]).interval
+    assert -0.5 < low < -0.1
+    assert 0.1 < high < 0.5
+    less = Score(0.5, 0.5, np.where(np.arange(10) > 0, each, np.nan), weights)
+    assert np.isnan(a.less(less).value)
+    assert np.isnan(a.less(less).interval).all()
+
+
+@pytest.mark.parametrize("n", [8, 50])
+def test_the_interval_of_images_that_all_came_back_is_clopper_and_pearsons(n: int):
+    """Of successes and failures it is theirs; 1.000 [1.000, 1.000] was said of four images."""
+    similarity = (10 * np.eye(n) + np.random.default_rng(0).random((n, n)))[:, :, None]
+    found = identification(similarity, image_weights(n, n_draws=20_000, seed=0), fixed="original")
+    low, high = stats.binomtest(n, n).proportion_ci(method="exact")
+    assert found.value == found.interval[1] == high == 1
+    assert found.interval[0] == pytest.approx(low, abs=0.01)
+    failed = np.where(np.arange(n) < n // 4, 0.0, 1.0)
+    some = Score(failed.mean(), 0.5, failed, image_weights(n, n_draws=20_000, seed=0), (0.0, 1.0))
+    theirs = stats.binomtest(int(failed.sum()), n).proportion_ci(method="exact")
+    assert some.interval == pytest.approx(tuple(theirs), abs=0.01)
+
+
+def test_images_of_a_cluster_are_drawn_together_and_one_that_was_not_seen_with_them():
+    weights = image_weights(["a", "b", "a", "c", "c", "c"], n_draws=4000, seed=0)
+    np.testing.assert_array_equal(weights[:, 0], weights[:, 2])
+    np.testing.assert_array_equal(weights[:, 3], weights[:, 5])
+    assert ((weights.sum(1) < 1) & (weights >= 0).all(1)).all()
+    assert np.mean(1 - weights.sum(1)) == pytest.approx(1 / 4, abs=0.02)
+    assert image_weights(3, n_draws=5, seed=1).shape == (5, 3)
+
+
+def test_images_of_one_category_and_identical_ones_are_one_cluster():
+    images = pictures(6)
+    one = seen(images, kind=["cat", "dog", "n/a", "cat", "", "n/a"])
+    hashes = {f"s{i}": str(i) for i in range(6)} | {"s5": "1"}
+    codes = pd.factorize(np.array(one.clusters(hashes)))[0].tolist()
+    assert codes == [0, 1, 2, 0, 3, 1]
+    assert pd.factorize(np.array(seen(images).clusters(hashes)))[0].tolist() == [0, 1, 2, 3, 4, 1]
 
 
 def test_wrong_shapes_and_sides_are_refused():
-    counts = bootstrap_counts(3, n_draws=2, seed=0)
+    counts = image_weights(3, n_draws=2, seed=0)
     with pytest.raises(AlignmentError, match="expected"):
         identification(np.zeros((3, 4, 1)), counts, fixed="original")
     with pytest.raises(InputError, match="Did you mean 'original'"):
@@ -341,7 +380,7 @@ def with_halves(n: int) -> tuple[np.ndarray, list[str]]:
 def test_perfect_reconstructions_score_perfectly_by_every_measure():
     images, halves = with_halves(20)
     scores = evaluation.image_scores(
-        seen(images, half=halves), reconstructed(images[:, None]), Halves(), bootstrap_counts(20, n_draws=50, seed=0)
+        seen(images, half=halves), reconstructed(images[:, None]), Halves(), image_weights(20, n_draws=50, seed=0)
     )
     assert set(scores) == {
         "correlation_space-pixels",
@@ -381,12 +420,12 @@ def test_pools_are_not_mixed():
     assert list(folds.comparisons) == ["pool-5"]
     z = Features.from_arrays(folds.stimuli.ids, {"z": np.random.default_rng(0).standard_normal((10, 8))})
     means = {"0": np.zeros(8), "1": np.full(8, 100.0)}
-    scores = evaluation.latent_scores(folds, "z", z, z, means, bootstrap_counts(10, n_draws=10, seed=0))
+    scores = evaluation.latent_scores(folds, "z", z, z, means, image_weights(10, n_draws=10, seed=0))
     assert scores["identification_space-z_fixed-original_pool-5"].value == 1.0
 
 
 def test_the_table_holds_controls_and_the_paired_difference_to_the_baseline():
-    counts = bootstrap_counts(8, n_draws=50, seed=0)
+    counts = image_weights(8, n_draws=50, seed=0)
     good = own_score(np.eye(8)[:, :, None], counts)
     poor = own_score(0.3 * np.eye(8)[:, :, None], counts)
     table = evaluation.score_table({"zc": {"ssim": good}, "retrieval": {"ssim": poor}}, {"zc": {"ssim": poor}})
@@ -395,6 +434,26 @@ def test_the_table_holds_controls_and_the_paired_difference_to_the_baseline():
     assert row["shuffled"] == pytest.approx(0.3)
     assert row["above_baseline_low"] == pytest.approx(0.7)
     assert np.isnan(table.set_index("route").loc["retrieval", "above_baseline"])
+
+
+def test_the_mean_training_image_is_scored_as_if_it_came_back_for_every_stimulus():
+    """Images that look alike correlate with their mean: .27 on the phantom, where "chance" is .07."""
+    rng = np.random.default_rng(0)
+    common = rng.normal(0, 40, (16, 16, 3))
+    images = np.clip(128 + common + rng.normal(0, 40, (12, 16, 16, 3)), 0, 255).astype(np.uint8)
+    one = Seen(seen(images, half=["upper"] * 12).stimuli, ["0"] * 6 + ["1"] * 6)
+    means = {str(k): evaluation.mean_image(one.stimuli, one.stimuli.ids[6 * (1 - k) : 6 * (2 - k)]) for k in (0, 1)}
+    np.testing.assert_array_equal(means["0"], np.rint(images[6:].mean(0)))
+    scores = evaluation.mean_image_scores(one, means, Halves())
+    theirs = [np.corrcoef(images[i].ravel(), means[str(i // 6)].ravel())[0, 1] for i in range(12)]
+    assert scores["correlation_space-pixels"] == pytest.approx(np.mean(theirs), abs=1e-5)
+    assert scores["correlation_space-pixels"] > 0.5
+    assert set(scores) == {"correlation_space-pixels", "ssim", "attribute_name-half"}
+    assert scores["attribute_name-half"] in (0.0, 0.5, 1.0)
+    value = own_score(np.eye(12)[:, :, None], image_weights(12, n_draws=10, seed=0))
+    table = evaluation.score_table({"zc": {"ssim": value, "other": value}}, {}, of_mean_image=scores)
+    assert table["mean_image"].iloc[0] == scores["ssim"]
+    assert np.isnan(table["mean_image"].iloc[1])
 
 
 def test_words_that_the_probe_does_not_know_are_named():
@@ -414,15 +473,15 @@ def test_an_unknown_category_is_named():
     [
         {"similarity": np.eye(5)},
         {"similarity": np.zeros((5, 4, 1))},
-        {"counts": np.ones((3, 1))},
-        {"counts": np.ones(5)},
+        {"weights": np.ones((3, 1))},
+        {"weights": np.ones(5)},
         {"among": np.ones((1, 5), dtype=bool)},
         {"among": np.ones((5, 5))},
         {"similarity": None},
     ],
 )
 def test_scores_of_other_shapes_or_types_are_refused_and_never_broadcast(change: dict) -> None:
-    given = {"similarity": np.eye(5)[:, :, None], "counts": np.ones((3, 5)), "among": np.ones((5, 5), dtype=bool)}
+    given = {"similarity": np.eye(5)[:, :, None], "weights": np.full((3, 5), 0.1), "among": np.ones((5, 5), dtype=bool)}
     for score in (own_score, lambda **options: identification(**options, fixed="original")):
         with pytest.raises(InputError):
             score(**(given | change))

@@ -615,7 +615,7 @@ def test_a_constant_voxel_has_no_p_and_no_autocorrelation() -> None:
     for p in (inference.cluster_p(y, yhat, clusters, seed=0), inference.cluster_p(yhat, y, clusters, seed=0)):
         assert np.isnan(p).tolist() == [True, False]
     assert np.isnan(inference.lag_one(y)).tolist() == [True, False]
-    maps = inference.map_similarity(y.T, np.arange(40) // 4, n_draws=20, seed=0)
+    maps = inference.map_similarity(y.T, np.arange(40.0)[:, None], seed=0)
     assert np.isnan(maps[:, 0]).all()
 
 
@@ -631,7 +631,7 @@ def test_a_constant_voxel_has_no_p_and_no_autocorrelation() -> None:
         (lambda: inference.mesh_adjacency(np.array([[0, 1, 3]]), 3), r"faces must lie in 0\.\.2; found 0 to 3"),
         (lambda: inference.mesh_adjacency(np.array([[0.0, 1, 2]]), 3), "expected whole numbers"),
         (lambda: inference.grid_adjacency(np.ones((2, 2, 2))), "expected truth values"),
-        (lambda: inference.map_similarity(np.ones((2, 3)), [1, 2], seed=0), "rows has 3, blocks has 2"),
+        (lambda: inference.map_similarity(np.ones((2, 3)), np.ones((2, 3)), seed=0), r"places is \(2, 3\)"),
         (
             lambda: inference.sequential_p(np.zeros(3), lambda i, j, voxels: np.zeros((j - i, 1)), n_permutations=9),
             r"draw gave \(9, 1\); expected \(9, 3\)",

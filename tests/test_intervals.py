@@ -6,6 +6,7 @@ What is simulated and measured, and each bound, is in `_battery_intervals.py`.
 from __future__ import annotations
 
 from functools import partial
+from pathlib import Path
 
 import _battery_intervals as battery
 import numpy as np
@@ -29,6 +30,26 @@ def test_a_perfect_model_has_1_relative_to_the_ceiling_whatever_part_of_the_voxe
 @runs("few_clusters")
 def test_intervals_over_few_clusters_hold_the_mean_r_and_percentiles_of_draws_do_not(n: int) -> None:
     assert missed(battery.few_clusters(n)) == []
+
+
+@runs("learning_curves")
+def test_limits_of_learning_curves_hold_the_truth_or_are_not_told(n: int) -> None:
+    assert missed(battery.learning_curves(n)) == []
+
+
+@runs("storey_of_shared_noise")
+def test_storeys_procedure_does_not_hold_its_rate_where_voxels_share_noise(n: int) -> None:
+    assert missed(battery.storey_of_shared_noise(n)) == []
+
+
+@runs("smooth_maps")
+def test_unrelated_maps_that_are_smooth_are_not_said_to_be_alike(n: int) -> None:
+    assert missed(battery.smooth_maps(n)) == []
+
+
+@runs("identifications")
+def test_intervals_of_identification_hold_it_for_new_categories_few_images_and_pairs(n: int) -> None:
+    assert missed(battery.identifications(n)) == []
 
 
 @runs("uneven_repeats")
@@ -107,3 +128,8 @@ def test_repeats_within_a_run_are_counted_beside_the_ceiling() -> None:
     assert maps is not None
     assert set(maps.columns["n_within_run"]) == {80}
     assert responses.repeated_within_run() == responses.ids
+
+
+def test_every_part_of_the_battery_is_run_here() -> None:
+    text = Path(__file__).read_text(encoding="utf-8")
+    assert [part for part in battery.BATTERY if f'@runs("{part}")' not in text] == []

@@ -143,7 +143,11 @@ def made() -> dict[str, Case]:
             scoring.asymptote,
             {
                 "n": Array(np.array([50, 100, 200, 400]), "n_sizes"),
-                "gain": own(rng.uniform(size=(4, v)), "n_sizes n_voxels", level=""),
+                "gain": own(
+                    0.1 + 20 / np.array([[50.0], [100], [200], [400]]) * rng.uniform(1, 2, v),
+                    "n_sizes n_voxels",
+                    level="",
+                ),
             },
             scales=lambda factor: factor["y"],
         ),
@@ -225,8 +229,11 @@ def made() -> dict[str, Case]:
         ),
         "map_similarity": Case(
             inference.map_similarity,
-            {"values": Array(rng.standard_normal((3, 40)), "n_maps n_voxels", "y", "y")},
-            {"blocks": np.arange(40) // 4, "n_draws": 30, "seed": 0},
+            {
+                "values": Array(rng.standard_normal((3, 40)), "n_maps n_voxels", "y", "y"),
+                "places": Array(rng.standard_normal((40, 3)), "n_voxels n_dims"),
+            },
+            {"seed": 0},
         ),
         "max_t": Case(inference.max_t, compared),
         "permutation_p": Case(inference.permutation_p, compared),

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from matplotlib.collections import LineCollection
+from scipy import ndimage, stats
 
 import latentcortex as lc
 from latentcortex import inference, plotting, reporting
@@ -169,7 +170,7 @@ def test_a_difference_without_a_paired_test_says_so_and_one_with_it_is_masked() 
 def test_similarity_is_that_of_the_maps() -> None:
     maps = planted()
     figure = drawn(maps, ["similarity"])["noise-levels-similarity"]
-    assert "spatial blocks (324 patches" in figure.caption
+    assert "as many independent places as maps of this smoothness have" in figure.caption
     shares = [maps.values(analysis="noise-levels", band=b, statistic="shareR2") for b in LEVELS]
     expected = np.corrcoef(shares)[0, 1]
     words = [text.get_text() for text in figure.draw(plotting.PAGE).axes[1].texts]
@@ -248,40 +249,42 @@ def test_another_format_draws_the_figures_anew_and_computes_nothing(folder_study
 # --- similarity of maps -----------------------------------------------------------------------------------------------
 
 
-def test_similarity_of_maps_is_pearsons_and_blocks_widen_its_interval() -> None:
+def test_similarity_of_maps_is_pearsons_and_smoothness_widens_its_interval() -> None:
     rng = np.random.default_rng(0)
-    blocks = np.repeat(np.arange(40), 25)
-    signal = np.repeat(rng.standard_normal(40), 25)  # one value per block: 40 independent ones, not 1000
-    values = np.stack([signal + 0.5 * rng.standard_normal(1000), signal + 0.5 * rng.standard_normal(1000)])
-    values = np.concatenate([values, np.ones((1, 1000))])
+    places = np.stack(np.meshgrid(np.arange(40.0), np.arange(40.0)), axis=-1).reshape(-1, 2)
+    signal = ndimage.gaussian_filter(rng.standard_normal((40, 40)), 2).ravel()
+    signal /= signal.std()
+    noise = ndimage.gaussian_filter(rng.standard_normal((2, 40, 40)), (0, 2, 2)).reshape(2, -1)
+    values = np.concatenate([signal + noise / noise.std(), np.ones((1, 1600))])
     values[0, 7] = np.nan
-    r, low, high = inference.map_similarity(values, blocks, n_draws=500, seed=0)
-    known = np.arange(1000) != 7
+    r, low, high = inference.map_similarity(values, places, seed=0)
+    known = np.arange(1600) != 7
     assert r[0, 1] == pytest.approx(np.corrcoef(values[:2, known])[0, 1], abs=1e-9)
     assert r[0, 0] == pytest.approx(1)
     assert np.isnan(r[0, 2])
     assert low[0, 1] < r[0, 1] < high[0, 1]
-    alone = inference.map_similarity(values, np.arange(1000), n_draws=500, seed=0)
-    assert high[0, 1] - low[0, 1] > 1.5 * (alone[2, 0, 1] - alone[1, 0, 1])
+    alone = inference.map_similarity(values, rng.permutation(places), seed=0)
+    assert high[0, 1] - low[0, 1] > 2 * (alone[2, 0, 1] - alone[1, 0, 1])
+    # Of independent voxels it is Fisher's.
+    fisher = stats.pearsonr(*values[:2, known]).confidence_interval(0.95)
+    assert alone[1:, 0, 1] == pytest.approx(tuple(fisher), abs=0.02)
 
 
-def test_similarity_has_no_interval_with_few_blocks_and_none_without_voxels() -> None:
-    values = np.random.default_rng(0).standard_normal((2, 30))
-    r, low, high = inference.map_similarity(values, np.arange(30) % 3, seed=0)
+def test_similarity_has_no_interval_with_few_places_and_none_without_voxels() -> None:
+    line = np.arange(200.0)[:, None]
+    slow = np.stack([np.sin(line[:, 0] / 60), np.cos(line[:, 0] / 60)])
+    r, low, high = inference.map_similarity(slow, line, seed=0)
     assert np.isfinite(r).all()
     assert np.isnan([low, high]).all()
-    assert np.isnan(inference.map_similarity(values * np.nan, np.arange(30), seed=0)).all()
+    assert np.isnan(inference.map_similarity(slow * np.nan, line, seed=0)).all()
 
 
-def test_blocks_of_the_surface_are_patches_of_one_hemisphere() -> None:
-    blocks = lc.Surface("fsaverage5").blocks()
-    sizes = np.bincount(blocks)
-    assert len(sizes) == 324
-    assert sizes.min() > 30
-    assert sizes.max() < 100
-    assert blocks[:10242].max() == 161
-    assert blocks[10242:].min() == 162
-    np.testing.assert_array_equal(SPACE.blocks(), blocks[SPACE.vertices])
+def test_places_of_the_surface_keep_its_hemispheres_apart() -> None:
+    places = lc.Surface("fsaverage5").places()
+    left, right = places[:10242], places[10242:]
+    assert np.linalg.norm(left, axis=1) == pytest.approx(100, rel=0.01)
+    assert (right[:, 0].min() - left[:, 0].max()) > 500
+    np.testing.assert_array_equal(SPACE.places(), places[SPACE.vertices])
 
 
 @pytest.mark.parametrize(

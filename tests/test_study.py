@@ -170,6 +170,9 @@ def test_cross_validation_uses_permutations_and_a_parametric_null_is_refused(fol
     Study.read(crossed).run(tmp_path / "out", progress=False)
     row = json.loads((tmp_path / "out" / "summary.json").read_text())["results"][0]
     assert row["n_significant"] >= 8
+    ceilings = list((tmp_path / "out" / "sub-01" / "func").glob("*ceiling*.json"))
+    assert any("n_averaged" in path.read_text() for path in ceilings)
+    assert "The noise ceiling is the fraction" in (tmp_path / "out" / "sub-01.html").read_text()
     crossed.write_text(text.replace("q = 0.05", 'q = 0.05\nnull = "analytic"'))
     with pytest.raises(InputError, match="not valid for predictions pooled over folds"):
         Study.read(crossed)

@@ -10,7 +10,7 @@ import pytest
 from latentcortex import Encoder, Features, Responses, inference, scoring
 from latentcortex.encoding import Criterion, Folds, Null, Prediction
 from latentcortex.estimators.banded_ridge import BandedRidge
-from latentcortex.evaluation import bootstrap_counts, identification, two_alternative
+from latentcortex.evaluation import identification, image_weights, two_alternative
 from latentcortex.inference.ties import at_most
 from latentcortex.space import Bare
 from latentcortex.splits import Splits
@@ -242,7 +242,7 @@ def test_layers_that_are_one_another_are_not_preferred(n_refits: int) -> None:
 def test_similarities_that_differ_by_rounding_are_ties() -> None:
     similarity = np.full((6, 6, 2), 0.3, dtype=np.float32)
     similarity += np.random.default_rng(9).integers(-2, 3, similarity.shape).astype(np.float32) * np.float32(3e-8)
-    counts = bootstrap_counts(6, n_draws=10, seed=0)
+    counts = image_weights(6, n_draws=10, seed=0)
     assert identification(similarity, counts, fixed="original").value == 0.5
     log_p = np.log(np.float32([[0.25, 0.25, 0.5]])) + np.float32([[1e-7, 0, 0]])
     np.testing.assert_array_equal(two_alternative(log_p, np.array([0, 1, 2])), [[0.25], [0.25], [1.0]])

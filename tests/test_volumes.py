@@ -99,12 +99,9 @@ def test_a_voxel_says_where_it_is_and_some_can_be_taken() -> None:
         volume.only(np.array([7, 3]))
 
 
-def test_blocks_are_cubes_of_30_mm() -> None:
+def test_places_are_in_mm() -> None:
     volume = whole(template="")
-    blocks = volume.blocks()
-    for block in np.unique(blocks)[::40]:
-        assert np.ptp(volume.coordinates[blocks == block], axis=0).max() <= 30
-    assert len(np.unique(blocks)) == len(np.unique(np.floor(volume.coordinates / 30), axis=0))
+    np.testing.assert_array_equal(volume.places(), volume.coordinates)
 
 
 @pytest.mark.parametrize(
@@ -647,7 +644,7 @@ def test_a_vertex_counts_for_a_group_where_all_its_voxels_are_found(tmp_path: Pa
     np.testing.assert_array_equal(hits[np.isfinite(hits)] == 1, all_found[np.isfinite(hits)])
 
 
-def test_without_a_cortex_there_are_profiles_of_regions_and_similarity_over_cubes(tmp_path: Path) -> None:
+def test_without_a_cortex_there_are_profiles_of_regions_and_similarity_of_maps(tmp_path: Path) -> None:
     space = some()
     halves = Atlas.find(str(atlas(tmp_path / "halves")), space)
     report = {"atlas": "halves", "mask": "own", "figures": ["share-profiles", "similarity"], "width_mm": 180.0}
@@ -655,7 +652,7 @@ def test_without_a_cortex_there_are_profiles_of_regions_and_similarity_over_cube
     content = reporting.Content("01", planted(space), halves, {}, settings, {}, Path("log"))
     found = {figure.name: figure for _, figure in figures(content)}
     assert list(found) == ["noise-levels-profiles", "noise-levels-similarity"]
-    assert "cubes of 30 mm edge)" in found["noise-levels-similarity"].caption
+    assert "independent places" in found["noise-levels-similarity"].caption
     assert "Without a valid voxel: right" in found["noise-levels-profiles"].caption
     assert content.rois is None
 

@@ -47,7 +47,7 @@ def score(phantom, sides, phantom_features: Features, tmp_path_factory) -> Calla
     def run(given: Iterable[tuple[Responses, Responses]], n_images: int) -> Scores:
         ids = [name for name in phantom.ids if name.startswith("test")][:n_images]
         seen = Seen(stimuli.select(ids), category="scene")
-        counts = evaluation.bootstrap_counts(n_images, n_draws=500, seed=0)
+        counts = evaluation.image_weights(n_images, n_draws=500, seed=0)
         decoded = decode_held_out(lambda: Decoder("takagi2023", atlas=atlas), features, given)
         store = tmp_path_factory.mktemp("images")
         ldm = reconstructors.make("ldm", model="phantom", guidance=3, n_samples=1)
@@ -130,7 +130,7 @@ def test_digits_are_identified_from_decoded_z_and_not_from_a_shuffled_brain(tmp_
     ids = [name for _, test in splits for name in test]
     seen = Seen(stimuli.select(ids), [str(k) for k, (_, test) in enumerate(splits) for _ in test])
     means = {str(k): features.array("z", train).mean(0) for k, (train, _) in enumerate(splits)}
-    counts = evaluation.bootstrap_counts(len(ids), n_draws=500, seed=0)
+    counts = evaluation.image_weights(len(ids), n_draws=500, seed=0)
 
     def scores(given: Iterable[tuple[Responses, Responses]]) -> dict[str, Score]:
         decoded = decode_held_out(lambda: Decoder(n_voxels=300), features, given)

@@ -17,6 +17,7 @@ from latentcortex.estimators import quiet
 from latentcortex.features import Features
 from latentcortex.maps import Maps
 from latentcortex.responses import Responses
+from latentcortex.scoring.learning import why_no_limit
 
 N_SIZES: Final = 5
 SMALLEST: Final = 8
@@ -50,8 +51,9 @@ def learning_curve(
     Returns
     -------
     Maps
-        `uniqueR2N` with the number of stimuli for each size, `uniqueR2Limit` and its standard error; each column says
-        the `mean` over valid voxels, and those of sizes its 95 % interval `low`, `high` by jackknife over test stimuli.
+        `uniqueR2N` with the number of stimuli for each size, `uniqueR2Limit` and its ends; see `scoring.asymptote`.
+        Each column says the `mean` over valid voxels, those of sizes its 95 % interval `low`, `high` by jackknife over
+        test stimuli, and that of the limit those of the mean curve, or why there is none (`no_limit`).
 
     Raises
     ------
@@ -87,10 +89,14 @@ def check_sizes(n_train: int) -> list[int]:
 
 def _limits(facts: dict[str, Any], bands: tuple[str, ...], sizes: list[int], gains: FloatArray) -> Iterator[Column]:
     for b, band in enumerate(bands):
-        limit, error = scoring.asymptote(sizes, gains[:, b])
-        about = {**facts, "band": band, "unit": "fraction of variance"}
-        yield limit, {**about, "statistic": "uniqueR2Limit", "mean": _mean(limit)}
-        yield error, {**about, "statistic": "uniqueR2LimitError", "mean": _mean(error)}
+        reason = why_no_limit(sizes, gains[:, b])
+        about = {**facts, "band": band, "unit": "fraction of variance"} | ({"no_limit": reason} if reason else {})
+        defined = np.isfinite(gains[:, b]).all(0)
+        means = gains[:, b, defined].mean(1, keepdims=True) if defined.any() else np.full((len(sizes), 1), np.nan)
+        of_mean = dict(zip(("mean", "low", "high"), np.concatenate(scoring.asymptote(sizes, means)), strict=True))
+        for name, values in zip(("", "Low", "High"), scoring.asymptote(sizes, gains[:, b]), strict=True):
+            noted = {key: float(value) for key, value in of_mean.items()} if not name else {"mean": _mean(values)}
+            yield values, {**about, "statistic": f"uniqueR2Limit{name}", **noted}
 
 
 def _unique(encoder: Encoder, features: Features, test: Responses, *, seed: int) -> tuple[FloatArray, Ends]:

@@ -48,7 +48,7 @@ class Criterion:
     q : float
         False discovery rate, over all valid voxels of one map.
     correction : {"bh", "by", "storey"}
-        See `inference.fdr`.
+        See `inference.fdr`; `storey` does not keep its rate where voxels share noise.
     family : {"map", "hierarchical"}
         Whether each map is corrected on its own, or the maps of an analysis are chosen first and their voxels corrected
         for that choice; see `inference.hierarchical_fdr`.

@@ -20,6 +20,7 @@ from latentcortex.errors import AlignmentError, InputError
 from latentcortex.evaluation.scores import Fixed, Score, identification, own_score, pool_size
 from latentcortex.evaluation.similarity import Images, pixel_correlation, row_correlation, ssim, two_alternative
 from latentcortex.features import Features
+from latentcortex.splits import linked
 from latentcortex.stimuli import Stimuli
 
 logger = logging.getLogger(__name__)
@@ -73,6 +74,21 @@ class Seen:
             within = pool & _same(labels) & named & named[:, None]
             found[f"within-{_word(self.category)}_pool-{pool_size(within)}"] = within
         return found
+
+    def clusters(self, hashes: Mapping[str, str]) -> list[str]:
+        """Name the cluster of each stimulus that is drawn with it: its category, if any, and images that are the same.
+
+        Parameters
+        ----------
+        hashes : dict
+            Stimulus -> hash of its pixels.
+        """
+        ids = self.stimuli.ids
+        same = [hashes[name] for name in ids]
+        if not self.category:
+            return same
+        labels = self.stimuli.table[self.category].astype(str)
+        return linked(len(ids), same, [f"{one} {i}" if one in NO_CATEGORY else one for i, one in enumerate(labels)])
 
     def sampled(self, n_samples: int, seed: int) -> dict[str, BoolArray]:
         """Choose, for each comparison, the pairs that SSIM looks at; all where they are few enough."""
@@ -162,7 +178,7 @@ def image_similarities(
 
 
 def image_scores(
-    seen: Seen, reconstructions: Stimuli, probe: Probe | None, counts: FloatArray, *, seed: int = 0
+    seen: Seen, reconstructions: Stimuli, probe: Probe | None, weights: FloatArray, *, seed: int = 0
 ) -> dict[str, Score]:
     """Score the reconstructions of one route by every measure; name -> score."""
     n_samples = reconstructions.table["sample"].nunique()
@@ -170,20 +186,69 @@ def image_scores(
     found = image_similarities(seen, reconstructions, probe, wanted=np.asarray(np.logical_or.reduce([*pairs.values()])))
     pool = next(iter(pairs.values()))
     scores = {
-        "correlation_space-pixels": own_score(found["pixels"], counts),
-        "ssim": own_score(found["ssim"], counts, among=pool),
+        "correlation_space-pixels": own_score(found["pixels"], weights),
+        "ssim": own_score(found["ssim"], weights, among=pool),
     }
     for name in probe.attributes if probe is not None else ():
-        scores[f"attribute_name-{name}"] = own_score(found[name], counts)
+        scores[f"attribute_name-{name}"] = own_score(found[name], weights, limits=(0.0, 1.0))
     for space in ("pixels", "ssim", "attributes"):
         if space in found:
             among = pairs if space == "ssim" else seen.comparisons
-            scores |= _identifications(space, found[space], among, counts)
+            scores |= _identifications(space, found[space], among, weights)
     return scores
 
 
+def mean_image(stimuli: Stimuli, ids: Sequence[str]) -> Images:
+    """Average the images of these stimuli, rounded to uint8, (height, width, 3).
+
+    It is what a method that knows nothing of the responses may give for every stimulus.
+    """
+    total = np.zeros(stimuli.load(ids[0]).shape)
+    for name in ids:
+        total += stimuli.load(name)
+    return np.rint(total / len(ids)).astype(np.uint8)
+
+
+def mean_image_scores(seen: Seen, means: Mapping[str, Images], probe: Probe | None) -> dict[str, float]:
+    """Score the mean training image as if it had been reconstructed of every stimulus.
+
+    Parameters
+    ----------
+    seen : Seen
+    means : dict
+        Pool -> mean of its training images, from `mean_image`.
+    probe : Probe, optional
+        Reads attributes; its measures are left out without it.
+
+    Returns
+    -------
+    dict of str to float
+        Measure -> mean over stimuli. Identification is left out: one image for all is at one half.
+    """
+    scores: dict[str, list[float]] = {}
+    for pool, mean in means.items():
+        own = np.flatnonzero(np.asarray(seen.pools, dtype=str) == pool)
+        if not len(own):
+            continue
+        image, originals = _sized(mean[None], seen.images.shape[1:3]), seen.images[own]
+        given = {"correlation_space-pixels": pixel_correlation(originals, image), "ssim": ssim(originals, image)}
+        if probe is not None:
+            read, table = probe.read(image), seen.stimuli.table.iloc[own]
+            for name, known in probe.attributes.items():
+                given[f"attribute_name-{name}"] = two_alternative(read[name], _numbered(name, list(table[name]), known))
+        for measure, values in given.items():
+            scores.setdefault(measure, []).extend(values[:, 0])
+    return {measure: _mean(values) for measure, values in scores.items()}
+
+
+def _mean(values: Sequence[float]) -> float:
+    """Average what is defined; nan where nothing is."""
+    known = np.asarray(values)[np.isfinite(values)]
+    return float(known.mean()) if len(known) else float("nan")
+
+
 def latent_scores(
-    seen: Seen, band: str, features: Features, decoded: Features, means: Mapping[str, FloatArray], counts: FloatArray
+    seen: Seen, band: str, features: Features, decoded: Features, means: Mapping[str, FloatArray], weights: FloatArray
 ) -> dict[str, Score]:
     """Score one decoded band against the true one, both less the mean over training stimuli.
 
@@ -195,7 +260,7 @@ def latent_scores(
         The true ones and the decoded ones.
     means : dict
         Pool -> training mean of the band, (n_dims,): in each fold another. Stimuli of two pools are not compared.
-    counts : ndarray of shape (n_draws, n_stimuli)
+    weights : ndarray of shape (n_draws, n_stimuli)
     """
     true, found = features.array(band, seen.stimuli.ids), decoded.array(band, seen.stimuli.ids)
     similarity = np.full((len(true), len(true)), np.nan, dtype=np.float32)
@@ -205,14 +270,16 @@ def latent_scores(
     cube = similarity[:, :, None]
     space = _word(band)
     return {
-        f"correlation_space-{space}": own_score(cube, counts),
-        **_identifications(space, cube, seen.comparisons, counts),
+        f"correlation_space-{space}": own_score(cube, weights),
+        **_identifications(space, cube, seen.comparisons, weights),
     }
 
 
 def score_table(
     routes: Mapping[str, Mapping[str, Score]],
     shuffled: Mapping[str, Mapping[str, Score]],
+    of_mean_image: Mapping[str, float] | None = None,
+    *,
     baseline: str = "retrieval",
 ) -> pd.DataFrame:
     """Put the scores of all routes beside their chance, their shuffled-brain control and the baseline.
@@ -223,19 +290,21 @@ def score_table(
         Route -> measure -> score.
     shuffled : dict
         The same from responses that were shuffled among stimuli.
+    of_mean_image : dict, optional
+        Measure -> score of the mean training image, from `mean_image_scores`; nan for others.
     baseline : str
         Route that the others must beat; the difference is paired over images.
 
     Returns
     -------
     DataFrame
-        One row per route and measure; every `_low` and `_high` is an interval of 95 % by bootstrap over images.
+        One row per route and measure; every `_low` and `_high` is an end of an interval of 95 % over images.
     """
     rows: list[dict[str, Any]] = []
     for route, scores in routes.items():
         for measure, score in scores.items():
             row: dict[str, Any] = {"route": route, "measure": measure, **_named("score", score)}
-            row |= {"chance": score.chance}
+            row |= {"chance": score.chance, "mean_image": (of_mean_image or {}).get(measure, float("nan"))}
             control = shuffled.get(route, {}).get(measure)
             row |= _named("shuffled", control) if control else {}
             base = routes.get(baseline, {}).get(measure)
@@ -253,13 +322,13 @@ def _identifications(
     space: str,
     similarity: FloatArray,
     among: Mapping[str, BoolArray],
-    counts: FloatArray,
+    weights: FloatArray,
 ) -> dict[str, Score]:
     """Identify in both directions, by every comparison."""
     sides: tuple[Fixed, ...] = ("original", "reconstruction")
     return {
         f"identification_space-{space}_fixed-{fixed}_{name}": identification(
-            similarity, counts, fixed=fixed, among=pairs if fixed == "original" else pairs.T
+            similarity, weights, fixed=fixed, among=pairs if fixed == "original" else pairs.T
         )
         for name, pairs in among.items()
         for fixed in sides

@@ -1,4 +1,4 @@
-"""Scores of reconstructions from similarities: a mean over images with its chance and its bootstrap draws.
+"""Scores of reconstructions from similarities: a mean over images with its chance and its interval.
 
 A similarity is an array (n_stimuli, n_stimuli, n_samples): of original i with sample k of the reconstruction of
 stimulus j. Its diagonal says how good reconstructions are, the rest what chance is; identification compares the
@@ -7,13 +7,24 @@ two. A similarity that is nan is compared with nothing.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
 
-from latentcortex import inference
-from latentcortex._arrays import BoolArray, FloatArray, arrays, check_axes, same_length, truths
+from latentcortex._arrays import (
+    BoolArray,
+    FloatArray,
+    arrays,
+    check_axes,
+    labels,
+    random_for,
+    refuse_beyond_memory,
+    same_length,
+    truths,
+    whole_number,
+)
 from latentcortex._shelf import unknown
 from latentcortex.inference.ties import beaten
 
@@ -22,7 +33,7 @@ Fixed = Literal["original", "reconstruction"]
 
 @dataclass(frozen=True, eq=False)
 class Score:
-    """A mean over images, with what chance gives and its bootstrap draws over images.
+    """A mean over images, with what chance gives and its draws over images.
 
     Parameters
     ----------
@@ -30,16 +41,24 @@ class Score:
         nan where no image has a score.
     chance : float
         What reconstructions of other images give.
-    draws : ndarray of shape (n_draws,)
-        The value when images are drawn with replacement, as targets and as distractors.
-    known : ndarray of bool, shape (n_stimuli,)
-        Which images have a score.
+    each : ndarray of shape (n_stimuli,)
+        What each image adds to the mean, as a target and as a distractor; nan where it has no score.
+    weights : ndarray of shape (n_draws, n_stimuli)
+        From `image_weights`.
+    limits : (float, float), optional
+        Between what the score of any image lies; without them between the worst and the best that were seen.
     """
 
     value: float
     chance: float
-    draws: FloatArray = field(repr=False)
-    known: BoolArray = field(repr=False)
+    each: FloatArray = field(repr=False)
+    weights: FloatArray = field(repr=False)
+    limits: tuple[float, float] | None = None
+
+    @property
+    def known(self) -> BoolArray:
+        """Which images have a score, (n_stimuli,)."""
+        return np.asarray(np.isfinite(self.each))
 
     @property
     def n_images(self) -> int:
@@ -48,31 +67,87 @@ class Score:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """The percentile interval of 95 %."""
-        known = self.draws[np.isfinite(self.draws)]
-        low, high = np.percentile(known, [2.5, 97.5]) if len(known) else (np.nan, np.nan)
-        return float(low), float(high)
+        r"""The interval of 95 %.
+
+        Images, or whole clusters of them, are drawn with Dirichlet weights, of which one belongs to an image that was
+        not seen: it has the worst score at the lower end and the best one at the upper end, so that images that all
+        came back leave room for others (Gaffke). For scores of 0 and 1 it is Clopper and Pearson's interval.
+
+        References
+        ----------
+        Gaffke (2005), Mathematical Methods of Statistics 14, 451-467; Learned-Miller and Thomas (2019),
+        arXiv:1905.06208
+        """
+        if not self.known.any():
+            return float("nan"), float("nan")
+        own = self.each[self.known]
+        worst, best = self.limits or (float(own.min()), float(own.max()))
+        low, high = float(np.percentile(self._draws(worst), 2.5)), float(np.percentile(self._draws(best), 97.5))
+        # What an image adds, as a distractor, too, may lie a little beyond.
+        return (max(low, worst), min(high, best)) if self.limits else (low, high)
 
     @property
     def standard_error(self) -> float:
-        """The standard deviation of the draws."""
-        return float(np.nanstd(self.draws)) if np.isfinite(self.draws).any() else float("nan")
+        """The standard deviation of the draws, where the image that was not seen is like the average one."""
+        return float(self._draws(self.value).std()) if self.known.any() else float("nan")
+
+    def _draws(self, unseen: float) -> FloatArray:
+        """Average in every draw, with what the image that was not seen is taken to have, (n_draws,)."""
+        of_known = self.weights[:, self.known].astype(np.float64)
+        left = 1 - self.weights.sum(1, dtype=np.float64)
+        return np.asarray((of_known @ self.each[self.known] + left * unseen) / (of_known.sum(1) + left))
 
     def less(self, other: Score) -> Score:
-        """Subtract a score of the same images under the same draws: a paired difference, nan for other images."""
-        same_length(images=self.known, others=other.known)
+        """Subtract a score of the same images under the same draws: a paired difference, nan for other images.
+
+        An image that was not seen has the worst or the best difference of those that were; if these are all the same,
+        what its scores may differ by at most.
+        """
+        same_length(images=self.each, others=other.each)
         same = np.array_equal(self.known, other.known)
-        draws = self.draws - other.draws if same else np.full_like(self.draws, np.nan)
-        return Score(self.value - other.value if same else float("nan"), 0.0, draws, self.known & other.known)
+        each = self.each - other.each if same else np.full_like(self.each, np.nan)
+        limits = None
+        if self.limits and other.limits and len(np.unique(each[np.isfinite(each)])) == 1:
+            limits = (self.limits[0] - other.limits[1], self.limits[1] - other.limits[0])
+        return Score(self.value - other.value if same else float("nan"), 0.0, each, self.weights, limits)
 
 
-def bootstrap_counts(n_stimuli: int, *, n_draws: int, seed: int) -> FloatArray:
-    """Count how often each image comes in each bootstrap draw; (n_draws, n_stimuli)."""
-    rows = inference.bootstrap_rows(n_stimuli, n_draws=n_draws, seed=seed)
-    return np.stack([np.bincount(row, minlength=n_stimuli) for row in rows]).astype(np.float64)
+def image_weights(clusters: int | Sequence[str], *, n_draws: int, seed: int) -> FloatArray:
+    """Draw weights of images, Dirichlet's of all and of one that was not seen.
+
+    Parameters
+    ----------
+    clusters : int or sequence of str, length n_stimuli
+        How many images there are, or the cluster of each, such as its category, if scores are to hold for new clusters:
+        images of a cluster are drawn together.
+    n_draws, seed : int
+
+    Returns
+    -------
+    ndarray of shape (n_draws, n_stimuli)
+        At least 0; each row sums to less than 1, and what is missing belongs to a cluster of the average size that was
+        not seen.
+
+    References
+    ----------
+    Rubin (1981), doi:10.1214/aos/1176345338, for the Bayesian bootstrap
+    """
+    names = range(whole_number("clusters", clusters, least=1)) if isinstance(clusters, int) else clusters
+    code = np.unique(labels("clusters", names, len(names)), return_inverse=True)[1]
+    sizes = np.bincount(code)
+    refuse_beyond_memory("n_draws", whole_number("n_draws", n_draws, least=1), 32 * len(code))
+    drawn = np.stack([random_for(seed, "images", i).standard_exponential(len(sizes) + 1) for i in range(n_draws)])
+    of_images = drawn[:, :-1][:, code]
+    return np.asarray(of_images / (of_images.sum(1) + drawn[:, -1] * sizes.mean())[:, None])
 
 
-def own_score(similarity: FloatArray, counts: FloatArray, *, among: BoolArray | None = None) -> Score:
+def own_score(
+    similarity: FloatArray,
+    weights: FloatArray,
+    *,
+    among: BoolArray | None = None,
+    limits: tuple[float, float] | None = None,
+) -> Score:
     """Average the similarity of originals with their own reconstructions, over samples and images.
 
     Chance is the mean similarity with reconstructions of other images.
@@ -80,23 +155,25 @@ def own_score(similarity: FloatArray, counts: FloatArray, *, among: BoolArray | 
     Parameters
     ----------
     similarity : ndarray of shape (n_stimuli, n_stimuli, n_samples)
-    counts : ndarray of shape (n_draws, n_stimuli)
-        See `bootstrap_counts`.
+    weights : ndarray of shape (n_draws, n_stimuli)
+        From `image_weights`.
     among : ndarray of bool, shape (n_stimuli, n_stimuli), optional
         Which others count for chance; all by default.
+    limits : (float, float), optional
+        See `Score`.
     """
-    similarity, counts, among = _checked(similarity, counts, among)
+    similarity, weights, among = _checked(similarity, weights, among)
     means = _mean_over_samples(similarity)
     others = ~np.eye(len(means), dtype=bool) & np.isfinite(means)
     if among is not None:
         others &= among
     own, chance = np.diag(means), float(means[others].mean()) if others.any() else float("nan")
-    return _averaged(own, np.broadcast_to(own, counts.shape), counts, chance)
+    return _averaged(own, own, weights, chance, limits)
 
 
 def identification(
     similarity: FloatArray,
-    counts: FloatArray,
+    weights: FloatArray,
     *,
     fixed: Fixed,
     among: BoolArray | None = None,
@@ -111,7 +188,8 @@ def identification(
     Parameters
     ----------
     similarity : ndarray of shape (n_stimuli, n_stimuli, n_samples)
-    counts : ndarray of shape (n_draws, n_stimuli)
+    weights : ndarray of shape (n_draws, n_stimuli)
+        From `image_weights`.
     fixed : {"original", "reconstruction"}
         The side that stays; Takagi and Nishimoto fix the original, Brain-Diffuser the reconstruction.
     among : ndarray of bool, shape (n_stimuli, n_stimuli), optional
@@ -131,7 +209,7 @@ def identification(
     """
     if fixed not in ("original", "reconstruction"):
         raise unknown("fixed side", fixed, ("original", "reconstruction"))
-    cube, counts, among = _checked(similarity, counts, among)
+    cube, weights, among = _checked(similarity, weights, among)
     if samples == "mean":
         cube = _mean_over_samples(cube)[:, :, None].astype(cube.dtype)  # no finer than what was averaged
     if fixed == "reconstruction":
@@ -143,10 +221,12 @@ def identification(
     if among is not None:
         compared &= among
     won = np.where(compared, wins, 0.0)
+    n_compared = compared.sum(1)
     with np.errstate(invalid="ignore", divide="ignore"):
-        accuracy = won.sum(1) / compared.sum(1)
-        drawn = (counts @ won.T) / (counts @ compared.T)
-    return _averaged(accuracy, drawn, counts, 0.5)
+        accuracy = won.sum(1) / n_compared
+        # What an image adds as a distractor: it wins against others less often, or more, than their average one.
+        apart = (won - np.where(compared, accuracy[:, None], 0)) / n_compared[:, None]
+    return _averaged(accuracy, accuracy + np.where(n_compared[:, None] > 0, apart, 0).sum(0), weights, 0.5, (0.0, 1.0))
 
 
 def pool_size(among: BoolArray) -> int:
@@ -155,13 +235,13 @@ def pool_size(among: BoolArray) -> int:
     return round(float(others[others > 0].mean())) + 1 if others.any() else 1
 
 
-def _averaged(value: FloatArray, drawn: FloatArray, counts: FloatArray, chance: float) -> Score:
+def _averaged(
+    value: FloatArray, linear: FloatArray, weights: FloatArray, chance: float, limits: tuple[float, float] | None
+) -> Score:
+    """Average over the images that have a value; `linear` is what each adds to the mean, (n_stimuli,)."""
     known = np.isfinite(value)
-    weights = counts * np.isfinite(drawn)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        draws = (weights * np.nan_to_num(drawn)).sum(1) / weights.sum(1)
     mean = float(value[known].mean()) if known.any() else float("nan")
-    return Score(mean, chance, draws, np.asarray(known))
+    return Score(mean, chance, np.where(known, linear, np.nan).astype(np.float64), weights, limits)
 
 
 def _mean_over_samples(cube: FloatArray) -> FloatArray:
@@ -172,10 +252,12 @@ def _mean_over_samples(cube: FloatArray) -> FloatArray:
 
 
 def _checked(
-    similarity: FloatArray, counts: FloatArray, among: BoolArray | None
+    similarity: FloatArray, weights: FloatArray, among: BoolArray | None
 ) -> tuple[FloatArray, FloatArray, BoolArray | None]:
     """Return what is scored; raise `AlignmentError` unless all of it is of the same stimuli."""
-    cube, draws = arrays(similarity=(similarity, "n_stimuli n_stimuli n_samples"), counts=(counts, "n_draws n_stimuli"))
+    cube, draws = arrays(
+        similarity=(similarity, "n_stimuli n_stimuli n_samples"), weights=(weights, "n_draws n_stimuli")
+    )
     if among is not None:
         among = truths("among", among)
         check_axes("among", among.shape, "n_stimuli n_stimuli", {"n_stimuli": len(cube)})

@@ -39,13 +39,12 @@ from latentcortex.inference.resampling import (
     share_p,
     signs,
 )
-from latentcortex.inference.spatial import N_DRAWS, map_similarity
+from latentcortex.inference.spatial import map_similarity
 from latentcortex.inference.tails import ENOUGH, Family, finer_p, more_exchanges, tail_excess
 
 __all__ = [
     "ENOUGH",
     "LEAST_ROWS",
-    "N_DRAWS",
     "Family",
     "Fdr",
     "Penalties",

@@ -5,95 +5,93 @@ from __future__ import annotations
 from typing import Final
 
 import numpy as np
+from scipy import stats
+from scipy.spatial.distance import pdist
 
-from latentcortex._arrays import FloatArray, IntArray, arrays, labels, random_for, refuse_beyond_memory, whole_number
+from latentcortex._arrays import FloatArray, arrays, check_finite, random_for
 from latentcortex.errors import InputError
 from latentcortex.scoring._centring import standard
 
-N_DRAWS: Final = 2000
-ROUNDING: Final = 1e-12
-"""Of mean squares: a draw that varies by less is constant."""
-LEAST_BLOCKS: Final = 5
-"""Blocks below which an interval over them means nothing."""
+MOST_VOXELS: Final = 1000
+"""Drawn to tell how maps vary with distance."""
+N_BINS: Final = 40
+"""Of distance, each wider than the one before by the same factor."""
+LEAST_PLACES: Final = 8
+"""Independent places below which an interval over them means nothing."""
 
 
-def map_similarity(
-    values: FloatArray, blocks: IntArray, *, n_draws: int = N_DRAWS, level: float = 0.95, seed: int
-) -> FloatArray:
-    """Correlate maps with each other over voxels, with intervals that draw whole blocks of neighbours.
+def map_similarity(values: FloatArray, places: FloatArray, *, level: float = 0.95, seed: int) -> FloatArray:
+    r"""Correlate maps with each other over voxels, with intervals that know how smooth the maps are.
 
-    Neighbouring voxels share blood, noise and signal, and count for less than as many independent ones: a bootstrap
-    of single voxels would give intervals that are too narrow. Blocks are drawn with replacement, as many as there are,
-    and the voxels of a block come together; ends are percentiles.
+    Neighbouring voxels share blood, noise and signal, and count for less than as many independent ones. The variance of
+    r between two unrelated maps that are as smooth as these follows from their autocorrelations at every distance, and
+    with it the number of independent places; ends are Fisher's with that number.
+
+    .. math:: \hat n = 1 + 1 / \sigma_r^2, \qquad
+        \sigma_r^2 = \frac{1}{n} + \Big(1 - \frac{1}{n}\Big) \sum_k w_k \hat C_x(k) \hat C_y(k)
+
+    with :math:`w_k` the fraction of pairs of voxels in bin k of distance, and :math:`\hat C` the autocorrelation there.
 
     Parameters
     ----------
     values : ndarray of shape (n_maps, n_voxels)
         A voxel where any map is nan is left out.
-    blocks : ndarray of int, shape (n_voxels,)
-        The block of each voxel, such as `Surface.blocks`.
-    n_draws : int
+    places : ndarray of shape (n_voxels, n_dims)
+        Where each voxel is, in mm or any other unit, such as `Surface.places`.
     level : float
         Of the interval, between 0 and 1.
     seed : int
-        Draw i depends on (seed, i) only.
+        For the 1,000 voxels from which autocorrelations are told where there are more.
 
     Returns
     -------
     ndarray of shape (3, n_maps, n_maps)
-        Pearson's r, and the lower and upper end of its interval. nan for a map that is constant; ends are nan with
-        fewer than 5 blocks.
+        Pearson's r, and the lower and upper end of its interval. nan for a map that is constant; ends are nan where the
+        maps have fewer than 8 independent places.
 
     Raises
     ------
     AlignmentError
-        If there is not one block per voxel.
+        If there is not one place per voxel.
     InputError
-        If a number is out of its range.
+        If a number is out of its range, or a place not finite.
 
     References
     ----------
-    Lahiri (2003), Resampling Methods for Dependent Data, doi:10.1007/978-1-4757-3803-2
+    Clifford, Richardson and Hemon (1989), doi:10.2307/2532039; Dutilleul (1993), doi:10.2307/2532625
     """
-    (values,) = arrays(values=(values, "n_maps n_voxels"))
-    of_voxel = labels("blocks", blocks, values.shape[1])
-    whole_number("n_draws", n_draws, least=1)
+    values, places = arrays(values=(values, "n_maps n_voxels"), places=(places, "n_voxels n_dims"))
+    check_finite("places", places)
     if not 0 < level < 1:
         raise InputError(f"level must lie between 0 and 1; got {level:g}.")
     known = np.isfinite(values).all(0)
-    if not known.any():
-        return np.full((3, len(values), len(values)), np.nan)
-    kept = standard(values[:, known].T)[0].T
-    _, code = np.unique(of_voxel[known], return_inverse=True)
-    sums: FloatArray = np.stack([np.bincount(code, one).astype(float) for one in kept], axis=1)  # (n_blocks, n_maps)
-    products: FloatArray = np.stack(
-        [np.stack([np.bincount(code, a * b).astype(float) for b in kept], axis=1) for a in kept], axis=1
-    )
-    sizes = np.bincount(code).astype(np.float64)
-    n_blocks = len(sizes)
-    whole = _correlation(np.ones((1, n_blocks)), sizes, sums, products)[0]
-    if n_blocks < LEAST_BLOCKS:
-        return np.stack([whole, *np.full((2, *whole.shape), np.nan)])
-    refuse_beyond_memory("n_draws", n_draws, 24 * n_blocks + 40 * len(values) ** 2)
-    times = np.stack(
-        [
-            np.bincount(random_for(seed, "blocks", i).integers(n_blocks, size=n_blocks), minlength=n_blocks)
-            for i in range(n_draws)
-        ]
-    )
-    drawn = _correlation(times.astype(np.float64), sizes, sums, products)
-    tail = 50 * (1 - level)
-    with np.errstate(invalid="ignore"):
-        low, high = np.percentile(drawn, [tail, 100 - tail], axis=0)
-    return np.stack([whole, low, high])
+    out = np.full((3, len(values), len(values)), np.nan)
+    if known.sum() < 2:
+        return out
+    centred = standard(values[:, known].T)[0].T
+    with np.errstate(invalid="ignore", divide="ignore"):
+        unit = centred / np.sqrt((centred**2).mean(1, keepdims=True))
+        out[0] = np.clip(unit @ unit.T / unit.shape[1], -1, 1)
+        n_places = _independent(unit, np.asarray(places[known], dtype=np.float64), seed)
+        reach = stats.norm.ppf((1 + level) / 2) / np.sqrt(np.where(n_places >= LEAST_PLACES, n_places, np.nan) - 3)
+        middle = np.arctanh(out[0])
+        out[1], out[2] = np.tanh(middle - reach), np.tanh(middle + reach)
+    return out
 
 
-def _correlation(times: FloatArray, sizes: FloatArray, sums: FloatArray, products: FloatArray) -> FloatArray:
-    """Correlate over blocks of which each counts so many times, (n_draws, n_maps, n_maps)."""
-    n = (times @ sizes)[:, None]
-    mean = times @ sums / n
-    covariance = np.tensordot(times, products, axes=1) / n[..., None] - mean[:, :, None] * mean[:, None, :]
-    variance = np.diagonal(covariance, axis1=1, axis2=2)
-    squares = variance + mean * mean
-    scale = np.sqrt(np.where(variance > ROUNDING * squares, variance, np.nan))
-    return np.asarray(np.clip(covariance / (scale[:, :, None] * scale[:, None, :]), -1.0, 1.0))
+def _independent(unit: FloatArray, places: FloatArray, seed: int) -> FloatArray:
+    """Count the independent places of every two maps of mean 0 and variance 1, (n_maps, n_maps)."""
+    n = unit.shape[1]
+    drawn = np.sort(random_for(seed, "places", n).permutation(n)[:MOST_VOXELS])
+    apart = pdist(places[drawn])
+    code = np.zeros(len(apart), dtype=np.intp)
+    if apart.max() > 0:
+        nearest = apart[apart > 0].min()
+        steps = np.log(np.maximum(apart, nearest) / nearest) / max(np.log(apart.max() / nearest), 1e-12)
+        code = np.minimum((N_BINS * steps).astype(np.intp), N_BINS - 1)
+    n_pairs = np.bincount(code, minlength=N_BINS)
+    rows, columns = np.triu_indices(len(drawn), 1)
+    products = [np.bincount(code, one[rows] * one[columns], minlength=N_BINS) for one in unit[:, drawn]]
+    alike = np.stack(products) / np.maximum(n_pairs, 1)
+    variance = 1 / n + (1 - 1 / n) * (alike * n_pairs) @ alike.T / len(apart)
+    return np.asarray(1 + 1 / np.maximum(variance, 1 / n))

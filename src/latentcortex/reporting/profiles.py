@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator, Mapping
 from typing import Any, Final
 
 import numpy as np
@@ -100,23 +100,22 @@ def similarity(content: Content, analysis: str) -> Iterator[Figure]:
     names = models(content.maps, analysis)
     found = found_by_any(content.maps, [{"analysis": analysis, "model": model} for model in names])
     kinds = {"accuracy of z with z_c": ("r", ""), "share of z_c": ("shareR2", "zc")}
-    blocks = space.blocks()[found]
+    places = space.places()[found]
     tables = {}
     for title, (statistic, kind) in kinds.items():
         bands = [next((b for b in m.split("+") if kind and b.startswith(kind)), "") for m in names]
         own = zip(names, bands, strict=True)
         values = [content.maps.values(analysis=analysis, model=m, band=b, statistic=statistic) for m, b in own]
         tables[title] = inference.map_similarity(
-            np.stack(values)[:, found], blocks, seed=int(content.settings["run"]["seed"])
+            np.stack(values)[:, found], places, seed=int(content.settings["run"]["seed"])
         )
     labels = [f"{Band.parse(m.split('+')[1]).number(key)} %" for m in names]
-    n_blocks = len(np.unique(blocks))
     yield Figure(
         f"{analysis}-similarity",
         f"Pearson correlation between the maps of each two {WORDS[key]}s, over the {found.sum():,} voxels where any of "
-        "the models is significant, by Simes's p across them. Brackets: 95 % percentile interval of "
-        f"{inference.N_DRAWS:,} bootstrap draws of whole spatial blocks ({n_blocks} {space.patches}), since "
-        "neighbouring voxels are alike. They are about the choice of voxels, not of stimuli or participants.",
+        "the models is significant, by Simes's p across them. Brackets: 95 % interval by Fisher's z for as many "
+        "independent places as maps of this smoothness have (Dutilleul, 1993); none where these are fewer than 8. They are about the "
+        "choice of voxels, not of stimuli or participants.",
         lambda style: plotting.similarity_matrices(tables, labels, label=f"{WORDS[key]}", style=style),
     )
 
@@ -147,21 +146,23 @@ def learning_curve(content: Content, analysis: str) -> Iterator[Figure]:
                 {**here, "x": facts["n_fitted"], "y": facts["mean"], "low": facts["low"], "high": facts["high"]}
             )
     limits = content.maps.find(analysis=analysis, statistic="uniqueR2Limit").columns
-    errors = content.maps.find(analysis="learning-curve", statistic="uniqueR2LimitError").columns["mean"]
-    said = ", ".join(
-        f"{title_of(str(one['band']))} {number(one['mean'])} (standard error {number(error)})"
-        for one, error in zip(limits.to_dict("records"), errors, strict=True)
-    )
+    said = ", ".join(f"{title_of(str(one['band']))} {_limit(one)}" for one in limits.to_dict("records"))
     yield Figure(
         "learning-curve",
         "Unique share of each band, mean over all valid voxels, against the number of fitted stimuli; intervals by "
         "jackknife over test stimuli. A gain that is the band's own stays; one that only few stimuli give falls. "
-        f"Extrapolated to unlimited stimuli: {said}; that means little where a curve still rises, or the most stimuli "
-        "are not several times as many as the band has dimensions.",
+        f"Extrapolated to unlimited stimuli: {said}. In brackets: what other forms of the curve give.",
         lambda style: plotting.roi_profiles(
             pd.DataFrame(rows), x_label="fitted stimuli", y_label="unique share (R²)", log_x=True, style=style
         ),
     )
+
+
+def _limit(facts: Mapping[Hashable, Any]) -> str:
+    """Write what the mean curve tends to with its ends, or why nothing can be said."""
+    if facts.get("no_limit", np.nan) == facts.get("no_limit", np.nan):
+        return f"no limit ({facts['no_limit']})"
+    return f"{number(facts['mean'])} [{number(facts['low'])}, {number(facts['high'])}]"
 
 
 def generalisation(content: Content, analysis: str) -> Iterator[Figure]:

@@ -218,6 +218,7 @@ def _groups(scores: pd.DataFrame) -> list[dict[str, Any]]:
             name: {
                 "cells": cells,
                 "chance": _chance(cells.values()),
+                "mean_image": next(iter(cells.values())).get("mean_image", float("nan")),
                 "n": " to ".join(str(n) for n in sorted({row["n_images"] for row in cells.values()})),
             }
             for name, cells in measures.items()
@@ -244,6 +245,12 @@ _ROUTES: Final[dict[str, Callable[[Mapping[str, Any]], str]]] = {
 """How each route is told in the methods."""
 
 
+def _together(content: Reconstructions) -> str:
+    """Say which images are drawn together."""
+    category = content.settings["evaluation"]["category"]
+    return f", those of one {category} together," if category else ""
+
+
 def _methods(content: Reconstructions) -> list[str]:
     """Write the methods paragraphs; every number comes from the run."""
     facts, decoder = content.facts, content.made_by["decoder"]
@@ -263,9 +270,11 @@ def _methods(content: Reconstructions) -> list[str]:
         "test stimuli."
     )
     third = (
-        "Every score is a mean over images of the mean over all samples; intervals are the 95 % percentile bootstrap "
-        "over images, as targets and as distractors. In identification a tie counts half. Chance is that of "
-        "reconstructions of other images, and one half in identification. SSIM looks at all pairs of images where they "
-        "are few, and at as many drawn at random as make 20,000 otherwise."
+        "Every score is a mean over images of the mean over all samples; intervals of 95 % are by Bayesian bootstrap "
+        f"over images{_together(content)}, as targets and as distractors, with one more that was not seen and has the "
+        "worst score at the lower and the best at the upper end (Gaffke, 2005). In identification a tie counts half. "
+        "Chance is that of reconstructions of other images, and one half in identification; the mean training image is "
+        "scored as if it were the reconstruction of every stimulus, and may be well above chance. "
+        "SSIM looks at all pairs of images where they are few, and at as many drawn at random as make 20,000 otherwise."
     )
     return [first, second, third]

@@ -136,6 +136,11 @@ def _tests(content: Content) -> str:
         "hierarchical": "for the maps of an analysis first, and over the valid voxels of those with discoveries",
     }[settings["inference"]["family"]]
     said += f" The false discovery rate was controlled at q = {q} ({name}) {family}." if null else ""
+    if null and settings["inference"]["correction"] == "storey":
+        said += (
+            " Storey's procedure keeps that rate for independent voxels; where voxels share noise more discoveries are "
+            "false (.13 at q = .05 where they share half of it)."
+        )
     if "ceiling" in statistics:
         said += (
             " The noise ceiling is the fraction of variance of the averaged test responses that is signal, estimated "
@@ -267,8 +272,8 @@ def _more(content: Content) -> list[str]:
         )
     if "uniqueR2Limit" in there:
         said += (
-            " Unique shares were also scored after fits to fewer stimuli, and extrapolated to unlimited ones by a "
-            "power law; an extrapolation means something only where the curve has begun to level off."
+            " Unique shares were also scored after fits to fewer stimuli, and extrapolated to unlimited ones by power "
+            "laws with exponents of 1/2, 1 and 2, where the curve of their mean falls and has begun to level off."
         )
     said += _control(content)
     return [said.strip()] if said else []

@@ -13,24 +13,26 @@ from latentcortex.errors import InputError
 LEAST_SIZES: Final = 3
 RANGE: Final = 8
 """How many times fewer than the most stimuli still count: below, a gain can rise before it falls."""
-N_SHIFTS: Final = 65
-MOST_SHIFT: Final = 0.5
-"""Of the most stimuli; a larger shift would make a straight line of the curve, which tends to nothing."""
+N_SHIFTS: Final = 33
+EXPONENTS: Final = (0.5, 1.0, 2.0)
+"""Of the forms that are extrapolated: curves as different as these fit five sizes about equally well."""
+COMPATIBLE: Final = 0.1
+"""Of the fall of the mean curve: the root mean squared residual up to which a form is not excluded."""
 
 
-def asymptote(n: Sequence[int] | IntArray, gain: FloatArray) -> tuple[FloatArray, FloatArray]:
-    r"""Extrapolate each voxel's gain to unlimited fitted stimuli.
+def asymptote(n: Sequence[int] | IntArray, gain: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+    r"""Extrapolate each voxel's gain to unlimited fitted stimuli, with what other forms of the curve would give.
 
-    .. math:: g(n) = a + \frac{b}{n + n_0}
+    .. math:: g(n) = a + b \, (n + n_0)^{-\gamma}
 
-    by least squares, a and b for each voxel, :math:`n_0` for all voxels together: the one in [0, max(n) / 2] that
-    leaves the smallest squared residual over all voxels, and 0 for one voxel at three sizes, where nothing tells. Sizes
-    below an eighth of the largest are left out while three others remain.
+    by least squares, a and b for each voxel. The estimate has exponent 1 and the :math:`n_0` that leaves the smallest
+    residual. Nobody knows the exponent: the ends are those of all forms with exponent 1/2, 1 or 2 and :math:`n_0` from
+    0 to the most stimuli that come within a tenth of the fall of the mean curve.
 
-    A band that is a function of another gains at every number of stimuli, but its asymptote is 0. With 400 columns,
-    and a band of 20 linear functions of them that gains .2 at n = 400, the asymptote from n = 200 to 3200 is within
-    .02 of 0 on average, where :math:`a + b / n` would leave .10. It is an extrapolation: the largest n should be
-    several times the number of columns, and a curve that has not begun to fall tells nothing.
+    A band that is a function of another gains at every number of stimuli, and more and more at first, but its asymptote
+    is 0. Its gain over the logarithm of n is a slope that steepens and then flattens; before it flattens, every limit
+    from 0 to the last gain is possible, and what any one form says of it is wrong by up to .2. So there is a limit only
+    where the mean curve falls over three sizes or more, from its largest gain on, and falls less at last than before.
 
     Parameters
     ----------
@@ -41,10 +43,11 @@ def asymptote(n: Sequence[int] | IntArray, gain: FloatArray) -> tuple[FloatArray
 
     Returns
     -------
-    a, error : ndarray of shape (n_voxels,)
-        The asymptote, in the gain's unit, and its standard error, from the residuals. It carries neither what is common
-        to all sizes, such as the choice of held-out stimuli, nor the choice of :math:`n_0`. nan where any gain is not
-        finite.
+    a, low, high : ndarray of shape (n_voxels,)
+        The asymptote in the gain's unit, which can be below 0 by noise, and the ends: the smallest and the largest of
+        the compatible forms, and two standard errors of the estimate, from its residuals, beyond. They do not carry
+        what is common to all sizes, the choice of held-out stimuli. nan where any gain is not finite, and for all where
+        the mean curve tells nothing; see `why_no_limit`.
 
     Raises
     ------
@@ -55,10 +58,38 @@ def asymptote(n: Sequence[int] | IntArray, gain: FloatArray) -> tuple[FloatArray
 
     Examples
     --------
-    >>> a, _ = asymptote([100, 200, 400, 800], 0.1 + 20 / np.array([[100.0], [200.0], [400.0], [800.0]]))
+    >>> a, *_ = asymptote([100, 200, 400, 800], 0.1 + 20 / np.array([[100.0], [200.0], [400.0], [800.0]]))
     >>> a.round(6).tolist()
     [0.1]
     """
+    sizes, values = _checked(n, gain)
+    out = np.full((3, values.shape[1]), np.nan)
+    defined = np.isfinite(values).all(0)
+    if defined.any() and not why_no_limit(sizes, values):
+        first = int(values[:, defined].mean(1).argmax())
+        out[:, defined] = _fitted(sizes[first:], values[first:, defined])
+    return out[0], out[1], out[2]
+
+
+def why_no_limit(n: Sequence[int] | IntArray | FloatArray, gain: FloatArray) -> str:
+    """Say why the mean curve of gains tells no asymptote, in a few words; empty where it does.
+
+    Parameters and errors are those of `asymptote`.
+    """
+    sizes, values = _checked(n, gain)
+    defined = np.isfinite(values).all(0)
+    if not defined.any():
+        return "no voxel has a gain at every size"
+    mean = values[:, defined].mean(1)
+    first = int(mean.argmax())
+    if len(mean) - first < LEAST_SIZES or not mean[-1] < mean[first]:
+        return "the curve still rises, or has hardly begun to fall"
+    falls = -np.diff(mean[first:]) / np.diff(np.log(sizes[first:]))
+    return "" if falls[-1] < falls[:-1].max() else "the curve falls ever faster"
+
+
+def _checked(n: Sequence[int] | IntArray | FloatArray, gain: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Return the sizes that count in ascending order, and their gains, in float64."""
     numbers_of_stimuli, gain = arrays(n=(n, "n_sizes"), gain=(gain, "n_sizes n_voxels"))
     check_finite("n", numbers_of_stimuli)
     sizes = numbers_of_stimuli.astype(np.float64)
@@ -68,26 +99,34 @@ def asymptote(n: Sequence[int] | IntArray, gain: FloatArray) -> tuple[FloatArray
     used = sizes >= 0.99 * sizes.max() / RANGE  # sizes are whole numbers
     if len(np.unique(sizes[used])) < LEAST_SIZES:
         used[:] = True
-    sizes, values = sizes[used], np.asarray(gain, dtype=np.float64)[used]
-    defined = np.isfinite(gain).all(0)
-    out = np.full((2, gain.shape[1]), np.nan)
-    out[:, defined] = _fitted(sizes, values[:, defined])
-    return out[0], out[1]
+    # A size that is given twice counts as their mean.
+    sizes, code = np.unique(sizes[used], return_inverse=True)
+    values: FloatArray = np.zeros((len(sizes), gain.shape[1]))
+    np.add.at(values, code, np.where(np.isfinite(gain).all(0), gain[used].astype(np.float64), np.nan))
+    return sizes, values / np.bincount(code)[:, None]
 
 
 def _fitted(sizes: FloatArray, values: FloatArray) -> FloatArray:
-    """Fit all voxels with one shift; asymptote and its standard error, (2, n_voxels)."""
-    told = values.shape[1] > 1 or len(sizes) > LEAST_SIZES
-    shifts = np.linspace(0, MOST_SHIFT * sizes.max(), N_SHIFTS) if told else np.zeros(1)
-    shift = min(shifts, key=lambda one: _residual(_curve(sizes, one), values).sum())
-    curve = _curve(sizes, shift)
-    variance = _residual(curve, values) / (len(sizes) - 2)
-    return np.stack([(np.linalg.pinv(curve) @ values)[0], np.sqrt(variance * np.linalg.inv(curve.T @ curve)[0, 0])])
+    """Fit all voxels by every form; asymptote and the ends of those that are compatible, (3, n_voxels)."""
+    mean = values.mean(1, keepdims=True)
+    most = COMPATIBLE * float(np.ptp(mean))
+    fits, errors, apart = [], [], []
+    for exponent in EXPONENTS:
+        for shift in np.linspace(0, sizes.max(), N_SHIFTS):
+            curve = _curve(sizes, shift, exponent)
+            apart.append(float(np.sqrt(_residual(curve, mean)[0] / len(sizes))))
+            fits.append((np.linalg.pinv(curve) @ values)[0])
+            variance = _residual(curve, values) / (len(sizes) - 2)
+            errors.append(np.sqrt(variance * np.linalg.inv(curve.T @ curve)[0, 0]))
+    start = N_SHIFTS * EXPONENTS.index(1.0)
+    best = start + int(np.argmin(apart[start : start + N_SHIFTS]))
+    kept = np.stack([fit for i, fit in enumerate(fits) if i == best or apart[i] <= most])
+    return np.stack([fits[best], kept.min(0) - 2 * errors[best], kept.max(0) + 2 * errors[best]])
 
 
-def _curve(sizes: FloatArray, shift: float) -> FloatArray:
+def _curve(sizes: FloatArray, shift: float, exponent: float) -> FloatArray:
     """Build the two columns that are fitted, the second of size about 1."""
-    return np.stack([np.ones(len(sizes)), sizes.mean() / (sizes + shift)], axis=1)
+    return np.stack([np.ones(len(sizes)), ((sizes + shift) / (sizes.mean() + shift)) ** -exponent], axis=1)
 
 
 def _residual(curve: FloatArray, values: FloatArray) -> FloatArray:

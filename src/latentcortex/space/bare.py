@@ -55,11 +55,6 @@ class Bare:
         return ""
 
     @property
-    def patches(self) -> str:
-        """What `blocks` are: none."""
-        return ""
-
-    @property
     def rows(self) -> pd.Index[Any]:
         """Number of each voxel: the rows of a table."""
         return pd.RangeIndex(self.n_voxels, name="voxel")
@@ -68,7 +63,7 @@ class Bare:
         """Say nothing of where a voxel is."""
         return ""
 
-    def blocks(self) -> NDArray[np.intp]:
+    def places(self) -> FloatArray:
         """Raise `InputError`: which voxels are neighbours is not known."""
         raise InputError("Voxels without a known position have no neighbours.")
 

@@ -9,7 +9,6 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
 
 from latentcortex import _surfaces
 from latentcortex._arrays import FloatArray
@@ -18,8 +17,6 @@ from latentcortex.space.projection import of_average
 
 TEMPLATES: Final = tuple(_surfaces.DENSITIES)
 """Templates that have a name."""
-N_BLOCKS: Final = 162
-"""Patches of a hemisphere over which maps are resampled: the vertices of an icosahedron that was split twice."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,11 +119,6 @@ class Surface:
         return values[self.vertices]
 
     @property
-    def patches(self) -> str:
-        """What `blocks` are."""
-        return "patches of cortex, their centres some 30 mm apart"
-
-    @property
     def rows(self) -> pd.Index[Any]:
         """Hemisphere (L, R) of each voxel, and its vertex, counted from 0 in each: the rows of a table."""
         n_left = _surfaces.n_vertices(self.template)[0]
@@ -140,29 +132,12 @@ class Surface:
         side, own = ("left", vertex) if vertex < n_left else ("right", vertex - n_left)
         return f": vertex {own} of the {side} hemisphere"
 
-    def blocks(self) -> NDArray[np.intp]:
-        """Tell which patch of cortex each voxel lies in, a number for each, (n_voxels,).
+    def places(self) -> FloatArray:
+        """Return where each voxel is on the sphere, or inflated where there is none, in mm, (n_voxels, 3).
 
-        There are 162 in each hemisphere: each vertex belongs to the nearest of 162 centres on the sphere. Those of a
-        template are its first vertices, which are a coarser icosahedron's: on FreeSurfer's sphere, of a radius of
-        100 mm, they are some 30 mm apart. Other spheres, and inflated surfaces where there is no sphere, get centres of
-        which each is as far from those before it as it can be.
+        Hemispheres are a metre apart, so that none of their voxels are near each other.
         """
-        found, first = [], 0
         kind: _surfaces.Kind = "sphere" if _surfaces.has("sphere", self.template) else "inflated"
-        for mesh in _surfaces.surface(kind, self.template):
-            points = mesh.coordinates
-            centres = points[:N_BLOCKS] if self.template in TEMPLATES else points[apart(points, N_BLOCKS)]
-            _, nearest = cKDTree(centres).query(points)
-            found.append(nearest + first)
-            first += N_BLOCKS
-        return np.asarray(np.concatenate(found)[self.vertices], dtype=np.intp)
-
-
-def apart(points: FloatArray, n: int) -> NDArray[np.intp]:
-    """Choose so many points, each as far from those before it as it can be, from the first on."""
-    chosen, distance = [0], np.full(len(points), np.inf)
-    while len(chosen) < min(n, len(points)):
-        distance = np.minimum(distance, ((points - points[chosen[-1]]) ** 2).sum(axis=1))
-        chosen.append(int(distance.argmax()))
-    return np.array(chosen, dtype=np.intp)
+        meshes = _surfaces.surface(kind, self.template)
+        found = [mesh.coordinates + 1000.0 * i * np.eye(3)[0] for i, mesh in enumerate(meshes)]
+        return np.asarray(np.concatenate(found)[self.vertices])

@@ -24,8 +24,6 @@ logger = logging.getLogger(__name__)
 
 FEW: Final = 0.1
 """Of the voxels of a mask, so few in cortex that something is wrong: in a mask of a whole brain it is a third."""
-BLOCK_MM: Final = 30.0
-"""Edge of the cubes over which maps are resampled."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -239,11 +237,6 @@ class Volume:
         return image
 
     @property
-    def patches(self) -> str:
-        """What `blocks` are."""
-        return "cubes of 30 mm edge"
-
-    @property
     def rows(self) -> pd.Index[Any]:
         """Place of each voxel on the grid: the rows of a table."""
         return pd.MultiIndex.from_arrays(list(self.indices.T), names=["i", "j", "k"])
@@ -253,10 +246,9 @@ class Volume:
         at = ", ".join(str(i) for i in self.indices[voxel])
         return f": {at}; {', '.join(f'{mm:.4g}' for mm in np.round(self.coordinates[voxel], 1) + 0.0)} mm"
 
-    def blocks(self) -> NDArray[np.intp]:
-        """Tell which cube of 30 mm edge each voxel lies in, a number for each, (n_voxels,)."""
-        cubes = np.floor(self.coordinates / BLOCK_MM)
-        return np.asarray(np.unique(cubes, axis=0, return_inverse=True)[1], dtype=np.intp).ravel()
+    def places(self) -> FloatArray:
+        """Return where each voxel is, in mm, (n_voxels, 3)."""
+        return self.coordinates
 
     @cached_property
     def votes(self) -> Any:

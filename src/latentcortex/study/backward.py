@@ -231,7 +231,10 @@ class Backward:
             for kind in KINDS:
                 with _telling_of(kind):
                     scores[kind] = dict(self._scores(seen, responses, decoded[kind], images[kind]))
-            table = evaluation.score_table(scores["decoded"], scores["shuffled"])
+            sides = enumerate(self.material.sides(responses))
+            means = {str(k): evaluation.mean_image(self.material.stimuli, train) for k, (train, _) in sides}
+            beside = evaluation.mean_image_scores(seen, means, self._probe)
+            table = evaluation.score_table(scores["decoded"], scores["shuffled"], beside)
             reporting.write_table(self.out, participant, "scores", table)
         with stages.watch("report"):
             shown, page = seen.stimuli.ids[:PICTURES], f"sub-{participant}.html"
@@ -267,15 +270,16 @@ class Backward:
         sides, seed = self.material.sides(responses), self.study.seed
         n_draws = self.material.settings["evaluation"]["n_bootstrap"]
         everything = self._seen([name for _, test in sides for name in test], responses)
-        counts = evaluation.bootstrap_counts(len(everything.stimuli.ids), n_draws=n_draws, seed=seed)
+        hashes = self.material.hashes
+        weights = evaluation.image_weights(everything.clusters(hashes), n_draws=n_draws, seed=seed)
         latents: dict[str, Score] = {}
         for band in self.bands:
             means = {str(k): self._mean(band, train) for k, (train, _) in enumerate(sides)}
-            latents |= evaluation.latent_scores(everything, band, self.material.features, decoded, means, counts)
+            latents |= evaluation.latent_scores(everything, band, self.material.features, decoded, means, weights)
         yield evaluation.DECODED, latents
-        counts = evaluation.bootstrap_counts(len(seen.stimuli.ids), n_draws=n_draws, seed=seed)
+        weights = evaluation.image_weights(seen.clusters(hashes), n_draws=n_draws, seed=seed)
         for route, one in images.items():
-            yield route, evaluation.image_scores(seen, one, self._probe, counts, seed=seed)
+            yield route, evaluation.image_scores(seen, one, self._probe, weights, seed=seed)
 
     def _mean(self, band: str, ids: Sequence[str]) -> FloatArray:
         return np.asarray(self.material.features.array(band, ids).mean(0, dtype=np.float64))
