@@ -47,10 +47,13 @@ KINDS = (
     "decoding/sub-01/reconstructions/decoded/*/stimuli.tsv",
     "decoding/sub-01/reconstructions/shuffled/*/manifest.json",
     "decoding/sub-01/sub-01_scores.tsv",
+    "decoding/sub-01/*_reconstructions.json",
+    "decoding/sub-01/*_pictures.npz",
     "decoding/sub-01.html",
 )
 """What a finished study consists of."""
-TIMED = ("study.json", "summary.json", ".jsonl", ".html", "_report.json")
+BACK = "decoding/sub-01/*_reconstructions.json"
+TIMED = ("study.json", "summary.json", ".jsonl", ".html", "_report.json", "_reconstructions.json")
 """How files end that hold times."""
 
 
@@ -316,6 +319,14 @@ def test_reconstructions_of_other_files_are_refused(copied):
         ("sub-01/*_report.json", lambda known: known.update(facts=7)),
         ("sub-01/*_report.json", lambda known: known["settings"].pop("splits")),
         ("sub-01/*_report.json", lambda known: known.update(stages=[{"stage": "x"}])),
+        (BACK, lambda known: known["settings"]["report"].update(format="/../../../escaped.png")),
+        (BACK, lambda known: known.update(participant="../../escaped")),
+        (BACK, lambda known: known.update(report="https://example.org")),
+        (BACK, lambda known: known.update(facts=7)),
+        (BACK, lambda known: known.update(rows=["seen", "c", "z", "zc"])),
+        (BACK, lambda known: known["scores"].update(columns=["route"])),
+        (BACK, lambda known: known.update(pictures="0")),
+        (BACK, lambda known: known.update(stages=[{"stage": "x"}])),
     ],
 )
 def test_what_somebody_else_wrote_beside_maps_ends_in_one_line_and_writes_nothing(copied, capsys, kind, change):
@@ -327,8 +338,11 @@ def test_what_somebody_else_wrote_beside_maps_ends_in_one_line_and_writes_nothin
     changed = {
         path.relative_to(copied).parts[0] for path in set(after.items()) ^ set(before.items()) for path in path[:1]
     }
-    assert changed <= {"sub-01", "references.bib", "logs"}, error  # figures may be drawn before the text is found wrong
-    assert {path.parent for path in set(after) - set(before)} <= {copied / "logs"}
+    # Figures may be drawn before the text is found wrong, and the pages of maps come before those of reconstructions.
+    pages = {"decoding", "sub-01.html", "study.json"} if kind == BACK else set()
+    assert changed <= {"sub-01", "references.bib", "logs"} | pages, error
+    journals = {copied / "logs", copied / "decoding" / "logs"}
+    assert {path.parent for path in set(after) - set(before)} <= journals
 
 
 def test_markup_in_a_folder_of_results_is_shown_as_it_is(copied, capsys):

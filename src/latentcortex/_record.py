@@ -293,17 +293,18 @@ def read_journal(folder: Path) -> dict[str, str]:
     return entries
 
 
-def refuse_damaged(folder: Path, paths: Iterable[Path]) -> None:
+def refuse_damaged(folder: Path, paths: Iterable[Path], stage: str = "report") -> None:
     """Raise `IncompleteError` if one of these files is not as the record of the folder says that it was left.
 
-    Files that the record does not name, and folders without a record, are taken as they are.
+    Files that the record does not name, and folders without a record, are taken as they are. The stage is the one that
+    makes them.
     """
     files = read_record(folder)["files"] | read_journal(folder)
     for path in paths:
         expected = files.get(path.relative_to(folder).as_posix())
         if expected is not None and not _files.is_as_written(path, expected):
             raise IncompleteError(
-                f"{path} is missing or not as the study left it; `latentcortex report STUDY.toml` makes it again."
+                f"{path} is missing or not as the study left it; `latentcortex {stage} STUDY.toml` makes it again."
             )
 
 

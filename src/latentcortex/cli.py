@@ -49,7 +49,7 @@ def parser() -> argparse.ArgumentParser:
         (
             "report",
             "write maps, figures, tables and the report, computing first what is missing; of a folder of results, "
-            "make its pages again from its maps alone",
+            "make its pages again from what it keeps",
         ),
         ("decode", "decode the features of a study's test stimuli from responses"),
         ("reconstruct", "make images from decoded features, decoding first what is missing"),

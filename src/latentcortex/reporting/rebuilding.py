@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any, TypeVar
 
 import jinja2
 
@@ -14,6 +16,8 @@ from latentcortex.reporting.group import write_group
 from latentcortex.reporting.page import write
 from latentcortex.reporting.reconstructions import CONTENT as RECONSTRUCTIONS
 from latentcortex.reporting.reconstructions import FOLDER, Reconstructions, write_reconstructions
+
+_T = TypeVar("_T")
 
 
 def rebuild(out: Path) -> list[Path]:
@@ -35,6 +39,8 @@ def rebuild(out: Path) -> list[Path]:
     if not maps and not images:
         raise InputError(f"{out} has no sub-*/sub-*{CONTENT}; expected a folder in which a report was written.")
     refuse_links(out, [f"{path.parent.relative_to(out).as_posix()}/figures" for path in [*maps, *images]])
+    # What is kept of reconstructions is little, and is looked at before anything is written.
+    kept = [_again(path, lambda path: Reconstructions.read(path, log=back / LOG), "evaluate") for path in images]
     pages, group = [], None
     if maps:
         with amending(out):
@@ -42,15 +48,17 @@ def rebuild(out: Path) -> list[Path]:
             group = write_group(out)
     if images:
         with amending(back):
-            pages += [
-                _again(path, lambda path: write_reconstructions(back, *Reconstructions.read(path, log=back / LOG)))
-                for path in images
-            ]
+            for path, content in zip(images, kept, strict=True):
+                pages.append(_again(path, partial(_page, back, content), "evaluate"))
     return [*pages, *([group] if group else [])]
 
 
-def _again(path: Path, make: Callable[[Path], Path]) -> Path:
-    """Make a page from what was kept; raise `IncompleteError` if it was written by nobody."""
+def _page(back: Path, content: tuple[Reconstructions, list[dict[str, Any]]], _: Path) -> Path:
+    return write_reconstructions(back, *content)
+
+
+def _again(path: Path, make: Callable[[Path], _T], stage: str = "report") -> _T:
+    """Make something from what was kept; raise `IncompleteError` if it is nothing that a study writes."""
     try:
         return make(path)
     except LatentcortexError:
@@ -58,5 +66,5 @@ def _again(path: Path, make: Callable[[Path], Path]) -> Path:
     except (LookupError, TypeError, ValueError, AttributeError, jinja2.TemplateError) as error:
         raise IncompleteError(
             f"{path} or what lies beside it is not what a report is made from ({type(error).__name__}: {error}); "
-            "`latentcortex report STUDY.toml` makes it again."
+            f"`latentcortex {stage} STUDY.toml` makes it again."
         ) from error

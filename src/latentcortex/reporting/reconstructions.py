@@ -99,7 +99,7 @@ class Reconstructions:
         """
         who = path.parent.name.removeprefix("sub-")
         pictures = path.with_name(f"sub-{who}{PICTURES}")
-        refuse_damaged(path.parents[1], [path, pictures])
+        refuse_damaged(path.parents[1], [path, pictures], "evaluate")
         kept = _files.read_sealed(path, kind=FORMAT)
         known = kept["participant"] == who and path.name == f"sub-{who}{CONTENT}"
         if not known or kept["report"] not in ("", f"../sub-{who}.html"):

@@ -12,6 +12,8 @@ from latentcortex.features import Band
 from latentcortex.maps import Maps
 from latentcortex.reporting.content import Content
 
+LEAST_BIAS: Final = 0.005
+"""Pooled r that lies so far below 0 without signal is said to be biased."""
 CORRECTIONS: Final = {"bh": "Benjamini-Hochberg", "by": "Benjamini-Yekutieli", "storey": "Storey"}
 """How each correction that `inference.fdr` knows is called."""
 
@@ -175,12 +177,15 @@ def said_of_pooled(maps: Maps) -> str:
     medians = [value for value in maps.columns.get("null_median", ()) if value == value]
     if not medians:
         return ""
-    ends = list(dict.fromkeys(f"{end:.2f}" for end in (min(medians), max(medians))))
+    ends = " to ".join(dict.fromkeys(f"{end:.2f}" for end in (min(medians), max(medians))))
+    known = "p-values account for it, since every permutation is pooled alike; r itself is not corrected"
+    if max(medians) > -LEAST_BIAS:
+        return f" Without signal, pooled r lies at {ends} (median over permutations and voxels); {known}."
     return (
         " Where nothing is predicted, r pooled over folds lies below 0, since the mean response that a fold is "
         "predicted with is that of the others, which is low where the fold's is high: here at "
-        f"{' to '.join(ends)} (median over permutations and voxels). p-values account for it, since every permutation "
-        "is pooled alike; r itself is not corrected, and understates how well weak voxels are predicted."
+        f"{ends} (median over permutations and voxels). {known}, and understates how well weak voxels "
+        "are predicted."
     )
 
 
