@@ -54,6 +54,8 @@ def duplicates(model: Fitted, features: Features, ids: Sequence[str]) -> tuple[s
         Empty where no two stimuli are in one set.
     """
     among = _kernel(model, features, ids, ids)
+    if not among.any():  # all test stimuli lie at the mean of the fitted ones: nothing is predicted
+        return ()
     n_dims = float(np.trace(among, dtype=np.float64) ** 2 / np.sum(among * among, dtype=np.float64))
     by_chance = len(ids) * stats.chi2.cdf((1 - NEAR) * n_dims, n_dims)
     alike = NEAR if by_chance < BY_CHANCE else EQUAL

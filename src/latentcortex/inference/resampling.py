@@ -177,7 +177,7 @@ def cluster_p(
     y, yhat = arrays(y=(y, PAIR), yhat=(yhat, PAIR))
 
     def adds(tile: slice) -> FloatArray:
-        return by_cluster(standard(y[:, tile])[0], standard(yhat[:, tile])[0], clusters)
+        return _by_cluster(standard(y[:, tile])[0], standard(yhat[:, tile])[0], clusters)
 
     return _flipped_p(_by_tile(adds, y.shape[1]), n_permutations, seed, two_sided=False)
 
@@ -187,7 +187,7 @@ def _by_tile(of: Callable[[slice], FloatArray], n_voxels: int) -> FloatArray:
     return np.concatenate(in_threads(of, tiles(n_voxels) or [slice(0)]), axis=-1)
 
 
-def by_cluster(response: FloatArray, prediction: FloatArray, clusters: Sequence[str] | None) -> FloatArray:
+def _by_cluster(response: FloatArray, prediction: FloatArray, clusters: Sequence[str] | None) -> FloatArray:
     """Compute what each cluster, or each stimulus, adds to the covariance of two sides, (n_clusters, n_voxels).
 
     The sum is the covariance times n_stimuli, wherever the responses' mean is taken: predictions are without theirs.
@@ -224,7 +224,7 @@ def _gain(y: FloatArray, one: FloatArray, other: FloatArray, clusters: Sequence[
     def lost(tile: slice) -> FloatArray:
         with np.errstate(invalid="ignore", over="ignore"):
             first, second = (side[:, tile].astype(np.float64) for side in (one, other))
-            return by_cluster(y[:, tile] - (first + second) / 2, 2 * (first - second), clusters)
+            return _by_cluster(y[:, tile] - (first + second) / 2, 2 * (first - second), clusters)
 
     gain = _by_tile(lost, y.shape[1])
     gain[:, np.isfinite(gain).all(0) & same_predictions(one, other)] = 0
