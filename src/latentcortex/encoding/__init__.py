@@ -25,7 +25,7 @@ from latentcortex.encoding.columns import (
     side_by_side,
     significance,
 )
-from latentcortex.encoding.criterion import MOST_VOXELS, Criterion, Null, is_series
+from latentcortex.encoding.criterion import MOST_VOXELS, Criterion, Null, is_series, tell_of_opposite
 from latentcortex.encoding.fitted import Fitted
 from latentcortex.encoding.folds import Folds
 from latentcortex.encoding.prediction import Prediction
@@ -306,6 +306,7 @@ class Encoder:
                 means.add(piece, self.bands, null)
         if null is None:
             raise InputError("There is nothing to score: no prediction was given.")
+        tell_of_opposite(np.concatenate([np.asarray(one[0][0]) for one in scored]), about)
         found = significance(about, np.concatenate(p), how, null=str(null), n_permutations=null.counted)
         mask = np.asarray(found[-1][0], dtype=np.float64)
         shares = judged(side_by_side(split), how, null)
@@ -364,6 +365,7 @@ class Encoder:
         twin = inference.permutation_p(drawn[0], drawn[1:]) if len(drawn) > 1 else np.ones(0)
         about = self._about(features.bands, len(held_out.y))
         columns = scores(about, held_out)
+        tell_of_opposite(held_out.r, about, n_folds=splits.n_splits)
         columns += significance(about, p, how, null=words, n_permutations=null.counted)
         columns[-1][1]["n_twin"] = int(inference.fdr(twin, how.q, how.correction).rejected.sum())
         if len(features.bands) > 1:

@@ -142,8 +142,8 @@ class Backward:
             _files.replay([*self.material.noticed, *self._noticed])
             for name in self.material.participants:
                 responses = self.material.responses(name)
-                if self.material.by_embedding:
-                    self.material.check_sides(responses)
+                self.material.refuse(name, extracted=True)
+                self.material.check_sides(responses)
                 decoded = {kind: self._decode(name, responses, kind) for kind in KINDS}
                 for store in decoded.values():
                     self.record.include(store.files)
@@ -166,7 +166,7 @@ class Backward:
             sides: Iterable[tuple[Responses, Responses]] = self._split(responses)
             if kind == "shuffled":
                 sides = decoding.shuffled(sides, seed=self.study.seed)
-            features, groups = self.material.features.only(self.bands), self.material.hashes
+            features, groups = self.material.features.only(self.bands), self.material.groups(responses.ids)
             make = partial(self.study.decoder, atlas)
             return decoding.decode_held_out(make, features, sides, groups=groups).save(folder)
 
