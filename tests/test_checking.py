@@ -88,6 +88,32 @@ def twice(given: Responses) -> Responses:
     return Responses(np.concatenate([given.data, given.data + 1]), rows, given.space)
 
 
+def in_blocks(clean: Design, held_out: str, *, drift: bool = True, blocks: bool = True) -> Design:
+    """Show 20 kinds of stimuli in blocks of four, in 8 runs, to voxels that drift; test every fifth trial, or run 8."""
+    rng = np.random.default_rng(3)
+    kind = np.repeat(rng.permutation(20).tolist() * 2, 4)
+    kind = kind if blocks else rng.permutation(kind)
+    z = rng.standard_normal((20, 30))[kind] + 0.5 * rng.standard_normal((160, 30))
+    slow = signal.lfilter([1], [1, -0.7], rng.standard_normal((160, 200)), axis=0)
+    rows = clean.responses.rows.assign(run=[str(i // 20) for i in range(160)])
+    data = (slow if drift else rng.standard_normal((160, 200))).astype(np.float32)
+    test = IDS[140:] if held_out == "runs" else IDS[::5]
+    return replace(
+        clean,
+        responses=Responses(data, rows, clean.responses.space),
+        features=features(z=z, zc=np.c_[z, rng.standard_normal((160, 5))]),
+        sides=[([name for name in IDS if name not in test], test)],
+        zscore="run",
+    )
+
+
+def shifted(given: Responses, by: float = 0.7) -> Responses:
+    """Move the mean of the test stimuli, which are shown in a session of their own."""
+    is_test = given.rows["stimulus"].isin(TEST).to_numpy()
+    rows = given.rows.assign(session=np.where(is_test, "2", "1"))
+    return Responses(given.data + np.float32(by) * is_test[:, None], rows, given.space)
+
+
 def seeded(clean: Design) -> dict[str, Design]:
     """Break every rule once."""
     rng = np.random.default_rng(2)
@@ -101,7 +127,10 @@ def seeded(clean: Design) -> dict[str, Design]:
         "voxel-selection": replace(clean, responses=test_chosen),
         "parametric-null": replace(clean, sides=folds, criterion=Criterion(null="analytic")),
         "same-image": replace(clean, looks=looks(s050=picture("s003"))),
-        "near-duplicate": replace(clean, features=features(z=near(z, 5, 6), zc=near(zc, 5, 6))),
+        "near-duplicate": replace(clean, features=features(z=near(z, 5, 106), zc=near(zc, 5, 106))),
+        "near-duplicate-within": replace(clean, features=features(z=near(z, 5, 6), zc=near(zc, 5, 6))),
+        "mini-blocks": in_blocks(clean, held_out="trials"),
+        "shifted-baseline": replace(clean, responses=shifted(clean.responses)),
         "few-training-rows": in_sessions(clean, 16),
         "repeats-within-run": replace(clean, responses=twice(clean.responses)),
         "cut-captions": replace(clean, cut="3 of 9 captions are longer than the window."),
@@ -117,8 +146,8 @@ def seeded(clean: Design) -> dict[str, Design]:
         ),
         "parametric-null of clusters": replace(clean, unit="cluster", criterion=Criterion(null="analytic")),
         "few-permutations of clusters": replace(clean, unit="session", clusters=["1", "2", "3"] * 40),
-        "near-duplicate by eye": replace(clean, looks=looks(s050=jpeg(picture("s003"), 60))),
-        "near-duplicate by a mirror": replace(clean, looks=looks(s050=picture("s003")[:, ::-1])),
+        "near-duplicate-within by eye": replace(clean, looks=looks(s050=jpeg(picture("s003"), 60))),
+        "near-duplicate by a mirror": replace(clean, looks=looks(s150=picture("s003")[:, ::-1])),
         "straddling itself": replace(clean, sides=[(TRAIN, [*TEST, "s003"])]),
     }
 
@@ -144,11 +173,37 @@ def test_what_is_broken_is_named_with_what_to_do(clean) -> None:
         )
     )
     assert one.what == (
-        "1 pair of stimuli with nearly equal features (s005 = s155), 1 of them on both sides of a split; "
-        "put both on one side, or leave one out."
+        "1 pair of stimuli with nearly equal features on both sides of a split (s005 = s155); put both on one side, or "
+        "leave one out."
     )
     (one,) = findings(seeded(clean)["few-permutations"])
     assert "set n_permutations to at least 399" in one.what
+
+
+def test_mini_blocks_are_refused_only_where_stimuli_follow_like_ones_and_voxels_drift_within_runs(clean) -> None:
+    def rules(design: Design) -> set[str]:
+        return {one.rule for one in findings(design)}
+
+    assert "mini-blocks" in rules(in_blocks(clean, "trials"))
+    assert "mini-blocks" not in rules(in_blocks(clean, "trials", drift=False))
+    assert "mini-blocks" not in rules(in_blocks(clean, "trials", blocks=False))
+    assert "mini-blocks" not in rules(in_blocks(clean, "runs"))
+
+
+def test_another_mean_of_test_sessions_is_told_unless_they_are_z_scored(clean) -> None:
+    (one,) = findings(replace(clean, responses=shifted(clean.responses)))
+    assert one.rule == "shifted-baseline"
+    assert "differ from those to fitted ones by 0.7" in one.what
+    assert findings(replace(clean, responses=shifted(clean.responses), zscore="session")) == []
+    assert findings(replace(clean, responses=shifted(clean.responses, by=0.0))) == []
+
+
+def test_stimuli_of_one_category_are_no_near_duplicates(clean) -> None:
+    """8 kinds in one-hot columns, or 12 words of which stimuli have some: equal rows are different stimuli."""
+    rng = np.random.default_rng(0)
+    for x in (np.eye(8)[rng.integers(0, 8, 160)], (rng.random((160, 12)) < 0.12) * 1.0):
+        design = replace(clean, features=features(z=x, zc=x), models=[("z",)])
+        assert not {one.rule for one in findings(design)} & {"near-duplicate", "near-duplicate-within"}
 
 
 def test_sessions_of_few_training_rows_are_told_with_what_they_cost(clean) -> None:
@@ -167,7 +222,7 @@ def test_rules_of_features_wait_until_there_are_some(clean) -> None:
     before = replace(clean, features=None, looks={})
     assert findings(before) == []
     assert {name for name, rule in RULES.items() if not rule.can(before)} == {
-        *("fitted-on-test", "same-image", "collinear-bands", "unequal-widths"),
+        *("fitted-on-test", "mini-blocks", "same-image", "collinear-bands", "unequal-widths"),
     }
 
 
@@ -186,12 +241,12 @@ def test_grave_rules_are_refused_unless_allowed_and_others_are_told(clean, caplo
 
 
 def test_copies_of_another_quality_or_size_look_alike_and_other_pictures_do_not(clean) -> None:
-    assert checking._look_alike(clean) == []
+    assert clean.likeness.copies == []
     small = {name: np.asarray(Image.fromarray(picture(name)).resize((40, 40)).resize((48, 48))) for name in IDS[:40]}
     compressed = {name: jpeg(picture(name), 60) for name in IDS[:40]}
     for altered in (small, compressed):
         changed = looks(**{f"s{int(name[1:]) + 40:03d}": image for name, image in altered.items()})
-        assert checking._look_alike(replace(clean, looks=changed)) == [(IDS[i], IDS[i + 40]) for i in range(40)]
+        assert checking.of_copies(changed, IDS) == [(IDS[i], IDS[i + 40]) for i in range(40)]
 
 
 def test_the_command_says_what_every_rule_found_and_its_exit_code_tells(folder_study, tmp_path, capsys) -> None:
@@ -222,6 +277,19 @@ STOPS = {
         'name = "himalaya"\nbackend = "none"',
         "'none' cannot be used",
     ),
+    "mixtures that no word names": ('name = "banded_ridge"', 'name = "banded_ridge"\nmixtures = "equl"', "'equl'"),
+    "mixtures for other bands": (
+        'name = "banded_ridge"',
+        'name = "banded_ridge"\nmixtures = [[0.5, 0.5]]',
+        "mixtures are (1, 2); expected (n_mixtures, 1)",
+    ),
+    "a scale that himalaya has not": ('name = "banded_ridge"', 'name = "himalaya"\nscale = "trac"', "got 'trac'"),
+    "penalties below 0 of himalaya's": ('name = "banded_ridge"', 'name = "himalaya"\nalphas = [-1]', "alphas must be"),
+    "a misspelt estimator": ('name = "banded_ridge"', 'name = "banded_rigde"', "Did you mean 'banded_ridge'?"),
+    "a misspelt argument": ('name = "banded_ridge"', 'name = "banded_ridge"\nalpahs = [1]', "Did you mean 'alphas'?"),
+    "a misspelt reconstructor": ("q = 0.05", 'q = 0.05\n[reconstructor]\nname = "retreival"', "'retrieval'?"),
+    "neither z nor c to decode": ("q = 0.05", "q = 0.05\n[decoding]", "neither z nor c is among the bands"),
+    "captions that c needs": ('name = "pixels"\nsize = 8', 'name = "ldm"\nmodel = "phantom"', "Band c needs captions"),
     "more folds than training images": ('name = "banded_ridge"', 'name = "banded_ridge"\ncv = 41', "41 folds need"),
     "more components than training images": ('run = ["latents"]', 'run = ["latents"]\nn_dims = 40', "at most 39"),
     "too few images for clusters": ('run = ["latents"]', 'run = ["generalisation"]', "two stimuli per cluster"),

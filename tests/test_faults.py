@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from latentcortex import cli
@@ -196,18 +197,19 @@ def test_each_analysis_is_named_once(folder_study, tmp_path, capsys, run):
     fails(capsys, folder_study, tmp_path / "out", "must name each analysis once")
 
 
-def test_a_session_without_training_rows_is_found_before_extraction(folder_study, tmp_path, capsys):
+def test_a_held_out_session_of_few_rows_is_found_before_extraction(folder_study, tmp_path, capsys):
     path = folder_study.parent / "data" / "trials.tsv"
-    lines = path.read_text().splitlines()
-    path.write_text("\n".join(line.replace("\t02\t", "\t03\t") if "test" in line else line for line in lines) + "\n")
-    fails(capsys, folder_study, tmp_path / "out", "session 03 has 0 training rows")
+    table = pd.read_csv(path, sep="\t", dtype=str)
+    few = (table["split"] == "test").cumsum().le(7) & (table["split"] == "test")
+    table.loc[few, "session"] = "03"
+    table.to_csv(path, sep="\t", index=False)
+    fails(capsys, folder_study, tmp_path / "out", "session 03 has 7 held-out rows; z-scoring needs at least 8")
 
 
-@pytest.mark.parametrize("within", ["session", "run"])
-def test_sessions_that_are_held_out_are_not_z_scored_by_session_or_run(folder_study, tmp_path, capsys, within):
-    held_out = f'[responses]\nzscore = "{within}"\n[splits]\ncross_validation = 2\nunit = "session"\n[inference]'
-    edit(folder_study, "[inference]", held_out)
-    fails(capsys, folder_study, tmp_path / "out", "no training rows to be z-scored with", "set zscore = 'none'")
+@pytest.mark.parametrize("unit", ["session", "run"])
+def test_sessions_that_share_all_their_images_cannot_be_held_out(folder_study, tmp_path, capsys, unit):
+    edit(folder_study, "[inference]", f'[splits]\ncross_validation = 2\nunit = "{unit}"\n[inference]')
+    fails(capsys, folder_study, tmp_path / "out", f"as many as there are {unit}s that share no stimulus (1)")
 
 
 @pytest.mark.slow

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -70,10 +72,28 @@ def test_rows_in_neither_side_are_left_out_and_need_no_statistics() -> None:
     lonely.split(train_ids=["a", "b"], test_ids=["c"])
 
 
-def test_a_session_without_training_rows_is_an_input_error() -> None:
-    responses = trials()
-    with pytest.raises(InputError, match=r"session 3 has 0 training rows.*zscore='none'"):
-        responses.split(train_ids=["a", "b"], test_ids=["f"])
+@pytest.mark.parametrize("within", ["session", "run"])
+def test_a_session_that_is_held_out_is_z_scored_with_statistics_of_its_own(within: str) -> None:
+    """And the others with those of their training rows, as before: nothing of the held-out rows reaches them."""
+    rng = np.random.default_rng(0)
+    rows = pd.DataFrame({"stimulus": [f"s{i}" for i in range(60)], "session": np.repeat(["1", "2", "3"], 20)})
+    rows = rows.assign(run=rows["session"], n_repeats=1)
+    data = rng.standard_normal((60, 4)) + np.repeat([[0.0], [5.0], [-7.0]], 20, axis=0)
+    ids = list(rows["stimulus"])
+    train, test = Responses(data, rows, Bare(4)).split(train_ids=ids[:35], test_ids=ids[35:], zscore=within)
+    np.testing.assert_allclose(test.data[5:].mean(0), 0, atol=1e-6)
+    np.testing.assert_allclose(test.data[5:].std(0), 1, atol=1e-5)
+    np.testing.assert_allclose(train.data[20:].mean(0), 0, atol=1e-6)
+    expected = (data[35:40] - data[20:35].mean(0)) / data[20:35].std(0)
+    np.testing.assert_allclose(test.data[:5], expected, atol=1e-4)
+
+
+def test_a_held_out_session_of_few_rows_is_an_input_error() -> None:
+    responses = trials(times=8)
+    few = responses.rows["session"].where(responses.rows.index < 117, "4")
+    lonely = replace(responses, rows=responses.rows.assign(session=few, stimulus=[f"s{i}" for i in range(120)]))
+    with pytest.raises(InputError, match=r"session 4 has 3 held-out rows; z-scoring needs at least 8.*zscore='none'"):
+        lonely.split(train_ids=[f"s{i}" for i in range(117)], test_ids=["s117", "s118", "s119"])
 
 
 def test_runs_are_told_apart_by_session() -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import os
 import subprocess
 import sys
@@ -394,6 +395,18 @@ def test_the_smallest_alpha_is_warned_of(caplog: pytest.LogCaptureFixture) -> No
     assert "The smallest alpha (10) was the best for 100.0 % of what is predicted from x" in caplog.text
     BandedRidge(alphas=[0.001, 0.01], selection="gcv").fit(x, y + 5 * noise(60))
     assert "The largest alpha (0.01) was the best for" in caplog.text
+
+
+def test_the_end_of_alphas_is_warned_of_once_by_name_and_then_only_logged(caplog: pytest.LogCaptureFixture) -> None:
+    """Copies of an estimator, one for each model, share what was told."""
+    x, y = planted(60, 5, noise=0.01)
+    first = BandedRidge(alphas=[10.0, 100.0], selection="gcv")
+    with caplog.at_level("INFO"):
+        for model in (first, copy.copy(first), copy.copy(first)):
+            model.fit(x, y)
+    said = [one for one in caplog.records if "was the best for" in one.getMessage()]
+    assert [one.levelname for one in said] == ["WARNING", "INFO", "INFO"]
+    assert "widen `alphas` of the estimator, which reach from 10 to 100." in said[0].getMessage()
 
 
 # The face

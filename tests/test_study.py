@@ -12,10 +12,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from latentcortex import cli, reporting
 from latentcortex.errors import InputError
+from latentcortex.maps import Maps
 from latentcortex.study import Study
 
 SUMMARY_KEYS = {
@@ -173,9 +175,31 @@ def test_cross_validation_uses_permutations_and_a_parametric_null_is_refused(fol
     ceilings = list((tmp_path / "out" / "sub-01" / "func").glob("*ceiling*.json"))
     assert any("n_averaged" in path.read_text() for path in ceilings)
     assert "The noise ceiling is the fraction" in (tmp_path / "out" / "sub-01.html").read_text()
+    assert "folds that keep together images that are equal or look alike" in (tmp_path / "out/sub-01.html").read_text()
     crossed.write_text(text.replace("q = 0.05", 'q = 0.05\nnull = "analytic"'))
     with pytest.raises(InputError, match="not valid for predictions pooled over folds"):
         Study.read(crossed)
+
+
+def test_whole_runs_are_held_out_z_scored_by_themselves_and_the_methods_text_says_so(folder_study, tmp_path):
+    """Baselines of the runs differ by five standard deviations; images are shown once."""
+    data = folder_study.parent / "data"
+    trials = pd.read_csv(data / "trials.tsv", sep="\t", dtype=str)[:60]
+    run = np.arange(60) // 10
+    trials.assign(run=run.astype(str)).drop(columns="split").to_csv(data / "trials.tsv", sep="\t", index=False)
+    baseline = 5 * np.random.default_rng(1).standard_normal((6, 30))[run]
+    np.save(data / "responses.npy", (np.load(data / "responses.npy")[:60] + baseline).astype(np.float32))
+    by_runs = '[responses]\nzscore = "run"\n[splits]\ncross_validation = 6\nunit = "run"\n'
+    folder_study.write_text(
+        folder_study.read_text().replace("[inference]", by_runs + "[inference]\nn_permutations = 31")
+    )
+    Study.read(folder_study).run(tmp_path / "out", progress=False)
+    page = (tmp_path / "out" / "sub-01.html").read_text()
+    assert "6 folds that hold out whole runs" in page
+    assert "(runs without any with their own, so that differences between their means are not tested)" in page
+    r = Maps.load(tmp_path / "out", participant="01").values(statistic="r", model="pixels")
+    assert np.nanmedian(r[:10]) > 0.5
+    assert abs(np.nanmedian(r[10:28])) < 0.3
 
 
 def test_bands_are_made_equally_wide_on_request_by_components_of_training_stimuli(folder_study, tmp_path):

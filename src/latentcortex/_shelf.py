@@ -68,10 +68,14 @@ class Shelf:
     kind: str
     where: dict[str, str]
 
-    def find(self, name: str) -> type[Any]:
-        """Import the class of this name; raise `InputError` with the nearest name if there is none."""
+    def known(self, name: str) -> None:
+        """Raise `InputError` with the nearest name if there is no class of this name."""
         if name not in self.where:
             raise unknown(self.kind, name, self.where)
+
+    def find(self, name: str) -> type[Any]:
+        """Import the class of this name; raise `InputError` with the nearest name if there is none."""
+        self.known(name)
         module, attribute = self.where[name].split(":")
         found: type[Any] = getattr(importlib.import_module(module), attribute)
         return found

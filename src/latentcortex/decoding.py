@@ -86,6 +86,7 @@ class Decoder:
         self.n_voxels = whole_number("n_voxels", n_voxels, least=0)
         self.alphas, self.cv, self.seed = alphas, cv, seed
         self._models: dict[str, tuple[IntArray, BandedRidge, FloatArray]] = {}
+        self.warned: set[str] = set()
 
     def __repr__(self) -> str:
         """Say what it is, in one line."""
@@ -107,13 +108,15 @@ class Decoder:
             "seed": self.seed,
         }
 
-    def check(self, groups: Sequence[str]) -> None:
+    def check(self, groups: Sequence[str], n_bands: Sequence[int] = ()) -> None:
         """Raise `InputError` unless training stimuli of these groups, one name each, fill the folds."""
-        self._ridge.check(groups)
+        self._ridge.check(groups, n_bands)
 
     @property
     def _ridge(self) -> BandedRidge:
-        return BandedRidge(alphas=self.alphas, selection="kfold", cv=self.cv, seed=self.seed)
+        model = BandedRidge(alphas=self.alphas, selection="kfold", cv=self.cv, seed=self.seed)
+        model.warned = self.warned  # one warning for all bands
+        return model
 
     def candidates(self, band: str, responses: Responses, valid: BoolArray) -> IntArray:
         """List the valid voxels of the regions that a band is decoded from.
@@ -252,13 +255,16 @@ def decode_held_out(
     groups : dict, optional
         See `Decoder.fit`.
     """
-    parts = []
+    parts: list[Features] = []
+    warned: set[str] = set()
     for train, test in sides:
         both = sorted(set(train.ids) & set(test.ids))
         if both:
             raise InputError(f"{len(both)} stimuli to decode were fitted on: {listed(both)}.")
         finite = np.asarray(np.isfinite(test.data).all(0))
-        parts.append(make_decoder().fit(features, train, groups=groups, usable=finite).decode(test))
+        decoder = make_decoder()
+        decoder.warned = warned  # and for all folds
+        parts.append(decoder.fit(features, train, groups=groups, usable=finite).decode(test))
     ids = [name for part in parts for name in part.ids]
     bands = {band: np.concatenate([part.array(band) for part in parts]) for band in parts[0].bands}
     return Features.from_arrays(ids, bands, made_by=parts[0].made_by)

@@ -150,13 +150,17 @@ class Responses:
     ) -> tuple[Responses, Responses]:
         """Part the rows by stimulus, and z-score both sides with the statistics of the training rows.
 
+        A session or run that is wholly held out has none, and is z-scored with its own statistics: mean and standard
+        deviation over all its rows, which know nothing of the stimuli. What differs between the means of such sessions
+        is then removed, and not tested.
+
         Parameters
         ----------
         test_ids : sequence of str
         train_ids : sequence of str, optional
             All others by default.
         zscore : {"session", "run", "none"}
-            Within what each voxel's mean and standard deviation are taken, from training rows only.
+            Within what each voxel's mean and standard deviation are taken, from training rows where there are any.
 
         Returns
         -------
@@ -175,7 +179,8 @@ class Responses:
     def zscored(self, *, fit: BoolArray, within: Within = "session") -> Responses:
         """Subtract the mean of the rows `fit` and divide by their standard deviation, per session or run.
 
-        A voxel that does not vary over the fitted rows of one session becomes nan there, hence not valid.
+        A session or run without any such row is z-scored with the statistics of all its rows, see `scored_with`. A
+        voxel that does not vary over the fitted rows of one session becomes nan there, hence not valid.
 
         Raises
         ------
@@ -185,13 +190,15 @@ class Responses:
         fit = truths("fit", fit, len(self.rows))
         if within == "none":
             return self
+        training, fit = self.training_rows(fit, within), self.scored_with(fit, within)
         few = {label: n for label, n in self.training_rows(fit, within).items() if n < MIN_TRAIN_ROWS}
         if few:
             label, least = min(few.items(), key=lambda one: one[1])
+            kind = "training" if training[label] else "held-out"
             more = f", and {len(few) - 1} more {within}s have too few" if len(few) > 1 else ""
             wider = "zscore='session', " if within == "run" else ""
             raise InputError(
-                f"{within} {label} has {least} training rows{more}; z-scoring needs at least {MIN_TRAIN_ROWS}. "
+                f"{within} {label} has {least} {kind} rows{more}; z-scoring needs at least {MIN_TRAIN_ROWS}. "
                 f"Use {wider}zscore='none', another split, or leave such a {within} out."
             )
         data = np.empty_like(self.data, dtype=np.float32)
@@ -206,6 +213,17 @@ class Responses:
                 sentence = "%d voxels do not vary over the training rows of a %s and are left out."
                 logger.info(sentence, lost, within, extra={"facts": facts})
         return replace(self, data=data)
+
+    def scored_with(self, fit: BoolArray, within: Within) -> BoolArray:
+        """Tell from which rows means and standard deviations are taken: `fit`, or all of a session or run without any.
+
+        Returns
+        -------
+        ndarray of bool, shape (n_rows,)
+        """
+        codes = self._codes(within)
+        held_out = np.bincount(codes[np.asarray(fit, dtype=bool)], minlength=int(codes.max()) + 1) == 0
+        return np.asarray(fit | held_out[codes])
 
     def training_rows(self, fit: BoolArray, within: Within) -> dict[str, int]:
         """Count the rows `fit` of each session or run, by its name, in order of first appearance."""

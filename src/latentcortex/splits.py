@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy.sparse import csgraph, csr_array
+from numpy.typing import ArrayLike, NDArray
 from scipy.sparse.linalg import eigsh
 
 from latentcortex._arrays import FloatArray, IntArray, listed, one_thread, random_for, same_length, unique_ids
+from latentcortex._duplicates import labelled
 from latentcortex.errors import AlignmentError, InputError
 
-UNITS: Final = ("stimulus", "session", "cluster")
+UNITS: Final = ("stimulus", "session", "run", "cluster")
 """What folds can hold out."""
 N_DIMS: Final = 50
 """Dimensions of the space in which stimuli are near or far."""
@@ -33,8 +33,8 @@ class Splits:
         The fold in which each stimulus is tested.
     groups : tuple of str
         Stimuli of one group are always in one fold (repeats, duplicates, clusters).
-    unit : {"stimulus", "session", "cluster"}
-        What is held out. Groups of stimuli are repeats of each other; sessions and clusters are merely alike.
+    unit : {"stimulus", "session", "run", "cluster"}
+        What is held out. Groups of stimuli are repeats of each other; sessions, runs and clusters are merely alike.
 
     Raises
     ------
@@ -81,7 +81,7 @@ class Splits:
             At least 2, at most the number of groups.
         groups : sequence of str, optional
             One per stimulus; each stimulus is its own group by default.
-        unit : {"stimulus", "session", "cluster"}
+        unit : {"stimulus", "session", "run", "cluster"}
             What groups are.
         seed : int
         """
@@ -134,27 +134,26 @@ def held_out(ids: Sequence[str], split: Sequence[str]) -> tuple[list[str], list[
     return train, test
 
 
-def linked(n_rows: int, *labellings: Sequence[str]) -> list[str]:
-    """Name the group of each row, where rows that any of these labellings calls the same go together.
+def linked(n_rows: int, *labellings: Sequence[str], pairs: ArrayLike = ()) -> list[str]:
+    """Name the group of each row, where rows that any of these labellings calls the same, or a pair links, go together.
 
     Examples
     --------
     >>> linked(4, ["a", "a", "b", "c"], ["x", "y", "y", "z"])
     ['0', '0', '0', '1']
+    >>> linked(4, pairs=[(0, 2)])
+    ['0', '1', '0', '2']
     """
-    rows, leaders = [np.arange(n_rows)], [np.arange(n_rows)]
+    links = [np.asarray(pairs, dtype=np.intp).reshape(-1, 2)]
     for labels in labellings:
         same_length(rows=range(n_rows), labels=labels)
         _, first, code = np.unique(np.asarray(labels), return_index=True, return_inverse=True)
-        rows.append(np.arange(n_rows))
-        leaders.append(first[code])
-    pairs = np.concatenate(rows), np.concatenate(leaders)
-    links = csr_array((np.ones(len(pairs[0]), dtype=bool), pairs), shape=(n_rows, n_rows))
-    return [str(code) for code in csgraph.connected_components(links, directed=False)[1]]
+        links.append(np.stack([np.arange(n_rows), first[code]], axis=1))
+    return [str(code) for code in labelled(n_rows, np.concatenate(links))]
 
 
 def sessions_of(stimulus: Sequence[str], session: Sequence[str], ids: Sequence[str]) -> list[str]:
-    """Name the group of sessions of each stimulus; sessions that share a stimulus are one group.
+    """Name the group of sessions, or of runs, of each stimulus; those that share a stimulus are one group.
 
     Parameters
     ----------

@@ -26,7 +26,7 @@ from latentcortex.encoding.columns import (
     side_by_side,
     significance,
 )
-from latentcortex.encoding.criterion import MOST_VOXELS, Criterion, Null, is_series
+from latentcortex.encoding.criterion import MOST_VOXELS, Criterion, Null, is_series, tell_of_opposite
 from latentcortex.encoding.duplicates import duplicates
 from latentcortex.encoding.fitted import Fitted
 from latentcortex.encoding.folds import Draws, Folds
@@ -340,6 +340,8 @@ class Encoder:
                 means.add(piece, self.bands, null)
         if null is None:
             raise InputError("There is nothing to score: no prediction was given.")
+        each = np.concatenate(scored, axis=1)
+        tell_of_opposite(each[0], about)
         found = significance(about, np.concatenate(p), how, null=str(null), n_permutations=null.counted)
         mask = np.asarray(found[-1][0], dtype=np.float64)
         shares = side_by_side(split)
@@ -349,7 +351,7 @@ class Encoder:
             shares += partition.identifiable(about, self.model, mask, seed=how.seed)
         if tests is not None:
             shares += tests.columns(about, np.concatenate(p), self.model)
-        columns = [*scores(about, np.concatenate(scored, axis=1)), *found, *shares]
+        columns = [*scores(about, each), *found, *shares]
         return Maps.of(space, columns if means is None else means.noted(columns))
 
     def cross_validate(
@@ -403,6 +405,7 @@ class Encoder:
         about = self._about(features.bands, len(held_out.y))
         columns = scores(about, accuracy(held_out))
         columns[0][1]["null_median"] = _median(drawn)
+        tell_of_opposite(held_out.r, about, n_folds=splits.n_splits)
         columns += significance(about, p, how, null=words, n_permutations=null.counted)
         # Each permutation, judged by the others, is a shuffled control.
         threshold = columns[-1][1]["threshold"]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from scipy import stats
@@ -16,6 +17,10 @@ from latentcortex.encoding.prediction import Prediction
 from latentcortex.errors import InputError
 from latentcortex.inference.null import SLOWEST
 
+logger = logging.getLogger(__name__)
+
+BY_CHANCE: Final = 1e-3
+"""Probability of a median as low, where voxels are all correlated and nothing is predicted."""
 NULLS: Final = {
     "auto": "chosen from the design",
     "analytic": "independent Gaussian vectors",
@@ -276,6 +281,36 @@ def is_series(product: float) -> bool:
     Each less what chance gives in so short a series.
     """
     return product > LEAST_DEPENDENCE
+
+
+def tell_of_opposite(r: FloatArray, about: Mapping[str, Any], *, n_folds: int = 1) -> None:
+    """Warn of a map whose median correlation is further below 0 than chance takes it.
+
+    A model that predicts nothing has a median r of 0 on a test set. Pooled over folds it predicts the mean of the other
+    folds, which lies below 0 where the held-out mean lies above it: r is minus the root of the variance between folds
+    over all, of which the square has a beta distribution where folds differ by chance.
+
+    Parameters
+    ----------
+    r : ndarray of shape (n_voxels,)
+    about : dict
+        Names the `model`, and has `n_stimuli`.
+    n_folds : int
+        Over which predictions are pooled; 1 for a test set.
+    """
+    defined, n = r[np.isfinite(r)], int(about["n_stimuli"])
+    if not len(defined) or n <= max(n_folds, 3):
+        return
+    if n_folds > 1:
+        least = -float(np.sqrt(stats.beta.isf(BY_CHANCE, (n_folds - 1) / 2, (n - n_folds) / 2)))
+        reason = "means of held-out runs or sessions differ from those of fitted ones; set zscore to 'run' or 'session'"
+    else:
+        least = float(stats.norm.ppf(BY_CHANCE)) / np.sqrt(n)
+        reason = "test responses go against training ones; look at their sign, and at which ids their rows have"
+    median = float(np.median(defined))
+    if median < least:
+        text = "%s: the median r of %d voxels is %.2f, and chance alone gives no less than %.2f; the likely reason: %s."
+        logger.warning(text, about["model"], len(defined), median, least, reason)
 
 
 def _exchanged_p(held_out: Prediction, orders: IntArray) -> FloatArray:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -74,7 +76,7 @@ class Folds:
         for train_ids, test_ids in splits:
             train, test = responses.split(test_ids=test_ids, train_ids=train_ids, zscore=zscore)
             sides.append((train.averaged(), test.averaged()))
-        clusters = splits.groups if splits.unit != "stimulus" else ()
+        clusters = splits.groups if splits.unit != "stimulus" or _stay(splits.groups) else ()
         return cls(features, splits.ids, splits.groups, sides, clusters, responses.select(splits.ids).in_time)
 
     def predict(
@@ -115,6 +117,13 @@ class Folds:
             part = model.parts(self.features, new) + (model.estimator.offset_ + mean) / len(model.bands)
             y[rows], parts[:, rows] = held, np.where(valid, part, np.nan)
         return Prediction(y, parts, np.zeros(len(valid)), clusters=self.clusters, in_time=self.in_time)
+
+
+def _stay(groups: Sequence[str]) -> bool:
+    """Tell whether most rows are in groups of a size of their own, which no exchange would move."""
+    size = Counter(groups)
+    alone = Counter(size.values())
+    return sum(n for n in size.values() if alone[n] == 1) > len(groups) / 2
 
 
 def _centre(values: FloatArray) -> FloatArray:

@@ -110,8 +110,8 @@ class Nesting(Protocol):
 class Checkable(Protocol):
     """An estimator that can tell before anything is extracted whether it will be able to fit."""
 
-    def check(self, groups: Sequence[str]) -> None:
-        """Raise `InputError` if this machine lacks what it computes on, or rows of these groups are too few."""
+    def check(self, groups: Sequence[str], n_bands: Sequence[int] = ()) -> None:
+        """Raise if it could not fit rows of these groups, or models of so many bands, or not on this machine."""
         ...
 
 

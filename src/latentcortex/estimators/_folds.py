@@ -7,23 +7,17 @@ from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
-from scipy.sparse import csgraph, csr_array
 
-from latentcortex._arrays import BoolArray, FloatArray, IntArray, same_length
+from latentcortex._arrays import FloatArray, IntArray, same_length
+from latentcortex._duplicates import duplicates
 from latentcortex._ridge import Design
 from latentcortex.errors import InputError
-from latentcortex.splits import Splits
+from latentcortex.splits import Splits, linked
 
 logger = logging.getLogger(__name__)
 
-NEAR_DUPLICATE: Final = 0.995
-"""Rows whose kernels agree above this are as good as repeats; they must not straddle folds."""
-EQUAL: Final = 1 - 1e-9
-"""Rows whose kernels agree above this are repeats."""
 AUTOCORRELATED: Final = 0.2
 """Mean correlation of neighbouring rows, of features and of responses, above which their order is time."""
-AT_ONCE: Final = 512
-"""Rows that are compared with all others together."""
 MOST_VOXELS: Final = 512
 """Voxels, evenly spaced, that are looked at to tell whether rows are autocorrelated."""
 
@@ -79,9 +73,10 @@ def _lag_one_of_responses(y: FloatArray) -> float:
 def near_duplicates(design: Design, groups: Sequence[str] | None, *, n_splits: int = 5) -> list[str]:
     """Name the group of each row: rows that nearly repeat each other, or share a group, go together.
 
-    Two rows nearly repeat each other if their squared distance is below 0.5 % of the sum of their squared
-    norms, over all bands together. Where bands have few dimensions, chains of neighbours can link
-    everything; a group larger than a fold is such a chain, and then only equal rows count.
+    Two rows nearly repeat each other if their squared distance is below 0.5 % of the sum of their squared norms, over
+    all bands together. Equal rows of features that take few values (categories, counts) do not: they are different
+    stimuli of one kind. Where bands have few dimensions, rows are crowded or chains of neighbours link everything, and
+    then only equal rows count; see `_duplicates`.
 
     Parameters
     ----------
@@ -95,31 +90,8 @@ def near_duplicates(design: Design, groups: Sequence[str] | None, *, n_splits: i
     """
     if groups is not None:
         same_length(rows=range(design.n_rows), groups=groups)
-    codes = _linked(design, NEAR_DUPLICATE, groups)
-    if np.bincount(codes).max() > design.n_rows / n_splits:
-        codes = _linked(design, EQUAL, groups)
-    return [str(code) for code in codes]
-
-
-def _linked(design: Design, alike: float, groups: Sequence[str] | None) -> IntArray:
-    """Give rows that are linked, by being alike or by sharing a group, one number, (n_rows,)."""
-    n = design.n_rows
-    size = design.diagonal()
-    floor = np.finfo(np.float64).eps * n * size.max()
-    pairs = []
-    for rows in (slice(i, min(i + AT_ONCE, n)) for i in range(0, n, AT_ONCE)):
-        mean = (size[rows, None] + size) / 2
-        near: BoolArray = mean - design.joint(rows) <= (1 - alike) * mean + floor
-        first, second = np.nonzero(near)
-        after = second > first + rows.start
-        pairs.append((first[after] + rows.start, second[after]))
-    one, other = (np.concatenate(side) for side in zip(*pairs, strict=True))
-    if groups is not None:
-        _, leader, code = np.unique(np.asarray(groups), return_index=True, return_inverse=True)
-        one, other = np.concatenate([one, np.arange(n)]), np.concatenate([other, leader[code]])
-    links = csr_array((np.ones(len(one), dtype=bool), (one, other)), shape=(n, n))
-    codes: IntArray = csgraph.connected_components(links, directed=False)[1]
-    return codes
+    pairs = duplicates(design.joint, design.diagonal(), most=design.n_rows / n_splits)
+    return linked(design.n_rows, *([] if groups is None else [groups]), pairs=pairs)
 
 
 def folds_of(groups: Sequence[str], n_splits: int, *, seed: int) -> IntArray:

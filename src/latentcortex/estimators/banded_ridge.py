@@ -109,6 +109,8 @@ class BandedRidge(BaseEstimator):  # type: ignore[misc]
     progress: bool = field(default=False, kw_only=True)
     bands: tuple[str, ...] = field(default=(), init=False)
     warns: bool = field(default=True, init=False)
+    warned: set[str] = field(default_factory=set, init=False, repr=False)
+    """Which end of `alphas` was warned of; copies share it, and whoever makes many estimators may let them share it."""
     _rows: FittedRows | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -125,9 +127,11 @@ class BandedRidge(BaseEstimator):  # type: ignore[misc]
             raise InputError(f"backend must be one of {', '.join(_ridge.NAMES)}; got {self.backend!r}.")
         whole_number("cv", self.cv, least=2)
 
-    def check(self, groups: Sequence[str]) -> None:
-        """Raise unless this machine has the backend, and rows of these groups, one name each, fill the folds."""
+    def check(self, groups: Sequence[str], n_bands: Sequence[int] = ()) -> None:
+        """Raise unless the backend is here, rows of these groups fill the folds, and mixtures have so many bands."""
         self._check()
+        for n in n_bands:
+            mixtures_for(self.mixtures, n, seed=self.seed)
         _ridge.backend(self.backend)
         if self.selection == "kfold" or (self.selection == "auto" and len(groups) < FEW_ROWS):
             folds_of(groups, self.cv, seed=self.seed)
@@ -469,8 +473,11 @@ class BandedRidge(BaseEstimator):  # type: ignore[misc]
         at_high = np.mean((fit.alpha[fit.valid] >= high * (1 - ROUNDING)) & (fit.score[fit.valid] > SOMETHING))
         for edge, word, fraction in ((low, "smallest", at_low), (high, "largest", at_high)):
             if self.warns and fraction > 0.01 and low < high:
-                text = "The %s alpha (%g) was the best for %.1f %% of what is predicted from %s: widen the range."
-                logger.warning(text, word, edge, 100 * fraction, listed(self.bands, 2))
+                text = "The %s alpha (%g) was the best for %.1f %% of what is predicted from %s: widen `alphas`%s."
+                more = "" if word in self.warned else f" of the estimator, which reach from {low:g} to {high:g}"
+                level = logging.INFO if word in self.warned else logging.WARNING
+                logger.log(level, text, word, edge, 100 * fraction, listed(self.bands, 2), more)
+                self.warned.add(word)
 
 
 def alphas_of(given: Sequence[float]) -> FloatArray:

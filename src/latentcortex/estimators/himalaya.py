@@ -10,7 +10,7 @@ from typing import Any, Final, Literal, Self
 
 import numpy as np
 
-from latentcortex._arrays import BoolArray, FloatArray, by_band, labels, listed, one_thread, varying
+from latentcortex._arrays import BoolArray, FloatArray, by_band, labels, listed, one_thread, varying, whole_number
 from latentcortex._ridge import Kernels
 from latentcortex._ridge.candidates import mixtures_for
 from latentcortex.errors import AlignmentError, InputError
@@ -83,8 +83,22 @@ class Himalaya:
     bands: tuple[str, ...] = field(default=(), init=False)
     _rows: FittedRows | None = field(default=None, init=False, repr=False)
 
-    def check(self, groups: Sequence[str]) -> None:
-        """Raise `InputError` unless himalaya has the backend here, and rows of these groups fill the folds."""
+    def __post_init__(self) -> None:
+        self._check()
+
+    def _check(self) -> None:
+        """Check parameters, which may be set at any time."""
+        alphas_of(self.alphas)
+        if self.scale not in ("trace", None):
+            raise InputError(f"scale must be 'trace' or None; got {self.scale!r}.")
+        whole_number("cv", self.cv, least=2)
+        whole_number("n_iter", self.n_iter, least=1)
+
+    def check(self, groups: Sequence[str], n_bands: Sequence[int] = ()) -> None:
+        """Raise unless the backend is here, rows of these groups fill the folds, and mixtures have so many bands."""
+        self._check()
+        for n in n_bands:
+            self._candidates(n)
         with _backend(self.backend):
             folds_of(groups, self.cv, seed=self.seed)
 
@@ -147,7 +161,7 @@ class Himalaya:
         if groups is not None:
             groups = labels("groups", groups, len(y)).tolist()
         self.bands, self._rows = tuple(grams), None
-        alphas_of(self.alphas)
+        self._check()
         valid = self._valid_of(y)
         w = checked_weights(weights, len(y))
         self._root = np.sqrt(w)

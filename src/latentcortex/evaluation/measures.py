@@ -75,16 +75,16 @@ class Seen:
             found[f"within-{_word(self.category)}_pool-{pool_size(within)}"] = within
         return found
 
-    def clusters(self, hashes: Mapping[str, str]) -> list[str]:
-        """Name the cluster of each stimulus that is drawn with it: its category, if any, and images that are the same.
+    def clusters(self, groups: Mapping[str, str]) -> list[str]:
+        """Name the cluster of each stimulus that is drawn with it: its category, if any, and stimuli as good as one.
 
         Parameters
         ----------
-        hashes : dict
-            Stimulus -> hash of its pixels.
+        groups : dict
+            Stimulus -> its group, of those that are as good as one.
         """
         ids = self.stimuli.ids
-        same = [hashes[name] for name in ids]
+        same = [groups[name] for name in ids]
         if not self.category:
             return same
         labels = self.stimuli.table[self.category].astype(str)

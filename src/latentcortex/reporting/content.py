@@ -17,7 +17,7 @@ from latentcortex._record import refuse_damaged
 from latentcortex._shelf import unknown
 from latentcortex.errors import IncompleteError, InputError
 from latentcortex.maps import Maps
-from latentcortex.responses import Responses
+from latentcortex.responses import Responses, Within
 from latentcortex.space import Atlas, Bare, Volume, atlas_print
 
 FORMAT: Final = "latentcortex-report 1"
@@ -245,4 +245,15 @@ def facts_of(maps: Maps, responses: Responses, sides: Sequence[tuple[Sequence[st
         **(split if len(sides) == 1 else {"n_stimuli": len(responses.ids), "n_folds": len(sides)}),
         "n_voxels": responses.space.n_voxels,
         "n_valid": int(fitted.sum()),
+        "held_out": {within: _held_out(responses, sides, within) for within in ("session", "run")},
     }
+
+
+def _held_out(responses: Responses, sides: Sequence[tuple[Sequence[str], Sequence[str]]], within: Within) -> int:
+    """Count the sessions or runs that have no training row, on any side."""
+    names: set[str] = set()
+    for train_ids, test_ids in sides:
+        used = responses.select([*train_ids, *test_ids])
+        counts = used.training_rows(used.rows["stimulus"].isin(train_ids).to_numpy(), within)
+        names |= {name for name, n in counts.items() if n == 0}
+    return len(names)

@@ -75,6 +75,8 @@ def _responses(content: Content) -> str:
     facts, zscore = content.facts, content.settings["responses"]["zscore"]
     z = {"session": "within sessions", "run": "within runs", "none": ""}[zscore]
     scored = f"z-scored {z} with the statistics of training rows" if z else "not z-scored"
+    if facts.get("held_out", {}).get(zscore):
+        scored += f" ({zscore}s without any with their own, so that differences between their means are not tested)"
     repeats = ", and repeats of a stimulus were averaged and weighted by their number" if _repeated(facts) else ""
     told = content.maps.space.told
     return (
@@ -226,7 +228,7 @@ def _held_out(content: Content) -> str:
         return f"hold out whole {splits['unit']}s"
     if splits["unit"] == "cluster":
         return f"hold out whole clusters of stimuli (k-means of {_embedding(content)}, {splits['n_clusters']} clusters)"
-    return "never share an image"
+    return "keep together images that are equal or look alike, and stimuli with nearly equal features"
 
 
 def _far(content: Content) -> str:

@@ -164,8 +164,8 @@ class Backward:
     def _go_back(self, participant: str, until: str) -> None:
         """Decode, reconstruct and evaluate one participant."""
         responses = self.material.responses(participant)
-        if self.material.by_embedding:
-            self.material.check_sides(responses)
+        self.material.refuse(participant, extracted=True)
+        self.material.check_sides(responses)
         decoded = {kind: self._decode(participant, responses, kind) for kind in KINDS}
         for store in decoded.values():
             self.record.include(store.files)
@@ -187,7 +187,7 @@ class Backward:
             sides: Iterable[tuple[Responses, Responses]] = self._split(responses)
             if kind == "shuffled":
                 sides = decoding.shuffled(sides, seed=self.study.seed)
-            features, groups = self.material.features.only(self.bands), self.material.hashes
+            features, groups = self.material.features.only(self.bands), self.material.groups(responses.ids)
             make = partial(self.study.decoder, atlas)
             return decoding.decode_held_out(make, features, sides, groups=groups).save(folder)
 
@@ -270,14 +270,14 @@ class Backward:
         sides, seed = self.material.sides(responses), self.study.seed
         n_draws = self.material.settings["evaluation"]["n_bootstrap"]
         everything = self._seen([name for _, test in sides for name in test], responses)
-        hashes = self.material.hashes
-        weights = evaluation.image_weights(everything.clusters(hashes), n_draws=n_draws, seed=seed)
+        groups = self.material.groups(responses.ids)
+        weights = evaluation.image_weights(everything.clusters(groups), n_draws=n_draws, seed=seed)
         latents: dict[str, Score] = {}
         for band in self.bands:
             means = {str(k): self._mean(band, train) for k, (train, _) in enumerate(sides)}
             latents |= evaluation.latent_scores(everything, band, self.material.features, decoded, means, weights)
         yield evaluation.DECODED, latents
-        weights = evaluation.image_weights(seen.clusters(hashes), n_draws=n_draws, seed=seed)
+        weights = evaluation.image_weights(seen.clusters(groups), n_draws=n_draws, seed=seed)
         for route, one in images.items():
             yield route, evaluation.image_scores(seen, one, self._probe, weights, seed=seed)
 

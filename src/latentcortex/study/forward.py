@@ -158,7 +158,7 @@ class Forward:
         material, ids = self.material, responses.ids
         sides, clusters = analyses.profile_sides(
             ids,
-            [material.hashes[name] for name in ids],
+            list(material.groups(ids).values()),
             material.embedding(ids),
             n_clusters=material.settings["splits"]["n_clusters"],
             seed=self.study.seed,
@@ -169,7 +169,7 @@ class Forward:
                 material.fitted_features(side[0]),
                 responses,
                 {kind: side},
-                self.study.estimator,
+                self.material.estimator,
                 zscore=material.zscore,
                 criterion=material.criterion,
                 clusters=clusters,
@@ -183,7 +183,7 @@ class Forward:
     ) -> analyses.Scorer:
         criterion = self.material.criterion
         twin = self.material.settings["inference"]["twin"]
-        make, progress = self.study.estimator, self.material.progress
+        make, progress = self.material.estimator, self.material.progress
         if test is not None:
             features = self.material.fitted_features(train.ids)
             sides, regions = (train.averaged(), test.averaged()), self._regions(responses)

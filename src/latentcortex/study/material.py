@@ -13,10 +13,11 @@ from latentcortex import analyses, checking, encoding, reporting
 from latentcortex._arrays import FloatArray, digest, listed, refuse_beyond_memory
 from latentcortex._shelf import unknown
 from latentcortex._watch import Stages
-from latentcortex.checking import Design
+from latentcortex.checking import Alike, Design, of_copies, of_equal_pixels, of_near_features
 from latentcortex.encoding import Criterion
 from latentcortex.errors import InputError
 from latentcortex.estimators import Checkable, Nesting
+from latentcortex.estimators.banded_ridge import BandedRidge
 from latentcortex.extraction import check_room, extract, is_extracted
 from latentcortex.extractors import Windowed
 from latentcortex.features import Features
@@ -56,6 +57,8 @@ class Material:
         self._loaded: dict[str, Responses] = {}
         self._places: dict[tuple[str, tuple[str, ...]], FloatArray] = {}
         self._narrow: dict[tuple[str, ...], Features] = {}
+        self._alike: dict[tuple[tuple[str, ...], bool], Alike] = {}
+        self._warned: set[str] = set()
         self._atlas: tuple[Space, Atlas] | None = None
 
     def key(self, sections: Sequence[str]) -> str:
@@ -114,10 +117,40 @@ class Material:
         """Stimulus id -> what identifies its image, and what its copies share."""
         return self.stimuli.looks()
 
-    @cached_property
-    def hashes(self) -> dict[str, str]:
-        """Stimulus id -> hash of its pixels."""
-        return {name: look.hash for name, look in self.looks.items()}
+    def alike(self, ids: Sequence[str]) -> Alike:
+        """Find the stimuli that are as good as one: by their images and, once features are there, by these too."""
+        key = tuple(ids), "features" in vars(self)
+        if key not in self._alike:
+            near = of_near_features(self.features, self._modelled, ids) if key[1] else []
+            images = self._alike.get((key[0], False))
+            same = images.same if images else of_equal_pixels(self.looks, ids)
+            self._alike = {key: Alike(same, images.copies if images else of_copies(self.looks, ids), near)}
+        return self._alike[key]
+
+    def groups(self, ids: Sequence[str]) -> dict[str, str]:
+        """Name the group of each stimulus: those that are as good as one are never parted, and are exchanged together.
+
+        The one grouping of folds, of their permutations, of a decoder's inner folds and of `check`; an estimator groups
+        the rows that it is given by their features in the same way.
+        """
+        return dict(zip(ids, self.alike(ids).groups(ids), strict=True))
+
+    def estimator(self) -> Any:
+        """Make an estimator; what one of them has warned of, the next one does not warn of again."""
+        model = self.study.estimator()
+        if isinstance(model, BandedRidge):
+            model.warned = self._warned
+        return model
+
+    @property
+    def models(self) -> list[tuple[str, ...]]:
+        """The bands of every model of all analyses."""
+        return [model for analysis in self.study.models(self.extractor.bands) for model in analysis.models]
+
+    @property
+    def _modelled(self) -> list[str]:
+        """The bands that any analysis fits."""
+        return list(dict.fromkeys(band for model in self.models for band in model))
 
     @cached_property
     def features(self) -> Features:
@@ -185,16 +218,17 @@ class Material:
     def check_fits(self, responses: Responses, model: object) -> None:
         """Check that an estimator or decoder can be fitted here, in every fold; one that cannot tell is let pass."""
         if isinstance(model, Checkable):
+            groups, n_bands = self.groups(responses.ids), sorted({len(bands) for bands in self.models})
             for train_ids, _ in self.sides(responses):
-                model.check([self.hashes[name] for name in train_ids])
+                model.check([groups[name] for name in train_ids], n_bands)
 
     def check_room(self) -> None:
         """Check that the features have room on the disk, if they are not extracted yet."""
         check_room(self.stimuli, self.extractor, self.extractor.bands, store=self.out / "features")
 
-    def refuse(self, participant: str) -> None:
-        """Refuse a design that breaks a grave rule, as far as one knows it without features."""
-        checking.refuse(self.design(participant, extracted=False), self.study.allowed)
+    def refuse(self, participant: str, *, extracted: bool = False) -> None:
+        """Refuse a design that breaks a grave rule, as far as one knows it without features, or with them."""
+        checking.refuse(self.design(participant, extracted=extracted), self.study.allowed)
 
     def check_refits(self) -> None:
         """Check that the estimator can refit the models of some bands, if that is asked for, and the embedding."""
@@ -235,20 +269,22 @@ class Material:
     def design(self, participant: str, *, extracted: bool) -> Design:
         """Put together what the linter looks at."""
         responses = self.responses(participant)
+        if extracted:
+            _ = self.features  # by which stimuli may be alike, and share a fold
         sides = self.sides(responses)
-        models = [model for analysis in self.study.models(self.extractor.bands) for model in analysis.models]
         return Design(
             responses,
             sides,
             self.criterion,
             looks=self.looks,
             features=self.fitted_features(sides[0][0]) if extracted else None,
-            models=models,
+            models=self.models,
             unit=self.settings["splits"]["unit"],
             clusters=self.splits(responses).groups if self.settings["splits"]["unit"] != "stimulus" else (),
             zscore=self.zscore,
             participant=participant,
             cut=self._cut,
+            alike=self.alike(responses.ids),
         )
 
     @cached_property
@@ -287,12 +323,13 @@ class Material:
         return [held_out(list(table.index), list(table["split"]))]
 
     def splits(self, responses: Responses) -> Splits:
-        """Deal the stimuli into folds, identical images together, by what [splits] holds out."""
+        """Deal the stimuli into folds by what [splits] holds out, those that are as good as one together."""
         given, ids = self.settings["splits"], responses.ids
-        groups, unit = [self.hashes[name] for name in ids], given["unit"]
-        if unit == "session":
-            rows = responses.rows
-            groups = linked(len(ids), groups, sessions_of(list(rows["stimulus"]), list(rows["session"]), ids))
+        groups, unit = list(self.groups(ids).values()), given["unit"]
+        if unit in ("session", "run"):
+            rows, keys = responses.rows, ["session", "run"][: 1 + (unit == "run")]
+            units = rows.groupby(keys, sort=False).ngroup().astype(str)
+            groups = linked(len(ids), groups, sessions_of(list(rows["stimulus"]), list(units), ids))
         if unit == "cluster":
             clusters = clusters_of(self.embedding(ids), given["n_clusters"], seed=self.study.seed)
             groups = linked(len(ids), groups, clusters)
@@ -301,7 +338,7 @@ class Material:
     def _far(self, responses: Responses) -> tuple[list[str], list[str]]:
         """Test on the tenth of stimuli that is farthest from all others."""
         ids = responses.ids
-        chosen = farthest(self.embedding(ids), [self.hashes[name] for name in ids], -(-len(ids) // 10))
+        chosen = farthest(self.embedding(ids), list(self.groups(ids).values()), -(-len(ids) // 10))
         test = [ids[i] for i in chosen]
         return [name for name in ids if name not in set(test)], test
 

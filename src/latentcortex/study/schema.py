@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from latentcortex import analyses, checking, decoding, inference, plotting, reporting
+from latentcortex import analyses, checking, decoding, inference, plotting, reconstructors, reporting
 from latentcortex._arrays import listed, words
 from latentcortex._shelf import unknown
 from latentcortex.encoding import SHARES, Criterion
@@ -80,6 +80,7 @@ def complete(given: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
             raise InputError(f"[{section}] needs `name`, a string.")
     latent = settings["extractor"]["name"] == "ldm"
     settings["reconstructor"]["name"] = settings["reconstructor"]["name"] or ("ldm" if latent else "retrieval")
+    reconstructors.SHELF.known(settings["reconstructor"]["name"])
     for section, defaults in SCHEMA.items():
         own = given.get(section, {})
         for key, value in own.items():
@@ -130,11 +131,6 @@ def _consistent(settings: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]
         raise unknown("test in [splits]:", splits["test"], ("split", "far"))
     if splits["test"] == "far" and splits["cross_validation"]:
         raise InputError("test = 'far' and cross_validation in [splits] exclude each other; leave one out.")
-    if splits["unit"] == "session" and settings["responses"]["zscore"] != "none":
-        raise InputError(
-            "Sessions that are held out have no training rows to be z-scored with, nor have their runs: "
-            "set zscore = 'none' in [responses]."
-        )
     if tests["null"] == "clusters" and splits["unit"] == "stimulus":
         raise InputError("null = 'clusters' needs whole clusters that are held out: set unit in [splits], and folds.")
     if splits["unit"] != "stimulus" and not splits["cross_validation"]:

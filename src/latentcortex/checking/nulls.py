@@ -1,0 +1,92 @@
+"""Rules about p-values: which null is valid, and whether it can reject."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+import numpy as np
+from scipy import stats
+
+from latentcortex import inference
+from latentcortex.checking.bands import effective
+from latentcortex.checking.design import Design
+from latentcortex.encoding import is_series
+from latentcortex.encoding.criterion import MOST_VOXELS
+
+LARGEST_R: Final = 0.7
+"""A correlation that even a small test set should find."""
+RARE: Final = {"test": 0.01, "permutations": 0.05}
+"""Fraction of voxels taken to be active: with so few, the strictest p must still be within reach."""
+
+
+def one_by_one(design: Design) -> bool:
+    """Tell whether the closed form is asked for where only a time series could make it wrong."""
+    return design.criterion.null == "analytic" and len(design.sides) == 1 and design.unit == "stimulus"
+
+
+def parametric_null(design: Design) -> Iterator[str]:
+    """Find a closed form where rows are not exchangeable."""
+    if design.criterion.null != "analytic":
+        return
+    if len(design.sides) > 1:
+        yield "the closed form is not valid for predictions pooled over folds; use null = 'permutation'."
+    elif design.unit != "stimulus":
+        yield f"the closed form takes stimuli one by one, and whole {design.unit}s are held out; use null = 'clusters'."
+    elif _is_series(design):
+        yield "responses and features are autocorrelated: test rows are a time series; use null = 'blocks'."
+
+
+def _is_series(design: Design) -> bool:
+    """Tell whether test stimuli follow each other as a time series: features and responses are both slow."""
+    if design.features is None:
+        return False
+    train_ids, test_ids = design.sides[0]
+    test = design.responses.split(train_ids=train_ids, test_ids=test_ids, zscore=design.zscore)[1].averaged()
+    slow = inference.lag_one(test.data[:, :: -(-test.data.shape[1] // MOST_VOXELS)])
+    if not test.in_time or not np.isfinite(slow).any():
+        return False
+    features = []
+    for band in design.bands:
+        kernel = design.extracted.gram(band, test.ids, test.ids, fit_on=test.ids)
+        chance = 3 / np.sqrt(len(test.ids) * effective(kernel))
+        features.append(np.diag(kernel, 1).sum() / np.trace(kernel) - chance)
+    return is_series((float(np.nanmedian(slow)) - 3 / np.sqrt(len(test.ids))) * max(features))
+
+
+def few_permutations(design: Design) -> Iterator[str]:
+    """Find permutations of which none could reject."""
+    how, n_voxels = design.criterion, int(design.responses.valid().sum())
+    counted = how.null in ("permutation", "blocks", "shift", "clusters") or len(design.sides) > 1
+    needed = inference.permutations_needed(n_voxels, round(n_voxels * RARE["permutations"]), how.q)
+    n_clusters = len(set(design.clusters))
+    # Across folds, responses that are all flipped are fitted and tested as they were: half of the ways are the others.
+    n_flips = 2 ** min(n_clusters - (len(design.sides) > 1), 60)
+    if design.clusters and n_flips <= needed:
+        yield (
+            f"{n_clusters} {design.unit}s can be flipped in {n_flips} ways, which cannot reject a voxel "
+            f"at q = {how.q:g}; hold out smaller clusters, or single stimuli."
+        )
+    if counted and how.n_permutations < needed:
+        least = 1 / (how.q * (how.n_permutations + 1))
+        unless = f" unless {least:.0%} of {n_voxels} voxels are active" if least < 1 else ""
+        single = inference.permutations_needed(n_voxels, 1, how.q)
+        yield (
+            f"{how.n_permutations} permutations cannot reject a voxel at q = {how.q:g}{unless}; set n_permutations "
+            f"to at least {needed}, which is enough where {RARE['permutations']:.0%} are, or {single} for a single one."
+        )
+
+
+def small_test_set(design: Design) -> Iterator[str]:
+    """Find test sets in which only the largest correlations are significant."""
+    n, level = design.n_test, design.criterion.q * RARE["test"]
+    if n < 3:
+        smallest = 1.0
+    else:
+        t = float(stats.t.isf(level, n - 2))
+        smallest = t / np.sqrt(n - 2 + t * t)
+    if smallest > LARGEST_R:
+        yield (
+            f"{n} test stimuli find r above {smallest:.2f} only, where one voxel in {1 / RARE['test']:.0f} is active; "
+            "test on more stimuli, or in folds."
+        )
