@@ -190,6 +190,18 @@ def test_mini_blocks_are_refused_only_where_stimuli_follow_like_ones_and_voxels_
     assert "mini-blocks" not in rules(in_blocks(clean, "runs"))
 
 
+def test_a_table_that_is_sorted_by_category_is_no_mini_blocks(clean) -> None:
+    """Voxels that tell four categories apart, 40 stimuli each in a row: neighbours are as alike as those far apart."""
+    rng = np.random.default_rng(4)
+    kind = np.repeat(np.arange(4), 40)
+    z = rng.standard_normal((4, 30))[kind] + rng.standard_normal((160, 30))
+    y = rng.standard_normal((4, 200))[kind] + rng.standard_normal((160, 200))
+    sides = [([name for i, name in enumerate(IDS) if i % 5], IDS[::5])]
+    bands = features(z=z, zc=np.c_[z, rng.standard_normal((160, 5))])
+    design = replace(clean, responses=responses(y), features=bands, sides=sides)
+    assert "mini-blocks" not in {one.rule for one in findings(design)}
+
+
 def test_another_mean_of_test_sessions_is_told_unless_they_are_z_scored(clean) -> None:
     (one,) = findings(replace(clean, responses=shifted(clean.responses)))
     assert one.rule == "shifted-baseline"

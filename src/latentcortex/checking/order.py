@@ -14,16 +14,21 @@ from latentcortex.checking.bands import effective
 from latentcortex.checking.design import Design
 from latentcortex.encoding import is_series
 from latentcortex.encoding.criterion import MOST_VOXELS
-from latentcortex.inference.null import SLOWEST
 
-LAGS: Final = 3
-"""Trials that lie at most so far apart are neighbours."""
+NEAR: Final = range(1, 4)
+"""Distances of two trials that are neighbours."""
+APART: Final = range(8, 17)
+"""Distances of two trials of a run that neighbours are compared with: some blocks, or some seconds of drift, apart."""
 CLEAR: Final = 4.0
-"""Standard errors above chance from which neighbours are alike in their features."""
+"""Standard errors from which neighbours are more alike in their features than trials that lie apart."""
 SOME_STIMULI: Final = 512
 """Stimuli, evenly spaced, whose kernels with all others say how alike stimuli are by chance."""
+DRIFTING: Final = 0.9
+"""Quantile over voxels that says how much responses drift."""
 LEAST_UNLIKE: Final = 12
 """Neighbours with unlike features below which drift cannot be told from responses to like stimuli."""
+PAIRS_AT_ONCE: Final = 4096
+"""Pairs of rows that are multiplied together."""
 BY_CHANCE: Final = 1e-3
 """Probability of a shift as large in voxels that are all correlated, from which it is none by chance."""
 
@@ -32,33 +37,35 @@ def mini_blocks(design: Design) -> Iterator[str]:
     """Find test trials that drift together with fitted trials of like stimuli, their neighbours in one run.
 
     Two things together let a model predict the drift of a voxel, which a null that exchanges stimuli does not have:
-    stimuli follow each other that are more alike than others, and responses drift. How alike neighbours are is their
-    mean kernel relative to its diagonal, over pairs of trials at most three apart in one run of which a split parts
-    the stimuli; drift is the correlation of responses of such pairs that are unlike, where no signal makes any. Rows
-    are taken to be in the order of presentation within each run.
+    neighbours are more alike than trials that lie apart in their run, and responses drift. Both are differences
+    between pairs of trials at most 3 and 8 to 16 apart, of which a split parts the stimuli: of their kernel, relative
+    to its diagonal, and of the correlation of responses to unlike stimuli, where no signal makes any. Rows in another
+    order than that of presentation, such as a table sorted by category, show neither.
     """
     rows, ids = design.responses.rows, design.ids
-    one, other = _parted_neighbours(design, rows)
-    if not len(one):
+    near, apart = (_parted(design, rows, lags) for lags in (NEAR, APART))
+    if not len(near[0]):
         return
     kernel = np.zeros((len(ids), len(ids)))
     for band in design.bands:
         kernel += design.extracted.gram(band, ids, ids, fit_on=ids)
     place = rows["stimulus"].map(pd.Series(range(len(ids)), index=ids))
-    pairs = kernel[place.iloc[one].astype(int), place.iloc[other].astype(int)]
+    alike = [kernel[place.iloc[one].astype(int), place.iloc[other].astype(int)] for one, other in (near, apart)]
     size, elsewhere = float(np.trace(kernel)) / len(ids), _off_diagonal(kernel)
+    beyond = alike[1] if len(alike[1]) else elsewhere  # runs may be short
     # A trial has several neighbours, which makes their mean as sure as that of a few pairs per trial at most.
-    error = float(elsewhere.std()) / np.sqrt(len(pairs) / LAGS)
-    likeness = float(pairs.mean() - elsewhere.mean())
+    error = float(elsewhere.std()) * np.sqrt(len(NEAR) / len(alike[0]) + len(APART) / len(beyond))
+    likeness = float(alike[0].mean() - beyond.mean())
     if likeness < CLEAR * error:
         return
-    unlike = pairs <= np.median(elsewhere)
-    drift = 1.0 if unlike.sum() < LEAST_UNLIKE else _drift(design, one[unlike], other[unlike])
+    middle = float(np.median(elsewhere))
+    unlike = [(one[k <= middle], other[k <= middle]) for (one, other), k in zip((near, apart), alike, strict=True)]
+    drift = 1.0 if len(unlike[0][0]) < LEAST_UNLIKE else _drift(design, *unlike)
     if is_series(drift * likeness / size):
         yield (
-            f"neighbouring trials have like stimuli (features correlate by {likeness / size:.2f}), responses "
-            f"drift (those to unlike neighbours correlate by {drift:.2f}), and {len(pairs)} such pairs are parted by a "
-            "split: drift passes for prediction. Hold out whole runs: unit = 'run' in [splits], or `split` by runs."
+            f"neighbouring trials have like stimuli (features correlate by {likeness / size:.2f} more than apart), "
+            f"responses drift (those to unlike neighbours by {drift:.2f} more), and {len(alike[0])} neighbours are "
+            "parted by a split: drift passes for prediction. Hold out whole runs: unit = 'run' in [splits]."
         )
 
 
@@ -70,13 +77,13 @@ def _off_diagonal(kernel: FloatArray) -> FloatArray:
     return np.asarray(kernel[drawn][different])
 
 
-def _parted_neighbours(design: Design, rows: pd.DataFrame) -> tuple[IntArray, IntArray]:
-    """List pairs of rows, near in one run, of which one is fitted on where the other is tested."""
+def _parted(design: Design, rows: pd.DataFrame, lags: range) -> tuple[IntArray, IntArray]:
+    """List pairs of rows of one run, so far apart, of which one is fitted on where the other is tested."""
     names, run = rows["stimulus"], rows.groupby(["session", "run"], sort=False).ngroup().to_numpy()
     sides = [tuple(names.isin(ids).to_numpy() for ids in side) for side in design.sides]
-    first, second = [], []
-    for lag in range(1, LAGS + 1):
-        parted = np.zeros(max(len(rows) - lag, 0), dtype=bool)
+    first, second = [np.empty(0, dtype=np.intp)], [np.empty(0, dtype=np.intp)]
+    for lag in (lag for lag in lags if lag < len(rows)):
+        parted = np.zeros(len(rows) - lag, dtype=bool)
         for train, test in sides:
             parted |= (train[:-lag] & test[lag:]) | (test[:-lag] & train[lag:])
         start = np.flatnonzero(parted & (run[:-lag] == run[lag:]))
@@ -85,15 +92,33 @@ def _parted_neighbours(design: Design, rows: pd.DataFrame) -> tuple[IntArray, In
     return np.concatenate(first), np.concatenate(second)
 
 
-def _drift(design: Design, one: IntArray, other: IntArray) -> float:
-    """Correlate responses of pairs of rows, in the slowest voxels, less what chance gives."""
+def _drift(design: Design, near: tuple[IntArray, IntArray], apart: tuple[IntArray, IntArray]) -> float:
+    """Correlate responses of near pairs of rows, less those of pairs that lie apart and what chance gives.
+
+    In the tenth of voxels that drift most; 0 where they drift by no more than chance.
+    """
     y = _centred(design)
     with np.errstate(invalid="ignore", divide="ignore"):
-        each = (y[one] * y[other]).mean(0) / (y * y).mean(0)
+        each = _products(y, near) / (y * y).mean(0)
+        if len(apart[0]):
+            each -= _products(y, apart) / (y * y).mean(0)
     each = each[np.isfinite(each)]
     if not len(each):
         return 0.0
-    return max(float(np.quantile(each, SLOWEST) - stats.norm.ppf(SLOWEST) / np.sqrt(len(one))), 0.0)
+    chance = np.sqrt(1 / len(near[0]) + (1 / len(apart[0]) if len(apart[0]) else 0))
+    normal = stats.norm.ppf(DRIFTING)
+    # Three standard errors of the quantile of so many normal values.
+    normal += 3 * np.sqrt(DRIFTING * (1 - DRIFTING) / len(each)) / stats.norm.pdf(normal)
+    return max(float(np.quantile(each, DRIFTING) - normal * chance), 0.0)
+
+
+def _products(y: FloatArray, pairs: tuple[IntArray, IntArray]) -> FloatArray:
+    """Average the products of pairs of rows, (n_voxels,), a stretch of pairs at a time."""
+    total = np.zeros(y.shape[1])
+    for start in range(0, len(pairs[0]), PAIRS_AT_ONCE):
+        one, other = (side[start : start + PAIRS_AT_ONCE] for side in pairs)
+        total += np.einsum("ij,ij->j", y[one], y[other])
+    return np.asarray(total / len(pairs[0]))
 
 
 def _centred(design: Design) -> FloatArray:
