@@ -19,6 +19,7 @@ from scipy import stats
 from latentcortex import BandedRidge, Encoder, Features, Responses, inference, scoring
 from latentcortex.encoding import Criterion, Null, Prediction
 from latentcortex.encoding.duplicates import duplicates
+from latentcortex.inference.tails import Family, finer_p, more_exchanges
 from latentcortex.space import Bare
 
 runs = partial(runs_of, battery.BATTERY)
@@ -94,6 +95,7 @@ def test_stimuli_with_nearly_equal_features_are_averaged_for_p_and_flipped_toget
     ]
     np.testing.assert_allclose(maps.values(statistic="p"), expected, rtol=1e-4)
     assert null.alike(300) == list(null.clusters)
+    assert encoder.null_of(features, test, Criterion(null="analytic")).sets == ()  # as is asked for
     permuted = encoder.null_of(features, test, Criterion(null="permutation", n_permutations=99))
     assert permuted.orders(75).shape == (99, 75)
     assert str(permuted).startswith("99 permutations of stimuli (stimuli with nearly equal features averaged")
@@ -200,10 +202,10 @@ def test_more_permutations_give_the_p_that_all_orders_give() -> None:
     yhat -= yhat.mean(0)
     yhat /= np.linalg.norm(yhat, axis=0)
     exact = np.mean([(y[list(order)] * yhat).sum(0) >= (y * yhat).sum(0) - 1e-9 for order in permutations(range(7))], 0)
-    family = inference.Family(2000, 0.05)
+    family = Family(2000, 0.05)
     first = np.where(exact < 0.02, 1 / 11, exact)
-    draw = inference.more_exchanges(y.astype(np.float32), yhat.astype(np.float32), 0)
-    p = inference.finer_p(first, 10, (y * yhat).sum(0), draw, family, n_rows=7)
+    draw = more_exchanges(y.astype(np.float32), yhat.astype(np.float32), 0)
+    p = finer_p(first, 10, (y * yhat).sum(0), draw, family, n_rows=7)
     rare = exact < 0.02
     assert rare.sum() > 10
     np.testing.assert_allclose(p[rare], exact[rare], rtol=0.5, atol=2e-4)

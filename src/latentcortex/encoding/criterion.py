@@ -16,6 +16,7 @@ from latentcortex._shelf import unknown
 from latentcortex.encoding.prediction import Prediction
 from latentcortex.errors import InputError
 from latentcortex.inference.null import SLOWEST
+from latentcortex.inference.tails import ENOUGH, Family, finer_p, more_exchanges, tail_excess
 
 logger = logging.getLogger(__name__)
 
@@ -62,7 +63,8 @@ class Criterion:
         autocorrelated in the order of time, `permutation` where skewness or heavy tails of both responses and
         predictions bend the tail of the closed form, and otherwise the closed form of the null of independent Gaussian
         vectors; across folds, where that form is not valid, `permutation`, which refits every fold. Test stimuli with
-        nearly equal features are averaged for `analytic` and `permutation`: one by one they are not exchangeable.
+        nearly equal features are averaged for `auto` and `permutation`, since one by one they are not exchangeable;
+        `analytic`, where it is asked for, takes all stimuli one by one.
     n_permutations : int
         Of the nulls that permute, shift or flip, and of `freedman-lane`. Where `auto` permutes for skewness, voxels
         whose p may still be small get more, as many as the correction needs.
@@ -130,7 +132,7 @@ class Null:
     seed: int
     block: int = 1
     clusters: tuple[str, ...] = ()
-    family: inference.Family | None = None
+    family: Family | None = None
 
     @classmethod
     def of(cls, held_out: Prediction, criterion: Criterion, *, n_tests: int | None = None) -> Null:
@@ -160,10 +162,10 @@ class Null:
         family, n_permutations = None, criterion.n_permutations
         if name == "clusters":
             clusters, n_permutations = held_out.clusters, inference.n_flips(len(set(held_out.clusters)), n_permutations)
-        if name in ("auto", "analytic", "permutation"):
+        if name in ("auto", "permutation"):
             clusters = held_out.sets
         if name == "auto":
-            family = inference.Family(n_tests or max(int(np.isfinite(held_out.r).sum()), 1), criterion.q)
+            family = Family(n_tests or max(int(np.isfinite(held_out.r).sum()), 1), criterion.q)
             heavy = has_heavy_tails(held_out.averaged(clusters), family)
             name, family = ("permutation", family) if heavy else ("analytic", None)
         if name == "shift":
@@ -215,13 +217,13 @@ class Null:
         p = _exchanged_p(tested, self.orders(len(tested.y)))
         return p if self.family is None else self._finer(tested, p, self.family)
 
-    def _finer(self, held_out: Prediction, p: FloatArray, family: inference.Family) -> FloatArray:
+    def _finer(self, held_out: Prediction, p: FloatArray, family: Family) -> FloatArray:
         """Exchange single stimuli more often for the voxels whose p may still be small."""
-        n_rows, small = len(held_out.y), np.flatnonzero(p <= inference.ENOUGH / self.n_permutations)
+        n_rows, small = len(held_out.y), np.flatnonzero(p <= ENOUGH / self.n_permutations)
         y, yhat = _unit(held_out.y[:, small]), _unit(held_out.varying[:, small])
-        draw, observed = inference.more_exchanges(y, yhat, self.seed), np.einsum("ij,ij->j", y, yhat)
+        draw, observed = more_exchanges(y, yhat, self.seed), np.einsum("ij,ij->j", y, yhat)
         p = p.copy()
-        p[small] = inference.finer_p(p[small], self.n_permutations, observed, draw, family, n_rows=n_rows)
+        p[small] = finer_p(p[small], self.n_permutations, observed, draw, family, n_rows=n_rows)
         return p
 
     def signs(self, clusters: Sequence[str]) -> FloatArray:
@@ -248,10 +250,10 @@ class Null:
         return min(self.block, max(n_rows // 10, 1))
 
 
-def has_heavy_tails(held_out: Prediction, family: inference.Family) -> bool:
+def has_heavy_tails(held_out: Prediction, family: Family) -> bool:
     """Tell whether the closed form's tail is wrong for responses and predictions like these, all voxels together."""
     step = -(-held_out.y.shape[1] // MOST_VOXELS)
-    return inference.tail_excess(held_out.y[:, ::step], held_out.varying[:, ::step], family) > MOST_EXCESS
+    return tail_excess(held_out.y[:, ::step], held_out.varying[:, ::step], family) > MOST_EXCESS
 
 
 def series_length(held_out: Prediction) -> int:

@@ -40,12 +40,9 @@ from latentcortex.inference.resampling import (
     signs,
 )
 from latentcortex.inference.spatial import map_similarity
-from latentcortex.inference.tails import ENOUGH, Family, finer_p, more_exchanges, tail_excess
 
 __all__ = [
-    "ENOUGH",
     "LEAST_ROWS",
-    "Family",
     "Fdr",
     "Penalties",
     "Preference",
@@ -61,7 +58,6 @@ __all__ = [
     "correlation_p",
     "exchange",
     "fdr",
-    "finer_p",
     "freedman_lane_p",
     "grid_adjacency",
     "hierarchical_fdr",
@@ -72,7 +68,6 @@ __all__ = [
     "map_similarity",
     "max_t",
     "mesh_adjacency",
-    "more_exchanges",
     "n_flips",
     "paired_difference_p",
     "permutation_p",
@@ -84,7 +79,6 @@ __all__ = [
     "shifts_of",
     "signs",
     "simes_p",
-    "tail_excess",
     "tail_p",
     "tfce",
     "true_discovery_bound",
