@@ -25,7 +25,7 @@ def map_similarity(values: FloatArray, places: FloatArray, *, level: float = 0.9
 
     Neighbouring voxels share blood, noise and signal, and count for less than as many independent ones. The variance of
     r between two unrelated maps that are as smooth as these follows from their autocorrelations at every distance, and
-    with it the number of independent places; ends are Fisher's with that number.
+    with it the number of independent places; ends are Fisher's with that number, and Student's t.
 
     .. math:: \hat n = 1 + 1 / \sigma_r^2, \qquad
         \sigma_r^2 = \frac{1}{n} + \Big(1 - \frac{1}{n}\Big) \sum_k w_k \hat C_x(k) \hat C_y(k)
@@ -73,7 +73,9 @@ def map_similarity(values: FloatArray, places: FloatArray, *, level: float = 0.9
         unit = centred / np.sqrt((centred**2).mean(1, keepdims=True))
         out[0] = np.clip(unit @ unit.T / unit.shape[1], -1, 1)
         n_places = _independent(unit, np.asarray(places[known], dtype=np.float64), seed)
-        reach = stats.norm.ppf((1 + level) / 2) / np.sqrt(np.where(n_places >= LEAST_PLACES, n_places, np.nan) - 3)
+        enough = np.where(n_places >= LEAST_PLACES, n_places, np.nan)
+        # Student's t, since how many they are is itself estimated.
+        reach = stats.t.ppf((1 + level) / 2, enough - 2) / np.sqrt(enough - 3)
         middle = np.arctanh(out[0])
         out[1], out[2] = np.tanh(middle - reach), np.tanh(middle + reach)
     return out
