@@ -314,12 +314,12 @@ def smooth_maps(n: int) -> list[Finding]:
 
 
 BATTERY: dict[str, tuple[Callable[[int], list[Finding]], int, int]] = {
-    "silent_voxels": (silent_voxels, 40, 800),
-    "few_clusters": (few_clusters, 60, 1500),
+    "silent_voxels": (silent_voxels, 40, 400),
+    "few_clusters": (few_clusters, 60, 600),
     "storey_of_shared_noise": (storey_of_shared_noise, 1500, 15_000),
     "smooth_maps": (smooth_maps, 8, 120),
-    "learning_curves": (learning_curves, 3, 60),
-    "identifications": (identifications, 100, 1500),
+    "learning_curves": (learning_curves, 3, 25),
+    "identifications": (identifications, 100, 600),
     "uneven_repeats": (uneven_repeats, 1000, 10_000),
 }
 """Every part: its function, and how many runs it has by default and in the full form."""
