@@ -293,6 +293,21 @@ def test_groups_and_duplicates_are_joined() -> None:
 
 
 @pytest.mark.parametrize("p", [1, 2, 3])
+def test_rows_that_are_near_by_chance_in_few_dimensions_are_no_duplicates(p: int) -> None:
+    """A twin is seen in 40 dimensions; in few of them some rows are as near without one."""
+    rng = np.random.default_rng(p)
+
+    def n_alike(n_dims: int) -> int:
+        x = rng.standard_normal((50, n_dims))
+        x[1] = x[0] + 0.04 * rng.standard_normal(n_dims)
+        x -= x.mean(0)
+        return 50 - len(set(near_duplicates(_ridge.Kernels([x @ x.T]), None)))
+
+    assert [n_alike(40) for _ in range(20)] == [1] * 20
+    assert sum(n_alike(p) > 0 for _ in range(20)) <= 1
+
+
+@pytest.mark.parametrize("p", [1, 2, 3])
 def test_bands_of_few_dimensions_are_not_one_chain_of_near_duplicates(p: int) -> None:
     x, y = planted(200, p, noise=0.1)
     model = BandedRidge(selection="kfold").fit(x, y)

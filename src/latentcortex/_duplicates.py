@@ -2,8 +2,8 @@
 
 Three things look like duplicates in features and are none. Features that take few values (categories, counts, yes and
 no) are equal for many different stimuli; their distances then are tied, as those of measured features never are.
-Features of few dimensions are crowded: for every pair that is near there are several a little further apart. And
-neighbours can link neighbours into one long chain, of which most members are unlike each other.
+Features of few dimensions are crowded: pairs are near by chance, or there are several a little further apart for every
+one that is near. And neighbours can link neighbours into one long chain, of which most members are unlike each other.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Final
 
 import numpy as np
+from scipy import stats
 from scipy.sparse import csgraph, csr_array
 
 from latentcortex._arrays import BoolArray, FloatArray, IntArray, random_for
@@ -25,6 +26,9 @@ SHELL: Final = 4
 """Ratio of squared distances up to which pairs are counted that are not quite near: twice the distance."""
 CROWDED: Final = 3
 """Such pairs per near pair from which rows are crowded; p dimensions have 2 ** p - 1 by chance, duplicates none."""
+BY_CHANCE: Final = 0.05
+"""Near pairs that Gaussian features of as many effective dimensions would have, per near pair, from which rows are
+crowded."""
 N_DRAWN: Final = 200
 """Rows whose distances tell whether features take few values."""
 TIED: Final = 1e-7
@@ -36,7 +40,9 @@ Kernel = Callable[[slice], FloatArray]
 """Some rows -> their kernel with all rows, (k, n_rows)."""
 
 
-def duplicates(kernel: Kernel, size: FloatArray, *, most: float | None = None) -> IntArray:
+def duplicates(
+    kernel: Kernel, size: FloatArray, *, most: float | None = None, kinds: bool = False
+) -> tuple[IntArray, float]:
     """List the pairs of rows that are near duplicates, over all bands together.
 
     Parameters
@@ -47,34 +53,77 @@ def duplicates(kernel: Kernel, size: FloatArray, *, most: float | None = None) -
         The kernel's diagonal.
     most : float, optional
         Rows from which a group of near ones may be a chain; a fifth of all by default.
+    kinds : bool
+        Whether equal rows are pairs where features take few values: they say that two stimuli are of one kind, not
+        that they are one.
 
     Returns
     -------
-    ndarray of int, shape (n_pairs, 2)
-        The smaller number first, ascending. Empty where the features take few values: equal ones then say that two
-        stimuli are of one kind, not that they are one. Only equal rows where features are crowded or chained.
+    pairs : ndarray of int, shape (n_pairs, 2)
+        The smaller number first, ascending. Only equal rows where features are crowded, chained or take few values.
+    agreement : float
+        That pairs have at least, see `agree`: `NEAR`, or `EQUAL` where only equal rows are pairs.
     """
     n = len(size)
-    if n < 2 or takes_few_values(kernel, size):
-        return np.empty((0, 2), dtype=np.intp)
-    near, equal, n_shell = [], [], 0
-    floor = np.finfo(np.float64).eps * n * float(size.max())
-    for rows in (slice(i, min(i + AT_ONCE, n)) for i in range(0, n, AT_ONCE)):
-        mean = (size[rows, None] + size) / 2
-        gap = mean - kernel(rows) - floor
-        first, second = np.nonzero(gap <= SHELL * (1 - NEAR) * mean)
-        after = second > first + rows.start
+    few = n >= 2 and takes_few_values(kernel, size)
+    if n < 2 or (few and not kinds):
+        return np.empty((0, 2), dtype=np.intp), EQUAL
+    near, equal, sums, n_shell, squares = [], [], [], 0, 0.0
+    for start in range(0, n, AT_ONCE):
+        rows = slice(start, min(start + AT_ONCE, n))
+        inner = kernel(rows)
+        sums.append(inner.sum(1))
+        squares += float((inner * inner).sum())
+        distance = _distance(inner, size[rows], size)
+        first, second = np.nonzero(distance <= SHELL * (1 - NEAR))
+        after = second > first + start
         first, second = first[after], second[after]
-        ratio = gap[first, second] / np.maximum(mean[first, second], np.finfo(np.float64).tiny)
-        inner = ratio <= 1 - NEAR
-        n_shell += int((~inner).sum())
-        near.append(np.stack([first + rows.start, second], axis=1)[inner])
-        equal.append(ratio[inner] <= 1 - EQUAL)
+        distance = distance[first, second]
+        n_shell += int((distance > 1 - NEAR).sum())
+        near.append(np.stack([first + start, second], axis=1)[distance <= 1 - NEAR])
+        equal.append(distance[distance <= 1 - NEAR] <= 1 - EQUAL)
     pairs, same = np.concatenate(near), np.concatenate(equal)
-    crowded = n_shell > CROWDED * int((~same).sum())
-    if crowded or _chained(pairs, n, n / 5 if most is None else most):
-        return pairs[same]
-    return pairs
+    n_near = int((~same).sum())
+    crowded = n_shell > CROWDED * n_near or _near_by_chance(size, np.concatenate(sums), squares) > BY_CHANCE * n_near
+    if few or crowded or _chained(pairs, n, n / 5 if most is None else most):
+        return pairs[same], EQUAL
+    return pairs, NEAR
+
+
+def agree(kernel: FloatArray, size: FloatArray, other: FloatArray, agreement: float) -> BoolArray:
+    """Tell which rows and columns of a kernel agree so far, by the squared norms of both; (n_rows, n_columns).
+
+    Agreement is 1 less the squared distance over the sum of the squared norms.
+    """
+    return np.asarray(_distance(kernel, size, other) <= 1 - agreement)
+
+
+def _distance(kernel: FloatArray, size: FloatArray, other: FloatArray) -> FloatArray:
+    """Compute squared distances over the sums of squared norms, less rounding; 0 where both norms are."""
+    mean = (size[:, None] + other) / 2
+    floor = np.finfo(np.float64).eps * max(kernel.shape) * max(float(size.max()), float(other.max()))
+    return np.asarray(np.divide(mean - kernel - floor, mean, out=np.zeros_like(mean), where=mean > 0))
+
+
+def _near_by_chance(size: FloatArray, sums: FloatArray, squares: float) -> float:
+    """Expect how many pairs are near by chance: those of Gaussian features of as many effective dimensions.
+
+    Dimensions are counted by the participation ratio of the eigenvalues of the kernel, centred on its rows.
+
+    Parameters
+    ----------
+    size, sums : ndarray of shape (n_rows,)
+        The kernel's diagonal, and its sums over columns.
+    squares : float
+        Sum of its squared entries.
+    """
+    n, whole = len(size), float(sums.sum())
+    trace = float(size.sum()) - whole / n
+    centred = squares - 2 * float((sums * sums).sum()) / n + (whole / n) ** 2
+    if not centred > 0:
+        return 0.0
+    n_dims = trace**2 / centred
+    return n * (n - 1) / 2 * float(stats.chi2.cdf((1 - NEAR) * n_dims, n_dims))
 
 
 def takes_few_values(kernel: Kernel, size: FloatArray) -> bool:

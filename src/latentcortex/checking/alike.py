@@ -65,4 +65,5 @@ def of_near_features(features: Features, bands: Sequence[str], ids: Sequence[str
     joint = np.zeros((len(ids), len(ids)))
     for band in bands:  # one after the other: many kernels of many stimuli would not fit into memory
         joint += features.gram(band, ids, ids, fit_on=ids)
-    return [(ids[i], ids[j]) for i, j in duplicates(lambda rows: joint[rows], np.diag(joint)).tolist()]
+    pairs, _ = duplicates(lambda rows: joint[rows], np.diag(joint))
+    return [(ids[i], ids[j]) for i, j in pairs.tolist()]

@@ -7,33 +7,25 @@ from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
-from scipy import stats
-from scipy.sparse import csgraph, csr_array
 
-from latentcortex._arrays import BoolArray, FloatArray
+from latentcortex import _duplicates
+from latentcortex._arrays import FloatArray
 from latentcortex.encoding.fitted import Fitted
 from latentcortex.features import Features
 
 logger = logging.getLogger(__name__)
 
-NEAR: Final = 0.995
-"""Agreement of two stimuli's features, over all bands of a model, from which they are as good as one."""
-EQUAL: Final = 1 - 1e-6
-"""The same of equal features, in float32."""
-BY_CHANCE: Final = 0.01
-"""Neighbours so near that a stimulus may have by chance, as in few dimensions; where it has more, near means equal."""
 LEAST_SETS: Final = 5
 """Fewer sets cannot have their signs flipped."""
 AT_ONCE: Final = 512
 
 
 def duplicates(model: Fitted, features: Features, ids: Sequence[str]) -> tuple[str, ...]:
-    """Name the set of each test stimulus: stimuli with nearly equal features are one.
+    """Name the set of each test stimulus: stimuli with nearly equal features are one, see `_duplicates`.
 
-    Two stimuli agree if the squared distance of their features is below 0.5 % of the sum of their squared norms, over
-    all bands of the model, each centred on the fitted stimuli and scaled to the same size. In few dimensions stimuli
-    are as near by chance: where Gaussian features of as many effective dimensions (the participation ratio of the
-    kernel's eigenvalues) would have one such neighbour for 100 stimuli, only equal features agree.
+    Features of all bands of the model count, each centred on the fitted stimuli and scaled to the same size. Equal
+    features are one even where they take few values: nothing tells new stimuli of one category apart, and responses to
+    them are alike.
 
     A set of which a fitted stimulus is a member, too, is taken apart: what its stimuli share was fitted, and is what is
     tested. So the stimuli of a category that the fit has seen are exchangeable one by one although one-hot features of
@@ -56,16 +48,13 @@ def duplicates(model: Fitted, features: Features, ids: Sequence[str]) -> tuple[s
     among = _kernel(model, features, ids, ids)
     if not among.any():  # all test stimuli lie at the mean of the fitted ones: nothing is predicted
         return ()
-    n_dims = float(np.trace(among, dtype=np.float64) ** 2 / np.sum(among * among, dtype=np.float64))
-    by_chance = len(ids) * stats.chi2.cdf((1 - NEAR) * n_dims, n_dims)
-    alike = NEAR if by_chance < BY_CHANCE else EQUAL
-    links = csr_array(_agree(among, np.diag(among), np.diag(among), alike))
-    codes = csgraph.connected_components(links, directed=False)[1]
-    member = np.flatnonzero(np.bincount(codes)[codes] > 1)
-    if not len(member):
+    size = np.diag(among)
+    pairs, agreement = _duplicates.duplicates(lambda rows: among[rows], size, kinds=True)
+    if not len(pairs):
         return ()
+    codes, member = _duplicates.labelled(len(ids), pairs), np.unique(pairs)
     across = _kernel(model, features, [ids[i] for i in member.tolist()], model.ids)
-    fitted = _agree(across, np.diag(among)[member], _norms(model), alike).any(1)
+    fitted = _duplicates.agree(across, size[member], _norms(model), agreement).any(1)
     seen = np.isin(codes, codes[member[fitted]])
     codes = np.where(seen, len(ids) + np.arange(len(ids)), codes)
     n_sets = len(np.unique(codes))
@@ -78,19 +67,9 @@ def duplicates(model: Fitted, features: Features, ids: Sequence[str]) -> tuple[s
     return tuple(f"set {code}" for code in codes)
 
 
-def _agree(joint: FloatArray, size: FloatArray, other: FloatArray, alike: float) -> BoolArray:
-    """Tell which stimuli of a kernel's rows and columns agree, by the diagonals of both sides."""
-    floor = float(np.finfo(np.float32).eps) * float(max(size.max(), other.max()))
-    out = np.empty(joint.shape, dtype=bool)
-    for rows in (slice(i, i + AT_ONCE) for i in range(0, len(joint), AT_ONCE)):
-        mean = (size[rows, None] + other) / 2
-        out[rows] = mean - joint[rows] <= (1 - alike) * mean + floor
-    return out
-
-
 def _kernel(model: Fitted, features: Features, ids: Sequence[str], others: Sequence[str]) -> FloatArray:
-    """Compute the kernel of stimuli and others over all bands of the model, float32 (n_stimuli, n_others)."""
-    joint = np.zeros((len(ids), len(others)), dtype=np.float32)
+    """Compute the kernel of stimuli and others over all bands of the model, float64 (n_stimuli, n_others)."""
+    joint = np.zeros((len(ids), len(others)))
     if not model.by_columns and features.same_source(model.features) and {*model.ids, *others} <= set(features.ids):
         for band in model.bands:
             joint += features.gram(band, ids, others, fit_on=model.ids, weights=model.weights)

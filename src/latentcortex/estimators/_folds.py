@@ -90,7 +90,7 @@ def near_duplicates(design: Design, groups: Sequence[str] | None, *, n_splits: i
     """
     if groups is not None:
         same_length(rows=range(design.n_rows), groups=groups)
-    pairs = duplicates(design.joint, design.diagonal(), most=design.n_rows / n_splits)
+    pairs, _ = duplicates(design.joint, design.diagonal(), most=design.n_rows / n_splits)
     return linked(design.n_rows, *([] if groups is None else [groups]), pairs=pairs)
 
 
