@@ -217,7 +217,7 @@ def test_a_study_reports_its_twin_and_its_profile(folder_study: Path, tmp_path: 
     assert "Scores on stimuli that are unlike the fitted ones" in page
     entries, _ = read_log(tmp_path / "out" / "logs" / "latentcortex.jsonl")
     assert {entry.get("participant") for entry in entries if "voxels" in entry["what"]} == {"01"}
-    widened = [entry for entry in entries if "widen the range" in entry["what"]]
+    widened = [entry for entry in entries if "widen `alphas`" in entry["what"]]
     assert widened
     assert all({"analysis", "model", "participant"} <= entry.keys() for entry in widened)
     (row,) = [

@@ -17,6 +17,7 @@ from _rates import runs as runs_of
 from scipy import stats
 
 from latentcortex import BandedRidge, Encoder, Features, Responses, inference, scoring
+from latentcortex.analyses import learning
 from latentcortex.encoding import Criterion, Null, Prediction
 from latentcortex.encoding.duplicates import duplicates
 from latentcortex.inference.tails import Family, finer_p, more_exchanges
@@ -63,6 +64,15 @@ def test_adding_a_number_to_predictions_or_responses_changes_no_p_and_no_r2_abou
     rows = np.repeat(np.arange(60), np.round(60 * weights[0]).astype(int))
     expected = scoring.r2(y[rows], one[rows], offset=False)
     np.testing.assert_allclose(scoring.weighted_r2(y, one, weights, offset=False)[0], expected, atol=1e-5)
+
+
+def test_a_learning_curve_ends_at_the_unique_shares_that_are_mapped() -> None:
+    encoder, features, test = battery.shifted(0, 0.5, n_voxels=20)
+    maps = encoder.score(features, test, shares=("unique",), identifiability=False)
+    shares, (low, high) = learning._unique(encoder, features, test, seed=0)
+    mapped = np.stack([maps.values(statistic="uniqueR2", band=band) for band in ("a", "b")])
+    np.testing.assert_allclose(shares, mapped, atol=1e-5)
+    assert ((low < mapped.mean(1)) & (mapped.mean(1) < high)).all()
 
 
 # Clusters

@@ -145,6 +145,9 @@ def seeded(clean: Design) -> dict[str, Design]:
             criterion=Criterion(null="analytic"),
         ),
         "parametric-null of clusters": replace(clean, unit="cluster", criterion=Criterion(null="analytic")),
+        "parametric-null of near-duplicates": replace(
+            clean, features=features(z=near(z, 105, 106), zc=near(zc, 105, 106)), criterion=Criterion(null="analytic")
+        ),
         "few-permutations of clusters": replace(clean, unit="session", clusters=["1", "2", "3"] * 40),
         "near-duplicate-within by eye": replace(clean, looks=looks(s050=jpeg(picture("s003"), 60))),
         "near-duplicate by a mirror": replace(clean, looks=looks(s150=picture("s003")[:, ::-1])),

@@ -13,6 +13,7 @@ from latentcortex._arrays import FloatArray, IntArray, in_threads
 from latentcortex.encoding import Null, Prediction
 from latentcortex.inference.control import expected_false, tally
 from latentcortex.maps import KEYS, Maps
+from latentcortex.scoring._centring import unit_columns
 
 N_SHUFFLES: Final = 99
 """Further orders of the control's test stimuli, against predictions that stay as they are."""
@@ -80,18 +81,12 @@ class Shuffles:
         """Count in each order, (n_shuffles, 2)."""
         n_rows = len(piece.y)
         valid = np.isfinite(piece.r)
-        y, yhat = (_unit(side[:, valid]) for side in (piece.y, piece.varying))
+        y, yhat = (unit_columns(side[:, valid]) for side in (piece.y, piece.varying))
 
         def counted(order: IntArray) -> tuple[int, int]:
             return tally(inference.correlation_p(np.einsum("ij,ij->j", y[order], yhat), n_rows), threshold)
 
         return np.array(in_threads(counted, list(self.orders)), dtype=np.intp)
-
-
-def _unit(values: FloatArray) -> FloatArray:
-    """Centre columns and bring them to length 1, in float32."""
-    centred = values - values.mean(0, dtype=np.float64)
-    return np.asarray((centred / np.sqrt((centred * centred).sum(0))).astype(np.float32))
 
 
 def beside(maps: Maps, control: Maps, shuffles: Shuffles) -> Maps:

@@ -9,6 +9,7 @@ import numpy as np
 from scipy import stats
 
 from latentcortex import inference
+from latentcortex.checking.alike import Alike
 from latentcortex.checking.bands import effective
 from latentcortex.checking.design import Design
 from latentcortex.encoding import is_series
@@ -21,7 +22,7 @@ RARE: Final = {"test": 0.01, "permutations": 0.05}
 
 
 def one_by_one(design: Design) -> bool:
-    """Tell whether the closed form is asked for where only a time series could make it wrong."""
+    """Tell whether the closed form is asked for where only features tell whether it is wrong."""
     return design.criterion.null == "analytic" and len(design.sides) == 1 and design.unit == "stimulus"
 
 
@@ -35,6 +36,14 @@ def parametric_null(design: Design) -> Iterator[str]:
         yield f"the closed form takes stimuli one by one, and whole {design.unit}s are held out; use null = 'clusters'."
     elif _is_series(design):
         yield "responses and features are autocorrelated: test rows are a time series; use null = 'blocks'."
+    else:
+        tested = design.sides[0][1]
+        n_different = len(set(Alike([], [], design.likeness.near).groups(tested)))
+        if n_different < len(tested):
+            yield (
+                f"of {len(tested)} test stimuli, {n_different} have different features, and the closed form takes all "
+                "as independent; use null = 'auto', which averages those of nearly equal features."
+            )
 
 
 def _is_series(design: Design) -> bool:

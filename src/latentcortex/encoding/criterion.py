@@ -17,6 +17,7 @@ from latentcortex.encoding.prediction import Prediction
 from latentcortex.errors import InputError
 from latentcortex.inference.null import SLOWEST
 from latentcortex.inference.tails import ENOUGH, Family, finer_p, more_exchanges, tail_excess
+from latentcortex.scoring._centring import unit_columns
 
 logger = logging.getLogger(__name__)
 
@@ -220,7 +221,7 @@ class Null:
     def _finer(self, held_out: Prediction, p: FloatArray, family: Family) -> FloatArray:
         """Exchange single stimuli more often for the voxels whose p may still be small."""
         n_rows, small = len(held_out.y), np.flatnonzero(p <= ENOUGH / self.n_permutations)
-        y, yhat = _unit(held_out.y[:, small]), _unit(held_out.varying[:, small])
+        y, yhat = unit_columns(held_out.y[:, small]), unit_columns(held_out.varying[:, small])
         draw, observed = more_exchanges(y, yhat, self.seed), np.einsum("ij,ij->j", y, yhat)
         p = p.copy()
         p[small] = finer_p(p[small], self.n_permutations, observed, draw, family, n_rows=n_rows)
@@ -319,7 +320,7 @@ def _exchanged_p(held_out: Prediction, orders: IntArray) -> FloatArray:
     """Exchange test stimuli against fixed predictions; a voxel that is clearly not significant stops early."""
 
     def tested(tile: slice) -> FloatArray:
-        y, yhat = _unit(held_out.y[:, tile]), _unit(held_out.varying[:, tile])
+        y, yhat = unit_columns(held_out.y[:, tile]), unit_columns(held_out.varying[:, tile])
 
         def draw(start: int, stop: int, voxels: IntArray) -> FloatArray:
             own, other = y[:, voxels], yhat[:, voxels]
@@ -329,10 +330,3 @@ def _exchanged_p(held_out: Prediction, orders: IntArray) -> FloatArray:
         return inference.sequential_p(observed, draw, n_permutations=len(orders), size=1.0)[0]
 
     return np.concatenate(in_threads(tested, tiles(held_out.y.shape[1])))
-
-
-def _unit(values: FloatArray) -> FloatArray:
-    """Centre columns and bring them to length 1, in float32."""
-    centred = values - values.mean(0, dtype=np.float64)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.asarray((centred / np.sqrt((centred * centred).sum(0))).astype(np.float32))

@@ -16,7 +16,7 @@ from scipy import stats
 
 from latentcortex._arrays import FloatArray, IntArray, arrays, labels, numbers, one_thread, tiles, whole_number
 from latentcortex.errors import AlignmentError, InputError
-from latentcortex.inference.resampling import paired_difference_p, share_p
+from latentcortex.inference.resampling import cluster_sums, paired_difference_p, share_p
 from latentcortex.scoring._centring import BY_BAND, PAIR
 
 LEAST_REFITS: Final = 5
@@ -145,7 +145,7 @@ def better_p(
     for number, (one, other) in enumerate(pairs):
         for tile in tiles(y.shape[1]):
             explained = _explained(y[:, tile], yhat[[one, other]][..., tile])
-            gain = by_cluster(code, explained[0] - explained[1])
+            gain = cluster_sums(code, explained[0] - explained[1])
             moved = halves.moved(number, tile, explained.mean(1).sum(0))
             t = welch_p(gain.sum(0) / len(y), held_out_variance(gain, len(y)), len(gain), moved, two_sided=two_sided)
             p[number, tile] = np.maximum(p[number, tile], t)
@@ -179,15 +179,6 @@ def welch_p(
         t = ahead / np.sqrt(variance)
         p = 2 * stats.t.sf(np.abs(t), freedom) if two_sided else stats.t.sf(t, freedom)
     return np.asarray(np.where((variance == 0) & (ahead == 0), 1.0, p))
-
-
-def by_cluster(code: IntArray, values: FloatArray) -> FloatArray:
-    """Sum over the stimuli of each cluster, (n_stimuli, n) -> (n_clusters, n)."""
-    if len(code) == code.max() + 1:
-        return values
-    out: FloatArray = np.zeros((code.max() + 1, values.shape[1]))
-    np.add.at(out, code, values)
-    return out
 
 
 def held_out_variance(sums: FloatArray, n_stimuli: int) -> FloatArray:
@@ -257,7 +248,7 @@ class _HalfGains:
                 again = _explained(y[:, tile], how.refitted(k, np.arange(n_voxels)[tile], shape))
                 mean = again.mean(1)
                 for number, (one, other) in enumerate(pairs):
-                    gain = by_cluster(code, again[one] - again[other])
+                    gain = cluster_sums(code, again[one] - again[other])
                     gains[number, k, tile] = gain.sum(0) / n_stimuli
                     explained[number, tile] += (mean[one] + mean[other]) / how.n_refits
                     squares[number, tile] += (gain * gain).sum(0)

@@ -22,7 +22,7 @@ from latentcortex.errors import InputError
 from latentcortex.inference import halves
 from latentcortex.inference.family import fdr, simes_p
 from latentcortex.inference.halves import Resampling
-from latentcortex.inference.resampling import bootstrap_weights, paired_difference_p, signs
+from latentcortex.inference.resampling import bootstrap_weights, cluster_sums, paired_difference_p, signs
 from latentcortex.inference.ties import reaches, same_predictions
 from latentcortex.scoring import correlation, weighted_correlation
 from latentcortex.scoring._centring import BY_BAND, PAIR
@@ -210,10 +210,6 @@ class _Contest:
         order = np.argsort(-self.r[:, self.found[tile]], axis=0, kind="stable")
         return order[0], order[1]
 
-    def by_cluster(self, values: FloatArray) -> FloatArray:
-        """Sum over the stimuli of each cluster, (n_stimuli, n) -> (n_clusters, n)."""
-        return halves.by_cluster(self.code, values)
-
 
 def _standard(values: FloatArray) -> FloatArray:
     """Centre and divide by the standard deviation over stimuli, the last axis but one; nan where constant."""
@@ -264,7 +260,7 @@ def _fitting(contest: _Contest, how: Resampling) -> FloatArray:
             again = _standard(how.refitted(k, here, (len(contest.yhat), n_stimuli)))
             y = _standard(contest.y[:, here])
             scores[k, :, tile] = (y * again).mean(1)
-            lead = contest.by_cluster(_lead(y, *(_of_band(again, band) for band in contest.pair(tile))))
+            lead = cluster_sums(contest.code, _lead(y, *(_of_band(again, band) for band in contest.pair(tile))))
             total[:, tile] += lead
             squares[tile] += (lead * lead).sum(0)
     deviation = (scores - scores.mean(0)) * np.sqrt(n_refits / (n_refits - 1))
@@ -288,7 +284,7 @@ def _judged(contest: _Contest, tile: slice, how: Resampling, fitting: FloatArray
     runner_up = paired_difference_p(y, one, other, clusters=how.clusters, n_permutations=how.n_permutations, seed=seed)
     if fitting is not None:
         one, other = _of_band(predictions, best), _of_band(predictions, second)
-        lead = contest.by_cluster(_lead(y, one, other))
+        lead = cluster_sums(contest.code, _lead(y, one, other))
         held_out = halves.held_out_variance(lead, len(y))
         ahead = np.where((lead == 0).all(0), 0, contest.r[best, here] - contest.r[second, here])
         moved = np.where((lead == 0).all(0), 0, fitting[:, best, columns] - fitting[:, second, columns])
@@ -303,7 +299,7 @@ def _flat_p(
 ) -> FloatArray:
     """Test whether all bands' mean losses, (n_bands, n_stimuli, n), are equal: variance over bands, +1 rule."""
     differing = np.where(np.ptp(loss, axis=0) == 0, 0, loss - loss.mean(0))
-    apart = [contest.by_cluster(band) for band in differing]
+    apart = [cluster_sums(contest.code, band) for band in differing]
     observed = sum((band.sum(0) ** 2 for band in apart), start=np.zeros(loss.shape[2]))
     narrow = [band.astype(np.float32) for band in apart]
     shifts = None if moved is None else ((moved - moved.mean(1, keepdims=True)) * loss.shape[1]).astype(np.float32)

@@ -177,7 +177,7 @@ def cluster_p(
     y, yhat = arrays(y=(y, PAIR), yhat=(yhat, PAIR))
 
     def adds(tile: slice) -> FloatArray:
-        return _by_cluster(standard(y[:, tile])[0], standard(yhat[:, tile])[0], clusters)
+        return _covariance_of_clusters(standard(y[:, tile])[0], standard(yhat[:, tile])[0], clusters)
 
     return _flipped_p(_by_tile(adds, y.shape[1]), n_permutations, seed, two_sided=False)
 
@@ -187,7 +187,24 @@ def _by_tile(of: Callable[[slice], FloatArray], n_voxels: int) -> FloatArray:
     return np.concatenate(in_threads(of, tiles(n_voxels) or [slice(0)]), axis=-1)
 
 
-def _by_cluster(response: FloatArray, prediction: FloatArray, clusters: Sequence[str] | None) -> FloatArray:
+def cluster_sums(code: IntArray, values: FloatArray) -> FloatArray:
+    """Sum over the stimuli of each cluster, in their order, (n_stimuli, n) -> (n_clusters, n).
+
+    A sum does not depend on what the other clusters are.
+
+    Parameters
+    ----------
+    code : ndarray of int, shape (n_stimuli,)
+        Numbers of clusters, from 0 without a gap.
+    values : ndarray of shape (n_stimuli, n)
+    """
+    if np.array_equal(code, np.arange(len(code))):
+        return values
+    total = csr_array((np.ones(len(code)), (code, np.arange(len(code)))), shape=(int(code.max()) + 1, len(code)))
+    return np.asarray(total @ values)
+
+
+def _covariance_of_clusters(response: FloatArray, prediction: FloatArray, clusters: Sequence[str] | None) -> FloatArray:
     """Compute what each cluster, or each stimulus, adds to the covariance of two sides, (n_clusters, n_voxels).
 
     The sum is the covariance times n_stimuli, wherever the responses' mean is taken: predictions are without theirs.
@@ -206,11 +223,9 @@ def _by_cluster(response: FloatArray, prediction: FloatArray, clusters: Sequence
     names, code = np.unique(given, return_inverse=True)
     if len(names) < 5:
         raise InputError(f"{len(names)} stimuli or clusters are too few to flip signs of; needs at least 5.")
-    # Rows of a cluster add up in their order, so that the result does not depend on what the others are.
-    total = csr_array((np.ones(len(code)), (code, np.arange(len(code)))), shape=(len(names), len(code)))
     with np.errstate(invalid="ignore", over="ignore"):
-        means = (total @ response) / np.bincount(code)[:, None]
-        return np.asarray(total @ ((response - means.mean(0)) * (prediction - prediction.mean(0))))
+        means = cluster_sums(code, response) / np.bincount(code)[:, None]
+        return cluster_sums(code, (response - means.mean(0)) * (prediction - prediction.mean(0)))
 
 
 def _gain(y: FloatArray, one: FloatArray, other: FloatArray, clusters: Sequence[str] | None) -> FloatArray:
@@ -224,7 +239,7 @@ def _gain(y: FloatArray, one: FloatArray, other: FloatArray, clusters: Sequence[
     def lost(tile: slice) -> FloatArray:
         with np.errstate(invalid="ignore", over="ignore"):
             first, second = (side[:, tile].astype(np.float64) for side in (one, other))
-            return _by_cluster(y[:, tile] - (first + second) / 2, 2 * (first - second), clusters)
+            return _covariance_of_clusters(y[:, tile] - (first + second) / 2, 2 * (first - second), clusters)
 
     gain = _by_tile(lost, y.shape[1])
     gain[:, np.isfinite(gain).all(0) & same_predictions(one, other)] = 0

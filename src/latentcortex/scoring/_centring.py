@@ -40,3 +40,10 @@ def standard(values: FloatArray) -> tuple[FloatArray, FloatArray]:
     _, exponent = np.frexp(np.abs(centred).max(0))
     unit = np.where(varies(values, centred), np.ldexp(1.0, exponent), np.nan)
     return np.asarray(centred / unit), unit
+
+
+def unit_columns(values: FloatArray) -> FloatArray:
+    """Centre columns (n_stimuli, n_voxels) and bring them to length 1, in float32; nan where a column is constant."""
+    centred = values - values.mean(0, dtype=np.float64)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.asarray((centred / np.sqrt((centred * centred).sum(0))).astype(np.float32))
