@@ -15,12 +15,14 @@ cores with taskset. All draws are seeded, so that the same versions give the sam
   the battery. A bound at three standard errors is missed by chance by one number in 700.
 
 Real recordings are measured where they lie beside the checkout, and their rows are missing where they do not. `--quick`
-takes as many runs as the tests do by default. Progress is printed to stderr.
+takes as many runs as the tests do by default. Progress is printed to stderr. With `--keep FOLDER` a run that was
+stopped goes on, and several that each measure `--only` some parts, side by side, are put together by one more.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import platform
 import sys
 import time
@@ -32,7 +34,7 @@ from typing import Any
 
 import numpy as np
 
-from latentcortex._arrays import n_cores
+from latentcortex._arrays import digest, n_cores
 
 ROOT = Path(__file__).resolve().parents[1]
 DIGITS = ROOT.parent / "shared" / "data" / "digits69"
@@ -119,22 +121,50 @@ def parsed(known: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="few runs of each, as in the tests by default")
     parser.add_argument("--only", nargs="+", choices=known, metavar="PART", help=f"some of {', '.join(known)}")
+    parser.add_argument("--keep", type=Path, help="folder in which measured parts are kept, and looked for")
     parser.add_argument("--out", type=Path)
     return parser.parse_args()
+
+
+def code() -> str:
+    """Hash everything that is measured, and what measures it."""
+    paths = [
+        *(ROOT / "src").rglob("*.py"),
+        *(ROOT / "tests").glob("_battery*.py"),
+        ROOT / "tests" / "test_criterion.py",
+    ]
+    return digest(*(path.read_text(encoding="utf-8") for path in sorted(paths)))
+
+
+def measured(name: str, part: tuple[Part, int, int], given: argparse.Namespace) -> tuple[list[Any], float]:
+    """Measure a part, or take what was kept of the same code and number of runs; findings and seconds."""
+    measure, quick, full = part
+    n = quick if given.quick else full
+    kept = None if given.keep is None else given.keep / f"{name}-{n}-{code()[:12]}.json"
+    if kept is not None and kept.is_file():
+        content = json.loads(kept.read_text(encoding="utf-8"))
+        return [battery.Finding(**facts) for facts in content["findings"]], content["seconds"]
+    started = time.perf_counter()
+    findings = measure(n)
+    seconds = time.perf_counter() - started
+    print(f"{name}: {seconds:.0f} s", file=sys.stderr, flush=True)
+    if kept is not None:
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        content = {"seconds": seconds, "findings": [vars(one) for one in findings]}
+        kept.write_text(json.dumps(content, default=float), encoding="utf-8")
+    return findings, seconds
 
 
 def main() -> None:
     known = parts()
     given = parsed(list(known))
-    findings, began = [], time.perf_counter()
+    findings, total = [], 0.0
     for name in given.only or known:
-        measure, quick, full = known[name]
-        started = time.perf_counter()
-        findings += measure(quick if given.quick else full)
-        print(f"{name}: {time.perf_counter() - started:.0f} s", file=sys.stderr, flush=True)
+        more, seconds = measured(name, known[name], given)
+        findings, total = [*findings, *more], total + seconds
     options = ["--quick"] * given.quick + (["--only", *given.only] if given.only else [])
     command = " ".join(["python benchmarks/calibration.py", *options])
-    text = page(findings, command, time.perf_counter() - began)
+    text = page(findings, command, total)
     if given.out:
         given.out.write_text(text, encoding="utf-8")
     else:
