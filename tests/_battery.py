@@ -771,7 +771,7 @@ BATTERY: dict[str, tuple[Callable[[int], list[Finding]], int, int]] = {
     "too_few_permutations": (too_few_permutations, 1, 1),
     "enough_permutations": (enough_permutations, 1, 1),
     "repeats": (repeats, 5, 50),
-    "noise_band": (noise_band, 10, 100),
+    "noise_band": (noise_band, 3, 30),
     "null_shares": (null_shares, 8, 100),
     "gaining_shares": (gaining_shares, 2, 20),
     "lesioned_share": (lesioned_share, 3, 30),
