@@ -18,6 +18,7 @@ from scipy import stats
 
 from latentcortex import BandedRidge, Encoder, Features, Responses, inference, scoring
 from latentcortex.analyses import learning
+from latentcortex.decoding import Decoder
 from latentcortex.encoding import Criterion, Null, Prediction
 from latentcortex.encoding.duplicates import duplicates
 from latentcortex.inference.tails import Family, finer_p, more_exchanges
@@ -175,6 +176,23 @@ def test_the_same_rows_are_a_series_only_in_the_order_of_time() -> None:
     slow -= slow.mean(1, keepdims=True)
     by_time, by_table = (Prediction(slow[0], slow[1:], np.zeros(30), in_time=one) for one in (True, False))
     assert [Null.of(one, Criterion()).name for one in (by_time, by_table)] == ["blocks", "analytic"]
+
+
+def test_folds_that_choose_a_penalty_are_stretches_only_in_the_order_of_time() -> None:
+    """Slow features and responses: trials of two runs in their order, or averages in a table."""
+    rng = np.random.default_rng(0)
+    x, y = np.cumsum(rng.standard_normal((2, 100, 30)), axis=1)
+    ids = [f"s{i:02d}" for i in range(100)]
+    features = Features.from_arrays(ids, {"x": x})
+
+    def n_cuts(run: list[str]) -> list[int]:
+        shown = Responses.single_trials(y, Bare(30), stimulus=ids, session=["1"] * 100, run=run)
+        encoded = Encoder(BandedRidge(seed=0)).fit(features, shown).model.estimator
+        _, decoded, _ = Decoder(seed=0).fit(features, shown)._models["x"]
+        return [int((np.diff(one._criterion.folds) != 0).sum()) for one in (encoded, decoded)]
+
+    assert n_cuts(["1"] * 50 + ["2"] * 50) == [4, 4]
+    assert min(n_cuts(["1", "2"] * 50)) > 50
 
 
 # Tails

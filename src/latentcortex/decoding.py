@@ -174,7 +174,7 @@ class Decoder:
             voxels = self._best(self.candidates(band, averaged, valid), features.only([band]), averaged, shared)
             model = self._ridge
             x, latents = {f"responses (decoding {band})": averaged.data[:, voxels]}, features.array(band, averaged.ids)
-            model.fit(x, latents, sample_weight=averaged.n_repeats, groups=shared)
+            model.fit(x, latents, sample_weight=averaged.n_repeats, groups=_told(shared, averaged))
             # A dimension that does not vary has no model, and is decoded as its value.
             self._models[band] = voxels, model, np.where(np.isnan(model.offset_), latents[0], np.nan)
             logger.info("%s is decoded from %d of %d voxels.", band, len(voxels), len(valid))
@@ -209,10 +209,16 @@ class Decoder:
             inner, across = ({b: band.gram(b, ids, fitted, **shared) for b in band.bands} for ids in (fitted, held_out))
             model = quiet(BandedRidge(alphas=self.alphas, cv=self.cv, seed=self.seed))
             with telling_of(control="fits that choose voxels"):
-                model.fit_gram(inner, y[rows], weights=train.n_repeats[rows], groups=[groups[i] for i in rows])
+                told = _told([groups[i] for i in rows], train)
+                model.fit_gram(inner, y[rows], weights=train.n_repeats[rows], groups=told)
             predicted[others] = model.predict_gram(across).sum(0) + model.offset_
         r = scoring.correlation(y, predicted)
         return np.sort(voxels[np.argsort(-np.nan_to_num(r, nan=-2), kind="stable")[: self.n_voxels]])
+
+
+def _told(groups: Sequence[str], train: Responses) -> Sequence[str] | None:
+    """Name the groups of rows to an estimator, unless all differ and the order is that of time, which may tell more."""
+    return None if train.in_time and len(set(groups)) == len(groups) else groups
 
 
 def regions_of(rois: str | Regions | None) -> dict[str, tuple[str, ...]]:

@@ -112,7 +112,8 @@ class Encoder:
         _check_nouns(features, train)
         averaged = train.averaged()
         usable(averaged)
-        self._model = Fitted.of(self.estimator, features, averaged.ids, averaged.data, weights=averaged.n_repeats)
+        how: dict[str, Any] = {"weights": averaged.n_repeats, "in_time": averaged.in_time}
+        self._model = Fitted.of(self.estimator, features, averaged.ids, averaged.data, **how)
         self._train = averaged
         return self
 

@@ -52,7 +52,14 @@ class Fitted:
 
     @classmethod
     def of(
-        cls, estimator: Estimator, features: Features, ids: Sequence[str], y: FloatArray, *, weights: FloatArray
+        cls,
+        estimator: Estimator,
+        features: Features,
+        ids: Sequence[str],
+        y: FloatArray,
+        *,
+        weights: FloatArray,
+        in_time: bool = True,
     ) -> Self:
         """Fit a copy of the estimator, from columns where they are fewer than stimuli, else from Gram matrices.
 
@@ -65,6 +72,9 @@ class Fitted:
             The stimulus of each row of `y`.
         y : ndarray of shape (n_fitted, n_voxels)
         weights : ndarray of shape (n_fitted,)
+        in_time : bool
+            Whether the order of stimuli may be that of time; if not, each is given to the estimator as a group of its
+            own, so that it takes no neighbours for a series.
 
         Raises
         ------
@@ -74,6 +84,7 @@ class Fitted:
             If a band is constant over these stimuli.
         """
         aligned(features, ids)
+        groups = None if in_time else list(ids)
         own = copy.copy(estimator)  # another model with the same estimator must not change what this one predicts
         # Without an intercept an estimator would not centre columns, and kernels are centred.
         narrow = sum(features.dims.values()) < len(ids) and getattr(own, "fit_intercept", True)
@@ -83,9 +94,9 @@ class Fitted:
             for band, values in arrays.items():
                 if not np.ptp(values, axis=0).any():
                     raise InputError(f"Band {band} is constant over the {len(ids)} stimuli that are fitted on.")
-            own.fit(arrays, y, sample_weight=weights)
+            own.fit(arrays, y, groups=groups, sample_weight=weights)
         else:
-            own.fit_gram(model.new_rows(features, ids), y, weights=weights)
+            own.fit_gram(model.new_rows(features, ids), y, weights=weights, groups=groups)
         return model
 
     @property

@@ -113,7 +113,7 @@ class Folds:
                 with np.errstate(invalid="ignore"):
                     known = own[:, None] * (known - centre) + (centre - mean)
                     held = centre + flips[rows, None] * (held - centre)
-            model = Fitted.of(estimator, self.features, fitted, known, weights=train.n_repeats)
+            model = Fitted.of(estimator, self.features, fitted, known, weights=train.n_repeats, in_time=self.in_time)
             part = model.parts(self.features, new) + (model.estimator.offset_ + mean) / len(model.bands)
             y[rows], parts[:, rows] = held, np.where(valid, part, np.nan)
         return Prediction(y, parts, np.zeros(len(valid)), clusters=self.clusters, in_time=self.in_time)

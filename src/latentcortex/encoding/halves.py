@@ -74,7 +74,7 @@ class HalfFits:
 
         def fitted(bands: tuple[str, ...]) -> tuple[Fitted, Mapping[str, FloatArray]]:
             own, estimator = self.features.only(bands), quiet(self.make_estimator())
-            model = Fitted.of(estimator, own, half.ids, half.data, weights=half.n_repeats)
+            model = Fitted.of(estimator, own, half.ids, half.data, weights=half.n_repeats, in_time=half.in_time)
             return model, model.new_rows((self.new or own).only(bands), self.test.ids)
 
         with telling_of(control="fits to halves of the training stimuli"):

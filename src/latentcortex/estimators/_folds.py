@@ -26,7 +26,8 @@ def groups_of(design: Design, y: FloatArray, groups: Sequence[str] | None, *, n_
     """Name the group of each row that may not straddle folds.
 
     Rows that nearly repeat each other, or share a group, go together; so do stretches of neighbouring rows where
-    both features and responses are autocorrelated, unless repeats link them all.
+    both features and responses are autocorrelated, unless repeats link them all, or all groups differ: then rows are
+    said to be independent, and a table that is sorted by category is as autocorrelated as a time series.
 
     Parameters
     ----------
@@ -44,7 +45,8 @@ def groups_of(design: Design, y: FloatArray, groups: Sequence[str] | None, *, n_
     """
     names = near_duplicates(design, groups, n_splits=n_splits)
     repeated = len(set(names)) < 0.95 * len(names)
-    if min(_lag_one(design), _lag_one_of_responses(y)) < AUTOCORRELATED:
+    independent = groups is not None and len(set(groups)) == len(groups)
+    if independent or min(_lag_one(design), _lag_one_of_responses(y)) < AUTOCORRELATED:
         return names, repeated
     stretches = np.arange(len(names)) * n_splits // len(names)
     if repeated:

@@ -156,7 +156,8 @@ class BandedRidge(BaseEstimator):  # type: ignore[misc]
             Not necessarily centred, perhaps on disk. It is kept, not copied. A voxel that is not finite or does not
             vary is nan in every result.
         groups : sequence of str, optional
-            Rows of one group share a fold.
+            Rows of one group share a fold. Where all groups differ, rows are taken as independent although they may
+            be autocorrelated; without groups, the order of rows may be that of time.
         sample_weight : ndarray of shape (n_rows,), optional
             Trials behind each row; 1 by default.
 
