@@ -12,6 +12,7 @@ from latentcortex._arrays import FloatArray, random_for
 from latentcortex._files import telling_of
 from latentcortex.analyses.models import Analysis
 from latentcortex.encoding import Column, Encoder
+from latentcortex.encoding.columns import about_means
 from latentcortex.errors import InputError
 from latentcortex.estimators import quiet
 from latentcortex.features import Features
@@ -106,10 +107,11 @@ def _unique(encoder: Encoder, features: Features, test: Responses, *, seed: int)
     changes, n_valid = np.zeros((len(left_out), len(bands))), 0
     for piece in encoder.walk(features, test, shares=("unique",)):
         without = [piece.nested[tuple(other for other in bands if other != band)] for band in bands]
-        joint = scoring.r2(piece.y, piece.yhat)
-        shares.append(np.stack([joint - scoring.r2(piece.y, yhat) for yhat in without]))
+        joint = about_means(piece.y, piece.yhat)
+        shares.append(np.stack([joint - about_means(piece.y, yhat) for yhat in without]))
         valid = np.isfinite(shares[-1]).all(0)
-        drawn = [scoring.weighted_r2(piece.y, yhat, weights, own_mean=False) for yhat in (piece.yhat, *without)]
+        how: dict[str, bool] = {"own_mean": False, "offset": False}
+        drawn = [scoring.weighted_r2(piece.y, yhat, weights, **how) for yhat in (piece.yhat, *without)]
         gains = np.stack([drawn[0] - one for one in drawn[1:]], axis=-1).astype(np.float64)  # over draws and voxels
         change = gains[1:] - gains[0]
         changes += np.where(np.isfinite(change), change, 0)[:, valid].sum(1)

@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 from scipy import stats
 
-from latentcortex._arrays import FloatArray, IntArray, arrays, in_threads, random_for
+from latentcortex._arrays import FloatArray, IntArray, arrays, in_threads, random_for, tiles
 from latentcortex.inference.null import permutations_needed
 from latentcortex.inference.ties import reaches
 from latentcortex.scoring._centring import PAIR, standard
@@ -81,8 +81,10 @@ def finer_p(
     reached = np.round(np.where(np.isfinite(p), p * (n_drawn + 1) - 1, ENOUGH)).astype(np.intp)
     left = np.flatnonzero(reached < ENOUGH)
     while len(left) and n_drawn < family.draws(len(left)):
-        stop = min(n_drawn + at_once, family.n_most)
-        reached[left] += reaches(draw(n_drawn, stop, left), observed[left], size=1.0).sum(0)
+        stop = min(n_drawn + at_once, family.draws(len(left)))
+        for tile in tiles(len(left)):  # all of them times all draws would not fit into memory
+            some = left[tile]
+            reached[some] += reaches(draw(n_drawn, stop, some), observed[some], size=1.0).sum(0)
         n_drawn = stop
         p[left] = (reached[left] + 1) / (n_drawn + 1)
         left = left[reached[left] < ENOUGH]
