@@ -139,6 +139,21 @@ def test_a_gain_that_only_few_stimuli_give_falls_to_nothing() -> None:
     assert (own["high"].drop(ends) > means).all()
 
 
+def test_shares_of_a_learning_curve_do_not_change_with_the_baseline_of_the_test_set() -> None:
+    """They are of R² about the means, as unique shares are; with the offset they fell from .33 to 0."""
+    rng = np.random.default_rng(4)
+    z, zc = rng.standard_normal((2, 500, 20))
+    y = sum(band @ rng.standard_normal((20, 40)) / 20**0.5 for band in (z, zc)) + rng.standard_normal((500, 40))
+    gains = []
+    for shift in (0.0, 1.0):
+        bands = {name: np.r_[band[:300], band[300:] + shift] for name, band in ((Z, z), (ZC, zc))}
+        own = scorer(bands, np.r_[y[:300], y[300:] + 2 * shift], 300)
+        columns = own.score(analyses.canonical("learning-curve", [Z, ZC])).find(band=Z).columns.set_index("statistic")
+        gains.append(columns.loc["uniqueR2N300", ["mean", "low", "high"]].to_numpy(dtype=float))
+    assert gains[0][1] > 0.1
+    np.testing.assert_allclose(gains[0], gains[1], atol=0.01)
+
+
 def test_a_learning_curve_needs_stimuli() -> None:
     rng = np.random.default_rng(2)
     few = {Z: rng.standard_normal((60, 3)), ZC: rng.standard_normal((60, 3))}

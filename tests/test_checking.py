@@ -205,6 +205,20 @@ def test_a_table_that_is_sorted_by_category_is_no_mini_blocks(clean) -> None:
     assert "mini-blocks" not in {one.rule for one in findings(design)}
 
 
+@pytest.mark.parametrize(("n_kinds", "size"), [(4, 10), (8, 6), (8, 12), (10, 10)])
+def test_few_borders_between_categories_say_nothing_of_drift(clean, n_kinds: int, size: int) -> None:
+    """Sorted by so few categories, a table has too few unlike neighbours: drift is not taken for granted."""
+    rng = np.random.default_rng(5)
+    ids, kind = IDS[: n_kinds * size], np.repeat(np.arange(n_kinds), size)
+    z = rng.standard_normal((n_kinds, 30))[kind] + 0.5 * rng.standard_normal((len(ids), 30))
+    y = z @ rng.standard_normal((30, 200)) / 30**0.5 + rng.standard_normal((len(ids), 200))
+    rows = clean.responses.rows.iloc[: len(ids)]
+    sides = [([name for i, name in enumerate(ids) if i % 5], ids[::5])]
+    shown = Responses(y.astype(np.float32), rows, clean.responses.space)
+    design = replace(clean, responses=shown, features=Features.from_arrays(ids, {"z": z}), models=[("z",)], sides=sides)
+    assert "mini-blocks" not in {one.rule for one in findings(replace(design, looks={}))}
+
+
 def test_another_mean_of_test_sessions_is_told_unless_they_are_z_scored(clean) -> None:
     (one,) = findings(replace(clean, responses=shifted(clean.responses)))
     assert one.rule == "shifted-baseline"

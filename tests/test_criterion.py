@@ -286,6 +286,35 @@ def test_the_joint_model_can_explain_more_than_its_bands_alone() -> None:
     assert "excessR2" not in set(split_maps(0.0, shares=("product",)).columns["statistic"])
 
 
+def test_models_are_compared_by_a_null_that_keeps_together_what_is_alike_for_any_of_them() -> None:
+    of_four = Null("permutation", 1000, 0, clusters=tuple(f"set {i // 4}" for i in range(200)))
+    of_two = Null("permutation", 5000, 0, clusters=tuple(f"set {max(i, 1)}" for i in range(200)))
+    for nulls in ([of_four, of_two], [of_two, of_four]):
+        assert len(set(Null.widest(nulls).clusters)) == 50
+    plain = Null("analytic", 1000, 0)
+    assert Null.widest([plain, of_two]) == Null.widest([of_two, plain])
+    assert len(set(Null.widest([plain, of_two]).clusters)) == 199
+
+
+def test_a_stricter_correction_gets_as_many_permutations_of_heavy_tails_as_it_needs() -> None:
+    """Rare events that drive 8 of 2,000 voxels: BY asks for p 8 times smaller than BH."""
+    rng = np.random.default_rng(0)
+    x = (rng.random((400, 20)) < 0.03).astype(np.float32)
+    y = rng.lognormal(0, 1.2, (400, 2000))
+    y = (y - y.mean(0)) / y.std(0)
+    y[:, :8] += 3 * x @ rng.standard_normal((20, 8))
+    ids = [f"s{i:03d}" for i in range(400)]
+    responses = Responses.single_trials(
+        y.astype(np.float32), Bare(2000), stimulus=ids, session=["1"] * 400, run=["n/a"] * 400
+    )
+    train, test = responses.split(test_ids=ids[200:], zscore="none")
+    features = Features.from_arrays(ids, {"x": x})
+    estimator = BandedRidge(selection="gcv", alphas=np.logspace(0, 4, 5))
+    maps = Encoder(estimator).fit(features, train).score(features, test, correction="by")
+    assert "permutations of stimuli" in maps.find(statistic="p").columns["null"].iloc[0]
+    assert maps.values(statistic="mask")[:8].sum() >= 6
+
+
 def test_a_criterion_that_is_not_known_is_refused() -> None:
     for given, said in (
         ({"null": "blok"}, r"Unknown null 'blok'\. Did you mean 'blocks'"),

@@ -200,6 +200,24 @@ def test_freedman_and_lanes_p_does_not_depend_on_how_many_repeats_all_stimuli_ha
     np.testing.assert_allclose(p[0], p[1], atol=0.06)
 
 
+def test_freedman_and_lanes_test_takes_near_duplicates_of_a_test_stimulus_for_one() -> None:
+    """What no band explains of 40 test images is the same in the ten copies of each, and is no share of any band."""
+    rng = np.random.default_rng(0)
+    code = np.r_[np.arange(300), 300 + rng.permutation(np.repeat(np.arange(40), 10))]
+    a, b = (rng.standard_normal((340, 20))[code] + 0.01 * rng.standard_normal((700, 20)) for _ in range(2))
+    y = 3 * a @ rng.standard_normal((20, 100)) / 20**0.5 + rng.standard_normal((340, 100))[code]
+    responses = recording(y + 0.5 * rng.standard_normal(y.shape))
+    train, test = responses.split(test_ids=responses.ids[300:], zscore="none")
+    features = Features.from_arrays(responses.ids, {"a": a, "b": b})
+    how: dict[str, Any] = {"shares": ("unique",), "identifiability": False, "n_permutations": 99}
+    with quiet():
+        encoder = Encoder(BandedRidge(mixtures="equal")).fit(features, train)
+        maps = encoder.score(features, test, share="freedman-lane", **how)
+    assert maps.values(statistic="mask").all()
+    assert (maps.values(statistic="uniqueP", band="b") <= 0.05).mean() < 0.12
+    assert maps.values(statistic="uniqueMask", band="b").sum() == 0
+
+
 class Unfitted(BandedRidge):
     """An estimator that must not be fitted."""
 

@@ -113,7 +113,7 @@ def _unique(encoder: Encoder, features: Features, test: Responses, *, seed: int)
         joint = about_means(piece.y, piece.yhat)
         shares.append(np.stack([joint - about_means(piece.y, yhat) for yhat in without]))
         valid = np.isfinite(shares[-1]).all(0)
-        how = {"own_mean": False, "offset": False}
+        how: dict[str, bool] = {"own_mean": False, "offset": False}
         drawn = [scoring.weighted_r2(piece.y, yhat, weights, **how) for yhat in (piece.yhat, *without)]
         gains = np.stack([drawn[0] - one for one in drawn[1:]], axis=-1).astype(np.float64)  # over draws and voxels
         change = gains[1:] - gains[0]

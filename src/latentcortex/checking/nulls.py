@@ -14,6 +14,7 @@ from latentcortex.checking.bands import effective
 from latentcortex.checking.design import Design
 from latentcortex.encoding import is_series
 from latentcortex.encoding.criterion import MOST_VOXELS
+from latentcortex.inference.family import bh_level
 
 LARGEST_R: Final = 0.7
 """A correlation that even a small test set should find."""
@@ -67,7 +68,8 @@ def few_permutations(design: Design) -> Iterator[str]:
     """Find permutations of which none could reject."""
     how, n_voxels = design.criterion, int(design.responses.valid().sum())
     counted = how.null in ("permutation", "blocks", "shift", "clusters") or len(design.sides) > 1
-    needed = inference.permutations_needed(n_voxels, round(n_voxels * RARE["permutations"]), how.q)
+    level = bh_level(how.q, n_voxels, how.correction)
+    needed = inference.permutations_needed(n_voxels, round(n_voxels * RARE["permutations"]), level)
     n_clusters = len(set(design.clusters))
     # Across folds, responses that are all flipped are fitted and tested as they were: half of the ways are the others.
     n_flips = 2 ** min(n_clusters - (len(design.sides) > 1), 60)
@@ -77,9 +79,9 @@ def few_permutations(design: Design) -> Iterator[str]:
             f"at q = {how.q:g}; hold out smaller clusters, or single stimuli."
         )
     if counted and how.n_permutations < needed:
-        least = 1 / (how.q * (how.n_permutations + 1))
+        least = 1 / (level * (how.n_permutations + 1))
         unless = f" unless {least:.0%} of {n_voxels} voxels are active" if least < 1 else ""
-        single = inference.permutations_needed(n_voxels, 1, how.q)
+        single = inference.permutations_needed(n_voxels, 1, level)
         yield (
             f"{how.n_permutations} permutations cannot reject a voxel at q = {how.q:g}{unless}; set n_permutations "
             f"to at least {needed}, which is enough where {RARE['permutations']:.0%} are, or {single} for a single one."

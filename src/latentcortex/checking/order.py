@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from latentcortex._arrays import FloatArray, IntArray
+from latentcortex._arrays import BoolArray, FloatArray, IntArray
 from latentcortex.checking.bands import effective
 from latentcortex.checking.design import Design
 from latentcortex.encoding import is_series
@@ -25,8 +25,8 @@ SOME_STIMULI: Final = 512
 """Stimuli, evenly spaced, whose kernels with all others say how alike stimuli are by chance."""
 DRIFTING: Final = 0.9
 """Quantile over voxels that says how much responses drift."""
-LEAST_UNLIKE: Final = 12
-"""Neighbours with unlike features below which drift cannot be told from responses to like stimuli."""
+LEAST_PLACES: Final = 12
+"""Places with unlike neighbours that drift is told from: at fewer, responses to these are alike by chance."""
 PAIRS_AT_ONCE: Final = 4096
 """Pairs of rows that are multiplied together."""
 BY_CHANCE: Final = 1e-3
@@ -38,19 +38,21 @@ def mini_blocks(design: Design) -> Iterator[str]:
 
     Two things together let a model predict the drift of a voxel, which a null that exchanges stimuli does not have:
     neighbours are more alike than trials that lie apart in their run, and responses drift. Both are differences
-    between pairs of trials at most 3 and 8 to 16 apart, of which a split parts the stimuli: of their kernel, relative
-    to its diagonal, and of the correlation of responses to unlike stimuli, where no signal makes any. Rows in another
-    order than that of presentation, such as a table sorted by category, show neither.
+    between pairs of trials at most 3 and 8 to 16 apart: of the kernel of those that a split parts, relative to its
+    diagonal, and of the correlation of responses to all unlike ones, where no signal makes any. Where trials have few
+    unlike neighbours, as in a short table sorted by category, drift cannot be told, and is not taken for granted.
     """
     rows, ids = design.responses.rows, design.ids
-    near, apart = (_parted(design, rows, lags) for lags in (NEAR, APART))
-    if not len(near[0]):
+    place = rows["stimulus"].map(pd.Series(range(len(ids)), index=ids)).fillna(-1).to_numpy(dtype=np.intp)
+    near, apart = (_within_runs(rows, place, lags) for lags in (NEAR, APART))
+    parted = [_parted(design, rows, pairs) for pairs in (near, apart)]
+    if not parted[0].any():
         return
     kernel = np.zeros((len(ids), len(ids)))
     for band in design.bands:
         kernel += design.extracted.gram(band, ids, ids, fit_on=ids)
-    place = rows["stimulus"].map(pd.Series(range(len(ids)), index=ids))
-    alike = [kernel[place.iloc[one].astype(int), place.iloc[other].astype(int)] for one, other in (near, apart)]
+    every = [kernel[place[one], place[other]] for one, other in (near, apart)]
+    alike = [values[split] for values, split in zip(every, parted, strict=True)]
     size, elsewhere = float(np.trace(kernel)) / len(ids), _off_diagonal(kernel)
     beyond = alike[1] if len(alike[1]) else elsewhere  # runs may be short
     # A trial has several neighbours, which makes their mean as sure as that of a few pairs per trial at most.
@@ -59,8 +61,8 @@ def mini_blocks(design: Design) -> Iterator[str]:
     if likeness < CLEAR * error:
         return
     middle = float(np.median(elsewhere))
-    unlike = [(one[k <= middle], other[k <= middle]) for (one, other), k in zip((near, apart), alike, strict=True)]
-    drift = 1.0 if len(unlike[0][0]) < LEAST_UNLIKE else _drift(design, *unlike)
+    unlike = [(one[k <= middle], other[k <= middle]) for (one, other), k in zip((near, apart), every, strict=True)]
+    drift = _drift(design, *unlike) if _n_places(unlike[0]) >= LEAST_PLACES else 0.0
     if is_series(drift * likeness / size):
         yield (
             f"neighbouring trials have like stimuli (features correlate by {likeness / size:.2f} more than apart), "
@@ -77,19 +79,31 @@ def _off_diagonal(kernel: FloatArray) -> FloatArray:
     return np.asarray(kernel[drawn][different])
 
 
-def _parted(design: Design, rows: pd.DataFrame, lags: range) -> tuple[IntArray, IntArray]:
-    """List pairs of rows of one run, so far apart, of which one is fitted on where the other is tested."""
-    names, run = rows["stimulus"], rows.groupby(["session", "run"], sort=False).ngroup().to_numpy()
-    sides = [tuple(names.isin(ids).to_numpy() for ids in side) for side in design.sides]
+def _within_runs(rows: pd.DataFrame, place: IntArray, lags: range) -> tuple[IntArray, IntArray]:
+    """List pairs of rows of one run, so far apart; `place` is that of their stimuli in the kernel, -1 for none."""
+    run = rows.groupby(["session", "run"], sort=False).ngroup().to_numpy()
+    used = place >= 0
     first, second = [np.empty(0, dtype=np.intp)], [np.empty(0, dtype=np.intp)]
     for lag in (lag for lag in lags if lag < len(rows)):
-        parted = np.zeros(len(rows) - lag, dtype=bool)
-        for train, test in sides:
-            parted |= (train[:-lag] & test[lag:]) | (test[:-lag] & train[lag:])
-        start = np.flatnonzero(parted & (run[:-lag] == run[lag:]))
+        start = np.flatnonzero(used[:-lag] & used[lag:] & (run[:-lag] == run[lag:]))
         first.append(start)
         second.append(start + lag)
     return np.concatenate(first), np.concatenate(second)
+
+
+def _parted(design: Design, rows: pd.DataFrame, pairs: tuple[IntArray, IntArray]) -> BoolArray:
+    """Tell of which pairs of rows one is fitted on where the other is tested, (n_pairs,)."""
+    names, (one, other) = rows["stimulus"], pairs
+    parted = np.zeros(len(one), dtype=bool)
+    for side in design.sides:
+        train, test = (names.isin(ids).to_numpy() for ids in side)
+        parted |= (train[one] & test[other]) | (test[one] & train[other])
+    return parted
+
+
+def _n_places(pairs: tuple[IntArray, IntArray]) -> int:
+    """Count the stretches of rows that pairs lie in: those at one border between categories share what is tested."""
+    return int((np.diff(np.unique(pairs[0])) > 1).sum()) + 1 if len(pairs[0]) else 0
 
 
 def _drift(design: Design, near: tuple[IntArray, IntArray], apart: tuple[IntArray, IntArray]) -> float:
@@ -157,7 +171,8 @@ def shifted_baseline(design: Design) -> Iterator[str]:
     yield (
         f"mean responses to {held_out} differ from those to fitted ones by {size:.2f} standard deviations in the "
         f"median voxel, {observed:.0f} times what chance gives{too}: predictions have another offset than responses. "
-        "Set zscore = 'run' (or 'session'): runs that are held out are z-scored with statistics of their own."
+        "Set zscore = 'run' (or 'session'): runs that are held out are z-scored with statistics of their own, which "
+        "also takes away what stimuli of one run have in common, such as the category of its block."
     )
 
 

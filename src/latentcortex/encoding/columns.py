@@ -14,6 +14,7 @@ from latentcortex import inference, scoring
 from latentcortex._arrays import BoolArray, FloatArray
 from latentcortex.encoding.criterion import Criterion, Null
 from latentcortex.encoding.prediction import Prediction, by_tile
+from latentcortex.inference.family import bh_level
 from latentcortex.inference.ties import at_most
 from latentcortex.maps import Maps, short
 
@@ -59,7 +60,7 @@ def significance(
     found = inference.fdr(p, q=q, method=criterion.correction)
     names = [f"{of}{part.capitalize() if of else part}" for part in ("p", "q", "mask")]
     if n_permutations:
-        _tell_of_few(about, p, found, q, statistic=names[0], n_permutations=n_permutations)
+        _tell_of_few(about, p, found, criterion, statistic=names[0], n_permutations=n_permutations)
     what = f"the {of} share of {about['band']} in {about['model']}" if of else about["model"]
     if of == "difference":
         what = f"the difference between {about['model']} and {about['band']}"
@@ -74,15 +75,23 @@ def significance(
 
 
 def _tell_of_few(
-    about: dict[str, Any], p: FloatArray, found: inference.Fdr, q: float, *, statistic: str, n_permutations: int
+    about: dict[str, Any],
+    p: FloatArray,
+    found: inference.Fdr,
+    criterion: Criterion,
+    *,
+    statistic: str,
+    n_permutations: int,
 ) -> None:
     """Warn of a map that so few permutations cannot reject in, naming its model and its statistic."""
     facts = {"analysis": about["analysis"], "model": short(about["model"]), "statistic": statistic}
     facts |= {"band": about["band"]} if about["band"] not in ("", about["model"]) else {}
     named = ", ".join(str(facts[key]) for key in ("analysis", "model", "band", "statistic") if key in facts)
     # Of the voxels below q, so many are there although nothing drives them.
+    q = criterion.q
     active = (int((p < q).sum()) - q * found.n_tests) / (1 - q)
-    needed = inference.permutations_needed(found.n_tests, max(round(active), 1), q)
+    level = bh_level(q, found.n_tests, criterion.correction)
+    needed = inference.permutations_needed(found.n_tests, max(round(active), 1), level)
     if needed > n_permutations:
         said = "%s: %d permutations are too few to reject as few voxels as seem active at q = %g; needs %d."
         logger.warning(said, named, n_permutations, q, needed, extra={"facts": facts})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -15,9 +15,12 @@ from latentcortex._arrays import FloatArray, IntArray, in_threads, tiles, whole_
 from latentcortex._shelf import unknown
 from latentcortex.encoding.prediction import Prediction
 from latentcortex.errors import InputError
+from latentcortex.inference.family import bh_level
+from latentcortex.inference.halves import LEAST_CLUSTERS
 from latentcortex.inference.null import SLOWEST
 from latentcortex.inference.tails import ENOUGH, Family, finer_p, more_exchanges, tail_excess
 from latentcortex.scoring._centring import unit_columns
+from latentcortex.splits import linked
 
 logger = logging.getLogger(__name__)
 
@@ -166,7 +169,8 @@ class Null:
         if name in ("auto", "permutation"):
             clusters = held_out.sets
         if name == "auto":
-            family = Family(n_tests or max(int(np.isfinite(held_out.r).sum()), 1), criterion.q)
+            n_tests = n_tests or max(int(np.isfinite(held_out.r).sum()), 1)
+            family = Family(n_tests, bh_level(criterion.q, n_tests, criterion.correction))
             heavy = has_heavy_tails(held_out.averaged(clusters), family)
             name, family = ("permutation", family) if heavy else ("analytic", None)
         if name == "shift":
@@ -176,8 +180,13 @@ class Null:
 
     @staticmethod
     def widest(nulls: Sequence[Null]) -> Null:
-        """Take, of the nulls of several models of one test set, that which keeps most rows together."""
-        return max(nulls, key=lambda null: (bool(null.clusters), null.block, null.counted))
+        """Take, of the nulls of several models of one test set, that which keeps most rows together.
+
+        Stimuli that are alike for any of the models are kept together, unless too few sets would be left.
+        """
+        widest = max(nulls, key=lambda null: (bool(null.clusters), -len(set(null.clusters)), null.block, null.counted))
+        joined = linked(len(widest.clusters), *(null.clusters for null in nulls if null.clusters))
+        return replace(widest, clusters=tuple(joined)) if len(set(joined)) >= LEAST_CLUSTERS else widest
 
     @property
     def counted(self) -> int:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import numpy as np
+from scipy import sparse
+from scipy.sparse import csr_array
 
 from latentcortex import inference
 from latentcortex._arrays import FloatArray, IntArray
@@ -128,13 +131,15 @@ def refitted_p(sides: Sides | None, model: Fitted, voxels: IntArray, criterion: 
     """Test every band by permuting what the others leave of the responses, (n_bands, len(voxels)).
 
     See `inference.freedman_lane_p`. Responses and kernels of test stimuli are taken about their own means, as losses
-    are: a baseline that differs between training and test is nobody's share.
+    are: a baseline that differs between training and test is nobody's share. Test stimuli with nearly equal features
+    are averaged, as for the joint model's p: what no band explains of them is the same, and would pass for a share.
     """
     if sides is None:
         raise InputError("share = 'freedman-lane' needs the training responses: fit this model again.")
-    rows = refitting_rows(sides, scale=bool(model.estimator.scale), block=null.block)
+    rows = refitting_rows(sides, scale=bool(model.estimator.scale), block=null.block, sets=null.sets)
     per_trial = float(model.weights[0])
-    y = np.concatenate([side.data[:, voxels] - side.data[:, voxels].mean(0) for side in (sides.train, sides.test)])
+    data = _averaging(len(sides.test.ids), null.sets) @ sides.test.data[:, voxels]
+    y = np.concatenate([side - side.mean(0) for side in (sides.train.data[:, voxels], data)])
     p = np.full((len(model.bands), len(voxels)), np.nan)
     if not len(voxels):
         return p
@@ -150,10 +155,18 @@ def refitted_p(sides: Sides | None, model: Fitted, voxels: IntArray, criterion: 
     return p
 
 
-def refitting_rows(sides: Sides, *, scale: bool, block: int = 1) -> inference.Rows:
+def _averaging(n_rows: int, sets: Sequence[str]) -> csr_array:
+    """Build what averages the rows of each set, float32 (n_sets, n_rows); without sets each row is its own."""
+    code = np.unique(np.asarray(sets), return_inverse=True)[1] if sets else np.arange(n_rows)
+    each = (1 / np.bincount(code)[code]).astype(np.float32)
+    return csr_array((each, (code, np.arange(n_rows))), shape=(int(code.max()) + 1, n_rows))
+
+
+def refitting_rows(sides: Sides, *, scale: bool, block: int = 1, sets: Sequence[str] = ()) -> inference.Rows:
     """Prepare the rows of a test that refits; raise `InputError` where it cannot be done, before anything is fitted.
 
-    Kernels are scaled as the estimator scales them; of a time series, stretches of so many rows stay together.
+    Kernels are scaled as the estimator scales them; of a time series, stretches of so many rows stay together. Of test
+    stimuli in sets, a set is one row.
 
     Raises
     ------
@@ -166,11 +179,14 @@ def refitting_rows(sides: Sides, *, scale: bool, block: int = 1) -> inference.Ro
             f"share = 'freedman-lane' needs training stimuli with as many repeats each; found {counts.min():g} to "
             f"{counts.max():g}. Use share = 'gain'."
         )
-    fitted = np.arange(len(ids)) < len(sides.train.ids)
+    n_fitted = len(sides.train.ids)
+    merged = sparse.block_diag([_averaging(n_fitted, ()), _averaging(len(ids) - n_fitted, sets)], format="csr")
+    fitted = np.arange(merged.shape[0]) < n_fitted
     grams = {}
     for band in sides.features.bands:
         gram = sides.features.gram(band, ids, ids, fit_on=sides.train.ids, weights=counts, scale=scale)
         gram = np.array(gram, dtype=np.float64)
+        gram = merged @ (merged @ gram).T if sets else gram
         for side in (fitted, ~fitted):
             gram[side] -= gram[side].mean(0)
             gram[:, side] -= gram[:, side].mean(1, keepdims=True)

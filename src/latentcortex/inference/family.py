@@ -109,6 +109,11 @@ def fdr(p: FloatArray, q: float = 0.05, method: str = "bh") -> Fdr:
     return Fdr(rejected, q_values, threshold, int(family.sum()))
 
 
+def bh_level(q: float, n_tests: int, method: str) -> float:
+    """Find the q at which Benjamini and Hochberg reject no more than a method: for `by` q over 1 + 1/2 + 1/3 ..."""
+    return q / float((1 / np.arange(1, max(n_tests, 1) + 1)).sum()) if method == "by" else q
+
+
 def hierarchical_fdr(p: Mapping[str, FloatArray], q: float = 0.05, method: str = "bh") -> dict[str, Fdr]:
     r"""Control the false discovery rate within those of many maps in which anything is found.
 

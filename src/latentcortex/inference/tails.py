@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 from scipy import stats
 
-from latentcortex._arrays import FloatArray, IntArray, arrays, in_threads, random_for
+from latentcortex._arrays import FloatArray, IntArray, arrays, in_threads, random_for, tiles
 from latentcortex.inference.null import permutations_needed
 from latentcortex.inference.ties import reaches
 from latentcortex.scoring._centring import PAIR, standard
@@ -18,6 +18,8 @@ ENOUGH: Final = 20
 """Draws that have reached an observation, after which its p is known well enough and not small."""
 AT_ONCE: Final = 4_000_000
 """Rows, of all draws together, that are drawn between two looks."""
+WORK: Final = 1_000_000_000
+"""Rows times voxels that are drawn between two looks even where fewer would do: p is then known better."""
 
 Draw = Callable[[int, int, IntArray], FloatArray]
 """First draw, one after the last, voxels -> null values (n_draws, n_these_voxels)."""
@@ -53,8 +55,8 @@ def finer_p(
 ) -> FloatArray:
     """Go on drawing for the voxels whose p may still be small, until BH could reject as many as are left.
 
-    The fewer voxels are left, the smaller their p must be able to become, so that the work is the same whether few or
-    many are active. A voxel is done when 20 draws have reached it.
+    The fewer voxels no draw has reached, the smaller their p must be able to become, so that the work is the same
+    whether few or many are active. A voxel is done when 20 draws have reached it.
 
     Parameters
     ----------
@@ -80,9 +82,13 @@ def finer_p(
     p, at_once = p.copy(), max(AT_ONCE // n_rows, 100)
     reached = np.round(np.where(np.isfinite(p), p * (n_drawn + 1) - 1, ENOUGH)).astype(np.intp)
     left = np.flatnonzero(reached < ENOUGH)
-    while len(left) and n_drawn < family.draws(len(left)):
-        stop = min(n_drawn + at_once, family.n_most)
-        reached[left] += reaches(draw(n_drawn, stop, left), observed[left], size=1.0).sum(0)
+    # No draw has reached the smallest p, whose number says how small they must be able to become.
+    while len(left) and n_drawn < (needed := family.draws(int((reached[left] == 0).sum()) or len(left))):
+        cheap = min(at_once, WORK // (n_rows * len(left)))
+        stop = min(n_drawn + at_once, max(needed, n_drawn + cheap), family.n_most)
+        for tile in tiles(len(left)):  # all of them times all draws would not fit into memory
+            some = left[tile]
+            reached[some] += reaches(draw(n_drawn, stop, some), observed[some], size=1.0).sum(0)
         n_drawn = stop
         p[left] = (reached[left] + 1) / (n_drawn + 1)
         left = left[reached[left] < ENOUGH]
