@@ -281,22 +281,22 @@ def test_copies_of_another_quality_or_size_look_alike_and_other_pictures_do_not(
 def test_the_command_says_what_every_rule_found_and_its_exit_code_tells(folder_study, tmp_path, capsys) -> None:
     assert cli.main(["check", str(folder_study), "--out", str(tmp_path / "out")]) == 0
     said = capsys.readouterr().out
-    assert "straddling        ok" in said
-    assert "collinear-bands   not looked at before features are extracted" in said
+    assert "straddling            ok" in said
+    assert "collinear-bands       not looked at before features are extracted" in said
     assert not (tmp_path / "out").exists()
     stimuli = folder_study.parent / "data" / "stimuli"
     (stimuli / "s050.png").write_bytes((stimuli / "s003.png").read_bytes())
     assert cli.main(["check", str(folder_study), "--out", str(tmp_path / "out")]) == 2
     captured = capsys.readouterr()
-    assert "same-image        refused: 1 image under two ids (s003 = s050)" in captured.out
+    assert "same-image            refused: 1 image under two ids (s003 = s050)" in captured.out
     assert "straddling" in captured.err
     allowed = ["--allow", "straddling", "--allow", "same-image"]
     assert cli.main(["check", str(folder_study), "--out", str(tmp_path / "out"), *allowed]) == 0
-    assert "straddling        allowed: 1 image" in capsys.readouterr().out
+    assert "straddling            allowed: 1 image" in capsys.readouterr().out
     assert cli.main(["run", str(folder_study), "--out", str(tmp_path / "out"), "--quiet", *allowed]) == 0
     assert "Allowed: straddling: 1 image on both sides" in (tmp_path / "out" / "sub-01.html").read_text()
     assert cli.main(["check", str(folder_study), "--out", str(tmp_path / "out"), *allowed]) == 0
-    assert "collinear-bands   ok" in capsys.readouterr().out
+    assert "collinear-bands       ok" in capsys.readouterr().out
 
 
 STOPS = {

@@ -202,7 +202,7 @@ def test_too_few_permutations_are_warned_of(caplog) -> None:
     features, responses = study(n_voxels=60, signal=0.0)
     train, test = responses.split(test_ids=TEST)
     encoder().fit(features, train).score(features, test, null="permutation", n_permutations=5)
-    assert "5 permutations are too few to reject as few voxels as seem active at q = 0.05; needs" in caplog.text
+    assert "5 permutations are too few to reject as few voxels as seem active at q = 0.05; at least" in caplog.text
 
 
 def test_an_unknown_share_is_an_input_error() -> None:

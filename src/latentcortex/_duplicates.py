@@ -1,7 +1,8 @@
 """Which stimuli's features are so alike that they are as good as one stimulus.
 
 Three things look like duplicates in features and are none. Features that take few values (categories, counts, yes and
-no) are equal for many different stimuli; their distances then are tied, as those of measured features never are.
+no) are equal for many different stimuli; their distances then are tied, as those of measured features never are. So
+are features of few kinds, such as one caption for all images of a category: few different rows, each many times.
 Features of few dimensions are crowded: pairs are near by chance, or there are several a little further apart for every
 one that is near. And neighbours can link neighbours into one long chain, of which most members are unlike each other.
 """
@@ -33,6 +34,10 @@ N_DRAWN: Final = 200
 """Rows whose distances tell whether features take few values."""
 TIED: Final = 1e-7
 """Relative difference below which two distances are one; kernels of float32 features are computed in float64."""
+FEW_KINDS: Final = 20
+"""Different rows fewer than which may be kinds of stimuli."""
+MANY_OF_A_KIND: Final = 12
+"""Rows per different row, on average, from which so few are kinds: more than the repeats that a stimulus often has."""
 AT_ONCE: Final = 512
 """Rows that are compared with all others together."""
 
@@ -129,20 +134,21 @@ def _near_by_chance(size: FloatArray, sums: FloatArray, squares: float) -> float
 def takes_few_values(kernel: Kernel, size: FloatArray) -> bool:
     """Tell categories, counts and the like from measured features: distances between unlike rows are mostly tied.
 
-    Two different rows alone are a yes and a no.
+    Few different rows, each of them many times, are kinds whatever their distances; two alone are a yes and a no.
     """
     n = len(size)
     drawn = np.sort(random_for(0, "few values", n).permutation(n)[:N_DRAWN])
     inner = np.stack([kernel(slice(int(row), int(row) + 1))[0, drawn] for row in drawn])
     own = size[drawn]
     distance = own[:, None] + own - 2 * inner
-    scale = float(own.mean())
+    scale, n_drawn = float(own.mean()), len(drawn)
     if not scale > 0:
         return False
     _, first = np.unique((distance <= TIED * scale).argmax(1), return_index=True)
     each = np.sort(distance[np.ix_(first, first)][np.triu_indices(len(first), 1)])
     n_values = int((np.diff(each) > TIED * scale).sum()) + 1
-    return len(first) == 2 or 2 * n_values <= len(each)
+    kinds = len(first) < FEW_KINDS and MANY_OF_A_KIND * len(first) <= n_drawn
+    return kinds or len(first) == 2 or 2 * n_values <= len(each)
 
 
 def _chained(pairs: IntArray, n: int, most: float) -> bool:

@@ -160,12 +160,13 @@ def _rebuild(out: Path) -> int:
 def _check(study: Study, out: Path | None) -> int:
     """Print what every rule says; return the exit code."""
     seen = study.check(out)
+    widest = max((len(one.rule) for one in seen), default=0)
     for one in seen:
         allowed = one.rule in study.allowed
         said = "not looked at before features are extracted" if not one.looked else "ok"
         for what in one.found or (said,):
             mark = "allowed: " if one.found and allowed else "refused: " if one.found else ""
-            _say(f"Participant {one.participant}  {one.rule:<17} {mark}{what}")
+            _say(f"Participant {one.participant}  {one.rule:<{widest}} {mark}{what}")
     refused = sorted({one.rule for one in seen if one.found and one.rule not in study.allowed})
     if refused:
         line = f"{', '.join(refused)}: mend what is refused, or give --allow RULE for each that you can justify."

@@ -78,7 +78,7 @@ def few_permutations(design: Design) -> Iterator[str]:
             f"{n_clusters} {design.unit}s can be flipped in {n_flips} ways, which cannot reject a voxel "
             f"at q = {how.q:g}; hold out smaller clusters, or single stimuli."
         )
-    if counted and how.n_permutations < needed:
+    elif counted and how.n_permutations < needed:
         least = 1 / (level * (how.n_permutations + 1))
         unless = f" unless {least:.0%} of {n_voxels} voxels are active" if least < 1 else ""
         single = inference.permutations_needed(n_voxels, 1, level)

@@ -93,7 +93,8 @@ def _tell_of_few(
     level = bh_level(q, found.n_tests, criterion.correction)
     needed = inference.permutations_needed(found.n_tests, max(round(active), 1), level)
     if needed > n_permutations:
-        said = "%s: %d permutations are too few to reject as few voxels as seem active at q = %g; needs %d."
+        said = "%s: %d permutations are too few to reject as few voxels as seem active at q = %g; at least %d are"
+        said += " needed."
         logger.warning(said, named, n_permutations, q, needed, extra={"facts": facts})
     n_least = int(at_most(p, 1 / (n_permutations + 1)).sum())
     if n_least and not found.rejected.any() and needed <= n_permutations:

@@ -76,9 +76,9 @@ def near_duplicates(design: Design, groups: Sequence[str] | None, *, n_splits: i
     """Name the group of each row: rows that nearly repeat each other, or share a group, go together.
 
     Two rows nearly repeat each other if their squared distance is below 0.5 % of the sum of their squared norms, over
-    all bands together. Equal rows of features that take few values (categories, counts) do not: they are different
-    stimuli of one kind. Where bands have few dimensions, rows are crowded or chains of neighbours link everything, and
-    then only equal rows count; see `_duplicates`.
+    all bands together. Equal rows of features that take few values (categories, counts) or are of few kinds (captions
+    of categories) do not: they are different stimuli of one kind. Where bands have few dimensions, rows are crowded or
+    chains of neighbours link everything, and then only equal rows count; see `_duplicates`.
 
     Parameters
     ----------
@@ -109,7 +109,7 @@ def folds_of(groups: Sequence[str], n_splits: int, *, seed: int) -> IntArray:
         what = "all repeat each other" if n_groups == 1 else f"are {n_groups} groups of repeats"
         raise InputError(
             f"{len(groups)} rows {what}; {n_splits} folds need at least {n_splits} different rows to choose alpha. "
-            "Fit on more stimuli, or set a smaller cv."
+            "Fit on more stimuli, set a smaller cv, or selection = 'gcv' where they are different stimuli."
         )
     ids = [str(i) for i in range(len(groups))]
     return Splits.k_fold(ids, n_splits, groups=groups, seed=seed).fold

@@ -126,7 +126,7 @@ def _render(
             titles=TITLES,
             rows=rows,
             control=any(row["n_false"] is not None for row in rows),
-            of_one_draw=any(row["n_false"] is not None and row["n_false_low"] is None for row in rows),
+            of_one_draw=bool((content.maps.columns.get("n_shuffles", pd.Series(dtype=float)) == 1).any()),
             counted=counted,
             pooled=said_of_pooled(content.maps),
             honesty=honesty(content.maps),

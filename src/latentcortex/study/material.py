@@ -236,7 +236,8 @@ class Material:
         joint = any(len(model) > 1 for one in self.study.models(self.extractor.bands) for model in one.models)
         if set(asked["shares"]) - {"product"} and not joint:
             raise InputError(
-                f"`shares` in [analyses] are between bands of one model; {listed(asked['run'])} fit one band each."
+                f"`shares` in [analyses] are between bands of one model; {listed(asked['run'])} fit one band each. "
+                "Add an analysis such as 'noise-levels' to `run`, or set shares = ['product']."
             )
         refits = "learning-curve" in asked["run"] or set(asked["shares"]) - {"product"}
         if refits and not isinstance(self.study.estimator(), Nesting):
