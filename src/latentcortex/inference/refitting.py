@@ -123,7 +123,7 @@ class Rows:
         if wide:
             raise InputError(
                 f"{known} are too few for the columns of all bands together (rank {rank}): tests that refit need "
-                f"{least} columns; use share_p, which tests predictive gain."
+                f"{least} columns; use share_p (share = 'gain'), which tests predictive gain."
             )
 
 
