@@ -227,6 +227,24 @@ def test_another_mean_of_test_sessions_is_told_unless_they_are_z_scored(clean) -
     assert findings(replace(clean, responses=shifted(clean.responses, by=0.0))) == []
 
 
+def test_runs_that_are_held_out_together_on_both_sides_of_the_others_are_told_by_their_baselines(clean: Design) -> None:
+    """Their mean is that of the fitted ones: 3 folds of 2 of 6 runs, whose baselines are 0, 2, 4, ... 10."""
+    run = np.arange(160) % 6
+    rows = clean.responses.rows.assign(run=[str(k) for k in run])
+    folds = [(0, 5), (1, 4), (2, 3)]
+    sides = [
+        (
+            [name for name, k in zip(IDS, run, strict=True) if k not in fold],
+            [name for name, k in zip(IDS, run, strict=True) if k in fold],
+        )
+        for fold in folds
+    ]
+    for step, rules in ((2.0, ["shifted-baseline"]), (0.0, [])):
+        data = clean.responses.data + np.float32(step) * run[:, None].astype(np.float32)
+        design = replace(clean, responses=Responses(data, rows, clean.responses.space), sides=sides, unit="run")
+        assert [one.rule for one in findings(design) if one.rule == "shifted-baseline"] == rules
+
+
 def test_stimuli_of_one_category_are_no_near_duplicates(clean) -> None:
     """8 kinds in one-hot columns, or 12 words of which stimuli have some: equal rows are different stimuli."""
     rng = np.random.default_rng(0)

@@ -14,6 +14,7 @@ from latentcortex.checking.bands import effective
 from latentcortex.checking.design import Design
 from latentcortex.encoding import is_series
 from latentcortex.encoding.criterion import MOST_VOXELS
+from latentcortex.responses import Responses
 
 NEAR: Final = range(1, 4)
 """Distances of two trials that are neighbours."""
@@ -150,29 +151,29 @@ def shifted_baseline(design: Design) -> Iterator[str]:
     """Find held-out runs whose mean response is not that of the fitted ones.
 
     The squared difference of means, in units of its standard error, is 1 on average over voxels where means differ by
-    chance, and follows a chi-squared distribution over sides even where all voxels are one. Looked at where test
-    trials lie in runs without training trials: a baseline belongs to a run or session.
+    chance, and follows a chi-squared distribution over runs even where all voxels are one. Each run is looked at by
+    itself, since those that are held out together may lie on both sides of the others; and only where test trials lie
+    in runs without training trials: a baseline belongs to a run or session.
     """
     shifts, features = [], []
     for train_ids, test_ids in design.sides:
         if not _in_runs_of_their_own(design, train_ids, test_ids):
             return
         train, test = design.responses.split(train_ids=train_ids, test_ids=test_ids, zscore=design.zscore)
-        shifts.append(_shift(train.averaged().data, test.averaged().data))
+        shifts += _shifts(train, test)
         if design.features is not None:
             features.append(_feature_shift(design, list(train_ids), list(test_ids)))
     n = len(shifts)
-    observed = float(np.mean([each["ratio"] for each in shifts])) if shifts else 0.0
+    observed = float(np.mean([ratio for ratio, _ in shifts])) if shifts else 0.0
     if not observed > stats.chi2.isf(BY_CHANCE, n) / n:
         return
-    size = float(np.mean([each["size"] for each in shifts]))
+    size = float(np.mean([size for _, size in shifts]))
     too = ", and so do features" if features and all(features) else ""
-    held_out = "test stimuli" if n == 1 else "held-out stimuli of a fold"
     yield (
-        f"mean responses to {held_out} differ from those to fitted ones by {size:.2f} standard deviations in the "
-        f"median voxel, {observed:.0f} times what chance gives{too}: predictions have another offset than responses. "
-        "Set zscore = 'run' (or 'session'): runs that are held out are z-scored with statistics of their own, which "
-        "also takes away what stimuli of one run have in common, such as the category of its block."
+        f"mean responses in runs that are held out differ from those to fitted ones by {size:.2f} standard "
+        f"deviations in the median voxel, {observed:.0f} times what chance gives{too}: predictions have another offset "
+        "than responses. Set zscore = 'run' (or 'session'): runs that are held out are z-scored with statistics of "
+        "their own, which also takes away what stimuli of one run have in common, such as the category of its block."
     )
 
 
@@ -184,20 +185,48 @@ def _in_runs_of_their_own(design: Design, train_ids: Sequence[str], test_ids: Se
     return bool((~run[test].isin(run[train])).mean() > 0.5)
 
 
-def _shift(train: FloatArray, test: FloatArray) -> dict[str, float]:
-    """Compare the means of two samples over voxels: squared, relative to chance, and in standard deviations."""
-    step = -(-train.shape[1] // MOST_VOXELS)
-    one, other = train[:, ::step].astype(np.float64), test[:, ::step].astype(np.float64)
+def _shifts(train: Responses, test: Responses) -> list[tuple[float, float]]:
+    """Compare the mean of each test run with that of the fitted rows, over voxels.
+
+    Returns
+    -------
+    list of (float, float), of length n_test_runs
+        The mean squared difference relative to what chance gives, and the median difference in standard deviations
+        within runs.
+    """
+    fitted_runs = _of_runs(train)
+    means, squares, counts = (np.concatenate(parts) for parts in zip(fitted_runs, _of_runs(test), strict=True))
+    n_train = len(fitted_runs[2])
     with np.errstate(invalid="ignore", divide="ignore"):
-        variance = (one.var(0) * len(one) + other.var(0) * len(other)) / max(len(one) + len(other) - 2, 1)
-        squared = (one.mean(0) - other.mean(0)) ** 2 / variance
-    squared = squared[np.isfinite(squared)]
-    if not len(squared):
-        return {"ratio": 0.0, "size": 0.0}
-    return {
-        "ratio": float(squared.mean() / (1 / len(one) + 1 / len(other))),
-        "size": float(np.sqrt(np.median(squared))),
-    }
+        variance = squares.sum(0) / max(int((counts - 1).sum()), 1)
+        fitted = np.average(means[:n_train], axis=0, weights=counts[:n_train])
+        apart = (means[n_train:] - fitted) ** 2 / variance
+    apart = apart[:, np.isfinite(apart).all(0)]
+    if not apart.size:
+        return []
+    chance = 1 / counts[n_train:] + 1 / counts[:n_train].sum()
+    sizes = np.sqrt(np.median(apart, axis=1))
+    return list(zip((apart.mean(1) / chance).tolist(), sizes.tolist(), strict=True))
+
+
+def _of_runs(responses: Responses) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Average each run over its stimuli, each of these over its repeats there.
+
+    Returns
+    -------
+    means : ndarray of shape (n_runs, n_voxels)
+    squares : ndarray of shape (n_runs, n_voxels)
+        Summed squared differences of stimuli from the mean of their run.
+    counts : ndarray of shape (n_runs,)
+        Stimuli of each run.
+    """
+    rows, step = responses.rows, -(-responses.data.shape[1] // MOST_VOXELS)
+    shown = rows.groupby(["session", "run", "stimulus"], sort=False).ngroup().to_numpy()
+    _, first = np.unique(shown, return_index=True)
+    run = rows.groupby(["session", "run"], sort=False).ngroup().to_numpy()[first]
+    values = pd.DataFrame(responses.data[:, ::step].astype(np.float64)).groupby(shown).mean().groupby(run)
+    counts: FloatArray = values.size().to_numpy().astype(np.float64)
+    return values.mean().to_numpy(), values.var(ddof=0).to_numpy() * counts[:, None], counts
 
 
 def _feature_shift(design: Design, train_ids: list[str], test_ids: list[str]) -> bool:
