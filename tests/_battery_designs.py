@@ -274,7 +274,7 @@ def tails(n: int) -> list[Finding]:
 
 
 BATTERY: dict[str, tuple[Callable[[int], list[Finding]], int, int]] = {
-    "baseline": (baseline, 3, 80),
+    "baseline": (baseline, 2, 24),
     "sets_of_duplicates": (sets_of_duplicates, 2, 40),
     "order_of_rows": (order_of_rows, 2, 60),
     "tails": (tails, 2, 20),

@@ -318,7 +318,7 @@ BATTERY: dict[str, tuple[Callable[[int], list[Finding]], int, int]] = {
     "few_clusters": (few_clusters, 60, 600),
     "storey_of_shared_noise": (storey_of_shared_noise, 1500, 15_000),
     "smooth_maps": (smooth_maps, 8, 120),
-    "learning_curves": (learning_curves, 3, 25),
+    "learning_curves": (learning_curves, 3, 8),
     "identifications": (identifications, 100, 600),
     "uneven_repeats": (uneven_repeats, 1000, 10_000),
 }

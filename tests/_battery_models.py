@@ -297,13 +297,13 @@ def padded_layers(n: int) -> list[Finding]:
 
 
 BATTERY: dict[str, tuple[Callable[[int], list[Finding]], int, int]] = {
-    "tied_latents": (tied_latents, 2, 15),
-    "differing_latents": (differing_latents, 2, 30),
+    "tied_latents": (tied_latents, 2, 8),
+    "differing_latents": (differing_latents, 2, 10),
     "winner_maps": (winner_maps, 40, 1000),
-    "empty_shares": (empty_shares, 1, 5),
-    "undriven_shares": (undriven_shares, 1, 20),
-    "small_shares": (small_shares, 1, 20),
-    "told_layers": (told_layers, 2, 30),
-    "padded_layers": (padded_layers, 2, 40),
+    "empty_shares": (empty_shares, 1, 4),
+    "undriven_shares": (undriven_shares, 1, 6),
+    "small_shares": (small_shares, 1, 8),
+    "told_layers": (told_layers, 2, 8),
+    "padded_layers": (padded_layers, 2, 10),
 }
 """Every part: its function, and how many runs it has by default and in the full form."""
