@@ -226,10 +226,10 @@ def jittered(n: int) -> list[Finding]:
                 stopped.append("near-duplicate" in str(error))
     setting, what = "20 pictures, 6 trials each under ids of their own, 2 % noise on pixels", "voxels of p ≤ .05"
     return [
-        found("B15", f"{what}, folds and permutations of a study", setting, grouped, **held(grouped)),
-        found("B15", f"{what}, folds of ids", setting, naive, least=0.3, naive=True),
-        found("B15", "groups that folds keep together", setting, alike, least=20, most=20),
-        found("B15", "runs with such ids on both sides that stop", setting, stopped, least=1.0, most=1.0),
+        found("C15", f"{what}, folds and permutations of a study", setting, grouped, **held(grouped)),
+        found("C15", f"{what}, folds of ids", setting, naive, least=0.3, naive=True),
+        found("C15", "groups that folds keep together", setting, alike, least=20, most=20),
+        found("C15", "runs with such ids on both sides that stop", setting, stopped, least=1.0, most=1.0),
     ]
 
 
@@ -254,8 +254,8 @@ def categories(n: int) -> list[Finding]:
                 values.append(r2[name] - r2["gcv"])
     setting, what = "8 categories in one-hot columns, 300 stimuli", "R² less that of generalised cross-validation"
     return [
-        found("B16", f"{what}, selection 'auto'", setting, gained["auto"], least=-0.01),
-        found("B16", f"{what}, categories kept together", setting, gained["grouped"], most=-0.05, naive=True),
+        found("C16", f"{what}, selection 'auto'", setting, gained["auto"], least=-0.01),
+        found("C16", f"{what}, categories kept together", setting, gained["grouped"], most=-0.05, naive=True),
     ]
 
 
@@ -280,9 +280,9 @@ def baselines(n: int) -> list[Finding]:
             told.append("shifted-baseline" in {one.rule for one in checking.findings(design)})
     setting = "12 runs held out one by one, baselines that differ by 2 SD, signal of r = .8"
     return [
-        found("B17", "median r, runs z-scored each", setting, medians["run"], least=0.7),
-        found("B17", "median r, responses as they are", setting, medians["none"], most=0.5, naive=True),
-        found("B17", "told by check", setting, told, least=1.0, most=1.0),
+        found("C17", "median r, runs z-scored each", setting, medians["run"], least=0.7),
+        found("C17", "median r, responses as they are", setting, medians["none"], most=0.5, naive=True),
+        found("C17", "told by check", setting, told, least=1.0, most=1.0),
     ]
 
 
