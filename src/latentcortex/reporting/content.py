@@ -218,7 +218,7 @@ def counted(value: float, low: float | None, high: float | None) -> str:
 
     Examples
     --------
-    >>> counted(186.4, 150.1, 227.5), counted(0.4, None, None)
+    >>> counted(186.4, 150.1, 227.4), counted(0.4, None, None)
     ('186 [150, 227]', '0.4')
     """
     digits = 1 if max(value, high or 0) < 10 else 0
