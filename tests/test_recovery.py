@@ -272,7 +272,8 @@ def test_shares_and_the_offset_sum_to_r2(phantom_features, seed):
     np.testing.assert_allclose(product + offset, r2, atol=1e-6)
     np.testing.assert_allclose(1 - ((y - yhat) ** 2).sum(0) / ((y - y.mean(0)) ** 2).sum(0), r2, atol=1e-6)
     unique = sum(maps.values(band=band, statistic="uniqueR2") for band in (Z, ZC))
-    np.testing.assert_allclose(unique + maps.values(band=f"{Z}+{ZC}", statistic="commonR2"), r2, atol=1e-6)
+    common = maps.values(band=f"{Z}+{ZC}", statistic="commonR2")
+    np.testing.assert_allclose(unique + common + offset, r2, atol=1e-6)
 
 
 def test_truth_of_one_seed_is_always_the_same_and_of_another_is_not():
