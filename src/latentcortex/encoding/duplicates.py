@@ -17,7 +17,6 @@ logger = logging.getLogger(__name__)
 
 LEAST_SETS: Final = 5
 """Fewer sets cannot have their signs flipped."""
-AT_ONCE: Final = 512
 
 
 def duplicates(model: Fitted, features: Features, ids: Sequence[str]) -> tuple[str, ...]:
