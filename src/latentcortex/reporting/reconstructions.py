@@ -26,7 +26,6 @@ ROUTES: Final = {"zc": "z_c", "z": "z alone", "c": "c alone", "retrieval": "near
 """Routes in words."""
 SIMILARITY: Final = "similarity to the original"
 ATTRIBUTES: Final = "attributes, two alternatives"
-BASELINE: Final = "retrieval"
 FOLDER: Final = "decoding"
 """The folder, in a folder of results, of all that the way back writes."""
 FORMAT: Final = "latentcortex-reconstructions 1"
