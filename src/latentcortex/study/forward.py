@@ -57,7 +57,7 @@ class Forward:
     def __init__(self, material: Material) -> None:
         self.material, self.study, self.out = material, material.study, material.out
         self.study.estimator()
-        looks = {key: material.settings["report"][key] for key in LOOKS}
+        looks = material.settings.report.model_dump(mode="json", include=set(LOOKS))
         settings, sources = material.depends(FORWARD), material.sources
         self.record = Record(self.out, material.key(FORWARD), settings, OURS, looks=looks, sources=sources)
 
@@ -73,7 +73,7 @@ class Forward:
             settings = self.material.settings
             folders = [f"sub-{name}/{part}" for name in self.material.participants for part in ("func", "figures")]
             refuse_links(self.out, ["logs", "work", *folders])
-            reporting.check_viewer(settings["report"]["viewer"], settings["analyses"]["run"])
+            reporting.check_viewer(settings.report.viewer, settings.analyses.run)
             self.study.models(self.material.extractor.bands)
             self.material.check_refits()
             self.material.check_features()
@@ -160,7 +160,7 @@ class Forward:
             ids,
             list(material.groups(ids).values()),
             material.embedding(ids),
-            n_clusters=material.settings["splits"]["n_clusters"],
+            n_clusters=material.settings.splits.n_clusters,
             seed=self.study.seed,
         )
         profile = [
@@ -182,7 +182,7 @@ class Forward:
         self, participant: str, responses: Responses, train: Responses, test: Responses | None
     ) -> analyses.Scorer:
         criterion = self.material.criterion
-        twin = self.material.settings["inference"]["twin"]
+        twin = self.material.settings.inference.twin
         make, progress = self.material.estimator, self.material.progress
         if test is not None:
             features = self.material.fitted_features(train.ids)
@@ -233,11 +233,11 @@ class Forward:
                 maps=maps,
                 atlas=self.material.atlas(responses),
                 facts=reporting.facts_of(maps, responses, self.material.sides(responses)),
-                settings=self.material.settings,
+                settings=self.material.settings.plain(),
                 made_by=self.material.made_by,
                 log=self.material.log(self.out),
                 reconstructions=f"decoding/sub-{participant}.html" if self.study.decodes else "",
-                viewer=reporting.viewer_page(participant, self.material.settings["report"]["viewer"]),
+                viewer=reporting.viewer_page(participant, self.material.settings.report.viewer),
                 background=anatomy,
             )
             if content.viewer:
