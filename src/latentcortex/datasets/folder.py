@@ -10,7 +10,6 @@ FOLDER/mask.nii.gz     if voxels are those of a volume: the columns of responses
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from latentcortex import _files, _npy
 from latentcortex._arrays import FloatArray, digest, listed, unique_ids
 from latentcortex._images import ImageFiles
 from latentcortex._nifti import read_grid
+from latentcortex._ranges import Participants
 from latentcortex.datasets import labels
 from latentcortex.errors import AlignmentError, InputError
 from latentcortex.responses import Responses
@@ -64,7 +64,7 @@ class Folder:
     def __init__(
         self,
         root: str,
-        participants: Sequence[str] = ("01",),
+        participants: Participants = ("01",),
         template: str | None = None,
         *,
         mask: str | None = None,

@@ -6,11 +6,12 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 import numpy as np
 
 from latentcortex._arrays import BoolArray, FloatArray, by_band, labels, listed, one_thread, varying, whole_number
+from latentcortex._ranges import Alphas, Count, Folds, OneOf, PositiveCount
 from latentcortex._ridge import Kernels
 from latentcortex._ridge.candidates import mixtures_for
 from latentcortex.errors import AlignmentError, InputError
@@ -23,6 +24,8 @@ logger = logging.getLogger(__name__)
 
 BATCHES: Final = {"n_targets_batch": 1000, "n_alphas_batch": 5, "n_targets_batch_refit": 200}
 """What bounds its memory, as its documentation recommends."""
+BACKENDS: Final = ("numpy", "torch", "torch_cuda", "torch_mps", "cupy")
+"""What himalaya computes with."""
 LEAST_WEIGHT: Final = 1e-6
 """A mixture's weight of exactly 0 becomes this: after a 0, himalaya's search returns nan."""
 
@@ -62,6 +65,7 @@ class Himalaya:
     backend : str
         himalaya's backend.
     seed : int
+        For the folds and the draws of mixtures.
 
     Attributes
     ----------
@@ -73,13 +77,13 @@ class Himalaya:
     Dupré la Tour et al. (2022), doi:10.1016/j.neuroimage.2022.119728
     """
 
-    alphas: Sequence[float] = ALPHAS
+    alphas: Alphas = ALPHAS
     mixtures: FloatArray | Literal["equal", "dirichlet"] | None = None
-    n_iter: int = 20
+    n_iter: PositiveCount = 20
     scale: Literal["trace"] | None = "trace"
-    cv: int = 5
-    backend: str = "numpy"
-    seed: int = field(default=0, kw_only=True)
+    cv: Folds = 5
+    backend: Annotated[str, OneOf(BACKENDS)] = "numpy"
+    seed: Count = field(default=0, kw_only=True)
     bands: tuple[str, ...] = field(default=(), init=False)
     _rows: FittedRows | None = field(default=None, init=False, repr=False)
 
