@@ -140,7 +140,7 @@ def _table(model: Any) -> Iterator[str]:
     for key, field in _fields(model):
         default = "none, it must be given" if field.is_required() else _default(field.default)
         cells = f"`{key}`", allowed(annotation_of(field)), default, field.description or ""
-        yield "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+        yield "| " + " | ".join(" ".join(cell.split()).replace("|", "\\|") for cell in cells) + " |"
 
 
 def _default(value: Any) -> str:
