@@ -26,7 +26,7 @@ from latentcortex.inference.null import (
     tail_p,
 )
 from latentcortex.inference.penalties import Penalties
-from latentcortex.inference.prefer import Preference, preference
+from latentcortex.inference.prefer import Preference, contest, decided, preference
 from latentcortex.inference.refitting import Rows, band_residual_p, freedman_lane_p
 from latentcortex.inference.resampling import (
     bootstrap_ci,
@@ -72,6 +72,8 @@ __all__ = [
     "paired_difference_p",
     "permutation_p",
     "permutations_needed",
+    "contest",
+    "decided",
     "preference",
     "prevalence",
     "sequential_p",
