@@ -10,6 +10,8 @@ import math
 import re
 import zipfile
 import zlib
+from dataclasses import dataclass
+from io import RawIOBase
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
@@ -141,13 +143,84 @@ def _numbers(handle: BinaryIO, dtype: np.dtype[Any], n_values: int, n_bytes: int
     return values
 
 
-def read_file(path: Path) -> NDArray[Any]:
-    """Read a .npy file; see `read_npy`."""
-    try:
-        with path.open("rb") as handle:
-            return read_npy(handle, size=path.stat().st_size, source=str(path))
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}.") from None
+@dataclass(frozen=True)
+class Matrix:
+    """A two-dimensional .npy file of which some columns are read at a time; it is never mapped nor held in memory.
+
+    Parameters
+    ----------
+    path : Path
+    dtype : dtype
+        Of the file: bool, integers or floats of up to 8 bytes, in its byte order.
+    shape : tuple of int
+    fortran : bool
+        Whether a column lies together on the disk; otherwise a row does.
+    start : int
+        Where the values begin, in bytes.
+    """
+
+    path: Path
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+    fortran: bool
+    start: int
+
+    @classmethod
+    def open(cls, path: Path) -> Matrix:
+        """Read the header of a file, and compare it with the file's size.
+
+        Raises
+        ------
+        InputError
+            If it is no .npy file, does not hold plain numbers, or is shorter or longer than its header says.
+        """
+        try:
+            with path.open("rb") as handle:
+                size = path.stat().st_size
+                dtype, fortran, shape, left = _header(handle, size, str(path))
+        except OSError as error:
+            raise InputError(f"{path} cannot be read: {error.strerror}.") from None
+        return cls(path, dtype, shape, fortran, size - left)
+
+    def columns(self, start: int, stop: int) -> NDArray[Any]:
+        """Read consecutive columns.
+
+        Returns
+        -------
+        ndarray of shape (n_rows, stop - start)
+            In the type of the file, contiguous by rows.
+
+        Raises
+        ------
+        InputError
+            If the file ends early: it has changed since it was opened.
+        """
+        n_rows, n_columns = self.shape
+        wide, width = self.fortran or stop - start == n_columns, self.dtype.itemsize
+        shape = (stop - start, n_rows) if self.fortran else (n_rows, stop - start)
+        out = np.empty(shape, dtype=self.dtype)
+        if not out.size:
+            return np.empty((n_rows, stop - start), dtype=self.dtype)
+        raw = out.view(np.uint8).reshape(-1) if wide else out.view(np.uint8)
+        try:
+            with self.path.open("rb", buffering=0) as handle:
+                if wide:
+                    self._fill(handle, self.start + (start * n_rows if self.fortran else 0) * width, raw)
+                for row in range(0 if wide else n_rows):
+                    self._fill(handle, self.start + (row * n_columns + start) * width, raw[row])
+        except OSError as error:
+            raise InputError(f"{self.path} cannot be read: {error.strerror}.") from None
+        return np.ascontiguousarray(out.T) if self.fortran else out
+
+    def _fill(self, handle: RawIOBase, offset: int, raw: NDArray[np.uint8]) -> None:
+        """Read so many bytes from one place of the file."""
+        handle.seek(offset)
+        done = 0
+        while done < len(raw):
+            n = handle.readinto(raw[done:].data)
+            if not n:
+                raise InputError(f"{self.path} ends early: it has changed while it was read; start again.")
+            done += n
 
 
 def read_member(archive: zipfile.ZipFile, name: str, *, source: str, max_bytes: int) -> NDArray[Any]:

@@ -1,6 +1,6 @@
 """The analyses of a study: which joint models each has, and how they are run."""
 
-from latentcortex.analyses.generalisation import generalisation, profile_sides
+from latentcortex.analyses.generalisation import generalisation, profile_splits
 from latentcortex.analyses.layers import preferred
 from latentcortex.analyses.learning import check_sizes, learning_curve
 from latentcortex.analyses.models import ANALYSES, CANONICAL, Analysis, by_step, canonical
@@ -24,5 +24,5 @@ __all__ = [
     "joined",
     "learning_curve",
     "preferred",
-    "profile_sides",
+    "profile_splits",
 ]

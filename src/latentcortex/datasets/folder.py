@@ -17,11 +17,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from latentcortex import _files, _npy
-from latentcortex._arrays import FloatArray, digest, listed, unique_ids
+from latentcortex import _files
+from latentcortex._arrays import digest, listed, unique_ids
 from latentcortex._images import ImageFiles
 from latentcortex._nifti import read_grid
-from latentcortex.datasets import labels
+from latentcortex._npy import Matrix
+from latentcortex.datasets import labels, of_slice
 from latentcortex.errors import AlignmentError, InputError
 from latentcortex.responses import Responses
 from latentcortex.space import Bare, Space, Surface, Volume
@@ -111,9 +112,10 @@ class Folder:
         inside = self.root / (self.transform or "")
         return str(inside) if self.transform and inside.is_dir() else self.transform
 
-    def _space(self, n_columns: int) -> Space:
-        """Say where the voxels are; there must be one for each column of the responses."""
-        path = self.root / "responses.npy"
+    @cached_property
+    def _place(self) -> Space:
+        """Where the voxels are; there must be one for each column of the responses."""
+        path, n_columns = self._matrix.path, self._matrix.shape[1]
         if self._volume is not None:
             if self._volume.n_voxels != n_columns:
                 raise AlignmentError(
@@ -169,43 +171,55 @@ class Folder:
         return path
 
     def stimuli(self) -> Stimuli:
-        """Return the stimuli; `split` is that of the trials."""
+        """Return the stimuli."""
         table = self._table.set_index("stimulus_id")
         spoken = [name for name in table.columns if name == "caption" or name.startswith("caption_")]
         table["captions"] = [tuple(t for t in row if t and t != "n/a") for row in table[spoken].to_numpy()]
-        if "split" in self._trials.columns:
-            table["split"] = self._split().reindex(table.index).fillna("")
         paths = {str(name): self._image_path(file) for name, file in table["stim_file"].items()}
         return Stimuli(table, ImageFiles(paths))
 
-    def _split(self) -> pd.Series[str]:
-        sides = self._trials.groupby("stimulus_id")["split"].agg(lambda values: listed(sorted(set(values))))
+    def rows(self, participant: str) -> pd.DataFrame:
+        """Describe the trials; row i of `trials.tsv` describes row i of `responses.npy`."""
+        self._check(participant)
+        table = self._trials
+        rows = table[["stimulus_id", "session", "run"]].rename(columns={"stimulus_id": "stimulus"}).assign(n_repeats=1)
+        if "split" not in table.columns:
+            return rows
+        sides = table.groupby("stimulus_id")["split"].agg(lambda values: listed(sorted(set(values))))
         mixed = sides[sides.str.contains(", ")]
         if len(mixed):
             both = listed(f"{name} ({values})" for name, values in mixed.items())
             raise InputError(
                 f"{self.root / 'trials.tsv'} has stimuli in two splits: {both}; give all trials of one the same split."
             )
-        return sides
+        return rows.assign(split=table["split"])
 
-    def responses(self, participant: str) -> Responses:
-        """Load the trials; row i of `trials.tsv` describes row i of `responses.npy`."""
-        if participant not in self.participants:
-            raise InputError(f"No participant {participant!r}; there is {self.participants[0]!r}.")
-        data = read_array(self.root / "responses.npy")
-        if data.ndim != 2 or len(data) != len(self._trials):
+    def space(self, participant: str) -> Space:
+        """Say where the voxels are: in the mask, on the template, or nowhere that is known."""
+        self._check(participant)
+        return self._place
+
+    @cached_property
+    def _matrix(self) -> Matrix:
+        """The responses on the disk: one row per trial, one column per voxel."""
+        matrix = open_matrix(self.root / "responses.npy")
+        if len(matrix.shape) != 2 or matrix.shape[0] != len(self._trials):
             raise AlignmentError(
-                f"{self.root / 'responses.npy'} is {data.shape}, trials.tsv has {len(self._trials)} rows; "
+                f"{matrix.path} is {matrix.shape}, trials.tsv has {len(self._trials)} rows; "
                 "expected one row per trial and one column per voxel."
             )
-        space, trials = self._space(data.shape[1]), self._trials
-        return Responses.single_trials(
-            np.asarray(data, dtype=np.float32),
-            space,
-            stimulus=list(trials["stimulus_id"]),
-            session=list(trials["session"]),
-            run=list(trials["run"]),
-        )
+        return matrix
+
+    def responses(self, participant: str, voxels: slice = slice(None)) -> Responses:
+        """Read the trials of some voxels."""
+        rows, space = self.rows(participant), self.space(participant)
+        start, stop, _ = voxels.indices(space.n_voxels)
+        data = self._matrix.columns(start, stop)
+        return of_slice(np.asarray(data, dtype=np.float32), rows, space, voxels)
+
+    def _check(self, participant: str) -> None:
+        if participant not in self.participants:
+            raise InputError(f"No participant {participant!r}; there is {self.participants[0]!r}.")
 
     def tables(self, participant: str) -> dict[str, pd.DataFrame]:
         """Return nothing: a folder holds no more than the responses."""
@@ -236,13 +250,13 @@ class Folder:
         return digest(participant, self.template, found, *([placed] if placed else []))
 
 
-def read_array(path: Path) -> FloatArray:
-    """Read an array of numbers; refuse pickled objects and anything truncated."""
+def open_matrix(path: Path) -> Matrix:
+    """Open an array of numbers; refuse pickled objects and anything truncated."""
     if not path.is_file():
         raise InputError(f"{path} is missing; expected an array (n_trials, n_voxels).")
-    data = _npy.read_file(path)
-    if data.dtype.kind not in "fiu":
-        raise InputError(f"{path} holds {data.dtype}; expected floating-point numbers.")
-    if data.dtype != np.float32:
-        logger.info("Responses were cast from %s to float32.", data.dtype, extra={"facts": {"file": path.name}})
-    return data
+    matrix = Matrix.open(path)
+    if matrix.dtype.kind not in "fiu":
+        raise InputError(f"{path} holds {matrix.dtype}; expected floating-point numbers.")
+    if matrix.dtype != np.float32:
+        logger.info("Responses were cast from %s to float32.", matrix.dtype, extra={"facts": {"file": path.name}})
+    return matrix

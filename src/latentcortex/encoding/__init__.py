@@ -39,7 +39,7 @@ from latentcortex.estimators import Estimator, quiet
 from latentcortex.features import Features
 from latentcortex.inference.control import expected_false, tally_draws
 from latentcortex.maps import Maps
-from latentcortex.responses import Responses, Within
+from latentcortex.responses import Responses, Within, none_usable
 from latentcortex.space import Space
 from latentcortex.splits import Splits
 
@@ -406,7 +406,7 @@ class Encoder:
         about = self._about(features.bands, len(held_out.y))
         columns = scores(about, accuracy(held_out))
         columns[0][1]["null_median"] = _median(drawn)
-        tell_of_opposite(held_out.r, about, n_folds=splits.n_splits)
+        tell_of_opposite(held_out.r, about, n_folds=len(splits))
         columns += significance(about, p, how, null=words, n_permutations=null.counted)
         # Each permutation, judged by the others, is a shuffled control.
         threshold = columns[-1][1]["threshold"]
@@ -461,11 +461,5 @@ def usable(responses: Responses) -> BoolArray:
     """Tell which voxels are valid, (n_voxels,); raise `InputError` if none is."""
     valid = responses.valid()
     if not valid.any():
-        empty = np.flatnonzero(np.isnan(responses.data).all(1))
-        if len(empty):
-            row = responses.rows["stimulus"].iloc[empty[0]]
-            what = f"{len(empty)} rows are nan in all of them (the first is of stimulus {row}); leave such trials out"
-        else:
-            what = "each has a nan or does not vary"
-        raise InputError(f"0 of {len(valid)} voxels are usable: {what}.")
+        raise none_usable(len(valid), np.asarray(np.isnan(responses.data).all(1)), responses.rows)
     return valid
