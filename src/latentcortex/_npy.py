@@ -10,6 +10,8 @@ import math
 import re
 import zipfile
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from io import RawIOBase
 from pathlib import Path
@@ -19,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from latentcortex import _files
+from latentcortex._arrays import IntArray
 from latentcortex.errors import InputError, first_line
 
 MAGIC: Final = b"\x93NUMPY"
@@ -182,8 +185,8 @@ class Matrix:
             raise InputError(f"{path} cannot be read: {error.strerror}.") from None
         return cls(path, dtype, shape, fortran, size - left)
 
-    def columns(self, start: int, stop: int) -> NDArray[Any]:
-        """Read consecutive columns.
+    def columns(self, start: int, stop: int, rows: IntArray | None = None) -> NDArray[Any]:
+        """Read consecutive columns, of all rows or of some.
 
         Returns
         -------
@@ -196,28 +199,35 @@ class Matrix:
             If the file ends early: it has changed since it was opened.
         """
         n_rows, n_columns = self.shape
-        wide, width = self.fortran or stop - start == n_columns, self.dtype.itemsize
-        shape = (stop - start, n_rows) if self.fortran else (n_rows, stop - start)
-        out = np.empty(shape, dtype=self.dtype)
-        if not out.size:
-            return np.empty((n_rows, stop - start), dtype=self.dtype)
-        raw = out.view(np.uint8).reshape(-1) if wide else out.view(np.uint8)
+        width, n_wanted = self.dtype.itemsize, stop - start
+        if self.fortran or (n_wanted == n_columns and rows is None):
+            whole = np.empty((n_wanted, n_rows) if self.fortran else (n_rows, n_wanted), dtype=self.dtype)
+            with self._opened() as handle:
+                self._fill(handle, self.start + start * n_rows * width * self.fortran, whole.reshape(-1))
+            out = whole.T if self.fortran else whole
+            return np.ascontiguousarray(out if rows is None else out[rows])
+        wanted = np.arange(n_rows) if rows is None else rows
+        out = np.empty((len(wanted), n_wanted), dtype=self.dtype)
+        with self._opened() as handle:
+            for place, row in enumerate(wanted.tolist()):
+                self._fill(handle, self.start + (row * n_columns + start) * width, out[place])
+        return out
+
+    @contextmanager
+    def _opened(self) -> Iterator[RawIOBase]:
+        """Open the file for reading here and there."""
         try:
             with self.path.open("rb", buffering=0) as handle:
-                if wide:
-                    self._fill(handle, self.start + (start * n_rows if self.fortran else 0) * width, raw)
-                for row in range(0 if wide else n_rows):
-                    self._fill(handle, self.start + (row * n_columns + start) * width, raw[row])
+                yield handle
         except OSError as error:
             raise InputError(f"{self.path} cannot be read: {error.strerror}.") from None
-        return np.ascontiguousarray(out.T) if self.fortran else out
 
-    def _fill(self, handle: RawIOBase, offset: int, raw: NDArray[np.uint8]) -> None:
-        """Read so many bytes from one place of the file."""
+    def _fill(self, handle: RawIOBase, offset: int, values: NDArray[Any]) -> None:
+        """Read values from one place of the file."""
+        raw, done = values.view(np.uint8).data, 0
         handle.seek(offset)
-        done = 0
         while done < len(raw):
-            n = handle.readinto(raw[done:].data)
+            n = handle.readinto(raw[done:])
             if not n:
                 raise InputError(f"{self.path} ends early: it has changed while it was read; start again.")
             done += n
