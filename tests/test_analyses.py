@@ -181,18 +181,18 @@ def test_scores_fall_where_test_stimuli_are_unlike_those_that_were_fitted() -> N
 
     features, responses, clump = clumped()
     places = coordinates(features.gram(Z, features.ids, features.ids, fit_on=features.ids))
-    sides, clusters = analyses.profile_sides(features.ids, features.ids, places, n_clusters=40, seed=0)
-    assert len({len(train) for train, _ in sides.values()}) == 1
-    for train, test in sides.values():
+    splits, clusters = analyses.profile_splits(features.ids, features.ids, places, n_clusters=40, seed=0)
+    assert len({len(train) for ((train, _),) in splits.values()}) == 1
+    for ((train, test),) in splits.values():
         assert not set(train) & set(test)
     of_clump = dict(zip(features.ids, clump, strict=True))
-    train, test = sides["cluster"]
+    ((train, test),) = splits["cluster"]
     assert not {of_clump[name] for name in train} & {of_clump[name] for name in test}
     maps = analyses.generalisation(
         Analysis("generalisation", ((Z,),)),
         features,
         responses,
-        sides,
+        splits,
         BandedRidge,
         zscore="session",
         criterion=Criterion(),

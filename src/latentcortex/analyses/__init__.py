@@ -2,7 +2,7 @@
 
 from latentcortex.analyses.across_folds import AcrossFolds
 from latentcortex.analyses.ceiling import ceiling, ceiling_by_chunk
-from latentcortex.analyses.generalisation import generalisation, profile_sides
+from latentcortex.analyses.generalisation import generalisation, profile_splits
 from latentcortex.analyses.held_out import HeldOut
 from latentcortex.analyses.joining import joined
 from latentcortex.analyses.layers import preferred
@@ -26,5 +26,5 @@ __all__ = [
     "joined",
     "learning_curve",
     "preferred",
-    "profile_sides",
+    "profile_splits",
 ]

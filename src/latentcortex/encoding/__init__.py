@@ -31,7 +31,7 @@ from latentcortex.errors import InputError
 from latentcortex.estimators import Estimator, quiet
 from latentcortex.features import Features
 from latentcortex.maps import Maps
-from latentcortex.responses import Responses, Within
+from latentcortex.responses import Responses, Within, none_usable
 from latentcortex.space import Space
 from latentcortex.splits import Splits
 
@@ -381,11 +381,5 @@ def usable(responses: Responses) -> BoolArray:
     """Tell which voxels are valid, (n_voxels,); raise `InputError` if none is."""
     valid = responses.valid()
     if not valid.any():
-        empty = np.flatnonzero(np.isnan(responses.data).all(1))
-        if len(empty):
-            row = responses.rows["stimulus"].iloc[empty[0]]
-            what = f"{len(empty)} rows are nan in all of them (the first is of stimulus {row}); leave such trials out"
-        else:
-            what = "each has a nan or does not vary"
-        raise InputError(f"0 of {len(valid)} voxels are usable: {what}.")
+        raise none_usable(len(valid), np.asarray(np.isnan(responses.data).all(1)), responses.rows)
     return valid

@@ -133,9 +133,8 @@ class Study:
         if material.by_embedding and not there:
             raise InputError("These splits are made from features: run `latentcortex extract` first.")
         for name in material.participants if material.by_embedding else ():
-            responses = material.responses(name)
-            material.check_sides(responses)
-            material.check_fits(responses, self.estimator())
+            material.check_splits(name)
+            material.check_fits(name, self.estimator())
             judge(name)
         return [one for name in material.participants for one in judged[name]]
 

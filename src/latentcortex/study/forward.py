@@ -83,14 +83,14 @@ class Forward:
 
     def _check_participant(self, name: str, judge: Callable[[str], None]) -> None:
         """Look at what is one participant's own."""
-        responses = self.material.responses(name)
+        self.material.valid(name)
         if not self.material.by_embedding:
-            self.material.check_sides(responses)
-            self.material.check_fits(responses, self.study.estimator())
+            self.material.check_splits(name)
+            self.material.check_fits(name, self.study.estimator())
             judge(name)
-        self.material.check_analyses(responses)
-        self._regions(responses)
-        self.material.check_report(responses)
+        self.material.check_analyses(name)
+        self._regions(name)
+        self.material.check_report(name)
         self.material.dataset.tables(name)
         self._given_anatomy(name)
 
@@ -109,40 +109,41 @@ class Forward:
 
     def _encode_and_report(self, participant: str, until: str) -> None:
         """Look at the design of one participant once more, with features; then make the maps, and their report."""
-        responses = self.material.responses(participant)
         with self.material.stages.watch("check"):
-            self.material.check_sides(responses)
+            self.material.check_splits(participant)
             design = self.material.design(participant, extracted=True)
             checking.refuse(design, self.study.allowed)
             checking.tell(design, self.study.allowed)
-        maps = self._encode(participant, responses)
+        maps = self._encode(participant, self.material.responses(participant))
         if until == "report":
-            self._report(participant, maps, responses)
+            self._report(participant, maps)
 
     def _encode(self, participant: str, responses: Responses) -> Maps:
         """Run every analysis; each is kept in a file of its own, so that an interrupted run goes on."""
         with self.material.stages.watch("encode"):
             train, test = responses, None
             if not self.material.across_folds:
-                ((train_ids, test_ids),) = self.material.sides(responses)
+                ((train_ids, test_ids),) = self.material.splits(participant)
                 train, test = responses.split(test_ids=test_ids, train_ids=train_ids, zscore=self.material.zscore)
-            found = [self._ceiling(responses, test)]
+            found = [self._ceiling(participant, responses, test)]
             scorer = self._scorer(participant, responses, train, test)
             for analysis in self.study.models(self.material.extractor.bands):
                 path = self.out / "work" / f"sub-{participant}_{analysis.name}.npz"
                 if not self.record.has(path):
                     profile = analysis.name == "generalisation"
-                    save_state(self._profile(analysis, responses) if profile else scorer.score(analysis), path)
+                    save_state(
+                        self._profile(analysis, participant, responses) if profile else scorer.score(analysis), path
+                    )
                     self.record.keep(path)
                 self.record.forget(sorted(self._draws(participant, responses.space)(analysis.name).paths))
                 found.append(load_state(path, n_voxels=responses.space.n_voxels))
             return self._located(analyses.joined([maps for maps in found if maps is not None]))
 
-    def _ceiling(self, responses: Responses, test: Responses | None) -> Maps | None:
+    def _ceiling(self, participant: str, responses: Responses, test: Responses | None) -> Maps | None:
         """Estimate the noise ceiling of what is scored: the test set's, or that of every fold's held-out stimuli."""
         if test is not None:
             return analyses.ceiling(test)
-        return analyses.ceiling_across_folds(responses, self.material.splits(responses), self.material.zscore)
+        return analyses.ceiling_across_folds(responses, self.material.splits(participant), self.material.zscore)
 
     def _located(self, maps: Maps) -> Maps:
         """Note where on the noise schedule the band of each column lies."""
@@ -154,27 +155,28 @@ class Forward:
         noted = {key: [place.get(key, np.nan) for place in places] for key in ("timestep", "alpha_bar")}
         return Maps(maps.data, maps.columns.assign(**noted), maps.space)
 
-    def _profile(self, analysis: analyses.Analysis, responses: Responses) -> Maps:
+    def _profile(self, analysis: analyses.Analysis, participant: str, responses: Responses) -> Maps:
         material, ids = self.material, responses.ids
-        sides, clusters = analyses.profile_sides(
+        splits, clusters = analyses.profile_splits(
             ids,
             list(material.groups(ids).values()),
             material.embedding(ids),
             n_clusters=material.settings["splits"]["n_clusters"],
             seed=self.study.seed,
+            participant=participant,
         )
         profile = [
             analyses.generalisation(
                 analysis,
-                material.fitted_features(side[0]),
+                material.fitted_features(split.folds[0].train),
                 responses,
-                {kind: side},
+                {kind: split},
                 self.material.estimator,
                 zscore=material.zscore,
                 criterion=material.criterion,
                 clusters=clusters,
             )
-            for kind, side in sides.items()
+            for kind, split in splits.items()
         ]
         return rejudged(analyses.joined(profile), material.criterion)
 
@@ -186,9 +188,9 @@ class Forward:
         make, progress = self.material.estimator, self.material.progress
         if test is not None:
             features = self.material.fitted_features(train.ids)
-            sides, regions = (train.averaged(), test.averaged()), self._regions(responses)
+            sides, regions = (train.averaged(), test.averaged()), self._regions(participant)
             return analyses.HeldOut(features, *sides, make, criterion, progress, twin, regions=regions)
-        splits, zscore = self.material.splits(responses), self.material.zscore
+        splits, zscore = self.material.splits(participant), self.material.zscore
         keep = self._draws(participant, responses.space)
         return analyses.AcrossFolds(self.material.features, responses, splits, zscore, make, criterion, progress, keep)
 
@@ -197,12 +199,12 @@ class Forward:
         work = self.out / "work"
         return lambda analysis: KeptDraws(self.record, work / f"sub-{participant}_{analysis}_draw", space)
 
-    def _regions(self, responses: Responses) -> encoding.Regions | None:
+    def _regions(self, participant: str) -> encoding.Regions | None:
         """Say which regions of the atlas have means with intervals."""
-        atlas = self.material.atlas(responses)
+        atlas, space = self.material.atlas(participant), self.material.space(participant)
         if atlas is None:
             return None
-        return encoding.Regions(responses.space.take(atlas.labels).astype(np.intp), atlas.names, seed=self.study.seed)
+        return encoding.Regions(space.take(atlas.labels).astype(np.intp), atlas.names, seed=self.study.seed)
 
     def _anatomy(self, participant: str) -> Path | None:
         """Copy the anatomy that cuts are drawn on beside the maps, so that figures can be made again."""
@@ -220,7 +222,7 @@ class Forward:
         given = dataset.background(participant) if isinstance(dataset, Anatomical) else None
         return None if given is None else as_nifti(given)
 
-    def _report(self, participant: str, maps: Maps, responses: Responses) -> None:
+    def _report(self, participant: str, maps: Maps) -> None:
         stages = self.material.stages
         with stages.watch("write"):
             reporting.write_dataset(self.out, maps, participant)
@@ -231,8 +233,8 @@ class Forward:
             content = reporting.Content(
                 participant=participant,
                 maps=maps,
-                atlas=self.material.atlas(responses),
-                facts=reporting.facts_of(maps, responses, self.material.sides(responses)),
+                atlas=self.material.atlas(participant),
+                facts=reporting.facts_of(maps, self.material.rows(participant), self.material.splits(participant)),
                 settings=self.material.settings,
                 made_by=self.material.made_by,
                 log=self.material.log(self.out),
