@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from latentcortex import _files
 from latentcortex._arrays import FloatArray, digest, listed
-from latentcortex._store import (
+from latentcortex._blocks import (
     BLOCK,
     CHANGED,
     FORMAT,

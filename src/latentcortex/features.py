@@ -26,9 +26,7 @@ from latentcortex._arrays import (
     unique_ids,
     whole_number,
 )
-from latentcortex._kernel import products
-from latentcortex._shelf import unknown
-from latentcortex._store import (
+from latentcortex._blocks import (
     BLOCK,
     CHANGED,
     MANIFEST,
@@ -39,6 +37,8 @@ from latentcortex._store import (
     write_block,
     write_manifest,
 )
+from latentcortex._kernel import products
+from latentcortex._shelf import unknown
 from latentcortex.errors import AlignmentError, IncompleteError, InputError
 
 logger = logging.getLogger(__name__)
