@@ -29,7 +29,7 @@ n_images = 12
 n_bootstrap = 50
 """
 KINDS = (
-    "features/*/block-*.npz",
+    "features/*/block-*.arrays",
     "features/*/manifest.json",
     "work/*.npz",
     "work/*.json",
@@ -41,7 +41,7 @@ KINDS = (
     "summary.json",
     "references.bib",
     "dataset_description.json",
-    "decoding/sub-01/decoded/decoded-*/block-*.npz",
+    "decoding/sub-01/decoded/decoded-*/block-*.arrays",
     "decoding/sub-01/decoded/shuffled-*/manifest.json",
     "decoding/sub-01/reconstructions/decoded/*/*.png",
     "decoding/sub-01/reconstructions/decoded/*/stimuli.tsv",
@@ -121,7 +121,7 @@ def test_a_flipped_bit_in_one_part_is_named_and_made_again(finished, copied, cap
 
 def test_a_flipped_bit_of_a_feature_block_changes_no_map(finished, copied, capsys):
     """The study goes on from the features alone, as it does after an interruption."""
-    block = next(copied.glob("features/*/block-0000.npz"))
+    block = next(copied.glob("features/*/block-0000.arrays"))
     content = bytearray(block.read_bytes())
     content[len(content) // 2] ^= 1 << 6  # in the exponent of a number
     block.write_bytes(content)
@@ -133,7 +133,7 @@ def test_every_flipped_bit_of_a_store_is_refused_when_it_is_opened_or_first_read
     rng = random.Random(1)
     store = next(copied.glob("features/*"))
     expected = Features.open(store).array("pixels")
-    for name in (MANIFEST, *["block-0001.npz"] * 3):
+    for name in (MANIFEST, *["block-0001.arrays"] * 3):
         whole = (store / name).read_bytes()
         for _ in range(50):
             flip(store / name, rng)
@@ -153,7 +153,7 @@ def test_a_block_is_compared_with_its_hash_once_for_each_opened_store(finished, 
     features = Features.open(next(finished[1].glob("features/*")))
     for ids in (features.ids, features.ids[:3]):
         features.select(ids).only(["pixels"]).array("pixels")
-    assert hashed == ["block-0000.npz", "block-0001.npz"]
+    assert hashed == ["block-0000.arrays", "block-0001.arrays"]
 
 
 def test_every_flipped_bit_of_a_reconstruction_is_refused_when_it_is_read(finished, copied):
@@ -270,15 +270,16 @@ def test_a_store_whose_manifest_asks_for_more_than_there_is_or_for_other_files_i
     store = next(copied.glob("features/*"))
     whole = (store / MANIFEST).read_bytes()
     changes: list[Callable[[dict[str, Any]], object]] = [
-        lambda known: known["dims"].update(pixels=10**9),
-        lambda known: known["dims"].update(pixels=-1),
-        lambda known: known["dims"].update(pixels="64"),
-        lambda known: known.update(ids=["s"] * 60),
-        lambda known: known.update(ids=[f"s{i}" for i in range(10**5)]),
-        lambda known: known.update(blocks={"../../../../elsewhere.npz": "0", **known["blocks"]}),
-        lambda known: known.update(blocks={f"../{name}": value for name, value in known["blocks"].items()}),
-        lambda known: known.update(blocks=[]),
-        lambda known: known.update(made_by=None),
+        lambda known: known["facts"]["dims"].update(pixels=10**9),
+        lambda known: known["facts"]["dims"].update(pixels=-1),
+        lambda known: known["facts"]["dims"].update(pixels="64"),
+        lambda known: known["facts"].update(ids=["s"] * 60),
+        lambda known: known["facts"].update(ids=[f"s{i}" for i in range(10**5)]),
+        lambda known: known.update(files={"../../../../elsewhere.arrays": "0", **known["files"]}),
+        lambda known: known.update(files={f"../{name}": value for name, value in known["files"].items()}),
+        lambda known: known.update(files=[]),
+        lambda known: known.update(facts=None),
+        lambda known: known["facts"].update(made_by=None),
     ]
     for change in changes:
         rewritten(store / MANIFEST, change)
@@ -292,7 +293,7 @@ def test_reconstructions_of_other_files_are_refused(copied):
     whole = (folder / "manifest.json").read_bytes()
     for name in ("../../../../../secret.png", "/etc/passwd", "x.png"):
         for change in (
-            lambda known, name=name: known["reconstructions"][0].update(stim_file=name),
+            lambda known, name=name: known["facts"]["reconstructions"][0].update(stim_file=name),
             lambda known, name=name: known["files"].update({name: "0" * 64}),
         ):
             rewritten(folder / "manifest.json", change)

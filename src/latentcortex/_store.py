@@ -27,6 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from latentcortex import _files
+from latentcortex.errors import IncompleteError
 
 logger = logging.getLogger(__name__)
 
@@ -326,3 +327,68 @@ def _mapped(handle: BinaryIO, name: str, place: _Place) -> NDArray[Any]:
 
 def _shaped(raw: NDArray[np.uint8], place: _Place) -> NDArray[Any]:
     return raw[: place.n_bytes].view(place.dtype).reshape(place.shape)
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A sealed list of files of one folder, which is written when all of them are there: they belong together.
+
+    Parameters
+    ----------
+    path : Path
+        Of the list, beside the files.
+    kind : str
+        Its format.
+    files : dict of str to str
+        Name -> sha256.
+    facts : dict
+        What the files are together.
+    """
+
+    path: Path
+    kind: str
+    files: dict[str, str]
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    def write(self) -> None:
+        """Write the list."""
+        _files.write_sealed(self.path, {"format": self.kind, "files": self.files, "facts": self.facts})
+
+    @classmethod
+    def read(cls, path: Path, kind: str, *, what: str) -> Manifest:
+        """Read a list.
+
+        Parameters
+        ----------
+        path : Path
+        kind : str
+            The format that is expected.
+        what : str
+            What it is, and what mends it, for errors: "the manifest of a store; `latentcortex extract` makes it anew".
+
+        Raises
+        ------
+        IncompleteError
+            If it is missing, damaged or of another format.
+        """
+        sealed = _files.read_sealed(path, kind=kind)
+        files, facts = sealed.get("files"), sealed.get("facts")
+        if not (
+            isinstance(files, dict)
+            and isinstance(facts, dict)
+            and all(isinstance(expected, str) and Path(name).name == name for name, expected in files.items())
+        ):
+            raise IncompleteError(f"{path} is not {what}.")
+        return cls(path, kind, files, facts)
+
+    def damaged(self) -> list[Path]:
+        """List the files that are missing or not as they were written."""
+        folder = self.path.parent
+        return [
+            folder / name for name, expected in self.files.items() if not _files.is_as_written(folder / name, expected)
+        ]
+
+    def hashes(self) -> dict[Path, str]:
+        """Give the hash of each file, and of the list itself."""
+        named = {self.path.parent / name: expected for name, expected in self.files.items()}
+        return {**named, self.path: _files.sha256(self.path)}
