@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Final, Generic, Protocol, TypeVar
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from latentcortex import executors
 from latentcortex._arrays import digest
+from latentcortex._store import Store
 from latentcortex.encoding.chunks import chunks_of
 from latentcortex.encoding.pieces import Piece
 
@@ -26,22 +27,6 @@ Result = Mapping[str, Piece]
 _Item = TypeVar("_Item")
 
 
-class Parts(Protocol):
-    """Where the results of cells are kept, each by a key that is a hash of what it depends on; see `_store.Store`."""
-
-    def load(self, key: str) -> Any | None:
-        """Return a part, with `arrays` and `facts`; None where it is not there or damaged."""
-        ...
-
-    def save(self, key: str, arrays: Mapping[str, NDArray[Any]], facts: Mapping[str, Any]) -> None:
-        """Write a part, whole or not at all."""
-        ...
-
-    def remove(self, keys: Sequence[str]) -> None:
-        """Delete parts."""
-        ...
-
-
 @dataclass(frozen=True, eq=False)
 class Cell(Generic[_Item]):
     """One piece of work that depends on no other.
@@ -51,16 +36,16 @@ class Cell(Generic[_Item]):
     item : object
         What the function that computes it is given.
     facts : dict
-        What the cell is, beside the key of the study: kind, models, voxels or permutations. Its key is their hash, and
-        the log says them.
+        What the cell is, beside what the study depends on: its models, and voxels or permutations. The name of its part
+        is a hash of them, and the log says them.
     """
 
     item: _Item
     facts: Mapping[str, Any]
 
-    def key(self, of_all: str) -> str:
-        """Name its part, beside what all cells depend on."""
-        return digest(of_all, sorted(self.facts.items()))
+    def key(self, stem: str) -> str:
+        """Name its part; the stem says what all cells depend on."""
+        return f"{stem}-{digest(sorted(self.facts.items()))[:32]}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,10 +56,10 @@ class Cells:
     ----------
     executor : executors.Executor
         What runs them side by side.
-    parts : Parts, optional
+    store : Store, optional
         Where results are kept; without it they are in memory, and an interrupted run begins anew.
-    key : str
-        Hash of what all cells depend on: data, settings, versions.
+    stem : str
+        How the names of their parts begin; it says what all cells depend on: participant, data, settings, versions.
     chunk_voxels : int
         Voxels of a chunk, a multiple of 1,024; 0 for all. No result depends on it.
     progress : bool
@@ -82,8 +67,8 @@ class Cells:
     """
 
     executor: executors.Executor = field(default_factory=lambda: executors.make("threads"))
-    parts: Parts | None = None
-    key: str = ""
+    store: Store | None = None
+    stem: str = "cell"
     chunk_voxels: int = 0
     progress: bool = False
 
@@ -104,15 +89,19 @@ class Cells:
         """
         results = []
         with tqdm(total=len(cells), desc=title, unit="cell", disable=not self.progress) as bar:
-            for result in self.executor.map(_Kept(function, self.parts, self.key), cells):
+            for result in self.executor.map(_Kept(function, self.store, self.stem), cells):
                 results.append(result)
                 bar.update()
         return results
 
-    def forget(self, cells: Sequence[Cell[Any]]) -> None:
-        """Delete the parts of cells that nothing needs any more."""
-        if self.parts is not None:
-            self.parts.remove([cell.key(self.key) for cell in cells])
+    def of(self, name: str) -> Cells:
+        """Take the same for cells whose parts have names of their own."""
+        return replace(self, stem=f"{self.stem}-{name}")
+
+    def forget(self) -> None:
+        """Delete all parts that begin with the stem: nothing needs them any more."""
+        if self.store is not None:
+            self.store.remove([key for key in self.store.keys() if key.startswith(f"{self.stem}-")])
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,27 +111,28 @@ class _Kept(Generic[_Item]):
     Parameters
     ----------
     function : callable
-    parts : Parts, optional
-    key : str
-        Of what all cells depend on.
+    store : Store, optional
+    stem : str
     """
 
     function: Callable[[_Item], Result]
-    parts: Parts | None
-    key: str
+    store: Store | None
+    stem: str
 
     def __call__(self, cell: Cell[_Item]) -> Result:
-        """Compute, keep and log."""
-        if self.parts is None:
+        """Compute, keep and log; what is kept is mapped into memory, of which it then takes none."""
+        if self.store is None:
             return self.function(cell.item)
-        part = self.parts.load(cell.key(self.key))
+        key = cell.key(self.stem)
+        part = self.store.load(key, mmap=True)
         if part is not None:
             logger.info("A cell was there already.", extra={"facts": {"event": EVENT, **cell.facts}})
             return _unpacked(part.arrays)
         result = self.function(cell.item)
-        self.parts.save(cell.key(self.key), _packed(result), cell.facts)
+        self.store.save(key, _packed(result), cell.facts)
         logger.info("A cell was computed.", extra={"facts": {"event": EVENT, **cell.facts}})
-        return result
+        part = self.store.load(key, mmap=True)
+        return result if part is None else _unpacked(part.arrays)
 
 
 def _packed(result: Result) -> dict[str, NDArray[Any]]:
