@@ -326,7 +326,11 @@ STOPS = {
         'name = "banded_ridge"\nmixtures = [[0.5, 0.5]]',
         "mixtures are (1, 2); expected (n_mixtures, 1)",
     ),
-    "a scale that himalaya has not": ('name = "banded_ridge"', 'name = "himalaya"\nscale = "trac"', "got 'trac'"),
+    "a scale that himalaya has not": (
+        'name = "banded_ridge"',
+        'name = "himalaya"\nscale = "trac"',
+        "Did you mean 'trace'?",
+    ),
     "penalties below 0 of himalaya's": ('name = "banded_ridge"', 'name = "himalaya"\nalphas = [-1]', "alphas must be"),
     "a misspelt estimator": ('name = "banded_ridge"', 'name = "banded_rigde"', "Did you mean 'banded_ridge'?"),
     "a misspelt argument": ('name = "banded_ridge"', 'name = "banded_ridge"\nalpahs = [1]', "Did you mean 'alphas'?"),

@@ -10,7 +10,7 @@ from typing import Any, Final, Self
 import numpy as np
 from tqdm import tqdm
 
-from latentcortex._arrays import FloatArray, BoolArray, id_list, listed, tiles
+from latentcortex._arrays import BoolArray, FloatArray, id_list, listed, tiles
 from latentcortex._arrays import in_threads as share
 from latentcortex._files import telling_of
 from latentcortex.encoding.cells import Cell, Cells

@@ -11,8 +11,8 @@ import numpy as np
 
 from latentcortex import inference
 from latentcortex._arrays import FloatArray, IntArray, positions
-from latentcortex.encoding.criterion import Criterion, Null
 from latentcortex.encoding.chunks import ReadByChunk, Sides, averaged
+from latentcortex.encoding.criterion import Criterion, Null
 from latentcortex.encoding.fitted import Prepared
 from latentcortex.encoding.prediction import Prediction
 from latentcortex.errors import InputError
@@ -21,7 +21,6 @@ from latentcortex.features import Features, aligned
 from latentcortex.inference.ties import TIE
 from latentcortex.responses import Responses, Within
 from latentcortex.splits import Splits
-
 
 FoldModel = tuple[Prepared, dict[str, FloatArray]]
 """A model that is ready for the training stimuli of a fold, and its held-out stimuli."""

@@ -53,7 +53,7 @@ class Forward:
     def __init__(self, material: Material) -> None:
         self.material, self.study, self.out = material, material.study, material.out
         self.study.estimator()
-        looks = {key: material.settings["report"][key] for key in LOOKS}
+        looks = material.settings.report.model_dump(mode="json", include=set(LOOKS))
         settings, sources = material.depends(FORWARD), material.sources
         self.record = Record(self.out, material.key(FORWARD), settings, OURS, looks=looks, sources=sources)
 
@@ -69,7 +69,7 @@ class Forward:
             settings = self.material.settings
             folders = [f"sub-{name}/{part}" for name in self.material.participants for part in ("func", "figures")]
             refuse_links(self.out, ["logs", "work", *folders])
-            reporting.check_viewer(settings["report"]["viewer"], settings["analyses"]["run"])
+            reporting.check_viewer(settings.report.viewer, settings.analyses.run)
             self.study.models(self.material.extractor.bands)
             self.material.check_refits()
             self.material.check_features()
@@ -142,12 +142,11 @@ class Forward:
 
     def _cells(self, participant: str) -> encoding.Cells:
         """Say how the cells of a participant are computed, and that they are kept in this folder until all is done."""
-        run = self.material.settings["run"]
         return encoding.Cells(
             executors.make("threads"),
             self.record.store,
             self.record.key_of(f"sub-{participant}_cell"),
-            run["chunk_voxels"],
+            self.material.settings.run.chunk_voxels,
             self.material.progress,
         )
 
@@ -174,7 +173,7 @@ class Forward:
             ids,
             list(material.groups(ids).values()),
             material.embedding(ids),
-            n_clusters=material.settings["splits"]["n_clusters"],
+            n_clusters=material.settings.splits.n_clusters,
             seed=self.study.seed,
             participant=participant,
         )
@@ -201,7 +200,7 @@ class Forward:
             scorer: Any = analyses.AcrossFolds(material.features, responses, **how)
         else:
             features = material.fitted_features(responses.splits.folds[0].train)
-            how |= {"twin": material.settings["inference"]["twin"], "regions": self._regions(participant)}
+            how |= {"twin": material.settings.inference.twin, "regions": self._regions(participant)}
             scorer = analyses.HeldOut(features, responses, **how)
 
         def score(analysis: analyses.Analysis) -> Maps:
@@ -246,11 +245,11 @@ class Forward:
                 maps=maps,
                 atlas=self.material.atlas(participant),
                 facts=reporting.facts_of(maps, self.material.rows(participant), self.material.splits(participant)),
-                settings=self.material.settings,
+                settings=self.material.settings.plain(),
                 made_by=self.material.made_by,
                 log=self.material.log(self.out),
                 reconstructions=f"decoding/sub-{participant}.html" if self.study.decodes else "",
-                viewer=reporting.viewer_page(participant, self.material.settings["report"]["viewer"]),
+                viewer=reporting.viewer_page(participant, self.material.settings.report.viewer),
                 background=anatomy,
             )
             if content.viewer:
