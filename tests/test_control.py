@@ -114,9 +114,9 @@ def test_permutations_that_refit_warn_of_nothing_in_a_report(tmp_path: Path) -> 
     features, responses = battery.participant(0, 0, 60, 100)
 
     class Telling(BandedRidge):
-        def fit(self, *given: object, **more: object) -> Telling:
+        def prepare(self, *given: object, **more: object) -> object:
             logging.getLogger("latentcortex.tests").warning("A fit was made.")
-            return super().fit(*given, **more)
+            return super().prepare(*given, **more)
 
     path = tmp_path / "log.jsonl"
     with _files.logging_to(path):

@@ -336,6 +336,8 @@ def is_as_written(path: Path, expected: str) -> bool:
 
 CONTROL: Final = "control"
 """The fact of a log record that says of which control or refit it tells; a report leaves such records out."""
+EVENT: Final = "event"
+"""The fact of a log record that says which step of the work it notes; no alteration, which a report would show."""
 _TOLD_OF: ContextVar[tuple[tuple[str, str], ...]] = ContextVar("told_of", default=())
 
 

@@ -28,7 +28,7 @@ from latentcortex.encoding.prediction import Prediction
 from latentcortex.encoding.regions import Regions
 from latentcortex.encoding.unique import Sides, check_share_test
 from latentcortex.errors import InputError
-from latentcortex.estimators import Estimator, quiet
+from latentcortex.estimators import Estimator, VoxelCounts, quiet
 from latentcortex.features import Features
 from latentcortex.maps import Maps
 from latentcortex.responses import Responses, Within, none_usable
@@ -107,6 +107,7 @@ class Encoder:
         usable(averaged)
         how: dict[str, Any] = {"weights": averaged.n_repeats, "in_time": averaged.in_time}
         self._model = Prepared.of(self.estimator, features, averaged.ids, sample=averaged.data, **how).fit(averaged.data)
+        VoxelCounts.of(self._model.estimator).tell(self.estimator, features.bands)
         self._train = averaged
         return self
 
