@@ -20,7 +20,6 @@ from latentcortex._arrays import (
     id_list,
     listed,
     numbers,
-    one_thread,
     positions,
     same_length,
     unique_ids,
@@ -40,6 +39,7 @@ from latentcortex._store import (
     write_manifest,
 )
 from latentcortex.errors import AlignmentError, IncompleteError, InputError
+from latentcortex.executors import one_thread
 
 logger = logging.getLogger(__name__)
 

@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.sparse.linalg import eigsh
 
-from latentcortex._arrays import FloatArray, IntArray, listed, one_thread, random_for, same_length, unique_ids
+from latentcortex._arrays import FloatArray, IntArray, listed, random_for, same_length, unique_ids
 from latentcortex._duplicates import labelled
 from latentcortex.errors import AlignmentError, InputError
+from latentcortex.executors import one_thread
 
 UNITS: Final = ("stimulus", "session", "run", "cluster")
 """What folds can hold out."""

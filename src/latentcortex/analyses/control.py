@@ -9,8 +9,9 @@ from typing import Any, Final
 import numpy as np
 
 from latentcortex import inference
-from latentcortex._arrays import FloatArray, IntArray, in_threads
+from latentcortex._arrays import FloatArray, IntArray
 from latentcortex.encoding import Null, Prediction
+from latentcortex.executors import share
 from latentcortex.inference.control import expected_false, tally
 from latentcortex.maps import KEYS, Maps
 from latentcortex.scoring._centring import unit_columns
@@ -86,7 +87,7 @@ class Shuffles:
         def counted(order: IntArray) -> tuple[int, int]:
             return tally(inference.correlation_p(np.einsum("ij,ij->j", y[order], yhat), n_rows), threshold)
 
-        return np.array(in_threads(counted, list(self.orders)), dtype=np.intp)
+        return np.array(share(counted, list(self.orders)), dtype=np.intp)
 
 
 def beside(maps: Maps, control: Maps, shuffles: Shuffles) -> Maps:

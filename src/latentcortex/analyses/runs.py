@@ -12,7 +12,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from latentcortex import inference, scoring
-from latentcortex._arrays import IntArray, in_threads
+from latentcortex._arrays import IntArray
 from latentcortex._files import telling_of
 from latentcortex.analyses.control import N_SHUFFLES, Shuffles, beside, thresholds
 from latentcortex.analyses.layers import preferred
@@ -34,6 +34,7 @@ from latentcortex.encoding.columns import rejudged
 from latentcortex.encoding.criterion import MOST_VOXELS
 from latentcortex.errors import InputError
 from latentcortex.estimators import quiet
+from latentcortex.executors import share
 from latentcortex.features import Features
 from latentcortex.maps import Maps, short
 from latentcortex.responses import Responses, Within
@@ -134,7 +135,7 @@ class HeldOut:
                 return maps, held_out, encoder, null
 
             # Models side by side, each on one thread: most of a fit is too small to share.
-            done = in_threads(fitted, analysis.models)
+            done = share(fitted, analysis.models)
         found = [maps for maps, *_ in done]
         if analysis.name == "latents" and len(done) > 1 and not self._pairs(len(done)):
             logger.info("Latents are not compared: there are %d, and %d test stimuli.", len(done), len(self.test.ids))

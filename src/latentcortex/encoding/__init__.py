@@ -11,7 +11,7 @@ import numpy as np
 from tqdm import tqdm
 
 from latentcortex import inference
-from latentcortex._arrays import TILE, BoolArray, FloatArray, digest, id_list, in_threads, listed
+from latentcortex._arrays import TILE, BoolArray, FloatArray, digest, id_list, listed
 from latentcortex._files import telling_of
 from latentcortex._shelf import unknown
 from latentcortex.encoding import partition
@@ -36,6 +36,7 @@ from latentcortex.encoding.regions import RegionMeans, Regions
 from latentcortex.encoding.unique import Sides, UniqueShares, check_share_test
 from latentcortex.errors import InputError
 from latentcortex.estimators import Estimator, quiet
+from latentcortex.executors import share
 from latentcortex.features import Features
 from latentcortex.inference.control import expected_false, tally_draws
 from latentcortex.maps import Maps
@@ -317,9 +318,9 @@ class Encoder:
         region, if there are such. Without `sides`, unique shares are tested for the fitted models only.
         """
         how = criterion or Criterion()
-        for share in how.shares:
-            if share not in SHARES:
-                raise unknown("share", share, SHARES)
+        for name in how.shares:
+            if name not in SHARES:
+                raise unknown("share", name, SHARES)
         several = how.shares if len(self.bands) > 1 else ()
         about: dict[str, Any] = {}
         p, scored, split, halves = [], [], [], []
@@ -436,7 +437,7 @@ class Encoder:
         chunks = [draws[i : i + 10] for i in range(0, len(draws), 10)]
         watched = tqdm(chunks, desc="permuting", unit="x10", disable=not self.progress)
         with telling_of(control="permutations that refit"):
-            return np.stack([r for chunk in watched for r in in_threads(exchanged, list(chunk))])
+            return np.stack([r for chunk in watched for r in share(exchanged, list(chunk))])
 
     def _about(self, bands: Sequence[str], n_stimuli: int) -> dict[str, Any]:
         band = bands[0] if len(bands) == 1 else ""

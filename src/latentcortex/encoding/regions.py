@@ -9,10 +9,11 @@ from functools import partial
 import numpy as np
 
 from latentcortex import inference, scoring
-from latentcortex._arrays import BoolArray, FloatArray, IntArray, in_threads, tiles
+from latentcortex._arrays import BoolArray, FloatArray, IntArray, tiles
 from latentcortex.encoding.columns import Column
 from latentcortex.encoding.criterion import Null
 from latentcortex.encoding.prediction import Prediction
+from latentcortex.executors import share
 
 Key = tuple[str, str]
 """A statistic and a band, as columns name them; the band is empty for the score of a model of several."""
@@ -67,7 +68,7 @@ class RegionMeans:
 
     def _add(self, name: str, piece: Prediction, bands: Sequence[str], voxels: IntArray, weights: FloatArray) -> None:
         change = partial(_changes, piece, bands, self.shares, weights)
-        for part in in_threads(change, [voxels[tile] for tile in tiles(len(voxels))]):
+        for part in share(change, [voxels[tile] for tile in tiles(len(voxels))]):
             for key, values in part.items():
                 known = self._changes.setdefault(key, {})
                 known[name] = known.get(name, 0.0) + values
