@@ -343,7 +343,7 @@ _TOLD_OF: ContextVar[tuple[tuple[str, str], ...]] = ContextVar("told_of", defaul
 
 @contextmanager
 def telling_of(**facts: str) -> Iterator[None]:
-    """Note in every log record of the block, also of threads that `in_threads` starts, what it tells of.
+    """Note in every log record of the block, also of threads that `share` starts, what it tells of.
 
     Parameters
     ----------

@@ -13,7 +13,6 @@ import numpy as np
 
 from latentcortex import scoring
 from latentcortex._arrays import FloatArray, tiles
-from latentcortex._arrays import in_threads as share
 from latentcortex._files import telling_of
 from latentcortex.analyses.control import (
     N_SHUFFLES,
@@ -48,6 +47,7 @@ from latentcortex.encoding.columns import about_model, rejudged
 from latentcortex.encoding.halves import n_refits
 from latentcortex.encoding.models import columns_of, scored
 from latentcortex.estimators import VoxelCounts, quiet
+from latentcortex.executors import share
 from latentcortex.features import Features
 from latentcortex.maps import Maps, short
 from latentcortex.responses import Responses
@@ -324,7 +324,9 @@ class _Run:
             with telling_of(model=short("+".join(bands))):
                 piece = pieces["+".join(bands)]
                 VoxelCounts(*piece.total("fits").tolist()).tell(self.plans[bands].estimator, bands)
-                models.append(columns_of(about, piece, model, criterion, self.nulls[bands], regions=self.scorer.regions))
+                models.append(
+                    columns_of(about, piece, model, criterion, self.nulls[bands], regions=self.scorer.regions)
+                )
             self.plans[bands].release()
         if not group.kind:
             return models, []

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from latentcortex._arrays import FloatArray, IntArray, tiles
-from latentcortex._arrays import in_threads as share
 from latentcortex._shelf import unknown
 from latentcortex.encoding import partition
 from latentcortex.encoding.columns import SHARES, Column, models_needed, scores, significance
@@ -23,6 +22,7 @@ from latentcortex.encoding.prediction import Prediction
 from latentcortex.encoding.regions import Regions
 from latentcortex.encoding.unique import Candidates, Sides, UniqueTests, unique_columns
 from latentcortex.estimators import Estimator, VoxelCounts
+from latentcortex.executors import share
 from latentcortex.features import Features
 from latentcortex.responses import Responses
 

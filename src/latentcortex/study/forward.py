@@ -118,7 +118,11 @@ class Forward:
         """Run every analysis; each is kept as a part, and its cells until then, so that an interrupted run goes on."""
         with self.material.stages.watch("encode"):
             cells = self._cells(participant)
-            maps = [self._kept(participant, "ceiling", lambda: analyses.ceiling_by_chunk(self._responses(participant), cells))]
+            maps = [
+                self._kept(
+                    participant, "ceiling", lambda: analyses.ceiling_by_chunk(self._responses(participant), cells)
+                )
+            ]
             scorer = self._scorer(participant, cells)
             for analysis in self.study.models(self.material.extractor.bands):
                 compute: Callable[[], Maps] = partial(scorer, analysis)
