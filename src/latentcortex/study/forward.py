@@ -101,7 +101,8 @@ class Forward:
                 with _files.telling_of(participant=name):
                     self._encode_and_report(name, until)
             if until == "report":
-                reporting.write_group(self.out)
+                with self.record.turn():
+                    reporting.write_group(self.out)
         self.record.finish(STAGES[: STAGES.index(until) + 1])
 
     def _encode_and_report(self, participant: str, until: str) -> None:
@@ -114,7 +115,8 @@ class Forward:
             checking.tell(design, self.study.allowed)
         maps = self._encode(participant, responses)
         if until == "report":
-            self._report(participant, maps, responses)
+            with self.record.turn():
+                self._report(participant, maps, responses)
 
     def _encode(self, participant: str, responses: Responses) -> Maps:
         """Run every analysis; each is kept in a file of its own, so that an interrupted run goes on."""
