@@ -214,7 +214,7 @@ class Study:
 
     def dataset(self) -> Any:
         """Make the dataset."""
-        return self._make(datasets.SHELF, "dataset", paths=("root", "template"))
+        return self._make(datasets.SHELF, "dataset", paths=("root", "template", "scratch"))
 
     def extractor(self) -> Any:
         """Make the extractor."""
