@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import weakref
+from collections.abc import Callable
 from pathlib import Path
 
 import nibabel as nib
@@ -52,6 +54,65 @@ def test_joined_maps_keep_their_columns() -> None:
     joined = found.join(other)
     assert joined.data.shape == (5, 3)
     np.testing.assert_array_equal(joined.values(statistic="ceiling"), 1)
+
+
+def kept_in_files(n_voxels: int, n_columns: int, read: list[int]) -> Maps:
+    """Make maps whose columns are read when they are asked for, noting each time which one."""
+
+    def reader(number: int) -> Callable[[], np.ndarray]:
+        def read_column() -> np.ndarray:
+            read.append(number)
+            return np.full(n_voxels, number, dtype=np.float32)
+
+        return read_column
+
+    facts = [{**ABOUT, "statistic": f"r{i}", "unit": "correlation"} for i in range(n_columns)]
+    return Maps([reader(i) for i in range(n_columns)], pd.DataFrame(facts), Bare(n_voxels))
+
+
+def test_columns_in_files_are_read_only_when_their_values_are_asked_for() -> None:
+    read: list[int] = []
+    found = kept_in_files(4, 5, read)
+    both = found.join(Maps.of(Bare(4), [(np.ones(4), {**ABOUT, "statistic": "p", "unit": "probability"})]))
+    chosen = both.find(analysis="latents").select_columns(np.array([False, True, False, True, False, True]))
+    assert (read, len(chosen.columns)) == ([], 3)
+    np.testing.assert_array_equal(chosen.values(statistic="r3"), 3)
+    assert read == [3]
+    assert [values[0] for values, _ in chosen] == [1, 3, 1]
+    np.testing.assert_array_equal(found.data[0], np.arange(5))
+
+
+def test_a_column_in_a_file_of_another_length_is_an_error() -> None:
+    with pytest.raises(AlignmentError, match=r"is \(3,\); expected \(n_voxels,\) = \(4,\)"):
+        Maps([lambda: np.ones(3)], pd.DataFrame([{**ABOUT, "statistic": "r"}]), Bare(4)).values(statistic="r")
+
+
+@pytest.mark.parametrize("space", [Bare(70_000), Surface("fsaverage5")], ids=["table", "surface"])
+def test_no_more_than_two_whole_columns_are_in_memory_while_maps_are_written(space, tmp_path: Path) -> None:
+    alive: list[int] = []
+    in_memory = weakref.WeakSet()
+
+    def read_column() -> np.ndarray:
+        values = np.ones(space.n_voxels, dtype=np.float32).view(Watched)
+        in_memory.add(values)
+        alive.append(len(in_memory))
+        return values
+
+    facts = [{**ABOUT, "statistic": f"r{i}", "unit": "correlation"} for i in range(5)]
+    Maps([read_column] * 5, pd.DataFrame(facts), space).save(tmp_path, participant="01")
+    assert (len(alive) >= 5, max(alive) <= 2) == (True, True)
+
+
+class Watched(np.ndarray):
+    """An array that a set of weak references takes."""
+
+    __hash__ = object.__hash__
+
+
+def test_values_that_a_caller_changes_leave_the_maps_as_they_are() -> None:
+    found = maps(Bare(5))
+    found.values(statistic="r")[:] = 9
+    assert found.values(statistic="r")[1] == 1
 
 
 def test_rois_are_summarised_over_all_valid_voxels_as_pandas_does() -> None:

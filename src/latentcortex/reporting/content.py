@@ -237,7 +237,9 @@ def facts_of(maps: Maps, responses: Responses, sides: Sequence[tuple[Sequence[st
     sides : sequence of (train ids, test ids)
         One pair, or one for each fold.
     """
-    fitted = np.isfinite(maps.find(statistic="r").data).any(axis=1)
+    fitted = np.zeros(responses.space.n_voxels, dtype=bool)
+    for r, _ in maps.find(statistic="r"):
+        fitted |= np.isfinite(r)
     split = {"n_train": len(sides[0][0]), "n_test": len(sides[0][1])}
     return {
         "n_trials": len(responses.rows),
