@@ -201,14 +201,14 @@ def _read_tables(sidecars: Sequence[Path]) -> tuple[list[FloatArray], pd.DataFra
         path, known = beside.with_suffix(".tsv"), _files.read_json(beside)
         abouts.append(known.pop("voxel"))
         try:
-            table = pd.read_csv(path, sep="\t", na_values=["n/a"], keep_default_na=False)[list(known)].astype(
-                np.float32
+            table = pd.read_csv(
+                path, sep="\t", na_values=["n/a"], keep_default_na=False, usecols=list(known), dtype=np.float32
             )
         except (OSError, ValueError, KeyError) as error:
             if _files.is_refused(error):
                 raise
             raise IncompleteError(f"{path} is missing or damaged ({error}); make it again.") from None
-        columns += list(zip(table.to_numpy().T, known.values(), strict=True))
+        columns += [(table[name].to_numpy(), facts) for name, facts in known.items()]
     func, facts = sidecars[0].parent, [facts for _, facts in columns]
     for about in abouts:
         _refuse_other_columns(func, facts, about)
