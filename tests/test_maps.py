@@ -10,9 +10,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from latentcortex._store import Store
 from latentcortex.errors import AlignmentError, IncompleteError, InputError
 from latentcortex.maps import Maps, label, stem_of
-from latentcortex.maps.state import load_state, save_state
+from latentcortex.maps.state import load_maps, save_maps
 from latentcortex.space import Bare, Surface
 
 ABOUT = {"analysis": "latents", "model": "z", "band": "z", "n_stimuli": 40}
@@ -126,8 +127,9 @@ def test_rois_are_summarised_over_all_valid_voxels_as_pandas_does() -> None:
 @pytest.mark.parametrize("space", [Bare(7), Surface("fsaverage5", np.array([0, 5, 10242, 20483]))])
 def test_state_is_read_back_as_it_was(space, tmp_path: Path) -> None:
     before = maps(space)
-    save_state(before, tmp_path / "x.npz")
-    after = load_state(tmp_path / "x.npz", n_voxels=space.n_voxels)
+    save_maps(Store(tmp_path), "x", before)
+    after = load_maps(Store(tmp_path), "x", n_voxels=space.n_voxels)
+    assert after is not None
     np.testing.assert_array_equal(after.data, before.data)
     pd.testing.assert_frame_equal(after.columns, before.columns, check_dtype=False)
     assert after.space.description == space.description
@@ -152,11 +154,18 @@ def test_derivatives_are_read_back_as_they_were(space, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("left", [0, 50, 300])
-def test_damaged_state_is_refused(left: int, tmp_path: Path) -> None:
-    save_state(maps(Bare(7)), tmp_path / "x.npz")
-    (tmp_path / "x.npz").write_bytes((tmp_path / "x.npz").read_bytes()[:left])
-    with pytest.raises(IncompleteError, match="is damaged"):
-        load_state(tmp_path / "x.npz", n_voxels=7)
+def test_damaged_state_counts_as_not_there(left: int, tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    save_maps(store, "x", maps(Bare(7)))
+    store.path("x").write_bytes(store.path("x").read_bytes()[:left])
+    assert load_maps(store, "x", n_voxels=7) is None
+
+
+def test_state_of_other_voxels_counts_as_not_there_and_is_named(tmp_path: Path, caplog) -> None:
+    store = Store(tmp_path)
+    save_maps(store, "x", maps(Bare(7)))
+    assert load_maps(store, "x", n_voxels=8) is None
+    assert "x.arrays counts as not there: it holds float32 of shape (7, " in caplog.text
 
 
 def test_surface_maps_are_gifti_that_nibabel_reads(tmp_path: Path) -> None:

@@ -14,14 +14,17 @@ from typing import Any, Final
 
 from latentcortex import _files
 from latentcortex._arrays import listed
+from latentcortex._store import Store
 from latentcortex.errors import IncompleteError, InputError
 
 logger = logging.getLogger(__name__)
 
 NAME: Final = "study.json"
-FORMAT: Final = "latentcortex-study 1"
+FORMAT: Final = "latentcortex-study 2"
 LOG: Final = "logs/latentcortex.jsonl"
 """Where a folder of results keeps its log, which every run appends to."""
+WORK: Final = "work"
+"""Where a folder of results keeps the parts that results are made from."""
 JOURNAL: Final = "logs/written.jsonl"
 """Names and hashes of what is written until a run finishes: a line each, before the file has its name."""
 PICTURES: Final = ("sub-*/figures/*", "sub-*_viewer.html", "sub-*_light.html")
@@ -139,6 +142,7 @@ class Record:
         overwrites = known["key"] not in ("", self.key)
         if overwrites:  # no run that was killed took its log down, and no other study's may be continued
             files, gone = {}, {LOG: "", **files}
+            self.store.remove(filter(self.store.has, self.store.keys()))
         elif known.get("looks", {}) != self.looks:
             gone = {name: expected for name, expected in files.items() if _matches(name, PICTURES)}
         for name, expected in gone.items():
@@ -149,13 +153,6 @@ class Record:
         self._written.update(files)
         self._write(done=[], files=files)
         (self.folder / JOURNAL).unlink(missing_ok=True)
-
-    def forget(self, paths: Iterable[Path]) -> None:
-        """Delete files of this run, or of the interrupted one that it goes on with, that nothing needs any more."""
-        for path in paths:
-            name = path.relative_to(self.folder).as_posix()
-            if name in self._written:
-                self._remove(name, self._written.pop(name))
 
     def _remove(self, name: str, expected: str) -> None:
         """Delete a file if it is as a run wrote it; say so if it is not."""
@@ -225,25 +222,21 @@ class Record:
         content |= {"sources": self.sources} if self.sources else {}
         _files.write_json(self.folder / NAME, content)
 
-    # Single files of its own
+    # Parts of results
 
-    def keep(self, path: Path) -> None:
-        """Note, beside a file, that it belongs to this study, and its hash."""
-        _files.write_json(path.with_suffix(".json"), {"key": self.key, "sha256": _files.sha256(path)})
+    @property
+    def store(self) -> Store:
+        """Parts that results are made from, which an interrupted run goes on from."""
+        return Store(self.folder / WORK)
 
-    def has(self, path: Path) -> bool:
-        """Tell whether a file is there, belongs to this study and is whole; damage is told in the log."""
-        note = path.with_suffix(".json")
-        if not (path.is_file() and note.is_file()):
-            return False
-        try:
-            known = _files.read_json(note)
-        except InputError:
-            known = None
-        whole = isinstance(known, dict) and known == {"key": self.key, "sha256": _files.sha256(path)}
-        if not whole and not (isinstance(known, dict) and known.get("key") not in (None, self.key)):
-            logger.warning("%s or the note beside it is not as it was written; it is computed again.", path)
-        return whole
+    def key_of(self, name: str) -> str:
+        """Name a part of this study: what it is, and a digest of everything that the study's results depend on."""
+        return f"{name}-{self.key[:16]}"
+
+    def include_parts(self, keys: Iterable[str]) -> None:
+        """Note parts that results were made from; see `include`."""
+        paths = [self.store.path(key) for key in keys]
+        self.include({path: _files.sha256(path) for path in paths})
 
 
 # What is read of a folder

@@ -15,9 +15,8 @@ from latentcortex.datasets import Anatomical
 from latentcortex.encoding import rejudged
 from latentcortex.extractors import Scheduled
 from latentcortex.maps import Maps
-from latentcortex.maps.state import load_state, save_state
+from latentcortex.maps.state import load_maps, save_maps
 from latentcortex.responses import Responses
-from latentcortex.space import Space
 from latentcortex.study.draws import KeptDraws
 from latentcortex.study.material import Material
 from latentcortex.study.schema import FORWARD, LOOKS
@@ -35,8 +34,6 @@ OURS: Final = (
     "group_rois.tsv",
     "group_prevalence.png",
     "references.bib",
-    "work/sub-*.npz",
-    "work/sub-*.json",
     LOG,
     "summary.json",
     "dataset_description.json",
@@ -129,13 +126,16 @@ class Forward:
             found = [self._ceiling(responses, test)]
             scorer = self._scorer(participant, responses, train, test)
             for analysis in self.study.models(self.material.extractor.bands):
-                path = self.out / "work" / f"sub-{participant}_{analysis.name}.npz"
-                if not self.record.has(path):
+                key, n_voxels = self.record.key_of(f"sub-{participant}_{analysis.name}"), responses.space.n_voxels
+                maps = load_maps(self.record.store, key, n_voxels=n_voxels)
+                if maps is None:
                     profile = analysis.name == "generalisation"
-                    save_state(self._profile(analysis, responses) if profile else scorer.score(analysis), path)
-                    self.record.keep(path)
-                self.record.forget(sorted(self._draws(participant, responses.space)(analysis.name).paths))
-                found.append(load_state(path, n_voxels=responses.space.n_voxels))
+                    computed = self._profile(analysis, responses) if profile else scorer.score(analysis)
+                    save_maps(self.record.store, key, computed)
+                    maps = load_maps(self.record.store, key, n_voxels=n_voxels)
+                self.record.include_parts([key])
+                self._draws(participant, n_voxels)(analysis.name).remove()
+                found.append(maps)
             return self._located(analyses.joined([maps for maps in found if maps is not None]))
 
     def _ceiling(self, responses: Responses, test: Responses | None) -> Maps | None:
@@ -189,13 +189,13 @@ class Forward:
             sides, regions = (train.averaged(), test.averaged()), self._regions(responses)
             return analyses.HeldOut(features, *sides, make, criterion, progress, twin, regions=regions)
         splits, zscore = self.material.splits(responses), self.material.zscore
-        keep = self._draws(participant, responses.space)
+        keep = self._draws(participant, responses.space.n_voxels)
         return analyses.AcrossFolds(self.material.features, responses, splits, zscore, make, criterion, progress, keep)
 
-    def _draws(self, participant: str, space: Space) -> Callable[[str], KeptDraws]:
+    def _draws(self, participant: str, n_voxels: int) -> Callable[[str], KeptDraws]:
         """Say where finished permutations of an analysis are kept until it is done."""
-        work = self.out / "work"
-        return lambda analysis: KeptDraws(self.record, work / f"sub-{participant}_{analysis}_draw", space)
+        key_of = self.record.key_of
+        return lambda analysis: KeptDraws(self.record.store, key_of(f"sub-{participant}_{analysis}_draw"), n_voxels)
 
     def _regions(self, responses: Responses) -> encoding.Regions | None:
         """Say which regions of the atlas have means with intervals."""
