@@ -89,7 +89,8 @@ def test_a_column_in_a_file_of_another_length_is_an_error() -> None:
 
 
 @pytest.mark.parametrize("space", [Bare(70_000), Surface("fsaverage5")], ids=["table", "surface"])
-def test_no_more_than_two_whole_columns_are_in_memory_while_maps_are_written(space, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kept", [False, True], ids=["derivatives", "state"])
+def test_no_more_than_two_whole_columns_are_in_memory_while_maps_are_written(space, kept, tmp_path: Path) -> None:
     alive: list[int] = []
     in_memory = weakref.WeakSet()
 
@@ -100,7 +101,11 @@ def test_no_more_than_two_whole_columns_are_in_memory_while_maps_are_written(spa
         return values
 
     facts = [{**ABOUT, "statistic": f"r{i}", "unit": "correlation"} for i in range(5)]
-    Maps([read_column] * 5, pd.DataFrame(facts), space).save(tmp_path, participant="01")
+    found = Maps([read_column] * 5, pd.DataFrame(facts), space)
+    if kept:
+        save_maps(Store(tmp_path), "x", found)
+    else:
+        found.save(tmp_path, participant="01")
     assert (len(alive) >= 5, max(alive) <= 2) == (True, True)
 
 
@@ -161,11 +166,24 @@ def test_damaged_state_counts_as_not_there(left: int, tmp_path: Path) -> None:
     assert load_maps(store, "x", n_voxels=7) is None
 
 
+def test_a_column_of_a_state_that_is_deleted_or_damaged_while_it_is_in_use_is_an_error(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    save_maps(store, "x", maps(Bare(7)))
+    found = load_maps(store, "x", n_voxels=7)
+    assert found is not None
+    np.testing.assert_array_equal(found.values(statistic="r")[1:], np.arange(1, 7))
+    whole = store.path("x").read_bytes()
+    for left in (whole[:-1] + b"x", None):
+        store.path("x").unlink() if left is None else store.path("x").write_bytes(left)
+        with pytest.raises(IncompleteError, match=r"x.arrays was deleted or damaged while it was in use; run the same"):
+            found.values(statistic="mask")
+
+
 def test_state_of_other_voxels_counts_as_not_there_and_is_named(tmp_path: Path, caplog) -> None:
     store = Store(tmp_path)
     save_maps(store, "x", maps(Bare(7)))
     assert load_maps(store, "x", n_voxels=8) is None
-    assert "x.arrays counts as not there: it holds float32 of shape (7, " in caplog.text
+    assert "x.arrays counts as not there: it holds float32 of shape (7,); expected float32 of (8,)" in caplog.text
 
 
 def test_surface_maps_are_gifti_that_nibabel_reads(tmp_path: Path) -> None:
