@@ -7,7 +7,7 @@ from sklearn.linear_model import Ridge
 from latentcortex import Features, Maps, Responses, estimators, inference, scoring
 from latentcortex._arrays import positions
 from latentcortex.analyses import HalfFits, HeldOut, by_step, canonical, preferred
-from latentcortex.encoding import Criterion, Encoder, Folds, Null
+from latentcortex.encoding import Criterion, Encoder, Folds, HeldOutSides, Null
 from latentcortex.errors import AlignmentError, InputError
 from latentcortex.estimators.banded_ridge import BandedRidge
 from latentcortex.inference import exchange
@@ -372,7 +372,7 @@ def test_an_analysis_has_the_shares_that_were_asked_for() -> None:
     features, responses = study(n_voxels=30)
     train, test = responses.split(test_ids=TEST)
     criterion = Criterion(shares=("product", "unique"))
-    scorer = HeldOut(features, train, test, lambda: estimators.make("banded_ridge"), criterion)
+    scorer = HeldOut(features, HeldOutSides(train, test), lambda: estimators.make("banded_ridge"), criterion)
     found = set(scorer.score(canonical("noise-levels", features.bands)).columns["statistic"])
     expected = {"r", "r2", "p", "q", "mask", "shareR2", "shareR", "uniqueR2", "uniqueP", "uniqueQ", "uniqueMask"}
     assert found == expected | {"excessR2", "identifiability"}

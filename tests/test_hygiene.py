@@ -184,7 +184,10 @@ def in_fresh_python(code: str) -> str:
     return done.stdout
 
 
-@pytest.mark.parametrize("heavy", ["torch", "diffusers", "transformers", "nilearn", "himalaya", "matplotlib.pyplot"])
+HEAVY = ["torch", "diffusers", "transformers", "nilearn", "himalaya", "matplotlib.pyplot", "pydantic"]
+
+
+@pytest.mark.parametrize("heavy", HEAVY)
 def test_importing_the_package_imports_nothing_heavy(heavy: str) -> None:
     assert in_fresh_python(f"import sys, latentcortex; print({heavy!r} in sys.modules)").strip() == "False"
 

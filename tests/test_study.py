@@ -19,6 +19,7 @@ from latentcortex import cli, reporting
 from latentcortex.errors import InputError
 from latentcortex.maps import Maps
 from latentcortex.study import Study
+from latentcortex.study.schema import Settings
 
 SUMMARY_KEYS = {
     "participant",
@@ -338,17 +339,16 @@ def test_casts_made_while_checking_are_in_the_report(folder_study, tmp_path):
 
 
 def test_the_example_of_every_key_has_every_key_and_is_a_study():
-    from latentcortex.study.schema import OPEN, SCHEMA
-
     path = Path(__file__).parents[1] / "examples" / "every_key.toml"
     given = tomllib.loads(path.read_text())
-    assert set(given) == {*OPEN, *SCHEMA}
-    for section, keys in SCHEMA.items():
-        assert set(given[section]) == set(keys), section
-        for key, default in keys.items():
+    study = Study.read(path)
+    defaults = Settings.read({name: {"name": given[name]["name"]} for name in ("dataset", "extractor")}).plain()
+    assert set(given) == set(defaults)
+    for section in set(given) - {"dataset", "extractor", "estimator", "reconstructor"}:
+        assert set(given[section]) == set(defaults[section]), section
+        for key, default in defaults[section].items():
             if given[section][key] != default:
                 assert key in ("atlas", "rois", "bands", "n_images", "category", "out"), (section, key)
-    study = Study.read(path)
     assert study.decodes
     study.dataset()
     study.estimator()

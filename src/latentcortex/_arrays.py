@@ -10,8 +10,9 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from contextvars import copy_context
+from contextvars import ContextVar, copy_context
 from functools import lru_cache
+from itertools import accumulate
 from typing import Any, Final, TypeGuard, TypeVar
 
 import numpy as np
@@ -352,8 +353,36 @@ def check_finite(name: str, values: FloatArray) -> None:
 
 
 def tiles(n_voxels: int) -> list[slice]:
-    """Cut voxels along the canonical grid."""
+    """Cut voxels along the canonical grid, or along that of the block of `on_grid` if these are its voxels."""
+    widths = _grid.get()
+    if widths and sum(widths) == n_voxels:
+        ends = list(accumulate(widths))
+        return [slice(end - width, end) for end, width in zip(ends, widths, strict=True) if width]
     return [slice(i, min(i + TILE, n_voxels)) for i in range(0, n_voxels, TILE)]
+
+
+@contextmanager
+def on_grid(voxels: IntArray) -> Iterator[None]:
+    """Cut these voxels, some of those of a canonical grid, along that grid as long as the block runs.
+
+    What is computed of a voxel depends in its last bits on which others share its tile. Voxels that are chosen from a
+    chunk, and from all of them, must share tiles with the same others.
+
+    Parameters
+    ----------
+    voxels : ndarray of int
+        Numbers on the grid, ascending.
+    """
+    widths = np.bincount(voxels // TILE) if len(voxels) else np.empty(0, dtype=np.intp)
+    token = _grid.set(tuple(widths.tolist()))
+    try:
+        yield
+    finally:
+        _grid.reset(token)
+
+
+_grid: ContextVar[tuple[int, ...]] = ContextVar("grid", default=())
+"""Voxels in each tile, where others than those of the canonical grid hold."""
 
 
 def n_cores() -> int:

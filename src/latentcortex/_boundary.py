@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Final
 
-from latentcortex.errors import LatentcortexError
+from latentcortex.errors import InputErrors, LatentcortexError
 
 REFUSED: Final = 2
 """Exit code for what the user or the machine must mend. A signal's is 128 and its number, as shells have it."""
@@ -94,7 +94,7 @@ class Ending:
     Parameters
     ----------
     line : str
-        What is said; nothing where nobody listens.
+        What is said, a line for each mistake; nothing where nobody listens.
     code : int
         Exit code.
     """
@@ -104,7 +104,9 @@ class Ending:
 
 
 def ending(error: BaseException) -> Ending | None:
-    """Say in one line what ended a command, and what to do; None for an error of the program itself."""
+    """Say what ended a command, and what to do, in one line for each mistake; None for an error of the program."""
+    if isinstance(error, InputErrors):
+        return Ending("\n".join(map(_one_line, error.lines)), REFUSED)
     if isinstance(error, LatentcortexError):
         return Ending(_one_line(str(error)), REFUSED)
     if isinstance(error, KeyboardInterrupt):

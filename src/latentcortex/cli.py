@@ -107,8 +107,8 @@ def _tell(line: str, *, debug: bool) -> None:
     with suppress(OSError):
         if debug:
             traceback.print_exc()
-        if line:
-            print(f"latentcortex: {line}", file=sys.stderr)
+        for one in line.splitlines():
+            print(f"latentcortex: {one}", file=sys.stderr)
     try:
         sys.stdout.flush()
     except OSError:

@@ -9,6 +9,7 @@ from typing import Final, Literal
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from latentcortex._arrays import (
     CONSTANT,
@@ -25,7 +26,7 @@ from latentcortex._arrays import (
 )
 from latentcortex._shelf import unknown
 from latentcortex.errors import AlignmentError, InputError
-from latentcortex.space import Space
+from latentcortex.space import Bare, Space
 
 logger = logging.getLogger(__name__)
 
@@ -34,6 +35,11 @@ Within = Literal["session", "run", "none"]
 MIN_TRAIN_ROWS: Final = 8
 """Training rows of a session or run below which it is not z-scored: where all have 8 that costs a quarter of R², where
 all have 5 nearly half, and where all have 2 everything: their standard deviation is the distance of two numbers."""
+
+N_STRETCHES: Final = 16
+"""Stretches of voxels, all over the valid ones, from which a null, a selection or a drift is told."""
+STRETCH: Final = 128
+"""Valid voxels of one stretch."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,6 +98,11 @@ class Responses:
         same_length(data=data, stimulus=stimulus, session=session, run=run)
         rows = pd.DataFrame({"stimulus": stimulus, "session": session, "run": run, "n_repeats": 1})
         return cls(data, rows, space)
+
+    @classmethod
+    def of_rows(cls, rows: pd.DataFrame) -> Responses:
+        """Make responses of no voxel: what rows alone tell (repeats, sessions, order in time, splits) costs nothing."""
+        return cls(np.empty((len(rows), 0), dtype=np.float32), rows, Bare(0))
 
     @property
     def ids(self) -> tuple[str, ...]:
@@ -268,6 +279,50 @@ class Responses:
         out = np.full((int(turn.max()) + 1, len(first), self.data.shape[1]), np.nan, dtype=np.float32)
         out[turn, codes] = self.data
         return out
+
+
+def sampled_voxels(valid: BoolArray) -> NDArray[np.intp]:
+    """Choose the voxels from which what holds for all of them is decided: valid ones, in stretches all over them.
+
+    Neighbours stay together, since voxels that lie side by side are alike as those of a region are.
+
+    Parameters
+    ----------
+    valid : ndarray of bool, shape (n_voxels,)
+
+    Returns
+    -------
+    ndarray of int
+        At most `N_STRETCHES` stretches of `STRETCH` valid voxels, by number, ascending; all valid ones if there are no
+        more. They depend on which voxels are valid and on nothing else.
+
+    Examples
+    --------
+    >>> sampled_voxels(np.array([True, False, True])).tolist()
+    [0, 2]
+    """
+    usable = np.flatnonzero(valid)
+    step = max(-(-len(usable) // N_STRETCHES), 1)
+    within = np.arange(len(usable)) % step < STRETCH
+    return usable[within]
+
+
+def none_usable(n_voxels: int, empty_rows: BoolArray, rows: pd.DataFrame) -> InputError:
+    """Make the error for responses of which no voxel is valid.
+
+    Parameters
+    ----------
+    n_voxels : int
+    empty_rows : ndarray of bool, shape (n_rows,)
+        Rows that are nan in all voxels.
+    rows : DataFrame
+    """
+    empty = np.flatnonzero(empty_rows)
+    what = "each has a nan or does not vary"
+    if len(empty):
+        stimulus = rows["stimulus"].iloc[empty[0]]
+        what = f"{len(empty)} rows are nan in all of them (the first is of stimulus {stimulus}); leave such trials out"
+    return InputError(f"0 of {n_voxels} voxels are usable: {what}.")
 
 
 def _narrow(values: FloatArray) -> FloatArray:

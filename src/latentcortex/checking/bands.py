@@ -49,8 +49,8 @@ def unequal_widths(design: Design) -> Iterator[str]:
 
 
 def _kernels(design: Design, bands: set[str]) -> dict[str, FloatArray]:
-    """Compute the kernels of the first side's training stimuli."""
-    train = design.sides[0][0]
+    """Compute the kernels of the first fold's training stimuli."""
+    train = design.splits.folds[0].train
     names = sorted(bands)
     kernels = in_threads(lambda band: design.extracted.gram(band, train, train, fit_on=train), names)
     return dict(zip(names, kernels, strict=True))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -194,6 +194,17 @@ class Null:
         if self.name == "analytic":
             return 0
         return max(self.n_permutations, self.family.n_most if self.family else 0)
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """All that it is, as JSON keeps it; see `from_facts`."""
+        return asdict(self)
+
+    @classmethod
+    def from_facts(cls, facts: Mapping[str, Any]) -> Null:
+        """Undo `facts`."""
+        family = None if facts["family"] is None else Family(**facts["family"])
+        return cls(**{**facts, "clusters": tuple(facts["clusters"]), "family": family})
 
     @property
     def sets(self) -> tuple[str, ...]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
-from latentcortex import _files, analyses, checking, encoding, reporting
+from latentcortex import _files, analyses, checking, encoding, executors, reporting
 from latentcortex._nifti import as_nifti
 from latentcortex._record import LOG, Record, refuse_links
 from latentcortex.datasets import Anatomical
@@ -16,8 +17,6 @@ from latentcortex.encoding import rejudged
 from latentcortex.extractors import Scheduled
 from latentcortex.maps import Maps
 from latentcortex.maps.state import load_maps, save_maps
-from latentcortex.responses import Responses
-from latentcortex.study.draws import KeptDraws
 from latentcortex.study.material import Material
 from latentcortex.study.schema import FORWARD, LOOKS
 
@@ -54,7 +53,7 @@ class Forward:
     def __init__(self, material: Material) -> None:
         self.material, self.study, self.out = material, material.study, material.out
         self.study.estimator()
-        looks = {key: material.settings["report"][key] for key in LOOKS}
+        looks = material.settings.report.model_dump(mode="json", include=set(LOOKS))
         settings, sources = material.depends(FORWARD), material.sources
         self.record = Record(self.out, material.key(FORWARD), settings, OURS, looks=looks, sources=sources)
 
@@ -70,7 +69,7 @@ class Forward:
             settings = self.material.settings
             folders = [f"sub-{name}/{part}" for name in self.material.participants for part in ("func", "figures")]
             refuse_links(self.out, ["logs", "work", *folders])
-            reporting.check_viewer(settings["report"]["viewer"], settings["analyses"]["run"])
+            reporting.check_viewer(settings.report.viewer, settings.analyses.run)
             self.study.models(self.material.extractor.bands)
             self.material.check_refits()
             self.material.check_features()
@@ -80,14 +79,14 @@ class Forward:
 
     def _check_participant(self, name: str, judge: Callable[[str], None]) -> None:
         """Look at what is one participant's own."""
-        responses = self.material.responses(name)
+        self.material.valid(name)
         if not self.material.by_embedding:
-            self.material.check_sides(responses)
-            self.material.check_fits(responses, self.study.estimator())
+            self.material.check_splits(name)
+            self.material.check_fits(name, self.study.estimator())
             judge(name)
-        self.material.check_analyses(responses)
-        self._regions(responses)
-        self.material.check_report(responses)
+        self.material.check_analyses(name)
+        self._regions(name)
+        self.material.check_report(name)
         self.material.dataset.tables(name)
         self._given_anatomy(name)
 
@@ -106,43 +105,56 @@ class Forward:
 
     def _encode_and_report(self, participant: str, until: str) -> None:
         """Look at the design of one participant once more, with features; then make the maps, and their report."""
-        responses = self.material.responses(participant)
         with self.material.stages.watch("check"):
-            self.material.check_sides(responses)
+            self.material.check_splits(participant)
             design = self.material.design(participant, extracted=True)
             checking.refuse(design, self.study.allowed)
             checking.tell(design, self.study.allowed)
-        maps = self._encode(participant, responses)
+        maps = self._encode(participant)
         if until == "report":
-            self._report(participant, maps, responses)
+            self._report(participant, maps)
 
-    def _encode(self, participant: str, responses: Responses) -> Maps:
-        """Run every analysis; each is kept in a file of its own, so that an interrupted run goes on."""
+    def _encode(self, participant: str) -> Maps:
+        """Run every analysis; each is kept as a part, and its cells until then, so that an interrupted run goes on."""
         with self.material.stages.watch("encode"):
-            train, test = responses, None
-            if not self.material.across_folds:
-                ((train_ids, test_ids),) = self.material.sides(responses)
-                train, test = responses.split(test_ids=test_ids, train_ids=train_ids, zscore=self.material.zscore)
-            found = [self._ceiling(responses, test)]
-            scorer = self._scorer(participant, responses, train, test)
+            cells = self._cells(participant)
+            maps = [self._kept(participant, "ceiling", lambda: analyses.ceiling_by_chunk(self._responses(participant), cells))]
+            scorer = self._scorer(participant, cells)
             for analysis in self.study.models(self.material.extractor.bands):
-                key, n_voxels = self.record.key_of(f"sub-{participant}_{analysis.name}"), responses.space.n_voxels
-                maps = load_maps(self.record.store, key, n_voxels=n_voxels)
-                if maps is None:
-                    profile = analysis.name == "generalisation"
-                    computed = self._profile(analysis, responses) if profile else scorer.score(analysis)
-                    save_maps(self.record.store, key, computed)
-                    maps = load_maps(self.record.store, key, n_voxels=n_voxels)
-                self.record.include_parts([key])
-                self._draws(participant, n_voxels)(analysis.name).remove()
-                found.append(maps)
-            return self._located(analyses.joined([maps for maps in found if maps is not None]))
+                compute: Callable[[], Maps] = partial(scorer, analysis)
+                maps.append(self._kept(participant, analysis.name, compute))
+            cells.forget()
+            return self._located(analyses.joined([one for one in maps if one is not None]))
 
-    def _ceiling(self, responses: Responses, test: Responses | None) -> Maps | None:
-        """Estimate the noise ceiling of what is scored: the test set's, or that of every fold's held-out stimuli."""
-        if test is not None:
-            return analyses.ceiling(test)
-        return analyses.ceiling_across_folds(responses, self.material.splits(responses), self.material.zscore)
+    def _kept(self, participant: str, name: str, compute: Callable[[], Maps | None]) -> Maps | None:
+        """Read the maps of an analysis, or compute and keep them."""
+        store, key = self.record.store, self.record.key_of(f"sub-{participant}_{name}")
+        n_voxels = self.material.space(participant).n_voxels
+        maps = load_maps(store, key, n_voxels=n_voxels)
+        if maps is None:
+            computed = compute()
+            if computed is None:
+                return None
+            save_maps(store, key, computed)
+            maps = load_maps(store, key, n_voxels=n_voxels)
+        self.record.include_parts([key])
+        return maps
+
+    def _cells(self, participant: str) -> encoding.Cells:
+        """Say how the cells of a participant are computed, and that they are kept in this folder until all is done."""
+        return encoding.Cells(
+            executors.make("threads"),
+            self.record.store,
+            self.record.key_of(f"sub-{participant}_cell"),
+            self.material.settings.run.chunk_voxels,
+            self.material.progress,
+        )
+
+    def _responses(self, participant: str) -> encoding.ReadByChunk:
+        """Say how responses are read, z-scored and parted, some voxels at a time."""
+        material = self.material
+        read = partial(material.responses, participant)
+        return encoding.ReadByChunk(read, material.space(participant), material.splits(participant), material.zscore)
 
     def _located(self, maps: Maps) -> Maps:
         """Note where on the noise schedule the band of each column lies."""
@@ -154,55 +166,55 @@ class Forward:
         noted = {key: [place.get(key, np.nan) for place in places] for key in ("timestep", "alpha_bar")}
         return maps.described(maps.columns.assign(**noted))
 
-    def _profile(self, analysis: analyses.Analysis, responses: Responses) -> Maps:
-        material, ids = self.material, responses.ids
-        sides, clusters = analyses.profile_sides(
+    def _profile(self, analysis: analyses.Analysis, participant: str) -> Maps:
+        material, responses = self.material, self.material.responses(participant)
+        ids = responses.ids
+        splits, clusters = analyses.profile_splits(
             ids,
             list(material.groups(ids).values()),
             material.embedding(ids),
-            n_clusters=material.settings["splits"]["n_clusters"],
+            n_clusters=material.settings.splits.n_clusters,
             seed=self.study.seed,
+            participant=participant,
         )
         profile = [
             analyses.generalisation(
                 analysis,
-                material.fitted_features(side[0]),
+                material.fitted_features(split.folds[0].train),
                 responses,
-                {kind: side},
+                {kind: split},
                 self.material.estimator,
                 zscore=material.zscore,
                 criterion=material.criterion,
                 clusters=clusters,
             )
-            for kind, side in sides.items()
+            for kind, split in splits.items()
         ]
         return rejudged(analyses.joined(profile), material.criterion)
 
-    def _scorer(
-        self, participant: str, responses: Responses, train: Responses, test: Responses | None
-    ) -> analyses.Scorer:
-        criterion = self.material.criterion
-        twin = self.material.settings["inference"]["twin"]
-        make, progress = self.material.estimator, self.material.progress
-        if test is not None:
-            features = self.material.fitted_features(train.ids)
-            sides, regions = (train.averaged(), test.averaged()), self._regions(responses)
-            return analyses.HeldOut(features, *sides, make, criterion, progress, twin, regions=regions)
-        splits, zscore = self.material.splits(responses), self.material.zscore
-        keep = self._draws(participant, responses.space.n_voxels)
-        return analyses.AcrossFolds(self.material.features, responses, splits, zscore, make, criterion, progress, keep)
+    def _scorer(self, participant: str, cells: encoding.Cells) -> Callable[[analyses.Analysis], Maps]:
+        """Make what runs an analysis on the test set, or across folds."""
+        material, responses = self.material, self._responses(participant)
+        how: dict[str, Any] = {"make_estimator": material.estimator, "criterion": material.criterion, "cells": cells}
+        if material.across_folds:
+            scorer: Any = analyses.AcrossFolds(material.features, responses, **how)
+        else:
+            features = material.fitted_features(responses.splits.folds[0].train)
+            how |= {"twin": material.settings.inference.twin, "regions": self._regions(participant)}
+            scorer = analyses.HeldOut(features, responses, **how)
 
-    def _draws(self, participant: str, n_voxels: int) -> Callable[[str], KeptDraws]:
-        """Say where finished permutations of an analysis are kept until it is done."""
-        key_of = self.record.key_of
-        return lambda analysis: KeptDraws(self.record.store, key_of(f"sub-{participant}_{analysis}_draw"), n_voxels)
+        def score(analysis: analyses.Analysis) -> Maps:
+            profile = analysis.name == "generalisation"
+            return self._profile(analysis, participant) if profile else scorer.score(analysis)
 
-    def _regions(self, responses: Responses) -> encoding.Regions | None:
+        return score
+
+    def _regions(self, participant: str) -> encoding.Regions | None:
         """Say which regions of the atlas have means with intervals."""
-        atlas = self.material.atlas(responses)
+        atlas, space = self.material.atlas(participant), self.material.space(participant)
         if atlas is None:
             return None
-        return encoding.Regions(responses.space.take(atlas.labels).astype(np.intp), atlas.names, seed=self.study.seed)
+        return encoding.Regions(space.take(atlas.labels).astype(np.intp), atlas.names, seed=self.study.seed)
 
     def _anatomy(self, participant: str) -> Path | None:
         """Copy the anatomy that cuts are drawn on beside the maps, so that figures can be made again."""
@@ -220,7 +232,7 @@ class Forward:
         given = dataset.background(participant) if isinstance(dataset, Anatomical) else None
         return None if given is None else as_nifti(given)
 
-    def _report(self, participant: str, maps: Maps, responses: Responses) -> None:
+    def _report(self, participant: str, maps: Maps) -> None:
         stages = self.material.stages
         with stages.watch("write"):
             reporting.write_dataset(self.out, maps, participant)
@@ -231,13 +243,13 @@ class Forward:
             content = reporting.Content(
                 participant=participant,
                 maps=maps,
-                atlas=self.material.atlas(responses),
-                facts=reporting.facts_of(maps, responses, self.material.sides(responses)),
-                settings=self.material.settings,
+                atlas=self.material.atlas(participant),
+                facts=reporting.facts_of(maps, self.material.rows(participant), self.material.splits(participant)),
+                settings=self.material.settings.plain(),
                 made_by=self.material.made_by,
                 log=self.material.log(self.out),
                 reconstructions=f"decoding/sub-{participant}.html" if self.study.decodes else "",
-                viewer=reporting.viewer_page(participant, self.material.settings["report"]["viewer"]),
+                viewer=reporting.viewer_page(participant, self.material.settings.report.viewer),
                 background=anatomy,
             )
             if content.viewer:
