@@ -100,8 +100,9 @@ class Store:
         Parameters
         ----------
         key : str
-        arrays : dict of str to ndarray
-            bool, integers or floats of at most 8 bytes, of any shape.
+        arrays : mapping of str to ndarray
+            bool, integers or floats of at most 8 bytes, of any shape. Each is asked for twice, to be hashed and to be
+            written, and none is kept: a mapping that makes or reads them needs memory for one.
         facts : dict, optional
             What JSON can hold; see `Part`.
 
@@ -111,15 +112,13 @@ class Store:
             If an array is of another type.
         """
         path = self.path(key)
-        plain = {name: _plain(name, values) for name, values in arrays.items()}
-        header = _header(key, plain, facts or {})
-        n_bytes = PREFIX_BYTES + len(header) + sum(_padded(values.nbytes) for values in plain.values())
-        if not self._make_room(path, n_bytes):
+        header, n_bytes = _header(key, arrays, facts or {})
+        if not self._make_room(path, PREFIX_BYTES + len(header) + n_bytes):
             return
         with _files.writing(path) as part, part.open("wb") as handle:
             handle.write(MAGIC + len(header).to_bytes(8, "little") + hashlib.sha256(header).digest() + header)
-            for values in plain.values():
-                for chunk in _chunks(values):
+            for name, values in arrays.items():
+                for chunk in _chunks(_plain(name, values)):
                     handle.write(chunk)
 
     def load(self, key: str, *, names: Iterable[str] | None = None, mmap: bool = False) -> Part | None:
@@ -231,17 +230,18 @@ def _chunks(values: NDArray[Any]) -> Iterator[bytes | memoryview]:
     yield bytes(_padded(flat.size) - flat.size)
 
 
-def _header(key: str, arrays: Mapping[str, NDArray[Any]], facts: Mapping[str, Any]) -> bytes:
-    """Describe a part; spaces at the end put the first array at a multiple of the alignment."""
-    described = {}
-    for name, values in arrays.items():
-        content = hashlib.sha256()
+def _header(key: str, arrays: Mapping[str, NDArray[Any]], facts: Mapping[str, Any]) -> tuple[bytes, int]:
+    """Describe a part, and count the bytes of its arrays; spaces put the first one at a multiple of the alignment."""
+    described, n_bytes = {}, 0
+    for name, given in arrays.items():
+        values, content = _plain(name, given), hashlib.sha256()
         for chunk in _chunks(values):
             content.update(chunk)
         described[name] = {"dtype": values.dtype.str, "shape": values.shape, "sha256": content.hexdigest()}
+        n_bytes += _padded(values.nbytes)
     header = {"format": FORMAT, "key": key, "facts": facts, "arrays": described}
     text = json.dumps(_files.plain(header), ensure_ascii=False, allow_nan=False).encode(errors="surrogatepass")
-    return text.ljust(_padded(PREFIX_BYTES + len(text)) - PREFIX_BYTES)
+    return text.ljust(_padded(PREFIX_BYTES + len(text)) - PREFIX_BYTES), n_bytes
 
 
 @dataclass(frozen=True)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from latentcortex._arrays import FloatArray
 from latentcortex._store import Store
-from latentcortex.errors import InputError
+from latentcortex.errors import IncompleteError, InputError
 from latentcortex.maps import Maps
 from latentcortex.space import Bare, Space, Surface, Volume
 
@@ -18,24 +21,61 @@ logger = logging.getLogger(__name__)
 
 
 def save_maps(store: Store, key: str, maps: Maps) -> None:
-    """Write maps as one part, to be read back by `load_maps`."""
+    """Write maps as one part, to be read back by `load_maps`; one column after the other is in memory."""
     arrays, about = _packed(maps.space)
-    store.save(key, {"data": maps.data, **arrays}, {"columns": maps.columns.to_dict("records"), "space": about})
+    store.save(key, _Arrays(maps, arrays), {"columns": maps.columns.to_dict("records"), "space": about})
 
 
 def load_maps(store: Store, key: str, *, n_voxels: int) -> Maps | None:
-    """Read the maps of so many voxels back; None where they are not there, damaged or of other voxels."""
-    part = store.load(key)
+    """Read the maps of so many voxels back; None where they are not there, damaged or of other voxels.
+
+    The part is compared with its hashes at once; its columns stay in the file, and each is read, and compared, whenever
+    it is asked for.
+    """
+    part = store.load(key, mmap=True)
     if part is None:
         return None
     try:
-        data, columns = part.arrays["data"], pd.DataFrame(part.facts["columns"])
-        if data.dtype != np.float32 or data.shape != (n_voxels, len(columns)):
-            raise InputError(f"it holds {data.dtype} of shape {data.shape}; expected {(n_voxels, len(columns))}")
-        return Maps(data, columns, _unpacked(part.arrays, part.facts["space"], n_voxels))
+        columns = pd.DataFrame(part.facts["columns"])
+        names = [str(number) for number in range(len(columns))]
+        for values in (part.arrays[name] for name in names):
+            if values.dtype != np.float32 or values.shape != (n_voxels,):
+                raise InputError(f"it holds {values.dtype} of shape {values.shape}; expected float32 of {(n_voxels,)}")
+        space = {name: np.array(values) for name, values in part.arrays.items() if name not in names}
+        vectors = [partial(_column, store, key, name) for name in names]
+        return Maps(vectors, columns, _unpacked(space, part.facts["space"], n_voxels))
     except (ValueError, KeyError, TypeError) as error:
         logger.warning("%s counts as not there: %s.", store.path(key), str(error).rstrip("."))
         return None
+
+
+def _column(store: Store, key: str, name: str) -> FloatArray:
+    """Read one column of maps that were there and whole a while ago."""
+    part = store.load(key, names=[name])
+    if part is None:
+        path = store.path(key)
+        raise IncompleteError(f"{path} was deleted or damaged while it was in use; run the same command again.")
+    return part.arrays[name]
+
+
+class _Arrays(Mapping[str, NDArray[Any]]):
+    """What a part of maps holds: where the voxels are, and every column by its number, taken when it is asked for."""
+
+    def __init__(self, maps: Maps, arrays: Mapping[str, NDArray[Any]]) -> None:
+        self.maps, self.arrays = maps, arrays
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        """Take an array by name."""
+        return self.arrays[name] if name in self.arrays else self.maps.column(int(name))
+
+    def __iter__(self) -> Iterator[str]:
+        """List the names."""
+        yield from self.arrays
+        yield from map(str, range(len(self.maps.columns)))
+
+    def __len__(self) -> int:
+        """Count the arrays."""
+        return len(self.arrays) + len(self.maps.columns)
 
 
 def _packed(space: Space) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:

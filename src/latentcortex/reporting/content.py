@@ -239,7 +239,9 @@ def facts_of(maps: Maps, rows: pd.DataFrame, splits: Splits) -> dict[str, Any]:
         The trials, as `Responses` have them.
     splits : Splits
     """
-    fitted = np.isfinite(maps.find(statistic="r").data).any(axis=1)
+    fitted = np.zeros(maps.space.n_voxels, dtype=bool)
+    for r, _ in maps.find(statistic="r"):
+        fitted |= np.isfinite(r)
     trials, (train, test) = Responses.of_rows(rows), splits.folds[0]
     split = {"n_train": len(train), "n_test": len(test)}
     return {

@@ -170,7 +170,7 @@ class Forward:
         there = {band: extractor.timestep(band) for band in self.material.features.bands}
         places = [there.get(band, {}) for band in maps.columns["band"]]
         noted = {key: [place.get(key, np.nan) for place in places] for key in ("timestep", "alpha_bar")}
-        return Maps(maps.data, maps.columns.assign(**noted), maps.space)
+        return maps.described(maps.columns.assign(**noted))
 
     def _profile(self, analysis: analyses.Analysis, participant: str) -> Maps:
         material, responses = self.material, self.material.responses(participant)
