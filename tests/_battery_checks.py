@@ -100,9 +100,9 @@ def across(shown: Session, n_permutations: int, **how: Any) -> np.ndarray:
 def refused(shown: Session, test: np.ndarray) -> bool:
     """Tell whether the linter refuses a design for its mini-blocks."""
     names = np.array(shown.ids)
-    sides = [(names[~test].tolist(), names[test].tolist())]
+    splits = Splits.held_out(names[~test].tolist(), names[test].tolist())
     options: dict[str, Any] = {"features": shown.bands, "models": [("x",)], "zscore": "run"}
-    design = checking.Design(shown.responses, sides, Criterion(), **options)
+    design = checking.Design(shown.responses, splits, Criterion(), **options)
     return "mini-blocks" in {one.rule for one in checking.findings(design, grave=True)}
 
 
@@ -211,7 +211,7 @@ def jittered(n: int) -> list[Finding]:
             study = write_jittered(folder, run)
             material = Material(study, folder / "out", progress=False)
             features, responses = material.features, material.responses("01")
-            splits = material.splits(responses)
+            splits = material.splits("01")
             alike.append(float(len(set(splits.groups))))
             encoder = Encoder(study.estimator())
             options: dict[str, Any] = {"zscore": "session", "n_permutations": 19}
@@ -276,7 +276,7 @@ def baselines(n: int) -> list[Finding]:
             for zscore, values in medians.items():
                 folds = Folds.of(shown.bands, shown.responses, splits, zscore)
                 values.append(float(np.median(folds.predict(BandedRidge(seed=0)).r)))
-            design = checking.Design(shown.responses, list(splits), Criterion(), unit="run", clusters=splits.groups)
+            design = checking.Design(shown.responses, splits, Criterion(), unit="run", clusters=splits.groups)
             told.append("shifted-baseline" in {one.rule for one in checking.findings(design)})
     setting = "12 runs held out one by one, baselines that differ by 2 SD, signal of r = .8"
     return [

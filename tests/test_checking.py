@@ -18,6 +18,7 @@ from latentcortex.checking import RULES, Design, findings
 from latentcortex.encoding import Criterion
 from latentcortex.errors import InputError
 from latentcortex.space import Bare, Surface
+from latentcortex.splits import Splits
 from latentcortex.stimuli import Look, Stimuli
 
 IDS = [f"s{i:03d}" for i in range(160)]
@@ -59,7 +60,7 @@ def clean() -> Design:
     rng = np.random.default_rng(1)
     return Design(
         responses(rng.standard_normal((160, 200))),
-        [(TRAIN, TEST)],
+        Splits.held_out(TRAIN, TEST),
         Criterion(),
         looks=looks(),
         features=features(),
@@ -78,8 +79,8 @@ def in_sessions(clean: Design, n_rows: int) -> Design:
     """Z-score by sessions of so many stimuli, every eighth of which is tested on."""
     given = clean.responses
     rows = given.rows.assign(session=[str(i // n_rows) for i in range(len(IDS))])
-    sides = [([name for i, name in enumerate(IDS) if i % 8], IDS[::8])]
-    return replace(clean, responses=Responses(given.data, rows, given.space), sides=sides, zscore="session")
+    splits = Splits.held_out([name for i, name in enumerate(IDS) if i % 8], IDS[::8])
+    return replace(clean, responses=Responses(given.data, rows, given.space), splits=splits, zscore="session")
 
 
 def twice(given: Responses) -> Responses:
@@ -102,7 +103,7 @@ def in_blocks(clean: Design, held_out: str, *, drift: bool = True, blocks: bool 
         clean,
         responses=Responses(data, rows, clean.responses.space),
         features=features(z=z, zc=np.c_[z, rng.standard_normal((160, 5))]),
-        sides=[([name for name in IDS if name not in test], test)],
+        splits=Splits.held_out([name for name in IDS if name not in test], test),
         zscore="run",
     )
 
@@ -119,13 +120,13 @@ def seeded(clean: Design) -> dict[str, Design]:
     rng = np.random.default_rng(2)
     z, zc = (features().array(band) for band in ("z", "zc"))
     slow = signal.lfilter([1], [1, -0.8], rng.standard_normal((160, 200)), axis=0)
-    folds = [(IDS[80:], IDS[:80]), (IDS[:80], IDS[80:])]
+    folds = Splits(tuple(IDS), np.repeat([0, 1], 80), tuple(IDS))
     test_chosen = clean.responses.only(np.arange(200) < 50, chosen_on=IDS[90:110])
     return {
         "straddling": replace(clean, looks=looks(s150=picture("s003"))),
         "fitted-on-test": replace(clean, features=features().reduce(20, fit_on=IDS[:130])),
         "voxel-selection": replace(clean, responses=test_chosen),
-        "parametric-null": replace(clean, sides=folds, criterion=Criterion(null="analytic")),
+        "parametric-null": replace(clean, splits=folds, criterion=Criterion(null="analytic")),
         "same-image": replace(clean, looks=looks(s050=picture("s003"))),
         "near-duplicate": replace(clean, features=features(z=near(z, 5, 106), zc=near(zc, 5, 106))),
         "near-duplicate-within": replace(clean, features=features(z=near(z, 5, 6), zc=near(zc, 5, 6))),
@@ -135,7 +136,7 @@ def seeded(clean: Design) -> dict[str, Design]:
         "repeats-within-run": replace(clean, responses=twice(clean.responses)),
         "cut-captions": replace(clean, cut="3 of 9 captions are longer than the window."),
         "few-permutations": replace(clean, criterion=Criterion(null="permutation", n_permutations=99)),
-        "small-test-set": replace(clean, sides=[(IDS[:150], IDS[150:])]),
+        "small-test-set": replace(clean, splits=Splits.held_out(IDS[:150], IDS[150:])),
         "collinear-bands": replace(clean, features=features(zc=np.c_[z, 0.01 * rng.standard_normal((160, 9))])),
         "unequal-widths": replace(clean, features=features(zc=z[:, :1])),
         "parametric-null of a time series": replace(
@@ -151,7 +152,6 @@ def seeded(clean: Design) -> dict[str, Design]:
         "few-permutations of clusters": replace(clean, unit="session", clusters=["1", "2", "3"] * 40),
         "near-duplicate-within by eye": replace(clean, looks=looks(s050=jpeg(picture("s003"), 60))),
         "near-duplicate by a mirror": replace(clean, looks=looks(s150=picture("s003")[:, ::-1])),
-        "straddling itself": replace(clean, sides=[(TRAIN, [*TEST, "s003"])]),
     }
 
 
@@ -199,9 +199,9 @@ def test_a_table_that_is_sorted_by_category_is_no_mini_blocks(clean) -> None:
     kind = np.repeat(np.arange(4), 40)
     z = rng.standard_normal((4, 30))[kind] + rng.standard_normal((160, 30))
     y = rng.standard_normal((4, 200))[kind] + rng.standard_normal((160, 200))
-    sides = [([name for i, name in enumerate(IDS) if i % 5], IDS[::5])]
+    splits = Splits.held_out([name for i, name in enumerate(IDS) if i % 5], IDS[::5])
     bands = features(z=z, zc=np.c_[z, rng.standard_normal((160, 5))])
-    design = replace(clean, responses=responses(y), features=bands, sides=sides)
+    design = replace(clean, responses=responses(y), features=bands, splits=splits)
     assert "mini-blocks" not in {one.rule for one in findings(design)}
 
 
@@ -213,9 +213,11 @@ def test_few_borders_between_categories_say_nothing_of_drift(clean, n_kinds: int
     z = rng.standard_normal((n_kinds, 30))[kind] + 0.5 * rng.standard_normal((len(ids), 30))
     y = z @ rng.standard_normal((30, 200)) / 30**0.5 + rng.standard_normal((len(ids), 200))
     rows = clean.responses.rows.iloc[: len(ids)]
-    sides = [([name for i, name in enumerate(ids) if i % 5], ids[::5])]
+    splits = Splits.held_out([name for i, name in enumerate(ids) if i % 5], ids[::5])
     shown = Responses(y.astype(np.float32), rows, clean.responses.space)
-    design = replace(clean, responses=shown, features=Features.from_arrays(ids, {"z": z}), models=[("z",)], sides=sides)
+    design = replace(
+        clean, responses=shown, features=Features.from_arrays(ids, {"z": z}), models=[("z",)], splits=splits
+    )
     assert "mini-blocks" not in {one.rule for one in findings(replace(design, looks={}))}
 
 
@@ -231,17 +233,11 @@ def test_runs_that_are_held_out_together_on_both_sides_of_the_others_are_told_by
     """Their mean is that of the fitted ones: 3 folds of 2 of 6 runs, whose baselines are 0, 2, 4, ... 10."""
     run = np.arange(160) % 6
     rows = clean.responses.rows.assign(run=[str(k) for k in run])
-    folds = [(0, 5), (1, 4), (2, 3)]
-    sides = [
-        (
-            [name for name, k in zip(IDS, run, strict=True) if k not in fold],
-            [name for name, k in zip(IDS, run, strict=True) if k in fold],
-        )
-        for fold in folds
-    ]
+    runs = tuple(str(k) for k in run)
+    splits = Splits(tuple(IDS), np.array([0, 1, 2, 2, 1, 0])[run], runs, "run")
     for step, rules in ((2.0, ["shifted-baseline"]), (0.0, [])):
         data = clean.responses.data + np.float32(step) * run[:, None].astype(np.float32)
-        design = replace(clean, responses=Responses(data, rows, clean.responses.space), sides=sides, unit="run")
+        design = replace(clean, responses=Responses(data, rows, clean.responses.space), splits=splits, unit="run")
         assert [one.rule for one in findings(design) if one.rule == "shifted-baseline"] == rules
 
 

@@ -50,7 +50,7 @@ def test_a_folder_gives_stimuli_and_responses_by_id(root: Path) -> None:
     stimuli, responses = folder.stimuli(), folder.responses("01")
     assert stimuli.ids == IDS  # 001 stays 001
     assert stimuli.captions(IDS) == [("a cat",), ("a dog", "a hound"), ()]
-    assert list(stimuli.table["split"]) == ["train", "train", "test"]
+    assert list(folder.rows("01")["split"]) == ["train", "train", "test", "train"]
     assert responses.ids == IDS
     np.testing.assert_array_equal(responses.data, np.load(root / "responses.npy"))
     expected = np.asarray(Image.open(root / "stimuli" / "002.png"))

@@ -14,6 +14,7 @@ from latentcortex.evaluation import samples_of
 from latentcortex.features import Features
 from latentcortex.reconstruction import MANIFEST, open_reconstructions, reconstruct
 from latentcortex.reconstructors.retrieval import Retrieval
+from latentcortex.splits import Splits
 from latentcortex.stimuli import Stimuli
 
 IDS = [f"s{i}" for i in range(7)]
@@ -188,7 +189,7 @@ def test_the_nearest_training_image_is_found_and_only_training_images_are_shown(
     z = rng.standard_normal((30, 12)) + 3
     features, stimuli = Features.from_arrays(ids, {"z": z}), shown(ids)
     noisy = Features.from_arrays(["a", "b"], {"z": z[[7, 20]] + 0.2 * rng.standard_normal((2, 12))})
-    one = Retrieval(["z"]).fit(features, stimuli, [(ids, ["a", "b"])])
+    one = Retrieval(["z"]).fit(features, stimuli, Splits.held_out(ids, ["a", "b"]))
     images = samples_of(reconstruct(noisy, one, "retrieval", store=tmp_path, progress=False), ["a", "b"])
     assert images[:, 0, 0, 0, 0].tolist() == [7, 20]
 
@@ -196,20 +197,21 @@ def test_the_nearest_training_image_is_found_and_only_training_images_are_shown(
 def test_in_folds_each_stimulus_is_looked_up_among_its_own_training_stimuli():
     z = np.eye(4)
     ids = ["t0", "t1", "t2", "t3"]
-    one = Retrieval(["z"]).fit(Features.from_arrays(ids, {"z": z}), shown(ids), [(ids[2:], ["t0"]), (ids[:2], ["t2"])])
+    splits = Splits(tuple(ids), np.array([0, 0, 1, 1]), tuple(ids))
+    one = Retrieval(["z"]).fit(Features.from_arrays(ids, {"z": z}), shown(ids), splits)
     near = z + 0.1 * np.roll(z, 1, axis=1) + 0.05 * np.roll(z, 2, axis=1)
     names = one.nearest({"z": near[[0, 2]]}, ["t0", "t2"])
     assert names[0] in ids[2:]
     assert names[1] in ids[:2]
-    with pytest.raises(AlignmentError, match="on no test side"):
-        one.nearest({"z": near[[1]]}, ["t1"])
+    with pytest.raises(AlignmentError, match="tested in no fold"):
+        one.nearest({"z": near[[1]]}, ["t9"])
 
 
 def test_what_was_retrieved_from_other_training_stimuli_is_another_folder(tmp_path):
     ids = ["t0", "t1", "t2"]
     features, query = Features.from_arrays(ids, {"z": np.eye(3)}), Features.from_arrays(["a"], {"z": np.eye(3)[:1]})
     for train in (ids, ids[1:]):
-        one = Retrieval(["z"]).fit(features, shown(ids), [(train, ["a"])])
+        one = Retrieval(["z"]).fit(features, shown(ids), Splits.held_out(train, ["a"]))
         reconstruct(query, one, "retrieval", store=tmp_path, progress=False)
     assert len(list(tmp_path.iterdir())) == 2
 
@@ -221,9 +223,11 @@ def test_what_was_retrieved_from_other_training_stimuli_is_another_folder(tmp_pa
 def retrieved(tmp_path):
     """Everything that reconstructs 25 stimuli into a store by looking them up."""
     ids = [f"t{i}" for i in range(25)]
-    features = Features.from_arrays(ids, {"z": np.random.default_rng(0).standard_normal((25, 40))})
-    one = Retrieval(["z"]).fit(features, shown(ids), [(ids, ids)])
-    return lambda: reconstruct(features, one, "retrieval", store=tmp_path, progress=False)
+    train = [f"f{i}" for i in range(25)]
+    z = np.random.default_rng(0).standard_normal((25, 40))
+    fitted, decoded = (Features.from_arrays(names, {"z": z}) for names in (train, ids))
+    one = Retrieval(["z"]).fit(fitted, shown(train), Splits.held_out(train, ids))
+    return lambda: reconstruct(decoded, one, "retrieval", store=tmp_path, progress=False)
 
 
 def content(folder: Path) -> dict[str, bytes]:

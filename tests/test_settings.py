@@ -75,7 +75,13 @@ MISTAKES = {
     ),
     HIMALAYA + 'backend = "tensorflow"': ("[estimator] backend:", "Known: cupy, numpy, torch, torch_cuda, torch_mps"),
     PIXELS + '[check]\nallow = ["stradling"]': ("[check] allow: Unknown rule", "Did you mean 'straddling'?"),
-    PIXELS + '[run]\nexecutor = "thread"': ("'thread'. Did you mean 'threads'?",),
+    PIXELS + '[run]\nexecutor = "thread"': ("[run] executor: Unknown executor 'thread'. Did you mean 'threads'?",),
+    PIXELS + "[run]\nexecutor = 3": ("`executor` must be one of threads, or a table", "got 3"),
+    PIXELS + "[run]\nexecutor = {n_workers = 0}": (
+        "[run] executor.n_workers:",
+        "of executor 'threads' must be a whole number",
+    ),
+    PIXELS + '[run]\nexecutor = {name = "threads", n_worker = 2}': ("'n_worker'. Did you mean 'n_workers'?",),
     # Lists with one bad entry, none, or the same twice.
     PIXELS + '[analyses]\nrun = ["latents", "latent"]': ("[analyses] run: Unknown analysis 'latent'.",),
     PIXELS + "[analyses]\nshares = []": ("`shares` in [analyses]", "at least one; got []"),
@@ -168,6 +174,20 @@ def test_types_are_strict_but_a_whole_number_is_a_number() -> None:
     settings = Settings.read(sections | {"report": {"width_mm": 85}, "run": {"scratch_gb": 1}})
     assert (settings.report.width_mm, type(settings.report.width_mm)) == (85.0, float)
     assert settings == Settings.read(sections | {"report": {"width_mm": 85.0}, "run": {"scratch_gb": 1.0}})
+
+
+@pytest.mark.parametrize(
+    ("given", "arguments"), [("threads", {}), ({}, {}), ({"name": "threads", "n_workers": 2}, {"n_workers": 2})]
+)
+def test_an_executor_is_a_name_or_a_table(given: Any, arguments: dict[str, int]) -> None:
+    sections = {"dataset": {"name": "phantom"}, "extractor": {"name": "pixels"}, "run": {"executor": given}}
+    settings = Settings.read(sections)
+    assert (settings.run.executor.name, settings.run.executor.arguments) == ("threads", arguments)
+    assert Study(settings).executor().n_workers == arguments.get("n_workers")
+    workers = settings.model_copy(update={"run": settings.run.model_copy(update={"n_workers": 3})})
+    assert Study(workers).executor().n_workers == arguments.get("n_workers", 3)
+    assert jsonschema.Draft202012Validator(documents.json_schema()).is_valid(sections)
+    json.dumps(settings.plain())
 
 
 def test_no_number_depends_on_how_a_study_is_computed(folder_study: Path, tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from latentcortex.errors import AlignmentError, InputError
-from latentcortex.splits import Splits, clusters_of, coordinates, farthest, held_out, linked, sessions_of
+from latentcortex.splits import Splits, clusters_of, coordinates, farthest, linked, sessions_of
 
 IDS = [f"s{i}" for i in range(23)]
 
@@ -17,7 +17,7 @@ def test_every_stimulus_is_tested_once_and_never_fitted_on_at_the_same_time() ->
         assert sorted(train + test) == sorted(IDS)
         tested += test
     assert sorted(tested) == sorted(IDS)
-    assert splits.n_splits == 5
+    assert len(splits) == 5
     assert np.ptp(np.bincount(splits.fold)) <= 1
 
 
@@ -44,11 +44,48 @@ def test_an_impossible_number_of_folds_is_an_input_error(n_splits: int) -> None:
 
 
 def test_a_split_column_gives_train_and_test() -> None:
-    assert held_out(["a", "b", "c"], ["test", "train", "test"]) == (["b"], ["a", "c"])
+    ((train, test),) = Splits.labelled(["a", "b", "c", "a"], ["test", "train", "test", "test"])
+    assert (train, test) == (("b",), ("a", "c"))
     with pytest.raises(InputError, match="must be train or test; found val"):
-        held_out(["a", "b"], ["train", "val"])
+        Splits.labelled(["a", "b"], ["train", "val"])
     with pytest.raises(InputError, match="2 train and 0 test"):
-        held_out(["a", "b"], ["train", "train"])
+        Splits.labelled(["a", "b"], ["train", "train"])
+    with pytest.raises(InputError, match="1 stimuli are both in train and test: a"):
+        Splits.labelled(["a", "b", "a"], ["train", "test", "test"])
+
+
+def test_a_held_out_test_set_is_one_fold_whose_training_stimuli_are_never_tested() -> None:
+    splits = Splits.held_out(["b", "a"], ["d", "c"], participant="01")
+    assert (splits.fold.tolist(), splits.tested) == ([-1, -1, 0, 0], ("d", "c"))
+    ((train, test),) = splits
+    assert (train, test) == (("b", "a"), ("d", "c"))
+    with pytest.raises(InputError, match="1 stimuli are both in train and test: a"):
+        Splits.held_out(["a", "b"], ["a"])
+    with pytest.raises(InputError, match="2 train and 0 test"):
+        Splits.held_out(["a", "b"], [])
+    with pytest.raises(AlignmentError, match="'g' straddles folds -1 and 0"):
+        Splits.held_out(["a"], ["b"], groups={"a": "g", "b": "g"})
+
+
+def test_a_stimulus_that_is_only_fitted_on_is_so_in_every_fold() -> None:
+    folds = Splits(("a", "b", "c", "d"), np.array([0, -1, 1, 0]), ("a", "b", "c", "d")).folds
+    assert [(fold.train, fold.test) for fold in folds] == [(("b", "c"), ("a", "d")), (("a", "b", "d"), ("c",))]
+    for fold in ([-1, -1], [0, 0]):
+        with pytest.raises(InputError, match="both are needed"):
+            Splits(("a", "b"), np.array(fold), ("a", "b"))
+
+
+def test_the_key_of_splits_is_that_of_what_they_hold() -> None:
+    one = {"participant": "01", "name": "half", "unit": "session"}
+    fold, groups = np.array([0, 1, 0]), ("g", "h", "g")
+
+    def key(ids: str = "abc", fold: np.ndarray = fold, groups: tuple[str, ...] = groups, **changed: str) -> str:
+        return Splits(tuple(ids), fold, groups, **{**one, **changed}).key
+
+    others = {key("bac"), key(fold=np.array([1, 0, 1])), key(groups=("a", "b", "c"))}
+    others |= {key(participant="02"), key(name="other"), key(unit="run")}
+    assert key() == key()
+    assert len(others - {key()}) == 6
 
 
 def test_groups_of_very_different_size_make_folds_of_nearly_the_same() -> None:

@@ -137,8 +137,8 @@ def reordered(path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "damage"),
     [
-        ("block-0000.npz", flipped),
-        ("block-0000.npz", Path.unlink),
+        ("block-0000.arrays", flipped),
+        ("block-0000.arrays", Path.unlink),
         ("manifest.json", lambda path: path.write_text(path.read_text()[:-30])),
         ("manifest.json", lambda path: path.write_text("{}")),
         ("manifest.json", reordered),

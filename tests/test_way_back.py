@@ -19,6 +19,7 @@ from latentcortex.reconstruction import reconstruct
 from latentcortex.reconstructors.retrieval import Retrieval
 from latentcortex.responses import Responses
 from latentcortex.space import Atlas
+from latentcortex.splits import Splits
 
 pytest.importorskip("torch", reason="reconstruction by latent diffusion needs the extra [ldm]")
 
@@ -51,7 +52,7 @@ def score(phantom, sides, phantom_features: Features, tmp_path_factory) -> Calla
         decoded = decode_held_out(lambda: Decoder("takagi2023", atlas=atlas), features, given)
         store = tmp_path_factory.mktemp("images")
         ldm = reconstructors.make("ldm", model="phantom", guidance=3, n_samples=1)
-        nearest = Retrieval().fit(features, stimuli, [(train.ids, test.ids)])
+        nearest = Retrieval().fit(features, stimuli, Splits.held_out(train.ids, test.ids))
         found: Scores = {}
         for one in (ldm, nearest):
             for route in one.routes:
@@ -120,7 +121,6 @@ def test_digits_are_identified_from_decoded_z_and_not_from_a_shuffled_brain(tmp_
     from latentcortex.datasets.folder import Folder
     from latentcortex.extraction import extract
     from latentcortex.extractors import make
-    from latentcortex.splits import Splits
 
     folder = Folder(str(DIGITS))
     stimuli, responses = folder.stimuli(), folder.responses("01")

@@ -10,6 +10,10 @@ import math
 import re
 import zipfile
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from io import RawIOBase
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
@@ -17,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from latentcortex import _files
+from latentcortex._arrays import IntArray
 from latentcortex.errors import InputError, first_line
 
 MAGIC: Final = b"\x93NUMPY"
@@ -141,13 +146,91 @@ def _numbers(handle: BinaryIO, dtype: np.dtype[Any], n_values: int, n_bytes: int
     return values
 
 
-def read_file(path: Path) -> NDArray[Any]:
-    """Read a .npy file; see `read_npy`."""
-    try:
-        with path.open("rb") as handle:
-            return read_npy(handle, size=path.stat().st_size, source=str(path))
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}.") from None
+@dataclass(frozen=True)
+class Matrix:
+    """A two-dimensional .npy file of which some columns are read at a time; it is never mapped nor held in memory.
+
+    Parameters
+    ----------
+    path : Path
+    dtype : dtype
+        Of the file: bool, integers or floats of up to 8 bytes, in its byte order.
+    shape : tuple of int
+    fortran : bool
+        Whether a column lies together on the disk; otherwise a row does.
+    start : int
+        Where the values begin, in bytes.
+    """
+
+    path: Path
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+    fortran: bool
+    start: int
+
+    @classmethod
+    def open(cls, path: Path) -> Matrix:
+        """Read the header of a file, and compare it with the file's size.
+
+        Raises
+        ------
+        InputError
+            If it is no .npy file, does not hold plain numbers, or is shorter or longer than its header says.
+        """
+        try:
+            with path.open("rb") as handle:
+                size = path.stat().st_size
+                dtype, fortran, shape, left = _header(handle, size, str(path))
+        except OSError as error:
+            raise InputError(f"{path} cannot be read: {error.strerror}.") from None
+        return cls(path, dtype, shape, fortran, size - left)
+
+    def columns(self, start: int, stop: int, rows: IntArray | None = None) -> NDArray[Any]:
+        """Read consecutive columns, of all rows or of some.
+
+        Returns
+        -------
+        ndarray of shape (n_rows, stop - start)
+            In the type of the file, contiguous by rows.
+
+        Raises
+        ------
+        InputError
+            If the file ends early: it has changed since it was opened.
+        """
+        n_rows, n_columns = self.shape
+        width, n_wanted = self.dtype.itemsize, stop - start
+        if self.fortran or (n_wanted == n_columns and rows is None):
+            whole = np.empty((n_wanted, n_rows) if self.fortran else (n_rows, n_wanted), dtype=self.dtype)
+            with self._opened() as handle:
+                self._fill(handle, self.start + start * n_rows * width * self.fortran, whole.reshape(-1))
+            out = whole.T if self.fortran else whole
+            return np.ascontiguousarray(out if rows is None else out[rows])
+        wanted = np.arange(n_rows) if rows is None else rows
+        out = np.empty((len(wanted), n_wanted), dtype=self.dtype)
+        with self._opened() as handle:
+            for place, row in enumerate(wanted.tolist()):
+                self._fill(handle, self.start + (row * n_columns + start) * width, out[place])
+        return out
+
+    @contextmanager
+    def _opened(self) -> Iterator[RawIOBase]:
+        """Open the file for reading here and there."""
+        try:
+            with self.path.open("rb", buffering=0) as handle:
+                yield handle
+        except OSError as error:
+            raise InputError(f"{self.path} cannot be read: {error.strerror}.") from None
+
+    def _fill(self, handle: RawIOBase, offset: int, values: NDArray[Any]) -> None:
+        """Read values from one place of the file."""
+        raw, done = values.view(np.uint8).data, 0
+        handle.seek(offset)
+        while done < len(raw):
+            n = handle.readinto(raw[done:])
+            if not n:
+                raise InputError(f"{self.path} ends early: it has changed while it was read; start again.")
+            done += n
 
 
 def read_member(archive: zipfile.ZipFile, name: str, *, source: str, max_bytes: int) -> NDArray[Any]:

@@ -26,7 +26,7 @@ from latentcortex.estimators import quiet
 from latentcortex.estimators.banded_ridge import ALPHAS, BandedRidge
 from latentcortex.features import Features, aligned
 from latentcortex.responses import Responses
-from latentcortex.space import Atlas, Bare
+from latentcortex.space import Atlas, Bare, Space
 from latentcortex.splits import Splits
 
 logger = logging.getLogger(__name__)
@@ -118,7 +118,7 @@ class Decoder:
         model.warned = self.warned  # one warning for all bands
         return model
 
-    def candidates(self, band: str, responses: Responses, valid: BoolArray) -> IntArray:
+    def candidates(self, band: str, space: Space, valid: BoolArray) -> IntArray:
         """List the valid voxels of the regions that a band is decoded from.
 
         Raises
@@ -130,9 +130,9 @@ class Decoder:
         if self.rois:
             if band not in self.rois:
                 raise unknown("band of the regions' table", band, self.rois)
-            if self.atlas is None or isinstance(responses.space, Bare):
+            if self.atlas is None or isinstance(space, Bare):
                 raise InputError("Responses have no known position: decode without `rois`.")
-            voxels = self.atlas.voxels(responses.space, self.rois[band])
+            voxels = self.atlas.voxels(space, self.rois[band])
         voxels = voxels[valid[voxels]]
         if len(voxels) == 0:
             raise InputError(f"No valid voxel to decode {band} from.")
@@ -171,7 +171,7 @@ class Decoder:
         valid = averaged.valid() if usable is None else averaged.valid() & usable
         self._models = {}
         for band in features.bands:
-            voxels = self._best(self.candidates(band, averaged, valid), features.only([band]), averaged, shared)
+            voxels = self._best(self.candidates(band, averaged.space, valid), features.only([band]), averaged, shared)
             model = self._ridge
             x, latents = {f"responses (decoding {band})": averaged.data[:, voxels]}, features.array(band, averaged.ids)
             model.fit(x, latents, sample_weight=averaged.n_repeats, groups=_told(shared, averaged))
@@ -244,11 +244,11 @@ def regions_of(rois: str | Regions | None) -> dict[str, tuple[str, ...]]:
 def decode_held_out(
     make_decoder: Callable[[], Decoder],
     features: Features,
-    sides: Iterable[tuple[Responses, Responses]],
+    parts: Iterable[tuple[Responses, Responses]],
     *,
     groups: Mapping[str, str] | None = None,
 ) -> Features:
-    """Decode the test stimuli of each side with a decoder that was fitted on its training stimuli.
+    """Decode the test stimuli of each fold with a decoder that was fitted on its training stimuli.
 
     Parameters
     ----------
@@ -256,36 +256,36 @@ def decode_held_out(
         Makes a fresh decoder.
     features : Features
         Their bands are decoded.
-    sides : iterable of (train, test)
-        One pair, or one for each fold; no stimulus may be on both sides of a pair, or in two test sets.
+    parts : iterable of (train, test)
+        The responses of each fold; no stimulus may be in both of a pair, or in two test sets.
     groups : dict, optional
         See `Decoder.fit`.
     """
-    parts: list[Features] = []
+    decoded: list[Features] = []
     warned: set[str] = set()
-    for train, test in sides:
+    for train, test in parts:
         both = sorted(set(train.ids) & set(test.ids))
         if both:
             raise InputError(f"{len(both)} stimuli to decode were fitted on: {listed(both)}.")
         finite = np.asarray(np.isfinite(test.data).all(0))
         decoder = make_decoder()
         decoder.warned = warned  # and for all folds
-        parts.append(decoder.fit(features, train, groups=groups, usable=finite).decode(test))
-    ids = [name for part in parts for name in part.ids]
-    bands = {band: np.concatenate([part.array(band) for part in parts]) for band in parts[0].bands}
-    return Features.from_arrays(ids, bands, made_by=parts[0].made_by)
+        decoded.append(decoder.fit(features, train, groups=groups, usable=finite).decode(test))
+    ids = [name for part in decoded for name in part.ids]
+    bands = {band: np.concatenate([part.array(band) for part in decoded]) for band in decoded[0].bands}
+    return Features.from_arrays(ids, bands, made_by=decoded[0].made_by)
 
 
-def shuffled(sides: Iterable[tuple[Responses, Responses]], *, seed: int) -> Iterator[tuple[Responses, Responses]]:
-    """Exchange averaged responses between stimuli, on each side for itself: a brain that knows nothing of the images.
+def shuffled(parts: Iterable[tuple[Responses, Responses]], *, seed: int) -> Iterator[tuple[Responses, Responses]]:
+    """Exchange averaged responses between stimuli, train and test each for itself: a brain that knows no image.
 
     Training responses alone would not do: a decoder fitted on noise is still one fixed map, and what it makes of
     true test responses, which have few dimensions, can lie systematically nearer to or further from the truth.
     """
-    for k, side in enumerate(sides):
+    for k, pair in enumerate(parts):
         train, test = (
             _exchanged(part, random_for(seed, "shuffled", k, name))
-            for part, name in zip(side, ("train", "test"), strict=True)
+            for part, name in zip(pair, ("train", "test"), strict=True)
         )
         yield train, test
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from latentcortex._arrays import (
     CONSTANT,
@@ -25,7 +28,7 @@ from latentcortex._arrays import (
 )
 from latentcortex._shelf import unknown
 from latentcortex.errors import AlignmentError, InputError
-from latentcortex.space import Space
+from latentcortex.space import Bare, Space
 
 logger = logging.getLogger(__name__)
 
@@ -34,6 +37,11 @@ Within = Literal["session", "run", "none"]
 MIN_TRAIN_ROWS: Final = 8
 """Training rows of a session or run below which it is not z-scored: where all have 8 that costs a quarter of R², where
 all have 5 nearly half, and where all have 2 everything: their standard deviation is the distance of two numbers."""
+
+N_STRETCHES: Final = 16
+"""Stretches of voxels, all over the valid ones, from which a null, a selection or a drift is told."""
+STRETCH: Final = 128
+"""Valid voxels of one stretch."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,6 +100,11 @@ class Responses:
         same_length(data=data, stimulus=stimulus, session=session, run=run)
         rows = pd.DataFrame({"stimulus": stimulus, "session": session, "run": run, "n_repeats": 1})
         return cls(data, rows, space)
+
+    @classmethod
+    def of_rows(cls, rows: pd.DataFrame) -> Responses:
+        """Make responses of no voxel: what rows alone tell (repeats, sessions, order in time, splits) costs nothing."""
+        return cls(np.empty((len(rows), 0), dtype=np.float32), rows, Bare(0))
 
     @property
     def ids(self) -> tuple[str, ...]:
@@ -201,17 +214,19 @@ class Responses:
                 f"{within} {label} has {least} {kind} rows{more}; z-scoring needs at least {MIN_TRAIN_ROWS}. "
                 f"Use {wider}zscore='none', another split, or leave such a {within} out."
             )
-        data = np.empty_like(self.data, dtype=np.float32)
+        data, lost = np.empty_like(self.data, dtype=np.float32), {}
         codes = self._codes(within)
         for code in range(int(codes.max()) + 1):
             rows = np.flatnonzero(codes == code)
             own = rows[fit[rows]]
             data[rows] = _scored(self.data[rows], self.data[own])
-            lost = int((np.isnan(data[rows]).any(0) & np.isfinite(self.data[rows]).all(0)).sum())
-            if lost:
-                facts = {within: "-".join(self.rows.loc[self.rows.index[rows[0]], _keys(within)])}
-                sentence = "%d voxels do not vary over the training rows of a %s and are left out."
-                logger.info(sentence, lost, within, extra={"facts": facts})
+            label = "-".join(self.rows.loc[self.rows.index[rows[0]], _keys(within)])
+            lost[label] = int((np.isnan(data[rows]).any(0) & np.isfinite(self.data[rows]).all(0)).sum())
+        counted = _lost.get()
+        if counted is None:
+            tell_of_lost(lost, within)
+        else:
+            counted.append(lost)
         return replace(self, data=data)
 
     def scored_with(self, fit: BoolArray, within: Within) -> BoolArray:
@@ -268,6 +283,77 @@ class Responses:
         out = np.full((int(turn.max()) + 1, len(first), self.data.shape[1]), np.nan, dtype=np.float32)
         out[turn, codes] = self.data
         return out
+
+
+Lost = dict[str, int]
+"""Session or run -> voxels that do not vary over its training rows."""
+_lost: ContextVar[list[Lost] | None] = ContextVar("lost", default=None)
+
+
+@contextmanager
+def counting_lost() -> Iterator[list[Lost]]:
+    """Count the voxels that z-scoring loses in the block, one entry for each time, instead of telling of them.
+
+    Of a chunk nobody wants to be told: those of all chunks add up, and are told once.
+    """
+    counted: list[Lost] = []
+    token = _lost.set(counted)
+    try:
+        yield counted
+    finally:
+        _lost.reset(token)
+
+
+def tell_of_lost(lost: Mapping[str, int], within: str) -> None:
+    """Say in the log how many voxels a session or run loses by z-scoring."""
+    for label, n_voxels in lost.items():
+        if n_voxels:
+            sentence = "%d voxels do not vary over the training rows of a %s and are left out."
+            logger.info(sentence, n_voxels, within, extra={"facts": {within: label}})
+
+
+def sampled_voxels(valid: BoolArray) -> NDArray[np.intp]:
+    """Choose the voxels from which what holds for all of them is decided: valid ones, in stretches all over them.
+
+    Neighbours stay together, since voxels that lie side by side are alike as those of a region are.
+
+    Parameters
+    ----------
+    valid : ndarray of bool, shape (n_voxels,)
+
+    Returns
+    -------
+    ndarray of int
+        At most `N_STRETCHES` stretches of `STRETCH` valid voxels, by number, ascending; all valid ones if there are no
+        more. They depend on which voxels are valid and on nothing else.
+
+    Examples
+    --------
+    >>> sampled_voxels(np.array([True, False, True])).tolist()
+    [0, 2]
+    """
+    usable = np.flatnonzero(valid)
+    step = max(-(-len(usable) // N_STRETCHES), 1)
+    within = np.arange(len(usable)) % step < STRETCH
+    return usable[within]
+
+
+def none_usable(n_voxels: int, empty_rows: BoolArray, rows: pd.DataFrame) -> InputError:
+    """Make the error for responses of which no voxel is valid.
+
+    Parameters
+    ----------
+    n_voxels : int
+    empty_rows : ndarray of bool, shape (n_rows,)
+        Rows that are nan in all voxels.
+    rows : DataFrame
+    """
+    empty = np.flatnonzero(empty_rows)
+    what = "each has a nan or does not vary"
+    if len(empty):
+        stimulus = rows["stimulus"].iloc[empty[0]]
+        what = f"{len(empty)} rows are nan in all of them (the first is of stimulus {stimulus}); leave such trials out"
+    return InputError(f"0 of {n_voxels} voxels are usable: {what}.")
 
 
 def _narrow(values: FloatArray) -> FloatArray:

@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from functools import cached_property
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.sparse.linalg import eigsh
 
-from latentcortex._arrays import FloatArray, IntArray, listed, one_thread, random_for, same_length, unique_ids
+from latentcortex._arrays import (
+    FloatArray,
+    IntArray,
+    digest,
+    listed,
+    random_for,
+    same_length,
+    unique_ids,
+    whole_array,
+)
 from latentcortex._duplicates import labelled
 from latentcortex.errors import AlignmentError, InputError
+from latentcortex.executors import one_thread
 
 UNITS: Final = ("stimulus", "session", "run", "cluster")
 """What folds can hold out."""
@@ -21,46 +32,72 @@ N_DIMS: Final = 50
 """Dimensions of the space in which stimuli are near or far."""
 
 
+class Fold(NamedTuple):
+    """The ids to fit on and the ids to test on."""
+
+    train: tuple[str, ...]
+    test: tuple[str, ...]
+
+
 @dataclass(frozen=True, eq=False)
 class Splits:
-    """Stimuli in folds.
+    """Stimuli of one participant in folds; a held-out test set is one fold.
+
+    Iterating yields a `Fold` for each number in `fold` but -1, ascending: its test ids, and all others to fit on.
 
     Parameters
     ----------
     ids : tuple of str
         Stimulus ids, unique.
     fold : ndarray of int, shape (n_stimuli,)
-        The fold in which each stimulus is tested.
+        The fold in which each stimulus is tested; -1 for one that is never tested, only fitted on.
     groups : tuple of str
         Stimuli of one group are always in one fold (repeats, duplicates, clusters).
     unit : {"stimulus", "session", "run", "cluster"}
         What is held out. Groups of stimuli are repeats of each other; sessions, runs and clusters are merely alike.
+    participant : str
+        Whose stimuli they are; participants may have seen different stimuli, or the same on different sides.
+    name : str
+        What tells several splits of one participant apart.
 
     Raises
     ------
     AlignmentError
         If a group straddles two folds.
+    InputError
+        If an id stands twice, a number of a fold is below -1, or a fold has nothing to fit on or to test on.
     """
 
     ids: tuple[str, ...]
     fold: NDArray[np.intp]
     groups: tuple[str, ...]
     unit: str = "stimulus"
+    participant: str = ""
+    name: str = ""
 
     def __post_init__(self) -> None:
         same_length(ids=self.ids, fold=self.fold, groups=self.groups)
         unique_ids(self.ids, what="Stimulus ids")
+        object.__setattr__(self, "fold", whole_array("fold", self.fold, least=-1, most=2**31 - 1))
         of_group: dict[str, int] = {}
         for group, fold in zip(self.groups, self.fold, strict=True):
             if of_group.setdefault(group, int(fold)) != fold:
                 raise AlignmentError(f"Group {group!r} straddles folds {of_group[group]} and {fold}.")
+        n_tested = int((self.fold >= 0).sum())
+        if n_tested == 0 or len(np.unique(self.fold)) < 2:
+            n_train = len(self.ids) - n_tested
+            raise InputError(f"`fold` gives {n_train} train and {n_tested} test stimuli; both are needed.")
 
     def __repr__(self) -> str:
         """Say what it holds, in one line."""
+        whose = f"sub-{self.participant}, " if self.participant else ""
+        if len(self) == 1:
+            (fold,) = self.folds
+            return f"Splits({whose}{len(self.ids)} stimuli: {len(fold.train)} to fit on, {len(fold.test)} held out)"
         n_groups = len(set(self.groups))
-        counted = f"{len(self.ids)} stimuli in {n_groups} groups, {len(np.unique(self.fold))} folds"
+        counted = f"{len(self.ids)} stimuli in {n_groups} groups, {len(self)} folds"
         units = "stimuli" if self.unit == "stimulus" else f"whole {self.unit}s"
-        return f"Splits({counted} that hold out {units})"
+        return f"Splits({whose}{counted} that hold out {units})"
 
     @classmethod
     def k_fold(
@@ -71,6 +108,7 @@ class Splits:
         groups: Sequence[str] | None = None,
         unit: str = "stimulus",
         seed: int,
+        participant: str = "",
     ) -> Splits:
         """Deal whole groups of stimuli into folds of nearly equal size.
 
@@ -84,6 +122,7 @@ class Splits:
         unit : {"stimulus", "session", "run", "cluster"}
             What groups are.
         seed : int
+        participant : str
         """
         names = tuple(groups) if groups is not None else tuple(ids)
         distinct = list(dict.fromkeys(names))
@@ -101,37 +140,98 @@ class Splits:
         for name in sorted(order, key=lambda name: -size[name]):  # the largest first, each into the emptiest fold
             of_group[name] = int(np.argmin(filled))
             filled[of_group[name]] += size[name]
-        return cls(tuple(ids), np.array([of_group[name] for name in names], dtype=np.intp), names, unit)
+        fold = np.array([of_group[name] for name in names], dtype=np.intp)
+        return cls(tuple(ids), fold, names, unit, participant, f"{n_splits} folds")
+
+    @classmethod
+    def held_out(
+        cls,
+        train: Sequence[str],
+        test: Sequence[str],
+        *,
+        groups: Mapping[str, str] | None = None,
+        participant: str = "",
+        name: str = "held out",
+    ) -> Splits:
+        """Hold one test set out: one fold, and training stimuli that are never tested.
+
+        Parameters
+        ----------
+        train, test : sequence of str
+            Ids, kept in this order.
+        groups : dict of str to str, optional
+            Stimulus -> group that may not straddle; each stimulus is its own by default.
+        participant, name : str
+
+        Raises
+        ------
+        InputError
+            If a stimulus is in both, or one of them is empty.
+
+        Examples
+        --------
+        >>> [fold] = Splits.held_out(["a", "b"], ["c"])
+        >>> fold.test
+        ('c',)
+        """
+        both = sorted(set(train) & set(test))
+        if both:
+            raise InputError(f"{len(both)} stimuli are both in train and test: {listed(both)}.")
+        if not len(train) or not len(test):
+            raise InputError(f"A split has {len(train)} train and {len(test)} test stimuli; both are needed.")
+        ids, fold = (*train, *test), np.repeat(np.array([-1, 0], dtype=np.intp), [len(train), len(test)])
+        return cls(ids, fold, tuple(groups[i] for i in ids) if groups else ids, "stimulus", participant, name)
+
+    @classmethod
+    def labelled(cls, stimulus: Sequence[str], split: Sequence[str], *, participant: str = "") -> Splits:
+        """Read a held-out test set from a `split` column, one `train` or `test` for each trial.
+
+        Raises
+        ------
+        InputError
+            If a value is neither `train` nor `test`, one of them is missing, or trials of one stimulus differ.
+        """
+        same_length(stimulus=stimulus, split=split)
+        wrong = sorted(set(split) - {"train", "test"})
+        if wrong:
+            raise InputError(f"`split` must be train or test; found {listed(wrong)}.")
+        side = dict(zip(stimulus, split, strict=True))
+        mixed = sorted({name for name, said in zip(stimulus, split, strict=True) if said != side[name]})
+        if mixed:
+            raise InputError(f"{len(mixed)} stimuli are both in train and test: {listed(mixed)}.")
+        train = [name for name, said in side.items() if said == "train"]
+        test = [name for name, said in side.items() if said == "test"]
+        if not train or not test:
+            raise InputError(f"`split` gives {len(train)} train and {len(test)} test stimuli; both are needed.")
+        return cls.held_out(train, test, participant=participant)
+
+    @cached_property
+    def folds(self) -> tuple[Fold, ...]:
+        """The folds in the order of their numbers; ids in the order of `ids`."""
+        numbers = np.unique(self.fold)
+        names = np.array(self.ids, dtype=object)
+        return tuple(
+            Fold(tuple(names[self.fold != k].tolist()), tuple(names[self.fold == k].tolist()))
+            for k in numbers[numbers >= 0]
+        )
 
     @property
-    def n_splits(self) -> int:
-        """Number of folds."""
-        return len(np.unique(self.fold))
+    def tested(self) -> tuple[str, ...]:
+        """All stimuli that are tested in some fold, each once, fold by fold."""
+        return tuple(name for fold in self.folds for name in fold.test)
 
-    def __iter__(self) -> Iterator[tuple[list[str], list[str]]]:
+    @cached_property
+    def key(self) -> str:
+        """A hash of all of it: equal keys, equal folds of the same participant."""
+        return digest(self.participant, self.name, self.ids, self.fold.tolist(), self.groups, self.unit)
+
+    def __len__(self) -> int:
+        """Count the folds."""
+        return len(self.folds)
+
+    def __iter__(self) -> Iterator[Fold]:
         """Yield the ids to fit on and the ids to test on, fold by fold."""
-        for k in np.unique(self.fold):
-            test = [name for name, fold in zip(self.ids, self.fold, strict=True) if fold == k]
-            train = [name for name, fold in zip(self.ids, self.fold, strict=True) if fold != k]
-            yield train, test
-
-
-def held_out(ids: Sequence[str], split: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Read train and test ids from a `split` column.
-
-    Raises
-    ------
-    InputError
-        If a value is neither `train` nor `test`, or one of them is empty.
-    """
-    wrong = sorted(set(split) - {"train", "test"})
-    if wrong:
-        raise InputError(f"`split` must be train or test; found {listed(wrong)}.")
-    train = [name for name, side in zip(ids, split, strict=True) if side == "train"]
-    test = [name for name, side in zip(ids, split, strict=True) if side == "test"]
-    if not train or not test:
-        raise InputError(f"`split` gives {len(train)} train and {len(test)} test stimuli; both are needed.")
-    return train, test
+        return iter(self.folds)
 
 
 def linked(n_rows: int, *labellings: Sequence[str], pairs: ArrayLike = ()) -> list[str]:

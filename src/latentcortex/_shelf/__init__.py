@@ -81,7 +81,7 @@ class Shelf:
         """Raise `InputError`, with a line for each mistake, unless the class of this name takes these arguments."""
         from pydantic import ValidationError  # takes a moment to import, for those who pick from a shelf
 
-        from latentcortex._shelf import signatures, wording
+        from latentcortex._shelf import picking, signatures
 
         maker = self.find(name)
         written = {"name": name, **signatures.arguments_as_plain(maker, arguments)}
@@ -90,5 +90,5 @@ class Shelf:
             model.model_validate(written)
         except ValidationError as error:
             what = f"of {self.kind} {name!r}"
-            lines = [line for _, line in wording.problems(model, error.errors(include_url=False), written, what=what)]
+            lines = [line for _, line in picking.problems(model, error.errors(include_url=False), written, what=what)]
             raise InputErrors(lines) if len(lines) > 1 else InputError(lines[0]) from None

@@ -11,26 +11,30 @@ import numpy as np
 from latentcortex import inference, scoring
 from latentcortex._arrays import FloatArray, random_for
 from latentcortex._files import telling_of
+from latentcortex.analyses.joining import joined
 from latentcortex.analyses.models import Analysis
-from latentcortex.analyses.runs import joined
 from latentcortex.encoding import Column, Criterion, Encoder, Prediction
 from latentcortex.errors import InputError
 from latentcortex.features import Features
 from latentcortex.maps import Maps, short
 from latentcortex.responses import Responses, Within
-from latentcortex.splits import clusters_of, farthest, linked
+from latentcortex.splits import Splits, clusters_of, farthest, linked
 
 FRACTION: Final = 5
 """One in so many stimuli is tested on."""
 LEAST_CLUSTERS: Final = 5
 """Clusters that are held out: fewer cannot have their signs flipped."""
 
-Side = tuple[list[str], list[str]]
 
-
-def profile_sides(
-    ids: Sequence[str], groups: Sequence[str], places: FloatArray, *, n_clusters: int, seed: int
-) -> tuple[dict[str, Side], dict[str, str]]:
+def profile_splits(
+    ids: Sequence[str],
+    groups: Sequence[str],
+    places: FloatArray,
+    *,
+    n_clusters: int,
+    seed: int,
+    participant: str = "",
+) -> tuple[dict[str, Splits], dict[str, str]]:
     """Choose three test sets, with as many training stimuli each.
 
     Parameters
@@ -42,11 +46,13 @@ def profile_sides(
         From `splits.coordinates`.
     n_clusters : int
     seed : int
+    participant : str
 
     Returns
     -------
-    sides : dict of str to (train ids, test ids)
-        `random`; `cluster`: whole clusters of stimuli; `far`: the stimuli farthest from all others.
+    splits : dict of str to Splits
+        One fold each, with as many training stimuli; the others are left out. `random`; `cluster`: whole clusters of
+        stimuli; `far`: the stimuli farthest from all others.
     clusters : dict of str to str
         Stimulus -> its cluster.
     """
@@ -64,12 +70,13 @@ def profile_sides(
             f"The {len(ids)} stimuli make clusters too uneven for a profile of generalisation: {n_held} of them would "
             f"be held out, {n_train} stimuli fitted. Choose another n_clusters or embedding in [splits]."
         )
-    sides = {}
+    splits = {}
     for kind, test in tests.items():
         left = np.setdiff1d(np.arange(len(ids)), test)
         train = np.sort(random_for(seed, "generalisation", kind).permutation(left)[:n_train])
-        sides[kind] = ([ids[i] for i in train], [ids[i] for i in test])
-    return sides, dict(zip(ids, clusters, strict=True))
+        parts = ([ids[i] for i in train], [ids[i] for i in test])
+        splits[kind] = Splits.held_out(*parts, participant=participant, name=kind)
+    return splits, dict(zip(ids, clusters, strict=True))
 
 
 def _whole(groups: Sequence[str], n_test: int, *, seed: int) -> np.ndarray[Any, np.dtype[np.intp]]:
@@ -87,7 +94,7 @@ def generalisation(
     analysis: Analysis,
     features: Features,
     responses: Responses,
-    sides: Mapping[str, Side],
+    splits: Mapping[str, Splits],
     make_estimator: Callable[[], Any],
     *,
     zscore: Within,
@@ -102,8 +109,8 @@ def generalisation(
     features : Features
     responses : Responses
         Single trials.
-    sides, clusters
-        From `profile_sides`.
+    splits, clusters
+        From `profile_splits`.
     make_estimator : callable
     zscore : {"session", "run", "none"}
         With the statistics of each split's training rows.
@@ -118,7 +125,7 @@ def generalisation(
         those of `inference.jackknife_interval` over test stimuli, or whole clusters of them.
     """
     found = []
-    for kind, (train_ids, test_ids) in sides.items():
+    for kind, ((train_ids, test_ids),) in splits.items():
         train, test = responses.split(train_ids=train_ids, test_ids=test_ids, zscore=zscore)
         # Stimuli of a cluster are alike: whatever null is asked for, one by one they would not be exchangeable.
         own = replace(criterion, shares=("product",), null="auto" if kind == "cluster" else criterion.null)

@@ -11,6 +11,7 @@ from latentcortex.encoding import Criterion
 from latentcortex.errors import InputError
 from latentcortex.features import Features
 from latentcortex.responses import Responses, Within
+from latentcortex.splits import Splits
 from latentcortex.stimuli import Look
 
 
@@ -21,9 +22,8 @@ class Design:
     Parameters
     ----------
     responses : Responses
-        Single trials, before anything is split.
-    sides : sequence of (train ids, test ids)
-        One pair, or one for each fold.
+        Single trials, before anything is split, of all voxels or of some all over them: see `responses.sampled_voxels`.
+    splits : Splits
     criterion : Criterion
     looks : dict of str to Look
         How each stimulus looks; empty where images are not at hand.
@@ -41,10 +41,12 @@ class Design:
         What the extractor leaves out of captions that are longer than its window, in a sentence; empty if nothing.
     alike : Alike, optional
         Which stimuli are as good as one, where that was looked for already; see `likeness`.
+    n_valid : int, optional
+        Valid voxels in all, where `responses` are of some.
     """
 
     responses: Responses
-    sides: Sequence[tuple[Sequence[str], Sequence[str]]]
+    splits: Splits
     criterion: Criterion
     looks: Mapping[str, Look] = field(default_factory=dict)
     features: Features | None = None
@@ -55,11 +57,12 @@ class Design:
     participant: str = ""
     cut: str = ""
     alike: Alike | None = None
+    n_valid: int | None = None
 
     @property
     def ids(self) -> list[str]:
         """All stimuli that are used, each once."""
-        return list(dict.fromkeys(name for train, test in self.sides for name in (*train, *test)))
+        return list(self.splits.ids)
 
     @property
     def extracted(self) -> Features:
@@ -71,7 +74,12 @@ class Design:
     @property
     def n_test(self) -> int:
         """Stimuli that a score is made of: those of the test set, or of all folds together."""
-        return sum(len(test) for _, test in self.sides)
+        return len(self.splits.tested)
+
+    @property
+    def n_voxels(self) -> int:
+        """Valid voxels, all of which are tested."""
+        return int(self.responses.valid().sum()) if self.n_valid is None else self.n_valid
 
     @property
     def bands(self) -> list[str]:

@@ -7,7 +7,7 @@ from typing import Final
 
 from latentcortex._arrays import listed
 from latentcortex.checking.design import Design
-from latentcortex.responses import MIN_TRAIN_ROWS, Within
+from latentcortex.responses import MIN_TRAIN_ROWS, Responses, Within
 
 ENOUGH_TRAIN_ROWS: Final = 20
 """Training rows of a session or run with which z-scoring by it gains as much as it costs, where sessions differ by .3
@@ -19,14 +19,14 @@ COST: Final = 1.75
 def fitted_on_test(design: Design) -> Iterator[str]:
     """Find bands that were reduced on test stimuli."""
     for band, ids in design.extracted.fitted_on.items():
-        leaking = sorted(set(ids) & {name for _, test in design.sides for name in test})
+        leaking = sorted(set(ids) & set(design.splits.tested))
         if leaking:
             yield f"band {band} was reduced on {len(leaking)} test stimuli ({listed(leaking)}); fit on training ones."
 
 
 def voxel_selection(design: Design) -> Iterator[str]:
     """Find test stimuli by whose responses voxels were chosen."""
-    leaking = sorted(set(design.responses.chosen_on) & {name for _, test in design.sides for name in test})
+    leaking = sorted(set(design.responses.chosen_on) & set(design.splits.tested))
     if leaking:
         yield (
             f"voxels were chosen by their responses to {len(leaking)} stimuli that are tested on ({listed(leaking)}); "
@@ -38,10 +38,10 @@ def few_training_rows(design: Design) -> Iterator[str]:
     """Look at every side: a session that is mostly held out has few rows left to be z-scored with."""
     if design.zscore == "none":
         return
-    within = design.zscore
+    within, rows = design.zscore, Responses.of_rows(design.responses.rows)
     fewest: dict[str, int] = {}
-    for train_ids, test_ids in design.sides:
-        used = design.responses.select([*train_ids, *test_ids])
+    for train_ids, test_ids in design.splits:
+        used = rows.select([*train_ids, *test_ids])
         fitted = used.rows["stimulus"].isin(train_ids).to_numpy()
         counts = used.training_rows(used.scored_with(fitted, within), within)
         fewest.update({name: min(n, fewest.get(name, n)) for name, n in counts.items()})
@@ -60,7 +60,7 @@ def few_training_rows(design: Design) -> Iterator[str]:
 
 def repeats_within_run(design: Design) -> Iterator[str]:
     """Find test stimuli whose repeats share the noise of a run."""
-    tested = {name for _, test in design.sides for name in test}
+    tested = set(design.splits.tested)
     repeated = [name for name in design.responses.repeated_within_run() if name in tested]
     if repeated:
         yield (

@@ -14,8 +14,7 @@ PARTED: Final = "on both sides of a split"
 
 def straddling(design: Design) -> Iterator[str]:
     """Find images that are fitted on and tested."""
-    same = [(name, name) for name in design.ids] + _of(design, "same")
-    leaks = _parted(design, same)
+    leaks = _parted(design, _of(design, "same"))
     if leaks:
         yield f"{_many(leaks, 'image')} {PARTED} ({_shown(leaks)}); put each image on one side."
 
@@ -49,9 +48,9 @@ def near_duplicate_within(design: Design) -> Iterator[str]:
 def _as_one(design: Design, pairs: Pairs) -> str:
     """Say what is done with stimuli that are as good as one, and what remains to be done."""
     remedy = "give each image one id, or leave one out"
-    if len(design.sides) > 1:
+    if len(design.splits) > 1:
         return f"they share a fold and change places together; {remedy}"
-    tested = set(design.sides[0][1])
+    tested = set(design.splits.tested)
     n_tested = sum(one in tested and other in tested for one, other in pairs)
     if n_tested:
         return f"{n_tested} in the test set, where stimuli of nearly equal features are clusters of the null; {remedy}"
@@ -76,7 +75,7 @@ def _of(design: Design, kind: str) -> Pairs:
 def _parted(design: Design, pairs: Pairs) -> Pairs:
     """Take the pairs of which one is fitted on where the other is tested."""
     parted = set()
-    for train, test in design.sides:
+    for train, test in design.splits:
         fitted, tested = set(train), set(test)
         parted |= {
             (one, other)
@@ -91,7 +90,7 @@ def _many(pairs: Pairs, what: str) -> str:
 
 
 def _shown(pairs: Pairs) -> str:
-    return listed(one if one == other else f"{one} = {other}" for one, other in pairs)
+    return listed(f"{one} = {other}" for one, other in pairs)
 
 
 def cut_captions(design: Design) -> Iterator[str]:

@@ -24,21 +24,21 @@ RARE: Final = {"test": 0.01, "permutations": 0.05}
 
 def one_by_one(design: Design) -> bool:
     """Tell whether the closed form is asked for where only features tell whether it is wrong."""
-    return design.criterion.null == "analytic" and len(design.sides) == 1 and design.unit == "stimulus"
+    return design.criterion.null == "analytic" and len(design.splits) == 1 and design.unit == "stimulus"
 
 
 def parametric_null(design: Design) -> Iterator[str]:
     """Find a closed form where rows are not exchangeable."""
     if design.criterion.null != "analytic":
         return
-    if len(design.sides) > 1:
+    if len(design.splits) > 1:
         yield "the closed form is not valid for predictions pooled over folds; use null = 'permutation'."
     elif design.unit != "stimulus":
         yield f"the closed form takes stimuli one by one, and whole {design.unit}s are held out; use null = 'clusters'."
     elif _is_series(design):
         yield "responses and features are autocorrelated: test rows are a time series; use null = 'blocks'."
     else:
-        tested = design.sides[0][1]
+        tested = design.splits.tested
         n_different = len(set(Alike([], [], design.likeness.near).groups(tested)))
         if n_different < len(tested):
             yield (
@@ -51,7 +51,7 @@ def _is_series(design: Design) -> bool:
     """Tell whether test stimuli follow each other as a time series: features and responses are both slow."""
     if design.features is None:
         return False
-    train_ids, test_ids = design.sides[0]
+    train_ids, test_ids = design.splits.folds[0]
     test = design.responses.split(train_ids=train_ids, test_ids=test_ids, zscore=design.zscore)[1].averaged()
     slow = inference.lag_one(test.data[:, :: -(-test.data.shape[1] // MOST_VOXELS)])
     if not test.in_time or not np.isfinite(slow).any():
@@ -66,13 +66,13 @@ def _is_series(design: Design) -> bool:
 
 def few_permutations(design: Design) -> Iterator[str]:
     """Find permutations of which none could reject."""
-    how, n_voxels = design.criterion, int(design.responses.valid().sum())
-    counted = how.null in ("permutation", "blocks", "shift", "clusters") or len(design.sides) > 1
+    how, n_voxels = design.criterion, design.n_voxels
+    counted = how.null in ("permutation", "blocks", "shift", "clusters") or len(design.splits) > 1
     level = bh_level(how.q, n_voxels, how.correction)
     needed = inference.permutations_needed(n_voxels, round(n_voxels * RARE["permutations"]), level)
     n_clusters = len(set(design.clusters))
     # Across folds, responses that are all flipped are fitted and tested as they were: half of the ways are the others.
-    n_flips = 2 ** min(n_clusters - (len(design.sides) > 1), 60)
+    n_flips = 2 ** min(n_clusters - (len(design.splits) > 1), 60)
     if design.clusters and n_flips <= needed:
         yield (
             f"{n_clusters} {design.unit}s can be flipped in {n_flips} ways, which cannot reject a voxel "

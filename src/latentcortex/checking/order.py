@@ -96,8 +96,8 @@ def _parted(design: Design, rows: pd.DataFrame, pairs: tuple[IntArray, IntArray]
     """Tell of which pairs of rows one is fitted on where the other is tested, (n_pairs,)."""
     names, (one, other) = rows["stimulus"], pairs
     parted = np.zeros(len(one), dtype=bool)
-    for side in design.sides:
-        train, test = (names.isin(ids).to_numpy() for ids in side)
+    for fold in design.splits:
+        train, test = (names.isin(ids).to_numpy() for ids in fold)
         parted |= (train[one] & test[other]) | (test[one] & train[other])
     return parted
 
@@ -156,7 +156,7 @@ def shifted_baseline(design: Design) -> Iterator[str]:
     in runs without training trials: a baseline belongs to a run or session.
     """
     shifts, features = [], []
-    for train_ids, test_ids in design.sides:
+    for train_ids, test_ids in design.splits:
         if not _in_runs_of_their_own(design, train_ids, test_ids):
             return
         train, test = design.responses.split(train_ids=train_ids, test_ids=test_ids, zscore=design.zscore)

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from latentcortex._arrays import FloatArray
 from latentcortex._shelf import Shelf
 from latentcortex.errors import InputError
-from latentcortex.responses import Responses
+from latentcortex.responses import COLUMNS, Responses
+from latentcortex.space import Space
 from latentcortex.stimuli import Stimuli
 
 SHELF: Final = Shelf(
@@ -47,11 +48,38 @@ class Dataset(Protocol):
         ...
 
     def stimuli(self) -> Stimuli:
-        """Return all stimuli; the table's `split` says which are for training and which for test."""
+        """Return the stimuli; those that no participant saw are left out by a study."""
         ...
 
-    def responses(self, participant: str) -> Responses:
-        """Load the single trials of one participant."""
+    def rows(self, participant: str) -> pd.DataFrame:
+        """Describe the single trials of one participant, without reading a response.
+
+        Returns
+        -------
+        DataFrame of length n_trials
+            `stimulus`, `session`, `run` (strings) and `n_repeats` (1), in the order of the rows of `responses`; if
+            there is a test set also `split`, `train` or `test`, the same for all trials of a stimulus.
+        """
+        ...
+
+    def space(self, participant: str) -> Space:
+        """Say where all voxels of one participant are, without reading a response."""
+        ...
+
+    def responses(self, participant: str, voxels: slice = slice(None)) -> Responses:
+        """Read the single trials of one participant for some voxels only.
+
+        Parameters
+        ----------
+        participant : str
+        voxels : slice
+            Of consecutive voxels, counted in `space`; all by default.
+
+        Returns
+        -------
+        Responses
+            Its space is that slice of `space`.
+        """
         ...
 
     def tables(self, participant: str) -> dict[str, pd.DataFrame]:
@@ -85,6 +113,23 @@ def labels(participants: Sequence[str]) -> tuple[str, ...]:
         if type(one) is not str or not (one.isascii() and one.isalnum()):
             raise InputError(f"Participant {one!r} must be a string of letters and digits, like '01'.")
     return tuple(participants)
+
+
+def of_slice(data: FloatArray, rows: pd.DataFrame, space: Space, voxels: slice) -> Responses:
+    """Put together the responses of consecutive voxels.
+
+    Parameters
+    ----------
+    data : ndarray of shape (n_trials, n_voxels of the slice)
+    rows : DataFrame
+        From a dataset's `rows`.
+    space : Space
+        Of all voxels.
+    voxels : slice
+    """
+    start, stop, _ = voxels.indices(space.n_voxels)
+    part = space if stop - start == space.n_voxels else space.only(np.arange(start, stop, dtype=np.intp))
+    return Responses(data, rows[list(COLUMNS)], part)
 
 
 @SHELF.documented

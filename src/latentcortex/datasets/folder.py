@@ -1,10 +1,14 @@
 """A plain folder: how somebody with arrays starts.
 
-FOLDER/stimuli.tsv     stimulus_id, stim_file, caption (and caption_2, ...), split, ...
-FOLDER/trials.tsv      stimulus_id, session, run, split; row i describes row i of responses.npy
-FOLDER/responses.npy   (n_trials, n_voxels), float
-FOLDER/stimuli/        the images
-FOLDER/mask.nii.gz     if voxels are those of a volume: the columns of responses.npy in numpy's C order
+FOLDER/stimuli.tsv       stimulus_id, stim_file, caption (and caption_2, ...), ...
+FOLDER/stimuli/          the images
+FOLDER/trials.tsv        stimulus_id, session, run, split; row i describes row i of the responses
+FOLDER/responses.npy     (n_trials, n_voxels), float; some voxels are read at a time
+FOLDER/mask.nii.gz       if voxels are those of a volume: the columns of responses.npy in numpy's C order
+FOLDER/responses.nii.gz  with a mask, in place of responses.npy: one volume per trial
+
+Of several participants, `trials.tsv`, `responses.npy` and what is their own lie in FOLDER/sub-01, FOLDER/sub-02, ...;
+or one `trials.tsv` has a column `participant`, where all have the same voxels.
 """
 
 from __future__ import annotations
@@ -16,36 +20,37 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from latentcortex import _files, _npy
-from latentcortex._arrays import FloatArray, digest, listed, unique_ids
+from latentcortex import _files
+from latentcortex._arrays import digest, listed, unique_ids
 from latentcortex._images import ImageFiles
-from latentcortex._nifti import read_grid
 from latentcortex._ranges import Participants
-from latentcortex.datasets import labels
+from latentcortex.datasets import labels, of_slice
+from latentcortex.datasets._recording import TRIALS, Placement, Recording
+from latentcortex.datasets._voxel_major import default_scratch
 from latentcortex.errors import AlignmentError, InputError
 from latentcortex.responses import Responses
-from latentcortex.space import Bare, Space, Surface, Volume
+from latentcortex.space import Space
 from latentcortex.stimuli import Stimuli
 
 logger = logging.getLogger(__name__)
 
 
 class Folder:
-    """Stimuli and responses of one participant in a folder.
+    """Stimuli and responses of one or more participants in a folder.
 
     Parameters
     ----------
     root : str
         The folder.
     participants : sequence of str
-        The label of the one participant.
+        Their labels. They may have seen different stimuli, and a stimulus may be in another split for each.
     template : str, optional
         Cortex whose vertices (left, then right hemisphere, all) are the columns of `responses.npy`: the name of a
         template or the folder of a subject, see `space.Surface`. With `mask`, the cortex that its voxels are drawn on.
         Without either the voxels have no known position.
     mask : str, optional
-        NIfTI image of 0 and 1 in the folder, whose voxels, in numpy's C order as nilearn's maskers give them, are the
-        columns of `responses.npy`.
+        NIfTI image of 0 and 1 in the folder, or in each participant's, whose voxels, in numpy's C order as nilearn's
+        maskers give them, are the columns of `responses.npy`.
     reference : str, optional
         With `mask`: the space that it is in, such as `MNI152NLin2009cAsym` or `T1w`.
     transform : str, optional
@@ -53,7 +58,11 @@ class Folder:
         (within this folder, or by its name among the template's `transforms`). By default they are in the mm of the
         reference; those of fsaverage are brought to MNI152.
     background : str, optional
-        With `mask`: anatomical image in the folder, in the mm of the mask, drawn behind cuts; of MNI152 there is one.
+        With `mask`: anatomical image in the folder, or in each participant's, in the mm of the mask, drawn behind cuts;
+        of MNI152 there is one.
+    scratch : str, optional
+        With `responses.nii.gz`: where a copy of it is kept that is laid out by voxel, 4 bytes for each trial and voxel
+        of the mask; it may be deleted and is then made again. By default within the user's cache.
 
     Raises
     ------
@@ -71,86 +80,85 @@ class Folder:
         reference: str | None = None,
         transform: str | None = None,
         background: str | None = None,
+        scratch: str | None = None,
     ) -> None:
         self.root = Path(root)
         if not self.root.is_dir():
             raise InputError(f"Dataset folder {self.root} is not there; check `root`.")
         self.participants = labels(participants)
-        if len(self.participants) != 1:
-            raise InputError(f"A folder holds one participant; got {len(self.participants)}.")
-        self.template, self.mask, self.reference, self.transform = template, mask, reference, transform
-        self._background = background
-        alone = [name for name, value in self._of_mask.items() if value] if not mask else []
-        if alone:
-            raise InputError(f"`{alone[0]}` in [dataset] is about voxels of a volume; give `mask`, too.")
-        if mask and not reference:
+        self.placement = Placement(template, mask, reference, transform, background)
+        self.scratch = Path(scratch) if scratch else default_scratch()
+        self._recordings: dict[str, Recording] = {}
+        if len(self.participants) > 1 and not self._below and "participant" not in self._trials.columns:
             raise InputError(
-                "`mask` in [dataset] needs `reference`: the space that it is in, such as MNI152NLin2009cAsym or T1w."
+                f"A folder without sub-{self.participants[0]} and its like holds one participant; got "
+                f"{len(self.participants)}. Put each one's {TRIALS} and responses into a folder of its own, or name "
+                f"them in a column participant of {self.root / TRIALS}."
             )
 
     @property
-    def _of_mask(self) -> dict[str, str | None]:
-        """What is said of the voxels of a mask."""
-        return {"reference": self.reference, "transform": self.transform, "background": self._background}
-
-    @cached_property
-    def _volume(self) -> Volume | None:
-        """The voxels of the mask, if there is one."""
-        if self.mask is None or self.reference is None:
-            return None
-        return Volume.read(
-            self.root / self.mask,
-            reference=self.reference,
-            template=self.template or "",
-            transform=self._transform or "",
-        )
-
-    @property
-    def _transform(self) -> str | None:
-        """The transform within the folder, or by its name."""
-        inside = self.root / (self.transform or "")
-        return str(inside) if self.transform and inside.is_dir() else self.transform
-
-    def _space(self, n_columns: int) -> Space:
-        """Say where the voxels are; there must be one for each column of the responses."""
-        path = self.root / "responses.npy"
-        if self._volume is not None:
-            if self._volume.n_voxels != n_columns:
-                raise AlignmentError(
-                    f"{path} has {n_columns} columns, {self.root / str(self.mask)} {self._volume.n_voxels} voxels; "
-                    "expected one column per voxel of the mask, in numpy's C order (as nilearn's maskers give them)."
-                )
-            return self._volume
-        space: Space = Surface(self.template) if self.template else Bare(n_columns)
-        if space.n_voxels != n_columns:
-            raise AlignmentError(
-                f"{path} has {n_columns} columns, {self.template} has {space.n_voxels} vertices; expected all of them, "
-                "left then right, with nan where nothing was measured, or no template."
-            )
-        return space
+    def _below(self) -> bool:
+        """Whether any participant has a folder of its own."""
+        return any((self.root / f"sub-{name}").is_dir() for name in self.participants)
 
     @cached_property
     def _trials(self) -> pd.DataFrame:
-        path = self.root / "trials.tsv"
-        table = _files.read_tsv(path, needs=("stimulus_id", "session", "run"))
-        strange = table["stimulus_id"][~table["stimulus_id"].isin(self._table["stimulus_id"])]
+        """The trials in the folder itself."""
+        return _files.read_tsv(self.root / TRIALS, needs=("stimulus_id", "session", "run"))
+
+    def _recording(self, participant: str) -> Recording:
+        """Find the trials of a participant, all of whose stimuli must be known."""
+        if participant not in self.participants:
+            raise InputError(f"No participant {participant!r}; there is {listed(map(repr, self.participants))}.")
+        if participant not in self._recordings:
+            folder, table = self.root, self._trials if not self._below else pd.DataFrame()
+            if self._below:
+                folder = self.root / f"sub-{participant}"
+                table = _files.read_tsv(folder / TRIALS, needs=("stimulus_id", "session", "run"))
+            named = "participant" in table.columns
+            mine = (table["participant"] == participant).to_numpy() if named else np.ones(len(table), dtype=bool)
+            if not mine.any():
+                whose = f" of participant {participant!r}" if named else ""
+                has = f"; its column participant has {listed(sorted(set(table['participant'])))}" if named else ""
+                raise InputError(f"{folder / TRIALS} has no trial{whose}{has}.")
+            self._check_known(folder / TRIALS, table[mine])
+            at = np.flatnonzero(mine)
+            self._recordings[participant] = Recording(
+                self.root, folder, table[mine], at, len(table), self.placement, self.scratch
+            )
+        return self._recordings[participant]
+
+    def _check_known(self, path: Path, table: pd.DataFrame) -> None:
+        strange = table["stimulus_id"][~table["stimulus_id"].isin(self._listed["stimulus_id"])]
         if len(strange):
-            unknown, known = sorted(set(strange)), listed(self._table["stimulus_id"], 3)
+            unknown, known = sorted(set(strange)), listed(self._listed["stimulus_id"], 3)
             raise AlignmentError(
                 f"{path} names {len(unknown)} stimuli that stimuli.tsv does not have: {listed(unknown)}, the first in "
                 f"row {strange.index[0]}, column stimulus_id (it has {known}); ids are compared as text: 1 is not 001."
             )
+
+    @cached_property
+    def _listed(self) -> pd.DataFrame:
+        """All stimuli of the table."""
+        path = self.root / "stimuli.tsv"
+        table = _files.read_tsv(path, needs=("stimulus_id", "stim_file"))
+        unique_ids(table["stimulus_id"], what=f"stimulus_id in {path}")
+        self._note_unused(set(table["stim_file"]))
         return table
 
     @cached_property
     def _table(self) -> pd.DataFrame:
-        path = self.root / "stimuli.tsv"
-        table = _files.read_tsv(path, needs=("stimulus_id", "stim_file"))
-        unique_ids(table["stimulus_id"], what=f"stimulus_id in {path}")
+        """The stimuli that any of the participants saw."""
+        table, path = self._listed, self.root / "stimuli.tsv"
+        seen = {name for one in self.participants for name in self._recording(one).ids}
+        shown = table["stimulus_id"].isin(seen)
+        if not shown.all():
+            sentence = "%d of %d stimuli of stimuli.tsv were not shown and are left out."
+            logger.info(sentence, int((~shown).sum()), len(table))
+        table = table[shown]
         missing = [name for name in table["stim_file"] if not self._image_path(name).is_file()]
         if missing:
             raise InputError(f"{path} names images that are not in {self.root / 'stimuli'}: {listed(missing)}.")
-        self._note_unused(set(table["stim_file"]))
         return table
 
     def _note_unused(self, used: set[str]) -> None:
@@ -169,43 +177,26 @@ class Folder:
         return path
 
     def stimuli(self) -> Stimuli:
-        """Return the stimuli; `split` is that of the trials."""
+        """Return the stimuli that any of the participants saw, in the order of `stimuli.tsv`."""
         table = self._table.set_index("stimulus_id")
         spoken = [name for name in table.columns if name == "caption" or name.startswith("caption_")]
         table["captions"] = [tuple(t for t in row if t and t != "n/a") for row in table[spoken].to_numpy()]
-        if "split" in self._trials.columns:
-            table["split"] = self._split().reindex(table.index).fillna("")
         paths = {str(name): self._image_path(file) for name, file in table["stim_file"].items()}
         return Stimuli(table, ImageFiles(paths))
 
-    def _split(self) -> pd.Series[str]:
-        sides = self._trials.groupby("stimulus_id")["split"].agg(lambda values: listed(sorted(set(values))))
-        mixed = sides[sides.str.contains(", ")]
-        if len(mixed):
-            both = listed(f"{name} ({values})" for name, values in mixed.items())
-            raise InputError(
-                f"{self.root / 'trials.tsv'} has stimuli in two splits: {both}; give all trials of one the same split."
-            )
-        return sides
+    def rows(self, participant: str) -> pd.DataFrame:
+        """Describe the trials; row i of `trials.tsv` describes row i of `responses.npy`."""
+        return self._recording(participant).rows
 
-    def responses(self, participant: str) -> Responses:
-        """Load the trials; row i of `trials.tsv` describes row i of `responses.npy`."""
-        if participant not in self.participants:
-            raise InputError(f"No participant {participant!r}; there is {self.participants[0]!r}.")
-        data = read_array(self.root / "responses.npy")
-        if data.ndim != 2 or len(data) != len(self._trials):
-            raise AlignmentError(
-                f"{self.root / 'responses.npy'} is {data.shape}, trials.tsv has {len(self._trials)} rows; "
-                "expected one row per trial and one column per voxel."
-            )
-        space, trials = self._space(data.shape[1]), self._trials
-        return Responses.single_trials(
-            np.asarray(data, dtype=np.float32),
-            space,
-            stimulus=list(trials["stimulus_id"]),
-            session=list(trials["session"]),
-            run=list(trials["run"]),
-        )
+    def space(self, participant: str) -> Space:
+        """Say where the voxels are: in the mask, on the template, or nowhere that is known."""
+        return self._recording(participant).space
+
+    def responses(self, participant: str, voxels: slice = slice(None)) -> Responses:
+        """Read the trials of some voxels; the rest of the file is neither read nor mapped."""
+        recording = self._recording(participant)
+        start, stop, _ = voxels.indices(recording.space.n_voxels)
+        return of_slice(recording.read(start, stop), recording.rows, recording.space, voxels)
 
     def tables(self, participant: str) -> dict[str, pd.DataFrame]:
         """Return nothing: a folder holds no more than the responses."""
@@ -216,33 +207,12 @@ class Folder:
 
     def background(self, participant: str) -> Path | None:
         """Return the anatomical image to draw behind the voxels, if one is given."""
-        return self._anatomy
-
-    @cached_property
-    def _anatomy(self) -> Path | None:
-        if self._background is None:
-            return None
-        path = self.root / self._background
-        if not (read_grid(path, expected="anatomy").values > 0).any():
-            raise InputError(f"{path}, the `background`, is nowhere above 0; expected anatomy.")
-        return path
+        return self._recording(participant).background
 
     def fingerprint(self, participant: str) -> str:
-        """Hash the tables, the responses, what is known of the voxels and every image."""
-        names = ["stimuli.tsv", "trials.tsv", "responses.npy", *filter(None, (self.mask, self._background))]
-        images = [self._image_path(name) for name in self._table["stim_file"]]
-        placed, _ = None if self._volume is None else [self._volume.description, *self._volume.prints], self._anatomy
-        found = [_files.sha256(path) for path in [self.root / name for name in names] + images]
-        return digest(participant, self.template, found, *([placed] if placed else []))
-
-
-def read_array(path: Path) -> FloatArray:
-    """Read an array of numbers; refuse pickled objects and anything truncated."""
-    if not path.is_file():
-        raise InputError(f"{path} is missing; expected an array (n_trials, n_voxels).")
-    data = _npy.read_file(path)
-    if data.dtype.kind not in "fiu":
-        raise InputError(f"{path} holds {data.dtype}; expected floating-point numbers.")
-    if data.dtype != np.float32:
-        logger.info("Responses were cast from %s to float32.", data.dtype, extra={"facts": {"file": path.name}})
-    return data
+        """Hash the trials, the responses, what is known of the voxels, and the stimuli that the participant saw."""
+        recording = self._recording(participant)
+        table = self._table[self._table["stimulus_id"].isin(recording.ids)]
+        images = [_files.sha256(self._image_path(name)) for name in table["stim_file"]]
+        shown = table.columns.tolist(), table.to_numpy().tolist(), images
+        return digest(participant, recording.fingerprint(), shown)

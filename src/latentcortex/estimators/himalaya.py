@@ -6,19 +6,20 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Annotated, Any, ClassVar, Final, Literal, Self
 
 import numpy as np
 
-from latentcortex._arrays import BoolArray, FloatArray, by_band, labels, listed, one_thread, varying, whole_number
+from latentcortex._arrays import TILE, BoolArray, FloatArray, by_band, labels, listed, varying, whole_number
 from latentcortex._ranges import Alphas, Count, Folds, OneOf, PositiveCount
 from latentcortex._ridge import Kernels
-from latentcortex._ridge.candidates import mixtures_for
+from latentcortex._ridge.candidates import alphas_of, mixtures_for
 from latentcortex.errors import AlignmentError, InputError
 from latentcortex.estimators import _told
 from latentcortex.estimators._folds import folds_of, near_duplicates
 from latentcortex.estimators._rows import Bands, FittedRows, check_finite, checked_weights, responses
-from latentcortex.estimators.banded_ridge import ALPHAS, alphas_of
+from latentcortex.estimators.banded_ridge import ALPHAS
+from latentcortex.executors import one_thread
 
 logger = logging.getLogger(__name__)
 
@@ -26,6 +27,8 @@ BATCHES: Final = {"n_targets_batch": 1000, "n_alphas_batch": 5, "n_targets_batch
 """What bounds its memory, as its documentation recommends."""
 BACKENDS: Final = ("numpy", "torch", "torch_cuda", "torch_mps", "cupy")
 """What himalaya computes with."""
+TILES_AT_ONCE: Final = 16
+"""Of voxels, where these come piece by piece: each fit begins from nothing."""
 LEAST_WEIGHT: Final = 1e-6
 """A mixture's weight of exactly 0 becomes this: after a 0, himalaya's search returns nan."""
 
@@ -49,6 +52,9 @@ def _backend(name: str) -> Iterator[Any]:
 @dataclass
 class Himalaya:
     """Multiple-kernel ridge by himalaya's random search over mixtures, in float32.
+
+    Each fit decomposes anew, so that voxels are best fitted many at once: `voxels_at_once` of them, where they come
+    piece by piece.
 
     Parameters
     ----------
@@ -84,6 +90,7 @@ class Himalaya:
     cv: Folds = 5
     backend: Annotated[str, OneOf(BACKENDS)] = "numpy"
     seed: Count = field(default=0, kw_only=True)
+    voxels_at_once: ClassVar[int] = TILES_AT_ONCE * TILE
     bands: tuple[str, ...] = field(default=(), init=False)
     _rows: FittedRows | None = field(default=None, init=False, repr=False)
 

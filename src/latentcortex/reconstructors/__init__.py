@@ -12,6 +12,7 @@ from latentcortex._arrays import FloatArray
 from latentcortex._shelf import Shelf
 from latentcortex.extractors import Extractor
 from latentcortex.features import Features
+from latentcortex.splits import Splits
 from latentcortex.stimuli import Stimuli
 
 SHELF: Final = Shelf(
@@ -21,9 +22,6 @@ SHELF: Final = Shelf(
         "retrieval": "latentcortex.reconstructors.retrieval:Retrieval",
     },
 )
-
-Side = tuple[Sequence[str], Sequence[str]]
-"""The ids that a decoder was fitted on, and those that it decodes."""
 
 
 class Reconstructor(Protocol):
@@ -39,8 +37,8 @@ class Reconstructor(Protocol):
         """What the images depend on, beside the decoded features."""
         ...
 
-    def fit(self, features: Features, stimuli: Stimuli, sides: Sequence[Side]) -> Self:
-        """Learn from the training stimuli of each side what the reconstructions of its test stimuli need."""
+    def fit(self, features: Features, stimuli: Stimuli, splits: Splits) -> Self:
+        """Learn from the training stimuli of each fold what the reconstructions of its test stimuli need."""
         ...
 
     def n_samples(self, route: str) -> int:

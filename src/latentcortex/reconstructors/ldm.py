@@ -21,7 +21,7 @@ from latentcortex.extractors import Sized
 from latentcortex.extractors.ldm import BATCH, STABLE
 from latentcortex.extractors.ldm import LDM as Extractor
 from latentcortex.features import Features
-from latentcortex.reconstructors import Side
+from latentcortex.splits import Splits
 from latentcortex.stimuli import Stimuli
 
 if TYPE_CHECKING:
@@ -175,7 +175,7 @@ class LDM:
                 "extractor's model and pixels."
             )
 
-    def fit(self, features: Features, stimuli: Stimuli, sides: Sequence[Side]) -> Self:
+    def fit(self, features: Features, stimuli: Stimuli, splits: Splits) -> Self:
         """Do nothing: the model is fixed."""
         return self
 

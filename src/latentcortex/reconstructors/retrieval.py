@@ -12,7 +12,7 @@ from latentcortex._arrays import FloatArray, digest, fingerprint, words
 from latentcortex._ranges import Names
 from latentcortex.errors import AlignmentError
 from latentcortex.features import Features
-from latentcortex.reconstructors import Side
+from latentcortex.splits import Splits
 from latentcortex.stimuli import Stimuli
 
 
@@ -35,7 +35,7 @@ class Retrieval:
 
     def __init__(self, bands: Names = ("z", "c")) -> None:
         self.bands = words("bands", bands)
-        self._sides: dict[str, tuple[str, ...]] = {}
+        self._fitted: dict[str, tuple[str, ...]] = {}
         self._pool: tuple[tuple[str, ...], dict[str, tuple[FloatArray, FloatArray]]] = ((), {})
 
     @property
@@ -48,15 +48,15 @@ class Retrieval:
         """What the images depend on, the training stimuli among them."""
         return {"name": "retrieval", "version": 1, "bands": list(self.bands), "training": self._training}
 
-    def fit(self, features: Features, stimuli: Stimuli, sides: Sequence[Side]) -> Self:
+    def fit(self, features: Features, stimuli: Stimuli, splits: Splits) -> Self:
         """Note which training stimuli may be shown for each test stimulus."""
         self._features, self._stimuli = features, stimuli
-        self._sides = {}
-        for train_ids, test_ids in sides:
-            self._sides |= dict.fromkeys(test_ids, tuple(train_ids))
-        known = sorted({name for train_ids, _ in sides for name in train_ids})
+        self._fitted = {}
+        for train_ids, test_ids in splits:
+            self._fitted |= dict.fromkeys(test_ids, train_ids)
+        known = sorted({name for train_ids, _ in splits for name in train_ids})
         prints = [fingerprint(features.array(band, known)) for band in self.bands]
-        self._training = digest(prints, known, [(digest(*train_ids), *test_ids) for train_ids, test_ids in sides])
+        self._training = digest(prints, known, [(digest(*train_ids), *test_ids) for train_ids, test_ids in splits])
         return self
 
     def n_samples(self, route: str) -> int:
@@ -65,18 +65,18 @@ class Retrieval:
 
     def nearest(self, latents: Mapping[str, FloatArray], ids: Sequence[str]) -> list[str]:
         """Name the training stimulus that is nearest to what was decoded for each of `ids`."""
-        missing = [name for name in ids if name not in self._sides]
+        missing = [name for name in ids if name not in self._fitted]
         if missing:
-            raise AlignmentError(f"{len(missing)} stimuli are on no test side, for example {missing[0]}; fit first.")
+            raise AlignmentError(f"{len(missing)} stimuli are tested in no fold, for example {missing[0]}; fit first.")
         found = []
         for i, name in enumerate(ids):
-            known = self._known(self._sides[name])
+            known = self._known(self._fitted[name])
             likeness = [unit @ _unit(latents[band][i] - mean) for band, (mean, unit) in known.items()]
-            found.append(self._sides[name][int(np.mean(likeness, axis=0).argmax())])
+            found.append(self._fitted[name][int(np.mean(likeness, axis=0).argmax())])
         return found
 
     def _known(self, train_ids: tuple[str, ...]) -> dict[str, tuple[FloatArray, FloatArray]]:
-        """Compute the mean and the unit rows of each band over training stimuli; only the last side is kept."""
+        """Compute the mean and the unit rows of each band over training stimuli; the last ones are kept."""
         if self._pool[0] != train_ids:
             pool = {}
             for band in self.bands:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from latentcortex import _files, inference, plotting
@@ -19,6 +20,7 @@ from latentcortex.errors import IncompleteError, InputError
 from latentcortex.maps import Maps
 from latentcortex.responses import Responses, Within
 from latentcortex.space import Atlas, Bare, Volume, atlas_print
+from latentcortex.splits import Splits
 
 FORMAT: Final = "latentcortex-report 1"
 CONTENT: Final = "_report.json"
@@ -227,33 +229,36 @@ def counted(value: float, low: float | None, high: float | None) -> str:
     return f"{value:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
 
 
-def facts_of(maps: Maps, responses: Responses, sides: Sequence[tuple[Sequence[str], Sequence[str]]]) -> dict[str, Any]:
+def facts_of(maps: Maps, rows: pd.DataFrame, splits: Splits) -> dict[str, Any]:
     """Count what the report states of the data; valid voxels are those that have a map.
 
     Parameters
     ----------
     maps : Maps
-    responses : Responses
-    sides : sequence of (train ids, test ids)
-        One pair, or one for each fold.
+    rows : DataFrame
+        The trials, as `Responses` have them.
+    splits : Splits
     """
-    fitted = np.isfinite(maps.find(statistic="r").data).any(axis=1)
-    split = {"n_train": len(sides[0][0]), "n_test": len(sides[0][1])}
+    fitted = np.zeros(maps.space.n_voxels, dtype=bool)
+    for r, _ in maps.find(statistic="r"):
+        fitted |= np.isfinite(r)
+    trials, (train, test) = Responses.of_rows(rows), splits.folds[0]
+    split = {"n_train": len(train), "n_test": len(test)}
     return {
-        "n_trials": len(responses.rows),
-        "n_sessions": responses.rows["session"].nunique(),
-        **(split if len(sides) == 1 else {"n_stimuli": len(responses.ids), "n_folds": len(sides)}),
-        "n_voxels": responses.space.n_voxels,
+        "n_trials": len(rows),
+        "n_sessions": rows["session"].nunique(),
+        **(split if len(splits) == 1 else {"n_stimuli": len(trials.ids), "n_folds": len(splits)}),
+        "n_voxels": maps.space.n_voxels,
         "n_valid": int(fitted.sum()),
-        "held_out": {within: _held_out(responses, sides, within) for within in ("session", "run")},
+        "held_out": {within: _held_out(trials, splits, within) for within in ("session", "run")},
     }
 
 
-def _held_out(responses: Responses, sides: Sequence[tuple[Sequence[str], Sequence[str]]], within: Within) -> int:
-    """Count the sessions or runs that have no training row, on any side."""
+def _held_out(trials: Responses, splits: Splits, within: Within) -> int:
+    """Count the sessions or runs that have no training row, in any fold."""
     names: set[str] = set()
-    for train_ids, test_ids in sides:
-        used = responses.select([*train_ids, *test_ids])
+    for train_ids, test_ids in splits:
+        used = trials.select([*train_ids, *test_ids])
         counts = used.training_rows(used.rows["stimulus"].isin(train_ids).to_numpy(), within)
         names |= {name for name, n in counts.items() if n == 0}
     return len(names)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
-from latentcortex import _files, analyses, checking, datasets, estimators, extractors, reconstructors
+from latentcortex import _files, analyses, checking, datasets, estimators, executors, extractors, reconstructors
 from latentcortex._shelf import unknown
 from latentcortex._shelf.signatures import Chosen
 from latentcortex.analyses import Analysis
@@ -138,9 +139,8 @@ class Study:
         if material.by_embedding and not there:
             raise InputError("These splits are made from features: run `latentcortex extract` first.")
         for name in material.participants if material.by_embedding else ():
-            responses = material.responses(name)
-            material.check_sides(responses)
-            material.check_fits(responses, self.estimator())
+            material.check_splits(name)
+            material.check_fits(name, self.estimator())
             judge(name)
         return [one for name in material.participants for one in judged[name]]
 
@@ -193,8 +193,12 @@ class Study:
         todo = [(half, goal) for half, goal in halves if not half.record.is_done(goal)]
         for half, _ in todo:
             half.check(material.refuse)
-        for half, goal in todo:
-            half.through(goal)
+        with ExitStack() as owned:
+            for half, _ in halves if todo else ():  # both at once: what one makes, the other is made from
+                owned.enter_context(half.record.owning(overwrite=overwrite))
+            for half, goal in todo:
+                if not half.record.was_done_meanwhile(goal):
+                    half.through(goal)
         pages = {
             name: [half.out / f"sub-{name}.html" for half, goal in halves if goal in ("report", "evaluate")]
             for name in material.participants
@@ -210,7 +214,7 @@ class Study:
 
     def dataset(self) -> Any:
         """Make the dataset."""
-        return self._make(datasets.SHELF, "dataset", paths=("root", "template"))
+        return self._make(datasets.SHELF, "dataset", paths=("root", "template", "scratch"))
 
     def extractor(self) -> Any:
         """Make the extractor."""
@@ -219,6 +223,13 @@ class Study:
     def estimator(self) -> Any:
         """Make the estimator."""
         return self._make(estimators.SHELF, "estimator", seeded=True)
+
+    def executor(self) -> executors.Executor:
+        """Make what computes cells side by side, as many as `n_workers` in [run] says unless the executor's own do."""
+        run, arguments = self.settings.run, self.settings.run.executor.arguments
+        if run.n_workers and executors.SHELF.takes(run.executor.name, "n_workers"):
+            arguments = {"n_workers": run.n_workers, **arguments}
+        return executors.make(run.executor.name, **arguments)
 
     def decoder(self, atlas: Atlas | None) -> Decoder:
         """Make a decoder."""

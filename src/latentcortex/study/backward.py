@@ -22,6 +22,7 @@ from latentcortex.reconstructors import Checked, Reconstructor
 from latentcortex.reconstructors.retrieval import Retrieval
 from latentcortex.reporting.reconstructions import FOLDER
 from latentcortex.responses import Responses
+from latentcortex.splits import Splits
 from latentcortex.stimuli import Stimuli
 from latentcortex.study.material import Material
 from latentcortex.study.schema import BACKWARD, DECODING, LOOKS
@@ -40,7 +41,6 @@ PICTURES: Final = 10
 DECODABLE: Final = ("z", "c")
 """Bands that are decoded where the study names none."""
 
-Sides = list[tuple[list[str], list[str]]]
 Reconstructed = dict[str, Stimuli]
 
 
@@ -99,15 +99,15 @@ class Backward:
                 logger.info("Route %s is left out: it needs %s.", route, " and ".join(one.routes[route]))
         return found
 
-    def _images(self, sides: Sides) -> list[str]:
+    def _images(self, splits: Splits) -> list[str]:
         """List the stimuli that are reconstructed: the first test stimuli of the table, or the first folds, or all."""
         place = {name: i for i, name in enumerate(self.material.stimuli.ids)}
         n = self.material.settings.evaluation.n_images
         ids: list[str] = []
-        for _, test_ids in sides:  # whole folds: a stimulus is identified among those of its fold
+        for _, test_ids in splits:  # whole folds: a stimulus is identified among those of its fold
             if not n or len(ids) < n:
                 ids += sorted(test_ids, key=place.__getitem__)
-        return ids if len(sides) > 1 else ids[: n or len(ids)]
+        return ids if len(splits) > 1 else ids[: n or len(ids)]
 
     def check(self, judge: Callable[[str], None]) -> None:
         """Build and look at everything that a run needs, before anything is written; see `Forward.check`."""
@@ -128,17 +128,16 @@ class Backward:
     def _check_participant(self, name: str, judge: Callable[[str], None]) -> None:
         """Look at what is one participant's own."""
         material = self.material
-        responses = material.responses(name)
-        decoder, valid = self.study.decoder(material.atlas(responses)), responses.valid()
+        decoder, valid = self.study.decoder(material.atlas(name)), material.valid(name)
         for band in self.bands:
-            decoder.candidates(band, responses, valid)
+            decoder.candidates(band, material.space(name), valid)
         if material.by_embedding:
             seen = Seen(material.stimuli, category=material.settings.evaluation.category)
         else:
-            material.check_sides(responses)
-            material.check_fits(responses, decoder)
+            material.check_splits(name)
+            material.check_fits(name, decoder)
             judge(name)
-            seen = self._seen(self._images(material.sides(responses)), responses)
+            seen = self._seen(self._images(material.splits(name)), name)
         evaluation.check_words(seen, self._probe)
 
     def _check_counts(self, image_bytes: int) -> None:
@@ -163,53 +162,53 @@ class Backward:
 
     def _go_back(self, participant: str, until: str) -> None:
         """Decode, reconstruct and evaluate one participant."""
-        responses = self.material.responses(participant)
         self.material.refuse(participant, extracted=True)
-        self.material.check_sides(responses)
-        decoded = {kind: self._decode(participant, responses, kind) for kind in KINDS}
+        self.material.check_splits(participant)
+        decoded = {kind: self._decode(participant, kind) for kind in KINDS}
         for store in decoded.values():
             self.record.include(store.files)
         if until == "decode":
             return
-        images = {kind: self._reconstruct(participant, responses, kind, one) for kind, one in decoded.items()}
+        images = {kind: self._reconstruct(participant, kind, one) for kind, one in decoded.items()}
         if until == "evaluate":
-            self._evaluate(participant, responses, decoded, images)
+            self._evaluate(participant, decoded, images)
 
-    def _decode(self, participant: str, responses: Responses, kind: str) -> Features:
+    def _decode(self, participant: str, kind: str) -> Features:
         """Decode all test stimuli, from the responses as they are or shuffled, or open what was decoded before."""
-        atlas = self.material.atlas(responses)
+        atlas = self.material.atlas(participant)
         key = digest(self.material.key(DECODING), self.bands, self.study.decoder(atlas).made_by)[:16]
         folder = self.out / f"sub-{participant}" / "decoded" / f"{kind}-{key}"
         with self.material.stages.watch("decode"), _telling_of(kind):
             there = opened(folder)
             if there is not None:
                 return there
-            sides: Iterable[tuple[Responses, Responses]] = self._split(responses)
+            parts: Iterable[tuple[Responses, Responses]] = self._split(participant)
             if kind == "shuffled":
-                sides = decoding.shuffled(sides, seed=self.study.seed)
-            features, groups = self.material.features.only(self.bands), self.material.groups(responses.ids)
+                parts = decoding.shuffled(parts, seed=self.study.seed)
+            features, groups = self.material.features.only(self.bands), self._groups(participant)
             make = partial(self.study.decoder, atlas)
-            return decoding.decode_held_out(make, features, sides, groups=groups).save(folder)
+            return decoding.decode_held_out(make, features, parts, groups=groups).save(folder)
 
-    def _split(self, responses: Responses) -> Iterator[tuple[Responses, Responses]]:
-        """Part the responses of every side, z-scored with the statistics of its training rows, and average them."""
-        for train_ids, test_ids in self.material.sides(responses):
+    def _split(self, participant: str) -> Iterator[tuple[Responses, Responses]]:
+        """Part the responses in every fold, z-scored with the statistics of its training rows, and average them."""
+        responses = self.material.responses(participant)
+        for train_ids, test_ids in self.material.splits(participant):
             train, test = responses.split(test_ids=test_ids, train_ids=train_ids, zscore=self.material.zscore)
             yield train.averaged(), test.averaged()
 
-    def _reconstruct(self, participant: str, responses: Responses, kind: str, decoded: Features) -> Reconstructed:
+    def _reconstruct(self, participant: str, kind: str, decoded: Features) -> Reconstructed:
         """Reconstruct by every route; what was decoded from shuffled responses gets one sample."""
-        sides, folder = self.material.sides(responses), self.out / f"sub-{participant}" / "reconstructions" / kind
+        splits, folder = self.material.splits(participant), self.out / f"sub-{participant}" / "reconstructions" / kind
         with self.material.stages.watch("reconstruct"), _telling_of(kind):
             for one in self.reconstructors:
-                one.fit(self.material.features, self.material.stimuli, sides)
+                one.fit(self.material.features, self.material.stimuli, splits)
             return {
                 route: reconstruct(
                     decoded,
                     one,
                     route,
                     store=folder,
-                    ids=self._images(sides),
+                    ids=self._images(splits),
                     n_samples=1 if kind == "shuffled" else None,
                     progress=self.material.progress,
                     note=self.record.include,
@@ -220,23 +219,24 @@ class Backward:
     def _evaluate(
         self,
         participant: str,
-        responses: Responses,
         decoded: Mapping[str, Features],
         images: Mapping[str, Reconstructed],
     ) -> None:
         """Score everything, and write the table and the page."""
-        stages, seen = self.material.stages, self._seen(self._images(self.material.sides(responses)), responses)
+        stages, splits = self.material.stages, self.material.splits(participant)
+        seen = self._seen(self._images(splits), participant)
         with stages.watch("evaluate"):
             scores = {}
             for kind in KINDS:
                 with _telling_of(kind):
-                    scores[kind] = dict(self._scores(seen, responses, decoded[kind], images[kind]))
-            sides = enumerate(self.material.sides(responses))
-            means = {str(k): evaluation.mean_image(self.material.stimuli, train) for k, (train, _) in sides}
+                    scores[kind] = dict(self._scores(seen, participant, decoded[kind], images[kind]))
+            folds = enumerate(splits)
+            means = {str(k): evaluation.mean_image(self.material.stimuli, train) for k, (train, _) in folds}
             beside = evaluation.mean_image_scores(seen, means, self._probe)
             table = evaluation.score_table(scores["decoded"], scores["shuffled"], beside)
-            reporting.write_table(self.out, participant, "scores", table)
-        with stages.watch("report"):
+            with self.record.turn():
+                reporting.write_table(self.out, participant, "scores", table)
+        with self.record.turn(), stages.watch("report"):
             shown, page = seen.stimuli.ids[:PICTURES], f"sub-{participant}.html"
             rows = {route: evaluation.samples_of(one, shown)[:, 0] for route, one in images["decoded"].items()}
             content = reporting.Reconstructions(
@@ -244,7 +244,7 @@ class Backward:
                 names=shown,
                 pictures={"seen": seen.stimuli.images(shown), **rows},
                 scores=table,
-                facts=self._facts(decoded["decoded"], images["decoded"], seen, responses),
+                facts=self._facts(decoded["decoded"], images["decoded"], seen, splits),
                 settings=self.material.settings.plain(BACKWARD),
                 made_by={"decoder": decoded["decoded"].made_by}
                 | {route: one.made_by for route, one in self.routes.items()},
@@ -252,44 +252,47 @@ class Backward:
                 report=f"../{page}" if (self.material.out / page).is_file() else "",
             )
             reporting.write_reconstructions(self.out, content, stages.table())
-        _files.write_json(self.out / "summary.json", {"stages": stages.table()})
+        with self.record.turn():
+            _files.write_json(self.out / "summary.json", {"stages": stages.table()})
 
     @property
     def _probe(self) -> Any:
         return self.material.dataset.probe()
 
-    def _seen(self, ids: Sequence[str], responses: Responses) -> Seen:
-        pools = {name: str(k) for k, (_, test) in enumerate(self.material.sides(responses)) for name in test}
+    def _seen(self, ids: Sequence[str], participant: str) -> Seen:
+        pools = {name: str(k) for k, (_, test) in enumerate(self.material.splits(participant)) for name in test}
         category = self.material.settings.evaluation.category
         return Seen(self.material.stimuli.select(ids), [pools[name] for name in ids], category)
 
     def _scores(
-        self, seen: Seen, responses: Responses, decoded: Features, images: Reconstructed
+        self, seen: Seen, participant: str, decoded: Features, images: Reconstructed
     ) -> Iterator[tuple[str, dict[str, Score]]]:
         """Score decoded bands over all test stimuli, then every route over the stimuli that were reconstructed."""
-        sides, seed = self.material.sides(responses), self.study.seed
+        splits, seed = self.material.splits(participant), self.study.seed
         n_draws = self.material.settings.evaluation.n_bootstrap
-        everything = self._seen([name for _, test in sides for name in test], responses)
-        groups = self.material.groups(responses.ids)
+        everything = self._seen(splits.tested, participant)
+        groups = self._groups(participant)
         weights = evaluation.image_weights(everything.clusters(groups), n_draws=n_draws, seed=seed)
         latents: dict[str, Score] = {}
         for band in self.bands:
-            means = {str(k): self._mean(band, train) for k, (train, _) in enumerate(sides)}
+            means = {str(k): self._mean(band, train) for k, (train, _) in enumerate(splits)}
             latents |= evaluation.latent_scores(everything, band, self.material.features, decoded, means, weights)
         yield evaluation.DECODED, latents
         weights = evaluation.image_weights(seen.clusters(groups), n_draws=n_draws, seed=seed)
         for route, one in images.items():
             yield route, evaluation.image_scores(seen, one, self._probe, weights, seed=seed)
 
+    def _groups(self, participant: str) -> dict[str, str]:
+        return self.material.groups(self.material.ids(participant))
+
     def _mean(self, band: str, ids: Sequence[str]) -> FloatArray:
         return np.asarray(self.material.features.array(band, ids).mean(0, dtype=np.float64))
 
-    def _facts(self, decoded: Features, images: Reconstructed, seen: Seen, responses: Responses) -> dict[str, Any]:
-        sides = self.material.sides(responses)
+    def _facts(self, decoded: Features, images: Reconstructed, seen: Seen, splits: Splits) -> dict[str, Any]:
         return {
-            "n_train": len(sides[0][0]) if len(sides) == 1 else 0,
+            "n_train": len(splits.folds[0].train) if len(splits) == 1 else 0,
             "n_decoded": len(decoded.ids),
             "n_reconstructed": len(seen.stimuli.ids),
             "n_samples": max(int(one.table["sample"].max()) for one in images.values()),
-            "n_folds": len(sides) if len(sides) > 1 else 0,
+            "n_folds": len(splits) if len(splits) > 1 else 0,
         }

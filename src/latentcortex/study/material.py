@@ -6,25 +6,28 @@ import logging
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import pandas as pd
 
 import latentcortex
-from latentcortex import analyses, checking, encoding, reporting
-from latentcortex._arrays import FloatArray, digest, listed, refuse_beyond_memory
+from latentcortex import analyses, checking, reporting
+from latentcortex._arrays import TILE, BoolArray, FloatArray, digest, listed, refuse_beyond_memory
 from latentcortex._shelf import unknown
 from latentcortex._watch import Stages
 from latentcortex.checking import Alike, Design, of_copies, of_equal_pixels, of_near_features
 from latentcortex.encoding import Criterion
-from latentcortex.errors import InputError
+from latentcortex.errors import AlignmentError, InputError
 from latentcortex.estimators import Checkable, Nesting
 from latentcortex.estimators.banded_ridge import BandedRidge
 from latentcortex.extraction import check_room, extract, is_extracted
 from latentcortex.extractors import Windowed
 from latentcortex.features import Features
 from latentcortex.reporting import LOG
-from latentcortex.responses import Responses, Within
+from latentcortex.responses import COLUMNS, Responses, Within, none_usable, sampled_voxels
 from latentcortex.space import Atlas, Bare, Space, atlas_print
-from latentcortex.splits import Splits, clusters_of, coordinates, farthest, held_out, linked, sessions_of
+from latentcortex.splits import Splits, clusters_of, coordinates, farthest, linked, sessions_of
 from latentcortex.stimuli import Look, Stimuli
 from latentcortex.study.schema import LOOKS, Settings
 
@@ -32,6 +35,9 @@ if TYPE_CHECKING:
     from latentcortex.study import Study
 
 logger = logging.getLogger(__name__)
+
+CHUNK: Final = 8 * TILE
+"""Voxels that are looked at together in a pass over all."""
 
 
 class Material:
@@ -53,8 +59,12 @@ class Material:
         """What the log is to say once it may be begun, of what was read to see whether there is anything to do."""
         self.dataset = study.dataset()
         self.extractor = study.extractor()
-        self.stimuli: Stimuli = self.dataset.stimuli()
-        self._loaded: dict[str, Responses] = {}
+        self._rows: dict[str, pd.DataFrame] = {}
+        self._spaces: dict[str, Space] = {}
+        self._valid: dict[str, BoolArray] = {}
+        self._samples: dict[str, Responses] = {}
+        self._splits: dict[tuple[str, bool], Splits] = {}
+        self.stimuli: Stimuli = self._seen(self.dataset.stimuli())
         self._places: dict[tuple[str, tuple[str, ...]], FloatArray] = {}
         self._narrow: dict[tuple[str, ...], Features] = {}
         self._alike: dict[tuple[tuple[str, ...], bool], Alike] = {}
@@ -81,7 +91,7 @@ class Material:
     @cached_property
     def _atlas_print(self) -> str:
         """Hash of the atlas's files; where the responses are is looked up only for one of the participants' own."""
-        spaces = (self.dataset.responses(name).space for name in self.participants)
+        spaces = (self.space(name) for name in self.participants)
         return atlas_print(self.settings.report.atlas, spaces)
 
     def depends(self, sections: Sequence[str]) -> dict[str, dict[str, Any]]:
@@ -196,31 +206,95 @@ class Material:
         self.extractor.check(self.extractor.bands, self.stimuli.captions(self.stimuli.ids))
         _ = self.looks
 
-    def responses(self, participant: str) -> Responses:
-        """Load the trials of a participant, of whom the last is kept; stimuli must be known, some voxel usable."""
-        if participant not in self._loaded:
-            responses: Responses = self.dataset.responses(participant)
-            self.stimuli.select(responses.ids)
-            n_lost = int((~encoding.usable(responses)).sum())
+    def _seen(self, stimuli: Stimuli) -> Stimuli:
+        """Take the stimuli that any participant saw, in the order of the table."""
+        seen = {name for one in self.participants for name in self.rows(one)["stimulus"]}
+        missing = sorted(seen.difference(stimuli.ids))
+        if missing:
+            raise AlignmentError(
+                f"{len(missing)} of {len(seen)} stimuli of the trials are not among the stimuli: {listed(missing)}."
+            )
+        n_unseen = len(stimuli.ids) - len(seen)
+        if n_unseen:
+            sentence = "%d of %d stimuli were shown to no participant of this study and are left out."
+            logger.info(sentence, n_unseen, len(stimuli.ids))
+        return stimuli.select([name for name in stimuli.ids if name in seen]) if n_unseen else stimuli
+
+    def rows(self, participant: str) -> pd.DataFrame:
+        """Describe the trials of a participant; see `datasets.Dataset.rows`."""
+        if participant not in self._rows:
+            self._rows[participant] = self.dataset.rows(participant)
+        return self._rows[participant]
+
+    def trials(self, participant: str) -> Responses:
+        """Take the trials of a participant without any voxel, for all that rows alone tell."""
+        return Responses.of_rows(self.rows(participant)[list(COLUMNS)])
+
+    def space(self, participant: str) -> Space:
+        """Say where all voxels of a participant are."""
+        if participant not in self._spaces:
+            self._spaces[participant] = self.dataset.space(participant)
+        return self._spaces[participant]
+
+    def responses(self, participant: str, voxels: slice = slice(None)) -> Responses:
+        """Read the trials of some voxels of a participant; only a step that goes by chunk asks for more than a few."""
+        responses: Responses = self.dataset.responses(participant, voxels)
+        return responses
+
+    def valid(self, participant: str) -> BoolArray:
+        """Tell which voxels are finite and vary, (n_voxels,), in one pass over the responses that is made once.
+
+        Raises
+        ------
+        InputError
+            If no voxel is.
+        """
+        if participant not in self._valid:
+            n_voxels, rows = self.space(participant).n_voxels, self.rows(participant)
+            valid, empty = np.zeros(n_voxels, dtype=bool), np.ones(len(rows), dtype=bool)
+            for voxels in _chunks(n_voxels):
+                chunk = self.responses(participant, voxels)
+                valid[voxels] = chunk.valid()
+                empty &= np.isnan(chunk.data).all(1)
+            if not valid.any():
+                raise none_usable(n_voxels, empty, rows)
+            n_lost = int((~valid).sum())
             if n_lost:
-                logger.info(
-                    "%d of %d voxels have a nan or do not vary: they are nan.", n_lost, responses.space.n_voxels
-                )
-            self._loaded = {participant: responses}
-        return self._loaded[participant]
+                logger.info("%d of %d voxels have a nan or do not vary: they are nan.", n_lost, n_voxels)
+            self._valid[participant] = valid
+        return self._valid[participant]
 
-    def check_sides(self, responses: Responses) -> None:
+    def sample(self, participant: str) -> Responses:
+        """Read some valid voxels all over, from which is decided what holds for all; see `sampled_voxels`.
+
+        They are read once and kept: a few thousand at most, however many voxels there are.
+        """
+        if participant not in self._samples:
+            chosen, space = sampled_voxels(self.valid(participant)), self.space(participant)
+            parts = []
+            for own in np.split(chosen, np.flatnonzero(np.diff(chosen // TILE)) + 1):
+                start = int(own[0])
+                parts.append(self.responses(participant, slice(start, int(own[-1]) + 1)).data[:, own - start])
+            rows = self.rows(participant)[list(COLUMNS)]
+            self._samples[participant] = Responses(np.concatenate(parts, axis=1), rows, space.only(chosen))
+        return self._samples[participant]
+
+    def check_splits(self, participant: str) -> None:
         """Check that there is something to fit on and to test on, in every fold."""
-        one_voxel = Responses(responses.data[:, :1], responses.rows, Bare(1))
-        for train_ids, test_ids in self.sides(responses):
-            one_voxel.split(test_ids=test_ids, train_ids=train_ids, zscore=self.zscore)
+        trials = self.trials(participant)
+        for train_ids, test_ids in self.splits(participant):
+            trials.split(test_ids=test_ids, train_ids=train_ids, zscore=self.zscore)
 
-    def check_fits(self, responses: Responses, model: object) -> None:
+    def check_fits(self, participant: str, model: object) -> None:
         """Check that an estimator or decoder can be fitted here, in every fold; one that cannot tell is let pass."""
         if isinstance(model, Checkable):
-            groups, n_bands = self.groups(responses.ids), sorted({len(bands) for bands in self.models})
-            for train_ids, _ in self.sides(responses):
+            groups, n_bands = self.groups(self.ids(participant)), sorted({len(bands) for bands in self.models})
+            for train_ids, _ in self.splits(participant):
                 model.check([groups[name] for name in train_ids], n_bands)
+
+    def ids(self, participant: str) -> tuple[str, ...]:
+        """List the stimuli that a participant saw, each once, in order of first appearance."""
+        return tuple(dict.fromkeys(self.rows(participant)["stimulus"]))
 
     def check_room(self) -> None:
         """Check that the features have room on the disk, if they are not extracted yet."""
@@ -246,11 +320,11 @@ class Material:
         if embedding and embedding not in self.extractor.bands:
             raise unknown("band in [splits]: embedding", embedding, self.extractor.bands)
 
-    def check_analyses(self, responses: Responses) -> None:
+    def check_analyses(self, participant: str) -> None:
         """Check that there are enough stimuli for components, and for the analyses that split them anew."""
-        asked, splits, n = self.settings.analyses, self.settings.splits, len(responses.ids)
+        asked, splits, n = self.settings.analyses, self.settings.splits, len(self.ids(participant))
         refuse_beyond_memory("n_permutations in [inference]", self.settings.inference.n_permutations, 16 * n)
-        n_train = n if self.by_embedding or self.across_folds else len(self.sides(responses)[0][0])
+        n_train = n if self.by_embedding or self.across_folds else len(self.splits(participant).folds[0].train)
         if asked.n_dims >= n_train:
             raise InputError(
                 f"{n_train} training stimuli have at most {n_train - 1} components; n_dims in [analyses] is "
@@ -266,27 +340,27 @@ class Material:
                 f"n_clusters = {splits.n_clusters} in [splits]."
             )
         if "learning-curve" in asked.run and not self.by_embedding:
-            analyses.check_sizes(len(self.sides(responses)[0][0]))
+            analyses.check_sizes(len(self.splits(participant).folds[0].train))
 
     def design(self, participant: str, *, extracted: bool) -> Design:
         """Put together what the linter looks at."""
-        responses = self.responses(participant)
         if extracted:
             _ = self.features  # by which stimuli may be alike, and share a fold
-        sides = self.sides(responses)
+        splits, unit = self.splits(participant), self.settings.splits.unit
         return Design(
-            responses,
-            sides,
+            self.sample(participant),
+            splits,
             self.criterion,
             looks=self.looks,
-            features=self.fitted_features(sides[0][0]) if extracted else None,
+            features=self.fitted_features(splits.folds[0].train) if extracted else None,
             models=self.models,
-            unit=self.settings.splits.unit,
-            clusters=self.splits(responses).groups if self.settings.splits.unit != "stimulus" else (),
+            unit=unit,
+            clusters=splits.groups if unit != "stimulus" else (),
             zscore=self.zscore,
             participant=participant,
             cut=self._cut,
-            alike=self.alike(responses.ids),
+            alike=self.alike(self.ids(participant)),
+            n_valid=int(self.valid(participant).sum()),
         )
 
     @cached_property
@@ -312,36 +386,43 @@ class Material:
         splits = self.settings.splits
         return splits.unit == "cluster" or splits.test == "far"
 
-    def sides(self, responses: Responses) -> list[tuple[list[str], list[str]]]:
-        """List the ids to fit on and those to test on: one pair, or one for each fold."""
-        if self.across_folds:
-            return list(self.splits(responses))
-        if self.settings.splits.test == "far":
-            return [self._far(responses)]
-        table = self.stimuli.select(responses.ids).table
-        if "split" not in table.columns:
-            raise InputError("There is no `split` column; add one, or set cross_validation in [splits].")
-        return [held_out(list(table.index), list(table["split"]))]
+    def splits(self, participant: str) -> Splits:
+        """Say who is fitted on and who is tested on: folds, or one held-out test set.
 
-    def splits(self, responses: Responses) -> Splits:
-        """Deal the stimuli into folds by what [splits] holds out, those that are as good as one together."""
-        given, ids = self.settings.splits, responses.ids
+        Folds are dealt by what [splits] holds out, those that are as good as one together.
+        """
+        key = participant, "features" in vars(self)
+        if key not in self._splits:
+            self._splits[key] = self._split(participant)
+        return self._splits[key]
+
+    def _split(self, participant: str) -> Splits:
+        given, ids = self.settings.splits, self.ids(participant)
+        if given.test == "far":
+            return self._far(participant)
+        if not self.across_folds:
+            rows = self.rows(participant)
+            if "split" not in rows.columns:
+                raise InputError("There is no `split` column; add one, or set cross_validation in [splits].")
+            return Splits.labelled(list(rows["stimulus"]), list(rows["split"]), participant=participant)
         groups, unit = list(self.groups(ids).values()), given.unit
         if unit in ("session", "run"):
-            rows, keys = responses.rows, ["session", "run"][: 1 + (unit == "run")]
+            rows, keys = self.rows(participant), ["session", "run"][: 1 + (unit == "run")]
             units = rows.groupby(keys, sort=False).ngroup().astype(str)
             groups = linked(len(ids), groups, sessions_of(list(rows["stimulus"]), list(units), ids))
         if unit == "cluster":
             clusters = clusters_of(self.embedding(ids), given.n_clusters, seed=self.study.seed)
             groups = linked(len(ids), groups, clusters)
-        return Splits.k_fold(ids, given.cross_validation, groups=groups, unit=unit, seed=self.study.seed)
+        how: dict[str, Any] = {"unit": unit, "seed": self.study.seed, "participant": participant}
+        return Splits.k_fold(ids, given.cross_validation, groups=groups, **how)
 
-    def _far(self, responses: Responses) -> tuple[list[str], list[str]]:
+    def _far(self, participant: str) -> Splits:
         """Test on the tenth of stimuli that is farthest from all others."""
-        ids = responses.ids
+        ids = self.ids(participant)
         chosen = farthest(self.embedding(ids), list(self.groups(ids).values()), -(-len(ids) // 10))
         test = [ids[i] for i in chosen]
-        return [name for name in ids if name not in set(test)], test
+        train = [name for name in ids if name not in set(test)]
+        return Splits.held_out(train, test, participant=participant, name="far")
 
     def embedding(self, ids: Sequence[str]) -> FloatArray:
         """Lay stimuli out by the band that [splits] names, (n_stimuli, n_dims)."""
@@ -353,25 +434,31 @@ class Material:
             self._places = {(band, tuple(ids)): coordinates(self.features.gram(band, ids, ids, fit_on=ids))}
         return self._places[band, tuple(ids)]
 
-    def atlas(self, responses: Responses) -> Atlas | None:
-        """Find the atlas of the report, if one is named and the responses are on a surface; the last one is kept."""
-        name = self.settings.report.atlas
+    def atlas(self, participant: str) -> Atlas | None:
+        """Find the atlas of the report, if one is named and the voxels have a place; the last one is kept."""
+        name, space = self.settings.report.atlas, self.space(participant)
         if not name:
             return None
-        if isinstance(responses.space, Bare):
+        if isinstance(space, Bare):
             raise InputError(
                 "`atlas` in [report] needs voxels of known position: give `template` or `mask` in [dataset], or no "
                 "atlas."
             )
-        if self._atlas is None or self._atlas[0] is not responses.space:
-            self._atlas = responses.space, Atlas.find(name, responses.space)
+        if self._atlas is None or self._atlas[0] is not space:
+            self._atlas = space, Atlas.find(name, space)
         return self._atlas[1]
 
-    def check_report(self, responses: Responses) -> None:
+    def check_report(self, participant: str) -> None:
         """Check that what the report draws on, and its viewer, are there."""
-        reporting.check_cortex(responses.space)
-        reporting.check_viewer(self.settings.report.viewer, self.settings.analyses.run, responses.space)
+        space = self.space(participant)
+        reporting.check_cortex(space)
+        reporting.check_viewer(self.settings.report.viewer, self.settings.analyses.run, space)
 
     def log(self, folder: Path) -> Path:
         """Where a folder of results keeps its log."""
         return folder / LOG
+
+
+def _chunks(n_voxels: int) -> list[slice]:
+    """Cut all voxels into the pieces that are looked at one after the other."""
+    return [slice(start, min(start + CHUNK, n_voxels)) for start in range(0, n_voxels, CHUNK)]

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
+from threading import Lock
 from typing import Annotated, Final
 
 import numpy as np
@@ -17,12 +18,12 @@ import pandas as pd
 from annotated_types import Interval
 
 from latentcortex import _files
-from latentcortex._arrays import digest, listed
+from latentcortex._arrays import FloatArray, digest, listed
 from latentcortex._ranges import Count, Participants
-from latentcortex.datasets import labels
+from latentcortex.datasets import labels, of_slice
 from latentcortex.datasets.phantom import scenes, simulation
 from latentcortex.datasets.phantom.probe import Probe
-from latentcortex.datasets.phantom.truth import FACTORS, Truth
+from latentcortex.datasets.phantom.truth import FACTORS, Truth, cortical_vertices
 from latentcortex.errors import InputError
 from latentcortex.responses import Responses
 from latentcortex.space import Surface
@@ -31,6 +32,8 @@ from latentcortex.stimuli import Image, Stimuli
 N_TRAIN: Final = 900
 N_TEST: Final = 300
 VERSION: Final = 1
+SIMULATING: Final = Lock()
+"""Chunks that are asked for side by side wait for one simulation."""
 
 
 class Phantom:
@@ -60,6 +63,7 @@ class Phantom:
                 f"The phantom has 2..{N_TRAIN} train and 2..{N_TEST} test stimuli; got {n_train}, {n_test}."
             )
         self.n_train, self.n_test = n_train, n_test
+        self._trials: tuple[str, FloatArray] = ("", np.empty((0, 0), dtype=np.float32))
 
     @property
     def ids(self) -> list[str]:
@@ -75,18 +79,33 @@ class Phantom:
         self._check(participant)
         return Truth.plant(seed=self.seed, participant=participant)
 
-    def responses(self, participant: str) -> Responses:
-        """Simulate the trials of a participant."""
-        truth = self.truth(participant)
+    def rows(self, participant: str) -> pd.DataFrame:
+        """Deal the trials of a participant into sessions and runs."""
+        self._check(participant)
         trials = simulation.schedule(self.ids, self.n_train, seed=self.seed, participant=participant)
-        data = simulation.trials(truth, trials, seed=self.seed, participant=participant)
-        return Responses.single_trials(
-            data,
-            Surface("fsaverage5", truth.vertices),
-            stimulus=list(trials["stimulus"]),
-            session=list(trials["session"]),
-            run=list(trials["run"]),
-        )
+        split = [name.rstrip("0123456789") for name in trials["stimulus"]]
+        return trials.assign(n_repeats=1, split=split)
+
+    def space(self, participant: str) -> Surface:
+        """Say which vertices a participant has: those of cortex."""
+        self._check(participant)
+        return Surface("fsaverage5", cortical_vertices())
+
+    def responses(self, participant: str, voxels: slice = slice(None)) -> Responses:
+        """Simulate the trials of a participant.
+
+        Noise is smooth over cortex, so that all vertices are simulated for some; they are kept until another
+        participant is asked for.
+        """
+        rows, space = self.rows(participant), self.space(participant)
+        start, stop, _ = voxels.indices(space.n_voxels)
+        with SIMULATING:
+            whose, data = self._trials
+            if whose != participant:
+                data = simulation.trials(self.truth(participant), rows, seed=self.seed, participant=participant)
+            if stop - start < space.n_voxels:
+                self._trials = participant, data
+        return of_slice(data[:, start:stop].copy() if data is self._trials[1] else data, rows, space, voxels)
 
     def tables(self, participant: str) -> dict[str, pd.DataFrame]:
         """Return the planted truth of every vertex, so that it lies beside what was found."""

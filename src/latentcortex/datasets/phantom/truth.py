@@ -53,7 +53,7 @@ class Truth:
     @classmethod
     def plant(cls, *, seed: int, participant: str) -> Truth:
         """Draw a participant's truth."""
-        vertices = np.flatnonzero(_surfaces.cortex())
+        vertices = cortical_vertices()
         rng = random_for(seed, "truth", participant)
         table = _kinds(vertices)
         n_voxels = len(vertices)
@@ -87,6 +87,11 @@ class Truth:
             square = (part**2 - size**2) / (np.sqrt(2) * size)
             out[:, own] += np.where(bent[own], np.sqrt(0.9) * part + np.sqrt(0.1) * square, part)
         return out
+
+
+def cortical_vertices() -> NDArray[np.intp]:
+    """List the vertices of fsaverage5 that are cortex, left then right hemisphere: every participant's voxels."""
+    return np.flatnonzero(_surfaces.cortex())
 
 
 @lru_cache(maxsize=1)

@@ -1,0 +1,250 @@
+"""The recording of one participant in a folder: trials, responses on the disk, and where the voxels are."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import pandas as pd
+
+from latentcortex import _files
+from latentcortex._arrays import FloatArray, IntArray, digest, fingerprint, listed
+from latentcortex._nifti import read_grid, read_series_header, volumes
+from latentcortex._npy import Matrix
+from latentcortex.datasets._voxel_major import Blocks, voxel_major
+from latentcortex.errors import AlignmentError, InputError
+from latentcortex.space import Bare, Space, Surface, Volume
+
+logger = logging.getLogger(__name__)
+
+RESPONSES: Final = "responses.npy"
+SERIES: Final = ("responses.nii.gz", "responses.nii")
+"""Volumes, one per trial, in place of an array."""
+TRIALS: Final = "trials.tsv"
+
+
+@dataclass(frozen=True)
+class Placement:
+    """What a study says of where voxels are; see `Folder`.
+
+    Parameters
+    ----------
+    template, mask, reference, transform, background : str, optional
+    """
+
+    template: str | None = None
+    mask: str | None = None
+    reference: str | None = None
+    transform: str | None = None
+    background: str | None = None
+
+    def __post_init__(self) -> None:
+        of_mask = {"reference": self.reference, "transform": self.transform, "background": self.background}
+        alone = [name for name, value in of_mask.items() if value] if not self.mask else []
+        if alone:
+            raise InputError(f"`{alone[0]}` in [dataset] is about voxels of a volume; give `mask`, too.")
+        if self.mask and not self.reference:
+            raise InputError(
+                "`mask` in [dataset] needs `reference`: the space that it is in, such as MNI152NLin2009cAsym or T1w."
+            )
+
+
+@dataclass(frozen=True, eq=False)
+class Recording:
+    """Trials and responses of one participant.
+
+    Parameters
+    ----------
+    root : Path
+        The dataset's folder.
+    folder : Path
+        Where trials and responses of the participant lie: a folder below, or the dataset's own.
+    table : DataFrame
+        The participant's rows of `trials.tsv`; the index numbers the rows of the file, where the header is the first.
+    at : ndarray of int, shape (n_trials,)
+        Which rows of the responses they are.
+    n_rows : int
+        Rows of the responses in all: those of `trials.tsv`.
+    placement : Placement
+    scratch : Path
+        Where a copy by voxel of a series of volumes is kept.
+    """
+
+    root: Path
+    folder: Path
+    table: pd.DataFrame
+    at: IntArray
+    n_rows: int
+    placement: Placement
+    scratch: Path
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """The stimuli that were shown, each once, in order of first appearance."""
+        return tuple(dict.fromkeys(self.table["stimulus_id"]))
+
+    @cached_property
+    def rows(self) -> pd.DataFrame:
+        """The trials as a dataset describes them; see `Dataset.rows`."""
+        kept = {"stimulus_id": "stimulus", "session": "session", "run": "run"}
+        rows = self.table[list(kept)].rename(columns=kept).reset_index(drop=True).assign(n_repeats=1)
+        if "split" not in self.table.columns:
+            return rows
+        splits = self.table.groupby("stimulus_id")["split"].agg(lambda values: listed(sorted(set(values))))
+        mixed = splits[splits.str.contains(", ")]
+        if len(mixed):
+            both = listed(f"{name} ({values})" for name, values in mixed.items())
+            raise InputError(
+                f"{self.folder / TRIALS} has stimuli in two splits: {both}; give all trials of one the same split."
+            )
+        return rows.assign(split=self.table["split"].to_numpy())
+
+    @cached_property
+    def path(self) -> Path:
+        """The file of the responses."""
+        there = [name for name in (RESPONSES, *SERIES) if (self.folder / name).is_file()]
+        if len(there) > 1:
+            raise InputError(f"{self.folder} has {' and '.join(there)}; keep one of them.")
+        if not there:
+            raise InputError(
+                f"{self.folder / RESPONSES} is missing; expected an array (n_trials, n_voxels), or with `mask` a "
+                f"series of volumes {SERIES[0]}."
+            )
+        return self.folder / there[0]
+
+    @cached_property
+    def matrix(self) -> Matrix | Blocks:
+        """The responses on the disk: one row per trial, one column per voxel."""
+        return self._array if self.path.name == RESPONSES else self._copy
+
+    @property
+    def _array(self) -> Matrix:
+        path = self.path
+        matrix = Matrix.open(path)
+        if matrix.dtype.kind not in "fiu":
+            raise InputError(f"{path} holds {matrix.dtype}; expected floating-point numbers.")
+        if len(matrix.shape) != 2 or matrix.shape[0] != self.n_rows:
+            raise AlignmentError(
+                f"{path} is {matrix.shape}, {TRIALS} has {self.n_rows} rows; "
+                "expected one row per trial and one column per voxel."
+            )
+        if matrix.dtype != np.float32:
+            logger.info("Responses were cast from %s to float32.", matrix.dtype, extra={"facts": {"file": path.name}})
+        return matrix
+
+    @property
+    def _copy(self) -> Blocks:
+        """The voxels of the mask in a series of volumes, from a copy by voxel."""
+        path, volume = self.path, self._volume
+        if volume is None:
+            raise InputError(f"{path} needs `mask` in [dataset], which says which of its voxels are used.")
+        header = read_series_header(path)
+        if header.shape[3] != self.n_rows:
+            raise AlignmentError(
+                f"{path} has {header.shape[3]} volumes, {TRIALS} {self.n_rows} rows; expected one volume per trial."
+            )
+        if header.shape[:3] != volume.shape or not np.allclose(header.affine, volume.affine, atol=1e-4):
+            raise AlignmentError(
+                f"{path} is on another grid than {self._mask}: {header.shape[:3]} and {volume.shape} voxels, affines "
+                f"{header.affine.tolist()} and {volume.affine.tolist()}; resample one of them."
+            )
+        shape = self.n_rows, volume.n_voxels
+        key = digest("by voxel", self._hash(path), fingerprint(volume.mask))[:32]
+        trials = (one[volume.mask] for one in volumes(path, header))
+        return voxel_major(trials, shape, source=path, key=key, scratch=self.scratch)
+
+    def _hash(self, path: Path) -> str:
+        """Hash a file, once in a run."""
+        if path not in self._hashes:
+            self._hashes[path] = _files.sha256(path)
+        return self._hashes[path]
+
+    @cached_property
+    def _hashes(self) -> dict[Path, str]:
+        return {}
+
+    def read(self, start: int, stop: int) -> FloatArray:
+        """Read the responses of consecutive voxels, float32 (n_trials, n_voxels).
+
+        Raises
+        ------
+        InputError
+            If a number is larger than float32 can hold: it names the first one.
+        """
+        matrix = self.matrix
+        values = matrix.columns(start, stop, self.at if len(self.at) < self.n_rows else None)
+        if values.dtype == np.float32:
+            return values
+        with np.errstate(over="ignore", under="ignore"):
+            out = np.asarray(values, dtype=np.float32)
+        beyond = np.isinf(out)
+        if beyond.any() and (beyond := beyond & np.isfinite(values)).any():
+            trial, column = (int(i[0]) for i in np.nonzero(beyond))
+            raise InputError(
+                f"{matrix.path} holds {values[trial, column]:.3g} in row {self.at[trial]}, column {start + column} "
+                f"(counted from 0), of stimulus {self.table['stimulus_id'].iloc[trial]}: larger than float32 can hold "
+                f"({np.finfo(np.float32).max:.3g}); divide responses by their size."
+            )
+        return out
+
+    @cached_property
+    def space(self) -> Space:
+        """Where the voxels are; there must be one for each column of the responses."""
+        path, n_columns = self.matrix.path, self.matrix.shape[1]
+        if self._volume is not None:
+            if self._volume.n_voxels != n_columns:
+                raise AlignmentError(
+                    f"{path} has {n_columns} columns, {self._mask} {self._volume.n_voxels} voxels; "
+                    "expected one column per voxel of the mask, in numpy's C order (as nilearn's maskers give them)."
+                )
+            return self._volume
+        template = self.placement.template
+        space: Space = Surface(template) if template else Bare(n_columns)
+        if space.n_voxels != n_columns:
+            raise AlignmentError(
+                f"{path} has {n_columns} columns, {template} has {space.n_voxels} vertices; expected all of them, "
+                "left then right, with nan where nothing was measured, or no template."
+            )
+        return space
+
+    def _inside(self, name: str) -> Path:
+        """Find a file of the participant's own, or the one of all."""
+        own = self.folder / name
+        return own if own.exists() else self.root / name
+
+    @property
+    def _mask(self) -> Path | None:
+        return self._inside(self.placement.mask) if self.placement.mask else None
+
+    @cached_property
+    def _volume(self) -> Volume | None:
+        """The voxels of the mask, if there is one."""
+        given, mask = self.placement, self._mask
+        if mask is None or given.reference is None:
+            return None
+        transform = given.transform or ""
+        if transform and self._inside(transform).is_dir():
+            transform = str(self._inside(transform))
+        return Volume.read(mask, reference=given.reference, template=given.template or "", transform=transform)
+
+    @cached_property
+    def background(self) -> Path | None:
+        """The anatomical image to draw behind the voxels, if one is given."""
+        if self.placement.background is None:
+            return None
+        path = self._inside(self.placement.background)
+        if not (read_grid(path, expected="anatomy").values > 0).any():
+            raise InputError(f"{path}, the `background`, is nowhere above 0; expected anatomy.")
+        return path
+
+    def fingerprint(self) -> str:
+        """Hash the trials, the responses and what is known of the voxels."""
+        background, volume = self.background, self._volume
+        paths = [self.path, *filter(None, (self._mask, background))]
+        placed = [] if volume is None else [volume.description, *volume.prints]
+        trials = [self.table.columns.tolist(), self.table.to_numpy().tolist(), self.at.tolist(), self.n_rows]
+        return digest(self.placement.template, trials, [self._hash(path) for path in paths], placed)
