@@ -25,10 +25,10 @@ logger = logging.getLogger(__name__)
 
 BATCHES: Final = {"n_targets_batch": 1000, "n_alphas_batch": 5, "n_targets_batch_refit": 200}
 """What bounds its memory, as its documentation recommends."""
-BACKENDS: Final = ("numpy", "torch", "torch_cuda", "torch_mps", "cupy")
-"""What himalaya computes with."""
 TILES_AT_ONCE: Final = 16
 """Of voxels, where these come piece by piece: each fit begins from nothing."""
+BACKENDS: Final = ("numpy", "torch", "torch_cuda", "torch_mps", "cupy")
+"""What himalaya computes with."""
 LEAST_WEIGHT: Final = 1e-6
 """A mixture's weight of exactly 0 becomes this: after a 0, himalaya's search returns nan."""
 
