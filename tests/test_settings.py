@@ -195,10 +195,16 @@ def test_no_number_depends_on_how_a_study_is_computed(folder_study: Path, tmp_pa
     Study.read(folder_study).run(out, until="extract", progress=False)
     folder_study.write_text(text + "\n[run]\nn_workers = 1\nchunk_voxels = 1024\nscratch_gb = 1\n")
     assert not Study.read(folder_study).run(out, until="extract", progress=False).computed
-    folder_study.write_text(text + "\n[run]\nseed = 1\n")
-    with pytest.raises(InputError, match=r"another study \(run.seed\)"):
-        Study.read(folder_study).run(out, until="extract", progress=False)
-    assert set(LOOKS) < set(Settings.model_fields["report"].annotation.model_fields)
+    folder_study.write_text(text.replace("[estimator]", "[estimator]\nprogress = true"))
+    assert not Study.read(folder_study).run(out, until="extract", progress=False).computed
+    for changed, key in (
+        (text + "\n[run]\nseed = 1\n", "run.seed"),
+        (text.replace("q = 0.05", "q = 0.1"), "inference.q"),
+    ):
+        folder_study.write_text(changed)
+        with pytest.raises(InputError, match=rf"another study \({key}\)"):
+            Study.read(folder_study).run(out, until="extract", progress=False)
+    assert LOOKS == ("figures", "width_mm", "format", "viewer")
 
 
 # What is on a shelf, whoever put it there

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Final, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from latentcortex import datasets, estimators, extractors, reconstructors
+from latentcortex._ranges import NoEffect
 from latentcortex._shelf import unknown
 from latentcortex._shelf.picking import FromShelf, picked_by, problems
 from latentcortex._shelf.signatures import STRICT, Chosen
@@ -25,7 +26,7 @@ from latentcortex.study.sections import (
     SplitsSettings,
 )
 
-LOOKS: Final = ("figures", "width_mm", "format", "viewer")
+LOOKS: Final = tuple(key for key, field in ReportSettings.model_fields.items() if NoEffect in field.metadata)
 """Keys of [report] on which no number depends: a change draws the figures anew, and fits nothing."""
 COMPANION: Final = ("decoding", "reconstructor", "evaluation")
 """Sections on which no map depends."""
@@ -127,6 +128,15 @@ class Settings(BaseModel):
             found = dict(_problems(error, given))
             excluding = _contradictions(error) or _contradictions_of_rest(given, set(found))
             raise InputErrors([*found.values(), *(one.line for one in excluding)]) from None
+
+    def depended_on(self, sections: Iterable[str]) -> dict[str, dict[str, Any]]:
+        """Write the keys of some sections on which results depend; how figures look is none of them."""
+        kept = self.plain(sections)
+        for name, keys in kept.items():
+            fields = type(getattr(self, name)).model_fields
+            needless = {key for key, field in fields.items() if NoEffect in field.metadata}
+            kept[name] = {key: value for key, value in keys.items() if key not in needless}
+        return kept
 
     def plain(self, sections: Iterable[str] = ()) -> dict[str, dict[str, Any]]:
         """Write some sections, or all, as a file would: of a class from a shelf the arguments that were given."""

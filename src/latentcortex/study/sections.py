@@ -9,7 +9,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from latentcortex import analyses, checking, decoding, executors, plotting
 from latentcortex._arrays import TILE
-from latentcortex._ranges import Count, Distinct, OneOf, PositiveCount, ZeroOr
+from latentcortex._ranges import Count, Distinct, NoEffect, OneOf, PositiveCount, ZeroOr
 from latentcortex._shelf.picking import FromShelf
 from latentcortex._shelf.signatures import STRICT, Chosen
 from latentcortex.encoding import SHARES
@@ -128,13 +128,14 @@ class ReportSettings(Section):
         LIST,
         Len(1),
         Distinct(),
+        NoEffect,
     ] = ("default",)
     """Names of figures, or sets of them."""
-    width_mm: Annotated[float, Interval(ge=60, le=600)] = 180.0
+    width_mm: Annotated[float, Interval(ge=60, le=600), NoEffect] = 180.0
     """Width of figures in print, at most, millimetres; 85 is a column, 180 a page."""
-    format: Annotated[str, OneOf(plotting.FORMATS)] = "png"
+    format: Annotated[str, OneOf(plotting.FORMATS), NoEffect] = "png"
     """Of the figures' files; the page itself keeps PNG."""
-    viewer: Annotated[bool | Annotated[str, OneOf(VIEWERS)], BeforeValidator(_checked_viewer)] = False
+    viewer: Annotated[bool | Annotated[str, OneOf(VIEWERS)], BeforeValidator(_checked_viewer), NoEffect] = False
     """A page beside the report with the maps on cortex that can be turned: `light` (needs plotly), `webgl` or true
     (needs pycortex)."""
 
