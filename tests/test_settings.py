@@ -129,6 +129,23 @@ def test_a_mistake_in_a_study_is_one_line_that_names_file_section_key_and_what_i
         assert said in line
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (PIXELS.replace("pixels", "categories") + 'words = ["cat", " Cat"]', "[extractor]: words must differ in more"),
+        (FOLDER.replace("KEY", 'mask = "mask.nii"'), "[dataset]: `mask` in [dataset] needs `reference`"),
+    ],
+)
+def test_what_only_the_class_itself_can_tell_names_file_and_section_too(
+    text: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "study.toml"
+    path.write_text(text)
+    (line,) = refused(path, tmp_path / "out", capsys)
+    assert line.startswith(f"latentcortex: {path}: ")
+    assert said in line
+
+
 def test_all_mistakes_of_a_file_are_told_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "study.toml"
     path.write_text(
