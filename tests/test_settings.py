@@ -299,6 +299,29 @@ def test_arguments_in_python_may_be_arrays_and_numbers_of_numpy() -> None:
     assert len(error.value.lines) == 2
 
 
+class Blurred:
+    """Another extractor's bands, blurred.
+
+    Parameters
+    ----------
+    source : Saliency
+        The other extractor.
+    """
+
+    def __init__(self, source: Saliency, *, weights: np.ndarray | None) -> None:
+        self.source, self.weights = source, weights
+
+
+def test_what_no_file_can_say_may_be_given_in_python(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(extractors.SHELF.where, "blurred", f"{__name__}:Blurred")
+    monkeypatch.setitem(sys.modules, __name__, sys.modules[Blurred.__module__])
+    source = Saliency(sigma=1.0)
+    assert extractors.make("blurred", source=source, weights=np.ones(100_000)).source is source
+    assert extractors.make("blurred", source=source, weights=None).weights is None
+    with pytest.raises(InputError, match="missing a required argument: 'weights'"):
+        extractors.make("blurred", source=source)
+
+
 # What is written of the keys
 
 
