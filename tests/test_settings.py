@@ -28,7 +28,10 @@ HIMALAYA = PIXELS + '[estimator]\nname = "himalaya"\n'
 
 MISTAKES = {
     # What used to be a traceback, to pass, or to be found after hours.
-    LDM + "layers = 5": ("[extractor]: `layers` of", "must be a list, each a string, or a table, each a string; got 5"),
+    LDM + "layers = 5": (
+        "[extractor]: `layers` of",
+        "a list of distinct names or a table, each a string; got 5",
+    ),
     LDM + 'layers = "mid"': ("`layers` of extractor 'ldm'", "got 'mid'"),
     HIMALAYA + 'scale = "tarce"': ("[estimator] scale: Unknown", "'tarce'. Did you mean 'trace'?"),
     PIXELS + '[estimator]\nbackend = "nunpy"': (
@@ -92,6 +95,10 @@ MISTAKES = {
     ),
     PIXELS + '[decoding]\nrois = {z = "early"}': ("[decoding] rois:", "Band z needs a list of regions"),
     PIXELS + "[decoding]\nrois = {z = 1}": ("[decoding] rois:", "Band z needs a list of regions"),
+    LDM + 'bands = ["z", "c", "z"]': (
+        "`bands` of extractor 'ldm' must be a list of distinct names; got ['z', 'c', 'z']",
+    ),
+    FOLDER.replace("KEY", 'participants = ["01", "01"]'): ("`participants` of", "a list of distinct entries"),
     FOLDER.replace("KEY", 'participants = ["../x"]'): (
         "`participants` of",
         "letters and digits",
