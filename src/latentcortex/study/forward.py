@@ -114,7 +114,7 @@ class Forward:
             design = self.material.design(participant, extracted=True)
             checking.refuse(design, self.study.allowed)
             checking.tell(design, self.study.allowed)
-        maps = self._encode(participant, self.material.responses(participant))
+        maps = self._encode(participant, self.material.all_voxels(participant))
         if until == "report":
             self._report(participant, maps)
 
