@@ -12,6 +12,7 @@ import pytest
 from latentcortex import cli, datasets
 from latentcortex.errors import InputError
 from latentcortex.study import Study
+from latentcortex.study.material import Material
 
 DATASET = '''
 """Eighty stimuli of one grey each, and voxels that follow it more or less."""
@@ -109,3 +110,29 @@ def test_a_name_that_is_taken_or_no_place_is_refused() -> None:
         datasets.SHELF.add("folder", "somebodys:Folder")
     with pytest.raises(InputError, match=r"must be given as 'module:Class'; got 'somebodys.Folder'"):
         datasets.SHELF.add("theirs", "somebodys.Folder")
+
+
+def test_a_dataset_that_gives_other_voxels_or_trials_than_asked_for_is_refused(from_outside: Path) -> None:
+    whole = "numbers = range(*voxels.indices(self.n_voxels))"
+    for old, new, says in (
+        (
+            whole,
+            "numbers = range(self.n_voxels)",
+            r"\(80, 200\) of participant 01 for voxels \d+ to \d+; expected \(80",
+        ),
+        (
+            '"stimulus": self.names,',
+            '"stimulus": list(np.random.permutation(self.names)),',
+            "in the order of its `rows`",
+        ),
+        ('"session": "1", ', "", "The rows of responses lack session"),
+    ):
+        name = f"somebodys_{len(says)}"
+        (from_outside / f"{name}.py").write_text(DATASET.replace(old, new), encoding="utf-8")
+        importlib.invalidate_caches()
+        datasets.SHELF.where["greys"] = f"{name}:Greys"
+        (from_outside / "study.toml").write_text(STUDY.replace("n_voxels = 12", "n_voxels = 200"), encoding="utf-8")
+        with pytest.raises(InputError, match=says):
+            Material(Study.read(from_outside / "study.toml"), from_outside / "out", progress=False).responses(
+                "01", slice(0, 9)
+            )

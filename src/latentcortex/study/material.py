@@ -223,7 +223,9 @@ class Material:
     def rows(self, participant: str) -> pd.DataFrame:
         """Describe the trials of a participant; see `datasets.Dataset.rows`."""
         if participant not in self._rows:
-            self._rows[participant] = self.dataset.rows(participant)
+            rows = self.dataset.rows(participant)
+            Responses.of_rows(rows)  # which refuses rows that lack a column
+            self._rows[participant] = rows
         return self._rows[participant]
 
     def trials(self, participant: str) -> Responses:
@@ -237,8 +239,21 @@ class Material:
         return self._spaces[participant]
 
     def responses(self, participant: str, voxels: slice = slice(None)) -> Responses:
-        """Read the trials of some voxels of a participant; only a step that goes by chunk asks for more than a few."""
+        """Read the trials of some voxels of a participant; only a step that goes by chunk asks for more than a few.
+
+        Raises
+        ------
+        AlignmentError
+            If the dataset gives others than those that were asked for, or other trials.
+        """
         responses: Responses = self.dataset.responses(participant, voxels)
+        n_voxels = len(range(*voxels.indices(self.space(participant).n_voxels)))
+        expected, got = (len(self.rows(participant)), n_voxels), responses.data.shape
+        if got != expected or not responses.rows["stimulus"].equals(self.rows(participant)["stimulus"]):
+            raise AlignmentError(
+                f"The dataset gives responses {got} of participant {participant} for voxels {voxels.start} to "
+                f"{voxels.stop}; expected {expected}, in the order of its `rows`."
+            )
         return responses
 
     def all_voxels(self, participant: str) -> Responses:
