@@ -191,7 +191,7 @@ class Backward:
 
     def _split(self, participant: str) -> Iterator[tuple[Responses, Responses]]:
         """Part the responses in every fold, z-scored with the statistics of its training rows, and average them."""
-        responses = self.material.responses(participant)
+        responses = self.material.all_voxels(participant)
         for train_ids, test_ids in self.material.splits(participant):
             train, test = responses.split(test_ids=test_ids, train_ids=train_ids, zscore=self.material.zscore)
             yield train.averaged(), test.averaged()

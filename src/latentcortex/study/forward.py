@@ -174,7 +174,7 @@ class Forward:
         return maps.described(maps.columns.assign(**noted))
 
     def _profile(self, analysis: analyses.Analysis, participant: str) -> Maps:
-        material, responses = self.material, self.material.responses(participant)
+        material, responses = self.material, self.material.all_voxels(participant)
         ids = responses.ids
         splits, clusters = analyses.profile_splits(
             ids,
