@@ -31,7 +31,8 @@ from typing import Any
 import numpy as np
 
 from latentcortex import plotting, reporting
-from latentcortex._arrays import FloatArray, n_cores
+from latentcortex._arrays import FloatArray
+from latentcortex.executors import n_cores
 from latentcortex.maps import Maps
 from latentcortex.space import Atlas, Surface
 from latentcortex.study.schema import Settings

@@ -81,7 +81,9 @@ def test_what_is_told_of_controls_and_refits_is_in_the_log_and_in_no_report(tmp_
     bands = {name: features.array("z", features.ids) + rng.standard_normal((120, 6)) for name in ("a", "b", "c")}
     train, test = responses.split(test_ids=responses.ids[80:], zscore="none")
     criterion = Criterion(identifiability=False, null="permutation", n_permutations=30)
-    scorer = HeldOut(Features.from_arrays(features.ids, bands), HeldOutSides(train, test), BandedRidge, criterion, twin=True)
+    scorer = HeldOut(
+        Features.from_arrays(features.ids, bands), HeldOutSides(train, test), BandedRidge, criterion, twin=True
+    )
     path = tmp_path / "log.jsonl"
     with _files.logging_to(path), _files.telling_of(participant="01"):
         scorer.score(Analysis("latents", (("a",), ("b",), ("c",))))
@@ -114,9 +116,9 @@ def test_permutations_that_refit_warn_of_nothing_in_a_report(tmp_path: Path) -> 
     features, responses = battery.participant(0, 0, 60, 100)
 
     class Telling(BandedRidge):
-        def fit(self, *given: object, **more: object) -> Telling:
+        def prepare(self, *given: object, **more: object) -> object:
             logging.getLogger("latentcortex.tests").warning("A fit was made.")
-            return super().fit(*given, **more)
+            return super().prepare(*given, **more)
 
     path = tmp_path / "log.jsonl"
     with _files.logging_to(path):

@@ -19,10 +19,11 @@ import pytest
 from scipy import linalg
 from sklearn.linear_model import Ridge, RidgeCV
 
-from latentcortex import _arrays, _ridge, scoring
-from latentcortex._arrays import TILE, in_threads
+from latentcortex import _ridge, scoring
+from latentcortex._arrays import TILE
 from latentcortex.errors import AlignmentError, InputError
 from latentcortex.estimators.banded_ridge import BandedRidge
+from latentcortex.executors import _sharing, share
 
 HALVES = np.array([[0.5, 0.5]])
 THREE = np.array([[0.5, 0.5], [0.9, 0.1], [0.0, 1.0]])
@@ -507,7 +508,7 @@ def test_results_have_the_same_bits_whatever_the_number_of_workers(
     fitted: tuple, n_workers: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     selection, known, new, y, model, together = fitted
-    monkeypatch.setattr(_arrays, "n_cores", lambda: n_workers)
+    monkeypatch.setattr(_sharing, "n_cores", lambda: n_workers)
     again = fit_of(selection, known, y)
     assert sha(*results(again).values(), again.predict_gram(new)) == sha(*results(model).values(), together)
 
@@ -534,7 +535,7 @@ elif hasattr(os, "sched_setaffinity"):
 import copy
 import hashlib
 import numpy as np
-from latentcortex._arrays import in_threads, n_cores
+from latentcortex.executors import n_cores, share
 from latentcortex.estimators.banded_ridge import BandedRidge
 
 def sha(*arrays):
@@ -562,7 +563,7 @@ jobs = [
     if (n, selection, dims) != (560, "kfold", 200)
 ]
 alone = [fit(*job) for job in jobs]
-within = in_threads(lambda job: fit(*job), jobs[3:])
+within = share(lambda job: fit(*job), jobs[3:])
 print(json.dumps({"cores": n_cores(), "alone": alone, "within": within}))
 """
 
@@ -596,7 +597,7 @@ def test_results_have_the_same_bits_inside_a_worker(by_threads: tuple[dict, dict
 def test_a_fit_inside_a_worker_has_the_bits_of_one_outside() -> None:
     known, new, y = kernels(150, 200, dtype=np.float64)
     outside = sha(fit_of("gcv", known, y).predict_gram(new))
-    assert in_threads(lambda _: sha(fit_of("gcv", known, y).predict_gram(new)), [0, 1]) == [outside] * 2
+    assert share(lambda _: sha(fit_of("gcv", known, y).predict_gram(new)), [0, 1]) == [outside] * 2
 
 
 LOST = {"one": slice(1000, 1001), "the last": slice(-1, None), "every 7th": slice(None, None, 7)}

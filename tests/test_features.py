@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from latentcortex import _files
-from latentcortex._arrays import n_cores
 from latentcortex._kernel import COLUMNS_AT_ONCE, HELD_BYTES, PANEL
 from latentcortex.errors import AlignmentError, IncompleteError, InputError
+from latentcortex.executors import n_cores
 from latentcortex.features import (
     MANIFEST,
     Band,

@@ -116,7 +116,9 @@ def test_the_text_of_folds_says_where_pooled_r_lies_without_signal(unit: str, wo
     splits = Splits.k_fold(ids, 6, groups=groups, unit=unit, seed=0)
     features = Features.from_arrays(ids, {"a": rng.standard_normal((n, 4))})
     how = Criterion(n_permutations=39)
-    maps = AcrossFolds(features, ReadByChunk.of(responses, splits, "none"), BandedRidge, how).score(Analysis("latents", (("a",),)))
+    maps = AcrossFolds(features, ReadByChunk.of(responses, splits, "none"), BandedRidge, how).score(
+        Analysis("latents", (("a",),))
+    )
     (median,) = maps.find(statistic="r").columns["null_median"]
     r = maps.values(statistic="r")
     assert median < -0.1

@@ -2,10 +2,10 @@ from __future__ import annotations
 
 import pytest
 
-from latentcortex import datasets, estimators, extractors, reconstructors
+from latentcortex import datasets, estimators, executors, extractors, reconstructors
 from latentcortex.errors import InputError
 
-SHELVES = [datasets, extractors, estimators, reconstructors]
+SHELVES = [datasets, extractors, estimators, executors, reconstructors]
 
 
 @pytest.mark.parametrize("shelf", SHELVES, ids=lambda s: s.SHELF.kind)
@@ -20,6 +20,7 @@ def test_everything_on_a_shelf_can_be_found(shelf) -> None:
         (datasets, "fantom", "phantom"),
         (extractors, "ldn", "ldm"),
         (estimators, "banded-ridge", "banded_ridge"),
+        (executors, "thread", "threads"),
         (reconstructors, "retreival", "retrieval"),
     ],
 )
@@ -40,6 +41,7 @@ def test_an_unknown_key_is_answered_with_the_nearest_and_all() -> None:
         (extractors, "pixels", {"size": True}, "whole number; got True"),
         (estimators, "banded_ridge", {"alphas": 1}, "must be a list, each a number; got 1"),
         (estimators, "banded_ridge", {"refine": "yes"}, "must be true or false"),
+        (executors, "threads", {"n_workers": "all"}, "`n_workers` of executor 'threads' must be a whole number"),
         (datasets, "folder", {"root": 3}, "must be a string"),
         (datasets, "phantom", {"participants": "01"}, "must be a list, each a string; got '01'"),
     ],

@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import importlib
-import os
-import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from contextlib import contextmanager
-from contextvars import ContextVar, copy_context
-from functools import lru_cache
+from contextvars import ContextVar
 from itertools import accumulate
-from typing import Any, Final, TypeGuard, TypeVar
+from typing import Any, Final, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
-from threadpoolctl import ThreadpoolController
 
 from latentcortex.errors import AlignmentError, InputError
 
@@ -33,9 +27,6 @@ MOST_WHOLE: Final = 2**53
 
 CONSTANT: Final = {4: 1e-6, 8: 1e-14}
 """By the bytes of a number: what varies by less than this fraction of its size is constant."""
-
-_T = TypeVar("_T")
-_R = TypeVar("_R")
 
 
 def same_length(**arrays: Sized) -> None:
@@ -383,57 +374,3 @@ def on_grid(voxels: IntArray) -> Iterator[None]:
 
 _grid: ContextVar[tuple[int, ...]] = ContextVar("grid", default=())
 """Voxels in each tile, where others than those of the canonical grid hold."""
-
-
-def n_cores() -> int:
-    """Count the processor cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-@lru_cache(maxsize=1)
-def _blas() -> ThreadpoolController:
-    importlib.import_module("scipy.linalg")  # brings its own BLAS, which must be loaded to be found
-    return ThreadpoolController()
-
-
-_worker = threading.local()
-
-
-_limit_lock = threading.Lock()
-_limits: list[Any] = []
-"""The limit that is in force, while anybody wants it, and once more for everyone else who does."""
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Compute every matrix product in one BLAS thread: its last bits depend on how many threads share it.
-
-    The limit is the process's: it is set by the first thread that wants it and taken back by the last.
-    """
-    if getattr(_worker, "inside", False):  # whoever started this worker has set the limit
-        yield
-        return
-    with _limit_lock:
-        _limits.append(_limits[0] if _limits else _blas().limit(limits=1))
-    try:
-        yield
-    finally:
-        with _limit_lock:
-            last = _limits.pop()
-            if not _limits:
-                last.restore_original_limits()
-
-
-def in_threads(function: Callable[[_T], _R], items: Sequence[_T]) -> list[_R]:
-    """Map over items with one BLAS thread each; results come in the order of the items.
-
-    Inside a worker it maps without further threads. What the caller has set in context variables, such as what the log
-    tells of, holds in every worker.
-    """
-    with one_thread():
-        n_workers = min(len(items), n_cores())
-        if n_workers < 2 or getattr(_worker, "inside", False):
-            return [function(item) for item in items]
-        with ThreadPoolExecutor(n_workers, initializer=setattr, initargs=(_worker, "inside", True)) as pool:
-            contexts = [copy_context() for _ in items]  # one can be entered by one thread at a time
-            return list(pool.map(lambda context, item: context.run(function, item), contexts, items))

@@ -39,8 +39,9 @@ UNFINISHED: Final = re.compile(r"\.latentcortex-(?P<host>.+?)-(?P<pid>\d+)-[0-9a
 CLUTTER: Final = (
     *(".DS_Store", "._*", ".AppleDouble", ".Spotlight-V100", ".Trashes", ".fseventsd"),
     *("Thumbs.db", "ehthumbs.db", "desktop.ini", ".directory", ".nfs*", ".fuse_hidden*", "lost+found"),
+    *(".latentcortex_lease-*", ".latentcortex_turn-*"),
 )
-"""Names of what operating systems put into folders by themselves."""
+"""Names of what operating systems put into folders by themselves, and of claims (`_lease`)."""
 REFUSALS: Final = (
     *(errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EMFILE, errno.ENFILE, errno.ENOMEM),
 )
@@ -106,8 +107,13 @@ def is_refused(error: Exception) -> bool:
 
 
 def is_incidental(path: Path) -> bool:
-    """Tell whether a file is nobody's: `writing` did not finish it, or an operating system put it there."""
-    return bool(UNFINISHED.fullmatch(path.name)) or any(fnmatchcase(path.name, name) for name in CLUTTER)
+    """Tell whether a file is nobody's: `writing` did not finish it, or an operating system put it there.
+
+    So is a folder that holds nothing else: a process that was killed at its start leaves such ones.
+    """
+    if UNFINISHED.fullmatch(path.name) or any(fnmatchcase(path.name, name) for name in CLUTTER):
+        return True
+    return path.is_dir() and not path.is_symlink() and all(map(is_incidental, path.iterdir()))
 
 
 def sweep(folder: Path) -> None:
@@ -336,12 +342,14 @@ def is_as_written(path: Path, expected: str) -> bool:
 
 CONTROL: Final = "control"
 """The fact of a log record that says of which control or refit it tells; a report leaves such records out."""
+EVENT: Final = "event"
+"""The fact of a log record that says which step of the work it notes; no alteration, which a report would show."""
 _TOLD_OF: ContextVar[tuple[tuple[str, str], ...]] = ContextVar("told_of", default=())
 
 
 @contextmanager
 def telling_of(**facts: str) -> Iterator[None]:
-    """Note in every log record of the block, also of threads that `in_threads` starts, what it tells of.
+    """Note in every log record of the block, also of threads that `share` starts, what it tells of.
 
     Parameters
     ----------

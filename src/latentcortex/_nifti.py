@@ -5,7 +5,8 @@ from __future__ import annotations
 import gzip
 import logging
 import math
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
@@ -104,11 +105,73 @@ def read_header(path: Path, *, expected: str = "an image") -> Header:
         If it is missing, is not NIfTI, says nothing of where left and right are or contradicts itself, holds no plain
         numbers or more axes than three, or claims more values than its file can hold, or any study needs.
     """
-    with _gzip.opened(path, expected="a NIfTI image") as handle:
-        header = _header(handle, path)
+    header = _possible(path, expected)
     if len(header.shape) != 3:
         raise InputError(f"{path} is {header.shape}; expected {expected} (x, y, z): take one of its volumes.")
-    if math.prod(header.shape) > MAX_VOXELS:
+    return header
+
+
+def read_series_header(path: Path) -> Header:
+    """Read what a file says of its volumes, one behind the other; of a single one, too.
+
+    Returns
+    -------
+    Header
+        Its shape has four axes.
+
+    Raises
+    ------
+    InputError
+        As `read_header`, but for the number of axes.
+    """
+    header = _possible(path, "a series of volumes")
+    if len(header.shape) not in (3, 4):
+        raise InputError(f"{path} is {header.shape}; expected a series of volumes (x, y, z, trials).")
+    return replace(header, shape=(*header.shape, 1)[:4])
+
+
+def volumes(path: Path, header: Header) -> Iterator[NDArray[Any]]:
+    """Read the volumes of a series one after the other, in one pass that ends where the file does.
+
+    Parameters
+    ----------
+    path : Path
+    header : Header
+        From `read_series_header`.
+
+    Yields
+    ------
+    ndarray of shape (x, y, z)
+        Scaled; valid until the next one is asked for.
+
+    Raises
+    ------
+    InputError
+        If the file is damaged, or is shorter or longer than its header says.
+    """
+    n_volumes = header.shape[3]
+    stored = np.empty(header.n_bytes // n_volumes, dtype=np.uint8)
+    with _gzip.opened(path, expected="a NIfTI image") as handle:
+        handle.read(header.start)
+        for k in range(n_volumes):
+            if _gzip.fill(handle, stored.data) < len(stored):
+                raise InputError(
+                    f"{path} is not a NIfTI image, or damaged: its header says that there are {n_volumes} volumes, and "
+                    f"it ends within number {k + 1}."
+                )
+            yield _meant(np.ndarray(header.shape[:3], header.dtype, stored.data, order="F"), header)
+        if handle.read(1):
+            raise InputError(
+                f"{path} is not a NIfTI image, or damaged: its header says that there are {n_volumes} volumes, and "
+                "more follow."
+            )
+
+
+def _possible(path: Path, expected: str) -> Header:
+    """Read a header, and see whether the file can hold what it says."""
+    with _gzip.opened(path, expected="a NIfTI image") as handle:
+        header = _header(handle, path)
+    if math.prod(header.shape[:3]) > MAX_VOXELS:
         raise InputError(f"{path} is {header.shape}; expected {expected} of at most {MAX_VOXELS:,} voxels.")
     size, possible = header.start + header.n_bytes, _gzip.max_unpacked_bytes(path)
     if size > possible:
@@ -138,11 +201,16 @@ def read_grid(path: Path, *, expected: str = "an image") -> Grid:
                 f"{path} is not a NIfTI image, or damaged: its header says that {header.n_bytes} bytes of values "
                 f"follow, and {follow}."
             )
-    values: NDArray[Any] = np.ndarray(header.shape, header.dtype, stored.data, order="F")
-    values = values.astype(header.dtype.newbyteorder("="), copy=False)
-    if header.scaling is not None:
-        values = nib.volumeutils.apply_read_scaling(values, *header.scaling)
-    return Grid(values, header.affine)
+    return Grid(_meant(np.ndarray(header.shape, header.dtype, stored.data, order="F"), header), header.affine)
+
+
+def _meant(stored: NDArray[Any], header: Header) -> NDArray[Any]:
+    """Turn stored values into those that are meant, in the byte order of the machine."""
+    values = stored.astype(header.dtype.newbyteorder("="), copy=False)
+    if header.scaling is None:
+        return values
+    scaled: NDArray[Any] = nib.volumeutils.apply_read_scaling(values, *header.scaling)
+    return scaled
 
 
 def grid_of(name: str, image: Any) -> Grid:

@@ -20,7 +20,6 @@ from latentcortex._arrays import (
     id_list,
     listed,
     numbers,
-    one_thread,
     positions,
     same_length,
     unique_ids,
@@ -31,6 +30,7 @@ from latentcortex._kernel import products
 from latentcortex._shelf import unknown
 from latentcortex._store import Store
 from latentcortex.errors import AlignmentError, IncompleteError, InputError
+from latentcortex.executors import one_thread
 
 logger = logging.getLogger(__name__)
 

@@ -19,12 +19,13 @@ from typing import Final
 import numpy as np
 from numpy.typing import DTypeLike
 
-from latentcortex._arrays import TILE, BoolArray, FloatArray, IntArray, n_cores, one_thread, tiles
+from latentcortex._arrays import TILE, BoolArray, FloatArray, IntArray, tiles
 from latentcortex._ridge.backend import NAMES, Backend, backend
 from latentcortex._ridge.design import Columns, Design, Kernels
 from latentcortex._ridge.prepared import FEW_ROWS, Mixed, Prepared, Rows
 from latentcortex._ridge.search import TIE, Criterion, Face, Fold, by_folds, by_rows
 from latentcortex.errors import InputError
+from latentcortex.executors import n_cores, one_thread
 
 __all__ = [
     "NAMES",

@@ -15,7 +15,8 @@ from typing import Final, Protocol
 import numpy as np
 from scipy import linalg
 
-from latentcortex._arrays import BoolArray, FloatArray, in_threads
+from latentcortex._arrays import BoolArray, FloatArray
+from latentcortex.executors import share
 
 AT_ONCE: Final = 64
 """Columns that are rotated together: a processor's cache holds them."""
@@ -98,7 +99,7 @@ class Kernels:
         if not intercept:
             return Weighted([gram * np.outer(root, root) for gram in self.grams], len(root), root)
         rotation = Rotated([], len(root) - 1, root)
-        return Rotated(in_threads(rotation.gram, self.grams), len(root) - 1, root)
+        return Rotated(share(rotation.gram, self.grams), len(root) - 1, root)
 
     def parted(self, train: BoolArray, weights: FloatArray, *, intercept: bool) -> tuple[Kernels, list[FloatArray]]:
         """Take the training rows; new rows are measured from the training rows' mean."""

@@ -41,7 +41,7 @@ class AcrossFolds:
     @cached_property
     def sample(self) -> Sample:
         """Voxels all over the map, by which is decided what must be the same for all."""
-        return usable_sample(self.responses, self.cells)
+        return usable_sample(self.responses, self.cells, self.responses.zscore)
 
     def score(self, analysis: Analysis) -> Maps:
         """Cross-validate every model of the analysis."""

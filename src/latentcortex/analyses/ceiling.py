@@ -13,7 +13,7 @@ from latentcortex.encoding import Cell, Cells, Piece
 from latentcortex.encoding.cells import Result
 from latentcortex.encoding.chunks import SplitResponses
 from latentcortex.maps import Maps
-from latentcortex.responses import Responses
+from latentcortex.responses import Responses, counting_lost
 
 STATISTICS = ("ceiling", "ceilingLow", "ceilingHigh")
 
@@ -46,7 +46,8 @@ def ceiling_by_chunk(responses: SplitResponses, cells: Cells) -> Maps | None:
 
     Each trial is z-scored as in the fold that holds it out. See `ceiling`; None where nothing was repeated.
     """
-    first = ceiling(_held_out(responses, slice(0, 1)))
+    with counting_lost():
+        first = ceiling(_held_out(responses, slice(0, 1)))
     if first is None:
         return None
 

@@ -11,9 +11,9 @@ import numpy as np
 
 from latentcortex import inference
 from latentcortex._arrays import FloatArray, IntArray
-from latentcortex._arrays import in_threads as share
 from latentcortex.encoding import Null, Prediction
 from latentcortex.encoding.chunks import Sides, SplitResponses, averaged
+from latentcortex.executors import share
 from latentcortex.inference.control import expected_false, tally
 from latentcortex.maps import KEYS, Maps
 from latentcortex.responses import Responses

@@ -13,7 +13,6 @@ import numpy as np
 
 from latentcortex import scoring
 from latentcortex._arrays import FloatArray, tiles
-from latentcortex._arrays import in_threads as share
 from latentcortex._files import telling_of
 from latentcortex.analyses.control import (
     N_SHUFFLES,
@@ -47,7 +46,8 @@ from latentcortex.encoding.chunks import SplitResponses, averaged
 from latentcortex.encoding.columns import about_model, rejudged
 from latentcortex.encoding.halves import n_refits
 from latentcortex.encoding.models import columns_of, scored
-from latentcortex.estimators import quiet
+from latentcortex.estimators import VoxelCounts, quiet
+from latentcortex.executors import share
 from latentcortex.features import Features
 from latentcortex.maps import Maps, short
 from latentcortex.responses import Responses
@@ -123,7 +123,7 @@ class HeldOut:
     @cached_property
     def sample(self) -> Sample:
         """Voxels all over the map, by which is decided what must be the same for all."""
-        return usable_sample(self.responses, self.cells)
+        return usable_sample(self.responses, self.cells, getattr(self.responses, "zscore", "session"))
 
     def score(self, analysis: Analysis) -> Maps:
         """Fit and score every model; single-layer models also give each voxel's preferred layer."""
@@ -323,7 +323,10 @@ class _Run:
             about, (model, *_) = about_model(self.analysis, bands, len(ids)), self.plans[bands].ready()
             with telling_of(model=short("+".join(bands))):
                 piece = pieces["+".join(bands)]
-                models.append(columns_of(about, piece, model, criterion, self.nulls[bands], regions=self.scorer.regions))
+                VoxelCounts(*piece.total("fits").tolist()).tell(self.plans[bands].estimator, bands)
+                models.append(
+                    columns_of(about, piece, model, criterion, self.nulls[bands], regions=self.scorer.regions)
+                )
             self.plans[bands].release()
         if not group.kind:
             return models, []

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from collections import Counter
+
 import numpy as np
 
 from latentcortex.encoding import Cell, Cells, Piece, Sample, usable
@@ -9,21 +12,45 @@ from latentcortex.encoding.cells import Result
 from latentcortex.encoding.chunks import SplitResponses, averaged, usable_voxels
 from latentcortex.errors import InputError
 from latentcortex.maps import Maps
+from latentcortex.responses import counting_lost, tell_of_lost
 
 
-def usable_sample(responses: SplitResponses, cells: Cells) -> Sample:
-    """Look for the voxels that are usable, and choose some of them; raise `InputError` if there is none."""
+def usable_sample(responses: SplitResponses, cells: Cells, within: str = "session") -> Sample:
+    """Look for the voxels that are usable, and choose some of them; say once how many z-scoring loses.
 
-    def valid(voxels: slice) -> Result:
-        return {"valid": Piece({"valid": usable_voxels(averaged(responses.folds(voxels)))})}
+    Parameters
+    ----------
+    responses : SplitResponses
+    cells : Cells
+    within : str
+        Within what responses are z-scored.
 
+    Raises
+    ------
+    InputError
+        If no voxel is usable.
+    """
     chunks = cells.chunks(responses.space.n_voxels)
-    looked_at = [Cell(voxels, {"valid": f"{voxels.start}-{voxels.stop}"}) for voxels in chunks]
-    found = np.concatenate([result["valid"].values["valid"] for result in cells.map(valid, looked_at, title="voxels")])
-    if not found.any():
+    each = [Cell((responses, voxels), {"valid": f"{voxels.start}-{voxels.stop}"}) for voxels in chunks]
+    results = cells.map(_validity, each, title="usable voxels")
+    valid = np.concatenate([result["valid"].values["valid"] for result in results])
+    of_chunks = [json.loads(result["lost"].values["json"].tobytes()) for result in results]
+    for of_fold in zip(*of_chunks, strict=True):
+        tell_of_lost(sum(map(Counter, of_fold), Counter()), within)
+    if not valid.any():
         for side in averaged(responses.folds(chunks[0]))[0]:
             usable(side)
-    return Sample.of(responses, found)
+    with counting_lost():
+        return Sample.of(responses, valid)
+
+
+def _validity(item: tuple[SplitResponses, slice]) -> Result:
+    """Tell which voxels of a chunk are usable, and how many each fold loses by z-scoring."""
+    responses, voxels = item
+    with counting_lost() as lost:
+        valid = usable_voxels(averaged(responses.folds(voxels)))
+    text = np.frombuffer(json.dumps(lost).encode(), dtype=np.uint8)
+    return {"valid": Piece({"valid": valid}), "lost": Piece({"json": text})}
 
 
 def joined(parts: list[Maps]) -> Maps:

@@ -12,15 +12,18 @@ import numpy as np
 import pandas as pd
 
 from latentcortex import _files
-from latentcortex._arrays import FloatArray, IntArray, digest, listed
-from latentcortex._nifti import read_grid
+from latentcortex._arrays import FloatArray, IntArray, digest, fingerprint, listed
+from latentcortex._nifti import read_grid, read_series_header, volumes
 from latentcortex._npy import Matrix
+from latentcortex.datasets._voxel_major import Blocks, voxel_major
 from latentcortex.errors import AlignmentError, InputError
 from latentcortex.space import Bare, Space, Surface, Volume
 
 logger = logging.getLogger(__name__)
 
 RESPONSES: Final = "responses.npy"
+SERIES: Final = ("responses.nii.gz", "responses.nii")
+"""Volumes, one per trial, in place of an array."""
 TRIALS: Final = "trials.tsv"
 
 
@@ -67,6 +70,8 @@ class Recording:
     n_rows : int
         Rows of the responses in all: those of `trials.tsv`.
     placement : Placement
+    scratch : Path
+        Where a copy by voxel of a series of volumes is kept.
     """
 
     root: Path
@@ -75,6 +80,7 @@ class Recording:
     at: IntArray
     n_rows: int
     placement: Placement
+    scratch: Path
 
     @property
     def ids(self) -> tuple[str, ...]:
@@ -98,11 +104,26 @@ class Recording:
         return rows.assign(split=self.table["split"].to_numpy())
 
     @cached_property
-    def matrix(self) -> Matrix:
+    def path(self) -> Path:
+        """The file of the responses."""
+        there = [name for name in (RESPONSES, *SERIES) if (self.folder / name).is_file()]
+        if len(there) > 1:
+            raise InputError(f"{self.folder} has {' and '.join(there)}; keep one of them.")
+        if not there:
+            raise InputError(
+                f"{self.folder / RESPONSES} is missing; expected an array (n_trials, n_voxels), or with `mask` a "
+                f"series of volumes {SERIES[0]}."
+            )
+        return self.folder / there[0]
+
+    @cached_property
+    def matrix(self) -> Matrix | Blocks:
         """The responses on the disk: one row per trial, one column per voxel."""
-        path = self.folder / RESPONSES
-        if not path.is_file():
-            raise InputError(f"{path} is missing; expected an array (n_trials, n_voxels).")
+        return self._array if self.path.name == RESPONSES else self._copy
+
+    @property
+    def _array(self) -> Matrix:
+        path = self.path
         matrix = Matrix.open(path)
         if matrix.dtype.kind not in "fiu":
             raise InputError(f"{path} holds {matrix.dtype}; expected floating-point numbers.")
@@ -114,6 +135,37 @@ class Recording:
         if matrix.dtype != np.float32:
             logger.info("Responses were cast from %s to float32.", matrix.dtype, extra={"facts": {"file": path.name}})
         return matrix
+
+    @property
+    def _copy(self) -> Blocks:
+        """The voxels of the mask in a series of volumes, from a copy by voxel."""
+        path, volume = self.path, self._volume
+        if volume is None:
+            raise InputError(f"{path} needs `mask` in [dataset], which says which of its voxels are used.")
+        header = read_series_header(path)
+        if header.shape[3] != self.n_rows:
+            raise AlignmentError(
+                f"{path} has {header.shape[3]} volumes, {TRIALS} {self.n_rows} rows; expected one volume per trial."
+            )
+        if header.shape[:3] != volume.shape or not np.allclose(header.affine, volume.affine, atol=1e-4):
+            raise AlignmentError(
+                f"{path} is on another grid than {self._mask}: {header.shape[:3]} and {volume.shape} voxels, affines "
+                f"{header.affine.tolist()} and {volume.affine.tolist()}; resample one of them."
+            )
+        shape = self.n_rows, volume.n_voxels
+        key = digest("by voxel", self._hash(path), fingerprint(volume.mask))[:32]
+        trials = (one[volume.mask] for one in volumes(path, header))
+        return voxel_major(trials, shape, source=path, key=key, scratch=self.scratch)
+
+    def _hash(self, path: Path) -> str:
+        """Hash a file, once in a run."""
+        if path not in self._hashes:
+            self._hashes[path] = _files.sha256(path)
+        return self._hashes[path]
+
+    @cached_property
+    def _hashes(self) -> dict[Path, str]:
+        return {}
 
     def read(self, start: int, stop: int) -> FloatArray:
         """Read the responses of consecutive voxels, float32 (n_trials, n_voxels).
@@ -192,7 +244,7 @@ class Recording:
     def fingerprint(self) -> str:
         """Hash the trials, the responses and what is known of the voxels."""
         background, volume = self.background, self._volume
-        paths = [self.folder / RESPONSES, *filter(None, (self._mask, background))]
+        paths = [self.path, *filter(None, (self._mask, background))]
         placed = [] if volume is None else [volume.description, *volume.prints]
         trials = [self.table.columns.tolist(), self.table.to_numpy().tolist(), self.at.tolist(), self.n_rows]
-        return digest(self.placement.template, trials, [_files.sha256(path) for path in paths], placed)
+        return digest(self.placement.template, trials, [self._hash(path) for path in paths], placed)

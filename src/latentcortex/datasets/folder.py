@@ -1,10 +1,11 @@
 """A plain folder: how somebody with arrays starts.
 
-FOLDER/stimuli.tsv     stimulus_id, stim_file, caption (and caption_2, ...), ...
-FOLDER/stimuli/        the images
-FOLDER/trials.tsv      stimulus_id, session, run, split; row i describes row i of responses.npy
-FOLDER/responses.npy   (n_trials, n_voxels), float; some voxels are read at a time
-FOLDER/mask.nii.gz     if voxels are those of a volume: the columns of responses.npy in numpy's C order
+FOLDER/stimuli.tsv       stimulus_id, stim_file, caption (and caption_2, ...), ...
+FOLDER/stimuli/          the images
+FOLDER/trials.tsv        stimulus_id, session, run, split; row i describes row i of the responses
+FOLDER/responses.npy     (n_trials, n_voxels), float; some voxels are read at a time
+FOLDER/mask.nii.gz       if voxels are those of a volume: the columns of responses.npy in numpy's C order
+FOLDER/responses.nii.gz  with a mask, in place of responses.npy: one volume per trial
 
 Of several participants, `trials.tsv`, `responses.npy` and what is their own lie in FOLDER/sub-01, FOLDER/sub-02, ...;
 or one `trials.tsv` has a column `participant`, where all have the same voxels.
@@ -25,6 +26,7 @@ from latentcortex._arrays import digest, listed, unique_ids
 from latentcortex._images import ImageFiles
 from latentcortex.datasets import labels, of_slice
 from latentcortex.datasets._recording import TRIALS, Placement, Recording
+from latentcortex.datasets._voxel_major import default_scratch
 from latentcortex.errors import AlignmentError, InputError
 from latentcortex.responses import Responses
 from latentcortex.space import Space
@@ -58,6 +60,9 @@ class Folder:
     background : str, optional
         With `mask`: anatomical image in the folder, or in each participant's, in the mm of the mask, drawn behind cuts;
         of MNI152 there is one.
+    scratch : str, optional
+        With `responses.nii.gz`: where a copy of it is kept that is laid out by voxel, 4 bytes for each trial and voxel
+        of the mask; it may be deleted and is then made again. By default within the user's cache.
 
     Raises
     ------
@@ -75,12 +80,14 @@ class Folder:
         reference: str | None = None,
         transform: str | None = None,
         background: str | None = None,
+        scratch: str | None = None,
     ) -> None:
         self.root = Path(root)
         if not self.root.is_dir():
             raise InputError(f"Dataset folder {self.root} is not there; check `root`.")
         self.participants = labels(participants)
         self.placement = Placement(template, mask, reference, transform, background)
+        self.scratch = Path(scratch) if scratch else default_scratch()
         self._recordings: dict[str, Recording] = {}
         if len(self.participants) > 1 and not self._below and "participant" not in self._trials.columns:
             raise InputError(
@@ -116,7 +123,9 @@ class Folder:
                 raise InputError(f"{folder / TRIALS} has no trial{whose}{has}.")
             self._check_known(folder / TRIALS, table[mine])
             at = np.flatnonzero(mine)
-            self._recordings[participant] = Recording(self.root, folder, table[mine], at, len(table), self.placement)
+            self._recordings[participant] = Recording(
+                self.root, folder, table[mine], at, len(table), self.placement, self.scratch
+            )
         return self._recordings[participant]
 
     def _check_known(self, path: Path, table: pd.DataFrame) -> None:

@@ -11,7 +11,6 @@ import numpy as np
 from tqdm import tqdm
 
 from latentcortex._arrays import BoolArray, FloatArray, id_list, listed, tiles
-from latentcortex._arrays import in_threads as share
 from latentcortex._files import telling_of
 from latentcortex.encoding.cells import Cell, Cells
 from latentcortex.encoding.chunks import HeldOutSides, ReadByChunk, Sample, averaged, sample_stretches, usable_voxels
@@ -28,7 +27,8 @@ from latentcortex.encoding.prediction import Prediction
 from latentcortex.encoding.regions import Regions
 from latentcortex.encoding.unique import Sides, check_share_test
 from latentcortex.errors import InputError
-from latentcortex.estimators import Estimator, quiet
+from latentcortex.estimators import Estimator, VoxelCounts, quiet
+from latentcortex.executors import share
 from latentcortex.features import Features
 from latentcortex.maps import Maps
 from latentcortex.responses import Responses, Within, none_usable
@@ -106,7 +106,10 @@ class Encoder:
         averaged = train.averaged()
         usable(averaged)
         how: dict[str, Any] = {"weights": averaged.n_repeats, "in_time": averaged.in_time}
-        self._model = Prepared.of(self.estimator, features, averaged.ids, sample=averaged.data, **how).fit(averaged.data)
+        self._model = Prepared.of(self.estimator, features, averaged.ids, sample=averaged.data, **how).fit(
+            averaged.data
+        )
+        VoxelCounts.of(self._model.estimator).tell(self.estimator, features.bands)
         self._train = averaged
         return self
 
@@ -311,7 +314,9 @@ class Encoder:
         more: dict[str, Any] = {"n_stimuli": len(pieces[0].y), "can_refit": sides is not None, "regions": regions}
         return self._maps(piece, space, how, null, **more)
 
-    def _maps(self, piece: Piece, space: Space, criterion: Criterion, null: Null, *, n_stimuli: int, **more: Any) -> Maps:
+    def _maps(
+        self, piece: Piece, space: Space, criterion: Criterion, null: Null, *, n_stimuli: int, **more: Any
+    ) -> Maps:
         about = about_model(self.analysis, self.bands, n_stimuli)
         return Maps.of(space, columns_of(about, piece, self.model, criterion, null, **more))
 

@@ -5,22 +5,20 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from latentcortex import executors
+from latentcortex import _files, executors
 from latentcortex._arrays import digest
 from latentcortex._store import Store
 from latentcortex.encoding.chunks import chunks_of
 from latentcortex.encoding.pieces import Piece
+from latentcortex.responses import counting_lost
 
 logger = logging.getLogger(__name__)
-
-EVENT: Final = "cell"
-"""The `event` of a log record that says that a cell was computed, or was there already."""
 
 Result = Mapping[str, Piece]
 """Pieces of one cell, by name: one for each of its models, and what comparing them gives."""
@@ -121,16 +119,20 @@ class _Kept(Generic[_Item]):
 
     def __call__(self, cell: Cell[_Item]) -> Result:
         """Compute, keep and log; what is kept is mapped into memory, of which it then takes none."""
+        with counting_lost():
+            return self._result(cell)
+
+    def _result(self, cell: Cell[_Item]) -> Result:
         if self.store is None:
             return self.function(cell.item)
         key = cell.key(self.stem)
         part = self.store.load(key, mmap=True)
         if part is not None:
-            logger.info("A cell was there already.", extra={"facts": {"event": EVENT, **cell.facts}})
+            logger.info("A cell was there already.", extra={"facts": {_files.EVENT: "cell", **cell.facts}})
             return _unpacked(part.arrays)
         result = self.function(cell.item)
         self.store.save(key, _packed(result), cell.facts)
-        logger.info("A cell was computed.", extra={"facts": {"event": EVENT, **cell.facts}})
+        logger.info("A cell was computed.", extra={"facts": {_files.EVENT: "cell", **cell.facts}})
         part = self.store.load(key, mmap=True)
         return result if part is None else _unpacked(part.arrays)
 

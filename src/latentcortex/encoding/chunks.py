@@ -141,10 +141,14 @@ class Sample:
         InputError
             If no voxel is valid.
         """
+        n_folds = len(responses.folds(slice(0, 1)))
+        if not valid.any():
+            where = " in every fold" if n_folds > 1 else ""
+            raise InputError(f"0 of {len(valid)} voxels are usable{where}: each has a nan or does not vary.")
         stretches = [responses.folds(stretch) for stretch in sample_stretches(valid)]
         folds = [
             (_side_by_side([sides[fold][0] for sides in stretches]), _side_by_side([s[fold][1] for s in stretches]))
-            for fold in range(len(stretches[0]))
+            for fold in range(n_folds)
         ]
         return cls(averaged(folds), int(valid.sum()), len(valid))
 
@@ -162,20 +166,12 @@ def usable_voxels(folds: Sequence[Sides]) -> BoolArray:
     ndarray of bool, shape (n_voxels,)
     """
     sides = [train for train, _ in folds] + ([folds[0][1]] if len(folds) == 1 else [])
-    return np.logical_and.reduce([side.valid() for side in sides])
+    return np.asarray(np.logical_and.reduce([side.valid() for side in sides]))
 
 
 def sample_stretches(valid: BoolArray) -> list[slice]:
-    """Spread up to 16 stretches of 128 voxels evenly over the valid ones; those that meet are one.
-
-    Raises
-    ------
-    InputError
-        If no voxel is valid.
-    """
+    """Spread up to 16 stretches of 128 voxels evenly over the valid ones; those that meet are one."""
     numbers = np.flatnonzero(valid)
-    if not len(numbers):
-        raise InputError(f"0 of {len(valid)} voxels are usable: each has a nan or does not vary.")
     starts = numbers[:: -(-len(numbers) // N_STRETCHES)].tolist()
     merged: list[slice] = []
     for start in starts:

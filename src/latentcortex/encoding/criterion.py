@@ -11,10 +11,11 @@ import numpy as np
 from scipy import stats
 
 from latentcortex import inference
-from latentcortex._arrays import FloatArray, IntArray, in_threads, tiles, whole_number
+from latentcortex._arrays import FloatArray, IntArray, tiles, whole_number
 from latentcortex._shelf import unknown
 from latentcortex.encoding.prediction import Prediction
 from latentcortex.errors import InputError
+from latentcortex.executors import share
 from latentcortex.inference.family import bh_level
 from latentcortex.inference.halves import LEAST_CLUSTERS
 from latentcortex.inference.null import SLOWEST
@@ -349,4 +350,4 @@ def _exchanged_p(held_out: Prediction, orders: IntArray) -> FloatArray:
         observed = np.where(np.isfinite(held_out.r[tile]), np.einsum("ij,ij->j", y, yhat), np.nan)
         return inference.sequential_p(observed, draw, n_permutations=len(orders), size=1.0)[0]
 
-    return np.concatenate(in_threads(tested, tiles(held_out.y.shape[1])))
+    return np.concatenate(share(tested, tiles(held_out.y.shape[1])))

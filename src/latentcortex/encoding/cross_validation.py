@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from functools import cached_property
 from typing import Any, Final
 
@@ -20,7 +20,7 @@ from latentcortex.encoding.criterion import Criterion, Null, tell_of_opposite
 from latentcortex.encoding.folds import FoldModel, Folds
 from latentcortex.encoding.pieces import Piece
 from latentcortex.errors import InputError
-from latentcortex.estimators import Estimator, quiet
+from latentcortex.estimators import Estimator, VoxelCounts, quiet
 from latentcortex.features import Features
 from latentcortex.inference.control import expected_false, tally_draws
 from latentcortex.maps import Maps
@@ -106,16 +106,17 @@ class CrossValidation:
 
     @cached_property
     def _null(self) -> Null:
-        return self._folds.null_of(self._folds.predict(self.estimator, models=self._models), self.criterion)
+        return self._folds.null_of(self._folds.predicted(self.estimator, self._models)[0], self.criterion)
 
     def _pooled(self, voxels: slice) -> Result:
         """Score the pooled predictions of a chunk."""
-        held_out = self._of(self.responses.folds(voxels)).predict(self.estimator, models=self._models)
+        folds = self._of(self.responses.folds(voxels))
+        held_out, counts = folds.predicted(self.estimator, self._models)
         values = {"accuracy": accuracy(held_out)}
         if len(self.bands) > 1:
             values["shares"] = SHARES["product"].values(held_out, self.bands)
             values["halves"] = np.concatenate(partition.shares_of_halves(held_out))
-        return {"folds": Piece(values)}
+        return {"folds": Piece(values, {"fits": np.array([astuple(counts)])})}
 
     def _permuted(self, draws: FloatArray | IntArray) -> Result:
         """Score the pooled predictions of all voxels in each of some permutations."""
@@ -123,11 +124,10 @@ class CrossValidation:
         chunks, r = self.cells.chunks(self.sample.n_voxels), np.empty((len(draws), self.sample.n_voxels), np.float32)
         models = self._folds.models(silent) if flips else []
         for row, draw in enumerate(draws):
-            given = {"signs": draw} if flips else {"order": draw}
             ready = models or self._folds.models(silent, draw)
             for voxels in chunks:
                 folds = self._whole if len(chunks) == 1 else self._of(self.responses.folds(voxels))
-                r[row, voxels] = folds.predict(silent, **given, models=ready).r
+                r[row, voxels] = folds.predicted(silent, ready, signs=draw if flips else None)[0].r
         return {"draws": Piece({"r": r})}
 
     def _judged(self, piece: Piece, drawn: Sequence[FloatArray], chunks: Sequence[slice], null: Null) -> Maps:
@@ -138,6 +138,7 @@ class CrossValidation:
         r = piece.values["accuracy"][0]
         p = np.concatenate([inference.permutation_p(r[voxels], at(voxels)) for voxels in chunks])
         about = about_model(self.analysis, self.bands, len(self._folds.ids))
+        VoxelCounts(*piece.total("fits").tolist()).tell(self.estimator, self.bands)
         columns = scores(about, np.asarray(piece.values["accuracy"]))
         columns[0][1]["null_median"] = median(drawn)
         tell_of_opposite(r, about, n_folds=len(self.sample.folds))

@@ -15,9 +15,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from latentcortex import _files, estimators
-from latentcortex._arrays import FloatArray, digest, fingerprint, in_threads, tiles
+from latentcortex._arrays import FloatArray, digest, fingerprint, tiles
 from latentcortex.errors import AlignmentError, IncompleteError, InputError
 from latentcortex.estimators import Estimator, Nesting
+from latentcortex.executors import share
 from latentcortex.features import Features, aligned
 
 FORMAT: Final = "latentcortex-model 2"
@@ -340,7 +341,7 @@ class Fitted:
             def add(tile: slice, centred: FloatArray = centred, here: FloatArray = rows[some]) -> None:
                 out[:, tile] += centred.T @ here[:, tile]
 
-            in_threads(add, tiles(rows.shape[1]))
+            share(add, tiles(rows.shape[1]))
         return out
 
     def _pieces(self) -> Iterator[slice]:
@@ -441,7 +442,7 @@ class Kept:
             for b, band in enumerate(self.bands):
                 out[b, :, tile] = (grams[band] @ dual[:, tile]) * gamma[b, tile]
 
-        in_threads(fill, tiles(out.shape[2]))
+        share(fill, tiles(out.shape[2]))
         return out
 
 

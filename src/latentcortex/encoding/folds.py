@@ -16,7 +16,7 @@ from latentcortex.encoding.criterion import Criterion, Null
 from latentcortex.encoding.fitted import Prepared
 from latentcortex.encoding.prediction import Prediction
 from latentcortex.errors import InputError
-from latentcortex.estimators import Estimator
+from latentcortex.estimators import Estimator, VoxelCounts
 from latentcortex.features import Features, aligned
 from latentcortex.inference.ties import TIE
 from latentcortex.responses import Responses, Within
@@ -116,7 +116,6 @@ class Folds:
         order: IntArray | None = None,
         *,
         signs: FloatArray | None = None,
-        models: Sequence[FoldModel] | None = None,
     ) -> Prediction:
         """Predict every fold from the others.
 
@@ -128,22 +127,37 @@ class Folds:
         signs : ndarray of shape (n_stimuli,), optional
             1 or -1, which the deviations of its responses from the mean of each fold's training stimuli are multiplied
             with; all 1 by default.
-        models : sequence, optional
-            From `models` of the same estimator and order, of voxels all over the map; of these voxels by default.
 
         Raises
         ------
         InputError
-            If no voxel is usable in every fold; not with `models`, of which these voxels are only some.
+            If no voxel is usable in every fold.
+        """
+        valid = np.logical_and.reduce([train.valid() for train, _ in self.sides])
+        if not valid.any():
+            raise InputError(f"0 of {len(valid)} voxels are usable in every fold.")
+        held_out, counts = self.predicted(estimator, self.models(estimator, order), signs=signs)
+        counts.tell(estimator, self.features.bands)
+        return held_out
+
+    def predicted(
+        self, estimator: Estimator, models: Sequence[FoldModel], *, signs: FloatArray | None = None
+    ) -> tuple[Prediction, VoxelCounts]:
+        """Predict every fold from the others, and count what fits have to be told of; see `predict`.
+
+        Parameters
+        ----------
+        estimator : Estimator
+        models : sequence
+            From `models` of the same estimator, by voxels all over the map.
+        signs : ndarray of shape (n_stimuli,), optional
         """
         flips = np.ones(len(self.ids), dtype=np.float32) if signs is None and self.clusters else signs
         valid = np.logical_and.reduce([train.valid() for train, _ in self.sides])
-        if models is None and not valid.any():
-            raise InputError(f"0 of {len(valid)} voxels are usable in every fold.")
         y = np.empty((len(self.ids), len(valid)), dtype=np.float32)
         parts = np.empty((len(self.features.bands), *y.shape), dtype=np.float32)
-        ready = self.models(estimator, order) if models is None else models
-        for (train, test), (model, kernels) in zip(self.sides, ready, strict=True):
+        counts = VoxelCounts()
+        for (train, test), (model, kernels) in zip(self.sides, models, strict=True):
             rows = positions(self.ids, test.ids, what="stimulus ids")
             fitted, held, mean = train.data, test.data, np.zeros(len(valid), dtype=np.float32)
             if flips is not None:
@@ -156,9 +170,11 @@ class Folds:
                     fitted = of_train[:, None] * (fitted - centre) + (centre - mean)
                     held = centre + flips[rows, None] * (held - centre)
             fit = model.fit(fitted)
+            counts += VoxelCounts.of(fit.estimator)
             part = fit.parts_of(kernels) + (fit.estimator.offset_ + mean) / len(fit.bands)
             y[rows], parts[:, rows] = held, np.where(valid, part, np.nan)
-        return Prediction(y, parts, np.zeros(len(valid)), clusters=self.clusters, in_time=self.in_time)
+        held_out = Prediction(y, parts, np.zeros(len(valid)), clusters=self.clusters, in_time=self.in_time)
+        return held_out, counts
 
 
 def _stay(groups: Sequence[str]) -> bool:

@@ -9,11 +9,12 @@ from typing import Any, Final
 import numpy as np
 
 from latentcortex import inference
-from latentcortex._arrays import FloatArray, IntArray, in_threads, random_for
+from latentcortex._arrays import FloatArray, IntArray, random_for
 from latentcortex._files import telling_of
 from latentcortex.encoding.criterion import Criterion
 from latentcortex.encoding.fitted import Fitted, Prepared
 from latentcortex.estimators import quiet
+from latentcortex.executors import share
 from latentcortex.features import Features
 from latentcortex.inference.family import TAIL
 from latentcortex.inference.ties import at_most
@@ -84,7 +85,7 @@ class HalfFits:
 
         with telling_of(control="fits to halves of the training stimuli"):
             if not self.subsets:
-                return in_threads(fitted, [(band,) for band in self.features.bands])
+                return share(fitted, [(band,) for band in self.features.bands])
             joint, kernels = fitted(self.features.bands)
             nested = joint.nested(self.subsets)
             return [(joint, kernels), *((nested[bands], kernels) for bands in self.subsets)]

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import astuple, dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from latentcortex._arrays import FloatArray, IntArray, tiles
-from latentcortex._arrays import in_threads as share
 from latentcortex._shelf import unknown
 from latentcortex.encoding import partition
 from latentcortex.encoding.columns import SHARES, Column, models_needed, scores, significance
@@ -22,7 +21,8 @@ from latentcortex.encoding.pieces import Piece, score
 from latentcortex.encoding.prediction import Prediction
 from latentcortex.encoding.regions import Regions
 from latentcortex.encoding.unique import Candidates, Sides, UniqueTests, unique_columns
-from latentcortex.estimators import Estimator
+from latentcortex.estimators import Estimator, VoxelCounts
+from latentcortex.executors import share
 from latentcortex.features import Features
 from latentcortex.responses import Responses
 
@@ -109,7 +109,7 @@ def scored(
     Returns
     -------
     Piece
-        Those of `pieces.score`; sums `counts`, if they are counted; beside them values `alphas` (n_voxels,) and `mixtures` (n_bands, n_voxels), which the
+        Those of `pieces.score`; sums `counts`, if they are counted, and `fits`, the numbers of `VoxelCounts`; values `alphas` (n_voxels,) and `mixtures` (n_bands, n_voxels), which the
         fit chose, and `unique` (n_bands, n_voxels), see `UniqueTests.tested`.
     """
     tests = None
@@ -127,10 +127,11 @@ def scored(
     parts = share(of_stretch, stretches)
     together, chosen = Piece.join([piece for piece, _ in parts]), Chosen.of(model.estimator)
     more = {"alphas": chosen.alphas, "mixtures": chosen.mixtures}
+    counts = np.array([astuple(VoxelCounts.of(model.estimator))])
     if tests is not None:
         candidates = [one for _, one in parts if one is not None]
         more["unique"] = tests.tested(model, candidates, n_voxels=len(chosen.alphas))
-    return Piece({**together.values, **more}, together.sums)
+    return Piece({**together.values, **more}, {**together.sums, "fits": counts})
 
 
 def columns_of(

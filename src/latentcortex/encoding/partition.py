@@ -10,10 +10,11 @@ from typing import Any, Final
 import numpy as np
 
 from latentcortex import inference, scoring
-from latentcortex._arrays import FloatArray, in_threads
+from latentcortex._arrays import FloatArray
 from latentcortex.encoding.columns import Column, about_means
 from latentcortex.encoding.fitted import Chosen, Fitted, Prepared
 from latentcortex.encoding.prediction import Prediction, by_tile
+from latentcortex.executors import share
 
 logger = logging.getLogger(__name__)
 
@@ -103,6 +104,6 @@ def identifiable(
 
 def overlaps(grams: Mapping[str, FloatArray]) -> dict[str, float]:
     """Find each band's largest overlap with another; see `scoring.overlap`."""
-    leading = dict(zip(grams, in_threads(scoring.leading, list(grams.values())), strict=True))
+    leading = dict(zip(grams, share(scoring.leading, list(grams.values())), strict=True))
     found = {pair: scoring.overlap(leading[pair[0]], leading[pair[1]]) for pair in combinations(grams, 2)}
     return {band: max(value for pair, value in found.items() if band in pair) for band in grams}

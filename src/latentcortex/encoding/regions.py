@@ -98,9 +98,7 @@ class Regions:
     def _groups(self, n_stimuli: int, null: Null) -> tuple[FloatArray, FloatArray]:
         return inference.leave_out(n_stimuli, clusters=null.alike(n_stimuli), seed=self.seed)
 
-    def _ends(
-        self, values: FloatArray | BoolArray, total: FloatArray, left_out: FloatArray
-    ) -> dict[str, list[float]]:
+    def _ends(self, values: FloatArray | BoolArray, total: FloatArray, left_out: FloatArray) -> dict[str, list[float]]:
         """Find the 95 % interval of each region's mean over voxels that test sets of this size would give."""
         column, ends = np.asarray(values, dtype=np.float64), {}
         for (label, name), sums in zip(self.names.items(), total, strict=True):

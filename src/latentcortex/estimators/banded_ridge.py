@@ -14,15 +14,7 @@ from sklearn.base import BaseEstimator
 from tqdm import tqdm
 
 from latentcortex import _ridge
-from latentcortex._arrays import (
-    FloatArray,
-    IntArray,
-    by_band,
-    labels,
-    listed,
-    one_thread,
-    whole_number,
-)
+from latentcortex._arrays import FloatArray, IntArray, by_band, labels, listed, whole_number
 from latentcortex._ridge.candidates import alphas_of, faces_of, mixtures_for
 from latentcortex._shelf import unknown
 from latentcortex.errors import AlignmentError, InputError
@@ -31,6 +23,7 @@ from latentcortex.estimators._counts import VoxelCounts
 from latentcortex.estimators._folds import folds_of, groups_of
 from latentcortex.estimators._prepared import PreparedRidge
 from latentcortex.estimators._rows import Bands, FittedRows, check_finite, checked_weights, responses
+from latentcortex.executors import one_thread
 
 logger = logging.getLogger(__name__)
 

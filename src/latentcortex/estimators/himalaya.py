@@ -10,17 +10,7 @@ from typing import Any, ClassVar, Final, Literal, Self
 
 import numpy as np
 
-from latentcortex._arrays import (
-    TILE,
-    BoolArray,
-    FloatArray,
-    by_band,
-    labels,
-    listed,
-    one_thread,
-    varying,
-    whole_number,
-)
+from latentcortex._arrays import TILE, BoolArray, FloatArray, by_band, labels, listed, varying, whole_number
 from latentcortex._ridge import Kernels
 from latentcortex._ridge.candidates import alphas_of, mixtures_for
 from latentcortex.errors import AlignmentError, InputError
@@ -28,6 +18,7 @@ from latentcortex.estimators import _told
 from latentcortex.estimators._folds import folds_of, near_duplicates
 from latentcortex.estimators._rows import Bands, FittedRows, check_finite, checked_weights, responses
 from latentcortex.estimators.banded_ridge import ALPHAS
+from latentcortex.executors import one_thread
 
 logger = logging.getLogger(__name__)
 

@@ -9,16 +9,9 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from latentcortex._arrays import (
-    BoolArray,
-    FloatArray,
-    IntArray,
-    arrays,
-    in_threads,
-    one_thread,
-    tiles,
-)
+from latentcortex._arrays import BoolArray, FloatArray, IntArray, arrays, tiles
 from latentcortex.errors import InputError
+from latentcortex.executors import one_thread, share
 from latentcortex.inference import halves
 from latentcortex.inference.family import fdr, simes_p
 from latentcortex.inference.halves import Resampling
@@ -363,7 +356,7 @@ def _flat_p(
         return np.asarray(reaches(null, observed, size=observed).sum(0), dtype=np.float64)
 
     blocks = [slice(i, min(i + BLOCK, len(drawn))) for i in range(0, len(drawn), BLOCK)]
-    count = np.sum(in_threads(reached, blocks), axis=0)
+    count = np.sum(share(reached, blocks), axis=0)
     return np.asarray(np.where(np.isfinite(observed), (count + 1) / (len(drawn) + 1), np.nan))
 
 
@@ -379,7 +372,7 @@ def _confidence(
         r = np.where(np.isnan(r), -np.inf, r)
         return r if fitting is None else r + fitting[which % len(fitting), band]
 
-    r = np.stack(in_threads(drawn, range(len(contest.yhat)))).astype(np.float32)  # as correlations are drawn
+    r = np.stack(share(drawn, range(len(contest.yhat)))).astype(np.float32)  # as correlations are drawn
     top = reaches(r, r.max(0), size=1.0)
     # Bands that draw level, such as two alike, share the win.
     return np.asarray((_of_band(top, best) / np.maximum(top.sum(0), 1)).mean(0))

@@ -152,7 +152,7 @@ def bands_table(content: Content) -> list[dict[str, Any]]:
 def alterations(log: Path, participant: str = "") -> list[dict[str, Any]]:
     """Read what was altered or excluded, without other participants'; last, how much of the log cannot be read.
 
-    What is told of shuffled controls and of refits is not of the participant, and stays in the log.
+    What is told of shuffled controls, of refits and of cells is not of the participant, and stays in the log.
 
     Returns
     -------
@@ -164,7 +164,7 @@ def alterations(log: Path, participant: str = "") -> list[dict[str, Any]]:
     findings: dict[tuple[str, str], tuple[list[str], list[dict[str, Any]]]] = {}
     for entry in entries:
         of_another = participant and entry.get("participant", participant) != participant
-        if entry.get(_files.CONTROL) or of_another:
+        if entry.get(_files.CONTROL) or entry.get(_files.EVENT) or of_another:
             continue
         models, facts = findings.setdefault((entry["level"], entry["what"]), ([], []))
         named = ", ".join(str(entry[name]) for name in ("analysis", "model") if entry.get(name))

@@ -234,8 +234,9 @@ class Backward:
             means = {str(k): evaluation.mean_image(self.material.stimuli, train) for k, (train, _) in folds}
             beside = evaluation.mean_image_scores(seen, means, self._probe)
             table = evaluation.score_table(scores["decoded"], scores["shuffled"], beside)
-            reporting.write_table(self.out, participant, "scores", table)
-        with stages.watch("report"):
+            with self.record.turn():
+                reporting.write_table(self.out, participant, "scores", table)
+        with self.record.turn(), stages.watch("report"):
             shown, page = seen.stimuli.ids[:PICTURES], f"sub-{participant}.html"
             rows = {route: evaluation.samples_of(one, shown)[:, 0] for route, one in images["decoded"].items()}
             content = reporting.Reconstructions(
@@ -251,7 +252,8 @@ class Backward:
                 report=f"../{page}" if (self.material.out / page).is_file() else "",
             )
             reporting.write_reconstructions(self.out, content, stages.table())
-        _files.write_json(self.out / "summary.json", {"stages": stages.table()})
+        with self.record.turn():
+            _files.write_json(self.out / "summary.json", {"stages": stages.table()})
 
     @property
     def _probe(self) -> Any:

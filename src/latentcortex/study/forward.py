@@ -100,7 +100,8 @@ class Forward:
                 with _files.telling_of(participant=name):
                     self._encode_and_report(name, until)
             if until == "report":
-                reporting.write_group(self.out)
+                with self.record.turn():
+                    reporting.write_group(self.out)
         self.record.finish(STAGES[: STAGES.index(until) + 1])
 
     def _encode_and_report(self, participant: str, until: str) -> None:
@@ -112,13 +113,18 @@ class Forward:
             checking.tell(design, self.study.allowed)
         maps = self._encode(participant)
         if until == "report":
-            self._report(participant, maps)
+            with self.record.turn():
+                self._report(participant, maps)
 
     def _encode(self, participant: str) -> Maps:
         """Run every analysis; each is kept as a part, and its cells until then, so that an interrupted run goes on."""
         with self.material.stages.watch("encode"):
             cells = self._cells(participant)
-            maps = [self._kept(participant, "ceiling", lambda: analyses.ceiling_by_chunk(self._responses(participant), cells))]
+            maps = [
+                self._kept(
+                    participant, "ceiling", lambda: analyses.ceiling_by_chunk(self._responses(participant), cells)
+                )
+            ]
             scorer = self._scorer(participant, cells)
             for analysis in self.study.models(self.material.extractor.bands):
                 compute: Callable[[], Maps] = partial(scorer, analysis)
