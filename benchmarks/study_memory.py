@@ -40,7 +40,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from latentcortex import cli, extractors
-from latentcortex._arrays import FloatArray, n_cores
+from latentcortex._arrays import FloatArray
+from latentcortex.executors import n_cores
 
 SEED: Final = 16
 SIDE: Final = 16
