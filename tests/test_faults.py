@@ -38,7 +38,11 @@ def edit(path: Path, old: str, new: str) -> None:
     [
         ('name = "folder"', 'name = "foldr"', ("Unknown dataset 'foldr'. Did you mean 'folder'?",)),
         ("[estimator]", "[estimator]\nalpahs = [1.0]", ("'alpahs'", "Did you mean 'alphas'?")),
-        ("[estimator]", "[estimator]\nalphas = [0.0]", ("alphas must be > 0",)),
+        (
+            "[estimator]",
+            "[estimator]\nalphas = [0.0]",
+            ("`alphas` of estimator", "each a number above 0, at least one; got 0.0 as entry 1"),
+        ),
         ("[estimator]", "[estimatr]", ("Unknown section 'estimatr'. Did you mean 'estimator'?",)),
         (
             "q = 0.05",

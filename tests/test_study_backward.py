@@ -207,7 +207,7 @@ def test_the_page_has_no_network_no_script_and_says_what_its_numbers_are(study, 
         (
             "[evaluation]",
             '[reconstructor]\nbands = "pixels"\n[evaluation]',
-            "must be a list, each a string; got 'pixels'",
+            "must be a list of distinct names, at least one; got 'pixels'",
         ),
         ("[evaluation]", '[reconstructor]\nbands = ["z"]\n[evaluation]', "needs z; decoded are pixels"),
         ("n_images = 12", "n_images = -1", "must be 0 (all) or at least 2; got -1"),

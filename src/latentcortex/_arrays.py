@@ -372,5 +372,10 @@ def on_grid(voxels: IntArray) -> Iterator[None]:
         _grid.reset(token)
 
 
+def chosen(values: FloatArray, voxels: IntArray) -> FloatArray:
+    """Take some voxels, the last axis, row by row in memory: by which numbers a sum comes about depends on that."""
+    return np.ascontiguousarray(values[..., voxels])
+
+
 _grid: ContextVar[tuple[int, ...]] = ContextVar("grid", default=())
 """Voxels in each tile, where others than those of the canonical grid hold."""

@@ -6,11 +6,12 @@ imports pydantic, which reads these marks only when a study file or the argument
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from annotated_types import Ge, Interval, Len
+from annotated_types import Ge, Gt, Interval, Len
 
 
 class _Mark:
@@ -84,6 +85,31 @@ class ZeroOr(_Mark):
 
 
 @dataclass(frozen=True, eq=False)
+class Matching(_Mark):
+    """A string that a pattern matches as a whole.
+
+    Parameters
+    ----------
+    pattern : str
+    text : str
+        What it matches, in words.
+    """
+
+    pattern: str
+    text: str
+
+    def check(self, value: Any) -> Any:
+        """Refuse every other string."""
+        if not re.fullmatch(self.pattern, value):
+            raise ValueError(value)
+        return value
+
+    def json_schema(self) -> dict[str, Any]:
+        """Give the pattern."""
+        return {"pattern": f"^(?:{self.pattern})$"}
+
+
+@dataclass(frozen=True, eq=False)
 class Distinct(_Mark):
     """A list in which nothing stands twice."""
 
@@ -113,7 +139,12 @@ class Described:
 Count = Annotated[int, Ge(0)]
 PositiveCount = Annotated[int, Ge(1)]
 Percent = Annotated[int, Interval(ge=1, le=100)]
+Percents = Annotated[Sequence[Percent], Len(1)]
 Names = Annotated[Sequence[str], Len(1), Distinct()]
 """A list of distinct names, at least one."""
-Alphas = Annotated[Sequence[Annotated[float, Interval(gt=0)]], Len(1)]
+Device = Annotated[str, Matching(r"(cpu|mps|(cuda|xpu)(:\d+)?)", "a device: 'cpu', 'cuda', 'cuda:1', 'mps'")]
+Participants = Annotated[Sequence[Annotated[str, Matching(r"[0-9A-Za-z]+", "a string of letters and digits")]], Len(1)]
+"""Labels as BIDS asks for them."""
+Folds = Annotated[int, Ge(2)]
+Alphas = Annotated[Sequence[Annotated[float, Gt(0)]], Len(1)]
 """Penalties to choose from."""

@@ -85,7 +85,7 @@ class Shelf:
 
         maker = self.find(name)
         written = {"name": name, **signatures.arguments_as_plain(maker, arguments)}
-        model = signatures.model_of(maker, name)
+        model = signatures.model_of(maker, name, self.kind)
         try:
             model.model_validate(written)
         except ValidationError as error:

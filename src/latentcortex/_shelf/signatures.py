@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import re
 import sys
 import types
 import warnings
@@ -54,11 +55,11 @@ class Chosen(BaseModel):
         return self.model_dump(exclude_unset=True, exclude={"name"})
 
 
-_MODELS: Final[dict[tuple[Any, str, bool], type[Chosen]]] = {}
+_MODELS: Final[dict[tuple[Any, ...], type[Chosen]]] = {}
 """Those that were derived: settings are equal only if their models are the same."""
 
 
-def model_of(maker: Callable[..., Any], name: str, *, by_default: bool = False) -> type[Chosen]:
+def model_of(maker: Callable[..., Any], name: str, kind: str, *, unnamed: bool = False) -> type[Chosen]:
     """Derive the model of a class's arguments from its signature and its docstring, or take the one that was derived.
 
     Parameters
@@ -66,18 +67,20 @@ def model_of(maker: Callable[..., Any], name: str, *, by_default: bool = False) 
     maker : class or function
     name : str
         Its name on its shelf.
-    by_default : bool
-        Whether it is taken where `name` is not given.
+    kind : str
+        What stands on that shelf.
+    unnamed : bool
+        Whether it may be meant where `name` is not given.
     """
-    key = maker, name, by_default
+    key = maker, name, kind, unnamed
     if key not in _MODELS:
-        _MODELS[key] = _derived(maker, name, by_default=by_default)
+        _MODELS[key] = _derived(maker, name, kind, unnamed=unnamed)
     return _MODELS[key]
 
 
-def _derived(maker: Callable[..., Any], name: str, *, by_default: bool) -> type[Chosen]:
+def _derived(maker: Callable[..., Any], name: str, kind: str, *, unnamed: bool) -> type[Chosen]:
     about = described(maker)
-    fields: dict[str, Any] = {"name": (Literal[name], name) if by_default else (Literal[name], ...)}
+    fields: dict[str, Any] = {"name": (Literal[name], name) if unnamed else (Literal[name], ...)}
     open_ended = False
     for key, parameter in inspect.signature(maker).parameters.items():
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
@@ -88,7 +91,7 @@ def _derived(maker: Callable[..., Any], name: str, *, by_default: bool) -> type[
         fields[key] = annotation, Field(default=default, description=about.get(key))
     with warnings.catch_warnings():  # of an argument that is called as something of pydantic is
         warnings.simplefilter("ignore", UserWarning)
-        made = create_model(f"{name}", __base__=Chosen, __doc__=first_sentence(maker), **fields)
+        made = create_model(f"{kind} {name}", __base__=Chosen, __doc__=first_sentence(maker), **fields)
     if open_ended:
         made.model_config["extra"] = "allow"
         made.model_rebuild(force=True)
@@ -191,7 +194,18 @@ def _resolved(maker: Callable[..., Any], annotation: Any) -> Any:
 
 def first_sentence(maker: Callable[..., Any]) -> str:
     """Return the first line of a docstring."""
-    return (inspect.getdoc(maker) or "").split("\n", 1)[0]
+    return _uncited((inspect.getdoc(maker) or "").split("\n", 1)[0])
+
+
+def _uncited(text: str) -> str:
+    """Leave out the numbers of references, which stand elsewhere.
+
+    Examples
+    --------
+    >>> _uncited("Features of a model [1]_ of images.")
+    'Features of a model of images.'
+    """
+    return re.sub(r" \[\d+\]_", "", text)
 
 
 def described(maker: Callable[..., Any]) -> dict[str, str]:
@@ -228,4 +242,4 @@ def _parameters(doc: str) -> dict[str, str]:
         elif line.strip():
             for name in names:
                 lines[name].append(line.strip())
-    return {name: " ".join(said) for name, said in lines.items() if said}
+    return {name: _uncited(" ".join(said)) for name, said in lines.items() if said}

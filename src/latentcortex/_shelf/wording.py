@@ -10,7 +10,7 @@ from annotated_types import Ge, GroupedMetadata, Gt, Le, Len, Lt, MultipleOf
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from latentcortex._ranges import Described, Distinct, OneOf, ZeroOr
+from latentcortex._ranges import Described, Distinct, Matching, OneOf, ZeroOr
 from latentcortex._shelf.nearest import hint, unknown
 from latentcortex.errors import InputError
 
@@ -29,15 +29,15 @@ def allowed(annotation: Any) -> str:
     """
     annotation, marks = _parted(annotation)
     for mark in marks:
-        if isinstance(mark, Described):
+        if isinstance(mark, (Described, Matching)):
             return mark.text
         if isinstance(mark, OneOf):
-            return " or ".join(map(repr, mark.names)) if len(mark.names) < 3 else f"one of {', '.join(mark.names)}"
+            return _one_of(list(mark.names))
         if isinstance(mark, ZeroOr):
             return f"0 ({mark.meaning}) or at least {mark.least}"
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Literal:
-        return " or ".join(repr(one) for one in arguments if one is not None)
+        return _one_of([one for one in arguments if one is not None])
     if origin in (Union, types.UnionType):
         words_first = sorted(arguments, key=lambda one: not _words(one))
         said = list(dict.fromkeys(allowed(one) for one in words_first))
@@ -47,6 +47,10 @@ def allowed(annotation: Any) -> str:
     if origin is dict:
         return f"a table, each {allowed(arguments[1])}"
     return KINDS.get(annotation, "a value") + _within(marks)
+
+
+def _one_of(names: list[Any]) -> str:
+    return " or ".join(map(repr, names)) if len(names) < 3 else f"one of {', '.join(map(str, names))}"
 
 
 def _allowed_list(entry: Any, marks: list[Any]) -> str:
@@ -64,19 +68,20 @@ def _within(marks: list[Any]) -> str:
 
     Examples
     --------
-    >>> _within([Ge(1), Le(6)]), _within([Gt(0), Lt(1)]), _within([Ge(0), MultipleOf(1024)])
-    (' from 1 to 6', ' above 0 and below 1', ' of at least 0, a multiple of 1024')
+    >>> _within([Ge(1), Le(6)]), _within([Gt(0), Le(1)]), _within([Ge(0), MultipleOf(1024)])
+    (' from 1 to 6', ' above 0 and at most 1', ' of at least 0, a multiple of 1024')
     """
-    low: dict[type, Any] = {type(mark): mark for mark in marks}
+    bounds: dict[type, Any] = {type(mark): mark for mark in marks}
     said = []
-    if Ge in low and Le in low:
-        said.append(f"from {low[Ge].ge:g} to {low[Le].le:g}")
-    else:
-        said += [f"of at least {low[Ge].ge:g}"] if Ge in low else []
-        said += [f"of at most {low[Le].le:g}"] if Le in low else []
-    said += [f"above {low[Gt].gt:g}"] if Gt in low else []
-    said += [f"below {low[Lt].lt:g}"] if Lt in low else []
-    multiple = f", a multiple of {low[MultipleOf].multiple_of}" if MultipleOf in low else ""
+    if Ge in bounds and Le in bounds:
+        said.append(f"from {bounds[Ge].ge:g} to {bounds[Le].le:g}")
+    elif Ge in bounds or Gt in bounds:
+        said.append(f"of at least {bounds[Ge].ge:g}" if Ge in bounds else f"above {bounds[Gt].gt:g}")
+    if Lt in bounds:
+        said.append(f"below {bounds[Lt].lt:g}")
+    elif Le in bounds and Ge not in bounds:
+        said.append(f"{'' if said else 'of '}at most {bounds[Le].le:g}")
+    multiple = f", a multiple of {bounds[MultipleOf].multiple_of}" if MultipleOf in bounds else ""
     return (f" {' and '.join(said)}" if said else "") + multiple
 
 
@@ -135,7 +140,8 @@ def _wrong(key: str, what: str, annotation: Any, value: Any, errors: list[Any]) 
         entry = get_args(bare)[0]
         if isinstance(wrong, str) and (known := _names(entry)):
             return str(unknown(known[0] or f"entry of `{key}` {what}:", wrong, known[1]))
-        return f"`{key}` {what} must be {allowed(annotation)}; got {wrong!r} as entry {entries[0] + 1}."
+        got = " and ".join(f"{value[i]!r} as entry {i + 1}" for i in dict.fromkeys(entries))
+        return f"`{key}` {what} must be {allowed(annotation)}; got {got}."
     if isinstance(value, str) and (known := _names(annotation)):
         return str(unknown(known[0] or f"{key} {what}:", value, known[1]))
     near = hint(value, _words(annotation)) if isinstance(value, str) else _percent(value, marks)

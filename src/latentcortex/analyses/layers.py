@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from latentcortex import inference
-from latentcortex._arrays import FloatArray, on_grid
+from latentcortex._arrays import FloatArray, chosen, on_grid
 from latentcortex.encoding import Column, Criterion, HalfFits, Null, Prediction, significance
 from latentcortex.encoding.halves import candidates, resampling
 from latentcortex.features import Band
@@ -39,11 +39,11 @@ def contested(
     out, y = np.full((3, p.shape[1]), np.nan), predictions[0].y
     voxels = candidates(inference.simes_p(p), criterion)
     if len(voxels):
-        yhat = np.stack([prediction.varying[:, voxels] for prediction in predictions])
+        yhat = np.stack([chosen(prediction.varying, voxels) for prediction in predictions])
         halves = None if refits is None else refits.of(voxels)
         with on_grid(voxels):
             how = resampling(halves, criterion, null.alike(len(y)))
-            out[:, voxels] = inference.contest(y[:, voxels], yhat, resampling=how, seed=criterion.seed)
+            out[:, voxels] = inference.contest(chosen(y, voxels), yhat, resampling=how, seed=criterion.seed)
     return out
 
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 import numpy as np
 
 from latentcortex import inference
-from latentcortex._arrays import FloatArray, on_grid
+from latentcortex._arrays import FloatArray, chosen, on_grid
 from latentcortex.encoding import Column, Criterion, HalfFits, Null, Prediction, significance
 from latentcortex.encoding.columns import N_FLIPS, flips_in_words, flips_of
 from latentcortex.encoding.halves import candidates, resampling, significant_by_any
@@ -46,11 +46,11 @@ def compared(
     either = [candidates(inference.simes_p(p[list(pair)]), criterion) for pair in pairs]
     voxels = np.unique(np.concatenate(either))
     if len(voxels):
-        yhat = np.stack([prediction.yhat[:, voxels] for prediction in predictions])
+        yhat = np.stack([chosen(prediction.yhat, voxels) for prediction in predictions])
         with on_grid(voxels):
             how = replace(resampling(halves.of(voxels), criterion, null.alike(len(y))), n_permutations=N_FLIPS)
             options: dict[str, Any] = {"two_sided": True, "resampling": how, "seed": criterion.seed}
-            out[:, voxels] = inference.better_p(y[:, voxels], yhat, pairs, **options)
+            out[:, voxels] = inference.better_p(chosen(y, voxels), yhat, pairs, **options)
     return out
 
 

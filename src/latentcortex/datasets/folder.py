@@ -14,7 +14,6 @@ or one `trials.tsv` has a column `participant`, where all have the same voxels.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -24,6 +23,7 @@ import pandas as pd
 from latentcortex import _files
 from latentcortex._arrays import digest, listed, unique_ids
 from latentcortex._images import ImageFiles
+from latentcortex._ranges import Participants
 from latentcortex.datasets import labels, of_slice
 from latentcortex.datasets._recording import TRIALS, Placement, Recording
 from latentcortex.datasets._voxel_major import default_scratch
@@ -73,7 +73,7 @@ class Folder:
     def __init__(
         self,
         root: str,
-        participants: Sequence[str] = ("01",),
+        participants: Participants = ("01",),
         template: str | None = None,
         *,
         mask: str | None = None,

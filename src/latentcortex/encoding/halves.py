@@ -9,7 +9,7 @@ from typing import Any, Final
 import numpy as np
 
 from latentcortex import inference
-from latentcortex._arrays import FloatArray, IntArray, random_for
+from latentcortex._arrays import FloatArray, IntArray, chosen, random_for
 from latentcortex._files import telling_of
 from latentcortex.encoding.criterion import Criterion
 from latentcortex.encoding.fitted import Fitted, Prepared
@@ -64,12 +64,12 @@ class HalfFits:
             self._kept = {k: self._fitted(k)}
         reach = slice(int(voxels.min()), int(voxels.max()) + 1)
         inside = voxels - reach.start
-        return np.stack([model.parts_of(rows, voxels=reach).sum(0)[:, inside] for model, rows in self._kept[k]])
+        return np.stack([chosen(model.parts_of(rows, voxels=reach).sum(0), inside) for model, rows in self._kept[k]])
 
     def of(self, voxels: IntArray) -> HalfFits:
         """Fit these voxels only, ascending; they are asked for by their numbers among themselves."""
-        chosen = replace(self.train, data=self.train.data[:, voxels], space=Bare(len(voxels)))
-        return replace(self, train=chosen, _kept={})
+        train = replace(self.train, data=chosen(self.train.data, voxels), space=Bare(len(voxels)))
+        return replace(self, train=train, _kept={})
 
     def _fitted(self, k: int) -> list[tuple[Fitted, Mapping[str, FloatArray]]]:
         averaged, n_train = self.train.averaged(), len(self.train.ids)

@@ -11,7 +11,7 @@ from scipy import sparse
 from scipy.sparse import csr_array
 
 from latentcortex import inference
-from latentcortex._arrays import FloatArray, IntArray, on_grid
+from latentcortex._arrays import FloatArray, IntArray, chosen, on_grid
 from latentcortex.encoding.columns import N_FLIPS, Column, flips_in_words, flips_of, significance
 from latentcortex.encoding.criterion import Criterion, Null
 from latentcortex.encoding.fitted import Fitted
@@ -107,7 +107,9 @@ class UniqueTests:
         """
         voxels = candidates(p, self.criterion)
         models = [held_out.yhat, *(held_out.nested[bands] for bands in self.subsets)]
-        return Candidates(voxels + start, held_out.y[:, voxels], np.stack([model[:, voxels] for model in models]))
+        return Candidates(
+            voxels + start, chosen(held_out.y, voxels), np.stack([chosen(model, voxels) for model in models])
+        )
 
     def tested(self, model: Fitted, tiles: Sequence[Candidates], *, n_voxels: int) -> FloatArray:
         """Test every band where the joint model may be significant, (n_bands, n_voxels); nan elsewhere."""
@@ -191,19 +193,19 @@ def refitted_p(sides: Sides | None, model: Fitted, voxels: IntArray, criterion: 
         raise InputError("share = 'freedman-lane' needs the training responses: fit this model again.")
     rows = refitting_rows(sides, scale=bool(model.estimator.scale), block=null.block, sets=null.sets)
     per_trial = float(model.weights[0])
-    data = _averaging(len(sides.test.ids), null.sets) @ sides.test.data[:, voxels]
-    y = np.concatenate([side - side.mean(0) for side in (sides.train.data[:, voxels], data)])
+    data = _averaging(len(sides.test.ids), null.sets) @ chosen(sides.test.data, voxels)
+    y = np.concatenate([side - side.mean(0) for side in (chosen(sides.train.data, voxels), data)])
     p = np.full((len(model.bands), len(voxels)), np.nan)
     if not len(voxels):
         return p
 
-    def chosen(fitted: Fitted) -> inference.Penalties:
+    def penalties_of(fitted: Fitted) -> inference.Penalties:
         return inference.Penalties(fitted.estimator.mixtures_[:, voxels], fitted.estimator.alphas_[voxels] / per_trial)
 
     subsets = [tuple(other for other in model.bands if other != band) for band in model.bands]
     nested, draws = model.nested(subsets), criterion.n_permutations
     for number, (band, others) in enumerate(zip(model.bands, subsets, strict=True)):
-        penalties = {"full": chosen(model), "reduced": chosen(nested[others])}
+        penalties = {"full": penalties_of(model), "reduced": penalties_of(nested[others])}
         p[number] = inference.freedman_lane_p(rows, y, band, **penalties, n_permutations=draws, seed=criterion.seed)[0]
     return p
 

@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from latentcortex import _ridge
 from latentcortex._arrays import FloatArray, IntArray, by_band, labels, listed, whole_number
+from latentcortex._ranges import Alphas, Count, Folds
 from latentcortex._ridge.candidates import alphas_of, faces_of, mixtures_for
 from latentcortex._shelf import unknown
 from latentcortex.errors import AlignmentError, InputError
@@ -57,6 +58,7 @@ class BandedRidge(BaseEstimator):  # type: ignore[misc]
     refine : bool
         Choose alpha between the given ones, where their scores say it is best.
     fit_intercept : bool
+        Whether the mean of the responses is predicted, too.
     backend : {"auto", "numpy", "torch", "cuda", "mps"}
         What multiplies matrices. `auto` is a CUDA device where there is one, and numpy elsewhere: the same bits
         whatever the number of threads. The others agree with it to rounding.
@@ -88,15 +90,15 @@ class BandedRidge(BaseEstimator):  # type: ignore[misc]
     Dupré la Tour et al. (2022), doi:10.1016/j.neuroimage.2022.119728
     """
 
-    alphas: Sequence[float] = ALPHAS
+    alphas: Alphas = ALPHAS
     mixtures: FloatArray | Literal["equal"] | None = None
     scale: Literal["trace"] | None = "trace"
     selection: Literal["auto", "gcv", "loo", "kfold"] = "auto"
-    cv: int = 5
+    cv: Folds = 5
     refine: bool = True
     fit_intercept: bool = True
     backend: Literal["auto", "numpy", "torch", "cuda", "mps"] = "auto"
-    seed: int = field(default=0, kw_only=True)
+    seed: Count = field(default=0, kw_only=True)
     progress: bool = field(default=False, kw_only=True)
     bands: tuple[str, ...] = field(default=(), init=False)
     warns: bool = field(default=True, init=False)

@@ -6,11 +6,12 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Final, Literal, Self
+from typing import Annotated, Any, ClassVar, Final, Literal, Self
 
 import numpy as np
 
 from latentcortex._arrays import TILE, BoolArray, FloatArray, by_band, labels, listed, varying, whole_number
+from latentcortex._ranges import Alphas, Count, Folds, OneOf, PositiveCount
 from latentcortex._ridge import Kernels
 from latentcortex._ridge.candidates import alphas_of, mixtures_for
 from latentcortex.errors import AlignmentError, InputError
@@ -26,6 +27,8 @@ BATCHES: Final = {"n_targets_batch": 1000, "n_alphas_batch": 5, "n_targets_batch
 """What bounds its memory, as its documentation recommends."""
 TILES_AT_ONCE: Final = 16
 """Of voxels, where these come piece by piece: each fit begins from nothing."""
+BACKENDS: Final = ("numpy", "torch", "torch_cuda", "torch_mps", "cupy")
+"""What himalaya computes with."""
 LEAST_WEIGHT: Final = 1e-6
 """A mixture's weight of exactly 0 becomes this: after a 0, himalaya's search returns nan."""
 
@@ -68,6 +71,7 @@ class Himalaya:
     backend : str
         himalaya's backend.
     seed : int
+        For the folds and the draws of mixtures.
 
     Attributes
     ----------
@@ -79,13 +83,13 @@ class Himalaya:
     Dupré la Tour et al. (2022), doi:10.1016/j.neuroimage.2022.119728
     """
 
-    alphas: Sequence[float] = ALPHAS
+    alphas: Alphas = ALPHAS
     mixtures: FloatArray | Literal["equal", "dirichlet"] | None = None
-    n_iter: int = 20
+    n_iter: PositiveCount = 20
     scale: Literal["trace"] | None = "trace"
-    cv: int = 5
-    backend: str = "numpy"
-    seed: int = field(default=0, kw_only=True)
+    cv: Folds = 5
+    backend: Annotated[str, OneOf(BACKENDS)] = "numpy"
+    seed: Count = field(default=0, kw_only=True)
     voxels_at_once: ClassVar[int] = TILES_AT_ONCE * TILE
     bands: tuple[str, ...] = field(default=(), init=False)
     _rows: FittedRows | None = field(default=None, init=False, repr=False)

@@ -148,11 +148,12 @@ class Forward:
 
     def _cells(self, participant: str) -> encoding.Cells:
         """Say how the cells of a participant are computed, and that they are kept in this folder until all is done."""
+        run = self.material.settings.run
         return encoding.Cells(
-            executors.make("threads"),
+            executors.make(run.executor, n_workers=run.n_workers or None),
             self.record.store,
             self.record.key_of(f"sub-{participant}_cell"),
-            self.material.settings.run.chunk_voxels,
+            run.chunk_voxels,
             self.material.progress,
         )
 

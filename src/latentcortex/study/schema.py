@@ -44,16 +44,20 @@ class FromShelf:
     Parameters
     ----------
     shelf : Shelf
-    by_default : str
-        The name unless one is given; empty if one must be.
+    unnamed : tuple of str
+        The names that need not be said; the first of them is meant where nothing else decides.
     """
 
     shelf: Shelf
-    by_default: str = ""
+    unnamed: tuple[str, ...] = ()
 
     def model(self, name: str) -> type[Chosen]:
         """Derive the section's model from the class of a name."""
-        return model_of(self.shelf.find(name), name, by_default=name == self.by_default)
+        return model_of(self.shelf.find(name), name, self.shelf.kind, unnamed=name in self.unnamed)
+
+    def name(self, given: Mapping[str, Any]) -> Any:
+        """Return the name that a section gives, or that is meant."""
+        return given.get("name", self.unnamed[0] if self.unnamed else "")
 
     def validated(self, given: Any) -> Any:
         """Check a section against the class that it names."""
@@ -62,7 +66,7 @@ class FromShelf:
         section = f"[{self.shelf.kind}]"
         if not isinstance(given, Mapping):
             raise InputErrors([f"{self.shelf.kind} must be a section, {section}; got {given!r}."])
-        name = given.get("name", self.by_default)
+        name = self.name(given)
         if not isinstance(name, str) or not name:
             raise InputErrors([f"{section} needs `name`, a string."])
         try:
@@ -123,7 +127,7 @@ class Settings(BaseModel):
     splits: SplitsSettings = SplitsSettings()
     extractor: Annotated[Chosen, FromShelf(extractors.SHELF)]
     """What turns stimuli into features, band by band."""
-    estimator: Annotated[Chosen, FromShelf(estimators.SHELF, "banded_ridge")] = Field(
+    estimator: Annotated[Chosen, FromShelf(estimators.SHELF, ("banded_ridge",))] = Field(
         default={"name": "banded_ridge"}, validate_default=True
     )
     """What predicts responses from features."""
@@ -132,7 +136,7 @@ class Settings(BaseModel):
     check: CheckSettings = CheckSettings()
     report: ReportSettings = ReportSettings()
     decoding: DecodingSettings = DecodingSettings()
-    reconstructor: Annotated[Chosen, FromShelf(reconstructors.SHELF)] = Field(
+    reconstructor: Annotated[Chosen, FromShelf(reconstructors.SHELF, ("retrieval", "ldm"))] = Field(
         default={"name": "retrieval"}, validate_default=True
     )
     """What turns decoded features into images; latent diffusion where features come from it, and otherwise the nearest
@@ -147,7 +151,7 @@ class Settings(BaseModel):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        found = [*_between_splits_and_models(self), *_between_splits_and_tests(self)]
+        found = _between(self.splits, self.analyses, self.inference)
         if found:
             raise Contradictions(found)
         return self
@@ -223,7 +227,7 @@ def _problems_of_keys(section: str, errors: list[Any], given: Mapping[str, Any])
         what = f"in [{section}]"
         yield from problems(model, errors, given, what=what)
         return
-    name = given.get("name", picked[0].by_default)
+    name = picked[0].name(given)
     yield from problems(picked[0].model(name), errors, given, what=f"of {section} {name!r}")
 
 
@@ -235,21 +239,24 @@ def _contradictions(error: ValidationError) -> list[Contradiction]:
 
 def _contradictions_of_rest(given: Mapping[str, Any], wrong: Collection[str]) -> list[Contradiction]:
     """List those between the keys that are not wrong themselves."""
-    rest = {
-        section: {key: value for key, value in keys.items() if f"{section}.{key}" not in wrong}
-        for section, keys in given.items()
-        if section not in wrong
-    }
-    try:
-        Settings.model_validate(rest)
-    except ValidationError as error:
-        return [one for one in _contradictions(error) if not set(one.keys) & set(wrong)]
-    return []
+
+    def rest(section: str) -> dict[str, Any]:
+        keys = given.get(section, {}) if section not in wrong else {}
+        return {key: value for key, value in keys.items() if f"{section}.{key}" not in wrong}
+
+    splits, asked = SplitsSettings(**rest("splits")), AnalysesSettings(**rest("analyses"))
+    found = _between(splits, asked, InferenceSettings(**rest("inference")))
+    sections = [key for key in wrong if "." not in key]
+    return [one for one in found if not any(key in wrong or key.split(".")[0] in sections for key in one.keys)]
 
 
-def _between_splits_and_models(settings: Settings) -> Iterator[Contradiction]:
+def _between(splits: SplitsSettings, asked: AnalysesSettings, tests: InferenceSettings) -> list[Contradiction]:
+    """List the keys that exclude each other."""
+    return [*_between_splits_and_models(splits, asked), *_between_splits_and_tests(splits, asked, tests)]
+
+
+def _between_splits_and_models(splits: SplitsSettings, asked: AnalysesSettings) -> Iterator[Contradiction]:
     """Find what folds or a test set cannot be asked for."""
-    splits, asked = settings.splits, settings.analyses
     if splits.cross_validation and asked.n_dims:
         yield Contradiction(
             ("splits.cross_validation", "analyses.n_dims"),
@@ -277,10 +284,11 @@ def _between_splits_and_models(settings: Settings) -> Iterator[Contradiction]:
         )
 
 
-def _between_splits_and_tests(settings: Settings) -> Iterator[Contradiction]:
+def _between_splits_and_tests(
+    splits: SplitsSettings, asked: AnalysesSettings, tests: InferenceSettings
+) -> Iterator[Contradiction]:
     """Find tests that do not hold for these splits, or for shares that are not computed."""
-    splits, shares, tests = settings.splits, settings.analyses.shares, settings.inference
-    if tests.share != "gain" and "unique" not in shares:
+    if tests.share != "gain" and "unique" not in asked.shares:
         yield Contradiction(
             ("inference.share", "analyses.shares"),
             f"share = {tests.share!r} in [inference] tests unique shares: add 'unique' to `shares` in [analyses].",
