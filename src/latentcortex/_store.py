@@ -9,6 +9,7 @@ in the header, so that the arrays that are read are the only ones that are hashe
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import logging
@@ -20,6 +21,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
@@ -147,18 +149,16 @@ class Store:
         """
         path = self.path(key)
         try:
-            with path.open("rb") as handle:
+            with _files.naming(path), path.open("rb") as handle:
                 header, layout = _read_header(handle, key)
                 wanted = tuple(layout if names is None else names)
                 if not layout.keys() >= set(wanted):
                     return None
-                read = _mapped if mmap else _read
+                read = partial(_mapped, path) if mmap else _read
                 arrays = {name: read(handle, name, layout[name]) for name in wanted}
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-            if _files.is_refused(error):
-                raise
+        except (IsADirectoryError, ValueError, KeyError, TypeError, RecursionError) as error:
             logger.warning("%s is damaged (%s) and counts as not there.", path, str(error).rstrip("."))
             return None
         self._note_use(path)
@@ -311,7 +311,7 @@ def _read(handle: BinaryIO, name: str, place: _Place) -> NDArray[Any]:
     return _shaped(raw, place)
 
 
-def _mapped(handle: BinaryIO, name: str, place: _Place) -> NDArray[Any]:
+def _mapped(path: Path, handle: BinaryIO, name: str, place: _Place) -> NDArray[Any]:
     """Map an array; it is read once before, since a map of a disk that fails would end the process."""
     stat = os.fstat(handle.fileno())
     whole = (stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, place.start, place.sha256)
@@ -321,7 +321,13 @@ def _mapped(handle: BinaryIO, name: str, place: _Place) -> NDArray[Any]:
         _verified.add(whole)
     if not place.n_bytes:  # nothing cannot be mapped
         return np.empty(place.shape, place.dtype)
-    raw = np.memmap(handle, dtype=np.uint8, mode="r", offset=place.start, shape=(place.n_bytes,))
+    try:
+        raw = np.memmap(handle, dtype=np.uint8, mode="r", offset=place.start, shape=(place.n_bytes,))
+    except OSError as error:
+        if error.errno not in (errno.ENODEV, *_files.UNSUPPORTED):
+            raise
+        _files.say_once(path.parent, "map files into memory: they are read whole, and take more of it")
+        return _read(handle, name, place)
     return _shaped(np.asarray(raw), place)
 
 
