@@ -229,10 +229,12 @@ for k in range(n_rounds):
             options = ["--overwrite"] if kind == "overwriting" and children else []
             children.append(start("run", f"study/{name}.toml", "--out", f"{kind}{k}", "--quiet", *options))
             time.sleep(random.choice([0, random.random() * took / len(names)]))
+        if kind == "killed":
+            os.kill(children[0][0], signal.SIGKILL)
         rounds.append([kind, f"{kind}{k}", [[name, *end(child)] for name, child in zip(names, children)]])
 print(json.dumps(rounds))
 """
-KINDS = {"same": "aa", "four": "aaaa", "different": "ab", "mixed": "abab", "overwriting": "ab"}
+KINDS = {"same": "aa", "four": "aaaa", "different": "ab", "mixed": "abab", "overwriting": "ab", "killed": "aa"}
 """Which studies start into one folder, one after the other."""
 
 
@@ -260,7 +262,9 @@ def test_processes_on_one_folder_never_leave_a_mixture(tmp_path: Path, kinds: tu
         assert content(tmp_path / out) == alone[left], (kind, out, ends)
         assert left in [name for name, code, _ in ends if code == 0], (kind, out, ends)
         for name, code, text in ends:
-            if code == 0:
+            if code == -signal.SIGKILL:
+                assert kind == "killed"
+            elif code == 0:
                 assert text == ""
                 assert name == left or kind == "overwriting", (kind, out, ends)
             else:

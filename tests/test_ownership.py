@@ -260,3 +260,48 @@ def test_a_folder_of_another_study_is_refused_without_being_touched(finished, ou
     with pytest.raises(InputError, match=r"another study \(inference.q\)"):
         Study.read(finished / "study" / "changed.toml").run(out, progress=False)
     assert content([path for path in out.rglob("*") if path.is_file()]) == before
+
+
+def test_a_record_of_another_format_is_refused_and_overwritten_when_that_is_asked(finished, out, capsys):
+    record = json.loads((out / NAME).read_text())
+    (out / NAME).write_text(json.dumps({**record, "format": "latentcortex-study 1"}))
+    assert run(finished, out, "study.toml") == 2
+    assert "another study (the format of its record); use another folder or --overwrite" in capsys.readouterr().err
+    assert run(finished, out, "study.toml", "--overwrite") == 0
+    assert json.loads((out / NAME).read_text())["format"] == record["format"]
+
+
+def test_what_another_process_of_the_same_study_wrote_is_not_in_the_way(tmp_path):
+    """Each of two writes every result; neither takes the other's for a user's file."""
+    from latentcortex import _files
+
+    one, two = (Record(tmp_path, "k", {}, ("sub-*.html", "group.html")) for _ in range(2))
+    with one.owning(overwrite=False), two.owning(overwrite=False):
+        one.begin()
+        two.begin()
+        for record, name in ((one, "sub-01.html"), (two, "sub-01.html"), (two, "group.html"), (one, "group.html")):
+            with record.claiming():
+                _files.write_text(tmp_path / name, "a result")
+        one.finish(("extract", "encode", "report"))
+        two.finish(("extract",))
+    assert one.kept == two.kept == []
+    assert read_record(tmp_path)["done"] == ["extract", "encode", "report"]
+    assert sorted(read_record(tmp_path)["files"]) == ["group.html", "sub-01.html"]
+    assert not (tmp_path / JOURNAL).exists()
+
+
+def test_a_process_that_is_killed_after_another_finished_leaves_no_file_that_nobody_knows(tmp_path):
+    from latentcortex import _files
+
+    one, two = (Record(tmp_path, "k", {}, ("sub-*.html", "group.html")) for _ in range(2))
+    with one.owning(overwrite=False), two.owning(overwrite=False):
+        one.begin()
+        two.begin()
+        with two.claiming():
+            _files.write_text(tmp_path / "group.html", "a result")
+        one.finish(("report",))  # and `two` never does
+    third = Record(tmp_path, "another", {}, ("sub-*.html", "group.html"))
+    with third.owning(overwrite=True):
+        third.begin()
+    assert not (tmp_path / "group.html").exists()
+    assert third.kept == []
