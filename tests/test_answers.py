@@ -15,7 +15,7 @@ from _studies import write_folder_study
 
 from latentcortex import _files, cli
 from latentcortex._boundary import ADVICE, ending
-from latentcortex._record import NAME, Record
+from latentcortex._results import NAME, ResultsFolder
 from latentcortex._store import Store
 from latentcortex.study import Study
 
@@ -122,7 +122,7 @@ def test_files_that_cannot_be_mapped_are_read(tmp_path, monkeypatch, caplog) -> 
 
 def owned(folder: Path) -> None:
     """Do with a folder of results what a run does."""
-    record = Record(folder, "k", {}, ("sub-*.html",))
+    record = ResultsFolder(folder, "k", {}, ("sub-*.html",))
     with record.owning(overwrite=False):
         record.begin()
         with record.claiming():

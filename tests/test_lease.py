@@ -21,7 +21,7 @@ from _studies import write_folder_study
 
 from latentcortex import _lease
 from latentcortex._lease import Lease, claims
-from latentcortex._record import Record
+from latentcortex._results import ResultsFolder
 from latentcortex.errors import IncompleteError, InputError
 
 TIMED = ("study.json", "summary.json", ".jsonl", ".html", "_report.json")
@@ -156,7 +156,7 @@ def test_a_claim_of_an_earlier_process_that_waits_is_not_stronger_than_an_owner(
 def test_who_lost_the_lease_writes_nothing_more(tmp_path: Path) -> None:
     from latentcortex import _files
 
-    record = Record(tmp_path, "k", {}, ("sub-*.html",))
+    record = ResultsFolder(tmp_path, "k", {}, ("sub-*.html",))
     with record.owning(overwrite=False):
         record.begin()
         with record.claiming():

@@ -11,7 +11,7 @@ import pytest
 from _studies import write_folder_study
 
 from latentcortex import cli, reporting
-from latentcortex._record import JOURNAL, LOG, NAME, Record, read_journal, read_record
+from latentcortex._results import JOURNAL, LOG, NAME, ResultsFolder, read_journal, read_record
 from latentcortex.errors import InputError
 from latentcortex.study import Study
 
@@ -109,7 +109,7 @@ def test_a_result_that_was_changed_is_kept_and_named(finished, out, capsys):
 
 def test_a_users_file_in_the_way_of_a_result_is_kept_under_another_name(finished, out):
     (out / "group.html").write_text("mine")
-    record = Record(out, "k", {}, ("group.html",))
+    record = ResultsFolder(out, "k", {}, ("group.html",))
     record.begin()
     with record.claiming():
         from latentcortex import _files
@@ -150,7 +150,7 @@ def test_a_result_that_a_link_replaced_is_not_followed(finished, out, tmp_path):
     shutil.move(func, elsewhere)
     func.symlink_to(elsewhere)
     before = content([victim, *elsewhere.iterdir()])
-    record = Record(out, "another", {}, ("sub-*.html", "sub-*/figures/*"))
+    record = ResultsFolder(out, "another", {}, ("sub-*.html", "sub-*/figures/*"))
     record.begin()
     assert content([victim, *elsewhere.iterdir()]) == before
     assert page.is_symlink()
@@ -221,7 +221,9 @@ def test_an_interrupted_study_is_removed_when_it_is_overwritten(finished, tmp_pa
     written = set(read_journal(other))
     assert "sub-01/sub-01_report.json" in written
     (other / JOURNAL).write_text((other / JOURNAL).read_text() + '\n{"name": "sub-01/')  # as a kill leaves it
-    record = Record(other, "another", {}, ("sub-*.html", "sub-*/sub-*", "sub-*/func/*", "sub-*/figures/*", "work/*"))
+    record = ResultsFolder(
+        other, "another", {}, ("sub-*.html", "sub-*/sub-*", "sub-*/func/*", "sub-*/figures/*", "work/*")
+    )
     record.begin()
     left = {path.relative_to(other).as_posix() for path in other.rglob("*") if path.is_file()}
     assert not {name for name in left & written if name.startswith(("sub-", "work"))}
@@ -230,14 +232,14 @@ def test_an_interrupted_study_is_removed_when_it_is_overwritten(finished, tmp_pa
 
 def test_the_log_of_a_run_that_was_killed_is_not_continued_by_another_study(tmp_path):
     """A killed run takes its log down in no record and no journal."""
-    Record(tmp_path, "one", {}, (LOG,)).begin()
+    ResultsFolder(tmp_path, "one", {}, (LOG,)).begin()
     (tmp_path / LOG).parent.mkdir()
     (tmp_path / LOG).write_text('{"level": "info", "what": "of the first study"}\n')
-    same = Record(tmp_path, "one", {}, (LOG,))
+    same = ResultsFolder(tmp_path, "one", {}, (LOG,))
     same.begin()
     assert (tmp_path / LOG).is_file()
     assert same.kept == []
-    other = Record(tmp_path, "another", {}, (LOG,))
+    other = ResultsFolder(tmp_path, "another", {}, (LOG,))
     other.begin()
     assert not (tmp_path / LOG).exists()
     assert "of the first study" in (tmp_path / f"{LOG}.kept").read_text()
@@ -245,7 +247,7 @@ def test_the_log_of_a_run_that_was_killed_is_not_continued_by_another_study(tmp_
 
 
 def test_a_full_disk_under_the_journal_is_told_by_the_journal_s_name(tmp_path):
-    record = Record(tmp_path, "one", {}, (LOG,))
+    record = ResultsFolder(tmp_path, "one", {}, (LOG,))
     record.begin()
     (tmp_path / LOG).parent.mkdir()
     (tmp_path / LOG).write_text("")
@@ -275,7 +277,7 @@ def test_what_another_process_of_the_same_study_wrote_is_not_in_the_way(tmp_path
     """Each of two writes every result; neither takes the other's for a user's file."""
     from latentcortex import _files
 
-    one, two = (Record(tmp_path, "k", {}, ("sub-*.html", "group.html")) for _ in range(2))
+    one, two = (ResultsFolder(tmp_path, "k", {}, ("sub-*.html", "group.html")) for _ in range(2))
     with one.owning(overwrite=False), two.owning(overwrite=False):
         one.begin()
         two.begin()
@@ -293,14 +295,14 @@ def test_what_another_process_of_the_same_study_wrote_is_not_in_the_way(tmp_path
 def test_a_process_that_is_killed_after_another_finished_leaves_no_file_that_nobody_knows(tmp_path):
     from latentcortex import _files
 
-    one, two = (Record(tmp_path, "k", {}, ("sub-*.html", "group.html")) for _ in range(2))
+    one, two = (ResultsFolder(tmp_path, "k", {}, ("sub-*.html", "group.html")) for _ in range(2))
     with one.owning(overwrite=False), two.owning(overwrite=False):
         one.begin()
         two.begin()
         with two.claiming():
             _files.write_text(tmp_path / "group.html", "a result")
         one.finish(("report",))  # and `two` never does
-    third = Record(tmp_path, "another", {}, ("sub-*.html", "group.html"))
+    third = ResultsFolder(tmp_path, "another", {}, ("sub-*.html", "group.html"))
     with third.owning(overwrite=True):
         third.begin()
     assert not (tmp_path / "group.html").exists()

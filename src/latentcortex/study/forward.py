@@ -10,7 +10,7 @@ import numpy as np
 
 from latentcortex import _files, analyses, checking, encoding, reporting
 from latentcortex._nifti import as_nifti
-from latentcortex._record import LOG, Record, refuse_links
+from latentcortex._results import LOG, ResultsFolder, refuse_links
 from latentcortex.datasets import Anatomical
 from latentcortex.encoding import rejudged
 from latentcortex.extractors import Scheduled
@@ -56,7 +56,7 @@ class Forward:
         self.study.estimator()
         looks = {key: material.settings["report"][key] for key in LOOKS}
         settings, sources = material.depends(FORWARD), material.sources
-        self.record = Record(self.out, material.key(FORWARD), settings, OURS, looks=looks, sources=sources)
+        self.record = ResultsFolder(self.out, material.key(FORWARD), settings, OURS, looks=looks, sources=sources)
 
     def check(self, judge: Callable[[str], None]) -> None:
         """Build and look at everything that a run needs, before anything is written.

@@ -38,7 +38,7 @@ IN_THE_WAY: Final = "was in the way of a result and is none; it is kept as"
 
 
 @dataclass(frozen=True)
-class Record:
+class ResultsFolder:
     """The memory of one folder of results, for one study.
 
     Parameters
