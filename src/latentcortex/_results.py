@@ -176,6 +176,7 @@ class ResultsFolder:
         by what it depends on (features, decoded features, reconstructions) is nobody's and stays.
         """
         with self.turn():
+            self._lease.check()
             _files.sweep(self.folder)
             known = self._known
             files: dict[str, str] = known["files"] | read_journal(self.folder)
@@ -252,6 +253,7 @@ class ResultsFolder:
     def finish(self, done: tuple[str, ...]) -> None:
         """List what this and other processes of this study wrote, with hashes; until then nothing is called done."""
         with self.turn():
+            self._lease.check()
             _files.sweep(self.folder)
             known = self._known
             files = {

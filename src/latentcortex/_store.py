@@ -16,7 +16,6 @@ import logging
 import math
 import os
 import re
-import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -47,9 +46,11 @@ DTYPE: Final = re.compile(r"\|b1|\|[iu]1|<[iu][248]|<f[248]")
 
 _verified: set[tuple[object, ...]] = set()
 """Arrays of files that this process has compared with their hashes and that nobody has replaced since."""
+_swept: set[Path] = set()
+"""Scratch stores in which this process has deleted what killed writers left."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Part:
     """One part, as it was saved.
 
@@ -83,7 +84,6 @@ class Store:
 
     folder: Path
     max_bytes: int | None = None
-    _swept: threading.Event = field(default_factory=threading.Event, repr=False, compare=False)
 
     def path(self, key: str) -> Path:
         """Name the file of a part."""
@@ -192,9 +192,9 @@ class Store:
             said = "%s needs %.2f GB, and its store may take %.2f: it is not kept."
             logger.info(said, path.name, n_bytes / 1e9, self.max_bytes / 1e9)
             return False
-        if not self._swept.is_set():
+        if self.folder not in _swept:
             _files.sweep(self.folder)
-            self._swept.set()
+            _swept.add(self.folder)
         parts = []
         for other in self._files():
             with suppress(FileNotFoundError):  # another process made room meanwhile
