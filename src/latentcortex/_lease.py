@@ -261,11 +261,10 @@ def _short(key: str) -> str:
 def _exists(pid: int) -> bool:
     """Tell whether there is a process of this number that has not ended."""
     try:
-        os.kill(pid, 0)
-        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
-    except (ProcessLookupError, psutil.NoSuchProcess):
+        return bool(psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
         return False
-    except (PermissionError, psutil.AccessDenied):  # somebody else's
+    except psutil.AccessDenied:  # somebody else's
         return True
 
 

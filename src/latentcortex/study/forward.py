@@ -11,7 +11,7 @@ import numpy as np
 
 from latentcortex import _files, analyses, checking, encoding, executors, reporting
 from latentcortex._nifti import as_nifti
-from latentcortex._record import LOG, Record, refuse_links
+from latentcortex._results import LOG, ResultsFolder, refuse_links
 from latentcortex.datasets import Anatomical
 from latentcortex.encoding import rejudged
 from latentcortex.extractors import Scheduled
@@ -55,7 +55,7 @@ class Forward:
         self.study.estimator()
         looks = material.settings.report.model_dump(mode="json", include=set(LOOKS))
         settings, sources = material.depends(FORWARD), material.sources
-        self.record = Record(self.out, material.key(FORWARD), settings, OURS, looks=looks, sources=sources)
+        self.record = ResultsFolder(self.out, material.key(FORWARD), settings, OURS, looks=looks, sources=sources)
 
     def check(self, judge: Callable[[str], None]) -> None:
         """Build and look at everything that a run needs, before anything is written.
