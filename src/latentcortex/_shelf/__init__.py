@@ -110,7 +110,7 @@ class Shelf:
         """Raise `InputError`, with a line for each mistake, unless the class of this name takes these arguments."""
         from pydantic import ValidationError  # takes a moment to import, for those who pick from a shelf
 
-        from latentcortex._shelf import signatures, wording
+        from latentcortex._shelf import picking, signatures
 
         maker = self.find(name)
         written = {"name": name, **signatures.arguments_as_plain(maker, arguments)}
@@ -119,5 +119,13 @@ class Shelf:
             model.model_validate(written)
         except ValidationError as error:
             what = f"of {self.kind} {name!r}"
-            lines = [line for _, line in wording.problems(model, error.errors(include_url=False), written, what=what)]
+            # What is given and no file can say was left out of what is checked.
+            errors = [
+                one
+                for one in error.errors(include_url=False)
+                if one["type"] != "missing" or one["loc"][0] not in arguments
+            ]
+            lines = [line for _, line in picking.problems(model, errors, written, what=what)]
+            if not lines:
+                return
             raise InputErrors(lines) if len(lines) > 1 else InputError(lines[0]) from None

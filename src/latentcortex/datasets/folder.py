@@ -17,6 +17,7 @@ from __future__ import annotations
 import logging
 from functools import cached_property
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import pandas as pd
@@ -24,7 +25,7 @@ import pandas as pd
 from latentcortex import _files
 from latentcortex._arrays import digest, listed, unique_ids
 from latentcortex._images import ImageFiles
-from latentcortex._ranges import Participants
+from latentcortex._ranges import NoEffect, Participants
 from latentcortex.datasets import labels, of_slice
 from latentcortex.datasets._recording import TRIALS, Placement, Recording
 from latentcortex.datasets._voxel_major import default_scratch
@@ -81,7 +82,7 @@ class Folder:
         reference: str | None = None,
         transform: str | None = None,
         background: str | None = None,
-        scratch: str | None = None,
+        scratch: Annotated[str, NoEffect] | None = None,
     ) -> None:
         self.root = Path(root)
         if not self.root.is_dir():

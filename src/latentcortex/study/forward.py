@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from latentcortex import _files, analyses, checking, encoding, executors, reporting
+from latentcortex import _files, analyses, checking, encoding, reporting
 from latentcortex._nifti import as_nifti
 from latentcortex._results import LOG, ResultsFolder, refuse_links
 from latentcortex.datasets import Anatomical
@@ -150,7 +150,7 @@ class Forward:
         """Say how the cells of a participant are computed, and that they are kept in this folder until all is done."""
         run = self.material.settings.run
         return encoding.Cells(
-            executors.make(run.executor, n_workers=run.n_workers or None),
+            self.study.executor(),
             self.record.store,
             self.record.key_of(f"sub-{participant}_cell"),
             run.chunk_voxels,

@@ -29,7 +29,7 @@ from latentcortex.responses import COLUMNS, Responses, Within, none_usable, samp
 from latentcortex.space import Atlas, Bare, Space, atlas_print
 from latentcortex.splits import Splits, clusters_of, coordinates, farthest, linked, sessions_of
 from latentcortex.stimuli import Look, Stimuli
-from latentcortex.study.schema import LOOKS, Settings
+from latentcortex.study.schema import Settings
 
 if TYPE_CHECKING:
     from latentcortex.study import Study
@@ -96,10 +96,7 @@ class Material:
 
     def depends(self, sections: Sequence[str]) -> dict[str, dict[str, Any]]:
         """Take the settings that numbers depend on out of these sections; how figures look is none of them."""
-        kept = self.settings.plain(sections)
-        for key in LOOKS:
-            kept.get("report", {}).pop(key, None)
-        return kept
+        return self.settings.depended_on(sections)
 
     @cached_property
     def _prints(self) -> list[str]:
