@@ -43,7 +43,7 @@ def nothing_said(monkeypatch: pytest.MonkeyPatch) -> None:
 def refusing(
     monkeypatch: pytest.MonkeyPatch, call: str, number: int, below: Path, *, only: Answer | None = None
 ) -> None:
-    """Make a function of the operating system refuse what lies below a folder; syncing, which knows no names, always."""
+    """Make a function of the operating system refuse what lies below a folder; syncing knows no names, and always."""
     module, name = call.split(".")
     whole = getattr({"os": os, "io": io}[module], name)
 
