@@ -273,7 +273,16 @@ def test_the_preferred_layer_is_the_planted_one_and_ties_are_unsure() -> None:
     each, how = list(predictions.values()), Criterion()
     null, r = Null.widest([Null.of(one, how) for one in each]), np.stack([one.r for one in each])
     about = {"analysis": "unet-layers", "model": "layers_step-50", "band": "", "n_stimuli": 40}
-    columns = preferred(layers, r, p, contested(each, p, how, null, halves), how, about=about, null=null, n_refits=20)
+    columns = preferred(
+        dict.fromkeys(layers, np.nan),
+        r,
+        p,
+        contested(each, p, how, null, halves),
+        how,
+        about=about,
+        null=null,
+        n_refits=20,
+    )
     maps = Maps.of(Bare(81), list(columns))
     winner, confidence = maps.values(statistic="preferred"), maps.values(statistic="confidence")
     np.testing.assert_array_equal(winner[:60], np.repeat([0, 1, 2], 20))

@@ -15,7 +15,7 @@ from threadpoolctl import threadpool_info
 
 from latentcortex import executors
 from latentcortex.errors import InputError
-from latentcortex.executors import _sharing, beside, process, share
+from latentcortex.executors import _sharing, beside, process, share, with_threads
 from latentcortex.executors.threads import Threads
 
 
@@ -52,24 +52,26 @@ def test_an_exception_in_a_worker_arrives_and_leaves_the_threads_as_they_were() 
 
 
 class Running:
-    """Counts how many threads run at once, and the most that ever did."""
+    """Counts how many threads run at once, and the most that ever did; they wait for each other until all are there."""
 
-    def __init__(self) -> None:
-        self.now = self.most = 0
-        self._lock = threading.Lock()
+    def __init__(self, expected: int) -> None:
+        self.expected, self.now, self.most = expected, 0, 0
+        self._changed = threading.Condition()
 
-    def wait(self, seconds: float = 0.02) -> None:
-        with self._lock:
+    def wait(self) -> None:
+        with self._changed:
             self.now += 1
             self.most = max(self.most, self.now)
-        time.sleep(seconds)
-        with self._lock:
+            self._changed.notify_all()
+            self._changed.wait_for(lambda: self.most >= self.expected, timeout=2)
+        time.sleep(0.005)  # for one too many to come
+        with self._changed:
             self.now -= 1
 
 
 @pytest.mark.parametrize(("n_workers", "n_cells"), [(1, 3), (3, 1), (3, 2), (3, 7), (8, 3)])
 def test_cells_and_what_they_share_never_use_more_threads_than_there_are_workers(n_workers: int, n_cells: int) -> None:
-    running = Running()
+    running = Running(n_workers)
 
     def cell(i: int) -> list[int]:
         return share(lambda k: (running.wait(), 10 * i + k)[1], range(6))
@@ -92,6 +94,18 @@ def test_a_cell_alone_is_given_every_thread_and_shares_none_of_what_is_shared_al
     assert len(threads) > 1
     assert all(alone)
     assert list(Threads(2).map(lambda _: executors.most_threads(), [0])) == [2]
+
+
+@pytest.mark.parametrize("n_threads", [1, 3])
+def test_a_cell_in_a_process_of_its_own_shares_the_threads_that_it_is_given(n_threads: int) -> None:
+    running = Running(n_threads)
+
+    def cell(i: int) -> list[int]:
+        assert n_blas_threads() == {1}
+        return share(lambda k: (running.wait(), i + k)[1], range(6))
+
+    assert with_threads(n_threads, cell, 5) == [5, 6, 7, 8, 9, 10]
+    assert running.most == n_threads
 
 
 def test_results_come_in_the_order_of_the_cells_whichever_ends_first() -> None:

@@ -27,7 +27,7 @@ class Backwards:
         for i in reversed(range(len(sent))):
             for _ in range(self.times):
                 own, cell = pickle.loads(sent[i])
-                done[i] = own(cell)
+                done[i] = executors.with_threads(1, own, cell)
         for i in range(len(sent)):
             yield pickle.loads(pickle.dumps(done[i]))
 

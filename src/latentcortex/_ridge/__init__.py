@@ -21,8 +21,9 @@ from numpy.typing import DTypeLike
 
 from latentcortex._arrays import TILE, BoolArray, FloatArray, IntArray, tiles
 from latentcortex._ridge.backend import NAMES, Backend, backend
+from latentcortex._ridge.decompositions import Mixed, keeping, mapped
 from latentcortex._ridge.design import Columns, Design, Kernels
-from latentcortex._ridge.prepared import FEW_ROWS, Mixed, Prepared, Rows
+from latentcortex._ridge.prepared import FEW_ROWS, Prepared, Rows
 from latentcortex._ridge.search import TIE, Criterion, Face, Fold, by_folds, by_rows
 from latentcortex.errors import InputError
 from latentcortex.executors import n_cores, one_thread
@@ -39,6 +40,8 @@ __all__ = [
     "Kernels",
     "Ready",
     "backend",
+    "keeping",
+    "mapped",
     "memory",
 ]
 

@@ -9,13 +9,14 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, Final, Generic, TypeVar
 
 import numpy as np
 
 from latentcortex._arrays import BoolArray, FloatArray, varying
 from latentcortex._ridge.backend import Backend, NumPy
+from latentcortex._ridge.decompositions import Mixed, bound, decomposition, key_of
 from latentcortex._ridge.design import Basis, Design, weighted_sum
 
 FEW_ROWS: Final = 512
@@ -64,29 +65,6 @@ class Once(Generic[_T]):
 
 
 @dataclass(frozen=True, eq=False)
-class Mixed:
-    """One mixture of kernels, decomposed.
-
-    Parameters
-    ----------
-    values : ndarray of float64, shape (m,)
-        Eigenvalues, at least 0.
-    directions : array of the backend, shape (n_rows, m)
-        Eigenvectors, brought back to the rows and times the square roots of the weights.
-    ahead : array of the backend, shape (n_held_out, m), optional
-        What carries rotated responses to predictions of the rows that are held out; None where none are.
-    """
-
-    values: FloatArray
-    directions: Any
-    ahead: Any = None
-
-    def shrunk(self, alphas: FloatArray) -> FloatArray:
-        """Compute what is left of each direction at each alpha; (n_alphas, m)."""
-        return np.asarray(1 / (1 + self.values / alphas[:, None]))
-
-
-@dataclass(frozen=True, eq=False)
 class Rows:
     """Which rows are fitted.
 
@@ -110,6 +88,17 @@ class Rows:
     def fitted_weights(self) -> FloatArray:
         """The weights of the rows that are fitted."""
         return self.weights if self.train is None else self.weights[self.train]
+
+    @property
+    def size(self) -> int:
+        """Bound the rows and columns of what is decomposed."""
+        return min(self.design.size, len(self.fitted_weights))
+
+    @cached_property
+    def key(self) -> str:
+        """Hash everything that a decomposition depends on, but the mixture."""
+        train = "all" if self.train is None else self.train
+        return key_of(type(self.design).__name__, self.design.key, self.weights, self.intercept, train)
 
     def parted(self) -> Parted:
         """Part the rows, and find the basis of those that are fitted."""
@@ -206,7 +195,7 @@ class Prepared:
         self._known: dict[Mixture, Once[Mixed]] = {}
         self._lock = threading.Lock()
         parted = Once(rows.parted)
-        self._dtype = Once(partial(_precision, parted, len(self.weights), dtype, alphas))
+        self._dtype = Once(partial(_precision, rows, parted, dtype, alphas))
         self._alphas, self._of_responses, self._backend = alphas, dtype, backend
         self._add(parted, list(map(tuple, mixtures.tolist())))
 
@@ -248,6 +237,11 @@ class Prepared:
             self._known[mixture] = Once(partial(self._decomposed, parted, mixture))
 
     def _decomposed(self, parted: Once[Parted], mixture: Mixture) -> Mixed:
+        dtype, backend = self.dtype, self.backend
+        make = partial(self._made, parted, mixture)
+        return decomposition(self.rows, mixture, dtype=dtype, backend=backend, make=make)
+
+    def _made(self, parted: Once[Parted], mixture: Mixture) -> Mixed:
         return parted().decomposed(np.asarray(mixture), self.dtype, self.backend)
 
     def of_mixture(self, mixture: FloatArray) -> Mixed:
@@ -273,8 +267,9 @@ class Prepared:
         return self.backend.get(self.backend.put(self.weights, self.dtype) @ (rows * rows)).astype(np.float64)
 
 
-def _precision(parted: Once[Parted], n_rows: int, dtype: Any, alphas: FloatArray) -> np.dtype[Any]:
+def _precision(rows: Rows, parted: Once[Parted], dtype: Any, alphas: FloatArray) -> np.dtype[Any]:
     """Choose what to work in: float32 where responses are, rows are many and alphas not tiny."""
-    if dtype == np.float64 or n_rows <= FEW_ROWS:
+    if dtype == np.float64 or len(rows.fitted_weights) <= FEW_ROWS:
         return np.dtype(np.float64)
-    return np.dtype(np.float64 if alphas.min() < SMALLEST * parted().largest else np.float32)
+    largest = bound(rows, lambda: parted().largest)
+    return np.dtype(np.float64 if alphas.min() < SMALLEST * largest else np.float32)

@@ -13,7 +13,8 @@ from typing import Any, Final
 import numpy as np
 
 from latentcortex._arrays import BoolArray, FloatArray, IntArray
-from latentcortex._ridge.prepared import Mixed, Prepared, Targets
+from latentcortex._ridge.decompositions import Mixed
+from latentcortex._ridge.prepared import Prepared, Targets
 
 HOPELESS: Final = 0.997
 """Fraction of the null model's error above which a voxel's first mixture has found nothing."""

@@ -37,7 +37,7 @@ def thresholds(maps: Maps) -> dict[Key, float]:
     for i in np.flatnonzero(maps.columns["statistic"] == "mask"):
         facts = maps.columns.iloc[i].to_dict()
         p = _p_of(maps, facts)
-        found[_key(facts)] = float(p[maps.data[:, i] == 1].max(initial=0))
+        found[_key(facts)] = float(p[maps.column(int(i)) == 1].max(initial=0))
     return found
 
 
@@ -157,8 +157,5 @@ def beside(maps: Maps, control: Maps, limits: Mapping[Key, float], counts: Mappi
         noted[-1] = expected_false(_p_of(maps, about), threshold, drawn).facts
     names = list(dict.fromkeys(name for facts in noted for name in facts))
     empty: dict[str, Any] = {"n_false_is": ""}
-    return Maps(
-        maps.data,
-        maps.columns.assign(**{name: [facts.get(name, empty.get(name, np.nan)) for facts in noted] for name in names}),
-        maps.space,
-    )
+    counted = {name: [facts.get(name, empty.get(name, np.nan)) for facts in noted] for name in names}
+    return maps.described(maps.columns.assign(**counted))

@@ -1,4 +1,4 @@
-"""How analyses are run on a test set: cells of models that are compared and a chunk of voxels; a control beside them."""
+"""How analyses are run on a test set: cells of a chunk of voxels and the models that are compared in it."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ from latentcortex.encoding.cells import Result
 from latentcortex.encoding.chunks import SplitResponses, averaged
 from latentcortex.encoding.columns import about_model, rejudged
 from latentcortex.encoding.halves import n_refits
-from latentcortex.encoding.models import columns_of, scored
+from latentcortex.encoding.models import Judging, columns_of, scored
 from latentcortex.estimators import VoxelCounts, quiet
 from latentcortex.executors import share
 from latentcortex.features import Features
@@ -286,11 +286,10 @@ class _Run:
             with telling_of(analysis=self.analysis, model=short("+".join(bands))):
                 tested = plan.tested(train)
                 predict.append(tested.predictor(test, scorer.criterion.shares))
-                how: dict[str, Any] = {"regions": scorer.regions, "start": chunk.start}
-                how["count"] = None if scorer.shuffles is None else scorer.shuffles.counter(bands, null)
-                how["sides"] = plan.sides(train, test)
-                stretches = tiles(test.space.n_voxels)
-                piece = scored(predict[-1], stretches, tested.model, scorer.criterion, null, **how)
+                count = None if scorer.shuffles is None else scorer.shuffles.counter(bands, null)
+                how: dict[str, Any] = {"start": chunk.start, "sides": plan.sides(train, test), "count": count}
+                stretches, judging = tiles(test.space.n_voxels), self._judging(bands)
+                piece = scored(predict[-1], stretches, tested.model, judging, **how)
             pieces["+".join(bands)] = piece
         if group.kind:
             with telling_of(analysis=self.analysis):
@@ -312,21 +311,22 @@ class _Run:
         compare = contested if group.kind == "layers" else compared
         return Piece({group.kind: compare(predictions, p, criterion, self._widest(group), halves)})
 
+    def _judging(self, bands: Bands) -> Judging:
+        return Judging(self.scorer.criterion, self.nulls[bands], self.scorer.regions)
+
     def _widest(self, group: Group) -> Null:
         return Null.widest([self.nulls[bands] for bands in group.models])
 
     def columns(self, group: Group, pieces: Mapping[str, Piece]) -> tuple[list[list[Column]], list[Column]]:
         """Make the columns of each model of a group, and those of their comparison."""
-        criterion, ids = self.scorer.criterion, self.scorer.sample.folds[0][1].ids
+        ids = self.scorer.sample.folds[0][1].ids
         models = []
         for bands in group.models:
             about, (model, *_) = about_model(self.analysis, bands, len(ids)), self.plans[bands].ready()
             with telling_of(model=short("+".join(bands))):
                 piece = pieces["+".join(bands)]
                 VoxelCounts(*piece.total("fits").tolist()).tell(self.plans[bands].estimator, bands)
-                models.append(
-                    columns_of(about, piece, model, criterion, self.nulls[bands], regions=self.scorer.regions)
-                )
+                models.append(columns_of(about, piece, model, self._judging(bands)))
             self.plans[bands].release()
         if not group.kind:
             return models, []
@@ -345,10 +345,9 @@ class _Run:
             return differences(bands, r2, p, tested, criterion, about=about, **how)
         about |= {"model": f"layers_step-{group.step}", "band": ""}
         features = self.scorer.features
-        how["effective_dims"] = [
-            scoring.effective_dims(features.gram(band, train.ids, train.ids, fit_on=train.ids)) for band in bands
-        ]
-        return list(preferred(bands, accuracy[:, 0], p, tested, criterion, about=about, **how))
+        widths = (scoring.effective_dims(features.gram(band, train.ids, train.ids, fit_on=train.ids)) for band in bands)
+        layers = dict(zip(bands, widths, strict=True))
+        return list(preferred(layers, accuracy[:, 0], p, tested, criterion, about=about, **how))
 
 
 def _whole(parts: Sequence[Prediction]) -> Prediction:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -48,7 +48,7 @@ def contested(
 
 
 def preferred(
-    bands: Sequence[str],
+    layers: Mapping[str, float],
     r: FloatArray,
     p: FloatArray,
     contested: FloatArray,
@@ -57,14 +57,15 @@ def preferred(
     about: dict[str, Any],
     null: Null,
     n_refits: int,
-    effective_dims: Sequence[float] = (),
 ) -> Iterator[Column]:
     """Find each voxel's preferred layer at one step, how sure it is, and whether it can be told from the others.
 
     Parameters
     ----------
-    bands : sequence of str
-        Of each layer.
+    layers : mapping of str to float
+        Band of each layer -> over how many dimensions its variance is spread, see `scoring.effective_dims`; nan where
+        that is not known. The preference is not corrected for it: of two layers that hold as much of a voxel, the one
+        with fewer predicts better.
     r, p : ndarray of shape (n_layers, n_voxels)
         Of each layer's model.
     contested : ndarray of shape (3, n_voxels)
@@ -76,9 +77,6 @@ def preferred(
         The widest of the models'.
     n_refits : int
         Half-fits that layers were compared with.
-    effective_dims : sequence of float, optional
-        Of each layer: over how many dimensions its variance is spread, see `scoring.effective_dims`. The preference is
-        not corrected for it: of two layers that hold as much of a voxel, the one with fewer predicts better.
 
     Yields
     ------
@@ -87,9 +85,9 @@ def preferred(
         nothing is found); p, q, mask. See `inference.preference`.
     """
     judged = inference.decided(r, p, contested, q=criterion.q, correction=criterion.correction)
-    layers = "+".join(Band.parse(name).entities["layer"] for name in bands)
-    widths = "+".join(f"{width:.1f}" for width in effective_dims)
-    named = {"layers": layers, "effective_dims": widths} if widths else {"layers": layers}
+    named = {"layers": "+".join(Band.parse(name).entities["layer"] for name in layers)}
+    if np.isfinite(list(layers.values())).all():
+        named["effective_dims"] = "+".join(f"{width:.1f}" for width in layers.values())
     yield judged.preferred, {**about, "statistic": "preferred", "unit": "layer number", **named}
     n_significant = int(judged.found.sum())
     drawn: dict[str, Any] = {"n_refits": n_refits if n_significant else 0, "n_draws": inference.Resampling.n_draws}

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Self
 
 import numpy as np
-from tqdm import tqdm
 
 from latentcortex._arrays import BoolArray, FloatArray, id_list, listed, tiles
 from latentcortex._files import telling_of
@@ -21,7 +20,7 @@ from latentcortex.encoding.duplicates import duplicates
 from latentcortex.encoding.fitted import Fitted, Prepared
 from latentcortex.encoding.folds import Folds
 from latentcortex.encoding.halves import HalfFits
-from latentcortex.encoding.models import ModelPlan, Tested, check_shares, columns_of, null_of_sample, scored
+from latentcortex.encoding.models import Judging, ModelPlan, Tested, check_shares, columns_of, null_of_sample, scored
 from latentcortex.encoding.pieces import Piece
 from latentcortex.encoding.prediction import Prediction
 from latentcortex.encoding.regions import Regions
@@ -163,7 +162,7 @@ class Encoder:
         shares: Sequence[str] = (),
         clusters: Mapping[str, str] | None = None,
     ) -> Iterator[Prediction]:
-        """Predict as `predict_held_out` does, a tile of voxels at a time, so that memory does not grow with all of them.
+        """Predict as `predict_held_out` does, a tile of voxels after the other: memory does not grow with all of them.
 
         With the nested models that these shares are computed from, and the cluster of each stimulus, if there are such.
         """
@@ -262,8 +261,9 @@ class Encoder:
             check_share_test(how, sides.features, sides.train, test, scale=bool(self.model.estimator.scale))
         null = self.null_of(features, test, how)
         predict = self._tested(features, averaged).predictor(averaged, how.shares)
-        piece = scored(predict, tiles(averaged.space.n_voxels), self.model, how, null, sides=sides)
-        return self._maps(piece, test.space, how, null, n_stimuli=len(averaged.ids), can_refit=sides is not None)
+        judging = Judging(how, null)
+        piece = scored(predict, tiles(averaged.space.n_voxels), self.model, judging, sides=sides)
+        return self._maps(piece, test.space, judging, n_stimuli=len(averaged.ids), can_refit=sides is not None)
 
     def sides(self, features: Features, test: Responses) -> Sides | None:
         """Gather what this model was fitted to and is tested on, for tests that fit again; None if it was loaded."""
@@ -309,16 +309,13 @@ class Encoder:
         ends = np.cumsum([piece.y.shape[1] for piece in pieces]).tolist()
         stretches = [slice(end - piece.y.shape[1], end) for end, piece in zip(ends, pieces, strict=True)]
         at = {stretch.start: piece for stretch, piece in zip(stretches, pieces, strict=True)}
-        options: dict[str, Any] = {"regions": regions, "sides": sides}
-        piece = scored(lambda stretch: at[stretch.start], stretches, self.model, how, null, **options)
-        more: dict[str, Any] = {"n_stimuli": len(pieces[0].y), "can_refit": sides is not None, "regions": regions}
-        return self._maps(piece, space, how, null, **more)
+        judging = Judging(how, null, regions)
+        piece = scored(lambda stretch: at[stretch.start], stretches, self.model, judging, sides=sides)
+        return self._maps(piece, space, judging, n_stimuli=len(pieces[0].y), can_refit=sides is not None)
 
-    def _maps(
-        self, piece: Piece, space: Space, criterion: Criterion, null: Null, *, n_stimuli: int, **more: Any
-    ) -> Maps:
+    def _maps(self, piece: Piece, space: Space, judging: Judging, *, n_stimuli: int, can_refit: bool) -> Maps:
         about = about_model(self.analysis, self.bands, n_stimuli)
-        return Maps.of(space, columns_of(about, piece, self.model, criterion, null, **more))
+        return Maps.of(space, columns_of(about, piece, self.model, judging, can_refit=can_refit))
 
     def cross_validate(
         self,

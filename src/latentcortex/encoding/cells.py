@@ -99,7 +99,7 @@ class Cells:
     def forget(self) -> None:
         """Delete all parts that begin with the stem: nothing needs them any more."""
         if self.store is not None:
-            self.store.remove([key for key in self.store.keys() if key.startswith(f"{self.stem}-")])
+            self.store.remove(filter(lambda key: key.startswith(f"{self.stem}-"), self.store.keys()))
 
 
 @dataclass(frozen=True, eq=False)

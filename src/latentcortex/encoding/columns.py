@@ -216,7 +216,7 @@ def rejudged(maps: Maps, criterion: Criterion) -> Maps:
     """Correct the maps of an analysis together, where the criterion's family is hierarchical; else leave them."""
     if criterion.family == "map":
         return maps
-    data, columns = maps.data.copy(), maps.columns.copy()
+    columns, changed = maps.columns.copy(), dict[int, FloatArray]()
     for of in ("", "unique"):
         names = [f"{of}{part.capitalize() if of else part}" for part in ("p", "q", "mask")]
         # Simes's combinations over layers are no maps of their own.
@@ -224,7 +224,7 @@ def rejudged(maps: Maps, criterion: Criterion) -> Maps:
         places = {key: np.flatnonzero((columns["statistic"] == key) & models) for key in names}
         if not len(places[names[0]]):
             continue
-        p = {str(i): data[:, i] for i in places[names[0]]}
+        p = {str(i): maps.column(int(i)) for i in places[names[0]]}
         found = inference.hierarchical_fdr(p, criterion.q, criterion.correction)
         n_chosen = sum(one.rejected.any() for one in found.values())
         n_maps = sum(one.n_tests > 0 for one in found.values())
@@ -233,13 +233,13 @@ def rejudged(maps: Maps, criterion: Criterion) -> Maps:
             level = criterion.q * n_chosen / max(n_maps, 1)
             words = f"{chosen}, this one with them: its voxels are tested at {level:.3g}"
             words = words if one.rejected.any() else f"{chosen}, this one not"
-            data[:, j] = np.maximum(one.q_values, LEAST)
-            data[:, k] = np.where(np.isnan(one.q_values), np.nan, one.rejected)
+            changed[int(j)] = np.maximum(one.q_values, LEAST).astype(np.float32)
+            changed[int(k)] = np.where(np.isnan(one.q_values), np.nan, one.rejected).astype(np.float32)
             columns.loc[[i, j, k], "family"] = words
             columns.loc[[k], "threshold"] = one.threshold
             # What was counted at the threshold of the map alone does not hold at another one.
             columns.loc[[k], [name for name in COUNTED if name in columns]] = np.nan
-    return Maps(data, columns, maps.space)
+    return maps.described(columns, changed)
 
 
 def models_needed(shares: Sequence[str], bands: Sequence[str]) -> list[tuple[str, ...]]:

@@ -74,14 +74,30 @@ class Tested:
         return predict
 
 
+@dataclass(frozen=True, eq=False)
+class Judging:
+    """How the predictions of a model are judged.
+
+    Parameters
+    ----------
+    criterion : Criterion
+    null : Null
+        From which p comes.
+    regions : Regions, optional
+        Whose means have intervals.
+    """
+
+    criterion: Criterion
+    null: Null
+    regions: Regions | None = None
+
+
 def scored(
     predict: Callable[[slice], Prediction],
     stretches: Sequence[slice],
     model: Fitted,
-    criterion: Criterion,
-    null: Null,
+    judging: Judging,
     *,
-    regions: Regions | None = None,
     start: int = 0,
     sides: Sides | None = None,
     count: Callable[[Prediction], IntArray] | None = None,
@@ -96,11 +112,9 @@ def scored(
         Tiles of the voxels of the model.
     model : Fitted
         Of these voxels.
-    criterion : Criterion
-    null : Null
-    regions : Regions, optional
+    judging : Judging
     start : int
-        Number of the first voxel in the map, and so among the labels of `regions`.
+        Number of the first voxel in the map, and so among the labels of regions.
     sides : Sides, optional
         Of these voxels, for tests that fit again.
     count : callable, optional
@@ -109,10 +123,11 @@ def scored(
     Returns
     -------
     Piece
-        Those of `pieces.score`; sums `counts`, if they are counted, and `fits`, the numbers of `VoxelCounts`; values `alphas` (n_voxels,) and `mixtures` (n_bands, n_voxels), which the
-        fit chose, and `unique` (n_bands, n_voxels), see `UniqueTests.tested`.
+        Those of `pieces.score`; sums `counts`, if they are counted, and `fits`, the numbers of `VoxelCounts`; values
+        `alphas` (n_voxels,) and `mixtures` (n_bands, n_voxels), which the fit chose, and `unique` (n_bands, n_voxels),
+        see `UniqueTests.tested`.
     """
-    tests = None
+    criterion, null, regions, tests = judging.criterion, judging.null, judging.regions, None
     if "unique" in criterion.shares and len(model.bands) > 1:
         tests = UniqueTests(model.bands, criterion, null, sides)
 
@@ -138,10 +153,8 @@ def columns_of(
     about: dict[str, Any],
     piece: Piece,
     model: Prepared | Fitted,
-    criterion: Criterion,
-    null: Null,
+    judging: Judging,
     *,
-    regions: Regions | None = None,
     can_refit: bool = True,
 ) -> list[Column]:
     """Make the columns of a model's map, once its scores are there for all voxels.
@@ -153,13 +166,11 @@ def columns_of(
     piece : Piece
         From `scored`, of all voxels.
     model : Prepared or Fitted
-    criterion : Criterion
-    null : Null
-    regions : Regions, optional
-        Whose means have intervals.
+    judging : Judging
     can_refit : bool
         Whether tests of unique shares could fit halves of the training stimuli.
     """
+    criterion, null, regions = judging.criterion, judging.null, judging.regions
     bands, p = model.bands, np.asarray(piece.values["p"])
     tell_of_opposite(piece.values["accuracy"][0], about)
     judged = significance(about, p, criterion, null=str(null), n_permutations=null.counted)
@@ -265,6 +276,6 @@ def null_of_sample(parts: Sequence[Prediction], criterion: Criterion, *, n_tests
 
 def check_shares(shares: Sequence[str]) -> None:
     """Raise `InputError`, with the nearest name, if there is no such way to split a score."""
-    for share in shares:
-        if share not in SHARES:
-            raise unknown("share", share, SHARES)
+    for name in shares:
+        if name not in SHARES:
+            raise unknown("share", name, SHARES)

@@ -189,8 +189,7 @@ class BandedRidge(BaseEstimator):  # type: ignore[misc]
         primal = rows.n_dims < len(sample)
         way = "columns" if primal else "kernels"
         logger.debug("%d columns of %d rows: solved from %s.", rows.n_dims, len(sample), way)
-        values = list(rows.values.values())
-        design = _ridge.Columns(values) if primal else _ridge.Kernels(list(rows.kernels.values()))
+        design: _ridge.Design = _ridge.Columns(list(rows.values.values())) if primal else _kernels(rows.kernels)
         return self._prepared(design, rows.bands, sample, weights=w, groups=groups, rows=rows)
 
     @one_thread()
@@ -279,7 +278,7 @@ class BandedRidge(BaseEstimator):  # type: ignore[misc]
             shapes = listed(f"{b} {g.shape}" for b, g in grams.items())
             raise AlignmentError(f"Gram matrices must be ({n_rows}, {n_rows}) as the responses are; got {shapes}.")
         check_finite(grams)
-        design = _ridge.Kernels([np.asarray(gram, dtype=np.float64) for gram in grams.values()])
+        design = _kernels(grams)
         return self._prepared(design, tuple(grams), sample, weights=checked_weights(weights, n_rows), groups=groups)
 
     @one_thread()
@@ -493,3 +492,7 @@ class BandedRidge(BaseEstimator):  # type: ignore[misc]
         if self.selection == "auto" and len(names) >= FEW_ROWS and not dependent:
             return "gcv", None
         return "kfold", folds_of(names, self.cv, seed=self.seed)
+
+
+def _kernels(grams: Mapping[str, FloatArray]) -> _ridge.Kernels:
+    return _ridge.Kernels([_ridge.mapped(np.asarray(gram, dtype=np.float64)) for gram in grams.values()])

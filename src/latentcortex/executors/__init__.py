@@ -13,9 +13,20 @@ from typing import Any, Final, Protocol, TypeVar
 
 from latentcortex._shelf import Shelf
 from latentcortex.executors._beside import beside, process
-from latentcortex.executors._sharing import most_threads, n_cores, one_thread, share
+from latentcortex.executors._sharing import most_threads, n_cores, one_thread, share, with_threads
 
-__all__ = ["SHELF", "Executor", "beside", "make", "most_threads", "n_cores", "one_thread", "process", "share"]
+__all__ = [
+    "SHELF",
+    "Executor",
+    "beside",
+    "make",
+    "most_threads",
+    "n_cores",
+    "one_thread",
+    "process",
+    "share",
+    "with_threads",
+]
 
 SHELF: Final = Shelf("executor", {"threads": "latentcortex.executors.threads:Threads"})
 

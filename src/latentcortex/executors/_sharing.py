@@ -131,3 +131,19 @@ def inside(spare: Spare) -> Context:
     context = copy_context()
     context.run(_spare.set, spare)
     return context
+
+
+def with_threads(n_threads: int, function: Callable[[_T], _R], cell: _T) -> _R:
+    """Call a function with a cell that is given so many threads, its own included.
+
+    It is how an executor runs a cell in a process of its own, where `share` would use all cores otherwise.
+    """
+    spare = Spare(n_threads, waiting=1)
+    with one_thread():
+        return inside(spare).run(run_cell, spare, function, cell)
+
+
+def run_cell(spare: Spare, function: Callable[[_T], _R], cell: _T) -> _R:
+    """Call a function with a cell, in one of these threads."""
+    with spare.one():
+        return function(cell)

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from latentcortex._arrays import whole_number
 from latentcortex._ranges import PositiveCount
-from latentcortex.executors._sharing import Spare, in_cell, inside, n_cores, one_thread
+from latentcortex.executors._sharing import Spare, in_cell, inside, n_cores, one_thread, run_cell
 
 _T = TypeVar("_T")
 _R = TypeVar("_R")
@@ -45,13 +45,8 @@ class Threads:
         if not cells:
             return
         spare = Spare(n_workers, waiting=len(cells))
-
-        def run(cell: _T) -> _R:
-            with spare.one():
-                return function(cell)
-
         with one_thread(), ThreadPoolExecutor(min(n_workers, len(cells))) as pool:
-            futures = [pool.submit(inside(spare).run, run, cell) for cell in cells]
+            futures = [pool.submit(inside(spare).run, run_cell, spare, function, cell) for cell in cells]
             try:
                 for future in futures:
                     yield future.result()

@@ -111,9 +111,10 @@ class Maps:
         vectors = [self._vectors[i] for i in np.flatnonzero(kept)]
         return Maps(vectors, self.columns[np.asarray(kept)].reset_index(drop=True), self.space)
 
-    def described(self, columns: pd.DataFrame) -> Maps:
-        """Say anew what the same values are, in a table with one row per column."""
-        return Maps(self._vectors, columns, self.space)
+    def described(self, columns: pd.DataFrame, changed: Mapping[int, FloatArray] | None = None) -> Maps:
+        """Say anew what the columns are, in a table with one row for each; some may have other values, by number."""
+        vectors: dict[int, Vector] = {**dict(enumerate(self._vectors)), **(changed or {})}
+        return Maps(list(vectors.values()), columns, self.space)
 
     def values(self, **facts: str) -> FloatArray:
         """Return the one column that agrees with all given facts, (n_voxels,).
