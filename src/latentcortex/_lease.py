@@ -172,8 +172,9 @@ class Lease:
         finally:
             self._held.remove(won)
             won.drop()
-            for kind in ("lease", "turn"):  # what is left of others that were killed meanwhile
-                claims(self.folder, kind)
+            with suppress(OSError):
+                for kind in ("lease", "turn"):  # what is left of others that were killed meanwhile
+                    claims(self.folder, kind)
 
     @contextmanager
     def turn(self) -> Iterator[None]:
