@@ -62,9 +62,10 @@ from typing import Any
 import numpy as np
 
 from latentcortex import BandedRidge, Features, scoring
-from latentcortex._arrays import FloatArray, in_threads, n_cores, tiles
+from latentcortex._arrays import FloatArray, tiles
 from latentcortex._ridge.candidates import default_mixtures
 from latentcortex._ridge.lapack import eigh
+from latentcortex.executors import n_cores, share
 
 N_TEST = 300
 AT_ONCE = 8192
@@ -267,9 +268,9 @@ def limit(data: Data) -> tuple[float, float]:
         kernel @ data.y[:, tile]
 
     started = time.perf_counter()
-    in_threads(eigh, kernels)
+    share(eigh, kernels)
     decomposed = time.perf_counter()
-    in_threads(product, blocks)
+    share(product, blocks)
     return decomposed - started, time.perf_counter() - decomposed
 
 

@@ -34,7 +34,8 @@ from typing import Any
 
 import numpy as np
 
-from latentcortex._arrays import digest, n_cores
+from latentcortex._arrays import digest
+from latentcortex.executors import n_cores
 
 ROOT = Path(__file__).resolve().parents[1]
 DIGITS = ROOT.parent / "shared" / "data" / "digits69"

@@ -29,9 +29,9 @@ import numpy as np
 from PIL import Image
 from skimage.data import lfw_subset
 
-from latentcortex._arrays import n_cores
 from latentcortex._copies import View, copies, views
 from latentcortex.datasets.phantom import draw_stimuli, stimulus_ids
+from latentcortex.executors import n_cores
 
 Pixels = np.ndarray
 Part = tuple[str, tuple[int, int, int], Pixels]

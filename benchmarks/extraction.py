@@ -29,8 +29,8 @@ import diffusers
 import torch
 
 from latentcortex import _ldm
-from latentcortex._arrays import n_cores
 from latentcortex.datasets.phantom import Phantom
+from latentcortex.executors import n_cores
 from latentcortex.extractors.ldm import LDM
 
 SEED = 5

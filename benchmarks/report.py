@@ -31,10 +31,11 @@ from typing import Any
 import numpy as np
 
 from latentcortex import plotting, reporting
-from latentcortex._arrays import FloatArray, n_cores
+from latentcortex._arrays import FloatArray
+from latentcortex.executors import n_cores
 from latentcortex.maps import Maps
 from latentcortex.space import Atlas, Surface
-from latentcortex.study.schema import complete
+from latentcortex.study.schema import Settings
 
 SEED = 3
 ANALYSES = ("latents", "first", "second", "third", "fourth", "fifth", "sixth")
@@ -73,7 +74,8 @@ def main() -> None:
     given = parser.parse_args()
     maps, atlas = drawn(given.maps), Atlas.find("phantom", "fsaverage5")
     rois, rng = plotting.Rois(atlas.labels, atlas.names), np.random.default_rng(SEED)
-    settings = complete({"dataset": {"name": "phantom"}, "extractor": {"name": "ldm"}, "report": {"atlas": "phantom"}})
+    study = {"dataset": {"name": "phantom"}, "extractor": {"name": "ldm"}, "report": {"atlas": "phantom"}}
+    settings = Settings.read(study).plain()
     facts = {"n_trials": 3150, "n_sessions": 6, "n_train": 900, "n_test": 300, "n_voxels": 20484, "n_valid": 20484}
     found: dict[str, Any] = {"maps": given.maps}
     with tempfile.TemporaryDirectory() as folder:

@@ -33,7 +33,8 @@ from typing import Any
 import numpy as np
 
 from latentcortex import BandedRidge, Features
-from latentcortex._arrays import BoolArray, FloatArray, in_threads, n_cores, one_thread, tiles
+from latentcortex._arrays import BoolArray, FloatArray, tiles
+from latentcortex.executors import n_cores, one_thread, share
 from latentcortex.inference import share_p
 from latentcortex.inference.refitting import Penalties, Rows, band_residual_p, freedman_lane_p
 
@@ -102,7 +103,7 @@ def naive_loss(data: Data, y: FloatArray, bands: tuple[str, ...], model: Penalti
     distinct, mixture = np.unique(model.mixtures, axis=1, return_inverse=True)
     kernels = [sum(g * data.rows.grams[band] for g, band in zip(one, bands, strict=True)) for one in distinct.T]
     wide = [np.asarray(kernel, dtype=np.float32)[:, fitted] for kernel in kernels]
-    parts = in_threads(lambda kernel: np.linalg.eigh(kernel[fitted]), wide)
+    parts = share(lambda kernel: np.linalg.eigh(kernel[fitted]), wide)
     loss = np.empty(y.shape[1])
 
     def fill(tile: slice) -> None:
@@ -113,7 +114,7 @@ def naive_loss(data: Data, y: FloatArray, bands: tuple[str, ...], model: Penalti
             left = y[np.ix_(~fitted, own)] - mean[own] - wide[m][~fitted] @ (vectors @ z)
             loss[own] = (left * left).sum(0)
 
-    in_threads(fill, tiles(y.shape[1]))
+    share(fill, tiles(y.shape[1]))
     return loss
 
 

@@ -8,7 +8,7 @@ from scipy import ndimage, signal
 
 from latentcortex import Features, Responses, inference
 from latentcortex.analyses import Analysis, HeldOut
-from latentcortex.encoding import Criterion
+from latentcortex.encoding import Criterion, HeldOutSides
 from latentcortex.estimators.banded_ridge import BandedRidge
 from latentcortex.space import Bare
 
@@ -38,7 +38,9 @@ def counts(n: int, smoothness: float) -> np.ndarray:
         driven = int(N_VOXELS * (0.2, 0.4, 0.6)[run % 3])
         features, responses = participant(run, smoothness, 300, driven)
         train, test = responses.split(test_ids=responses.ids[180:], zscore="none")
-        scorer = HeldOut(features, train, test, BandedRidge, Criterion(identifiability=False, seed=run), twin=True)
+        scorer = HeldOut(
+            features, HeldOutSides(train, test), BandedRidge, Criterion(identifiability=False, seed=run), twin=True
+        )
         with quiet():
             maps = scorer.score(Analysis("latents", (("z",),)))
             own = scorer.shuffled().score(Analysis("latents", (("z",),)))
@@ -110,7 +112,9 @@ def wrong_null(n: int) -> list[Finding]:
         train, test = responses.split(test_ids=responses.ids[200:], zscore="none")
         criterion = Criterion(null="analytic", identifiability=False, seed=run)
         with quiet():
-            maps = HeldOut(features, train, test, BandedRidge, criterion, twin=True).score(Analysis("a", (("z",),)))
+            maps = HeldOut(features, HeldOutSides(train, test), BandedRidge, criterion, twin=True).score(
+                Analysis("a", (("z",),))
+            )
         (facts,) = maps.find(statistic="mask").columns.to_dict("records")
         found_false = max(maps.values(statistic="mask").sum(), 1)
         expected.append(facts["n_false"] / found_false)

@@ -15,7 +15,7 @@ from scipy import stats
 
 from latentcortex import BandedRidge, Features, Maps, inference
 from latentcortex.analyses import Analysis, HeldOut, canonical
-from latentcortex.encoding import Criterion, significance
+from latentcortex.encoding import Criterion, HeldOutSides, significance
 from latentcortex.reporting.content import found_by_any
 from latentcortex.space import Bare
 
@@ -40,7 +40,7 @@ def held_out(bands: dict[str, np.ndarray], y: np.ndarray, n_fit: int, **criterio
     responses = recording(y)
     train, test = responses.split(test_ids=responses.ids[n_fit:], zscore="none")
     how = Criterion(identifiability=False, **criterion)
-    return HeldOut(Features.from_arrays(responses.ids, bands), train, test, BandedRidge, how)
+    return HeldOut(Features.from_arrays(responses.ids, bands), HeldOutSides(train, test), BandedRidge, how)
 
 
 # Differences of latents

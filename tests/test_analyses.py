@@ -12,7 +12,7 @@ import pytest
 from latentcortex import Encoder, Features, Responses, analyses, cli, reporting
 from latentcortex._files import read_log
 from latentcortex.analyses import Analysis, HeldOut
-from latentcortex.encoding import Criterion
+from latentcortex.encoding import Criterion, HeldOutSides
 from latentcortex.errors import InputError
 from latentcortex.estimators.banded_ridge import BandedRidge
 from latentcortex.maps import Maps
@@ -38,7 +38,7 @@ def scorer(bands: dict[str, np.ndarray], y: np.ndarray, n_train: int, **options:
     train, test = trials(y, ids).split(test_ids=ids[n_train:], zscore="none")
     features = Features.from_arrays(ids, bands)
     criterion = options.pop("criterion", Criterion(identifiability=False))
-    return HeldOut(features, train, test, BandedRidge, criterion, **options)
+    return HeldOut(features, HeldOutSides(train, test), BandedRidge, criterion, **options)
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +68,8 @@ def test_a_shuffled_control_expects_few_of_what_is_found_to_be_false(planted) ->
 def test_the_shuffled_participant_has_the_same_stimuli_and_other_responses(planted) -> None:
     own = scorer(*planted, 300)
     twin = own.shuffled()
-    for before, after in ((own.train, twin.train), (own.test, twin.test)):
+    ((of_own,), (of_twin,)) = (one.responses.folds(slice(None)) for one in (own, twin))
+    for before, after in zip(of_own, of_twin, strict=True):
         assert sorted(before.ids) == sorted(after.ids)
         np.testing.assert_array_equal(before.data, after.data)
         assert np.mean(np.array(before.ids) == np.array(after.ids)) < 0.05
@@ -76,12 +77,13 @@ def test_the_shuffled_participant_has_the_same_stimuli_and_other_responses(plant
 
 def test_latents_are_compared_in_pairs(planted) -> None:
     own = scorer(*planted, 300)
+    ((train, test),) = own.responses.folds(slice(None))
     maps = own.score(Analysis("latents", ((Z,), (ZC,))))
     level = {}
     for band in (Z, ZC):  # R² without what a shift of the mean takes
-        one = Encoder(BandedRidge()).fit(own.features.only([band]), own.train)
-        left = own.test.data - one.predict(own.features.only([band]), own.test.ids)
-        level[band] = 1 - left.var(0) / own.test.data.var(0)
+        one = Encoder(BandedRidge()).fit(own.features.only([band]), train)
+        left = test.data - one.predict(own.features.only([band]), test.ids)
+        level[band] = 1 - left.var(0) / test.data.var(0)
     pair = maps.find(model=Z, band=ZC)
     np.testing.assert_allclose(pair.values(statistic="differenceR2"), level[Z] - level[ZC], atol=1e-5)
     found = pair.values(statistic="differenceMask") == 1
@@ -98,11 +100,13 @@ def test_latents_are_compared_in_pairs(planted) -> None:
 
 def test_half_fits_of_some_voxels_are_those_of_all(planted) -> None:
     own = scorer(*planted, 300)
-    halves = analyses.HalfFits(own.features, own.train, own.test, BandedRidge, 0)
+    ((train, test),) = own.responses.folds(slice(None))
+    halves = analyses.HalfFits(own.features, train, test, BandedRidge, 0)
+    among = np.array([1, 3, 11, 12, 40, 100, 219])
     wanted = np.array([3, 11, 40, 219])
-    some = halves.of(np.array([1, 3, 11, 12, 40, 100, 219]))
+    some = halves.of(among)
     for k in (0, 1):
-        np.testing.assert_allclose(some(k, wanted), halves(k, wanted), rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(some(k, np.searchsorted(among, wanted)), halves(k, wanted), rtol=1e-4, atol=1e-6)
     assert not np.allclose(halves(0, wanted), halves(1, wanted))
 
 

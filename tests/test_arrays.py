@@ -1,10 +1,7 @@
 from __future__ import annotations
 
-import threading
-
 import numpy as np
 import pytest
-from threadpoolctl import threadpool_info
 
 from latentcortex import _arrays
 from latentcortex.errors import AlignmentError, InputError, MissingExtraError
@@ -43,38 +40,6 @@ def test_a_random_stream_depends_on_seed_and_purpose_only() -> None:
 def test_tiles_cover_every_voxel_once(n_voxels: int) -> None:
     covered = [i for tile in _arrays.tiles(n_voxels) for i in range(tile.start, tile.stop)]
     assert covered == list(range(n_voxels))
-
-
-def n_blas_threads() -> set[int]:
-    return {library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"}
-
-
-def test_work_is_mapped_in_order_with_one_blas_thread_each() -> None:
-    before = n_blas_threads()
-    assert _arrays.in_threads(lambda i: i * i, range(20)) == [i * i for i in range(20)]
-    assert _arrays.in_threads(lambda _: n_blas_threads(), range(3)) == [{1}] * 3
-    assert n_blas_threads() == before
-    assert _arrays.in_threads(lambda i: i, []) == []
-
-
-def test_nested_work_makes_no_more_threads(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_arrays, "n_cores", lambda: 4)
-
-    def inner(_: int) -> int:
-        return threading.get_ident()
-
-    def outer(_: int) -> bool:
-        return set(_arrays.in_threads(inner, range(5))) == {threading.get_ident()}
-
-    assert _arrays.in_threads(outer, range(8)) == [True] * 8
-    assert n_blas_threads() != {0}
-
-
-def test_an_exception_in_a_worker_arrives_and_leaves_the_threads_as_they_were() -> None:
-    before = n_blas_threads()
-    with pytest.raises(ZeroDivisionError):
-        _arrays.in_threads(lambda i: 1 / i, range(3))
-    assert n_blas_threads() == before
 
 
 def test_a_missing_extra_says_how_to_install_it() -> None:

@@ -318,7 +318,7 @@ STOPS = {
     "a backend of himalaya's": (
         'name = "banded_ridge"',
         'name = "himalaya"\nbackend = "none"',
-        "'none' cannot be used",
+        "Unknown backend of estimator 'himalaya': 'none'",
     ),
     "mixtures that no word names": ('name = "banded_ridge"', 'name = "banded_ridge"\nmixtures = "equl"', "'equl'"),
     "mixtures for other bands": (
@@ -326,8 +326,16 @@ STOPS = {
         'name = "banded_ridge"\nmixtures = [[0.5, 0.5]]',
         "mixtures are (1, 2); expected (n_mixtures, 1)",
     ),
-    "a scale that himalaya has not": ('name = "banded_ridge"', 'name = "himalaya"\nscale = "trac"', "got 'trac'"),
-    "penalties below 0 of himalaya's": ('name = "banded_ridge"', 'name = "himalaya"\nalphas = [-1]', "alphas must be"),
+    "a scale that himalaya has not": (
+        'name = "banded_ridge"',
+        'name = "himalaya"\nscale = "trac"',
+        "Did you mean 'trace'?",
+    ),
+    "penalties below 0 of himalaya's": (
+        'name = "banded_ridge"',
+        'name = "himalaya"\nalphas = [-1]',
+        "each a number above 0",
+    ),
     "a misspelt estimator": ('name = "banded_ridge"', 'name = "banded_rigde"', "Did you mean 'banded_ridge'?"),
     "a misspelt argument": ('name = "banded_ridge"', 'name = "banded_ridge"\nalpahs = [1]', "Did you mean 'alphas'?"),
     "a misspelt reconstructor": ("q = 0.05", 'q = 0.05\n[reconstructor]\nname = "retreival"', "'retrieval'?"),

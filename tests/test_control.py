@@ -14,7 +14,7 @@ from _rates import runs as runs_of
 
 from latentcortex import Encoder, _files
 from latentcortex.analyses import AcrossFolds, Analysis, HeldOut
-from latentcortex.encoding import Criterion
+from latentcortex.encoding import Criterion, HeldOutSides, ReadByChunk
 from latentcortex.estimators.banded_ridge import BandedRidge
 from latentcortex.features import Features
 from latentcortex.inference.control import expected_false, tally, tally_draws
@@ -43,7 +43,7 @@ def test_of_the_phantom_as_many_discoveries_are_expected_to_be_false_as_are_plan
     responses, ids = phantom.responses("01"), phantom.ids
     train, test = responses.split(train_ids=ids[:900], test_ids=ids[900:], zscore="session")
     criterion = Criterion(identifiability=False)
-    sides = phantom_features.only(bands), train.averaged(), test.averaged()
+    sides = phantom_features.only(bands), HeldOutSides(train.averaged(), test.averaged())
     maps = HeldOut(*sides, BandedRidge, criterion, twin=True).score(Analysis("latents", tuple((b,) for b in bands)))
     null = phantom.truth("01").table["kind"].to_numpy() == "null"
     for band in bands:
@@ -81,7 +81,9 @@ def test_what_is_told_of_controls_and_refits_is_in_the_log_and_in_no_report(tmp_
     bands = {name: features.array("z", features.ids) + rng.standard_normal((120, 6)) for name in ("a", "b", "c")}
     train, test = responses.split(test_ids=responses.ids[80:], zscore="none")
     criterion = Criterion(identifiability=False, null="permutation", n_permutations=30)
-    scorer = HeldOut(Features.from_arrays(features.ids, bands), train, test, BandedRidge, criterion, twin=True)
+    scorer = HeldOut(
+        Features.from_arrays(features.ids, bands), HeldOutSides(train, test), BandedRidge, criterion, twin=True
+    )
     path = tmp_path / "log.jsonl"
     with _files.logging_to(path), _files.telling_of(participant="01"):
         scorer.score(Analysis("latents", (("a",), ("b",), ("c",))))
@@ -114,9 +116,9 @@ def test_permutations_that_refit_warn_of_nothing_in_a_report(tmp_path: Path) -> 
     features, responses = battery.participant(0, 0, 60, 100)
 
     class Telling(BandedRidge):
-        def fit(self, *given: object, **more: object) -> Telling:
+        def prepare(self, *given: object, **more: object) -> object:
             logging.getLogger("latentcortex.tests").warning("A fit was made.")
-            return super().fit(*given, **more)
+            return super().prepare(*given, **more)
 
     path = tmp_path / "log.jsonl"
     with _files.logging_to(path):
@@ -134,7 +136,7 @@ def test_no_count_is_kept_where_maps_are_judged_together() -> None:
     splits = Splits.k_fold(responses.ids, 3, seed=0)
     for family in ("map", "hierarchical"):
         criterion = Criterion(n_permutations=39, family=family)
-        scorer = AcrossFolds(features, responses, splits, "none", BandedRidge, criterion)
+        scorer = AcrossFolds(features, ReadByChunk.of(responses, splits, "none"), BandedRidge, criterion)
         columns = scorer.score(Analysis("latents", (("z",),))).find(statistic="mask").columns
         assert columns["n_false"].notna().all() == (family == "map")
         assert columns["n_false_is"].notna().all() == (family == "map")

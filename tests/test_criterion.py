@@ -180,13 +180,12 @@ def test_few_slow_voxels_make_the_stretches_long_enough_for_themselves() -> None
     assert white.name == "analytic"
 
 
-def test_where_the_slow_voxels_lie_does_not_change_the_null(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_the_slow_voxels_lie_does_not_change_the_null() -> None:
     rng = np.random.default_rng(8)
     data = np.c_[np.full((900, 2000), np.nan), rng.standard_normal((900, 200)), slow(rng, 900, 200, 0.8)]
     responses = recording(data.astype(np.float32))
     features = Features.from_arrays(responses.ids, {"z": slow(rng, 900, 10, 0.8)})
     train, test = responses.split(test_ids=responses.ids[400:], zscore="none")
-    monkeypatch.setattr("latentcortex.encoding.AT_ONCE", 1024)
     maps = Encoder(BandedRidge(seed=0)).fit(features, train).score(features, test, n_permutations=99)
     assert "stretches" in maps.find(statistic="p").columns["null"].iloc[0]
 

@@ -6,8 +6,9 @@ from sklearn.linear_model import Ridge
 
 from latentcortex import Features, Maps, Responses, estimators, inference, scoring
 from latentcortex._arrays import positions
-from latentcortex.analyses import HalfFits, HeldOut, by_step, canonical, preferred
-from latentcortex.encoding import Criterion, Encoder, Folds, Null
+from latentcortex.analyses import AcrossFolds, HalfFits, HeldOut, by_step, canonical, preferred
+from latentcortex.analyses.layers import contested
+from latentcortex.encoding import Cells, Criterion, Encoder, Folds, HeldOutSides, Null, ReadByChunk
 from latentcortex.errors import AlignmentError, InputError
 from latentcortex.estimators.banded_ridge import BandedRidge
 from latentcortex.inference import exchange
@@ -269,7 +270,19 @@ def test_the_preferred_layer_is_the_planted_one_and_ties_are_unsure() -> None:
     }
     p = np.stack([inference.correlation_p(one.r, len(one.y)) for one in predictions.values()])
     halves = HalfFits(features, train.averaged(), test.averaged(), encoder().estimator.__class__, 0)
-    columns = preferred(predictions, p, Criterion(), about=("unet-layers", "50"), refits=halves)
+    each, how = list(predictions.values()), Criterion()
+    null, r = Null.widest([Null.of(one, how) for one in each]), np.stack([one.r for one in each])
+    about = {"analysis": "unet-layers", "model": "layers_step-50", "band": "", "n_stimuli": 40}
+    columns = preferred(
+        dict.fromkeys(layers, np.nan),
+        r,
+        p,
+        contested(each, p, how, null, halves),
+        how,
+        about=about,
+        null=null,
+        n_refits=20,
+    )
     maps = Maps.of(Bare(81), list(columns))
     winner, confidence = maps.values(statistic="preferred"), maps.values(statistic="confidence")
     np.testing.assert_array_equal(winner[:60], np.repeat([0, 1, 2], 20))
@@ -357,22 +370,46 @@ def test_an_estimator_that_refits_no_subsets_has_product_shares_only() -> None:
     assert "shareR2" in set(theirs.score(features, test).columns["statistic"])
 
 
-def test_many_voxels_are_scored_piece_by_piece_as_they_are_together(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("name", ["latents", "noise-levels", "unet-layers", "unet-partition"])
+def test_no_digit_depends_on_the_size_of_chunks(name: str) -> None:
+    """Also of what is tested in the few voxels of a chunk that may be significant, of which one chunk has only one."""
+    rng = np.random.default_rng(5)
+    values = {band: rng.standard_normal((120, 6)) for band in BANDS}
+    data = rng.standard_normal((120, 3 * 1024 + 1)).astype(np.float32)
+    for start, band in enumerate(BANDS):
+        data[:, 100 * start : 100 * start + 40] += values[band] @ rng.standard_normal((6, 40)).astype(np.float32)
+    data[:, [1024, -1]] += values["z"][:, :2] @ np.full((2, 2), 3, dtype=np.float32)
+    data[:, 2000] = np.nan
+    n_voxels, alone = data.shape[1], {"session": ["1"] * 120, "run": ["1"] * 120}
+    train, test = Responses.single_trials(data, Bare(n_voxels), stimulus=IDS, **alone).split(test_ids=TEST)
+    maps = []
+    for size in (1024, 2048, 0):
+        criterion = Criterion(shares=("product", "unique"), n_refits=5, identifiability=False)
+        sides = (Features.from_arrays(IDS, values), HeldOutSides(train, test), lambda: BandedRidge(seed=0))
+        scorer = HeldOut(*sides, criterion, Cells(chunk_voxels=size), twin=name == "latents")
+        maps.append(scorer.score(canonical(name, BANDS)))
+    for other in maps[1:]:
+        np.testing.assert_array_equal(other.data, maps[0].data)
+        assert other.columns.equals(maps[0].columns)
+
+
+def test_no_digit_of_pooled_predictions_depends_on_the_size_of_chunks() -> None:
     features, responses = study(n_voxels=30)
     many = Responses(np.tile(responses.data, (1, 80)), responses.rows, Bare(2400))
-    train, test = many.split(test_ids=TEST)
-    fitted = encoder().fit(features, train)
-    whole = fitted.score(features, test, shares=("product", "unique"))
-    monkeypatch.setattr("latentcortex.encoding.AT_ONCE", 1024)
-    pieces = fitted.score(features, test, shares=("product", "unique"))
-    np.testing.assert_array_equal(pieces.data, whole.data)
+    by_chunk = ReadByChunk.of(many, Splits.k_fold(IDS, 3, seed=0), "session")
+    analysis, maps = canonical("noise-levels", features.bands), []
+    for size in (1024, 0):
+        how = (lambda: BandedRidge(seed=0), Criterion(n_permutations=12), Cells(chunk_voxels=size))
+        maps.append(AcrossFolds(features, by_chunk, *how).score(analysis))
+    np.testing.assert_array_equal(maps[1].data, maps[0].data)
+    assert maps[1].columns.equals(maps[0].columns)
 
 
 def test_an_analysis_has_the_shares_that_were_asked_for() -> None:
     features, responses = study(n_voxels=30)
     train, test = responses.split(test_ids=TEST)
     criterion = Criterion(shares=("product", "unique"))
-    scorer = HeldOut(features, train, test, lambda: estimators.make("banded_ridge"), criterion)
+    scorer = HeldOut(features, HeldOutSides(train, test), lambda: estimators.make("banded_ridge"), criterion)
     found = set(scorer.score(canonical("noise-levels", features.bands)).columns["statistic"])
     expected = {"r", "r2", "p", "q", "mask", "shareR2", "shareR", "uniqueR2", "uniqueP", "uniqueQ", "uniqueMask"}
     assert found == expected | {"excessR2", "identifiability"}

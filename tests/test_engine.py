@@ -19,10 +19,11 @@ import pytest
 from scipy import linalg
 from sklearn.linear_model import Ridge, RidgeCV
 
-from latentcortex import _arrays, _ridge, scoring
-from latentcortex._arrays import TILE, in_threads
+from latentcortex import _ridge, scoring
+from latentcortex._arrays import TILE
 from latentcortex.errors import AlignmentError, InputError
 from latentcortex.estimators.banded_ridge import BandedRidge
+from latentcortex.executors import _sharing, share
 
 HALVES = np.array([[0.5, 0.5]])
 THREE = np.array([[0.5, 0.5], [0.9, 0.1], [0.0, 1.0]])
@@ -244,7 +245,8 @@ def test_kernels_give_what_columns_give(case: str, selection: str, fit_intercept
     options = {"scale": None, "alphas": ALPHAS, "selection": selection, "fit_intercept": fit_intercept}
     found = []
     for kind, (known, ahead) in ways.items():
-        model = BandedRidge(**options)._fitted(kind(known), ("z", "c"), y, weights=w, groups=None)
+        prepared = BandedRidge(**options)._prepared(kind(known), ("z", "c"), y, weights=w, groups=None)
+        model = prepared.fit(y)
         found.append({"predicted": model._fit.predict(ahead).sum(0) + model.intercept_, **results(model)})
     for name, value in found[0].items():
         np.testing.assert_allclose(value, found[1][name], rtol=1e-8, atol=1e-8, err_msg=name)
@@ -275,7 +277,7 @@ def test_kfold_chooses_the_alphas_of_himalaya() -> None:
     for seed in range(10):
         x, y = rows(60, (15, 90)[seed % 2], n_voxels=60, noise=1 + seed % 3, seed=seed)
         ours = BandedRidge(alphas=ALPHAS, scale=None, selection="kfold", refine=False).fit(x, y)
-        folds = ours._criterion.folds
+        folds = ours._ready.criterion.folds
         assert np.bincount(folds).tolist() == [12] * 5
         how = {"score_func": l2_neg_loss, "local_alpha": True, "warn": False}
         split = PredefinedSplit(folds)
@@ -338,7 +340,7 @@ def test_nothing_depends_on_the_order_units_or_axes_of_the_data(dims: tuple[int,
 
 def test_a_voxel_that_varies_in_one_fold_only_scores_the_same_at_any_offset() -> None:
     x, y = rows(60, 20, n_voxels=3)
-    folds = BandedRidge(selection="kfold").fit(x, y)._criterion.folds
+    folds = BandedRidge(selection="kfold").fit(x, y)._ready.criterion.folds
     y = np.where((folds == 2)[:, None], y, 0)
     known = [BandedRidge(selection="kfold", alphas=[0.1, 1.0]).fit(x, y + offset) for offset in (0, 1000)]
     np.testing.assert_allclose(known[1].cv_scores_, known[0].cv_scores_, rtol=1e-6)
@@ -506,7 +508,7 @@ def test_results_have_the_same_bits_whatever_the_number_of_workers(
     fitted: tuple, n_workers: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     selection, known, new, y, model, together = fitted
-    monkeypatch.setattr(_arrays, "n_cores", lambda: n_workers)
+    monkeypatch.setattr(_sharing, "n_cores", lambda: n_workers)
     again = fit_of(selection, known, y)
     assert sha(*results(again).values(), again.predict_gram(new)) == sha(*results(model).values(), together)
 
@@ -533,7 +535,7 @@ elif hasattr(os, "sched_setaffinity"):
 import copy
 import hashlib
 import numpy as np
-from latentcortex._arrays import in_threads, n_cores
+from latentcortex.executors import n_cores, share
 from latentcortex.estimators.banded_ridge import BandedRidge
 
 def sha(*arrays):
@@ -561,7 +563,7 @@ jobs = [
     if (n, selection, dims) != (560, "kfold", 200)
 ]
 alone = [fit(*job) for job in jobs]
-within = in_threads(lambda job: fit(*job), jobs[3:])
+within = share(lambda job: fit(*job), jobs[3:])
 print(json.dumps({"cores": n_cores(), "alone": alone, "within": within}))
 """
 
@@ -595,7 +597,7 @@ def test_results_have_the_same_bits_inside_a_worker(by_threads: tuple[dict, dict
 def test_a_fit_inside_a_worker_has_the_bits_of_one_outside() -> None:
     known, new, y = kernels(150, 200, dtype=np.float64)
     outside = sha(fit_of("gcv", known, y).predict_gram(new))
-    assert in_threads(lambda _: sha(fit_of("gcv", known, y).predict_gram(new)), [0, 1]) == [outside] * 2
+    assert share(lambda _: sha(fit_of("gcv", known, y).predict_gram(new)), [0, 1]) == [outside] * 2
 
 
 LOST = {"one": slice(1000, 1001), "the last": slice(-1, None), "every 7th": slice(None, None, 7)}

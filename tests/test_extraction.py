@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from latentcortex import extract
+from latentcortex._store import Store
 from latentcortex.errors import IncompleteError, InputError
 from latentcortex.extraction import check_room, verify
 from latentcortex.extractors import make
@@ -78,14 +79,14 @@ def test_a_killed_run_goes_on_and_ends_in_the_same_bytes(stimuli, tmp_path: Path
     whole = contents(run(stimuli, tmp_path / "a").folder)
     folder = run(stimuli, tmp_path / "b").folder
     (folder / MANIFEST).unlink()
-    (folder / "block-0001.npz").unlink()
-    damaged = bytearray((folder / "block-0002.npz").read_bytes())
+    (folder / "block-0001.arrays").unlink()
+    damaged = bytearray((folder / "block-0002.arrays").read_bytes())
     damaged[len(damaged) // 2] ^= 1
-    (folder / "block-0002.npz").write_bytes(bytes(damaged))
-    kept = (folder / "block-0000.npz").stat().st_mtime_ns
+    (folder / "block-0002.arrays").write_bytes(bytes(damaged))
+    kept = (folder / "block-0000.arrays").stat().st_mtime_ns
     run(stimuli, tmp_path / "b")
     assert contents(folder) == whole
-    assert (folder / "block-0000.npz").stat().st_mtime_ns == kept
+    assert (folder / "block-0000.arrays").stat().st_mtime_ns == kept
 
 
 def forked(script: str, folder: Path) -> dict[str, dict[str, bytes]]:
@@ -122,7 +123,7 @@ def test_a_block_that_may_not_be_read_is_not_called_damaged(stimuli, tmp_path: P
         raise OSError(number, "refused", str(path))
 
     monkeypatch.setattr(Path, "open", refused)
-    with pytest.raises(OSError, match=r"refused: '.*block-0000\.npz'"):
+    with pytest.raises(OSError, match=r"refused: '.*block-0000\.arrays'"):
         features.array("pixels")
 
 
@@ -135,19 +136,36 @@ assert [end(pid) for pid in pids] == [0, 0]
     assert stores["both"] == stores["whole"]
 
 
-@pytest.mark.parametrize("record", ["", "{", "[]", "{}", '{"sha256": "0"}'])
-def test_a_damaged_record_is_computed_again(stimuli, tmp_path: Path, record: str) -> None:
+def other_bands(store: Store) -> None:
+    store.save("block-0000", {"other": np.ones((50, 16), dtype=np.float32)})
+
+
+def fewer_stimuli(store: Store) -> None:
+    store.save("block-0000", {"pixels": np.ones((49, 16), dtype=np.float32)})
+
+
+def cut(store: Store) -> None:
+    path = store.path("block-0000")
+    path.write_bytes(path.read_bytes()[:-64])
+
+
+def emptied(store: Store) -> None:
+    store.path("block-0000").write_bytes(b"")
+
+
+@pytest.mark.parametrize("damage", [other_bands, fewer_stimuli, cut, emptied])
+def test_a_block_that_is_not_what_it_should_be_is_computed_again(stimuli, tmp_path: Path, damage) -> None:
     folder = run(stimuli, tmp_path).folder
     whole = contents(folder)
     (folder / MANIFEST).unlink()
-    (folder / "block-0000.json").write_text(record)
+    damage(Store(folder))
     run(stimuli, tmp_path)
     assert contents(folder) == whole
 
 
 def test_a_block_that_is_gone_is_computed_again(stimuli, tmp_path: Path) -> None:
     folder = run(stimuli, tmp_path).folder
-    (folder / "block-0001.npz").unlink()
+    (folder / "block-0001.arrays").unlink()
     assert run(stimuli, tmp_path).array("pixels").shape == (120, 16)
 
 
@@ -172,7 +190,7 @@ def test_other_pixels_captions_or_parameters_are_another_store(stimuli, pictures
 
 def test_damage_is_found_by_verify(stimuli, tmp_path: Path) -> None:
     features = run(stimuli, tmp_path)
-    path = features.folder / "block-0000.npz"
+    path = features.folder / "block-0000.arrays"
     path.write_bytes(path.read_bytes() + b"x")
     with pytest.raises(IncompleteError, match="does not match its hash"):
         verify(features)

@@ -38,9 +38,17 @@ def edit(path: Path, old: str, new: str) -> None:
     [
         ('name = "folder"', 'name = "foldr"', ("Unknown dataset 'foldr'. Did you mean 'folder'?",)),
         ("[estimator]", "[estimator]\nalpahs = [1.0]", ("'alpahs'", "Did you mean 'alphas'?")),
-        ("[estimator]", "[estimator]\nalphas = [0.0]", ("alphas must be > 0",)),
+        (
+            "[estimator]",
+            "[estimator]\nalphas = [0.0]",
+            ("`alphas` of estimator", "each a number above 0, at least one; got 0.0 as entry 1"),
+        ),
         ("[estimator]", "[estimatr]", ("Unknown section 'estimatr'. Did you mean 'estimator'?",)),
-        ("q = 0.05", "q = 5", ("q must lie between 0 and 1", "Did you mean 0.05?")),
+        (
+            "q = 0.05",
+            "q = 5",
+            ("`q` in [inference] must be a number above 0 and below 1; got 5.", "Did you mean 0.05?"),
+        ),
         ("q = 0.05", 'q = "0.05"', ("`q` in [inference] must be a number",)),
         ("q = 0.05", "q = 0.05\nq = 0.01", ("is not TOML",)),
         ("q = 0.05", "q = 0.05\ncorection = 'bh'", ("Did you mean 'correction'?",)),
@@ -194,7 +202,14 @@ def test_an_unknown_atlas_is_named_before_anything_is_computed(folder_study, tmp
 @pytest.mark.parametrize("run", ["[]", '["latents", "latents"]'])
 def test_each_analysis_is_named_once(folder_study, tmp_path, capsys, run):
     edit(folder_study, '["latents"]', run)
-    fails(capsys, folder_study, tmp_path / "out", "must name each analysis once")
+    fails(
+        capsys,
+        folder_study,
+        tmp_path / "out",
+        "`run` in [analyses] must be a list of distinct entries",
+        "latents",
+        "at least one",
+    )
 
 
 def test_a_held_out_session_of_few_rows_is_found_before_extraction(folder_study, tmp_path, capsys):

@@ -8,7 +8,7 @@ from statsmodels.stats.multitest import multipletests
 
 from latentcortex import inference, scoring
 from latentcortex.errors import InputError
-from latentcortex.inference.family import _PROCEDURES
+from latentcortex.inference.family import PROCEDURES
 from latentcortex.reporting.text import CORRECTIONS
 
 
@@ -519,7 +519,7 @@ def test_models_that_predict_the_same_do_not_differ() -> None:
 
 
 def test_every_correction_has_a_name_in_the_methods_text() -> None:
-    assert set(CORRECTIONS) == set(_PROCEDURES)
+    assert set(CORRECTIONS) == set(PROCEDURES)
 
 
 def test_prevalence_is_highest_where_the_published_formula_says() -> None:

@@ -74,14 +74,14 @@ def test_without_plotly_one_line_names_the_extra(
 def test_a_viewer_that_is_not_known_is_refused(given: object, said: str) -> None:
     study = {"dataset": {"name": "phantom"}, "extractor": {"name": "ldm"}, "report": {"viewer": given}}
     with pytest.raises(InputError, match=said) as error:
-        schema.complete(study)
+        schema.Settings.read(study)
     assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("given", [True, False, "webgl", "light"])
 def test_the_viewers_that_are_known_are_kept_as_they_are_given(given: object) -> None:
     study = {"dataset": {"name": "phantom"}, "extractor": {"name": "ldm"}, "report": {"viewer": given}}
-    assert schema.complete(study)["report"]["viewer"] is given
+    assert schema.Settings.read(study).report.viewer is given
 
 
 @with_plotly

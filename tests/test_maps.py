@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import weakref
+from collections.abc import Callable
 from pathlib import Path
 
 import nibabel as nib
@@ -8,9 +10,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from latentcortex._store import Store
 from latentcortex.errors import AlignmentError, IncompleteError, InputError
 from latentcortex.maps import Maps, label, stem_of
-from latentcortex.maps.state import load_state, save_state
+from latentcortex.maps.state import load_maps, save_maps
 from latentcortex.space import Bare, Surface
 
 ABOUT = {"analysis": "latents", "model": "z", "band": "z", "n_stimuli": 40}
@@ -54,6 +57,70 @@ def test_joined_maps_keep_their_columns() -> None:
     np.testing.assert_array_equal(joined.values(statistic="ceiling"), 1)
 
 
+def kept_in_files(n_voxels: int, n_columns: int, read: list[int]) -> Maps:
+    """Make maps whose columns are read when they are asked for, noting each time which one."""
+
+    def reader(number: int) -> Callable[[], np.ndarray]:
+        def read_column() -> np.ndarray:
+            read.append(number)
+            return np.full(n_voxels, number, dtype=np.float32)
+
+        return read_column
+
+    facts = [{**ABOUT, "statistic": f"r{i}", "unit": "correlation"} for i in range(n_columns)]
+    return Maps([reader(i) for i in range(n_columns)], pd.DataFrame(facts), Bare(n_voxels))
+
+
+def test_columns_in_files_are_read_only_when_their_values_are_asked_for() -> None:
+    read: list[int] = []
+    found = kept_in_files(4, 5, read)
+    both = found.join(Maps.of(Bare(4), [(np.ones(4), {**ABOUT, "statistic": "p", "unit": "probability"})]))
+    chosen = both.find(analysis="latents").select_columns(np.array([False, True, False, True, False, True]))
+    assert (read, len(chosen.columns)) == ([], 3)
+    np.testing.assert_array_equal(chosen.values(statistic="r3"), 3)
+    assert read == [3]
+    assert [values[0] for values, _ in chosen] == [1, 3, 1]
+    np.testing.assert_array_equal(found.data[0], np.arange(5))
+
+
+def test_a_column_in_a_file_of_another_length_is_an_error() -> None:
+    with pytest.raises(AlignmentError, match=r"is \(3,\); expected \(n_voxels,\) = \(4,\)"):
+        Maps([lambda: np.ones(3)], pd.DataFrame([{**ABOUT, "statistic": "r"}]), Bare(4)).values(statistic="r")
+
+
+@pytest.mark.parametrize("space", [Bare(70_000), Surface("fsaverage5")], ids=["table", "surface"])
+@pytest.mark.parametrize("kept", [False, True], ids=["derivatives", "state"])
+def test_no_more_than_two_whole_columns_are_in_memory_while_maps_are_written(space, kept, tmp_path: Path) -> None:
+    alive: list[int] = []
+    in_memory = weakref.WeakSet()
+
+    def read_column() -> np.ndarray:
+        values = np.ones(space.n_voxels, dtype=np.float32).view(Watched)
+        in_memory.add(values)
+        alive.append(len(in_memory))
+        return values
+
+    facts = [{**ABOUT, "statistic": f"r{i}", "unit": "correlation"} for i in range(5)]
+    found = Maps([read_column] * 5, pd.DataFrame(facts), space)
+    if kept:
+        save_maps(Store(tmp_path), "x", found)
+    else:
+        found.save(tmp_path, participant="01")
+    assert (len(alive) >= 5, max(alive) <= 2) == (True, True)
+
+
+class Watched(np.ndarray):
+    """An array that a set of weak references takes."""
+
+    __hash__ = object.__hash__
+
+
+def test_values_that_a_caller_changes_leave_the_maps_as_they_are() -> None:
+    found = maps(Bare(5))
+    found.values(statistic="r")[:] = 9
+    assert found.values(statistic="r")[1] == 1
+
+
 def test_rois_are_summarised_over_all_valid_voxels_as_pandas_does() -> None:
     found = maps(Bare(6))
     table = found.summarise([1, 1, 1, 2, 2, 0], {1: "V1", 2: "V2", 3: "none"})
@@ -65,8 +132,9 @@ def test_rois_are_summarised_over_all_valid_voxels_as_pandas_does() -> None:
 @pytest.mark.parametrize("space", [Bare(7), Surface("fsaverage5", np.array([0, 5, 10242, 20483]))])
 def test_state_is_read_back_as_it_was(space, tmp_path: Path) -> None:
     before = maps(space)
-    save_state(before, tmp_path / "x.npz")
-    after = load_state(tmp_path / "x.npz", n_voxels=space.n_voxels)
+    save_maps(Store(tmp_path), "x", before)
+    after = load_maps(Store(tmp_path), "x", n_voxels=space.n_voxels)
+    assert after is not None
     np.testing.assert_array_equal(after.data, before.data)
     pd.testing.assert_frame_equal(after.columns, before.columns, check_dtype=False)
     assert after.space.description == space.description
@@ -91,11 +159,31 @@ def test_derivatives_are_read_back_as_they_were(space, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("left", [0, 50, 300])
-def test_damaged_state_is_refused(left: int, tmp_path: Path) -> None:
-    save_state(maps(Bare(7)), tmp_path / "x.npz")
-    (tmp_path / "x.npz").write_bytes((tmp_path / "x.npz").read_bytes()[:left])
-    with pytest.raises(IncompleteError, match="is damaged"):
-        load_state(tmp_path / "x.npz", n_voxels=7)
+def test_damaged_state_counts_as_not_there(left: int, tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    save_maps(store, "x", maps(Bare(7)))
+    store.path("x").write_bytes(store.path("x").read_bytes()[:left])
+    assert load_maps(store, "x", n_voxels=7) is None
+
+
+def test_a_column_of_a_state_that_is_deleted_or_damaged_while_it_is_in_use_is_an_error(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    save_maps(store, "x", maps(Bare(7)))
+    found = load_maps(store, "x", n_voxels=7)
+    assert found is not None
+    np.testing.assert_array_equal(found.values(statistic="r")[1:], np.arange(1, 7))
+    whole = store.path("x").read_bytes()
+    for left in (whole[:-1] + b"x", None):
+        store.path("x").unlink() if left is None else store.path("x").write_bytes(left)
+        with pytest.raises(IncompleteError, match=r"x.arrays was deleted or damaged while it was in use; run the same"):
+            found.values(statistic="mask")
+
+
+def test_state_of_other_voxels_counts_as_not_there_and_is_named(tmp_path: Path, caplog) -> None:
+    store = Store(tmp_path)
+    save_maps(store, "x", maps(Bare(7)))
+    assert load_maps(store, "x", n_voxels=8) is None
+    assert "x.arrays counts as not there: it holds float32 of shape (7,); expected float32 of (8,)" in caplog.text
 
 
 def test_surface_maps_are_gifti_that_nibabel_reads(tmp_path: Path) -> None:

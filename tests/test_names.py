@@ -12,6 +12,7 @@ import latentcortex as lc
 from latentcortex.datasets.phantom import Phantom
 from latentcortex.estimators.banded_ridge import BandedRidge
 from latentcortex.study import Study
+from latentcortex.study.schema import Settings
 
 SHELVES = (lc.datasets, lc.estimators, lc.extractors, lc.reconstructors)
 rng = np.random.default_rng(0)
@@ -27,9 +28,8 @@ def nouns() -> dict[str, Any]:
     )
     encoder = lc.Encoder(BandedRidge()).fit(features, responses)
     column = {"analysis": "latents", "model": "z", "band": "z", "statistic": "r"}
-    study = Study(
-        {name: {"name": "x", "run": ["latents"]} for name in ("dataset", "extractor", "estimator", "analyses")}
-    )
+    sections = {"dataset": {"name": "phantom"}, "extractor": {"name": "pixels"}, "analyses": {"run": ["latents"]}}
+    study = Study(Settings.read(sections))
     return {
         "40 images": Phantom(n_train=30, n_test=10).stimuli(),
         "80 rows of 40 stimuli": responses,

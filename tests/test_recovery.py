@@ -17,7 +17,7 @@ import pytest
 from latentcortex.analyses import Analysis, HeldOut, canonical
 from latentcortex.datasets.phantom import Phantom, simulation
 from latentcortex.datasets.phantom.truth import Truth
-from latentcortex.encoding import Criterion, Encoder
+from latentcortex.encoding import Criterion, Encoder, HeldOutSides
 from latentcortex.encoding.partition import LEAST_RELIABILITY
 from latentcortex.estimators.banded_ridge import BandedRidge
 from latentcortex.features import Features
@@ -63,7 +63,7 @@ def participant(
     test_ids = [name for name in phantom.ids if name.startswith("test")]
     train, test = responses.split(test_ids=test_ids)
     how = Criterion(**{"null": "analytic", "seed": seed, "identifiability": False, **criterion})
-    return Participant(truth.table, HeldOut(features, train, test, BandedRidge, how))
+    return Participant(truth.table, HeldOut(features, HeldOutSides(train, test), BandedRidge, how))
 
 
 @pytest.fixture(scope="module", params=EVERY_SEED)
@@ -259,7 +259,7 @@ def test_shares_that_can_be_told_are_the_planted_ones(recovered, kind):
 def test_shares_and_the_offset_sum_to_r2(phantom_features, seed):
     """The offset is what the means' difference costs: they are subtracted from both sides before the split."""
     one = participant(phantom_features.only((Z, ZC)), seed, voxels=with_signal(seed)[::5])
-    train, test = one.scorer.train, one.scorer.test
+    ((train, test),) = one.scorer.responses.folds(slice(None))
     encoder = Encoder(BandedRidge()).fit(one.scorer.features, train)
     shares = ("product", "unique", "common")
     maps = encoder.score(one.scorer.features, test, shares=shares, identifiability=False, n_refits=0)

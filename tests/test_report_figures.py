@@ -233,7 +233,7 @@ def test_a_wrong_word_about_figures_is_refused(folder_study: Path, line: str, sa
 def test_another_format_draws_the_figures_anew_and_computes_nothing(folder_study: Path, tmp_path: Path) -> None:
     out, plain = tmp_path / "out", folder_study.read_text()
     Study.read(folder_study).run(out, progress=False)
-    folder, kept = out / "sub-01" / "figures", out / "work" / "sub-01_latents.npz"
+    folder, (kept,) = out / "sub-01" / "figures", (out / "work").glob("sub-01_latents-*.arrays")
     assert [path.name for path in folder.iterdir()] == ["latents-pixels.png"]
     before, mine = kept.stat().st_mtime_ns, folder / "mine.txt"
     mine.write_text("keep me")

@@ -14,7 +14,6 @@ from sklearn.metrics import r2_score
 from latentcortex import _ridge, scoring
 from latentcortex._arrays import TILE
 from latentcortex._ridge.candidates import default_mixtures
-from latentcortex._ridge.search import Fold
 from latentcortex.errors import AlignmentError, InputError
 from latentcortex.estimators import make
 from latentcortex.estimators._folds import near_duplicates
@@ -197,7 +196,7 @@ def test_kfold_errors_are_those_of_sklearn_refitted_on_each_fold(kind: str) -> N
     design = _ridge.Kernels([centred @ centred.T]) if kind == "kernels" else _ridge.Columns([centred])
     criterion = _ridge.Criterion(ONE, alphas, (_ridge.Face((0,), (0,)),), folds=folds)
     place = {"dtype": np.float64, "backend": _ridge.backend("numpy")}
-    made = [Fold.of(design, weights, k, criterion, **place) for k in range(5)]
+    made = _ridge.Ready.of(design, criterion, weights=weights, **place).folds
     errors = sum(fold.errors(y, criterion) for fold in made)
     expected = np.zeros((len(alphas), 4))
     for a, alpha in enumerate(alphas):

@@ -2,10 +2,10 @@ from __future__ import annotations
 
 import pytest
 
-from latentcortex import datasets, estimators, extractors, reconstructors
+from latentcortex import datasets, estimators, executors, extractors, reconstructors
 from latentcortex.errors import InputError
 
-SHELVES = [datasets, extractors, estimators, reconstructors]
+SHELVES = [datasets, extractors, estimators, executors, reconstructors]
 
 
 @pytest.mark.parametrize("shelf", SHELVES, ids=lambda s: s.SHELF.kind)
@@ -20,6 +20,7 @@ def test_everything_on_a_shelf_can_be_found(shelf) -> None:
         (datasets, "fantom", "phantom"),
         (extractors, "ldn", "ldm"),
         (estimators, "banded-ridge", "banded_ridge"),
+        (executors, "thread", "threads"),
         (reconstructors, "retreival", "retrieval"),
     ],
 )
@@ -36,12 +37,23 @@ def test_an_unknown_key_is_answered_with_the_nearest_and_all() -> None:
 @pytest.mark.parametrize(
     ("shelf", "name", "arguments", "says"),
     [
-        (extractors, "pixels", {"size": "8"}, "`size` of extractor 'pixels' must be a whole number; got '8'"),
-        (extractors, "pixels", {"size": True}, "whole number; got True"),
-        (estimators, "banded_ridge", {"alphas": 1}, "must be a list, each a number; got 1"),
+        (
+            extractors,
+            "pixels",
+            {"size": "8"},
+            "`size` of extractor 'pixels' must be a whole number of at least 1; got '8'",
+        ),
+        (extractors, "pixels", {"size": True}, "whole number of at least 1; got True"),
+        (estimators, "banded_ridge", {"alphas": 1}, "must be a list, each a number above 0, at least one; got 1"),
         (estimators, "banded_ridge", {"refine": "yes"}, "must be true or false"),
+        (executors, "threads", {"n_workers": "all"}, "`n_workers` of executor 'threads' must be a whole number"),
         (datasets, "folder", {"root": 3}, "must be a string"),
-        (datasets, "phantom", {"participants": "01"}, "must be a list, each a string; got '01'"),
+        (
+            datasets,
+            "phantom",
+            {"participants": "01"},
+            "must be a list, each a string of letters and digits, at least one; got '01'",
+        ),
     ],
 )
 def test_a_value_of_another_kind_than_its_annotation_is_an_input_error(shelf, name, arguments, says) -> None:

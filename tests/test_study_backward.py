@@ -137,8 +137,8 @@ def reordered(path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "damage"),
     [
-        ("block-0000.npz", flipped),
-        ("block-0000.npz", Path.unlink),
+        ("block-0000.arrays", flipped),
+        ("block-0000.arrays", Path.unlink),
         ("manifest.json", lambda path: path.write_text(path.read_text()[:-30])),
         ("manifest.json", lambda path: path.write_text("{}")),
         ("manifest.json", reordered),
@@ -207,10 +207,10 @@ def test_the_page_has_no_network_no_script_and_says_what_its_numbers_are(study, 
         (
             "[evaluation]",
             '[reconstructor]\nbands = "pixels"\n[evaluation]',
-            "must be a list, each a string; got 'pixels'",
+            "must be a list of distinct names, at least one; got 'pixels'",
         ),
         ("[evaluation]", '[reconstructor]\nbands = ["z"]\n[evaluation]', "needs z; decoded are pixels"),
-        ("n_images = 12", "n_images = -1", "at least 0"),
+        ("n_images = 12", "n_images = -1", "must be 0 (all) or at least 2; got -1"),
         ("n_images = 12", 'category = "specie"', "Unknown column of the stimuli"),
         ("n_bootstrap = 50", "n_bootstrap = 0", "at least 1"),
         ("[evaluation]", '[reconstructor]\nname = "retreival"\n[evaluation]', "Did you mean 'retrieval'"),

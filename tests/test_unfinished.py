@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from latentcortex import _files
-from latentcortex._record import NAME, Record
+from latentcortex._results import NAME, ResultsFolder
 from latentcortex.errors import InputError
 
 HOST = socket.gethostname()
@@ -26,8 +26,8 @@ NOBODYS = (
 )
 
 
-def record(folder: Path) -> Record:
-    return Record(folder, "key", {}, ("sub-*/*", "logs/*"))
+def record(folder: Path) -> ResultsFolder:
+    return ResultsFolder(folder, "key", {}, ("sub-*/*", "logs/*"))
 
 
 def dead() -> int:
@@ -80,7 +80,7 @@ def test_what_is_unfinished_is_never_a_result_and_is_gone_when_its_writer_is(tmp
     left = [part(tmp_path / name, HOST, dead()) for name in ("", "sub-01", "sub-01/func", "features/store")]
     alive = part(tmp_path / "sub-01", HOST, os.getpid())
     clutter = tmp_path / "sub-01" / ".DS_Store"
-    block = tmp_path / "features" / "store" / "block-0000.npz"
+    block = tmp_path / "features" / "store" / "block-0000.arrays"
     for path in (clutter, block):
         path.write_bytes(b"whole")
     study = record(tmp_path)

@@ -23,9 +23,10 @@ import pytest
 
 import latentcortex as lc
 from latentcortex import _surfaces, cli, plotting, reporting
+from latentcortex._store import Store
 from latentcortex.errors import AlignmentError, IncompleteError, InputError
 from latentcortex.maps import Maps
-from latentcortex.maps.state import load_state, save_state
+from latentcortex.maps.state import load_maps, save_maps
 from latentcortex.plotting import VolumePanel, VolumeSharePanel, _cuts, _panels
 from latentcortex.reporting.figures import figures
 from latentcortex.space import Atlas, Surface, Volume, projection
@@ -355,8 +356,9 @@ def planted(space: Any, latents: tuple[str, ...] = ("z", "c", "zc_strength-80_st
 def test_maps_of_a_volume_are_read_back_as_they_were(space: Volume, tmp_path: Path) -> None:
     before = planted(space)
     written = before.save(tmp_path, participant="01")
-    save_state(before, tmp_path / "x.npz")
-    state = load_state(tmp_path / "x.npz", n_voxels=space.n_voxels)
+    save_maps(Store(tmp_path / "work"), "x", before)
+    state = load_maps(Store(tmp_path / "work"), "x", n_voxels=space.n_voxels)
+    assert state is not None
     for after in (Maps.load(tmp_path, participant="01"), state):
         assert isinstance(after.space, Volume)
         np.testing.assert_array_equal(after.data, before.data)
@@ -1039,8 +1041,8 @@ def test_a_cut_lies_where_voxels_are_and_not_between_two() -> None:
 def test_a_subject_may_be_called_anything(bert: str, tmp_path: Path, name: str) -> None:
     shutil.copytree(bert, tmp_path / name)
     before = planted(Surface(str(tmp_path / name)), ("z",))
-    save_state(before, tmp_path / "x.npz")
-    assert load_state(tmp_path / "x.npz", n_voxels=before.space.n_voxels).space.template == str(tmp_path / name)
+    save_maps(Store(tmp_path), "x", before)
+    assert load_maps(Store(tmp_path), "x", n_voxels=before.space.n_voxels).space.template == str(tmp_path / name)
 
 
 def test_a_mask_with_a_fourth_axis_of_one_is_a_mask_and_of_two_is_not(

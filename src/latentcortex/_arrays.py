@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import importlib
-import os
-import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from contextlib import contextmanager
-from contextvars import copy_context
-from functools import lru_cache
-from typing import Any, Final, TypeGuard, TypeVar
+from contextvars import ContextVar
+from itertools import accumulate
+from typing import Any, Final, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
-from threadpoolctl import ThreadpoolController
 
 from latentcortex.errors import AlignmentError, InputError
 
@@ -32,9 +27,6 @@ MOST_WHOLE: Final = 2**53
 
 CONSTANT: Final = {4: 1e-6, 8: 1e-14}
 """By the bytes of a number: what varies by less than this fraction of its size is constant."""
-
-_T = TypeVar("_T")
-_R = TypeVar("_R")
 
 
 def same_length(**arrays: Sized) -> None:
@@ -352,59 +344,38 @@ def check_finite(name: str, values: FloatArray) -> None:
 
 
 def tiles(n_voxels: int) -> list[slice]:
-    """Cut voxels along the canonical grid."""
+    """Cut voxels along the canonical grid, or along that of the block of `on_grid` if these are its voxels."""
+    widths = _grid.get()
+    if widths and sum(widths) == n_voxels:
+        ends = list(accumulate(widths))
+        return [slice(end - width, end) for end, width in zip(ends, widths, strict=True) if width]
     return [slice(i, min(i + TILE, n_voxels)) for i in range(0, n_voxels, TILE)]
 
 
-def n_cores() -> int:
-    """Count the processor cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-@lru_cache(maxsize=1)
-def _blas() -> ThreadpoolController:
-    importlib.import_module("scipy.linalg")  # brings its own BLAS, which must be loaded to be found
-    return ThreadpoolController()
-
-
-_worker = threading.local()
-
-
-_limit_lock = threading.Lock()
-_limits: list[Any] = []
-"""The limit that is in force, while anybody wants it, and once more for everyone else who does."""
-
-
 @contextmanager
-def one_thread() -> Iterator[None]:
-    """Compute every matrix product in one BLAS thread: its last bits depend on how many threads share it.
+def on_grid(voxels: IntArray) -> Iterator[None]:
+    """Cut these voxels, some of those of a canonical grid, along that grid as long as the block runs.
 
-    The limit is the process's: it is set by the first thread that wants it and taken back by the last.
+    What is computed of a voxel depends in its last bits on which others share its tile. Voxels that are chosen from a
+    chunk, and from all of them, must share tiles with the same others.
+
+    Parameters
+    ----------
+    voxels : ndarray of int
+        Numbers on the grid, ascending.
     """
-    if getattr(_worker, "inside", False):  # whoever started this worker has set the limit
-        yield
-        return
-    with _limit_lock:
-        _limits.append(_limits[0] if _limits else _blas().limit(limits=1))
+    widths = np.bincount(voxels // TILE) if len(voxels) else np.empty(0, dtype=np.intp)
+    token = _grid.set(tuple(widths.tolist()))
     try:
         yield
     finally:
-        with _limit_lock:
-            last = _limits.pop()
-            if not _limits:
-                last.restore_original_limits()
+        _grid.reset(token)
 
 
-def in_threads(function: Callable[[_T], _R], items: Sequence[_T]) -> list[_R]:
-    """Map over items with one BLAS thread each; results come in the order of the items.
+def chosen(values: FloatArray, voxels: IntArray) -> FloatArray:
+    """Take some voxels, the last axis, row by row in memory: by which numbers a sum comes about depends on that."""
+    return np.ascontiguousarray(values[..., voxels])
 
-    Inside a worker it maps without further threads. What the caller has set in context variables, such as what the log
-    tells of, holds in every worker.
-    """
-    with one_thread():
-        n_workers = min(len(items), n_cores())
-        if n_workers < 2 or getattr(_worker, "inside", False):
-            return [function(item) for item in items]
-        with ThreadPoolExecutor(n_workers, initializer=setattr, initargs=(_worker, "inside", True)) as pool:
-            contexts = [copy_context() for _ in items]  # one can be entered by one thread at a time
-            return list(pool.map(lambda context, item: context.run(function, item), contexts, items))
+
+_grid: ContextVar[tuple[int, ...]] = ContextVar("grid", default=())
+"""Voxels in each tile, where others than those of the canonical grid hold."""

@@ -7,7 +7,8 @@ from typing import Final
 
 import numpy as np
 
-from latentcortex._arrays import BoolArray, FloatArray, in_threads
+from latentcortex._arrays import BoolArray, FloatArray
+from latentcortex.executors import share
 
 COLUMNS_AT_ONCE: Final = 2048
 PANEL: Final = 250
@@ -50,7 +51,7 @@ def _first_look(panel: FloatArray) -> tuple[FloatArray, int, FloatArray]:
 def _fill(gram: FloatArray, held: Sequence[Panel], other: Panel, offset: FloatArray) -> None:
     """Write the products of some panels with another one, on both sides of the diagonal."""
     columns, there = other
-    tiles = in_threads(lambda panel: _tile(panel[1], there, offset), held)
+    tiles = share(lambda panel: _tile(panel[1], there, offset), held)
     for (rows, _), tile in zip(held, tiles, strict=True):
         gram[rows, columns] = tile
         gram[columns, rows] = tile.T

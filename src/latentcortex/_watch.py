@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
 import psutil
+
+from latentcortex.executors import beside
 
 INTERVAL: Final = 0.1
 """Seconds between two looks at memory."""
@@ -23,20 +24,16 @@ class Stages:
     @contextmanager
     def watch(self, name: str) -> Iterator[None]:
         """Measure one stage; a stage that comes again adds its seconds."""
-        stop, peak = threading.Event(), [_resident()]
+        peak = [_resident()]
 
-        def look() -> None:
-            while not stop.wait(INTERVAL):
-                peak[0] = max(peak[0], _resident())
+        def measure() -> None:
+            peak[0] = max(peak[0], _resident())
 
-        watcher = threading.Thread(target=look, daemon=True)
-        watcher.start()
         started = time.perf_counter()
         try:
-            yield
+            with beside(measure, every=INTERVAL):
+                yield
         finally:
-            stop.set()
-            watcher.join()
             row = self._rows.setdefault(name, {"seconds": 0.0, "peak_bytes": 0.0})
             row["seconds"] += time.perf_counter() - started
             row["peak_bytes"] = max(row["peak_bytes"], peak[0], _resident())

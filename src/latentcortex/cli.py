@@ -42,6 +42,16 @@ def parser() -> argparse.ArgumentParser:
     check.add_argument("study", type=Path, metavar="STUDY.toml", help="the study file")
     check.add_argument("--out", type=Path, help="folder for the results (default: `out` in [run])")
     _common(check)
+    schema = stages.add_parser(
+        "schema",
+        allow_abbrev=False,
+        help="print a JSON Schema of study files, for editors",
+        description="Print what a study file may say: as JSON Schema, for editors, or as a file or tables of all keys.",
+    )
+    form = schema.add_mutually_exclusive_group()
+    form.add_argument("--toml", action="store_true", help="print a study file with every key, its meaning and default")
+    form.add_argument("--markdown", action="store_true", help="print tables of all keys")
+    schema.add_argument("--debug", action="store_true", help="show where in the program a refusal comes from")
     for name, about in (
         ("run", "run all stages of a study"),
         ("extract", "extract the features of a study's stimuli"),
@@ -107,8 +117,8 @@ def _tell(line: str, *, debug: bool) -> None:
     with suppress(OSError):
         if debug:
             traceback.print_exc()
-        if line:
-            print(f"latentcortex: {line}", file=sys.stderr)
+        for one in line.splitlines():
+            print(f"latentcortex: {one}", file=sys.stderr)
     try:
         sys.stdout.flush()
     except OSError:
@@ -125,6 +135,12 @@ def _run(given: argparse.Namespace) -> int:
     if given.command is None:
         _say(parser().format_help().rstrip())
         return 2
+    if given.command == "schema":
+        from latentcortex.study import documents
+
+        written = documents.every_key if given.toml else documents.tables if given.markdown else documents.schema_text
+        _say(written().removesuffix("\n"))
+        return 0
     from latentcortex.study import Study
 
     if given.command == "report" and given.study.is_dir():

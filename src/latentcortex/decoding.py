@@ -236,7 +236,7 @@ def regions_of(rois: str | Regions | None) -> dict[str, tuple[str, ...]]:
             raise unknown("preset of rois", rois, ROIS)
         return dict(ROIS[rois])
     for band, names in rois.items():
-        if isinstance(names, str) or not names or not all(isinstance(name, str) for name in names):
+        if not isinstance(names, (list, tuple)) or not names or not all(isinstance(name, str) for name in names):
             raise InputError(f"Band {band} needs a list of regions, for example ['early']; got {names!r}.")
     return {band: tuple(names) for band, names in rois.items()}
 

@@ -1,6 +1,8 @@
-"""What can go wrong because of what a user gave us. One line each; the command line exits with 2."""
+"""What can go wrong because of what a user gave us. One line for each mistake; the command line exits with 2."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 
 class LatentcortexError(Exception):
@@ -9,6 +11,19 @@ class LatentcortexError(Exception):
 
 class InputError(LatentcortexError, ValueError):
     """A file, a value or an argument is not what it must be."""
+
+
+class InputErrors(InputError):
+    """Several things are not what they must be; each has a line of its own.
+
+    Parameters
+    ----------
+    lines : sequence of str
+    """
+
+    def __init__(self, lines: Sequence[str]) -> None:
+        super().__init__("\n".join(lines))
+        self.lines = tuple(lines)
 
 
 class AlignmentError(InputError):

@@ -13,16 +13,8 @@ from tqdm import tqdm
 
 from latentcortex import _files
 from latentcortex._arrays import FloatArray, digest, listed
-from latentcortex._store import (
-    BLOCK,
-    CHANGED,
-    FORMAT,
-    MANIFEST,
-    REMEDY,
-    block_path,
-    write_block,
-    write_manifest,
-)
+from latentcortex._blocks import BLOCK, CHANGED, FORMAT, MANIFEST, REMEDY, block_key, write_manifest
+from latentcortex._store import SUFFIX, Part, Store
 from latentcortex.errors import IncompleteError, InputError
 from latentcortex.extractors import Counting, Extractor, Sized, Windowed
 from latentcortex.features import SPREAD, Band, Features
@@ -42,7 +34,7 @@ def extract(
     """Extract bands of features from stimuli, or open them if this was done before.
 
     The store is a folder named by what was asked: pixels, captions, weights, parameters, bands and version.
-    Blocks are written whole, each beside its hash, and the manifest last; a run that was killed goes on
+    Blocks are written whole, each with its hash in it, and the manifest last; a run that was killed goes on
     with the first block that is missing or damaged. So does one that finished: every block is compared with its hash,
     and one that is not as it was written is named in the log and made again.
 
@@ -105,7 +97,7 @@ def _announce(folder: Path, stimuli: Stimuli, extractor: Extractor, bands: Seque
     if needed is None:
         return
     above = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
-    free = shutil.disk_usage(above).free + sum(f.stat().st_size for f in folder.glob("*.npz"))
+    free = shutil.disk_usage(above).free + sum(f.stat().st_size for f in folder.glob(f"*{SUFFIX}"))
     rows = f", {extractor.n_rows(bands)} denoiser rows per stimulus" if isinstance(extractor, Counting) else ""
     logger.info("%d stimuli, %d bands: %.2f GB on disk%s.", len(stimuli.ids), len(bands), needed / 1e9, rows)
     if needed > free:
@@ -135,19 +127,15 @@ def _extract_into(
     made_by: dict[str, Any],
     progress: bool,
 ) -> None:
-    starts = range(0, len(stimuli.ids), BLOCK)
-    hashes: dict[str, str] = {}
+    store, hashes = Store(folder), dict[str, str]()
     dims: dict[str, int] = {}
     spread: dict[str, float] = {}
-    for start in tqdm(starts, desc="extracting", unit="block", disable=not progress):
-        path = block_path(folder, start)
-        record = path.with_suffix(".json")
-        ids = stimuli.ids[start : start + BLOCK]
-        done = _finished(path, record, bands, len(ids))
-        if done is None:
-            done = _extract_block(path, record, stimuli, extractor, bands, ids)
-        hashes[path.name], dims = done["sha256"], done["dims"]
-        spread = {band: spread.get(band, 0.0) + value for band, value in done.get("spread", {}).items()}
+    for start in tqdm(range(0, len(stimuli.ids), BLOCK), desc="extracting", unit="block", disable=not progress):
+        key, ids = block_key(start), stimuli.ids[start : start + BLOCK]
+        part = _finished(store, key, bands, len(ids)) or _extract_block(store, key, stimuli, extractor, bands, ids)
+        hashes[store.path(key).name] = _files.sha256(store.path(key))
+        dims = {band: values.shape[1] for band, values in part.arrays.items()}
+        spread = {band: spread.get(band, 0.0) + value for band, value in part.facts.get("spread", {}).items()}
     means = {band: value / len(stimuli.ids) for band, value in spread.items()}
     write_manifest(folder, stimuli.ids, dims, {**made_by, **({"spread": means} if means else {})}, hashes)
 
@@ -165,45 +153,34 @@ def opened(folder: Path) -> Features | None:
     return features
 
 
-def _finished(path: Path, record: Path, bands: Sequence[str], n_stimuli: int) -> dict[str, Any] | None:
-    """Return the record of a block that is there and whole."""
-    if not (path.is_file() and record.is_file()):
+def _finished(store: Store, key: str, bands: Sequence[str], n_stimuli: int) -> Part | None:
+    """Return a block that is there and whole, its bands mapped."""
+    part = store.load(key, mmap=True)
+    if part is None:
         return None
-    try:
-        known: Any = _files.read_json(record)
-    except InputError:
-        known = None
-    dims = known.get("dims") if isinstance(known, dict) else None
-    if (
-        not isinstance(known, dict)
-        or not isinstance(dims, dict)
-        or list(dims) != list(bands)
-        or not all(type(width) is int for width in dims.values())
-        or 4 * n_stimuli * sum(dims.values()) > path.stat().st_size  # wider than the file can be
-        or known.get("sha256") != _files.sha256(path)
+    if list(part.arrays) != list(bands) or any(
+        values.dtype != np.float32 or values.ndim != 2 or len(values) != n_stimuli for values in part.arrays.values()
     ):
-        logger.warning("%s does not match its hash and is computed again.", path)
+        logger.warning("%s holds other bands or stimuli and is computed again.", store.path(key))
         return None
-    return known
+    return part
 
 
 def _extract_block(
-    path: Path,
-    record: Path,
+    store: Store,
+    key: str,
     stimuli: Stimuli,
     extractor: Extractor,
     bands: tuple[str, ...],
     ids: Sequence[str],
-) -> dict[str, Any]:
+) -> Part:
     images = stimuli.images(ids)
-    found = extractor.extract(images, stimuli.captions(ids), [pixel_hash(image) for image in images], bands)
-    flat = {band: _checked(band, found[band], ids) for band in bands}
-    done: dict[str, Any] = {"sha256": write_block(path, flat), "dims": {band: v.shape[1] for band, v in flat.items()}}
-    spread = {band.removeprefix(SPREAD): values for band, values in found.items() if band.startswith(SPREAD)}
-    if spread:
-        done["spread"] = {band: float(values.sum(dtype=np.float64)) for band, values in spread.items()}
-    _files.write_json(record, done)
-    return done
+    extracted = extractor.extract(images, stimuli.captions(ids), [pixel_hash(image) for image in images], bands)
+    flat = {band: _checked(band, extracted[band], ids) for band in bands}
+    spread = {band.removeprefix(SPREAD): values for band, values in extracted.items() if band.startswith(SPREAD)}
+    facts = {"spread": {band: float(values.sum(dtype=np.float64)) for band, values in spread.items()}} if spread else {}
+    store.save(key, flat, facts)
+    return Part(dict(flat), facts)
 
 
 def _checked(band: str, values: FloatArray, ids: Sequence[str]) -> FloatArray:

@@ -20,26 +20,17 @@ from latentcortex._arrays import (
     id_list,
     listed,
     numbers,
-    one_thread,
     positions,
     same_length,
     unique_ids,
     whole_number,
 )
+from latentcortex._blocks import BLOCK, CHANGED, MANIFEST, REMEDY, block_key, read_manifest, write_manifest
 from latentcortex._kernel import products
 from latentcortex._shelf import unknown
-from latentcortex._store import (
-    BLOCK,
-    CHANGED,
-    MANIFEST,
-    REMEDY,
-    block_path,
-    read_block,
-    read_manifest,
-    write_block,
-    write_manifest,
-)
+from latentcortex._store import Store
 from latentcortex.errors import AlignmentError, IncompleteError, InputError
+from latentcortex.executors import one_thread
 
 logger = logging.getLogger(__name__)
 
@@ -155,10 +146,10 @@ class Features:
             bands; when a band is read, if a block is not as it was written.
         """
         manifest = read_manifest(folder)
-        ids, blocks = tuple(manifest["ids"]), tuple(manifest["blocks"].items())
-        for band in manifest["dims"]:
+        facts, ids, blocks = manifest.facts, tuple(manifest.facts["ids"]), tuple(manifest.files.items())
+        for band in facts["dims"]:
             Band.parse(band)
-        return cls(ids, manifest["dims"], manifest["made_by"], folder, blocks, _stored=ids)
+        return cls(ids, facts["dims"], facts["made_by"], folder, blocks, _stored=ids)
 
     def save(self, folder: Path) -> Features:
         """Write the bands to a store, the manifest last; return it opened.
@@ -167,10 +158,11 @@ class Features:
         """
         if self._reduced:
             logger.warning("%s: how %s were reduced is not kept in a store.", folder, listed(self._reduced))
-        blocks = {}
+        blocks, store = {}, Store(folder)
         for start in range(0, len(self.ids), BLOCK):
-            path, here = block_path(folder, start), self.ids[start : start + BLOCK]
-            blocks[path.name] = write_block(path, {band: self.array(band, here) for band in self.bands})
+            key, ids = block_key(start), self.ids[start : start + BLOCK]
+            store.save(key, {band: self.array(band, ids) for band in self.bands})
+            blocks[store.path(key).name] = _files.sha256(store.path(key))
         write_manifest(folder, self.ids, self.dims, self.made_by, blocks)
         return Features.open(folder)
 
@@ -241,7 +233,10 @@ class Features:
             if not _files.is_as_written(folder / name, expected):
                 raise IncompleteError(f"{folder / name} {CHANGED}; {REMEDY}.")
             self._verified.add(name)
-        values = read_block(folder / name, band)
+        part = Store(folder).load(block_key(k * BLOCK), names=[band])
+        if part is None:
+            raise IncompleteError(f"{folder / name} is damaged, or has no band {band}; {REMEDY}.")
+        values: FloatArray = part.arrays[band]
         shape = (min(BLOCK, len(self._stored) - k * BLOCK), self.dims[band])
         if values.shape != shape or values.dtype != np.float32:
             raise IncompleteError(

@@ -17,6 +17,7 @@ from tqdm import tqdm
 from latentcortex import _files
 from latentcortex._arrays import digest, fingerprint
 from latentcortex._images import read_image
+from latentcortex._store import Manifest
 from latentcortex.errors import IncompleteError, InputError
 from latentcortex.features import Features, aligned
 from latentcortex.reconstructors import Reconstructor
@@ -25,7 +26,7 @@ from latentcortex.stimuli import Stimuli
 logger = logging.getLogger(__name__)
 
 MANIFEST: Final = "manifest.json"
-FORMAT: Final = "latentcortex-reconstructions 1"
+FORMAT: Final = "latentcortex-reconstructions 2"
 FILE: Final = re.compile(r"\d{5,}_stimulus-[A-Za-z0-9]*_sample-\d+\.png|stimuli\.tsv")
 """What the files of a folder are called."""
 COLUMNS: Final = {"stimulus_id", "stim_file", "stimulus", "sample"}
@@ -98,12 +99,10 @@ def reconstruct(
             if not _whole(part, files):
                 latents = {band: decoded.array(band, here) for band in needed}
                 _write_part(part, files, reconstructor.reconstruct(route, latents, here, n))
-            hashes |= _files.read_sealed(part, kind=FORMAT)["files"]
+            hashes |= _manifest(part).files
         _finish(folder, names, n, hashes, made_by)
     if note is not None:
-        files = _manifest(folder / MANIFEST)["files"]
-        note({folder / name: expected for name, expected in files.items()})
-        note({folder / MANIFEST: _files.sha256(folder / MANIFEST)})
+        note(_manifest(folder / MANIFEST).hashes())
     return open_reconstructions(folder)
 
 
@@ -127,31 +126,31 @@ def open_reconstructions(folder: Path) -> Stimuli:
         If its manifest is missing or damaged; when an image is read, if it is missing or not as it was written.
     """
     manifest = _manifest(folder / MANIFEST)
-    table = pd.DataFrame(manifest["reconstructions"]).set_index("stimulus_id")
+    table = pd.DataFrame(manifest.facts["reconstructions"]).set_index("stimulus_id")
     table["captions"] = pd.Series([()] * len(table), index=table.index, dtype=object)
     files = dict(zip(table.index, table["stim_file"], strict=True))
 
     def load(name: str) -> NDArray[np.uint8]:
         path = folder / files[name]
-        if not _files.is_as_written(path, manifest["files"][path.name]):
+        if not _files.is_as_written(path, manifest.files[path.name]):
             raise IncompleteError(f"{path} is missing or does not match its hash; {REMEDY}.")
         return read_image(path)
 
     return Stimuli(table, load)
 
 
-def _manifest(record: Path) -> dict[str, Any]:
-    """Read a manifest, or the record of a part, whose names must be those of files beside it."""
-    known = _files.read_sealed(record, kind=FORMAT)
-    files, rows = known.get("files"), known.get("reconstructions", [])
+def _manifest(path: Path) -> Manifest:
+    """Read a manifest, or that of a part, whose names must be those of files beside it."""
+    what = f"that of a folder of reconstructions; {REMEDY}"
+    manifest = Manifest.read(path, FORMAT, what=what)
+    files, rows = manifest.files, manifest.facts.get("reconstructions", [])
     if not (
-        isinstance(files, dict)
-        and all(FILE.fullmatch(name) and isinstance(expected, str) for name, expected in files.items())
+        all(FILE.fullmatch(name) for name in files)
         and isinstance(rows, list)
         and all(isinstance(row, dict) and set(row) == COLUMNS and row["stim_file"] in files for row in rows)
     ):
-        raise IncompleteError(f"{record} is not that of a folder of reconstructions; {REMEDY}.")
-    return known
+        raise IncompleteError(f"{path} is not {what}.")
+    return manifest
 
 
 def _complete(folder: Path) -> bool:
@@ -159,23 +158,19 @@ def _complete(folder: Path) -> bool:
     return _whole(folder / MANIFEST)
 
 
-def _whole(record: Path, names: Sequence[str] = ()) -> bool:
-    """Tell whether a record is there and all files that it lists, these among them, match their hashes."""
-    if not record.is_file():
+def _whole(path: Path, names: Sequence[str] = ()) -> bool:
+    """Tell whether a manifest is there and all files that it lists, these among them, match their hashes."""
+    if not path.is_file():
         return False
     try:
-        known = _manifest(record)["files"]
+        manifest = _manifest(path)
     except IncompleteError as error:
         logger.warning("%s It is made again.", error)
         return False
-    damaged = [
-        record.parent / name
-        for name, expected in known.items()
-        if not _files.is_as_written(record.parent / name, expected)
-    ]
-    for path in damaged:
-        logger.warning("%s is missing or does not match its hash; it is made again.", path)
-    return not damaged and set(names) <= set(known)
+    damaged = manifest.damaged()
+    for file in damaged:
+        logger.warning("%s is missing or does not match its hash; it is made again.", file)
+    return not damaged and set(names) <= set(manifest.files)
 
 
 def _file(number: int, stimulus: str, k: int) -> str:
@@ -189,8 +184,7 @@ def _write_part(part: Path, files: Sequence[str], images: NDArray[np.uint8]) -> 
     for name, image in zip(files, images.reshape(-1, *images.shape[2:]), strict=True):
         with _files.writing(part.parent / name) as path, path.open("wb") as handle:
             Image.fromarray(image).save(handle, format="png")
-    hashes = {name: _files.sha256(part.parent / name) for name in files}
-    _files.write_sealed(part, {"format": FORMAT, "files": hashes})
+    Manifest(part, FORMAT, {name: _files.sha256(part.parent / name) for name in files}).write()
 
 
 def _finish(
@@ -204,5 +198,4 @@ def _finish(
     ]
     _files.write_text(folder / "stimuli.tsv", _files.as_tsv(pd.DataFrame(rows)))
     files = {**hashes, "stimuli.tsv": _files.sha256(folder / "stimuli.tsv")}
-    content = {"format": FORMAT, "made_by": made_by, "reconstructions": rows, "files": files}
-    _files.write_sealed(folder / MANIFEST, content)
+    Manifest(folder / MANIFEST, FORMAT, files, {"made_by": made_by, "reconstructions": rows}).write()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 
@@ -212,17 +214,19 @@ class Responses:
                 f"{within} {label} has {least} {kind} rows{more}; z-scoring needs at least {MIN_TRAIN_ROWS}. "
                 f"Use {wider}zscore='none', another split, or leave such a {within} out."
             )
-        data = np.empty_like(self.data, dtype=np.float32)
+        data, lost = np.empty_like(self.data, dtype=np.float32), {}
         codes = self._codes(within)
         for code in range(int(codes.max()) + 1):
             rows = np.flatnonzero(codes == code)
             own = rows[fit[rows]]
             data[rows] = _scored(self.data[rows], self.data[own])
-            lost = int((np.isnan(data[rows]).any(0) & np.isfinite(self.data[rows]).all(0)).sum())
-            if lost:
-                facts = {within: "-".join(self.rows.loc[self.rows.index[rows[0]], _keys(within)])}
-                sentence = "%d voxels do not vary over the training rows of a %s and are left out."
-                logger.info(sentence, lost, within, extra={"facts": facts})
+            label = "-".join(self.rows.loc[self.rows.index[rows[0]], _keys(within)])
+            lost[label] = int((np.isnan(data[rows]).any(0) & np.isfinite(self.data[rows]).all(0)).sum())
+        counted = _lost.get()
+        if counted is None:
+            tell_of_lost(lost, within)
+        else:
+            counted.append(lost)
         return replace(self, data=data)
 
     def scored_with(self, fit: BoolArray, within: Within) -> BoolArray:
@@ -279,6 +283,33 @@ class Responses:
         out = np.full((int(turn.max()) + 1, len(first), self.data.shape[1]), np.nan, dtype=np.float32)
         out[turn, codes] = self.data
         return out
+
+
+Lost = dict[str, int]
+"""Session or run -> voxels that do not vary over its training rows."""
+_lost: ContextVar[list[Lost] | None] = ContextVar("lost", default=None)
+
+
+@contextmanager
+def counting_lost() -> Iterator[list[Lost]]:
+    """Count the voxels that z-scoring loses in the block, one entry for each time, instead of telling of them.
+
+    Of a chunk nobody wants to be told: those of all chunks add up, and are told once.
+    """
+    counted: list[Lost] = []
+    token = _lost.set(counted)
+    try:
+        yield counted
+    finally:
+        _lost.reset(token)
+
+
+def tell_of_lost(lost: Mapping[str, int], within: str) -> None:
+    """Say in the log how many voxels a session or run loses by z-scoring."""
+    for label, n_voxels in lost.items():
+        if n_voxels:
+            sentence = "%d voxels do not vary over the training rows of a %s and are left out."
+            logger.info(sentence, n_voxels, within, extra={"facts": {within: label}})
 
 
 def sampled_voxels(valid: BoolArray) -> NDArray[np.intp]:

@@ -17,7 +17,6 @@ from latentcortex._arrays import (
     IntArray,
     digest,
     listed,
-    one_thread,
     random_for,
     same_length,
     unique_ids,
@@ -25,6 +24,7 @@ from latentcortex._arrays import (
 )
 from latentcortex._duplicates import labelled
 from latentcortex.errors import AlignmentError, InputError
+from latentcortex.executors import one_thread
 
 UNITS: Final = ("stimulus", "session", "run", "cluster")
 """What folds can hold out."""

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, TypeVar
 
-from latentcortex._arrays import in_threads, n_cores
+from latentcortex.executors import most_threads, share
 
 MADE_BY: Final = {"threads": "one per pass"}
 """What a store of features, or of images, says of it, so that none is finished with other roundings."""
@@ -51,7 +51,7 @@ def twin(model: _M, modules: Iterable[Any]) -> _M:
 
 
 class Passes:
-    """Runs passes of one model, on a CPU as many side by side as there are cores, each in one thread.
+    """Runs passes of one model, on a CPU as many side by side as there are threads to use, each in one thread.
 
     Parameters
     ----------
@@ -73,9 +73,9 @@ class Passes:
             if self._alone:
                 return [function(self._model, item) for item in items]
             # Made while nobody uses the model: a copy takes its hooks along.
-            while len(self._free) < min(len(items), n_cores()):
+            while len(self._free) < min(len(items), most_threads()):
                 self._free.append(twin(self._model, self._modules))
-            return in_threads(lambda item: self._one(function, item), items)
+            return share(lambda item: self._one(function, item), items)
 
     def _one(self, function: Callable[[Any, _T], _R], item: _T) -> _R:
         model = self._free.pop()

@@ -10,7 +10,6 @@ import importlib.util
 import json
 import os
 import site
-import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -26,6 +25,7 @@ from latentcortex._arrays import FloatArray, IntArray
 from latentcortex._pycortex import overlays, packing, subject
 from latentcortex._surfaces import n_vertices
 from latentcortex.errors import LatentcortexError, MissingExtraError
+from latentcortex.executors import process
 
 SCALE: Final = "scale{}"
 VIEW: Final = "map{:04d}"
@@ -148,15 +148,9 @@ def _run(job: Path) -> None:
         "MPLBACKEND": "Agg",
         "MATPLOTLIBRC": job / "home",
     }
-    done = subprocess.run(  # noqa: S603 (nothing in the command is the user's)
-        [sys.executable, "-P", "-m", "latentcortex._pycortex.worker", str(job)],
-        env=os.environ | {name: str(value) for name, value in private.items()},
-        cwd=job,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    command = [sys.executable, "-P", "-m", "latentcortex._pycortex.worker", str(job)]
+    environment = os.environ | {name: str(value) for name, value in private.items()}
+    done = process(command, environment=environment, folder=job)
     if done.returncode:
         said = done.stderr.strip().splitlines() or [f"it ended with code {done.returncode}"]
         raise LatentcortexError(f"pycortex could not make the viewer: {said[-1]}")

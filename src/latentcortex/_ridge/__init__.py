@@ -4,25 +4,29 @@ The model is y = intercept + sum_b x_b w_b with penalty alpha * sum_b |w_b|^2 / 
 gamma_b K_b, where gamma, one number per band summing to one, is a *mixture*. Rows carry weights (how many
 trials they average), so that the fit equals the one on single trials.
 
-`design` holds what is known of the rows, `search` chooses mixture and alpha for each voxel, and this file walks over
-tiles of voxels and solves. A fit keeps four numbers per voxel; dual weights are solved for when they are asked for,
-so that memory does not grow with voxels whose responses lie on disk.
+`design` holds what is known of the rows, `prepared` their decompositions, `search` chooses mixture and alpha for each
+voxel, and this file walks over tiles of voxels and solves. A fit keeps four numbers per voxel; dual weights are solved
+for when they are asked for, so that memory does not grow with voxels whose responses lie on disk.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
 
 import numpy as np
+from numpy.typing import DTypeLike
 
-from latentcortex._arrays import TILE, BoolArray, FloatArray, IntArray, n_cores, one_thread, tiles
+from latentcortex._arrays import TILE, BoolArray, FloatArray, IntArray, tiles
 from latentcortex._ridge.backend import NAMES, Backend, backend
+from latentcortex._ridge.decompositions import Mixed, keeping, mapped
 from latentcortex._ridge.design import Columns, Design, Kernels
-from latentcortex._ridge.search import FEW_ROWS, TIE, Criterion, Face, Fold, Mixed, Once, Prepared, by_folds, by_rows
+from latentcortex._ridge.prepared import FEW_ROWS, Prepared, Rows
+from latentcortex._ridge.search import TIE, Criterion, Face, Fold, by_folds, by_rows
 from latentcortex.errors import InputError
+from latentcortex.executors import n_cores, one_thread
 
 __all__ = [
     "NAMES",
@@ -34,9 +38,11 @@ __all__ = [
     "Face",
     "Fit",
     "Kernels",
+    "Ready",
     "backend",
+    "keeping",
+    "mapped",
     "memory",
-    "solve",
 ]
 
 ROUNDING: Final = 8
@@ -194,65 +200,104 @@ class Fit:
         return exact
 
 
-@one_thread()
-def solve(
-    design: Design,
-    y: FloatArray,
-    *,
-    weights: FloatArray,
-    criterion: Criterion,
-    backend: Backend,
-    known: Mapping[tuple[float, ...], Once] | None = None,
-    walked: Callable[[int], object] = bool,
-) -> list[Fit]:
-    """Fit banded ridge, choosing mixture and alpha for each voxel; one fit per face of the criterion.
+@dataclass(frozen=True, eq=False)
+class Ready:
+    """Rows and candidates that are ready for responses: whatever does not depend on the voxels at hand.
 
     Parameters
     ----------
     design : Design
-    y : ndarray of shape (n_rows, n_voxels)
-        In float64 everything is float64.
-    weights : ndarray of shape (n_rows,)
-        How many trials each row averages; held-out rows count by their weights, too.
     criterion : Criterion
-    backend : Backend
-    known : dict, optional
-        Mixture -> its decomposition, from an earlier fit to the same rows.
-    walked : callable
-        Told how many voxels each finished tile has.
-
-    Returns
-    -------
-    list of Fit
-
-    References
-    ----------
-    Golub, Heath and Wahba (1979), doi:10.1080/00401706.1979.10489751; Dupré la Tour et al. (2022),
-    doi:10.1016/j.neuroimage.2022.119728
+    prepared : Prepared
+        All rows.
+    folds : tuple of Fold, optional
+        Empty where no folds choose. By default they are prepared by each fit anew.
     """
-    prepared = Prepared.of(design, weights, criterion, dtype=y.dtype, backend=backend, known=known)
-    names = [] if criterion.folds is None else list(np.unique(criterion.folds))
-    folds = backend.map(lambda k: Fold.of(design, weights, k, criterion, dtype=y.dtype, backend=backend), names)
-    fits = [_empty(design, y, prepared, criterion.mixtures, face.bands) for face in criterion.faces]
 
-    def fill(tile: slice) -> None:
-        some = np.ascontiguousarray(y[:, tile])
-        targets = prepared.targets(some)
-        best = by_folds(folds, some, criterion) if folds else by_rows(prepared, targets, criterion)
-        for fit, one in zip(fits, best, strict=True):
-            fit.intercept[tile] = np.where(targets.valid, targets.intercept, np.nan)
-            fit.alpha[tile] = np.where(targets.valid, one.alpha, np.nan)
-            fit.score[tile] = np.where(targets.valid, one.score, np.nan)
-            fit.mixture[tile], fit.valid[tile] = one.mixture, targets.valid
-        walked(some.shape[1])
+    design: Design
+    criterion: Criterion
+    prepared: Prepared
+    folds: tuple[Fold, ...] | None = None
 
-    # One queue: while the last mixtures are decomposed, the first tiles are walked already.
-    jobs: list[Callable[[], object]] = []
-    if not folds:
-        jobs += [prepared.mixed[tuple(gamma)] for gamma in criterion.mixtures.tolist()]
-    jobs += [partial(fill, tile) for tile in tiles(y.shape[1])]
-    prepared.backend.map(lambda job: job(), jobs)
-    return fits
+    @classmethod
+    def of(
+        cls, design: Design, criterion: Criterion, *, weights: FloatArray, dtype: DTypeLike, backend: Backend
+    ) -> Ready:
+        """Make ready; what takes long, to decompose, is done once the first voxels come.
+
+        Parameters
+        ----------
+        design : Design
+        criterion : Criterion
+        weights : ndarray of shape (n_rows,)
+            How many trials each row averages; held-out rows count by their weights, too.
+        dtype : dtype
+            Of the responses. In float64 everything is float64.
+        backend : Backend
+        """
+        rows = Rows(design, weights, criterion.fit_intercept)
+        prepared = Prepared(rows, criterion.mixtures, criterion.alphas, dtype=dtype, backend=backend)
+        return cls(design, criterion, prepared, _folds(prepared, criterion))
+
+    def without_folds(self) -> Ready:
+        """Let the decompositions of the folds go, which take several times the memory of the others."""
+        return replace(self, folds=None)
+
+    def among(self, mixtures: FloatArray, faces: Sequence[Face]) -> Ready:
+        """Choose among other mixtures of the same rows, in the same way: nested models do."""
+        return replace(self, criterion=replace(self.criterion, mixtures=mixtures, faces=tuple(faces)))
+
+    @one_thread()
+    def fit(self, y: FloatArray, *, walked: Callable[[int], object] = bool) -> list[Fit]:
+        """Fit banded ridge, choosing mixture and alpha for each voxel; one fit per face of the criterion.
+
+        A voxel's numbers are the same bits whether its tile is fitted alone or with others.
+
+        Parameters
+        ----------
+        y : ndarray of shape (n_rows, n_voxels)
+            Of the precision that was said.
+        walked : callable
+            Told how many voxels each finished tile has.
+
+        References
+        ----------
+        Golub, Heath and Wahba (1979), doi:10.1080/00401706.1979.10489751; Dupré la Tour et al. (2022),
+        doi:10.1016/j.neuroimage.2022.119728
+        """
+        criterion, prepared = self.criterion, self.prepared
+        folds = _folds(prepared, criterion) if self.folds is None else self.folds
+        fits = [_empty(self.design, y, prepared, criterion.mixtures, face.bands) for face in criterion.faces]
+
+        def fill(tile: slice) -> None:
+            some = np.ascontiguousarray(y[:, tile])
+            targets = prepared.targets(some)
+            best = by_folds(folds, some, criterion) if folds else by_rows(prepared, targets, criterion)
+            for fit, one in zip(fits, best, strict=True):
+                fit.intercept[tile] = np.where(targets.valid, targets.intercept, np.nan)
+                fit.alpha[tile] = np.where(targets.valid, one.alpha, np.nan)
+                fit.score[tile] = np.where(targets.valid, one.score, np.nan)
+                fit.mixture[tile], fit.valid[tile] = one.mixture, targets.valid
+            walked(some.shape[1])
+
+        # One queue: while the last mixtures are decomposed, the first tiles are walked already. Others who fit the same
+        # rows at this moment decompose those that nobody has begun.
+        chosen_in = [fold.prepared for fold in folds] or [prepared]
+        jobs: list[Callable[[], object]] = [
+            decomposition.begin for rows in chosen_in for decomposition in rows.ready(criterion.mixtures)
+        ]
+        jobs += [partial(fill, tile) for tile in tiles(y.shape[1])]
+        prepared.backend.map(lambda job: job(), jobs)
+        return fits
+
+
+def _folds(prepared: Prepared, criterion: Criterion) -> tuple[Fold, ...]:
+    """Prepare the folds of a criterion; none where it chooses without."""
+    numbers = [] if criterion.folds is None else np.unique(criterion.folds).tolist()
+    trains = [np.asarray(criterion.folds != k) for k in numbers]
+    return tuple(
+        Fold(prepared.holding_out(train, criterion.mixtures), train, prepared.weights[~train]) for train in trains
+    )
 
 
 def _both(tile: slice, first: int, last: int) -> tuple[slice, slice]:
@@ -280,7 +325,6 @@ def memory(n_rows: int, n_bands: int, n_mixtures: int, *, n_voxels: int, itemsiz
     square = n_rows * n_rows
     if n_rows <= FEW_ROWS:
         itemsize = 8
-    workers = n_cores()
     workers, n_tiles = n_cores(), -(-n_voxels // TILE)
     making = min(workers, n_mixtures)
     # Of a tile, for each worker: responses, less their mean, those a mixture is tried on, rotated; and in float64 once.

@@ -15,10 +15,11 @@ from typing import Any, Final, Protocol, TypeVar
 
 import numpy as np
 
-from latentcortex._arrays import FloatArray, in_threads
+from latentcortex._arrays import FloatArray
 from latentcortex._ridge import lapack
 from latentcortex._shelf import unknown
 from latentcortex.errors import InputError, MissingExtraError
+from latentcortex.executors import share
 
 _T = TypeVar("_T")
 _R = TypeVar("_R")
@@ -69,7 +70,7 @@ class NumPy:
 
     def map(self, function: Callable[[_T], _R], items: Sequence[_T]) -> list[_R]:
         """Map in threads."""
-        return in_threads(function, items)
+        return share(function, items)
 
 
 class Torch:

@@ -1,4 +1,4 @@
-"""The mixtures of bands that are tried."""
+"""The penalties and the mixtures of bands that are tried."""
 
 from __future__ import annotations
 
@@ -16,6 +16,17 @@ PAIR: Final = (0.5, 0.25, 0.75, 0.05, 0.95, 0.0, 1.0)
 AFTER: Final = (-1, -1, 0, 1, 2, 3, 4)
 """Of these, which must be a voxel's best so far before one further out, or on the other side, is tried."""
 N_DRAWN: Final = 4
+
+
+def alphas_of(given: Sequence[float]) -> FloatArray:
+    """Return penalties ascending, each once; raise `InputError` unless all are above 0 and finite."""
+    try:
+        grid = np.asarray(given, dtype=np.float64)
+    except (TypeError, ValueError):
+        grid = np.empty(0)
+    if grid.ndim != 1 or grid.size == 0 or not np.isfinite(grid).all() or grid.min() <= 0:
+        raise InputError(f"alphas must be > 0 and finite; got {given!r}.")
+    return np.unique(grid)
 
 
 def mixtures_for(mixtures: FloatArray | str | None, n_bands: int, *, seed: int) -> FloatArray:

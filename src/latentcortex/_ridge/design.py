@@ -15,7 +15,8 @@ from typing import Final, Protocol
 import numpy as np
 from scipy import linalg
 
-from latentcortex._arrays import BoolArray, FloatArray, in_threads
+from latentcortex._arrays import BoolArray, FloatArray, digest, fingerprint
+from latentcortex.executors import share
 
 AT_ONCE: Final = 64
 """Columns that are rotated together: a processor's cache holds them."""
@@ -45,6 +46,16 @@ class Design(Protocol):
     @property
     def n_rows(self) -> int:
         """Count the rows."""
+        ...
+
+    @property
+    def size(self) -> int:
+        """Bound the dimensions that the rows span: as many as there are rows or columns."""
+        ...
+
+    @property
+    def key(self) -> str:
+        """Hash the kernels or columns, by band."""
         ...
 
     def basis(self, weights: FloatArray, *, intercept: bool) -> Basis:
@@ -92,13 +103,23 @@ class Kernels:
         """Count the rows."""
         return len(self.grams[0])
 
+    @property
+    def size(self) -> int:
+        """Count the rows."""
+        return self.n_rows
+
+    @cached_property
+    def key(self) -> str:
+        """Hash the kernels."""
+        return digest(*share(fingerprint, self.grams))
+
     def basis(self, weights: FloatArray, *, intercept: bool) -> Basis:
         """Rotate the kernels."""
         root = np.sqrt(weights)
         if not intercept:
             return Weighted([gram * np.outer(root, root) for gram in self.grams], len(root), root)
         rotation = Rotated([], len(root) - 1, root)
-        return Rotated(in_threads(rotation.gram, self.grams), len(root) - 1, root)
+        return Rotated(share(rotation.gram, self.grams), len(root) - 1, root)
 
     def parted(self, train: BoolArray, weights: FloatArray, *, intercept: bool) -> tuple[Kernels, list[FloatArray]]:
         """Take the training rows; new rows are measured from the training rows' mean."""
@@ -198,6 +219,16 @@ class Columns:
     def n_rows(self) -> int:
         """Count the rows."""
         return len(self.columns[0])
+
+    @property
+    def size(self) -> int:
+        """Count the columns."""
+        return sum(band.shape[1] for band in self.columns)
+
+    @cached_property
+    def key(self) -> str:
+        """Hash the columns."""
+        return digest(*share(fingerprint, self.columns))
 
     def basis(self, weights: FloatArray, *, intercept: bool) -> Basis:
         """Find an orthonormal basis of what the columns reach, by QR with pivoting."""

@@ -6,26 +6,20 @@ shrinkage with squared rotated responses. Voxels come in tiles, and nothing here
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any, Final
 
 import numpy as np
 
-from latentcortex._arrays import BoolArray, FloatArray, IntArray, varying
-from latentcortex._ridge.backend import Backend, NumPy
-from latentcortex._ridge.design import Basis, Design, weighted_sum
+from latentcortex._arrays import BoolArray, FloatArray, IntArray
+from latentcortex._ridge.decompositions import Mixed
+from latentcortex._ridge.prepared import Prepared, Targets
 
 HOPELESS: Final = 0.997
 """Fraction of the null model's error above which a voxel's first mixture has found nothing."""
 TIE: Final = 1e-5
 """Errors that differ by less than this fraction are equal: float32 cannot tell them apart."""
-FEW_ROWS: Final = 512
-"""Up to so many rows everything is float64: it costs nothing."""
-SMALLEST: Final = 4e-6
-"""Of the largest eigenvalue: a smaller alpha is lost in float32's rounding, and everything is float64."""
 
 
 @dataclass(frozen=True)
@@ -81,151 +75,6 @@ class Criterion:
     folds: IntArray | None = None
     refine: bool = True
     fit_intercept: bool = True
-
-
-@dataclass(frozen=True, eq=False)
-class Mixed:
-    """One mixture of kernels, decomposed.
-
-    Parameters
-    ----------
-    values : ndarray of float64, shape (m,)
-        Eigenvalues, at least 0.
-    directions : array of the backend, shape (n_rows, m)
-        Eigenvectors, brought back to the rows and times the square roots of the weights.
-    """
-
-    values: FloatArray
-    directions: Any
-
-    def shrunk(self, alphas: FloatArray) -> FloatArray:
-        """Compute what is left of each direction at each alpha; (n_alphas, m)."""
-        return np.asarray(1 / (1 + self.values / alphas[:, None]))
-
-
-class Once:
-    """A decomposition that is made when it is first asked for, by whichever thread asks first; others wait."""
-
-    def __init__(self, make: Callable[[], Mixed]) -> None:
-        self._make = make
-        self._lock = threading.Lock()
-        self._made: Mixed | None = None
-
-    def __call__(self) -> Mixed:
-        """Return the decomposition."""
-        with self._lock:
-            if self._made is None:
-                self._made = self._make()
-                del self._make  # what it was made from may go
-            return self._made
-
-    def __getstate__(self) -> Mixed:
-        """Copy and pickle what was made: a lock cannot be."""
-        return self()
-
-    def __setstate__(self, made: Mixed) -> None:
-        """Take what was made."""
-        self._lock, self._made = threading.Lock(), made
-
-
-@dataclass(frozen=True, eq=False)
-class Targets:
-    """The responses of a tile of voxels, less their mean.
-
-    Parameters
-    ----------
-    rows : array of the backend, shape (n_rows, n_voxels)
-        0 where a voxel is not valid.
-    intercept : ndarray of shape (n_voxels,)
-    valid : ndarray of bool, shape (n_voxels,)
-        Finite, and not constant.
-    """
-
-    rows: Any
-    intercept: FloatArray
-    valid: BoolArray
-
-
-@dataclass(frozen=True, eq=False)
-class Prepared:
-    """One set of rows, ready for any responses.
-
-    Parameters
-    ----------
-    mixed : dict
-        Mixture -> its decomposition, made at its first use.
-    weights : ndarray of shape (n_rows,)
-    intercept : bool
-    n_free : int
-        Rows less the intercept.
-    dtype : dtype
-        What is worked in.
-    backend : Backend
-    """
-
-    mixed: dict[tuple[float, ...], Once]
-    weights: FloatArray
-    intercept: bool
-    n_free: int
-    dtype: Any
-    backend: Backend
-
-    @classmethod
-    def of(
-        cls,
-        design: Design,
-        weights: FloatArray,
-        criterion: Criterion,
-        *,
-        dtype: Any,
-        backend: Backend,
-        known: Mapping[tuple[float, ...], Once] | None = None,
-    ) -> Prepared:
-        """Make ready to decompose the mixtures that are not known yet, for responses of this precision."""
-        basis = design.basis(weights, intercept=criterion.fit_intercept)
-        own = _precision(basis, len(weights), dtype, criterion.alphas)
-        place = backend if backend.has_float64 or own == np.float32 else NumPy()
-        mixed = dict(known or {})
-        for gamma in map(tuple, criterion.mixtures.tolist()):
-            if gamma not in mixed:
-                mixed[gamma] = Once(partial(_decomposed, basis, np.asarray(gamma), own, place))
-        return cls(mixed, weights, criterion.fit_intercept, basis.n_free, own, place)
-
-    def of_mixture(self, gamma: FloatArray) -> Mixed:
-        """Return the decomposition of a mixture."""
-        return self.mixed[tuple(gamma.tolist())]()
-
-    def targets(self, y: FloatArray) -> Targets:
-        """Read the responses (n_rows, n_voxels) of a tile, and take their mean off in float64."""
-        valid = varying(y)
-        # What is constant here, in one fold perhaps, has a mean like any other.
-        known = y if valid.all() else np.where(np.isfinite(y).all(0), y, 0)
-        mean = self.weights @ known / self.weights.sum() if self.intercept else np.zeros(y.shape[1])
-        return Targets(self.centred(known, mean), mean, valid)
-
-    def centred(self, y: FloatArray, intercept: FloatArray) -> Any:
-        """Take the intercept off in float64, and only then round."""
-        rows = np.empty(y.shape, dtype=self.dtype)
-        np.subtract(y, intercept, out=rows, casting="same_kind")
-        return self.backend.put(rows, self.dtype)
-
-    def total(self, rows: Any) -> FloatArray:
-        """Compute the weighted sum of squares of each voxel, (n_voxels,)."""
-        return self.backend.get(self.backend.put(self.weights, self.dtype) @ (rows * rows)).astype(np.float64)
-
-
-def _precision(basis: Basis, n_rows: int, dtype: Any, alphas: FloatArray) -> Any:
-    """Choose what to work in: float32 where responses are, rows are many and alphas not tiny."""
-    if dtype == np.float64 or n_rows <= FEW_ROWS:
-        return np.dtype(np.float64)
-    largest = max((min(float(np.abs(g).sum(0).max()), float(np.trace(g))) for g in basis.grams if len(g)), default=0.0)
-    return np.dtype(np.float64 if alphas.min() < SMALLEST * largest else np.float32)
-
-
-def _decomposed(basis: Basis, mixture: FloatArray, dtype: Any, backend: Backend) -> Mixed:
-    values, vectors = backend.eigh(weighted_sum(mixture, basis.grams), dtype)
-    directions = backend.put(basis.outward(vectors), dtype)
-    return Mixed(np.maximum(values.astype(np.float64), 0), directions)
 
 
 # Candidates
@@ -393,36 +242,14 @@ class Fold:
     ----------
     prepared : Prepared
         Of the other rows.
-    ahead : list of arrays of the backend, shape (n_held_out, m)
-        For each mixture, what carries rotated responses to predictions of the held-out rows.
     train : ndarray of bool, shape (n_rows,)
     weights : ndarray of shape (n_held_out,)
         Held-out rows count by their weights.
     """
 
     prepared: Prepared
-    ahead: list[Any]
     train: BoolArray
     weights: FloatArray
-
-    @classmethod
-    def of(
-        cls, design: Design, weights: FloatArray, k: int, criterion: Criterion, *, dtype: Any, backend: Backend
-    ) -> Fold:
-        """Decompose every mixture on the rows outside fold k."""
-        train = np.asarray(criterion.folds != k)
-        inner, new = design.parted(train, weights, intercept=criterion.fit_intercept)
-        prepared = Prepared.of(inner, weights[train], criterion, dtype=dtype, backend=backend)
-        ahead = []
-        for gamma in criterion.mixtures:
-            directions = prepared.backend.get(prepared.of_mixture(gamma).directions).astype(np.float64)
-            parts = [
-                weight * (rows @ inner.applied(b, directions))
-                for b, (weight, rows) in enumerate(zip(gamma, new, strict=True))
-                if weight
-            ]
-            ahead.append(prepared.backend.put(np.sum(parts, axis=0), prepared.dtype))
-        return cls(prepared, ahead, train, weights[~train])
 
     def errors(self, y: FloatArray, criterion: Criterion) -> FloatArray:
         """Sum squared errors on the held-out rows of a tile; (n_mixtures + 1, n_alphas, n_voxels).
@@ -435,11 +262,11 @@ class Fold:
         importance = backend.put(self.weights, dtype)
         out = np.empty((len(criterion.mixtures) + 1, len(criterion.alphas), y.shape[1]))
         out[-1] = backend.get(importance @ (truth * truth))
-        for m, (gamma, ahead) in enumerate(zip(criterion.mixtures, self.ahead, strict=True)):
+        for m, gamma in enumerate(criterion.mixtures):
             mixed = self.prepared.of_mixture(gamma)
             z = mixed.directions.T @ targets.rows
             for a, alpha in enumerate(criterion.alphas):
-                error = truth - (ahead / backend.put(mixed.values + alpha, dtype)) @ z
+                error = truth - (mixed.ahead / backend.put(mixed.values + alpha, dtype)) @ z
                 out[m, a] = backend.get(importance @ (error * error))
         return out
 

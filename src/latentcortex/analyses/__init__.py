@@ -1,10 +1,13 @@
 """The analyses of a study: which joint models each has, and how they are run."""
 
+from latentcortex.analyses.across_folds import AcrossFolds
+from latentcortex.analyses.ceiling import ceiling, ceiling_by_chunk
 from latentcortex.analyses.generalisation import generalisation, profile_splits
+from latentcortex.analyses.held_out import HeldOut
+from latentcortex.analyses.joining import joined
 from latentcortex.analyses.layers import preferred
 from latentcortex.analyses.learning import check_sizes, learning_curve
 from latentcortex.analyses.models import ANALYSES, CANONICAL, Analysis, by_step, canonical
-from latentcortex.analyses.runs import AcrossFolds, HeldOut, Scorer, ceiling, ceiling_across_folds, joined
 from latentcortex.encoding import HalfFits
 
 __all__ = [
@@ -14,11 +17,10 @@ __all__ = [
     "Analysis",
     "HalfFits",
     "HeldOut",
-    "Scorer",
     "by_step",
     "canonical",
     "ceiling",
-    "ceiling_across_folds",
+    "ceiling_by_chunk",
     "check_sizes",
     "generalisation",
     "joined",

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
 
 from latentcortex import inference
-from latentcortex._arrays import FloatArray, IntArray, in_threads
+from latentcortex._arrays import FloatArray, IntArray
 from latentcortex.encoding import Null, Prediction
+from latentcortex.encoding.chunks import Sides, SplitResponses, averaged
+from latentcortex.executors import share
 from latentcortex.inference.control import expected_false, tally
 from latentcortex.maps import KEYS, Maps
+from latentcortex.responses import Responses
 from latentcortex.scoring._centring import unit_columns
+from latentcortex.space import Space
 
 N_SHUFFLES: Final = 99
 """Further orders of the control's test stimuli, against predictions that stay as they are."""
@@ -32,7 +37,7 @@ def thresholds(maps: Maps) -> dict[Key, float]:
     for i in np.flatnonzero(maps.columns["statistic"] == "mask"):
         facts = maps.columns.iloc[i].to_dict()
         p = _p_of(maps, facts)
-        found[_key(facts)] = float(p[maps.data[:, i] == 1].max(initial=0))
+        found[_key(facts)] = float(p[maps.column(int(i)) == 1].max(initial=0))
     return found
 
 
@@ -48,7 +53,7 @@ def _p_of(maps: Maps, facts: Mapping[Any, Any]) -> FloatArray:
 
 @dataclass(frozen=True, eq=False)
 class Shuffles:
-    """Counts of the control's voxels over many orders of its test stimuli, with predictions that stay as they are.
+    """Counts the control's voxels over many orders of its test stimuli, with predictions that stay as they are.
 
     Parameters
     ----------
@@ -62,42 +67,76 @@ class Shuffles:
     analysis: str
     limits: Mapping[Key, float]
     orders: IntArray
-    counts: dict[str, IntArray] = field(default_factory=dict)
-    """Model -> (n_shuffles, 2), see `inference.control.tally`; none where p is counted from permutations."""
 
-    def of(self, model: str, pieces: Iterable[Prediction], null: Null) -> Iterator[Prediction]:
-        """Count in every piece of a model's predictions while it passes.
+    def counter(self, bands: Sequence[str], null: Null) -> Callable[[Prediction], IntArray] | None:
+        """Make what counts voxels of a prediction in each order, (n_shuffles, 2), see `inference.control.tally`.
 
-        Only the closed form gives p at once; by permutations each order would need as many again.
+        Only the closed form gives p at once; by permutations each order would need as many again, and then, and where
+        nothing is significant, there is no counter.
         """
-        threshold = self.limits.get((self.analysis, model, model if "+" not in model else "", "mask"), 0.0)
-        for piece in pieces:
-            if threshold > 0 and null.name == "analytic":
-                found = self._counted(piece, threshold)
-                self.counts[model] = self.counts.get(model, np.zeros_like(found)) + found
-            yield piece
+        model = "+".join(bands)
+        threshold = self.limits.get((self.analysis, model, model if len(bands) == 1 else "", "mask"), 0.0)
+        return partial(self._counted, threshold) if threshold > 0 and null.name == "analytic" else None
 
-    def _counted(self, piece: Prediction, threshold: float) -> IntArray:
-        """Count in each order, (n_shuffles, 2)."""
-        n_rows = len(piece.y)
-        valid = np.isfinite(piece.r)
-        y, yhat = (unit_columns(side[:, valid]) for side in (piece.y, piece.varying))
+    def _counted(self, threshold: float, held_out: Prediction) -> IntArray:
+        n_rows, valid = len(held_out.y), np.isfinite(held_out.r)
+        y, yhat = (unit_columns(side[:, valid]) for side in (held_out.y, held_out.varying))
 
         def counted(order: IntArray) -> tuple[int, int]:
             return tally(inference.correlation_p(np.einsum("ij,ij->j", y[order], yhat), n_rows), threshold)
 
-        return np.array(in_threads(counted, list(self.orders)), dtype=np.intp)
+        return np.array(share(counted, list(self.orders)), dtype=np.intp)
 
 
-def beside(maps: Maps, control: Maps, shuffles: Shuffles) -> Maps:
+@dataclass(frozen=True, eq=False)
+class ExchangedStimuli:
+    """The matched shuffled control: same voxels and stimuli, responses to other stimuli.
+
+    Parameters
+    ----------
+    responses : SplitResponses
+    orders : tuple of ndarray of int
+        Of the training and of the test stimuli: response i is given to stimulus order[i].
+    """
+
+    responses: SplitResponses
+    orders: tuple[IntArray, IntArray]
+
+    @property
+    def space(self) -> Space:
+        """Where all voxels are."""
+        return self.responses.space
+
+    def folds(self, voxels: slice) -> list[Sides]:
+        """Read some voxels, average them and exchange their stimuli."""
+        ((train, test),) = averaged(self.responses.folds(voxels))
+        return [(_exchanged(train, self.orders[0]), _exchanged(test, self.orders[1]))]
+
+
+def _exchanged(responses: Responses, order: IntArray) -> Responses:
+    """Exchange the stimuli of averaged responses."""
+    names = responses.rows["stimulus"].to_numpy()
+    return replace(responses, rows=responses.rows.assign(stimulus=names[order]))
+
+
+def orders_of(responses: Responses, *, n_permutations: int, seed: int) -> IntArray:
+    """Draw orders of averaged responses; neighbours stay together where rows are a time series."""
+    length = inference.block_length(responses.data)
+    block = length if responses.in_time and 1 < length <= len(responses.rows) // 4 else None
+    return inference.exchange(len(responses.rows), n_permutations=n_permutations, seed=seed, block=block)
+
+
+def beside(maps: Maps, control: Maps, limits: Mapping[Key, float], counts: Mapping[str, IntArray]) -> Maps:
     """Note, with every mask, how many of its voxels are expected to be significant by chance alone.
 
     Parameters
     ----------
     maps, control : Maps
         Of the participant, and of the shuffled control.
-    shuffles : Shuffles
-        Further orders of the control; without any, one draw gives no interval.
+    limits : dict
+        From `thresholds`, of the participant's own maps.
+    counts : mapping of str to ndarray of int, shape (n_shuffles, 2)
+        Model -> counts of further orders of the control; without any, one draw gives no interval.
 
     Returns
     -------
@@ -111,15 +150,12 @@ def beside(maps: Maps, control: Maps, shuffles: Shuffles) -> Maps:
         noted.append({})
         if about["statistic"] != "mask" or _key(about) not in judged:
             continue
-        threshold = shuffles.limits[_key(about)]
+        threshold = limits[_key(about)]
         drawn = np.array([tally(_p_of(control, about), threshold)], dtype=np.intp)
-        more = shuffles.counts.get(str(about["model"]))
+        more = counts.get(str(about["model"]))
         drawn = drawn if more is None else np.concatenate([drawn, more])
         noted[-1] = expected_false(_p_of(maps, about), threshold, drawn).facts
     names = list(dict.fromkeys(name for facts in noted for name in facts))
     empty: dict[str, Any] = {"n_false_is": ""}
-    return Maps(
-        maps.data,
-        maps.columns.assign(**{name: [facts.get(name, empty.get(name, np.nan)) for facts in noted] for name in names}),
-        maps.space,
-    )
+    counted = {name: [facts.get(name, empty.get(name, np.nan)) for facts in noted] for name in names}
+    return maps.described(maps.columns.assign(**counted))

@@ -11,8 +11,8 @@ import numpy as np
 from latentcortex import inference, scoring
 from latentcortex._arrays import FloatArray, random_for
 from latentcortex._files import telling_of
+from latentcortex.analyses.joining import joined
 from latentcortex.analyses.models import Analysis
-from latentcortex.analyses.runs import joined
 from latentcortex.encoding import Column, Criterion, Encoder, Prediction
 from latentcortex.errors import InputError
 from latentcortex.features import Features

@@ -8,38 +8,75 @@ from typing import Any
 import numpy as np
 
 from latentcortex import inference
-from latentcortex._arrays import FloatArray
+from latentcortex._arrays import FloatArray, chosen, on_grid
 from latentcortex.encoding import Column, Criterion, HalfFits, Null, Prediction, significance
-from latentcortex.encoding.halves import found_by_any, resampling
+from latentcortex.encoding.halves import candidates, resampling
 from latentcortex.features import Band
 
 
+def contested(
+    predictions: Sequence[Prediction], p: FloatArray, criterion: Criterion, null: Null, refits: HalfFits | None
+) -> FloatArray:
+    """Compare the layers in the voxels of a chunk that any of them may predict.
+
+    Parameters
+    ----------
+    predictions : sequence of Prediction
+        Of each layer's model.
+    p : ndarray of shape (n_layers, n_voxels)
+        Of each layer's r.
+    criterion : Criterion
+    null : Null
+        Stimuli that it keeps together are drawn together.
+    refits : HalfFits, optional
+        Of these layers and voxels. Without them nothing says how much the fit would change with other training stimuli.
+
+    Returns
+    -------
+    ndarray of shape (3, n_voxels)
+        From `inference.contest`; nan where no layer may be found.
+    """
+    out, y = np.full((3, p.shape[1]), np.nan), predictions[0].y
+    voxels = candidates(inference.simes_p(p), criterion)
+    if len(voxels):
+        yhat = np.stack([chosen(prediction.varying, voxels) for prediction in predictions])
+        halves = None if refits is None else refits.of(voxels)
+        with on_grid(voxels):
+            how = resampling(halves, criterion, null.alike(len(y)))
+            out[:, voxels] = inference.contest(chosen(y, voxels), yhat, resampling=how, seed=criterion.seed)
+    return out
+
+
 def preferred(
-    predictions: Mapping[str, Prediction],
+    layers: Mapping[str, float],
+    r: FloatArray,
     p: FloatArray,
+    contested: FloatArray,
     criterion: Criterion,
     *,
-    about: tuple[str, str],
-    refits: HalfFits | None = None,
-    effective_dims: Sequence[float] = (),
+    about: dict[str, Any],
+    null: Null,
+    n_refits: int,
 ) -> Iterator[Column]:
     """Find each voxel's preferred layer at one step, how sure it is, and whether it can be told from the others.
 
     Parameters
     ----------
-    predictions : mapping of str to Prediction
-        Band of each layer -> what its model predicts.
-    p : ndarray of shape (n_layers, n_voxels)
-        Of each layer's r.
+    layers : mapping of str to float
+        Band of each layer -> over how many dimensions its variance is spread, see `scoring.effective_dims`; nan where
+        that is not known. The preference is not corrected for it: of two layers that hold as much of a voxel, the one
+        with fewer predicts better.
+    r, p : ndarray of shape (n_layers, n_voxels)
+        Of each layer's model.
+    contested : ndarray of shape (3, n_voxels)
+        From `contested`.
     criterion : Criterion
-    about : (str, str)
-        Name of the analysis, and the step.
-    refits : HalfFits, optional
-        As many as the criterion says. Without them nothing says how much the fit would change with other training
-        stimuli.
-    effective_dims : sequence of float, optional
-        Of each layer: over how many dimensions its variance is spread, see `scoring.effective_dims`. The preference is
-        not corrected for it: of two layers that hold as much of a voxel, the one with fewer predicts better.
+    about : dict
+        `analysis`, `model`, `band` and `n_stimuli` of the columns.
+    null : Null
+        The widest of the models'.
+    n_refits : int
+        Half-fits that layers were compared with.
 
     Yields
     ------
@@ -47,26 +84,19 @@ def preferred(
         preferred (number of the layer, nan where not valid); confidence, flatP, runnerUpP and identifiable (nan where
         nothing is found); p, q, mask. See `inference.preference`.
     """
-    first = next(iter(predictions.values()))
-    null = Null.widest([Null.of(one, criterion) for one in predictions.values()])
-    how = resampling(refits, criterion, null.alike(len(first.y)), found_by_any(p, criterion))
-    yhat = np.stack([one.varying for one in predictions.values()])
-    tests: dict[str, Any] = {"q": criterion.q, "correction": criterion.correction, "seed": criterion.seed}
-    found = inference.preference(first.y, yhat, p, resampling=how, **tests)
-    analysis, step = about
-    facts = {"analysis": analysis, "model": f"layers_step-{step}", "band": "", "n_stimuli": len(first.y)}
-    layers = "+".join(Band.parse(name).entities["layer"] for name in predictions)
-    widths = "+".join(f"{width:.1f}" for width in effective_dims)
-    named = {"layers": layers, "effective_dims": widths} if widths else {"layers": layers}
-    yield found.preferred, {**facts, "statistic": "preferred", "unit": "layer number", **named}
-    drawn: dict[str, Any] = {"n_refits": how.n_refits if how.refits else 0, "n_draws": how.n_draws}
-    drawn["null"] = (
-        f"{how.n_permutations} flips of signs of test stimuli, with the variance of {drawn['n_refits']} refits"
-    )
-    yield found.confidence, {**facts, "statistic": "confidence", "unit": "fraction of draws", **drawn}
-    yield found.flat_p, {**facts, "statistic": "flatP", "unit": "probability", **drawn}
-    yield found.runner_up_p, {**facts, "statistic": "runnerUpP", "unit": "probability", **drawn}
-    told = f"{analysis}: the {int(found.found.sum())} voxels of {facts['model']} in which a layer is found"
-    judged = {"q": criterion.q, "correction": criterion.correction, "family": told, "n_tests": int(found.found.sum())}
-    yield found.identifiable, {**facts, "statistic": "identifiable", "unit": "0 or 1", **judged, **drawn}
-    yield from significance(facts, found.p, criterion, null=f"Simes over layers; {null}", n_permutations=null.counted)
+    judged = inference.decided(r, p, contested, q=criterion.q, correction=criterion.correction)
+    named = {"layers": "+".join(Band.parse(name).entities["layer"] for name in layers)}
+    if np.isfinite(list(layers.values())).all():
+        named["effective_dims"] = "+".join(f"{width:.1f}" for width in layers.values())
+    yield judged.preferred, {**about, "statistic": "preferred", "unit": "layer number", **named}
+    n_significant = int(judged.found.sum())
+    drawn: dict[str, Any] = {"n_refits": n_refits if n_significant else 0, "n_draws": inference.Resampling.n_draws}
+    flips = f"{inference.Resampling.n_permutations} flips of signs of test stimuli"
+    drawn["null"] = f"{flips}, with the variance of {drawn['n_refits']} refits"
+    yield judged.confidence, {**about, "statistic": "confidence", "unit": "fraction of draws", **drawn}
+    yield judged.flat_p, {**about, "statistic": "flatP", "unit": "probability", **drawn}
+    yield judged.runner_up_p, {**about, "statistic": "runnerUpP", "unit": "probability", **drawn}
+    family = f"{about['analysis']}: the {n_significant} voxels of {about['model']} in which a layer is found"
+    corrected = {"q": criterion.q, "correction": criterion.correction, "family": family, "n_tests": n_significant}
+    yield judged.identifiable, {**about, "statistic": "identifiable", "unit": "0 or 1", **corrected, **drawn}
+    yield from significance(about, judged.p, criterion, null=f"Simes over layers; {null}", n_permutations=null.counted)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import combinations
 from typing import Any, Final
@@ -10,24 +10,61 @@ from typing import Any, Final
 import numpy as np
 
 from latentcortex import inference
-from latentcortex._arrays import FloatArray, IntArray
-from latentcortex.encoding import Column, Criterion, Encoder, HalfFits, Null, significance
-from latentcortex.encoding.columns import N_FLIPS, about_means, flips_in_words, flips_of
-from latentcortex.encoding.halves import found_by_any, resampling
-from latentcortex.encoding.prediction import by_tile
-from latentcortex.maps import Maps
+from latentcortex._arrays import FloatArray, chosen, on_grid
+from latentcortex.encoding import Column, Criterion, HalfFits, Null, Prediction, significance
+from latentcortex.encoding.columns import N_FLIPS, flips_in_words, flips_of
+from latentcortex.encoding.halves import candidates, resampling, significant_by_any
 
 FIRST: Final = "at least Simes's p that either latent predicts the voxel, and 1 where that is not significant"
 """What p of a difference is beside its test, in words."""
 
 
-def paired_differences(
-    encoders: Mapping[str, Encoder],
-    p: Mapping[str, FloatArray],
-    halves: HalfFits,
+def compared(
+    predictions: Sequence[Prediction], p: FloatArray, criterion: Criterion, null: Null, halves: HalfFits
+) -> FloatArray:
+    """Test the difference of every two models in the voxels of a chunk that either may predict.
+
+    Parameters
+    ----------
+    predictions : sequence of Prediction
+        Of each model.
+    p : ndarray of shape (n_models, n_voxels)
+        Of each model's r.
+    criterion : Criterion
+    null : Null
+        Stimuli that it keeps together are flipped together.
+    halves : HalfFits
+        Of these models and voxels.
+
+    Returns
+    -------
+    ndarray of shape (n_pairs, n_voxels)
+        Two-sided p of each pair of `combinations`, see `inference.better_p`; nan where no pair needs it.
+    """
+    pairs, y = list(combinations(range(len(p)), 2)), predictions[0].y
+    out = np.full((len(pairs), p.shape[1]), np.nan)
+    either = [candidates(inference.simes_p(p[list(pair)]), criterion) for pair in pairs]
+    voxels = np.unique(np.concatenate(either))
+    if len(voxels):
+        yhat = np.stack([chosen(prediction.yhat, voxels) for prediction in predictions])
+        with on_grid(voxels):
+            how = replace(resampling(halves.of(voxels), criterion, null.alike(len(y))), n_permutations=N_FLIPS)
+            options: dict[str, Any] = {"two_sided": True, "resampling": how, "seed": criterion.seed}
+            out[:, voxels] = inference.better_p(chosen(y, voxels), yhat, pairs, **options)
+    return out
+
+
+def differences(
+    bands: Sequence[str],
+    r2: FloatArray,
+    p: FloatArray,
+    compared: FloatArray,
     criterion: Criterion,
+    *,
+    about: dict[str, Any],
     null: Null,
-) -> Maps:
+    n_refits: int,
+) -> list[Column]:
     """Compare every two models of one band, voxel by voxel, on the same test stimuli.
 
     Two latents are compared where either is found: of a voxel that neither predicts, a difference is no discovery. Both
@@ -38,64 +75,43 @@ def paired_differences(
 
     Parameters
     ----------
-    encoders : mapping of str to Encoder
-        Band -> its fitted model.
-    p : mapping of str to ndarray of shape (n_voxels,)
-        Band -> p of its r.
-    halves : HalfFits
-        Of these bands, with the features and the test stimuli.
+    bands : sequence of str
+        Of each model.
+    r2 : ndarray of shape (n_models, n_voxels)
+        R² about the means; nan where r is.
+    p : ndarray of shape (n_models, n_voxels)
+        Of each model's r.
+    compared : ndarray of shape (n_pairs, n_voxels)
+        From `compared`.
     criterion : Criterion
         Of each pair's map, which is a family of its own.
+    about : dict
+        `analysis` and `n_stimuli` of the columns.
     null : Null
-        Stimuli that it keeps together are flipped together.
+        The widest of the models'.
+    n_refits : int
+        Half-fits that models were compared with.
 
     Returns
     -------
-    Maps
+    list of (ndarray, dict)
         Of each pair, with the one as `model` and the other as `band`: `differenceR2`, the difference of their R² about
-        the means, and its two-sided p, q and mask, by the losses that it is made of and the variance of fitting; see
-        `inference.better_p`. nan where either R² is.
+        the means, and its two-sided p, q and mask, by the losses that it is made of and the variance of fitting. nan
+        where either R² is.
     """
-    pairs = list(combinations(encoders, 2))
-    found = {pair: found_by_any(np.stack([p[band] for band in pair]), criterion) for pair in pairs}
-    anywhere = np.unique(np.concatenate(list(found.values())))
-    r2, y, yhat = _predicted(encoders, halves, anywhere)
-    n_rows, names = len(halves.test.ids), list(encoders)
-    how = resampling(halves, criterion, null.alike(n_rows), anywhere)
-    n_refits, refits = (how.n_refits, how.refits) if how.refits else (0, None)
-    how = replace(how, n_permutations=N_FLIPS, refits=refits and (lambda k, voxels: refits(k, anywhere[voxels])))
-    numbers = [(names.index(one), names.index(other)) for one, other in pairs]
-    tested = inference.better_p(y, yhat, numbers, two_sided=True, resampling=how, seed=criterion.seed)
+    numbers = list(combinations(range(len(bands)), 2))
+    significant = [significant_by_any(p[list(pair)], criterion) for pair in numbers]
+    refits, n_rows = n_refits if any(map(len, significant)) else 0, int(about["n_stimuli"])
     flips = flips_in_words("each test stimulus's difference of losses", null, n_rows)
-    words = f"{flips}, with the variance of {n_refits} refits; {FIRST}"
+    words = f"{flips}, with the variance of {refits} refits; {FIRST}"
     columns: list[Column] = []
-    for (one, other), own in zip(pairs, tested, strict=True):
-        about: dict[str, Any] = {"analysis": encoders[one].analysis, "model": one, "band": other, "n_stimuli": n_rows}
+    for (one, other), voxels, tested in zip(numbers, significant, compared, strict=True):
+        facts = {**about, "model": bands[one], "band": bands[other]}
         difference = r2[one] - r2[other]
-        columns.append((difference, {**about, "statistic": "differenceR2", "unit": "fraction of variance"}))
-        either = inference.simes_p(np.stack([p[one], p[other]]))
+        columns.append((difference, {**facts, "statistic": "differenceR2", "unit": "fraction of variance"}))
+        either = inference.simes_p(p[[one, other]])
         together = np.where(np.isfinite(difference) & np.isfinite(either), 1.0, np.nan)
-        some = found[one, other]
-        together[some] = np.maximum(own[np.searchsorted(anywhere, some)], either[some])
-        facts, n_flips = {**about, "n_refits": n_refits}, flips_of(null, n_rows)
-        columns += significance(facts, together, criterion, null=words, n_permutations=n_flips, of="difference")
-    return Maps.of(halves.test.space, columns)
-
-
-def _predicted(
-    encoders: Mapping[str, Encoder], halves: HalfFits, voxels: IntArray
-) -> tuple[dict[str, FloatArray], FloatArray, FloatArray]:
-    """Find R² of every model in all voxels, and in these the responses and predictions of all models."""
-    r2: dict[str, list[FloatArray]] = {band: [] for band in encoders}
-    kept: dict[str, list[FloatArray]] = {band: [] for band in encoders}
-    for band, encoder in encoders.items():
-        start = 0
-        for piece in encoder.walk(halves.features.only([band]), halves.test):
-            explained = by_tile(about_means, piece.y, piece.yhat)
-            r2[band].append(np.where(np.isfinite(piece.r), explained, np.nan))
-            inside = voxels[(voxels >= start) & (voxels < start + piece.y.shape[1])]
-            kept[band].append(piece.yhat[:, inside - start])
-            start += piece.y.shape[1]
-    y = halves.test.averaged().data[:, voxels]
-    yhat = np.stack([np.concatenate(parts, axis=1) for parts in kept.values()])
-    return {band: np.concatenate(parts) for band, parts in r2.items()}, y, yhat
+        together[voxels] = np.maximum(tested[voxels], either[voxels])
+        noted, n_flips = {**facts, "n_refits": refits}, flips_of(null, n_rows)
+        columns += significance(noted, together, criterion, null=words, n_permutations=n_flips, of="difference")
+    return columns

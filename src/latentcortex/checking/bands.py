@@ -8,8 +8,9 @@ from typing import Final
 
 import numpy as np
 
-from latentcortex._arrays import FloatArray, in_threads, listed
+from latentcortex._arrays import FloatArray, listed
 from latentcortex.checking.design import Design
+from latentcortex.executors import share
 
 COLLINEAR: Final = 0.99
 """Agreement of two bands' kernels from which their shares cannot be told apart."""
@@ -52,7 +53,7 @@ def _kernels(design: Design, bands: set[str]) -> dict[str, FloatArray]:
     """Compute the kernels of the first fold's training stimuli."""
     train = design.splits.folds[0].train
     names = sorted(bands)
-    kernels = in_threads(lambda band: design.extracted.gram(band, train, train, fit_on=train), names)
+    kernels = share(lambda band: design.extracted.gram(band, train, train, fit_on=train), names)
     return dict(zip(names, kernels, strict=True))
 
 

@@ -15,9 +15,9 @@ or one `trials.tsv` has a column `participant`, where all have the same voxels.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import pandas as pd
@@ -25,6 +25,7 @@ import pandas as pd
 from latentcortex import _files
 from latentcortex._arrays import digest, listed, unique_ids
 from latentcortex._images import ImageFiles
+from latentcortex._ranges import NoEffect, Participants
 from latentcortex.datasets import labels, of_slice
 from latentcortex.datasets._recording import TRIALS, Placement, Recording
 from latentcortex.datasets._voxel_major import default_scratch
@@ -74,14 +75,14 @@ class Folder:
     def __init__(
         self,
         root: str,
-        participants: Sequence[str] = ("01",),
+        participants: Participants = ("01",),
         template: str | None = None,
         *,
         mask: str | None = None,
         reference: str | None = None,
         transform: str | None = None,
         background: str | None = None,
-        scratch: str | None = None,
+        scratch: Annotated[str, NoEffect] | None = None,
     ) -> None:
         self.root = Path(root)
         if not self.root.is_dir():

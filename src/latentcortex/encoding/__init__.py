@@ -5,61 +5,53 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Self
 
 import numpy as np
-from tqdm import tqdm
 
-from latentcortex import inference
-from latentcortex._arrays import TILE, BoolArray, FloatArray, digest, id_list, in_threads, listed
+from latentcortex._arrays import BoolArray, FloatArray, id_list, listed, tiles
 from latentcortex._files import telling_of
-from latentcortex._shelf import unknown
-from latentcortex.encoding import partition
-from latentcortex.encoding.columns import (
-    SHARES,
-    Column,
-    accuracy,
-    models_needed,
-    product_shares,
-    rejudged,
-    scores,
-    side_by_side,
-    significance,
-)
-from latentcortex.encoding.criterion import MOST_VOXELS, Criterion, Null, is_series, tell_of_opposite
+from latentcortex.encoding.cells import Cell, Cells
+from latentcortex.encoding.chunks import HeldOutSides, ReadByChunk, Sample, averaged, sample_stretches, usable_voxels
+from latentcortex.encoding.columns import SHARES, Column, about_model, rejudged, significance
+from latentcortex.encoding.criterion import Criterion, Null, is_series
+from latentcortex.encoding.cross_validation import CrossValidation
 from latentcortex.encoding.duplicates import duplicates
-from latentcortex.encoding.fitted import Fitted
-from latentcortex.encoding.folds import Draws, Folds
+from latentcortex.encoding.fitted import Fitted, Prepared
+from latentcortex.encoding.folds import Folds
 from latentcortex.encoding.halves import HalfFits
+from latentcortex.encoding.models import Judging, ModelPlan, Tested, check_shares, columns_of, null_of_sample, scored
+from latentcortex.encoding.pieces import Piece
 from latentcortex.encoding.prediction import Prediction
-from latentcortex.encoding.regions import RegionMeans, Regions
-from latentcortex.encoding.unique import Sides, UniqueShares, check_share_test
+from latentcortex.encoding.regions import Regions
+from latentcortex.encoding.unique import Sides, check_share_test
 from latentcortex.errors import InputError
-from latentcortex.estimators import Estimator, quiet
+from latentcortex.estimators import Estimator, VoxelCounts, quiet
+from latentcortex.executors import share
 from latentcortex.features import Features
-from latentcortex.inference.control import expected_false, tally_draws
 from latentcortex.maps import Maps
 from latentcortex.responses import Responses, Within, none_usable
 from latentcortex.space import Space
 from latentcortex.splits import Splits
 
-AT_ONCE: Final = 16 * TILE
-"""Voxels that are predicted and scored together."""
-N_STRETCHES: Final = 16
-"""Stretches of voxels, all over the valid ones, whose predictions choose a null."""
-
 __all__ = [
     "SHARES",
+    "Cell",
+    "Cells",
     "Column",
     "Criterion",
-    "Draws",
     "Encoder",
     "Fitted",
     "Folds",
     "HalfFits",
+    "HeldOutSides",
+    "ModelPlan",
     "Null",
+    "Piece",
     "Prediction",
+    "ReadByChunk",
     "Regions",
+    "Sample",
     "Sides",
     "check_share_test",
     "is_series",
@@ -113,7 +105,10 @@ class Encoder:
         averaged = train.averaged()
         usable(averaged)
         how: dict[str, Any] = {"weights": averaged.n_repeats, "in_time": averaged.in_time}
-        self._model = Fitted.of(self.estimator, features, averaged.ids, averaged.data, **how)
+        self._model = Prepared.of(self.estimator, features, averaged.ids, sample=averaged.data, **how).fit(
+            averaged.data
+        )
+        VoxelCounts.of(self._model.estimator).tell(self.estimator, features.bands)
         self._train = averaged
         return self
 
@@ -167,19 +162,18 @@ class Encoder:
         shares: Sequence[str] = (),
         clusters: Mapping[str, str] | None = None,
     ) -> Iterator[Prediction]:
-        """Predict as `predict_held_out` does, some voxels at a time, so that memory does not grow with all of them.
+        """Predict as `predict_held_out` does, a tile of voxels after the other: memory does not grow with all of them.
 
         With the nested models that these shares are computed from, and the cluster of each stimulus, if there are such.
         """
         averaged = self._averaged(test)
-        rows = self.model.new_rows(features, averaged.ids)
-        needed = models_needed(shares, self.bands)
-        nested = self.model.nested(needed) if needed else {}
-        alike = tuple(clusters[name] for name in averaged.ids) if clusters else ()
-        for start in range(0, averaged.space.n_voxels, AT_ONCE):
-            voxels = slice(start, start + AT_ONCE)
-            inner = {bands: model.joint_of(rows, voxels=voxels) for bands, model in nested.items()}
-            yield replace(self._predicted(averaged, rows, voxels), nested=inner, clusters=alike)
+        predict = self._tested(features, averaged, clusters).predictor(averaged, shares)
+        return map(predict, tiles(averaged.space.n_voxels))
+
+    def _tested(self, features: Features, test: Responses, clusters: Mapping[str, str] | None = None) -> Tested:
+        """Make the held-out stimuli of averaged responses ready to be predicted."""
+        rows, sets = self.model.new_rows(features, test.ids), duplicates(self.model, features, test.ids)
+        return Tested(self.model, rows, sets, tuple(clusters[name] for name in test.ids) if clusters else ())
 
     def _averaged(self, test: Responses) -> Responses:
         averaged = test.averaged()
@@ -261,11 +255,15 @@ class Encoder:
             r, r2, p, q, mask; with several bands also the shares of each.
         """
         _check_nouns(features, test)
-        how, sides = Criterion(**criterion), self.sides(features, test)
+        how, sides, averaged = Criterion(**criterion), self.sides(features, test), self._averaged(test)
+        check_shares(how.shares)
         if sides is not None:
             check_share_test(how, sides.features, sides.train, test, scale=bool(self.model.estimator.scale))
-        pieces = self.walk(features, test, shares=how.shares)
-        return self.maps_of(pieces, test.space, how, null=self.null_of(features, test, how), sides=sides)
+        null = self.null_of(features, test, how)
+        predict = self._tested(features, averaged).predictor(averaged, how.shares)
+        judging = Judging(how, null)
+        piece = scored(predict, tiles(averaged.space.n_voxels), self.model, judging, sides=sides)
+        return self._maps(piece, test.space, judging, n_stimuli=len(averaged.ids), can_refit=sides is not None)
 
     def sides(self, features: Features, test: Responses) -> Sides | None:
         """Gather what this model was fitted to and is tested on, for tests that fit again; None if it was loaded."""
@@ -282,24 +280,10 @@ class Encoder:
         clusters: Mapping[str, str] | None = None,
     ) -> Null:
         """Choose the null of a test set by predictions of voxels all over it; see `Criterion`."""
-        averaged, valid = self._averaged(test), np.flatnonzero(usable(test))
-        rows = self.model.new_rows(features, averaged.ids)
-        starts = valid[:: -(-len(valid) // N_STRETCHES)]
-        stretches = [slice(int(i), int(i) + MOST_VOXELS // N_STRETCHES) for i in starts]
-        parts = [self._predicted(averaged, rows, some) for some in stretches]
-        alike = tuple(clusters[name] for name in averaged.ids) if clusters else ()
-        return Null.of(
-            Prediction(
-                np.concatenate([part.y for part in parts], axis=1),
-                np.concatenate([part.yhat_bands for part in parts], axis=2),
-                np.concatenate([part.offset for part in parts]),
-                clusters=alike,
-                sets=duplicates(self.model, features, averaged.ids),
-                in_time=averaged.in_time,
-            ),
-            criterion,
-            n_tests=len(valid),
-        )
+        averaged, valid = self._averaged(test), usable(test)
+        tested = self._tested(features, averaged, clusters)
+        return null_of_sample([tested.predictor(averaged)(voxels) for voxels in sample_stretches(valid)],
+                              criterion, n_tests=int(valid.sum()))  # fmt: skip
 
     def maps_of(
         self,
@@ -317,43 +301,21 @@ class Encoder:
         region, if there are such. Without `sides`, unique shares are tested for the fitted models only.
         """
         how = criterion or Criterion()
-        for share in how.shares:
-            if share not in SHARES:
-                raise unknown("share", share, SHARES)
-        several = how.shares if len(self.bands) > 1 else ()
-        about: dict[str, Any] = {}
-        p, scored, split, halves = [], [], [], []
-        means = RegionMeans(regions, several) if regions is not None else None
-        tests: UniqueShares | None = None
-        for piece in [held_out] if isinstance(held_out, Prediction) else held_out:
-            about, null = self._about(self.bands, len(piece.y)), null or Null.of(piece, how)
-            p.append(null.p(piece))
-            scored.append(accuracy(piece))
-            split.append([column for share in several for column in SHARES[share](about, piece, self.bands, null)])
-            if several:
-                split[-1] += partition.excess(about, piece, self.bands)
-            if "product" in several:
-                halves.append(partition.shares_of_halves(piece))
-            if "unique" in several:
-                tests = tests or UniqueShares(self.bands, how, null, sides)
-                tests.add(piece, p[-1])
-            if means is not None:
-                means.add(piece, self.bands, null)
-        if null is None:
+        check_shares(how.shares)
+        pieces = [held_out] if isinstance(held_out, Prediction) else list(held_out)
+        if not pieces:
             raise InputError("There is nothing to score: no prediction was given.")
-        each = np.concatenate(scored, axis=1)
-        tell_of_opposite(each[0], about)
-        found = significance(about, np.concatenate(p), how, null=str(null), n_permutations=null.counted)
-        mask = np.asarray(found[-1][0], dtype=np.float64)
-        shares = side_by_side(split)
-        if halves:
-            shares = partition.with_stability(shares, np.concatenate(halves, axis=-1), mask)
-        if halves and how.identifiability:
-            shares += partition.identifiable(about, self.model, mask, seed=how.seed)
-        if tests is not None:
-            shares += tests.columns(about, np.concatenate(p), self.model)
-        columns = [*scores(about, each), *found, *shares]
-        return Maps.of(space, columns if means is None else means.noted(columns))
+        null = null or Null.of(pieces[0], how)
+        ends = np.cumsum([piece.y.shape[1] for piece in pieces]).tolist()
+        stretches = [slice(end - piece.y.shape[1], end) for end, piece in zip(ends, pieces, strict=True)]
+        at = {stretch.start: piece for stretch, piece in zip(stretches, pieces, strict=True)}
+        judging = Judging(how, null, regions)
+        piece = scored(lambda stretch: at[stretch.start], stretches, self.model, judging, sides=sides)
+        return self._maps(piece, space, judging, n_stimuli=len(pieces[0].y), can_refit=sides is not None)
+
+    def _maps(self, piece: Piece, space: Space, judging: Judging, *, n_stimuli: int, can_refit: bool) -> Maps:
+        about = about_model(self.analysis, self.bands, n_stimuli)
+        return Maps.of(space, columns_of(about, piece, self.model, judging, can_refit=can_refit))
 
     def cross_validate(
         self,
@@ -362,7 +324,6 @@ class Encoder:
         splits: Splits,
         *,
         zscore: Within = "session",
-        draws: Draws | None = None,
         **criterion: Any,
     ) -> Maps:
         """Score predictions pooled over folds, against a null that refits after exchanging stimuli.
@@ -377,8 +338,6 @@ class Encoder:
         splits : Splits
         zscore : {"session", "run", "none"}
             With the statistics of each fold's training rows.
-        draws : Draws, optional
-            Where finished permutations are kept, so that an interrupted run goes on after them.
         **criterion
             As in `score`; shares are the product shares only.
 
@@ -395,58 +354,21 @@ class Encoder:
         """
         _check_nouns(features, responses)
         how = Criterion(**criterion)
-        if how.shares != ("product",):
-            raise InputError("Across folds only product shares are computed: ask for shares=('product',).")
-        folds = Folds.of(features, responses, splits, zscore)
-        held_out = folds.predict(self.estimator)
-        null = folds.null_of(held_out, how)
-        drawn = self.null(folds, null, draws)
-        null = replace(null, n_permutations=len(drawn))  # few groups have fewer orders
-        p, words = inference.permutation_p(held_out.r, drawn), f"{null}, each refitted in every fold"
-        about = self._about(features.bands, len(held_out.y))
-        columns = scores(about, accuracy(held_out))
-        columns[0][1]["null_median"] = _median(drawn)
-        tell_of_opposite(held_out.r, about, n_folds=len(splits))
-        columns += significance(about, p, how, null=words, n_permutations=null.counted)
-        # Each permutation, judged by the others, is a shuffled control.
-        threshold = columns[-1][1]["threshold"]
-        columns[-1][1].update(expected_false(p, threshold, tally_draws(drawn, threshold)).facts)
-        if len(features.bands) > 1:
-            shares = product_shares(about, held_out, features.bands, null)
-            halves, found = partition.shares_of_halves(held_out), np.asarray(columns[-1][0], dtype=np.float64)
-            columns += partition.with_stability(shares, halves, found)
-        return Maps.of(responses.space, columns)
+        by_chunk = ReadByChunk.of(responses, splits, zscore)
+        folds = averaged(by_chunk.folds(slice(None)))
+        sample = Sample.of(by_chunk, usable_voxels(folds))
+        cells = Cells(progress=self.progress)
+        return CrossValidation(features, by_chunk, sample, self.estimator, how, self.analysis, cells).maps()
 
-    def null(self, folds: Folds, null: Null, kept: Draws | None = None) -> FloatArray:
+    def null(self, folds: Folds, null: Null) -> FloatArray:
         """Refit and score after exchanging stimuli, or flipping clusters; r of shape (n_permutations, n_voxels)."""
-        estimator, flips = quiet(self.estimator), null.name == "clusters"
-        # A fold is predicted from the others, so that flips of its own part alone would leave out half of the variance.
-        draws = null.signs(folds.clusters) if flips else folds.orders(null)
+        estimator, name = quiet(self.estimator), "signs" if null.name == "clusters" else "order"
 
         def exchanged(draw: Any) -> FloatArray:
-            given = {"signs": draw} if flips else {"order": draw}
-            name = digest("+".join(folds.features.bands), *given, draw.tolist())[:16]
-            r = None if kept is None else kept.load(name)
-            if r is None:
-                r = folds.predict(estimator, **given).r.astype(np.float32)
-                if kept is not None:
-                    kept.save(name, r)
-            return r
+            return folds.predict(estimator, **{name: draw}).r.astype(np.float32)
 
-        chunks = [draws[i : i + 10] for i in range(0, len(draws), 10)]
-        watched = tqdm(chunks, desc="permuting", unit="x10", disable=not self.progress)
         with telling_of(control="permutations that refit"):
-            return np.stack([r for chunk in watched for r in in_threads(exchanged, list(chunk))])
-
-    def _about(self, bands: Sequence[str], n_stimuli: int) -> dict[str, Any]:
-        band = bands[0] if len(bands) == 1 else ""
-        return {"analysis": self.analysis, "model": "+".join(bands), "band": band, "n_stimuli": n_stimuli}
-
-
-def _median(drawn: FloatArray) -> float:
-    """Find the median of what is defined."""
-    known = drawn[np.isfinite(drawn)]
-    return float(np.median(known)) if len(known) else float("nan")
+            return np.stack(share(exchanged, list(folds.draws(null))))
 
 
 def _check_nouns(features: object, *responses: object) -> None:

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import combinations
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 
 import numpy as np
 
@@ -36,6 +36,12 @@ Column = tuple[FloatArray | BoolArray, dict[str, Any]]
 
 about_means = partial(scoring.r2, offset=False)
 """R² without what a shift of the mean costs, whose shares and differences are shown and tested."""
+
+
+def about_model(analysis: str, bands: Sequence[str], n_stimuli: int) -> dict[str, Any]:
+    """State the facts that all columns of a model share; the band is empty where it has several."""
+    band = bands[0] if len(bands) == 1 else ""
+    return {"analysis": analysis, "model": "+".join(bands), "band": band, "n_stimuli": n_stimuli}
 
 
 def significance(
@@ -130,55 +136,65 @@ def scores(about: dict[str, Any], found: FloatArray) -> list[Column]:
     ]
 
 
-def product_shares(about: dict[str, Any], held_out: Prediction, bands: Sequence[str], null: Null) -> list[Column]:
-    """Make one column per band for the split of R², and for that of r."""
-    del null
-    columns: list[Column] = []
-    kinds: tuple[tuple[Literal["r2", "r"], str, str], ...]
-    kinds = (("r2", "shareR2", "fraction of variance"), ("r", "shareR", "correlation"))
-    for of, statistic, unit in kinds:
-        split = by_tile(partial(scoring.product_shares, of=of), held_out.y, held_out.yhat_bands)
-        columns += [
-            (share, {**about, "band": band, "statistic": statistic, "unit": unit})
-            for share, band in zip(split, bands, strict=True)
-        ]
-    return columns
+class Share(NamedTuple):
+    """A way to split a joint score.
+
+    Parameters
+    ----------
+    facts : callable
+        Bands of the model -> what each column is: `statistic`, `unit`, `band`.
+    values : callable
+        Prediction, bands of the model -> these columns, (n_columns, n_voxels).
+    """
+
+    facts: Callable[[Sequence[str]], list[dict[str, Any]]]
+    values: Callable[[Prediction, Sequence[str]], FloatArray]
 
 
-def unique_shares(about: dict[str, Any], held_out: Prediction, bands: Sequence[str], null: Null) -> list[Column]:
-    """Make one column per band: what the joint model loses without it, refitted; see `encoding.unique` for its p."""
-    del null
-    shares = scoring.unique_shares(_r2_by_subset(held_out, bands))
-    facts = {"statistic": "uniqueR2", "unit": "fraction of variance"}
-    return [(share, {**about, "band": band, **facts}) for share, band in zip(shares, bands, strict=True)]
+def _each_band(statistic: str, unit: str = "fraction of variance") -> Callable[[Sequence[str]], list[dict[str, Any]]]:
+    """Say that there is one column per band."""
+    return lambda bands: [{"band": band, "statistic": statistic, "unit": unit} for band in bands]
 
 
-def shapley_shares(about: dict[str, Any], held_out: Prediction, bands: Sequence[str], null: Null) -> list[Column]:
-    """Make one column per band: what it adds on average over all orders of the bands."""
-    del null
-    shares = scoring.shapley_shares(_r2_by_subset(held_out, bands))
-    facts = {"statistic": "shapleyR2", "unit": "fraction of variance"}
-    return [(share, {**about, "band": band, **facts}) for share, band in zip(shares, bands, strict=True)]
+def _product_facts(bands: Sequence[str]) -> list[dict[str, Any]]:
+    """Say that the split of R² comes before that of r, each a column per band."""
+    return [*_each_band("shareR2")(bands), *_each_band("shareR", "correlation")(bands)]
 
 
-def common_shares(about: dict[str, Any], held_out: Prediction, bands: Sequence[str], null: Null) -> list[Column]:
-    """Make one column per set of two and more bands: what only all of them explain."""
-    del null
-    found = scoring.commonality(_r2_by_subset(held_out, bands))
+def _product_shares(held_out: Prediction, bands: Sequence[str]) -> FloatArray:
+    kinds: tuple[Literal["r2", "r"], ...] = ("r2", "r")
+    of = (partial(scoring.product_shares, of=kind) for kind in kinds)
+    return np.concatenate([by_tile(split, held_out.y, held_out.yhat_bands) for split in of])
+
+
+def _unique_shares(held_out: Prediction, bands: Sequence[str]) -> FloatArray:
+    """Compute what the joint model loses without each band, refitted; see `encoding.unique` for its p."""
+    return scoring.unique_shares(_r2_by_subset(held_out, bands))
+
+
+def _shapley_shares(held_out: Prediction, bands: Sequence[str]) -> FloatArray:
+    """Compute what each band adds on average over all orders of the bands."""
+    return scoring.shapley_shares(_r2_by_subset(held_out, bands))
+
+
+def _common_facts(bands: Sequence[str]) -> list[dict[str, Any]]:
+    """Say that there is one column per set of two and more bands, in the order of `scoring.commonality`."""
     facts = {"statistic": "commonR2", "unit": "fraction of variance"}
-    return [(share, {**about, "band": "+".join(some), **facts}) for some, share in found.items() if len(some) > 1]
+    sets = [some for k in range(2, len(bands) + 1) for some in combinations(bands, k)]
+    return [{"band": "+".join(names), **facts} for names in sets]
+
+
+def _common_shares(held_out: Prediction, bands: Sequence[str]) -> FloatArray:
+    """Compute what only all bands of each set of two and more explain."""
+    shared = scoring.commonality(_r2_by_subset(held_out, bands))
+    sets = [some for k in range(2, len(bands) + 1) for some in combinations(bands, k)]
+    return np.stack([shared[names] for names in sets])
 
 
 def _r2_by_subset(held_out: Prediction, bands: Sequence[str]) -> dict[tuple[str, ...], FloatArray]:
     """Score the joint model, whose order of bands shares have, and every nested one, about the means; as is tested."""
     models = {tuple(bands): held_out.yhat, **held_out.nested}
     return {some: by_tile(about_means, held_out.y, yhat) for some, yhat in models.items()}
-
-
-def side_by_side(pieces: Sequence[list[Column]]) -> list[Column]:
-    """Join the same columns of one stretch of voxels after the other."""
-    whole = zip(*pieces, strict=True)
-    return [(np.concatenate([values for values, _ in column]), column[0][1]) for column in whole]
 
 
 def flips_of(null: Null, n_rows: int) -> int:
@@ -200,7 +216,7 @@ def rejudged(maps: Maps, criterion: Criterion) -> Maps:
     """Correct the maps of an analysis together, where the criterion's family is hierarchical; else leave them."""
     if criterion.family == "map":
         return maps
-    data, columns = maps.data.copy(), maps.columns.copy()
+    columns, changed = maps.columns.copy(), dict[int, FloatArray]()
     for of in ("", "unique"):
         names = [f"{of}{part.capitalize() if of else part}" for part in ("p", "q", "mask")]
         # Simes's combinations over layers are no maps of their own.
@@ -208,7 +224,7 @@ def rejudged(maps: Maps, criterion: Criterion) -> Maps:
         places = {key: np.flatnonzero((columns["statistic"] == key) & models) for key in names}
         if not len(places[names[0]]):
             continue
-        p = {str(i): data[:, i] for i in places[names[0]]}
+        p = {str(i): maps.column(int(i)) for i in places[names[0]]}
         found = inference.hierarchical_fdr(p, criterion.q, criterion.correction)
         n_chosen = sum(one.rejected.any() for one in found.values())
         n_maps = sum(one.n_tests > 0 for one in found.values())
@@ -217,13 +233,13 @@ def rejudged(maps: Maps, criterion: Criterion) -> Maps:
             level = criterion.q * n_chosen / max(n_maps, 1)
             words = f"{chosen}, this one with them: its voxels are tested at {level:.3g}"
             words = words if one.rejected.any() else f"{chosen}, this one not"
-            data[:, j] = np.maximum(one.q_values, LEAST)
-            data[:, k] = np.where(np.isnan(one.q_values), np.nan, one.rejected)
+            changed[int(j)] = np.maximum(one.q_values, LEAST).astype(np.float32)
+            changed[int(k)] = np.where(np.isnan(one.q_values), np.nan, one.rejected).astype(np.float32)
             columns.loc[[i, j, k], "family"] = words
             columns.loc[[k], "threshold"] = one.threshold
             # What was counted at the threshold of the map alone does not hold at another one.
             columns.loc[[k], [name for name in COUNTED if name in columns]] = np.nan
-    return Maps(data, columns, maps.space)
+    return maps.described(columns, changed)
 
 
 def models_needed(shares: Sequence[str], bands: Sequence[str]) -> list[tuple[str, ...]]:
@@ -235,9 +251,10 @@ def models_needed(shares: Sequence[str], bands: Sequence[str]) -> list[tuple[str
     return list(combinations(bands, len(bands) - 1)) if "unique" in shares else []
 
 
-SHARES: Final[dict[str, Callable[[dict[str, Any], Prediction, Sequence[str], Null], list[Column]]]] = {
-    "product": product_shares,
-    "unique": unique_shares,
-    "shapley": shapley_shares,
-    "common": common_shares,
+SHARES: Final[dict[str, Share]] = {
+    "product": Share(_product_facts, _product_shares),
+    "unique": Share(_each_band("uniqueR2"), _unique_shares),
+    "shapley": Share(_each_band("shapleyR2"), _shapley_shares),
+    "common": Share(_common_facts, _common_shares),
 }
+"""The ways to split the score of a joint model between its bands."""

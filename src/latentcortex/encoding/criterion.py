@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
 import numpy as np
 from scipy import stats
 
 from latentcortex import inference
-from latentcortex._arrays import FloatArray, IntArray, in_threads, tiles, whole_number
+from latentcortex._arrays import FloatArray, IntArray, tiles, whole_number
 from latentcortex._shelf import unknown
 from latentcortex.encoding.prediction import Prediction
 from latentcortex.errors import InputError
+from latentcortex.executors import share
 from latentcortex.inference.family import bh_level
 from latentcortex.inference.halves import LEAST_CLUSTERS
 from latentcortex.inference.null import SLOWEST
@@ -196,6 +197,17 @@ class Null:
         return max(self.n_permutations, self.family.n_most if self.family else 0)
 
     @property
+    def facts(self) -> dict[str, Any]:
+        """All that it is, as JSON keeps it; see `from_facts`."""
+        return asdict(self)
+
+    @classmethod
+    def from_facts(cls, facts: Mapping[str, Any]) -> Null:
+        """Undo `facts`."""
+        family = None if facts["family"] is None else Family(**facts["family"])
+        return cls(**{**facts, "clusters": tuple(facts["clusters"]), "family": family})
+
+    @property
     def sets(self) -> tuple[str, ...]:
         """The clusters of which averages are tested: stimuli with nearly equal features."""
         return () if self.name == "clusters" else self.clusters
@@ -338,4 +350,4 @@ def _exchanged_p(held_out: Prediction, orders: IntArray) -> FloatArray:
         observed = np.where(np.isfinite(held_out.r[tile]), np.einsum("ij,ij->j", y, yhat), np.nan)
         return inference.sequential_p(observed, draw, n_permutations=len(orders), size=1.0)[0]
 
-    return np.concatenate(in_threads(tested, tiles(held_out.y.shape[1])))
+    return np.concatenate(share(tested, tiles(held_out.y.shape[1])))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import os
 import re
@@ -15,15 +14,106 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from latentcortex import _files
-from latentcortex._arrays import FloatArray, digest, fingerprint, in_threads, tiles
+from latentcortex import _files, estimators
+from latentcortex._arrays import FloatArray, digest, fingerprint, tiles
 from latentcortex.errors import AlignmentError, IncompleteError, InputError
 from latentcortex.estimators import Estimator, Nesting
+from latentcortex.executors import share
 from latentcortex.features import Features, aligned
 
 FORMAT: Final = "latentcortex-model 2"
 NUMBERS: Final = ("mixtures", "alphas", "cv_scores", "offset")
 STIMULI_AT_ONCE: Final = 512
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A model made ready for the responses to some stimuli: all of a fit that does not depend on the voxel.
+
+    Parameters
+    ----------
+    estimator : Estimator
+        As it was given.
+    features : Features
+        The bands of the model; they hold the stimuli that are fitted on.
+    ids : tuple of str
+        Those stimuli.
+    weights : ndarray of shape (n_fitted,)
+        Trials behind each of them.
+    by_columns : bool
+        Whether it is fitted from columns, and predicts from them; otherwise from Gram matrices.
+    rows : estimators.Prepared
+        The estimator, ready for responses.
+    """
+
+    estimator: Estimator
+    features: Features
+    ids: tuple[str, ...]
+    weights: FloatArray
+    by_columns: bool
+    rows: estimators.Prepared
+
+    @classmethod
+    def of(
+        cls,
+        estimator: Estimator,
+        features: Features,
+        ids: Sequence[str],
+        *,
+        sample: FloatArray,
+        weights: FloatArray,
+        in_time: bool = True,
+    ) -> Self:
+        """Prepare from columns where they are fewer than stimuli, else from Gram matrices.
+
+        Parameters
+        ----------
+        estimator : Estimator
+        features : Features
+            All its bands are fitted jointly.
+        ids : sequence of str
+            The stimulus of each row of responses.
+        sample : ndarray of shape (n_fitted, n_voxels)
+            Responses of voxels all over the map, by which the estimator decides what must be the same for all voxels.
+        weights : ndarray of shape (n_fitted,)
+        in_time : bool
+            Whether the order of stimuli may be that of time; if not, each is given to the estimator as a group of its
+            own, so that it takes no neighbours for a series.
+
+        Raises
+        ------
+        AlignmentError
+            If a stimulus has no features.
+        InputError
+            If a band is constant over these stimuli.
+        """
+        aligned(features, ids)
+        # Without an intercept an estimator would not centre columns, and kernels are centred.
+        narrow = sum(features.dims.values()) < len(ids) and getattr(estimator, "fit_intercept", True)
+        if narrow:
+            rows = {band: features.array(band, ids) for band in features.bands}
+            for band, values in rows.items():
+                if not np.ptp(values, axis=0).any():
+                    raise InputError(f"Band {band} is constant over the {len(ids)} stimuli that are fitted on.")
+        else:
+            options: dict[str, Any] = {"fit_on": ids, "weights": weights, "scale": bool(estimator.scale)}
+            rows = {band: features.gram(band, ids, ids, **options) for band in features.bands}
+        how: dict[str, Any] = {"by": "columns" if narrow else "gram", "sample": sample, "weights": weights}
+        ready = estimators.prepare(estimator, rows, groups=None if in_time else list(ids), **how)
+        return cls(estimator, features, tuple(ids), weights, bool(narrow), ready)
+
+    @property
+    def bands(self) -> tuple[str, ...]:
+        """The names of the bands."""
+        return self.features.bands
+
+    def fit(self, y: FloatArray) -> Fitted:
+        """Fit the responses (n_fitted, n_voxels) of some voxels; each is as it would be among all."""
+        return Fitted(self.rows.fit(y), self.features, self.ids, self.weights, self.by_columns)
+
+    def new_rows(self, features: Features, ids: Sequence[str]) -> dict[str, FloatArray]:
+        """Prepare stimuli to be predicted; see `Fitted.new_rows`."""
+        return _new_rows(self, features, ids)
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,55 +139,6 @@ class Fitted:
     ids: tuple[str, ...]
     weights: FloatArray
     by_columns: bool = False
-
-    @classmethod
-    def of(
-        cls,
-        estimator: Estimator,
-        features: Features,
-        ids: Sequence[str],
-        y: FloatArray,
-        *,
-        weights: FloatArray,
-        in_time: bool = True,
-    ) -> Self:
-        """Fit a copy of the estimator, from columns where they are fewer than stimuli, else from Gram matrices.
-
-        Parameters
-        ----------
-        estimator : Estimator
-        features : Features
-            All its bands are fitted jointly.
-        ids : sequence of str
-            The stimulus of each row of `y`.
-        y : ndarray of shape (n_fitted, n_voxels)
-        weights : ndarray of shape (n_fitted,)
-        in_time : bool
-            Whether the order of stimuli may be that of time; if not, each is given to the estimator as a group of its
-            own, so that it takes no neighbours for a series.
-
-        Raises
-        ------
-        AlignmentError
-            If a stimulus has no features.
-        InputError
-            If a band is constant over these stimuli.
-        """
-        aligned(features, ids)
-        groups = None if in_time else list(ids)
-        own = copy.copy(estimator)  # another model with the same estimator must not change what this one predicts
-        # Without an intercept an estimator would not centre columns, and kernels are centred.
-        narrow = sum(features.dims.values()) < len(ids) and getattr(own, "fit_intercept", True)
-        model = cls(own, features, tuple(ids), weights, narrow)
-        if model.by_columns:
-            arrays = {band: features.array(band, ids) for band in features.bands}
-            for band, values in arrays.items():
-                if not np.ptp(values, axis=0).any():
-                    raise InputError(f"Band {band} is constant over the {len(ids)} stimuli that are fitted on.")
-            own.fit(arrays, y, groups=groups, sample_weight=weights)
-        else:
-            own.fit_gram(model.new_rows(features, ids), y, weights=weights, groups=groups)
-        return model
 
     @property
     def bands(self) -> tuple[str, ...]:
@@ -130,17 +171,7 @@ class Fitted:
             Columns, or kernels with the fitted stimuli, centred and scaled on these. A nested model needs those of
             its own bands only.
         """
-        own = features.only(self.bands)
-        aligned(own, ids)
-        for band, n_dims in self.features.dims.items():
-            if own.dims[band] != n_dims:
-                raise AlignmentError(f"Band {band} has {own.dims[band]} dimensions; fitted with {n_dims}.")
-        if self.by_columns:
-            return {band: own.array(band, ids) for band in self.bands}
-        options: dict[str, Any] = {"fit_on": self.ids, "weights": self.weights, "scale": bool(self.estimator.scale)}
-        if own.same_source(self.features) and set(self.ids) <= set(own.ids):
-            return {band: own.gram(band, ids, self.ids, **options) for band in self.bands}
-        return {band: self.features.across(band, own, ids, **options) for band in self.bands}
+        return _new_rows(self, features, ids)
 
     def parts_of(self, rows: Mapping[str, FloatArray], *, voxels: slice = slice(None)) -> FloatArray:
         """Predict from each band, as `parts` does, what `new_rows` prepared."""
@@ -310,7 +341,7 @@ class Fitted:
             def add(tile: slice, centred: FloatArray = centred, here: FloatArray = rows[some]) -> None:
                 out[:, tile] += centred.T @ here[:, tile]
 
-            in_threads(add, tiles(rows.shape[1]))
+            share(add, tiles(rows.shape[1]))
         return out
 
     def _pieces(self) -> Iterator[slice]:
@@ -325,6 +356,42 @@ class Fitted:
             for band in self.bands
         }
         return {band: digest(*hashes) for band, hashes in parts.items()}
+
+
+@dataclass(frozen=True, eq=False)
+class Chosen:
+    """What a fit chose for each voxel.
+
+    Parameters
+    ----------
+    alphas : ndarray of shape (n_voxels,)
+        Penalties.
+    mixtures : ndarray of shape (n_bands, n_voxels)
+        Each voxel's sums to 1.
+    """
+
+    alphas: FloatArray
+    mixtures: FloatArray
+
+    @classmethod
+    def of(cls, estimator: Estimator) -> Self:
+        """Ask a fitted estimator."""
+        return cls(estimator.alphas_, estimator.mixtures_)
+
+
+def _new_rows(model: Prepared | Fitted, features: Features, ids: Sequence[str]) -> dict[str, FloatArray]:
+    """Prepare stimuli to be predicted, by band; see `Fitted.new_rows`."""
+    wanted = features.only(model.bands)
+    aligned(wanted, ids)
+    for band, n_dims in model.features.dims.items():
+        if wanted.dims[band] != n_dims:
+            raise AlignmentError(f"Band {band} has {wanted.dims[band]} dimensions; fitted with {n_dims}.")
+    if model.by_columns:
+        return {band: wanted.array(band, ids) for band in model.bands}
+    options: dict[str, Any] = {"fit_on": model.ids, "weights": model.weights, "scale": bool(model.estimator.scale)}
+    if wanted.same_source(model.features) and set(model.ids) <= set(wanted.ids):
+        return {band: wanted.gram(band, ids, model.ids, **options) for band in model.bands}
+    return {band: model.features.across(band, wanted, ids, **options) for band in model.bands}
 
 
 @dataclass(frozen=True, eq=False)
@@ -375,7 +442,7 @@ class Kept:
             for b, band in enumerate(self.bands):
                 out[b, :, tile] = (grams[band] @ dual[:, tile]) * gamma[b, tile]
 
-        in_threads(fill, tiles(out.shape[2]))
+        share(fill, tiles(out.shape[2]))
         return out
 
 

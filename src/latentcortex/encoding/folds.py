@@ -5,43 +5,50 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Any
 
 import numpy as np
 
 from latentcortex import inference
 from latentcortex._arrays import FloatArray, IntArray, positions
+from latentcortex.encoding.chunks import ReadByChunk, Sides, averaged
 from latentcortex.encoding.criterion import Criterion, Null
-from latentcortex.encoding.fitted import Fitted
+from latentcortex.encoding.fitted import Prepared
 from latentcortex.encoding.prediction import Prediction
 from latentcortex.errors import InputError
-from latentcortex.estimators import Estimator
+from latentcortex.estimators import Estimator, VoxelCounts
 from latentcortex.features import Features, aligned
 from latentcortex.inference.ties import TIE
 from latentcortex.responses import Responses, Within
 from latentcortex.splits import Splits
 
-
-class Draws(Protocol):
-    """Where r of finished permutations is kept, by a name that stands for the model and the permutation."""
-
-    def load(self, name: str) -> FloatArray | None:
-        """Return r, float32 (n_voxels,), as it was saved; None if it was not."""
-        ...
-
-    def save(self, name: str, r: FloatArray) -> None:
-        """Keep r of one permutation; several threads may do so at once."""
-        ...
+FoldModel = tuple[Prepared, dict[str, FloatArray]]
+"""A model that is ready for the training stimuli of a fold, and its held-out stimuli."""
 
 
 @dataclass(frozen=True, eq=False)
 class Folds:
-    """Cross-validation folds, made ready once; a permutation only changes whose features are whose."""
+    """Cross-validation folds of some voxels; a permutation only changes whose features are whose.
+
+    Parameters
+    ----------
+    features : Features
+    ids : tuple of str
+        All stimuli.
+    groups : tuple of str
+        Of each: stimuli that change places together.
+    sides : list of (Responses, Responses)
+        Averaged training and test responses of each fold.
+    clusters : tuple of str
+        Of each stimulus, where folds hold out whole clusters; empty otherwise.
+    in_time : bool
+        Whether the order of stimuli may be that of time.
+    """
 
     features: Features
     ids: tuple[str, ...]
     groups: tuple[str, ...]
-    sides: list[tuple[Responses, Responses]]
+    sides: list[Sides]
     clusters: tuple[str, ...] = ()
     in_time: bool = True
 
@@ -68,19 +75,47 @@ class Folds:
             )
         return null.orders(len(self.ids))
 
+    def draws(self, null: Null) -> FloatArray | IntArray:
+        """Draw the signs of clusters, or whose features are whose; (n_permutations, n_stimuli)."""
+        # A fold is predicted from the others, so that flips of its own part alone would leave out half of the variance.
+        return null.signs(self.clusters) if null.name == "clusters" else self.orders(null)
+
     @classmethod
     def of(cls, features: Features, responses: Responses, splits: Splits, zscore: Within) -> Folds:
         """Z-score and average both sides of every fold."""
+        by_chunk = ReadByChunk.of(responses, splits, zscore)
+        return cls.joined(features, by_chunk.folds(slice(None)), splits, in_time=by_chunk.in_time)
+
+    @classmethod
+    def joined(cls, features: Features, folds: Sequence[Sides], splits: Splits, *, in_time: bool) -> Folds:
+        """Take the sides of every fold, single trials or averages, of some voxels."""
         aligned(features, splits.ids)
-        sides = []
-        for train_ids, test_ids in splits:
-            train, test = responses.split(test_ids=test_ids, train_ids=train_ids, zscore=zscore)
-            sides.append((train.averaged(), test.averaged()))
         clusters = splits.groups if splits.unit != "stimulus" or _stay(splits.groups) else ()
-        return cls(features, splits.ids, splits.groups, sides, clusters, responses.select(splits.ids).in_time)
+        return cls(features, splits.ids, splits.groups, averaged(folds), clusters, in_time)
+
+    def models(self, estimator: Estimator, order: IntArray | None = None) -> list[FoldModel]:
+        """Make every fold ready to be fitted, deciding by these voxels what must be the same for all.
+
+        Parameters
+        ----------
+        estimator : Estimator
+        order : ndarray of int, shape (n_stimuli,), optional
+            Stimulus i has the features of stimulus order[i]; its own by default.
+        """
+        owner = dict(zip(self.ids, self.ids if order is None else [self.ids[i] for i in order], strict=True))
+        ready = []
+        for train, test in self.sides:
+            how: dict[str, Any] = {"weights": train.n_repeats, "in_time": self.in_time, "sample": train.data}
+            model = Prepared.of(estimator, self.features, [owner[name] for name in train.ids], **how)
+            ready.append((model, model.new_rows(self.features, [owner[name] for name in test.ids])))
+        return ready
 
     def predict(
-        self, estimator: Estimator, order: IntArray | None = None, *, signs: FloatArray | None = None
+        self,
+        estimator: Estimator,
+        order: IntArray | None = None,
+        *,
+        signs: FloatArray | None = None,
     ) -> Prediction:
         """Predict every fold from the others.
 
@@ -92,31 +127,54 @@ class Folds:
         signs : ndarray of shape (n_stimuli,), optional
             1 or -1, which the deviations of its responses from the mean of each fold's training stimuli are multiplied
             with; all 1 by default.
+
+        Raises
+        ------
+        InputError
+            If no voxel is usable in every fold.
         """
-        has = {name: self.ids[i] for name, i in zip(self.ids, order, strict=True)} if order is not None else None
-        flips = np.ones(len(self.ids), dtype=np.float32) if signs is None and self.clusters else signs
         valid = np.logical_and.reduce([train.valid() for train, _ in self.sides])
         if not valid.any():
             raise InputError(f"0 of {len(valid)} voxels are usable in every fold.")
+        held_out, counts = self.predicted(estimator, self.models(estimator, order), signs=signs)
+        counts.tell(estimator, self.features.bands)
+        return held_out
+
+    def predicted(
+        self, estimator: Estimator, models: Sequence[FoldModel], *, signs: FloatArray | None = None
+    ) -> tuple[Prediction, VoxelCounts]:
+        """Predict every fold from the others, and count what fits have to be told of; see `predict`.
+
+        Parameters
+        ----------
+        estimator : Estimator
+        models : sequence
+            From `models` of the same estimator, by voxels all over the map.
+        signs : ndarray of shape (n_stimuli,), optional
+        """
+        flips = np.ones(len(self.ids), dtype=np.float32) if signs is None and self.clusters else signs
+        valid = np.logical_and.reduce([train.valid() for train, _ in self.sides])
         y = np.empty((len(self.ids), len(valid)), dtype=np.float32)
         parts = np.empty((len(self.features.bands), *y.shape), dtype=np.float32)
-        for train, test in self.sides:
-            fitted, new = ([has[name] if has else name for name in side.ids] for side in (train, test))
+        counts = VoxelCounts()
+        for (train, test), (model, kernels) in zip(self.sides, models, strict=True):
             rows = positions(self.ids, test.ids, what="stimulus ids")
-            known, held, mean = train.data, test.data, np.zeros(len(valid), dtype=np.float32)
+            fitted, held, mean = train.data, test.data, np.zeros(len(valid), dtype=np.float32)
             if flips is not None:
                 # Fitted without their mean, so that flipping everything changes no digit: were it added and taken off
                 # again, rounding would choose another penalty where two are nearly as good.
-                centre, own = _centre(known), flips[positions(self.ids, train.ids, what="stimulus ids")]
+                centre, of_train = _centre(fitted), flips[positions(self.ids, train.ids, what="stimulus ids")]
                 # An estimator without an intercept must not get one by the way.
                 mean = centre if getattr(estimator, "fit_intercept", True) else mean
                 with np.errstate(invalid="ignore"):
-                    known = own[:, None] * (known - centre) + (centre - mean)
+                    fitted = of_train[:, None] * (fitted - centre) + (centre - mean)
                     held = centre + flips[rows, None] * (held - centre)
-            model = Fitted.of(estimator, self.features, fitted, known, weights=train.n_repeats, in_time=self.in_time)
-            part = model.parts(self.features, new) + (model.estimator.offset_ + mean) / len(model.bands)
+            fit = model.fit(fitted)
+            counts += VoxelCounts.of(fit.estimator)
+            part = fit.parts_of(kernels) + (fit.estimator.offset_ + mean) / len(fit.bands)
             y[rows], parts[:, rows] = held, np.where(valid, part, np.nan)
-        return Prediction(y, parts, np.zeros(len(valid)), clusters=self.clusters, in_time=self.in_time)
+        held_out = Prediction(y, parts, np.zeros(len(valid)), clusters=self.clusters, in_time=self.in_time)
+        return held_out, counts
 
 
 def _stay(groups: Sequence[str]) -> bool:

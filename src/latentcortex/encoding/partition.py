@@ -10,10 +10,11 @@ from typing import Any, Final
 import numpy as np
 
 from latentcortex import inference, scoring
-from latentcortex._arrays import FloatArray, in_threads
+from latentcortex._arrays import FloatArray
 from latentcortex.encoding.columns import Column, about_means
-from latentcortex.encoding.fitted import Fitted
+from latentcortex.encoding.fitted import Chosen, Fitted, Prepared
 from latentcortex.encoding.prediction import Prediction, by_tile
+from latentcortex.executors import share
 
 logger = logging.getLogger(__name__)
 
@@ -28,34 +29,59 @@ def shares_of_halves(held_out: Prediction) -> FloatArray:
     return np.stack([by_tile(scoring.product_shares, y, parts) for y, parts in zip(*sides, strict=True)])
 
 
-def with_stability(columns: Sequence[Column], halves: FloatArray, found: FloatArray) -> list[Column]:
+def with_stability(columns: Sequence[Column], halves: FloatArray, significant: FloatArray) -> list[Column]:
     """Note beside product shares how alike their maps are on two halves of the test stimuli, where the model is found.
 
     `stability` is the correlation over these voxels; it shares the fit, and so says nothing of other training stimuli.
+
+    Parameters
+    ----------
+    columns : sequence of (ndarray, dict)
+    halves : ndarray of shape (2 * n_bands, n_voxels)
+        Shares of every band on the first half, then on the other.
+    significant : ndarray of shape (n_voxels,)
+        1 where the model is found.
     """
-    some, out = np.flatnonzero(found == 1), []
-    each = iter(halves.swapaxes(0, 1)[..., some])
+    voxels, noted = np.flatnonzero(significant == 1), []
+    each = zip(*np.split(halves[:, voxels], 2), strict=True)
     for values, facts in columns:
         if facts["statistic"] == "shareR2":
-            r = scoring.correlation(*next(each)[..., None])[0] if len(some) > 2 else np.nan
+            pair = next(each)
+            r = scoring.correlation(pair[0][:, None], pair[1][:, None])[0] if len(voxels) > 2 else np.nan
             facts = {**facts, "stability": round(float(r), 4)}
-        out.append((values, facts))
-    return out
+        noted.append((values, facts))
+    return noted
 
 
-def excess(about: dict[str, Any], held_out: Prediction, bands: Sequence[str]) -> list[Column]:
-    """Make the column of what the joint model explains beyond the sum of its bands alone; above 0 is suppression."""
+def excess(held_out: Prediction, bands: Sequence[str]) -> FloatArray:
+    """Compute what the joint model explains beyond the sum of its bands alone, (1, n_voxels); above 0 is suppression.
+
+    Without models of every single band it is not known: (0, n_voxels).
+    """
     singles = [held_out.nested[band,] for band in bands if (band,) in held_out.nested]
     if len(singles) < len(bands):
-        return []
+        return np.empty((0, held_out.y.shape[1]))
     joint, *alone = (by_tile(about_means, held_out.y, yhat) for yhat in (held_out.yhat, *singles))
-    return [(joint - np.sum(alone, axis=0), {**about, "statistic": "excessR2", "unit": "fraction of variance"})]
+    return np.asarray(joint - np.sum(alone, axis=0))[None]
 
 
-def identifiable(about: dict[str, Any], model: Fitted, found: FloatArray, *, seed: int) -> list[Column]:
+def identifiable(
+    about: dict[str, Any], model: Prepared | Fitted, chosen: Chosen, significant: FloatArray, *, seed: int
+) -> list[Column]:
     """Make a column per band: the reliability that its share should have, and how much it overlaps with the others.
 
     Where the model is found; elsewhere there is nothing to split, and it is nan.
+
+    Parameters
+    ----------
+    about : dict
+        Facts of the model.
+    model : Prepared or Fitted
+    chosen : Chosen
+        What the fit chose for every voxel.
+    significant : ndarray of shape (n_voxels,)
+        1 where the model is found.
+    seed : int
     """
     ids, estimator = model.ids, model.estimator
     if len(ids) < inference.LEAST_ROWS:
@@ -64,20 +90,20 @@ def identifiable(about: dict[str, Any], model: Fitted, found: FloatArray, *, see
     options: dict[str, Any] = {"fit_on": ids, "weights": model.weights, "scale": bool(estimator.scale)}
     grams = {band: model.features.gram(band, ids, ids, **options) for band in model.bands}
     # The penalty is relative to the weight of a trial; the noise is that of stimuli.
-    noise = estimator.alphas_ / model.weights.mean()
-    some, values = np.flatnonzero(found == 1), np.full(estimator.mixtures_.shape, np.nan)
-    if len(some):
-        values[:, some] = inference.identifiability(grams, estimator.mixtures_[:, some], noise[some], seed=seed)
+    noise = chosen.alphas / model.weights.mean()
+    voxels, values = np.flatnonzero(significant == 1), np.full(chosen.mixtures.shape, np.nan)
+    if len(voxels):
+        values[:, voxels] = inference.identifiability(grams, chosen.mixtures[:, voxels], noise[voxels], seed=seed)
     common = overlaps(grams)
     facts = {"statistic": "identifiability", "unit": "correlation"}
     return [
-        (own, {**about, "band": band, **facts, "overlap": round(common[band], 4)})
-        for own, band in zip(values, model.bands, strict=True)
+        (reliability, {**about, "band": band, **facts, "overlap": round(common[band], 4)})
+        for reliability, band in zip(values, model.bands, strict=True)
     ]
 
 
 def overlaps(grams: Mapping[str, FloatArray]) -> dict[str, float]:
     """Find each band's largest overlap with another; see `scoring.overlap`."""
-    leading = dict(zip(grams, in_threads(scoring.leading, list(grams.values())), strict=True))
+    leading = dict(zip(grams, share(scoring.leading, list(grams.values())), strict=True))
     found = {pair: scoring.overlap(leading[pair[0]], leading[pair[1]]) for pair in combinations(grams, 2)}
     return {band: max(value for pair, value in found.items() if band in pair) for band in grams}

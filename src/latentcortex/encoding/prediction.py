@@ -10,7 +10,8 @@ import numpy as np
 from scipy.sparse import csr_array
 
 from latentcortex import inference, scoring
-from latentcortex._arrays import FloatArray, arrays, in_threads, tiles
+from latentcortex._arrays import FloatArray, arrays, tiles
+from latentcortex.executors import share
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,4 +95,4 @@ def by_tile(score: Callable[[FloatArray, FloatArray], FloatArray], y: FloatArray
     def block(tile: slice) -> FloatArray:
         return score(y[:, tile], yhat[..., tile])
 
-    return np.concatenate(in_threads(block, tiles(y.shape[1])), axis=-1)
+    return np.concatenate(share(block, tiles(y.shape[1])), axis=-1)

@@ -1,15 +1,14 @@
-"""Means over regions of interest, with intervals over test stimuli."""
+"""Means of scores and shares over regions, with the interval that other test stimuli would give."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 
 from latentcortex import inference, scoring
-from latentcortex._arrays import BoolArray, FloatArray, IntArray, in_threads, tiles
+from latentcortex._arrays import BoolArray, FloatArray, IntArray
 from latentcortex.encoding.columns import Column
 from latentcortex.encoding.criterion import Null
 from latentcortex.encoding.prediction import Prediction
@@ -36,103 +35,101 @@ class Regions:
     names: Mapping[int, str]
     seed: int = 0
 
+    def sums(
+        self, held_out: Prediction, bands: Sequence[str], shares: Sequence[str], null: Null, labels: IntArray
+    ) -> FloatArray:
+        """Sum over each region's valid voxels how each statistic changes without each group of test stimuli.
 
-class RegionMeans:
-    """Adds up, piece by piece, how the scores and shares of each region's valid voxels change without some stimuli.
+        Stimuli that the null keeps together are left out together. A voxel that varies over the stimuli of one group
+        only has no statistic without these, and changes nothing there.
 
-    Parameters
-    ----------
-    regions : Regions
-    shares : sequence of str
-        Those of `product` and `unique` have intervals.
-    """
+        Parameters
+        ----------
+        held_out : Prediction
+            Of some voxels.
+        bands, shares : sequence of str
+        null : Null
+        labels : ndarray of int, shape (n_voxels,)
+            The region of each of these voxels.
 
-    def __init__(self, regions: Regions, shares: Sequence[str]) -> None:
-        self.regions, self.shares = regions, shares
-        self.n_voxels = 0
-        self._left_out: tuple[FloatArray, FloatArray] | None = None
-        self._changes: dict[Key, dict[str, FloatArray]] = {}
+        Returns
+        -------
+        ndarray of shape (n_statistics, n_regions, 1 + n_groups)
+            Statistics in the order of `keys`; the number of voxels that have it, then what it changes by.
+        """
+        weights = self._left_out(held_out, null)[0]
+        out = np.zeros((len(keys(bands, shares)), len(self.names), len(weights)))
+        for number, label in enumerate(self.names):
+            voxels = np.flatnonzero((labels == label) & np.isfinite(held_out.r))
+            if not len(voxels):
+                continue
+            for row, values in enumerate(_without_groups(held_out, bands, shares, weights, voxels)):
+                change = values[1:].astype(np.float64) - values[0]
+                out[row, number, 0] = np.isfinite(values[0]).sum()
+                out[row, number, 1:] = np.where(np.isfinite(change), change, 0).sum(1)
+        return out
 
-    def add(self, piece: Prediction, bands: Sequence[str], null: Null) -> None:
-        """Add the next voxels; stimuli that the null keeps together are left out together."""
-        if self._left_out is None:
-            n_rows = len(piece.y)
-            self._left_out = inference.leave_out(n_rows, clusters=null.alike(n_rows), seed=self.regions.seed)
-        here = self.regions.labels[self.n_voxels : self.n_voxels + piece.y.shape[1]]
-        self.n_voxels += piece.y.shape[1]
-        for label, name in self.regions.names.items():
-            voxels = np.flatnonzero((here == label) & np.isfinite(piece.r))
-            if len(voxels):
-                self._add(name, piece, bands, voxels, self._left_out[0])
+    def noted(
+        self, columns: Sequence[Column], total: FloatArray, bands: Sequence[str], shares: Sequence[str], null: Null
+    ) -> list[Column]:
+        """Note the interval of each region's mean beside the columns that have one: `intervals`, name -> ends.
 
-    def _add(self, name: str, piece: Prediction, bands: Sequence[str], voxels: IntArray, weights: FloatArray) -> None:
-        change = partial(_changes, piece, bands, self.shares, weights)
-        for part in in_threads(change, [voxels[tile] for tile in tiles(len(voxels))]):
-            for key, values in part.items():
-                known = self._changes.setdefault(key, {})
-                known[name] = known.get(name, 0.0) + values
-
-    def _mean(self, values: FloatArray | BoolArray, name: str) -> float:
-        """Average a column over the voxels of a region."""
-        label = next(label for label, known in self.regions.names.items() if known == name)
-        own = np.asarray(values, dtype=np.float64)[self.regions.labels == label]
-        return float(own[np.isfinite(own)].mean()) if np.isfinite(own).any() else np.nan
-
-    def noted(self, columns: Sequence[Column]) -> list[Column]:
-        """Note the interval of each region's mean beside the columns that have one: `intervals`, name -> ends."""
-        noted = []
+        Parameters
+        ----------
+        columns : sequence of (ndarray, dict)
+            Of all voxels.
+        total : ndarray of shape (n_statistics, n_regions, 1 + n_groups)
+            `sums` of all voxels.
+        bands, shares, null
+            As for `sums`.
+        """
+        n_stimuli = int(columns[0][1]["n_stimuli"])
+        left_out = self._groups(n_stimuli, null)[1]
+        rows, noted = {key: row for row, key in enumerate(keys(bands, shares))}, []
         for values, facts in columns:
-            own = self._changes.get((facts["statistic"], facts["band"]), {})
-            ends = {name: self._ends(sums, self._mean(values, name)) for name, sums in own.items()}
+            row = rows.get((facts["statistic"], facts["band"]))
+            ends = {} if row is None else self._ends(values, total[row], left_out)
             noted.append((values, {**facts, "intervals": ends} if ends else facts))
         return noted
 
-    def _ends(self, sums: FloatArray, mean: float) -> list[float]:
-        """Find the 95 % interval of the mean over voxels that test sets of this size would give; nan for no voxel."""
-        if self._left_out is None or not sums[0] > 0:
-            return [np.nan, np.nan]
-        change = (sums[1:] / sums[0])[:, None]
-        ends = inference.jackknife_interval(np.array([mean]), change, self._left_out[1])
-        return [round(float(end[0]), 6) for end in ends]
+    def _left_out(self, held_out: Prediction, null: Null) -> tuple[FloatArray, FloatArray]:
+        return self._groups(len(held_out.y), null)
+
+    def _groups(self, n_stimuli: int, null: Null) -> tuple[FloatArray, FloatArray]:
+        return inference.leave_out(n_stimuli, clusters=null.alike(n_stimuli), seed=self.seed)
+
+    def _ends(self, values: FloatArray | BoolArray, total: FloatArray, left_out: FloatArray) -> dict[str, list[float]]:
+        """Find the 95 % interval of each region's mean over voxels that test sets of this size would give."""
+        column, ends = np.asarray(values, dtype=np.float64), {}
+        for (label, name), sums in zip(self.names.items(), total, strict=True):
+            inside = column[self.labels == label]
+            defined = inside[np.isfinite(inside)]
+            if not sums[0] > 0 or not len(defined):
+                continue
+            change = (sums[1:] / sums[0])[:, None]
+            both = inference.jackknife_interval(np.array([defined.mean()]), change, left_out)
+            ends[name] = [round(float(end[0]), 6) for end in both]
+        return ends
 
 
-def _changes(
-    piece: Prediction, bands: Sequence[str], shares: Sequence[str], weights: FloatArray, voxels: IntArray
-) -> dict[Key, FloatArray]:
-    """Count the voxels that have each statistic, then sum over them what it changes by without each group of stimuli.
-
-    A voxel that varies over the stimuli of one group only has no statistic without these, and changes nothing there.
-
-    Returns
-    -------
-    dict of (str, str) to ndarray of shape (1 + n_groups,)
-    """
-    y, yhat = piece.y[:, voxels], piece.yhat[:, voxels]
+def keys(bands: Sequence[str], shares: Sequence[str]) -> list[Key]:
+    """List the statistics whose means have intervals: r, R², and of several bands product and unique shares."""
     whole = "" if len(bands) > 1 else bands[0]
-    r2 = scoring.weighted_r2(y, yhat, weights, own_mean=False)
-    found = {("r", whole): scoring.weighted_correlation(y, piece.varying[:, voxels], weights), ("r2", whole): r2}
-    found |= dict(_shared(piece, bands, shares, weights, voxels)) if len(bands) > 1 else {}
-    summed = {}
-    for key, values in found.items():
-        change = values[1:].astype(np.float64) - values[0]
-        summed[key] = np.append(np.isfinite(values[0]).sum(), np.where(np.isfinite(change), change, 0).sum(1))
-    return summed
+    names = [name for share, name in (("product", "shareR2"), ("unique", "uniqueR2")) if share in shares]
+    return [("r", whole), ("r2", whole), *((name, band) for name in names for band in bands)]
 
 
-def _shared(
-    piece: Prediction,
-    bands: Sequence[str],
-    shares: Sequence[str],
-    weights: FloatArray,
-    voxels: IntArray,
-) -> Iterator[tuple[Key, FloatArray]]:
-    y = piece.y[:, voxels]
+def _without_groups(
+    held_out: Prediction, bands: Sequence[str], shares: Sequence[str], weights: FloatArray, voxels: IntArray
+) -> Iterator[FloatArray]:
+    """Compute each statistic of `keys` of all test stimuli and without each group, (1 + n_groups, n_voxels)."""
+    y, yhat = held_out.y[:, voxels], held_out.yhat[:, voxels]
+    yield scoring.weighted_correlation(y, held_out.varying[:, voxels], weights)
+    yield scoring.weighted_r2(y, yhat, weights, own_mean=False)
     if "product" in shares:
-        split = scoring.weighted_product_shares(y, piece.yhat_bands[..., voxels], weights)
-        yield from ((("shareR2", band), share) for band, share in zip(bands, split, strict=True))
+        yield from scoring.weighted_product_shares(y, held_out.yhat_bands[..., voxels], weights)
     if "unique" in shares:
-        how: dict[str, bool] = {"own_mean": False, "offset": False}
-        joint = scoring.weighted_r2(y, piece.yhat[:, voxels], weights, **how)
+        joint = scoring.weighted_r2(y, yhat, weights, own_mean=False, offset=False)
         for band in bands:
-            without = piece.nested[tuple(other for other in bands if other != band)][:, voxels]
-            yield ("uniqueR2", band), joint - scoring.weighted_r2(y, without, weights, **how)
+            without = held_out.nested[tuple(other for other in bands if other != band)][:, voxels]
+            yield joint - scoring.weighted_r2(y, without, weights, own_mean=False, offset=False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -11,16 +11,14 @@ from scipy import sparse
 from scipy.sparse import csr_array
 
 from latentcortex import inference
-from latentcortex._arrays import FloatArray, IntArray
+from latentcortex._arrays import FloatArray, IntArray, chosen, on_grid
 from latentcortex.encoding.columns import N_FLIPS, Column, flips_in_words, flips_of, significance
 from latentcortex.encoding.criterion import Criterion, Null
 from latentcortex.encoding.fitted import Fitted
-from latentcortex.encoding.halves import HalfFits, resampling
+from latentcortex.encoding.halves import HalfFits, candidates, resampling
 from latentcortex.encoding.prediction import Prediction
 from latentcortex.errors import InputError
 from latentcortex.features import Features
-from latentcortex.inference.family import TAIL
-from latentcortex.inference.ties import at_most
 from latentcortex.responses import Responses
 
 LOSS: Final = "each test stimulus's loss with and without the band"
@@ -39,16 +37,38 @@ class Sides:
         Of the bands of the model, of the test stimuli; Freedman and Lane's test needs those of training stimuli there.
     train, test : Responses
         Averaged.
+    sample : ndarray of shape (n_train_stimuli, n_voxels), optional
+        Training responses of voxels all over the map; see `HalfFits`.
     """
 
     features: Features
     train: Responses
     test: Responses
+    sample: FloatArray | None = None
 
 
-@dataclass(eq=False)
-class UniqueShares:
-    """Tests of the unique share of each band of one joint model; predictions come a stretch of voxels at a time.
+@dataclass(frozen=True, eq=False)
+class Candidates:
+    """Voxels of one tile in which a joint model may be significant.
+
+    Parameters
+    ----------
+    voxels : ndarray of int, shape (n_candidates,)
+        Their numbers.
+    y : ndarray of shape (n_stimuli, n_candidates)
+        Test responses.
+    yhat : ndarray of shape (1 + n_bands, n_stimuli, n_candidates)
+        Predictions of the joint model, then of those without each band.
+    """
+
+    voxels: IntArray
+    y: FloatArray
+    yhat: FloatArray
+
+
+@dataclass(frozen=True, eq=False)
+class UniqueTests:
+    """Tests of the unique share of each band of one joint model.
 
     A band that adds where the joint model predicts nothing is no discovery. Of each voxel both must be rejected, so
     that its p is the larger of the joint model's and of the test's, which is valid whichever of both nulls is true
@@ -68,63 +88,98 @@ class UniqueShares:
     criterion: Criterion
     null: Null
     sides: Sides | None = None
-    _pieces: list[tuple[FloatArray, FloatArray]] = field(default_factory=list)
-    _candidates: list[IntArray] = field(default_factory=list)
-    _start: int = 0
 
     @property
     def subsets(self) -> tuple[tuple[str, ...], ...]:
         """The models without each band."""
         return tuple(tuple(other for other in self.bands if other != band) for band in self.bands)
 
-    def add(self, piece: Prediction, p: FloatArray) -> None:
-        """Keep what the next voxels' tests need, where the joint model may be significant; p is of that model."""
-        # Storey's procedure may reject a p above q.
-        some = np.flatnonzero(at_most(p, TAIL if self.criterion.correction == "storey" else self.criterion.q))
-        models = [piece.yhat, *(piece.nested[bands] for bands in self.subsets)]
-        self._pieces.append((piece.y[:, some], np.stack([model[:, some] for model in models])))
-        self._candidates.append(some + self._start)
-        self._start += len(p)
+    def candidates(self, held_out: Prediction, p: FloatArray, start: int) -> Candidates:
+        """Keep what tests need of the voxels of a tile in which the joint model may be significant.
 
-    def columns(self, about: dict[str, Any], p: FloatArray, model: Fitted) -> list[Column]:
-        """Make uniqueP, uniqueQ and uniqueMask of each band; p is of the joint model, (n_voxels,)."""
-        found = np.flatnonzero(inference.fdr(p, self.criterion.q, self.criterion.correction).rejected)
-        tested, words, facts = self._tested(found, model)
-        columns: list[Column] = []
-        for band, own in zip(self.bands, tested, strict=True):
-            together = np.where(np.isnan(p), np.nan, 1.0)
-            together[found] = np.maximum(own, p[found])
-            of_band = {**about, "band": band, **facts}
-            columns += significance(
-                of_band, together, self.criterion, null=words[0], n_permutations=words[1], of="unique"
-            )
-        return columns
+        Parameters
+        ----------
+        held_out : Prediction
+        p : ndarray of shape (n_voxels,)
+            Of the joint model.
+        start : int
+            Number of the first voxel of the tile.
+        """
+        voxels = candidates(p, self.criterion)
+        models = [held_out.yhat, *(held_out.nested[bands] for bands in self.subsets)]
+        return Candidates(
+            voxels + start, chosen(held_out.y, voxels), np.stack([chosen(model, voxels) for model in models])
+        )
 
-    def _tested(self, found: IntArray, model: Fitted) -> tuple[FloatArray, tuple[str, int], dict[str, Any]]:
-        """Test every band in the voxels found: p (n_bands, n_found), what it comes from, and facts of all columns."""
+    def tested(self, model: Fitted, tiles: Sequence[Candidates], *, n_voxels: int) -> FloatArray:
+        """Test every band where the joint model may be significant, (n_bands, n_voxels); nan elsewhere."""
+        voxels = np.concatenate([tile.voxels for tile in tiles])
+        p = np.full((len(self.bands), n_voxels), np.nan)
+        if len(voxels):
+            y, yhat = (np.concatenate(parts, axis=-1) for parts in zip(*((t.y, t.yhat) for t in tiles), strict=True))
+            with on_grid(voxels):
+                p[:, voxels] = self._tested(model, voxels, y, yhat)
+        return p
+
+    def _tested(self, model: Fitted, voxels: IntArray, y: FloatArray, yhat: FloatArray) -> FloatArray:
+        """Test every band in these voxels, (n_bands, len(voxels))."""
         if self.criterion.share == "freedman-lane":
-            p = refitted_p(self.sides, model, found, self.criterion, self.null)
-            words = (
-                f"{self.criterion.n_permutations} permutations of the residuals of the other bands, refitted; {FIRST}"
-            )
-            return p, (words, self.criterion.n_permutations), {"share": self.criterion.share}
-        among = np.isin(np.concatenate(self._candidates), found)
-        y = np.concatenate([part for part, _ in self._pieces], axis=1)[:, among]
-        yhat = np.concatenate([parts for _, parts in self._pieces], axis=2)[..., among]
-        how = resampling(self._halves(model), self.criterion, self.null.alike(len(y)), found)
-        n_refits, refits = (how.n_refits, how.refits) if how.refits else (0, None)
-        how = replace(how, n_permutations=N_FLIPS, refits=refits and (lambda k, some: refits(k, found[some])))
+            return refitted_p(self.sides, model, voxels, self.criterion, self.null)
+        refits = resampling(self._halves(model, voxels), self.criterion, self.null.alike(len(y)))
         pairs = [(0, 1 + i) for i in range(len(self.bands))]
-        p = inference.better_p(y, yhat, pairs, two_sided=False, resampling=how, seed=self.null.seed)
-        words = f"{flips_in_words(LOSS, self.null, len(y))}, with the variance of {n_refits} refits; {FIRST}"
-        return p, (words, flips_of(self.null, len(y))), {"share": self.criterion.share, "n_refits": n_refits}
+        how: dict[str, Any] = {"resampling": replace(refits, n_permutations=N_FLIPS), "seed": self.null.seed}
+        return inference.better_p(y, yhat, pairs, two_sided=False, **how)
 
-    def _halves(self, model: Fitted) -> HalfFits | None:
+    def _halves(self, model: Fitted, voxels: IntArray) -> HalfFits | None:
         if self.sides is None:
             return None
-        how: dict[str, Any] = {"subsets": self.subsets, "new": self.sides.features}
-        sides = (self.sides.train, self.sides.test)
-        return HalfFits(model.features, *sides, lambda: model.estimator, self.criterion.seed, **how)
+        how: dict[str, Any] = {"subsets": self.subsets, "new": self.sides.features, "sample": self.sides.sample}
+        sides, make = (self.sides.train, self.sides.test), lambda: model.estimator
+        return HalfFits(model.features, *sides, make, self.criterion.seed, **how).of(voxels)
+
+
+def unique_columns(
+    about: dict[str, Any],
+    bands: Sequence[str],
+    p: FloatArray,
+    tested: FloatArray,
+    criterion: Criterion,
+    null: Null,
+    *,
+    refits: int,
+) -> list[Column]:
+    """Make uniqueP, uniqueQ and uniqueMask of each band.
+
+    Parameters
+    ----------
+    about : dict
+        Facts of the model.
+    bands : sequence of str
+    p : ndarray of shape (n_voxels,)
+        Of the joint model.
+    tested : ndarray of shape (n_bands, n_voxels)
+        From `UniqueTests.tested`.
+    criterion : Criterion
+    null : Null
+    refits : int
+        Half-fits that the tests drew on.
+    """
+    significant = np.flatnonzero(inference.fdr(p, criterion.q, criterion.correction).rejected)
+    n_rows = int(about["n_stimuli"])
+    facts: dict[str, Any] = {"share": criterion.share}
+    if criterion.share == "freedman-lane":
+        n_drawn = criterion.n_permutations
+        words = f"{n_drawn} permutations of the residuals of the other bands, refitted; {FIRST}"
+    else:
+        n_drawn, facts["n_refits"] = flips_of(null, n_rows), refits if len(significant) else 0
+        words = f"{flips_in_words(LOSS, null, n_rows)}, with the variance of {facts['n_refits']} refits; {FIRST}"
+    columns: list[Column] = []
+    for band, of_band in zip(bands, tested, strict=True):
+        together = np.where(np.isnan(p), np.nan, 1.0)
+        together[significant] = np.maximum(of_band[significant], p[significant])
+        noted = {**about, "band": band, **facts}
+        columns += significance(noted, together, criterion, null=words, n_permutations=n_drawn, of="unique")
+    return columns
 
 
 def refitted_p(sides: Sides | None, model: Fitted, voxels: IntArray, criterion: Criterion, null: Null) -> FloatArray:
@@ -138,19 +193,19 @@ def refitted_p(sides: Sides | None, model: Fitted, voxels: IntArray, criterion: 
         raise InputError("share = 'freedman-lane' needs the training responses: fit this model again.")
     rows = refitting_rows(sides, scale=bool(model.estimator.scale), block=null.block, sets=null.sets)
     per_trial = float(model.weights[0])
-    data = _averaging(len(sides.test.ids), null.sets) @ sides.test.data[:, voxels]
-    y = np.concatenate([side - side.mean(0) for side in (sides.train.data[:, voxels], data)])
+    data = _averaging(len(sides.test.ids), null.sets) @ chosen(sides.test.data, voxels)
+    y = np.concatenate([side - side.mean(0) for side in (chosen(sides.train.data, voxels), data)])
     p = np.full((len(model.bands), len(voxels)), np.nan)
     if not len(voxels):
         return p
 
-    def chosen(fitted: Fitted) -> inference.Penalties:
+    def penalties_of(fitted: Fitted) -> inference.Penalties:
         return inference.Penalties(fitted.estimator.mixtures_[:, voxels], fitted.estimator.alphas_[voxels] / per_trial)
 
     subsets = [tuple(other for other in model.bands if other != band) for band in model.bands]
     nested, draws = model.nested(subsets), criterion.n_permutations
     for number, (band, others) in enumerate(zip(model.bands, subsets, strict=True)):
-        penalties = {"full": chosen(model), "reduced": chosen(nested[others])}
+        penalties = {"full": penalties_of(model), "reduced": penalties_of(nested[others])}
         p[number] = inference.freedman_lane_p(rows, y, band, **penalties, n_permutations=draws, seed=criterion.seed)[0]
     return p
 

@@ -9,6 +9,22 @@ from typing import Any, Final, Protocol, Self, runtime_checkable
 
 from latentcortex._arrays import FloatArray
 from latentcortex._shelf import Shelf
+from latentcortex.estimators._counts import VoxelCounts
+from latentcortex.estimators._prepared import Prepared, Preparing, prepare
+
+__all__ = [
+    "SHELF",
+    "Checkable",
+    "Estimator",
+    "Nesting",
+    "Prepared",
+    "Preparing",
+    "Told",
+    "VoxelCounts",
+    "make",
+    "prepare",
+    "quiet",
+]
 
 SHELF: Final = Shelf(
     "estimator",

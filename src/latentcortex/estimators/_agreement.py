@@ -10,10 +10,11 @@ import numpy as np
 import pandas as pd
 
 from latentcortex import inference, scoring
-from latentcortex._arrays import BoolArray, FloatArray, in_threads, listed, tiles
+from latentcortex._arrays import BoolArray, FloatArray, listed, tiles
 from latentcortex.errors import AlignmentError, InputError
 from latentcortex.estimators import Estimator
 from latentcortex.estimators._rows import Bands, checked, floating
+from latentcortex.executors import share
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -361,7 +362,7 @@ def _drawn(y: FloatArray, one: _Side, other: _Side) -> FloatArray:
 
 def _by_tile(function: Callable[[slice], tuple[FloatArray, ...]], n_voxels: int) -> list[FloatArray]:
     """Join what a function gives for tiles of voxels, which its arrays have last."""
-    return [np.concatenate(own, axis=-1) for own in zip(*in_threads(function, tiles(n_voxels)), strict=True)]
+    return [np.concatenate(own, axis=-1) for own in zip(*share(function, tiles(n_voxels)), strict=True)]
 
 
 def _names_of(one: Estimator, other: Estimator) -> tuple[str, str]:

@@ -9,8 +9,9 @@ from typing import Final, Self
 
 import numpy as np
 
-from latentcortex._arrays import TILE, FloatArray, in_threads, listed, numbers, same_length, tiles
+from latentcortex._arrays import TILE, FloatArray, listed, numbers, same_length, tiles
 from latentcortex.errors import AlignmentError, InputError
+from latentcortex.executors import share
 
 logger = logging.getLogger(__name__)
 
@@ -200,7 +201,7 @@ def _centred(band: str, values: FloatArray, mean: FloatArray) -> FloatArray:
 
 def _product(one: FloatArray, other: FloatArray) -> FloatArray:
     """Multiply along the canonical grid of voxels."""
-    return np.concatenate(in_threads(lambda tile: one @ other[:, tile], tiles(other.shape[1])), axis=1)
+    return np.concatenate(share(lambda tile: one @ other[:, tile], tiles(other.shape[1])), axis=1)
 
 
 def _size(centred: FloatArray) -> float:

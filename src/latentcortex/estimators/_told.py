@@ -52,3 +52,14 @@ def chosen(alphas: Sequence[float], mixtures: Any, *, joint: bool, refine: bool,
     if is_chosen:
         return f"with {' and '.join(part for part in (penalty, mixture) if part)} chosen for each voxel {compared}"
     return f"with {penalty} for every voxel" + (f" and {mixture} chosen for each {compared}" if mixture else "")
+
+
+def selection(name: str, cv: int) -> str:
+    """Name a way to choose among candidates."""
+    folds = f"{cv} folds of stimuli"
+    return {
+        "auto": f"generalised cross-validation ({folds} where these are few or depend on each other)",
+        "gcv": "generalised cross-validation",
+        "loo": "leaving one stimulus out",
+        "kfold": folds,
+    }[name]

@@ -5,39 +5,31 @@ from __future__ import annotations
 import copy
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import combinations
-from typing import Any, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 import numpy as np
 from sklearn.base import BaseEstimator
 from tqdm import tqdm
 
 from latentcortex import _ridge
-from latentcortex._arrays import (
-    FloatArray,
-    IntArray,
-    by_band,
-    labels,
-    listed,
-    one_thread,
-    whole_number,
-)
-from latentcortex._ridge.candidates import faces_of, mixtures_for
+from latentcortex._arrays import FloatArray, IntArray, by_band, labels, listed, whole_number
+from latentcortex._ranges import Alphas, Count, Folds, NoEffect
+from latentcortex._ridge.candidates import alphas_of, faces_of, mixtures_for
 from latentcortex._shelf import unknown
 from latentcortex.errors import AlignmentError, InputError
 from latentcortex.estimators import _told
+from latentcortex.estimators._counts import VoxelCounts
 from latentcortex.estimators._folds import folds_of, groups_of
+from latentcortex.estimators._prepared import PreparedRidge
 from latentcortex.estimators._rows import Bands, FittedRows, check_finite, checked_weights, responses
+from latentcortex.executors import one_thread
 
 logger = logging.getLogger(__name__)
 
 FEW_ROWS: Final = 300
 """Below this many rows generalised cross-validation is not trusted to choose alpha."""
-ROUNDING: Final = 1e-6
-"""Of an alpha in float32."""
-SOMETHING: Final = 0.01
-"""Fraction of the intercept's error above which a voxel is predicted at all."""
 ALPHAS: Final = tuple(np.logspace(-2, 7, 19))
 
 
@@ -66,6 +58,7 @@ class BandedRidge(BaseEstimator):  # type: ignore[misc]
     refine : bool
         Choose alpha between the given ones, where their scores say it is best.
     fit_intercept : bool
+        Whether the mean of the responses is predicted, too.
     backend : {"auto", "numpy", "torch", "cuda", "mps"}
         What multiplies matrices. `auto` is a CUDA device where there is one, and numpy elsewhere: the same bits
         whatever the number of threads. The others agree with it to rounding.
@@ -97,16 +90,16 @@ class BandedRidge(BaseEstimator):  # type: ignore[misc]
     Dupré la Tour et al. (2022), doi:10.1016/j.neuroimage.2022.119728
     """
 
-    alphas: Sequence[float] = ALPHAS
+    alphas: Alphas = ALPHAS
     mixtures: FloatArray | Literal["equal"] | None = None
     scale: Literal["trace"] | None = "trace"
     selection: Literal["auto", "gcv", "loo", "kfold"] = "auto"
-    cv: int = 5
+    cv: Folds = 5
     refine: bool = True
     fit_intercept: bool = True
     backend: Literal["auto", "numpy", "torch", "cuda", "mps"] = "auto"
-    seed: int = field(default=0, kw_only=True)
-    progress: bool = field(default=False, kw_only=True)
+    seed: Count = field(default=0, kw_only=True)
+    progress: Annotated[bool, NoEffect] = field(default=False, kw_only=True)
     bands: tuple[str, ...] = field(default=(), init=False)
     warns: bool = field(default=True, init=False)
     warned: set[str] = field(default_factory=set, init=False, repr=False)
@@ -169,14 +162,35 @@ class BandedRidge(BaseEstimator):  # type: ignore[misc]
             If a feature is not finite, a weight not above 0, a band has no columns, or no voxel is valid.
         """
         y = responses(y)
-        w = checked_weights(sample_weight, len(y))
-        rows = FittedRows.of(bands, y, weights=w, centre=self.fit_intercept, scale=self.scale is not None)
-        primal = rows.n_dims < len(y)
+        return self._take(self.prepare(bands, y, groups=groups, sample_weight=sample_weight), y)
+
+    @one_thread()
+    def prepare(
+        self,
+        bands: Bands,
+        sample: FloatArray,
+        *,
+        groups: Sequence[str] | None = None,
+        sample_weight: FloatArray | None = None,
+    ) -> PreparedRidge:
+        """Do for `fit` all that does not depend on the voxels at hand.
+
+        Parameters
+        ----------
+        bands, groups, sample_weight
+            As in `fit`.
+        sample : ndarray of shape (n_rows, n_sample_voxels)
+            Responses of voxels that speak for all: whether rows are autocorrelated, and with it how candidates are
+            compared, is decided from them, and what is worked in from their precision.
+        """
+        sample = responses(sample)
+        w = checked_weights(sample_weight, len(sample))
+        rows = FittedRows.of(bands, sample, weights=w, centre=self.fit_intercept, scale=self.scale is not None)
+        primal = rows.n_dims < len(sample)
         way = "columns" if primal else "kernels"
-        logger.debug("%d columns of %d rows: solved from %s.", rows.n_dims, len(y), way)
-        values = list(rows.values.values())
-        design = _ridge.Columns(values) if primal else _ridge.Kernels(list(rows.kernels.values()))
-        return self._fitted(design, rows.bands, y, weights=w, groups=groups, rows=rows)
+        logger.debug("%d columns of %d rows: solved from %s.", rows.n_dims, len(sample), way)
+        design: _ridge.Design = _ridge.Columns(list(rows.values.values())) if primal else _kernels(rows.kernels)
+        return self._prepared(design, rows.bands, sample, weights=w, groups=groups, rows=rows)
 
     @one_thread()
     def predict(self, bands: Bands, *, split: bool = False, voxels: slice = slice(None)) -> FloatArray:
@@ -246,14 +260,26 @@ class BandedRidge(BaseEstimator):  # type: ignore[misc]
         InputError
             If a kernel is not finite, a weight not above 0, or no voxel is valid.
         """
-        y, grams = responses(y), by_band("The Gram matrix", grams)
-        n_rows = len(y)
+        y = responses(y)
+        return self._take(self.prepare_gram(grams, y, weights=weights, groups=groups), y)
+
+    def prepare_gram(
+        self,
+        grams: Mapping[str, FloatArray],
+        sample: FloatArray,
+        *,
+        weights: FloatArray | None = None,
+        groups: Sequence[str] | None = None,
+    ) -> PreparedRidge:
+        """Do for `fit_gram` all that does not depend on the voxels at hand; `sample` as in `prepare`."""
+        sample, grams = responses(sample), by_band("The Gram matrix", grams)
+        n_rows = len(sample)
         if any(gram.shape != (n_rows, n_rows) for gram in grams.values()):
             shapes = listed(f"{b} {g.shape}" for b, g in grams.items())
             raise AlignmentError(f"Gram matrices must be ({n_rows}, {n_rows}) as the responses are; got {shapes}.")
         check_finite(grams)
-        design = _ridge.Kernels([np.asarray(gram, dtype=np.float64) for gram in grams.values()])
-        return self._fitted(design, tuple(grams), y, weights=checked_weights(weights, n_rows), groups=groups)
+        design = _kernels(grams)
+        return self._prepared(design, tuple(grams), sample, weights=checked_weights(weights, n_rows), groups=groups)
 
     @one_thread()
     def predict_gram(self, grams: Mapping[str, FloatArray], *, voxels: slice = slice(None)) -> FloatArray:
@@ -318,11 +344,8 @@ class BandedRidge(BaseEstimator):  # type: ignore[misc]
         fit, found = self._fit, {}
         refitted = [own for own in numbers if own != fit.bands]  # the model of all its bands is this one
         if refitted:
-            mixtures, faces = faces_of(self.mixtures, refitted, n_bands, seed=self.seed)
-            criterion = replace(self._criterion, mixtures=mixtures, faces=faces)
-            known, weights, place = fit.prepared.mixed, fit.prepared.weights, fit.prepared.backend
-            fits = _ridge.solve(fit.design, fit.y, weights=weights, criterion=criterion, backend=place, known=known)
-            found = dict(zip(refitted, fits, strict=True))
+            candidates = faces_of(self.mixtures, refitted, n_bands, seed=self.seed)
+            found = dict(zip(refitted, self._ready.among(*candidates).fit(fit.y), strict=True))
         return {model.bands: model for model in (self._of(own, found.get(own, fit)) for own in numbers)}
 
     def _of(self, own: tuple[int, ...], fit: _ridge.Fit) -> BandedRidge:
@@ -393,13 +416,7 @@ class BandedRidge(BaseEstimator):  # type: ignore[misc]
 
     def told(self, *, joint: bool) -> str:
         """Say what it does, in the sentences of a methods section; `joint` tells whether a model has several bands."""
-        folds = f"{self.cv} folds of stimuli"
-        by = {
-            "auto": f"generalised cross-validation ({folds} where these are few or depend on each other)",
-            "gcv": "generalised cross-validation",
-            "loo": "leaving one stimulus out",
-            "kfold": folds,
-        }[self.selection]
+        by = _told.selection(self.selection, self.cv)
         model = _told.model(self.mixtures, joint=joint, intercept=self.fit_intercept)
         chosen = _told.chosen(self.alphas, self.mixtures, joint=joint, refine=self.refine, by=by)
         return (
@@ -419,21 +436,21 @@ class BandedRidge(BaseEstimator):  # type: ignore[misc]
         n_mixtures = len(mixtures_for(self.mixtures, n_bands, seed=self.seed))
         return _ridge.memory(n_rows, n_bands, n_mixtures, n_voxels=n_voxels, itemsize=itemsize)
 
-    def _fitted(
+    def _prepared(
         self,
         design: _ridge.Design,
         bands: tuple[str, ...],
-        y: FloatArray,
+        sample: FloatArray,
         *,
         weights: FloatArray,
         groups: Sequence[str] | None,
         rows: FittedRows | None = None,
-    ) -> Self:
+    ) -> PreparedRidge:
         self._check()
         if groups is not None:
             groups = labels("groups", groups, design.n_rows).tolist()
         mixtures, faces = faces_of(self.mixtures, [range(len(bands))], len(bands), seed=self.seed)
-        selection, folds = self._chosen_by(design, y, groups)
+        selection, folds = self._chosen_by(design, sample, groups)
         criterion = _ridge.Criterion(
             mixtures=mixtures,
             alphas=alphas_of(self.alphas),
@@ -444,13 +461,25 @@ class BandedRidge(BaseEstimator):  # type: ignore[misc]
             fit_intercept=self.fit_intercept,
         )
         place = _ridge.backend(self.backend)
+        ready = _ridge.Ready.of(design, criterion, weights=weights, dtype=sample.dtype, backend=place)
+        return PreparedRidge(copy.copy(self), ready, bands, sample.dtype, rows)
+
+    def fitted_as(self, prepared: PreparedRidge, fit: _ridge.Fit) -> Self:
+        """Become a fit that was prepared."""
+        self.bands, self._rows = prepared.bands, prepared.rows
+        self._ready, self._fit = prepared.ready, fit
+        return self
+
+    def _take(self, prepared: PreparedRidge, y: FloatArray) -> Self:
+        """Become the fit to these responses, and tell what is odd about them."""
         with tqdm(total=y.shape[1], desc="fitting", unit="voxel", disable=not self.progress) as bar:
-            (fit,) = _ridge.solve(design, y, weights=weights, criterion=criterion, backend=place, walked=bar.update)
-        if not fit.valid.any():
-            n = len(fit.valid)
+            model = prepared.fit(y, walked=bar.update)
+        if not model._fit.valid.any():
+            n = len(model._fit.valid)
             raise InputError(f"0 of {n} voxels are usable: each has a value that is not finite, or is constant.")
-        self.bands, self._rows, self._criterion, self._fit = bands, rows, criterion, fit
-        self._say_what_is_odd()
+        self.fitted_as(prepared, model._fit)
+        self._ready = prepared.ready.without_folds()
+        VoxelCounts.of(self).tell(self, self.bands)
         return self
 
     def _chosen_by(
@@ -464,29 +493,6 @@ class BandedRidge(BaseEstimator):  # type: ignore[misc]
             return "gcv", None
         return "kfold", folds_of(names, self.cv, seed=self.seed)
 
-    def _say_what_is_odd(self) -> None:
-        fit, n_voxels = self._fit, len(self._fit.valid)
-        n_lost = int((~fit.valid).sum())
-        if n_lost:
-            logger.debug("%d of %d voxels are not finite or do not vary: they are nan.", n_lost, n_voxels)
-        low, high = min(self.alphas), max(self.alphas)
-        at_low = np.mean(fit.alpha[fit.valid] <= low * (1 + ROUNDING))
-        at_high = np.mean((fit.alpha[fit.valid] >= high * (1 - ROUNDING)) & (fit.score[fit.valid] > SOMETHING))
-        for edge, word, fraction in ((low, "smallest", at_low), (high, "largest", at_high)):
-            if self.warns and fraction > 0.01 and low < high:
-                text = "The %s alpha (%g) was the best for %.1f %% of what is predicted from %s: widen `alphas`%s."
-                more = "" if word in self.warned else f" of the estimator, which reach from {low:g} to {high:g}"
-                level = logging.INFO if word in self.warned else logging.WARNING
-                logger.log(level, text, word, edge, 100 * fraction, listed(self.bands, 2), more)
-                self.warned.add(word)
 
-
-def alphas_of(given: Sequence[float]) -> FloatArray:
-    """Return penalties ascending, each once; raise `InputError` unless all are above 0 and finite."""
-    try:
-        grid = np.asarray(given, dtype=np.float64)
-    except (TypeError, ValueError):
-        grid = np.empty(0)
-    if grid.ndim != 1 or grid.size == 0 or not np.isfinite(grid).all() or grid.min() <= 0:
-        raise InputError(f"alphas must be > 0 and finite; got {given!r}.")
-    return np.unique(grid)
+def _kernels(grams: Mapping[str, FloatArray]) -> _ridge.Kernels:
+    return _ridge.Kernels([_ridge.mapped(np.asarray(gram, dtype=np.float64)) for gram in grams.values()])

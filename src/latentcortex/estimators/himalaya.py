@@ -6,23 +6,29 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal, Self
+from typing import Annotated, Any, ClassVar, Final, Literal, Self
 
 import numpy as np
 
-from latentcortex._arrays import BoolArray, FloatArray, by_band, labels, listed, one_thread, varying, whole_number
+from latentcortex._arrays import TILE, BoolArray, FloatArray, by_band, labels, listed, varying, whole_number
+from latentcortex._ranges import Alphas, Count, Folds, OneOf, PositiveCount
 from latentcortex._ridge import Kernels
-from latentcortex._ridge.candidates import mixtures_for
+from latentcortex._ridge.candidates import alphas_of, mixtures_for
 from latentcortex.errors import AlignmentError, InputError
 from latentcortex.estimators import _told
 from latentcortex.estimators._folds import folds_of, near_duplicates
 from latentcortex.estimators._rows import Bands, FittedRows, check_finite, checked_weights, responses
-from latentcortex.estimators.banded_ridge import ALPHAS, alphas_of
+from latentcortex.estimators.banded_ridge import ALPHAS
+from latentcortex.executors import one_thread
 
 logger = logging.getLogger(__name__)
 
 BATCHES: Final = {"n_targets_batch": 1000, "n_alphas_batch": 5, "n_targets_batch_refit": 200}
 """What bounds its memory, as its documentation recommends."""
+TILES_AT_ONCE: Final = 16
+"""Of voxels, where these come piece by piece: each fit begins from nothing."""
+BACKENDS: Final = ("numpy", "torch", "torch_cuda", "torch_mps", "cupy")
+"""What himalaya computes with."""
 LEAST_WEIGHT: Final = 1e-6
 """A mixture's weight of exactly 0 becomes this: after a 0, himalaya's search returns nan."""
 
@@ -47,6 +53,9 @@ def _backend(name: str) -> Iterator[Any]:
 class Himalaya:
     """Multiple-kernel ridge by himalaya's random search over mixtures, in float32.
 
+    Each fit decomposes anew, so that voxels are best fitted many at once: `voxels_at_once` of them, where they come
+    piece by piece.
+
     Parameters
     ----------
     alphas : sequence of float
@@ -62,6 +71,7 @@ class Himalaya:
     backend : str
         himalaya's backend.
     seed : int
+        For the folds and the draws of mixtures.
 
     Attributes
     ----------
@@ -73,13 +83,14 @@ class Himalaya:
     Dupré la Tour et al. (2022), doi:10.1016/j.neuroimage.2022.119728
     """
 
-    alphas: Sequence[float] = ALPHAS
+    alphas: Alphas = ALPHAS
     mixtures: FloatArray | Literal["equal", "dirichlet"] | None = None
-    n_iter: int = 20
+    n_iter: PositiveCount = 20
     scale: Literal["trace"] | None = "trace"
-    cv: int = 5
-    backend: str = "numpy"
-    seed: int = field(default=0, kw_only=True)
+    cv: Folds = 5
+    backend: Annotated[str, OneOf(BACKENDS)] = "numpy"
+    seed: Count = field(default=0, kw_only=True)
+    voxels_at_once: ClassVar[int] = TILES_AT_ONCE * TILE
     bands: tuple[str, ...] = field(default=(), init=False)
     _rows: FittedRows | None = field(default=None, init=False, repr=False)
 

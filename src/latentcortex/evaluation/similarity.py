@@ -9,19 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
-from latentcortex._arrays import (
-    BoolArray,
-    FloatArray,
-    IntArray,
-    arrays,
-    check_axes,
-    fingerprint,
-    in_threads,
-    one_thread,
-    truths,
-    whole_array,
-)
+from latentcortex._arrays import BoolArray, FloatArray, IntArray, arrays, check_axes, fingerprint, truths, whole_array
 from latentcortex.errors import InputError
+from latentcortex.executors import one_thread, share
 from latentcortex.inference.ties import beaten
 
 Images = NDArray[np.uint8]
@@ -116,7 +106,7 @@ def ssim(originals: Images, images: Images, wanted: BoolArray | None = None) -> 
             form = (2 * both + 0.03**2) / (var_x[i] + var_y[j] + 0.03**2)
             out[i, columns.start + j] = (light * form)[BORDER:-BORDER, BORDER:-BORDER].mean()
 
-    in_threads(block, list(_blocks(len(images))))
+    share(block, list(_blocks(len(images))))
     return out
 
 

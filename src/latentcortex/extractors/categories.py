@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from latentcortex import _arrays
 from latentcortex._arrays import FloatArray, listed
+from latentcortex._ranges import Names
 from latentcortex._shelf import unknown
 from latentcortex.errors import InputError
 
@@ -37,7 +38,7 @@ class Categories:
         If there is no word, one is empty, or two are the same.
     """
 
-    def __init__(self, *, words: Sequence[str]) -> None:
+    def __init__(self, *, words: Names) -> None:
         self.words = _arrays.words("words", words)
         same = {" ".join(word.casefold().split()) for word in self.words}
         if "" in same or len(same) < len(self.words):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,7 @@ from PIL import Image
 from latentcortex._arrays import FloatArray, passes, words
 from latentcortex._hub import model_folder, weights_hash
 from latentcortex._loading import configuration, modules, threads, tokens
+from latentcortex._ranges import Names, OneOf
 from latentcortex._shelf import unknown
 from latentcortex.errors import InputError, MissingExtraError
 from latentcortex.features import Band
@@ -76,8 +77,8 @@ class CLIP:
         model: str = REPOSITORY,
         *,
         revision: str = "",
-        bands: Sequence[str] | None = None,
-        pool: str = "cls",
+        bands: Names | None = None,
+        pool: Annotated[str, OneOf(POOLS, "pool")] = "cls",
     ) -> None:
         if any(find_spec(name) is None for name in ("torch", "transformers")):
             raise MissingExtraError.of("ldm", needed_for="The extractor 'clip'")

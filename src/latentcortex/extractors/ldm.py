@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from latentcortex._arrays import FloatArray, passes, random_for, whole_number
 from latentcortex._hub import model_folder, weights_hash
 from latentcortex._loading import configuration, modules, threads, tokens
+from latentcortex._ranges import Count, Device, OneOf, Percents, PositiveCount
 from latentcortex._shelf import unknown
 from latentcortex.errors import InputError, MissingExtraError
 from latentcortex.extractors._configuration import (
@@ -102,9 +103,9 @@ class LDM:
     dtype : {"float32", "bfloat16", "float16"}
         Of denoiser and text encoders; the autoencoder is float32.
     device : str
+        What torch computes on.
     batch : int
-        Images per pass; the last is padded. On a CPU each pass runs in one thread, as many of them side by side as
-        there are cores: fewer images per pass keep more cores busy.
+        Images per pass; the last is padded. On a CPU passes run side by side, a thread each: small ones fill the cores.
     seed : int
         For the noise, of which each image has its own.
 
@@ -123,22 +124,22 @@ class LDM:
 
     model: str = STABLE
     revision: str = ""
-    pixels: int = 0
-    strengths: Sequence[int] = (20, 40, 60, 80)
-    steps: Sequence[int] = (25, 50, 100)
+    pixels: Count = 0
+    strengths: Percents = (20, 40, 60, 80)
+    steps: Percents = (25, 50, 100)
     layers: Sequence[str] | Mapping[str, str] = ()
-    n_steps: int = 0
+    n_steps: Count = 0
     bands: Sequence[str] = ()
-    pool: int = 0
-    n_projected: int = 0
-    n_seeds: int = 1
-    weights: str = "trained"
-    shown: str = "images"
-    start: str = "consistent"
-    dtype: str = "float32"
-    device: str = "cpu"
-    batch: int = BATCH
-    seed: int = 0
+    pool: Count = 0
+    n_projected: Count = 0
+    n_seeds: PositiveCount = 1
+    weights: Annotated[str, OneOf(CHOICES["weights"])] = "trained"
+    shown: Annotated[str, OneOf(CHOICES["shown"])] = "images"
+    start: Annotated[str, OneOf(CHOICES["start"])] = "consistent"
+    dtype: Annotated[str, OneOf(CHOICES["dtype"])] = "float32"
+    device: Device = "cpu"
+    batch: PositiveCount = BATCH
+    seed: Count = 0
 
     def __post_init__(self) -> None:
         if any(find_spec(name) is None for name in ("torch", "diffusers", "transformers")):

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import numpy as np
+from annotated_types import Interval, Len
 from numpy.typing import NDArray
 from PIL import Image
 from scipy import fft
 
 from latentcortex._arrays import FloatArray, whole_number, words
+from latentcortex._ranges import Distinct, OneOf, PositiveCount
 from latentcortex._shelf import unknown
 from latentcortex.errors import InputError
 
@@ -23,6 +25,7 @@ MOST_SCALES: Final = 6
 """The sixth scale has one cycle per image."""
 WIDTH: Final = 3 * np.sqrt(np.log(2) / 2) / np.pi
 """Standard deviation of a Gabor's envelope in its own wavelengths: half its response at one octave's width."""
+BANDS: Final = ("pixels", "contrast", "gabor", "colour")
 DEFAULTS: Final = {"n_scales": 4, "n_orientations": 8, "grid": 8}
 
 
@@ -72,11 +75,11 @@ class Pixels:
     def __init__(
         self,
         *,
-        size: int = 28,
-        bands: Sequence[str] | None = None,
-        n_scales: int = DEFAULTS["n_scales"],
-        n_orientations: int = DEFAULTS["n_orientations"],
-        grid: int = DEFAULTS["grid"],
+        size: PositiveCount = 28,
+        bands: Annotated[Sequence[Annotated[str, OneOf(BANDS, "band of pixels")]], Len(1), Distinct()] | None = None,
+        n_scales: Annotated[int, Interval(ge=1, le=MOST_SCALES)] = DEFAULTS["n_scales"],
+        n_orientations: PositiveCount = DEFAULTS["n_orientations"],
+        grid: Annotated[int, Interval(ge=1, le=SIDE)] = DEFAULTS["grid"],
     ) -> None:
         if size < 1:
             raise InputError(f"size must be at least 1 pixel; got {size}.")

@@ -50,7 +50,8 @@ class Fdr:
     n_tests: int
 
 
-_PROCEDURES: Final[dict[str, Literal["indep", "negcorr"]]] = {"bh": "indep", "by": "negcorr", "storey": "indep"}
+PROCEDURES: Final[dict[str, Literal["indep", "negcorr"]]] = {"bh": "indep", "by": "negcorr", "storey": "indep"}
+"""Corrections, and what statsmodels calls the procedure of each."""
 TAIL: Final = 0.5
 """p above this are taken to be of true nulls, by Storey's procedure."""
 
@@ -91,8 +92,8 @@ def fdr(p: FloatArray, q: float = 0.05, method: str = "bh") -> Fdr:
     if not 0 < q < 1:
         hint = f" Did you mean {q / 100:g}?" if 1 <= q < 100 else ""
         raise InputError(f"q must lie between 0 and 1; got {q:g}.{hint}")
-    if method not in _PROCEDURES:
-        raise unknown("correction", method, _PROCEDURES)
+    if method not in PROCEDURES:
+        raise unknown("correction", method, PROCEDURES)
     values = np.asarray(numbers("p", p), dtype=np.float64)
     family = ~np.isnan(values)
     inside = values[family]
@@ -102,7 +103,7 @@ def fdr(p: FloatArray, q: float = 0.05, method: str = "bh") -> Fdr:
         # Storey's guarantee ends at the p that the nulls were counted above.
         tail = ~at_most(inside, TAIL)
         nulls = min((np.sum(tail) + 1) / (inside.size * (1 - TAIL)), 1.0) if method == "storey" else 1.0
-        _, adjusted = fdrcorrection(inside, alpha=q, method=_PROCEDURES[method])
+        _, adjusted = fdrcorrection(inside, alpha=q, method=PROCEDURES[method])
         adjusted = settled(np.where(tail, adjusted, adjusted * nulls), q, of=tie(p))
         rejected[family], q_values[family] = adjusted <= q, adjusted
     threshold = float(values[rejected].max()) if rejected.any() else 0.0

@@ -14,8 +14,9 @@ from typing import Final
 import numpy as np
 from scipy import stats
 
-from latentcortex._arrays import FloatArray, IntArray, arrays, labels, numbers, one_thread, tiles, whole_number
+from latentcortex._arrays import FloatArray, IntArray, arrays, labels, numbers, tiles, whole_number
 from latentcortex.errors import AlignmentError, InputError
+from latentcortex.executors import one_thread
 from latentcortex.inference.resampling import cluster_sums, paired_difference_p, share_p
 from latentcortex.scoring._centring import BY_BAND, PAIR
 

@@ -8,18 +8,9 @@ from typing import Final
 
 import numpy as np
 
-from latentcortex._arrays import (
-    FloatArray,
-    IntArray,
-    arrays,
-    by_band,
-    in_threads,
-    one_thread,
-    random_for,
-    refuse_beyond_memory,
-    whole_number,
-)
+from latentcortex._arrays import FloatArray, IntArray, arrays, by_band, random_for, refuse_beyond_memory, whole_number
 from latentcortex.errors import AlignmentError, InputError
+from latentcortex.executors import one_thread, share
 from latentcortex.scoring import product_shares
 
 MOST_MIXTURES: Final = 32
@@ -168,7 +159,7 @@ class _Drawn:
             return np.asarray(vectors @ (np.sqrt(np.maximum(values, 0))[:, None] * normal))
 
         noise = random_for(seed, "noise").standard_normal((len(kernels[0]), n_draws))
-        parts = np.stack([*in_threads(signal, range(len(kernels))), noise])
+        parts = np.stack([*share(signal, range(len(kernels))), noise])
         return cls(parts, np.sqrt(np.concatenate([mixtures, alphas[:, None]], axis=1)))
 
 
@@ -194,7 +185,7 @@ def _shares_of_half(
                 mixed, y = (np.tensordot(drawn.mixing[kind], values[..., draws], axes=1) for values in (z, parts))
                 shares[:, kind, draws] = product_shares(y, solution.left_out(mixed, penalty[kind, draws]))
 
-        in_threads(split, range(len(chosen)))
+        share(split, range(len(chosen)))
     return shares
 
 
@@ -208,7 +199,7 @@ def _chosen(
         each = [basis.errors(np.tensordot(mix, z, axes=1)) for mix in mixing]
         return np.stack([error.min(0) for error in each]), np.stack([error.argmin(0) for error in each])
 
-    least, penalty = (np.stack(values) for values in zip(*in_threads(errors, bases), strict=True))
+    least, penalty = (np.stack(values) for values in zip(*share(errors, bases), strict=True))
     chosen = least.argmin(0)
     return chosen, np.take_along_axis(penalty, chosen[None], axis=0)[0]
 

@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from latentcortex._arrays import (
-    BoolArray,
-    FloatArray,
-    IntArray,
-    arrays,
-    in_threads,
-    one_thread,
-    tiles,
-)
+from latentcortex._arrays import BoolArray, FloatArray, IntArray, arrays, tiles
 from latentcortex.errors import InputError
+from latentcortex.executors import one_thread, share
 from latentcortex.inference import halves
 from latentcortex.inference.family import fdr, simes_p
 from latentcortex.inference.halves import Resampling
@@ -148,41 +141,81 @@ def preference(
     if len(yhat) < 2:
         raise InputError("A preference is between bands; there is only one.")
     how = resampling or Resampling()
-    code = how.codes(len(y))
+    how.codes(len(y))
     r = np.stack([correlation(y, band) for band in yhat])
     valid = np.isfinite(r).all(0) & np.isfinite(p).all(0)
     together = np.where(valid, simes_p(p), np.nan)
-    decided = fdr(together, q, correction)
-    found = np.flatnonzero(decided.rejected)
-    contest = _Contest(y, yhat, r, found, code)
-    fitting = None if how.refits is None else _fitting(contest, how)
+    voxels = np.flatnonzero(fdr(together, q, correction).rejected)
+    of_halves = how.refits
+    refits = None if of_halves is None else lambda k, chosen: of_halves(k, voxels[chosen])
+    contested = np.full((3, y.shape[1]), np.nan)
+    contested[:, voxels] = contest(y[:, voxels], yhat[..., voxels], resampling=replace(how, refits=refits), seed=seed)
+    return decided(r, p, contested, q=q, correction=correction)
 
-    def judged(tile: slice) -> FloatArray:
-        here = None if fitting is None else fitting[..., tile]
-        return _judged(contest, tile, how, here, seed=seed)
 
-    # One tile at a time: each of the steps within takes all processors.
-    parts = [judged(tile) for tile in tiles(len(found))]
-    confidence, flat, runner_up = np.concatenate(parts, axis=1) if parts else np.empty((3, 0))
+def decided(
+    r: FloatArray, p: FloatArray, contested: FloatArray, *, q: float = 0.05, correction: str = "bh"
+) -> Preference:
+    """Decide what `preference` says, once bands were compared wherever any may be found.
+
+    Parameters
+    ----------
+    r, p : ndarray of shape (n_bands, n_voxels)
+        Of each model.
+    contested : ndarray of shape (3, n_voxels)
+        From `contest`; what it says of voxels in which nothing is found is left out.
+    q, correction
+        As for `preference`.
+    """
+    valid = np.isfinite(r).all(0) & np.isfinite(p).all(0)
+    together = np.where(valid, simes_p(p), np.nan)
+    judged = fdr(together, q, correction)
+    confidence, flat, runner_up = np.where(judged.rejected, contested, np.nan)
     both = fdr(flat, q, correction).rejected & fdr(runner_up, q, correction).rejected
-    told = np.where(np.isnan(flat) | np.isnan(runner_up), np.nan, both)
-
-    def placed(values: FloatArray) -> FloatArray:
-        out = np.full(y.shape[1], np.nan)
-        out[found] = values
-        return out
-
     return Preference(
         preferred=np.where(valid, np.where(valid, r, 0).argmax(0), np.nan),
-        confidence=placed(confidence),
+        confidence=confidence,
         p=together,
-        found=decided.rejected,
-        q_values=decided.q_values,
-        threshold=decided.threshold,
-        n_tests=decided.n_tests,
-        flat_p=placed(flat),
-        runner_up_p=placed(runner_up),
-        identifiable=placed(told),
+        found=judged.rejected,
+        q_values=judged.q_values,
+        threshold=judged.threshold,
+        n_tests=judged.n_tests,
+        flat_p=flat,
+        runner_up_p=runner_up,
+        identifiable=np.where(np.isnan(flat) | np.isnan(runner_up), np.nan, both),
+    )
+
+
+@one_thread()
+def contest(y: FloatArray, yhat: FloatArray, *, resampling: Resampling, seed: int = 0) -> FloatArray:
+    """Compare the bands in voxels that any of them predicts; see `preference`.
+
+    Parameters
+    ----------
+    y : ndarray of shape (n_stimuli, n_voxels)
+    yhat : ndarray of shape (n_bands, n_stimuli, n_voxels)
+    resampling : Resampling
+        Its refits are asked for voxels by their numbers among these.
+    seed : int
+
+    Returns
+    -------
+    ndarray of shape (3, n_voxels)
+        Confidence, p of the flatness test, p of the runner-up test.
+    """
+    n_voxels = y.shape[1]
+    if not n_voxels:
+        return np.empty((3, 0))
+    r = np.concatenate([np.stack([correlation(y[:, t], band[:, t]) for band in yhat]) for t in tiles(n_voxels)], axis=1)
+    bands = _Contest(y, yhat, r, np.arange(n_voxels), resampling.codes(len(y)))
+    fitting = None if resampling.refits is None else _fitting(bands, resampling)
+    # One tile at a time: each of the steps within takes all processors.
+    return np.concatenate(
+        [
+            _judged(bands, tile, resampling, None if fitting is None else fitting[..., tile], seed=seed)
+            for tile in tiles(n_voxels)
+        ],
+        axis=1,
     )
 
 
@@ -263,11 +296,17 @@ def _fitting(contest: _Contest, how: Resampling) -> FloatArray:
             lead = cluster_sums(contest.code, _lead(y, *(_of_band(again, band) for band in contest.pair(tile))))
             total[:, tile] += lead
             squares[tile] += (lead * lead).sum(0)
-    deviation = (scores - scores.mean(0)) * np.sqrt(n_refits / (n_refits - 1))
-    apart = np.subtract(*(deviation[:, band, np.arange(n_found)] for band in contest.pair(slice(None))))
-    kept = halves.kept(apart, halves.chance_variance(squares, total, n_refits, n_stimuli))
-    fall = halves.fall(contest.r[:, contest.found].sum(0), scores.mean(0).sum(0))
-    return np.asarray(deviation * np.sqrt(kept) * fall)
+    deviation = np.empty_like(scores)
+    for tile in tiles(n_found):
+        own = scores[..., tile] - scores[..., tile].mean(0)
+        own *= np.sqrt(n_refits / (n_refits - 1))
+        columns = np.arange(own.shape[2])
+        apart = np.subtract(*(own[:, band, columns] for band in contest.pair(tile)))
+        chance = halves.chance_variance(squares[tile], total[:, tile], n_refits, n_stimuli)
+        whole = contest.r[:, contest.found[tile]].sum(0)
+        fall = halves.fall(whole, scores[..., tile].mean(0).sum(0))
+        deviation[..., tile] = own * np.sqrt(halves.kept(apart, chance)) * fall
+    return deviation
 
 
 def _judged(contest: _Contest, tile: slice, how: Resampling, fitting: FloatArray | None, *, seed: int) -> FloatArray:
@@ -317,7 +356,7 @@ def _flat_p(
         return np.asarray(reaches(null, observed, size=observed).sum(0), dtype=np.float64)
 
     blocks = [slice(i, min(i + BLOCK, len(drawn))) for i in range(0, len(drawn), BLOCK)]
-    count = np.sum(in_threads(reached, blocks), axis=0)
+    count = np.sum(share(reached, blocks), axis=0)
     return np.asarray(np.where(np.isfinite(observed), (count + 1) / (len(drawn) + 1), np.nan))
 
 
@@ -333,7 +372,7 @@ def _confidence(
         r = np.where(np.isnan(r), -np.inf, r)
         return r if fitting is None else r + fitting[which % len(fitting), band]
 
-    r = np.stack(in_threads(drawn, range(len(contest.yhat)))).astype(np.float32)  # as correlations are drawn
+    r = np.stack(share(drawn, range(len(contest.yhat)))).astype(np.float32)  # as correlations are drawn
     top = reaches(r, r.max(0), size=1.0)
     # Bands that draw level, such as two alike, share the win.
     return np.asarray((_of_band(top, best) / np.maximum(top.sum(0), 1)).mean(0))

@@ -27,9 +27,7 @@ from latentcortex._arrays import (
     arrays,
     by_band,
     check_axes,
-    in_threads,
     labels,
-    one_thread,
     random_for,
     tiles,
     truths,
@@ -37,6 +35,7 @@ from latentcortex._arrays import (
 )
 from latentcortex._shelf import unknown
 from latentcortex.errors import AlignmentError, InputError
+from latentcortex.executors import one_thread, share
 from latentcortex.inference.null import exchange, sequential_p
 from latentcortex.inference.penalties import Penalties
 
@@ -108,7 +107,7 @@ class Rows:
     def columns(self) -> dict[str, FloatArray]:
         """Columns that the Gram matrices are products of, by band: (n_rows, rank)."""
         names = list(self.grams)
-        return dict(zip(names, in_threads(lambda band: _factor(self.grams[band]), names), strict=True))
+        return dict(zip(names, share(lambda band: _factor(self.grams[band]), names), strict=True))
 
     def refuse_wide(self, groups_per_column: int = 1) -> None:
         """Raise `InputError` where the columns leave too little of the fitted rows, or of their groups."""
@@ -202,10 +201,10 @@ def freedman_lane_p(
                 # Rows of the small operator change places instead of those of all responses.
                 out[i - start, tile] = gain(fixed + mine @ inner[np.argsort(orders[i])], own)
 
-        in_threads(fill, [(tile, i) for i in range(start, stop, BLOCK) for tile in tiles(len(voxels))])
+        share(fill, [(tile, i) for i in range(start, stop, BLOCK) for tile in tiles(len(voxels))])
         return out
 
-    observed = np.concatenate(in_threads(lambda own: gain(products[own], own), test.tiles()))
+    observed = np.concatenate(share(lambda own: gain(products[own], own), test.tiles()))
     return test.p(observed, draw, n_permutations)
 
 
@@ -244,7 +243,7 @@ def band_residual_p(
     lean = test.by_voxel(np.asarray)
     known = test.reduced.fits(test.others)
     theirs = test.by_voxel(lambda some: _operator(test.others, rows.fitted).T @ some)
-    without = np.concatenate(in_threads(lambda own: test.reduced.lowered(known, theirs[own], own), test.tiles()))
+    without = np.concatenate(share(lambda own: test.reduced.lowered(known, theirs[own], own), test.tiles()))
 
     def gain(band: FloatArray, voxels: IntArray) -> FloatArray:
         fits = test.full.fits(np.hstack([test.others, band]), only=voxels)
@@ -258,7 +257,7 @@ def band_residual_p(
         return out
 
     def draw(start: int, stop: int, voxels: IntArray) -> FloatArray:
-        null = in_threads(lambda order: gain(fixed + space.out_of(inner[order]), voxels), list(orders[start:stop]))
+        null = share(lambda order: gain(fixed + space.out_of(inner[order]), voxels), list(orders[start:stop]))
         return np.stack(null)
 
     observed = gain(test.own, np.arange(test.y.shape[1]))
@@ -468,7 +467,7 @@ class _Test:
                 clean = np.where(self.valid[own], (self.y[:, own] - self.centre[own]) / self.unit[own], 0)
             return np.ascontiguousarray(function(clean).T, dtype=self.dtype)
 
-        return np.concatenate(in_threads(applied, self.tiles()))
+        return np.concatenate(share(applied, self.tiles()))
 
     def p(self, observed: FloatArray, draw: Draw, n_permutations: int) -> tuple[FloatArray, IntArray]:
         """Count until it is clear; gains are measured by the held-out sum of squares."""

@@ -12,7 +12,6 @@ from latentcortex._arrays import (
     FloatArray,
     IntArray,
     arrays,
-    in_threads,
     labels,
     numbers,
     random_for,
@@ -21,6 +20,7 @@ from latentcortex._arrays import (
     whole_number,
 )
 from latentcortex.errors import InputError
+from latentcortex.executors import share
 from latentcortex.inference.ties import reaches, same_predictions
 from latentcortex.scoring._centring import PAIR, standard
 
@@ -184,7 +184,7 @@ def cluster_p(
 
 def _by_tile(of: Callable[[slice], FloatArray], n_voxels: int) -> FloatArray:
     """Compute a block of voxels per thread, which keeps what is computed on the way small; voxels are the last axis."""
-    return np.concatenate(in_threads(of, tiles(n_voxels) or [slice(0)]), axis=-1)
+    return np.concatenate(share(of, tiles(n_voxels) or [slice(0)]), axis=-1)
 
 
 def cluster_sums(code: IntArray, values: FloatArray) -> FloatArray:

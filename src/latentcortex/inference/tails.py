@@ -9,7 +9,8 @@ from typing import Final
 import numpy as np
 from scipy import stats
 
-from latentcortex._arrays import FloatArray, IntArray, arrays, in_threads, random_for, tiles
+from latentcortex._arrays import FloatArray, IntArray, arrays, random_for, tiles
+from latentcortex.executors import share
 from latentcortex.inference.null import permutations_needed
 from latentcortex.inference.ties import reaches
 from latentcortex.scoring._centring import PAIR, standard
@@ -113,7 +114,7 @@ def more_exchanges(y: FloatArray, yhat: FloatArray, seed: int) -> Draw:
         def one(voxel: int) -> FloatArray:
             return np.asarray(np.ascontiguousarray(y[:, voxel])[orders] @ np.ascontiguousarray(yhat[:, voxel]))
 
-        return np.stack(in_threads(one, voxels.tolist()), axis=1)
+        return np.stack(share(one, voxels.tolist()), axis=1)
 
     return draw
 

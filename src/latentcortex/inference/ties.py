@@ -12,7 +12,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from latentcortex._arrays import BoolArray, FloatArray, in_threads, tiles
+from latentcortex._arrays import BoolArray, FloatArray, tiles
+from latentcortex.executors import share
 
 TIE: Final = {2: 2e-3, 4: 1e-5, 8: 1e-10}
 """By the bytes of the coarser of two numbers: what differs by no more than this fraction of their size is equal."""
@@ -121,5 +122,5 @@ def same_predictions(one: FloatArray, other: FloatArray) -> BoolArray:
             size = np.max([np.abs(side).max(0) for side in sides], axis=0)
             return np.asarray(apart <= SOLVED * varying + LAST_PLACES * eps * size)
 
-    parts = in_threads(same, tiles(one.shape[1]))
+    parts = share(same, tiles(one.shape[1]))
     return np.concatenate(parts) if parts else np.zeros(0, dtype=bool)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from latentcortex._arrays import BoolArray, FloatArray, listed, same_length
+from latentcortex._arrays import BoolArray, FloatArray, listed
 from latentcortex._shelf import unknown
 from latentcortex.errors import AlignmentError, InputError
 from latentcortex.maps import derivatives
@@ -27,14 +26,20 @@ if TYPE_CHECKING:
 __all__ = ["KEYS", "Maps", "label", "short", "stem_of"]
 
 
-@dataclass(frozen=True, eq=False)
+Vector = FloatArray | Callable[[], FloatArray]
+"""The values of one column, (n_voxels,), or what reads them from a file whenever they are asked for."""
+
+
 class Maps:
     """Numbers over voxels.
 
+    Columns may stay in files: what is done to maps is done to one column after the other, and none is kept in memory
+    for longer than that takes.
+
     Parameters
     ----------
-    data : ndarray of float32, shape (n_voxels, n_columns)
-        nan where undefined.
+    data : ndarray of float32, shape (n_voxels, n_columns), or sequence of n_columns vectors
+        nan where undefined. A vector is an array (n_voxels,), or a function without arguments that reads one.
     columns : DataFrame of length n_columns
         What each column is: `analysis`, `model` (its bands, joined by +), `band` (empty where the column
         belongs to the whole model), `statistic`, `unit`, `n_stimuli`; for significance also `correction`,
@@ -47,17 +52,37 @@ class Maps:
         If data, columns and space do not match, or two columns are the same thing.
     """
 
-    data: FloatArray
-    columns: pd.DataFrame
-    space: Space
-
-    def __post_init__(self) -> None:
-        if self.data.shape != (self.space.n_voxels, len(self.columns)):
-            expected = (self.space.n_voxels, len(self.columns))
-            raise AlignmentError(f"Maps are {self.data.shape}; expected (n_voxels, n_columns) = {expected}.")
-        twice = self.columns.duplicated(subset=list(KEYS))
+    def __init__(self, data: FloatArray | Sequence[Vector], columns: pd.DataFrame, space: Space) -> None:
+        vectors = list(data.T) if isinstance(data, np.ndarray) else data
+        self._vectors: tuple[Vector, ...] = tuple(vectors)
+        self.columns, self.space = columns, space
+        expected = (space.n_voxels, len(columns))
+        lengths = [len(one) for one in self._vectors if isinstance(one, np.ndarray)] or [space.n_voxels]
+        for shape in ((length, len(self._vectors)) for length in lengths):
+            if shape != expected:
+                raise AlignmentError(f"Maps are {shape}; expected (n_voxels, n_columns) = {expected}.")
+        twice = columns.duplicated(subset=list(KEYS))
         if twice.any():
-            raise AlignmentError(f"Two columns are the same thing: {dict(self.columns[twice].iloc[0][list(KEYS)])}.")
+            raise AlignmentError(f"Two columns are the same thing: {dict(columns[twice].iloc[0][list(KEYS)])}.")
+
+    @property
+    def data(self) -> FloatArray:
+        """All values in memory, (n_voxels, n_columns): a copy, made whenever it is asked for.
+
+        Iterate over maps, or take `values`, to have one column at a time.
+        """
+        data = np.empty((self.space.n_voxels, len(self._vectors)), dtype=np.float32)
+        for i in range(len(self._vectors)):
+            data[:, i] = self.column(i)
+        return data
+
+    def column(self, number: int) -> FloatArray:
+        """Return the values of the column of this number, (n_voxels,): a copy."""
+        vector = self._vectors[number]
+        values = np.array(vector) if isinstance(vector, np.ndarray) else vector()
+        if values.shape != (self.space.n_voxels,):
+            raise AlignmentError(f"A column is {values.shape}; expected (n_voxels,) = ({self.space.n_voxels},).")
+        return values
 
     def __repr__(self) -> str:
         """Say what it holds, in one line."""
@@ -68,8 +93,8 @@ class Maps:
     @classmethod
     def of(cls, space: Space, columns: Sequence[tuple[FloatArray | BoolArray, Mapping[str, Any]]]) -> Maps:
         """Make maps from pairs of values (n_voxels,) and what they are."""
-        data = np.stack([np.asarray(values, dtype=np.float32) for values, _ in columns], axis=1)
-        return cls(data, pd.DataFrame([dict(facts) for _, facts in columns]), space)
+        vectors = [np.asarray(values, dtype=np.float32) for values, _ in columns]
+        return cls(vectors, pd.DataFrame([dict(facts) for _, facts in columns]), space)
 
     def find(self, **facts: str) -> Maps:
         """Take the columns that agree with all given facts; raise `InputError` if columns have no such fact."""
@@ -79,7 +104,17 @@ class Maps:
         kept = np.ones(len(self.columns), dtype=bool)
         for name, value in facts.items():
             kept &= (self.columns[name] == value).to_numpy()
-        return Maps(self.data[:, kept], self.columns[kept].reset_index(drop=True), self.space)
+        return self.select_columns(kept)
+
+    def select_columns(self, kept: BoolArray) -> Maps:
+        """Take the columns that `kept`, (n_columns,), says."""
+        vectors = [self._vectors[i] for i in np.flatnonzero(kept)]
+        return Maps(vectors, self.columns[np.asarray(kept)].reset_index(drop=True), self.space)
+
+    def described(self, columns: pd.DataFrame, changed: Mapping[int, FloatArray] | None = None) -> Maps:
+        """Say anew what the columns are, in a table with one row for each; some may have other values, by number."""
+        vectors: dict[int, Vector] = {**dict(enumerate(self._vectors)), **(changed or {})}
+        return Maps(list(vectors.values()), columns, self.space)
 
     def values(self, **facts: str) -> FloatArray:
         """Return the one column that agrees with all given facts, (n_voxels,).
@@ -92,7 +127,7 @@ class Maps:
         found = self.find(**facts)
         if len(found.columns) != 1:
             raise InputError(f"{len(found.columns)} columns are {facts}; expected one. {self._there(facts)}")
-        return found.data[:, 0]
+        return found.column(0)
 
     def _there(self, facts: Mapping[str, str]) -> str:
         """List what each fact may be."""
@@ -102,7 +137,7 @@ class Maps:
     def __iter__(self) -> Iterator[tuple[FloatArray, dict[str, Any]]]:
         """Yield each column's values and what it is."""
         for i, facts in enumerate(self.columns.to_dict("records")):
-            yield self.data[:, i], {str(k): v for k, v in facts.items()}
+            yield self.column(i), {str(k): v for k, v in facts.items()}
 
     def on_mesh(self, values: FloatArray, about: Mapping[Any, Any]) -> FloatArray:
         """Lay a column (n_voxels,) onto the cortex of its voxels, (n_vertices,); what has no mean by majority."""
@@ -111,12 +146,13 @@ class Maps:
 
     def join(self, other: Maps) -> Maps:
         """Put the columns of two maps of one space side by side; raise `AlignmentError` if they are of two."""
-        same_length(these=self.data, those=other.data)
         mine, theirs = self.space, other.space
+        if mine.n_voxels != theirs.n_voxels:
+            raise AlignmentError(f"Maps of {mine.n_voxels} and {theirs.n_voxels} voxels have no columns side by side.")
         if mine.description != theirs.description or not mine.rows.equals(theirs.rows):
             raise AlignmentError("Maps of different voxels have no columns side by side.")
         columns = pd.concat([self.columns, other.columns], ignore_index=True)
-        return Maps(np.concatenate([self.data, other.data], axis=1), columns, self.space)
+        return Maps([*self._vectors, *other._vectors], columns, self.space)
 
     def to_dataframe(self) -> pd.DataFrame:
         """Lay the numbers out as a table that knows what each of them is.
@@ -222,19 +258,14 @@ class Maps:
             One row per ROI and column: `n_voxels`, `n_valid`, `mean`, `low` and `high` (its 95 % interval over test
             stimuli, if the column knows it), `median`; nan without valid voxels.
         """
-        same_length(data=self.data, labels=labels)
-        rows = []
-        for region, name in names.items():
-            inside = self.data[np.asarray(labels) == region]
-            for values, known in zip(inside.T, self.columns.to_dict("records"), strict=True):
-                facts = {key: known[key] for key in KEYS}
-                valid = values[np.isfinite(values)]
-                mean, median = (valid.mean(), np.median(valid)) if len(valid) else (np.nan, np.nan)
-                counts = {"n_voxels": len(values), "n_valid": len(valid)}
-                row: dict[Any, Any] = {"roi": name, **facts, **counts}
-                low, high = _interval(known.get("intervals"), name)
-                rows.append(row | {"mean": float(mean), "low": low, "high": high, "median": float(median)})
-        return pd.DataFrame(rows)
+        if len(labels) != self.space.n_voxels:
+            raise AlignmentError(f"There are {len(labels)} labels and {self.space.n_voxels} voxels; expected one each.")
+        inside = {region: np.asarray(labels) == region for region in names}
+        rows: dict[int, list[dict[Any, Any]]] = {region: [] for region in names}
+        for values, known in self:
+            for region, name in names.items():
+                rows[region].append({"roi": name, **_summary(values[inside[region]], known, name)})
+        return pd.DataFrame([row for own in rows.values() for row in own])
 
     def save(self, folder: Path | str, *, participant: str, task: str = "images") -> list[Path]:
         """Write the maps as BIDS derivatives below `folder`, unthresholded, with sidecars.
@@ -243,7 +274,8 @@ class Maps:
         of unknown position one table per model.
         """
         func = Path(folder) / f"sub-{_label(participant)}" / "func"
-        return derivatives.write(list(self), self.space, func, f"sub-{participant}_task-{task}")
+        facts = [{str(name): value for name, value in one.items()} for one in self.columns.to_dict("records")]
+        return derivatives.write(self.column, facts, self.space, func, f"sub-{participant}_task-{task}")
 
     @classmethod
     def load(cls, folder: Path | str, *, participant: str, task: str = "images") -> Maps:
@@ -280,6 +312,16 @@ def _title(about: Mapping[Any, Any]) -> str:
     if str(about["statistic"]).startswith("difference"):
         return f"{about['model']} − {about['band']}"
     return f"{about['band']} in {about['model']}"
+
+
+def _summary(values: FloatArray, known: Mapping[str, Any], region: str) -> dict[str, Any]:
+    """Summarise the values of one column in one region, with what is known of the column."""
+    valid = values[np.isfinite(values)]
+    mean, median = (valid.mean(), np.median(valid)) if len(valid) else (np.nan, np.nan)
+    low, high = _interval(known.get("intervals"), region)
+    counts = {"n_voxels": len(values), "n_valid": len(valid)}
+    means = {"mean": float(mean), "low": low, "high": high, "median": float(median)}
+    return {**{key: known[key] for key in KEYS}, **counts, **means}
 
 
 def _interval(known: Any, name: str) -> tuple[float, float]:

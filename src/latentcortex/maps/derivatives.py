@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from latentcortex import _files, _gifti
 from latentcortex._arrays import FloatArray, listed
 from latentcortex._nifti import packed, read_grid, read_header
-from latentcortex._record import refuse_damaged
+from latentcortex._results import refuse_damaged
 from latentcortex.errors import IncompleteError, InputError, LatentcortexError, first_line
 from latentcortex.maps.naming import KEYS, label, sidecar, stem_of
 from latentcortex.space import Bare, Space, Surface, Volume
@@ -28,17 +28,20 @@ MAX_PLACES: Final = 2**27
 """Of a grid: 512 along each edge, and .5 GB for each map. A header can ask for any number in a few bytes."""
 _STRUCTURES: Final = {"L": "CortexLeft", "R": "CortexRight"}
 
-Column = tuple[NDArray[np.generic], dict[str, Any]]
-"""Values (n_voxels,), and what they are."""
+Facts = Sequence[Mapping[str, Any]]
+"""What each column is, in the order of the columns."""
+ROWS: Final = 2**16
+"""Voxels of a table that are written at once."""
 
 
-def write(columns: Sequence[Column], space: Space, func: Path, stem: str) -> list[Path]:
+def write(column: Callable[[int], FloatArray], facts: Facts, space: Space, func: Path, stem: str) -> list[Path]:
     """Write columns into a folder, with a sidecar each; return the files.
 
     Parameters
     ----------
-    columns : sequence of (values, facts)
-        In their order.
+    column : callable
+        Returns the values of a column, (n_voxels,), by its number; one is asked for after the other.
+    facts : sequence of mapping
     space : Space
     func : Path
         The folder.
@@ -50,17 +53,17 @@ def write(columns: Sequence[Column], space: Space, func: Path, stem: str) -> lis
     InputError
         If two columns would be one file.
     """
-    names = [stem_of(facts) for _, facts in columns]
+    names = [stem_of(one) for one in facts]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise InputError(f"Several columns would be one file, {twice[0]}; give their models other names.")
     if isinstance(space, Bare):
-        return _write_tables(columns, space, func, stem)
-    return _write_images(columns, space, func, stem)
+        return _write_tables(column, facts, space, func, stem)
+    return _write_images(column, facts, space, func, stem)
 
 
-def read(func: Path, stem: str) -> tuple[FloatArray, pd.DataFrame, Space]:
-    """Read back what `write` wrote: values, what each column is, and where the voxels are.
+def read(func: Path, stem: str) -> tuple[list[FloatArray], pd.DataFrame, Space]:
+    """Read back what `write` wrote: the values of each column, what each column is, and where the voxels are.
 
     Raises
     ------
@@ -85,23 +88,28 @@ def read(func: Path, stem: str) -> tuple[FloatArray, pd.DataFrame, Space]:
         ) from None
 
 
-def _write_images(columns: Sequence[Column], space: Surface | Volume, func: Path, stem: str) -> list[Path]:
-    about = {"Description": "Where there are voxels (1) and where not (0)", **space.description, **_whole(columns)}
-    images: list[tuple[NDArray[np.generic], str, dict[str, Any]]] = [
-        (np.ones(space.n_voxels, np.float32), VOXELS, about)
-    ]
-    images += [
-        (values, stem_of(facts), {**sidecar(space, facts), "Column": i}) for i, (values, facts) in enumerate(columns)
-    ]
+def _write_images(
+    column: Callable[[int], FloatArray], facts: Facts, space: Surface | Volume, func: Path, stem: str
+) -> list[Path]:
+    about = {"Description": "Where there are voxels (1) and where not (0)", **space.description, **_whole(facts)}
+    written = _write_image(np.ones(space.n_voxels, np.float32), about, space, func / stem, VOXELS)
+    for i, one in enumerate(facts):
+        described = {**sidecar(space, one), "Column": i}
+        written += _write_image(column(i), described, space, func / stem, stem_of(one))
+    return written
+
+
+def _write_image(
+    values: FloatArray, described: Mapping[str, Any], space: Surface | Volume, start: Path, name: str
+) -> list[Path]:
+    """Write the files of one column, and the sidecar of them all."""
     written = []
-    for values, name, described in images:
-        for start, end, content in _images(space, np.asarray(values, np.float32), fill=0.0 if name == VOXELS else None):
-            path = func / f"{stem}_{start}{space.entities}_{name}{end}"
-            with _files.writing(path) as unfinished:
-                unfinished.write_bytes(content)
-            written.append(path)
-        written.append(func / f"{stem}_{space.entities}_{name}.json")
-        _files.write_json(written[-1], described)
+    for side, end, content in _images(space, np.asarray(values, np.float32), fill=0.0 if name == VOXELS else None):
+        written.append(start.with_name(f"{start.name}_{side}{space.entities}_{name}{end}"))
+        with _files.writing(written[-1]) as unfinished:
+            unfinished.write_bytes(content)
+    written.append(start.with_name(f"{start.name}_{space.entities}_{name}.json"))
+    _files.write_json(written[-1], described)
     return written
 
 
@@ -118,7 +126,7 @@ def _images(space: Surface | Volume, values: FloatArray, fill: float | None) -> 
         yield f"hemi-{hemisphere}_", ".func.gii", _gifti_bytes(laid, hemisphere)
 
 
-def _read_images(func: Path, sidecars: Sequence[Path]) -> tuple[FloatArray, pd.DataFrame, Space]:
+def _read_images(func: Path, sidecars: Sequence[Path]) -> tuple[list[FloatArray], pd.DataFrame, Space]:
     known = [(_files.read_json(path), path) for path in sidecars]
     whole = [pair for pair in known if "Columns" in pair[0]]
     if len(whole) != 1:
@@ -186,21 +194,21 @@ def _read_hemispheres(func: Path, sidecar: Path) -> FloatArray:
     return np.concatenate(sides)
 
 
-def _read_tables(sidecars: Sequence[Path]) -> tuple[FloatArray, pd.DataFrame, Space]:
+def _read_tables(sidecars: Sequence[Path]) -> tuple[list[FloatArray], pd.DataFrame, Space]:
     columns: list[tuple[NDArray[np.generic], dict[str, Any]]] = []
     abouts: list[dict[str, Any]] = []
     for beside in sidecars:
         path, known = beside.with_suffix(".tsv"), _files.read_json(beside)
         abouts.append(known.pop("voxel"))
         try:
-            table = pd.read_csv(path, sep="\t", na_values=["n/a"], keep_default_na=False)[list(known)].astype(
-                np.float32
+            table = pd.read_csv(
+                path, sep="\t", na_values=["n/a"], keep_default_na=False, usecols=list(known), dtype=np.float32
             )
         except (OSError, ValueError, KeyError) as error:
             if _files.is_refused(error):
                 raise
             raise IncompleteError(f"{path} is missing or damaged ({error}); make it again.") from None
-        columns += list(zip(table.to_numpy().T, known.values(), strict=True))
+        columns += [(table[name].to_numpy(), facts) for name, facts in known.items()]
     func, facts = sidecars[0].parent, [facts for _, facts in columns]
     for about in abouts:
         _refuse_other_columns(func, facts, about)
@@ -219,7 +227,7 @@ def _refuse_other_columns(func: Path, facts: Sequence[Mapping[str, Any]], about:
 
 def _ordered(
     space: Space, columns: Sequence[tuple[NDArray[np.generic], dict[str, Any]]], about: Mapping[str, Any]
-) -> tuple[FloatArray, pd.DataFrame, Space]:
+) -> tuple[list[FloatArray], pd.DataFrame, Space]:
     """Put columns in the order in which they were saved, with every fact that any of them had."""
     ordered = sorted(columns, key=lambda pair: int(pair[1]["Column"]))
     left_out = {"Description", "Column", *space.description}
@@ -228,12 +236,12 @@ def _ordered(
     table[list(KEYS)] = table[list(KEYS)].fillna("")
     if not all(isinstance(name, str) for name in table[list(KEYS)].to_numpy().ravel()):
         raise InputError(f"A column's {', '.join(KEYS)} are texts; these are not.")
-    return np.stack([values for values, _ in ordered], axis=1).astype(np.float32), table, space
+    return [np.asarray(values, dtype=np.float32) for values, _ in ordered], table, space
 
 
-def _whole(columns: Sequence[Column]) -> dict[str, Any]:
+def _whole(facts: Facts) -> dict[str, Any]:
     """Say of all columns together what none of them says alone."""
-    return {"Columns": len(columns), "Facts": list(dict.fromkeys(name for _, facts in columns for name in facts))}
+    return {"Columns": len(facts), "Facts": list(dict.fromkeys(name for one in facts for name in one))}
 
 
 def _gifti_bytes(values: FloatArray, hemisphere: str) -> bytes:
@@ -247,22 +255,32 @@ def _gifti_bytes(values: FloatArray, hemisphere: str) -> bytes:
     return written
 
 
-def _write_tables(columns: Sequence[Column], space: Bare, func: Path, stem: str) -> list[Path]:
+def _write_tables(column: Callable[[int], FloatArray], facts: Facts, space: Bare, func: Path, stem: str) -> list[Path]:
     """Write one table for every model."""
     models: dict[str, list[int]] = {}
-    for i, (_, facts) in enumerate(columns):
-        models.setdefault(label(f"{facts['analysis']}-{facts['model']}"), []).append(i)
+    for i, one in enumerate(facts):
+        models.setdefault(label(f"{one['analysis']}-{one['model']}"), []).append(i)
     written = []
     for model, numbers in models.items():
-        table: dict[str, Any] = {"voxel": np.arange(space.n_voxels)}
-        described: dict[str, Any] = {"voxel": {"Description": "column of the responses, from 0", **_whole(columns)}}
-        for i in numbers:
-            values, facts = columns[i]
-            head = f"{facts['statistic']}[{facts['band']}]" if facts["band"] else str(facts["statistic"])
-            table[head], described[head] = values, {**sidecar(space, facts), "Column": i}
+        described: dict[str, Any] = {"voxel": {"Description": "column of the responses, from 0", **_whole(facts)}}
+        heads = {i: _head(facts[i]) for i in numbers}
+        described |= {heads[i]: {**sidecar(space, facts[i]), "Column": i} for i in numbers}
         path = func / f"{stem}_desc-{model}_statmap.tsv"
-        with _files.writing(path) as unfinished:
-            pd.DataFrame(table).to_csv(unfinished, sep="\t", index=False, na_rep="n/a", float_format="%.9g")
+        with _files.writing(path) as unfinished, unfinished.open("w", encoding="utf-8", newline="") as handle:
+            for start in range(0, space.n_voxels, ROWS):
+                rows = slice(start, min(start + ROWS, space.n_voxels))
+                table = {"voxel": np.arange(rows.start, rows.stop)} | {
+                    heads[i]: column(i)[rows].copy()
+                    for i in numbers  # a view would keep the whole column
+                }
+                pd.DataFrame(table).to_csv(
+                    handle, sep="\t", index=False, header=start == 0, na_rep="n/a", float_format="%.9g"
+                )
         _files.write_json(path.with_suffix(".json"), described)
         written += [path, path.with_suffix(".json")]
     return written
+
+
+def _head(facts: Mapping[str, Any]) -> str:
+    """Name the column of a table."""
+    return f"{facts['statistic']}[{facts['band']}]" if facts["band"] else str(facts["statistic"])

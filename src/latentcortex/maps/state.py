@@ -1,80 +1,101 @@
-"""Maps in one file, exactly as they are: what an interrupted run goes on from."""
+"""Maps as a part of a store, exactly as they are: what an interrupted run goes on from."""
 
 from __future__ import annotations
 
-import json
-import zipfile
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any, Final
+import logging
+from collections.abc import Iterator, Mapping
+from functools import partial
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from latentcortex import _files, _npy
+from latentcortex._arrays import FloatArray
+from latentcortex._store import Store
 from latentcortex.errors import IncompleteError, InputError
 from latentcortex.maps import Maps
 from latentcortex.space import Bare, Space, Surface, Volume
 
-
-def save_state(maps: Maps, path: Path) -> None:
-    """Write maps into one file, to be read back by `load_state`."""
-    columns = _bytes(json.dumps(_files.plain(maps.columns.to_dict("records"))))
-    arrays: dict[str, Any] = {"data": maps.data, "columns": columns, **_packed(maps.space)}
-    with _files.writing(path) as part, part.open("wb") as handle:
-        np.savez_compressed(handle, **arrays)
+logger = logging.getLogger(__name__)
 
 
-MAX_BYTES: Final = 2**28
-"""Of what is beside the values: their columns in words, and where the voxels are (a grid of 645 places a side)."""
+def save_maps(store: Store, key: str, maps: Maps) -> None:
+    """Write maps as one part, to be read back by `load_maps`; one column after the other is in memory."""
+    arrays, about = _packed(maps.space)
+    store.save(key, _Arrays(maps, arrays), {"columns": maps.columns.to_dict("records"), "space": about})
 
-Read = Callable[[str, int], NDArray[Any]]
-"""Reads one array by its name, of at most so many bytes."""
 
+def load_maps(store: Store, key: str, *, n_voxels: int) -> Maps | None:
+    """Read the maps of so many voxels back; None where they are not there, damaged or of other voxels.
 
-def load_state(path: Path, *, n_voxels: int) -> Maps:
-    """Read the maps of so many voxels back; raise `IncompleteError` if the file is damaged or of other voxels."""
+    The part is compared with its hashes at once; its columns stay in the file, and each is read, and compared, whenever
+    it is asked for.
+    """
+    part = store.load(key, mmap=True)
+    if part is None:
+        return None
     try:
-        with zipfile.ZipFile(path) as archive:
-            read: Read = lambda name, most: _npy.read_member(archive, name, source=str(path), max_bytes=most)  # noqa: E731
-            columns = pd.DataFrame(json.loads(read("columns", MAX_BYTES).tobytes()))
-            data = read("data", 4 * n_voxels * len(columns) + _npy.MAX_HEADER_BYTES)
-            if data.dtype != np.float32 or len(data) != n_voxels:
-                raise InputError(f"it holds {data.dtype} of {len(data)} voxels; expected float32 of {n_voxels}")
-            return Maps(data, columns, _unpacked(read, n_voxels))
-    except (*_npy.DAMAGE, KeyError, TypeError) as error:
-        if _files.is_refused(error):
-            raise
-        raise IncompleteError(f"{path} is damaged ({str(error).rstrip('.')}); delete it and run again.") from None
+        columns = pd.DataFrame(part.facts["columns"])
+        names = [str(number) for number in range(len(columns))]
+        for values in (part.arrays[name] for name in names):
+            if values.dtype != np.float32 or values.shape != (n_voxels,):
+                raise InputError(f"it holds {values.dtype} of shape {values.shape}; expected float32 of {(n_voxels,)}")
+        space = {name: np.array(values) for name, values in part.arrays.items() if name not in names}
+        vectors = [partial(_column, store, key, name) for name in names]
+        return Maps(vectors, columns, _unpacked(space, part.facts["space"], n_voxels))
+    except (ValueError, KeyError, TypeError) as error:
+        logger.warning("%s counts as not there: %s.", store.path(key), str(error).rstrip("."))
+        return None
 
 
-def _packed(space: Space) -> dict[str, NDArray[Any]]:
-    """Turn a space into arrays."""
+def _column(store: Store, key: str, name: str) -> FloatArray:
+    """Read one column of maps that were there and whole a while ago."""
+    part = store.load(key, names=[name])
+    if part is None:
+        path = store.path(key)
+        raise IncompleteError(f"{path} was deleted or damaged while it was in use; run the same command again.")
+    return part.arrays[name]
+
+
+class _Arrays(Mapping[str, NDArray[Any]]):
+    """What a part of maps holds: where the voxels are, and every column by its number, taken when it is asked for."""
+
+    def __init__(self, maps: Maps, arrays: Mapping[str, NDArray[Any]]) -> None:
+        self.maps, self.arrays = maps, arrays
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        """Take an array by name."""
+        return self.arrays[name] if name in self.arrays else self.maps.column(int(name))
+
+    def __iter__(self) -> Iterator[str]:
+        """List the names."""
+        yield from self.arrays
+        yield from map(str, range(len(self.maps.columns)))
+
+    def __len__(self) -> int:
+        """Count the arrays."""
+        return len(self.arrays) + len(self.maps.columns)
+
+
+def _packed(space: Space) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+    """Turn a space into arrays and facts."""
     if isinstance(space, Volume):
-        about = {"reference": space.reference, "template": space.template}
-        placed = np.empty((0, 4)) if space.to_voxels is None else space.to_voxels
-        arrays: dict[str, NDArray[Any]] = {"mask": space.mask, "affine": space.affine, "to_voxels": placed}
-        return {**arrays, "kind": _bytes("volume"), "about": _bytes(json.dumps(about))}
+        placed = {} if space.to_voxels is None else {"to_voxels": space.to_voxels}
+        about = {"kind": "volume", "reference": space.reference, "template": space.template}
+        return {"mask": space.mask, "affine": space.affine, **placed}, about
     if isinstance(space, Surface):
-        return {"kind": _bytes("surface"), "about": _bytes(space.template), "vertices": space.vertices}
-    return {"kind": _bytes("bare")}
+        return {"vertices": space.vertices}, {"kind": "surface", "template": space.template}
+    return {}, {"kind": "bare"}
 
 
-def _unpacked(read: Read, n_voxels: int) -> Space:
+def _unpacked(arrays: dict[str, NDArray[Any]], about: dict[str, Any], n_voxels: int) -> Space:
     """Make the space of what `_packed` made of it."""
-    kind = read("kind", MAX_BYTES).tobytes()
-    if kind == b"bare":
+    if about["kind"] == "bare":
         return Bare(n_voxels)
-    about = read("about", MAX_BYTES).tobytes()
-    if kind == b"surface":
-        return Surface(about.decode(), read("vertices", MAX_BYTES))
-    if kind != b"volume":
-        raise InputError(f"its voxels are of an unknown kind, {kind[:20]!r}")
-    placed = read("to_voxels", MAX_BYTES)
-    mask, affine = read("mask", MAX_BYTES), read("affine", MAX_BYTES)
-    return Volume(mask, affine, **json.loads(about), to_voxels=placed if len(placed) else None)
-
-
-def _bytes(text: str) -> NDArray[np.uint8]:
-    return np.frombuffer(text.encode(), dtype=np.uint8)
+    if about["kind"] == "surface":
+        return Surface(about["template"], arrays["vertices"])
+    if about["kind"] != "volume":
+        raise InputError(f"its voxels are of an unknown kind, {about['kind']!r}")
+    named = {name: about[name] for name in ("reference", "template")}
+    return Volume(arrays["mask"], arrays["affine"], **named, to_voxels=arrays.get("to_voxels"))

@@ -5,14 +5,16 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Annotated, Any, Final, Self
 
 import numpy as np
+from annotated_types import Len
 from numpy.typing import NDArray
 
 from latentcortex._arrays import FloatArray, finite_number, passes, random_for, whole_number, words
 from latentcortex._hub import weights_hash
 from latentcortex._loading import threads
+from latentcortex._ranges import Count, Distinct, OneOf, Percent, PositiveCount
 from latentcortex._shelf import unknown
 from latentcortex.errors import AlignmentError, InputError
 from latentcortex.extractors import Sized
@@ -77,12 +79,12 @@ class LDM:
         self,
         model: str | Extractor = STABLE,
         *,
-        routes: Sequence[str] = tuple(ROUTES),
-        strength: int = 80,
+        routes: Annotated[Sequence[Annotated[str, OneOf(ROUTES, "route of ldm")]], Len(1), Distinct()] = tuple(ROUTES),
+        strength: Percent = 80,
         guidance: float = 5.0,
-        n_steps: int = 0,
-        n_samples: int = 5,
-        seed: int = 0,
+        n_steps: Count = 0,
+        n_samples: PositiveCount = 5,
+        seed: Count = 0,
         revision: str = "",
     ) -> None:
         self._routes = words("routes", routes)

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from latentcortex._arrays import FloatArray, digest, fingerprint, words
+from latentcortex._ranges import Names
 from latentcortex.errors import AlignmentError
 from latentcortex.features import Features
 from latentcortex.splits import Splits
@@ -32,7 +33,7 @@ class Retrieval:
         If `bands` is not a list of names.
     """
 
-    def __init__(self, bands: Sequence[str] = ("z", "c")) -> None:
+    def __init__(self, bands: Names = ("z", "c")) -> None:
         self.bands = words("bands", bands)
         self._fitted: dict[str, tuple[str, ...]] = {}
         self._pool: tuple[tuple[str, ...], dict[str, tuple[FloatArray, FloatArray]]] = ((), {})

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from latentcortex import _files, inference, plotting
 from latentcortex._arrays import BoolArray, FloatArray
-from latentcortex._record import LOG as LOG_NAME
-from latentcortex._record import refuse_damaged
+from latentcortex._results import LOG as LOG_NAME
+from latentcortex._results import refuse_damaged
 from latentcortex._shelf import unknown
 from latentcortex.errors import IncompleteError, InputError
 from latentcortex.maps import Maps
@@ -239,7 +239,9 @@ def facts_of(maps: Maps, rows: pd.DataFrame, splits: Splits) -> dict[str, Any]:
         The trials, as `Responses` have them.
     splits : Splits
     """
-    fitted = np.isfinite(maps.find(statistic="r").data).any(axis=1)
+    fitted = np.zeros(maps.space.n_voxels, dtype=bool)
+    for r, _ in maps.find(statistic="r"):
+        fitted |= np.isfinite(r)
     trials, (train, test) = Responses.of_rows(rows), splits.folds[0]
     split = {"n_train": len(train), "n_test": len(test)}
     return {

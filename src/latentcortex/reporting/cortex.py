@@ -349,8 +349,8 @@ def preferences(content: Content, analysis: str) -> Iterator[Figure]:
     """Draw the preferred layer of every step."""
     panels, layers = preference_panels(content, analysis)
     n_refits = content.maps.find(analysis=analysis, statistic="confidence").columns["n_refits"].iloc[0]
-    told = content.maps.find(analysis=analysis, statistic="identifiable").data
-    counts = ", ".join(f"{(one == 1).sum():,} of {np.isfinite(one).sum():,}" for one in told.T)
+    told = content.maps.find(analysis=analysis, statistic="identifiable")
+    counts = ", ".join(f"{(one == 1).sum():,} of {np.isfinite(one).sum():,}" for one, _ in told)
     listing = f"told in {counts} voxels"
     halves = f" and of training stimuli by {n_refits:.0f} fits to halves of them" if n_refits > 0 else ""
     yield Figure(

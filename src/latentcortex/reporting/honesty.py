@@ -23,7 +23,9 @@ def unidentifiable(maps: Maps, analysis: str, model: str) -> BoolArray | None:
     own = maps.find(analysis=analysis, model=model, statistic="identifiability")
     if not len(own.columns):
         return None
-    best = np.where(np.isnan(own.data), -np.inf, own.data).max(1)
+    best = np.full(maps.space.n_voxels, -np.inf)
+    for reliability, _ in own:
+        best = np.fmax(best, reliability)
     return np.asarray(best < LEAST_RELIABILITY)
 
 
@@ -44,12 +46,12 @@ def _entry(maps: Maps, analysis: str, model: str) -> dict[str, Any]:
     own = maps.find(analysis=analysis, model=model)
     found = own.values(statistic="mask") == 1
     grey = unidentifiable(maps, analysis, model)
-    excess = own.find(statistic="excessR2").data
+    excess = own.find(statistic="excessR2")
     return {
         "analysis": analysis,
         "model": short(model),
         "n_significant": int(found.sum()),
-        "suppressed": int((excess[found] > 0).sum()) if excess.size else None,
+        "suppressed": sum(int((values[found] > 0).sum()) for values, _ in excess) if len(excess.columns) else None,
         "n_unidentifiable": None if grey is None else int((grey & found).sum()),
         "null": str(own.find(statistic="p").columns["null"].iloc[0]),
         "bands": [_band(own, band, found) for band in model.split("+")],
@@ -57,12 +59,11 @@ def _entry(maps: Maps, analysis: str, model: str) -> dict[str, Any]:
 
 
 def _band(own: Maps, band: str, found: BoolArray) -> dict[str, Any]:
-    shares = own.find(band=band, statistic="shareR2")
-    share = shares.columns.to_dict("records")[0]
+    ((values, share),) = own.find(band=band, statistic="shareR2")
     reliability = own.find(band=band, statistic="identifiability").columns.to_dict("records")
     return {
         "band": title_of(band),
-        "n_negative": int((shares.data[found, 0] < 0).sum()),
+        "n_negative": int((values[found] < 0).sum()),
         "stability": _known(share["stability"]),
         "overlap": _known(reliability[0]["overlap"]) if reliability else None,
     }

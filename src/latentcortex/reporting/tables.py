@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 
 from latentcortex import _files, inference, scoring
-from latentcortex._arrays import IntArray
+from latentcortex._arrays import BoolArray, FloatArray
 from latentcortex.errors import InputError
-from latentcortex.maps import Maps
+from latentcortex.maps import KEYS, Maps
 from latentcortex.reporting.content import Content
 from latentcortex.reporting.text import title_of
 
@@ -73,29 +73,38 @@ def roi_table(content: Content) -> pd.DataFrame | None:
     if content.atlas is None:
         return None
     labels = content.maps.space.take(content.atlas.labels)
-    wanted = content.maps.columns["statistic"].isin(IN_REGIONS)
-    kept = Maps(content.maps.data[:, wanted], content.maps.columns[wanted].reset_index(drop=True), content.maps.space)
+    kept = content.maps.select_columns(content.maps.columns["statistic"].isin(IN_REGIONS).to_numpy())
     table = kept.summarise([int(label) for label in labels], content.atlas.names)
-    bounds = _bounds(content.maps, table, np.asarray(labels), content.atlas.names)
-    return table.assign(normalised=_normalised(content, table, np.asarray(labels)), bound=bounds)
+    inside = {name: np.asarray(labels) == label for label, name in content.atlas.names.items()}
+    normalised, bounds = _normalised(content.maps, table, inside), _bounds(content.maps, table, inside)
+    return table.assign(normalised=normalised, bound=bounds)
 
 
-def _normalised(content: Content, table: pd.DataFrame, labels: IntArray) -> list[float]:
+def _normalised(maps: Maps, table: pd.DataFrame, inside: Mapping[str, BoolArray]) -> FloatArray:
     """Average what is scored relative to what any model could reach; nan where that is not known or not above 0."""
-    maps, ceiling = content.maps, content.maps.find(statistic="ceiling")
-    region = {} if content.atlas is None else {name: labels == label for label, name in content.atlas.names.items()}
-    values = []
-    for row in table.to_dict("records"):
-        # Those of the profile of generalisation have test sets, and ceilings, of their own.
-        elsewhere = row["analysis"].startswith("generalisation") or not len(ceiling.columns)
-        inside = region[row["roi"]]
-        if elsewhere or row["statistic"] not in RELATIVE or not inside.any():
-            values.append(np.nan)
-            continue
-        own = maps.find(**{key: row[key] for key in ("analysis", "model", "band", "statistic")})
-        n_stimuli = int(own.columns["n_stimuli"].iloc[0]) if row["statistic"] == "r" else None
-        values.append(scoring.normalised_mean(own.data[inside, 0], ceiling.data[inside, 0], n_stimuli=n_stimuli))
-    return values
+    normalised = np.full(len(table), np.nan)
+    if not len(maps.find(statistic="ceiling").columns):
+        return normalised
+    ceiling = maps.values(statistic="ceiling")
+    # Those of the profile of generalisation have test sets, and ceilings, of their own.
+    elsewhere = table["analysis"].str.startswith("generalisation")
+    for facts, rows in _by_column(table[table["statistic"].isin(RELATIVE) & ~elsewhere]):
+        values, (about,) = maps.values(**facts), maps.find(**facts).columns.to_dict("records")
+        n_stimuli = int(about["n_stimuli"]) if facts["statistic"] == "r" else None
+        for row in rows:
+            region = inside[table["roi"].iloc[row]]
+            if region.any():
+                normalised[row] = scoring.normalised_mean(values[region], ceiling[region], n_stimuli=n_stimuli)
+    return normalised
+
+
+def _by_column(table: pd.DataFrame) -> Iterator[tuple[dict[str, str], list[int]]]:
+    """Yield what each column of maps is that rows of a table are of, and the numbers of these rows."""
+    numbers: dict[tuple[str, ...], list[int]] = {}
+    for row, *named in table[list(KEYS)].itertuples():
+        numbers.setdefault(tuple(named), []).append(int(row))
+    for facts, rows in numbers.items():
+        yield dict(zip(KEYS, facts, strict=True)), rows
 
 
 def region_means(content: Content, analysis: str, statistic: str) -> pd.DataFrame:
@@ -115,16 +124,13 @@ def region_means(content: Content, analysis: str, statistic: str) -> pd.DataFram
     return table[["roi", "model", "band", "mean"]].assign(**ends)
 
 
-def _bounds(maps: Maps, table: pd.DataFrame, labels: IntArray, names: Mapping[int, str]) -> list[float]:
+def _bounds(maps: Maps, table: pd.DataFrame, inside: Mapping[str, BoolArray]) -> FloatArray:
     """Bound true discoveries for every row of a mask; nan for other rows."""
-    region = {name: labels == label for label, name in names.items()}
-    bounds = []
-    for row in table.to_dict("records"):
-        if row["statistic"] not in P_OF:
-            bounds.append(np.nan)
-            continue
-        p = maps.values(**{key: row[key] for key in ("analysis", "model", "band")}, statistic=P_OF[row["statistic"]])
-        bounds.append(inference.true_discovery_bound(p.astype(np.float64), region[row["roi"]]))
+    bounds = np.full(len(table), np.nan)
+    for facts, rows in _by_column(table[table["statistic"].isin(list(P_OF))]):
+        p = maps.values(**{**facts, "statistic": P_OF[facts["statistic"]]}).astype(np.float64)
+        for row in rows:
+            bounds[row] = inference.true_discovery_bound(p, inside[table["roi"].iloc[row]])
     return bounds
 
 
@@ -146,7 +152,7 @@ def bands_table(content: Content) -> list[dict[str, Any]]:
 def alterations(log: Path, participant: str = "") -> list[dict[str, Any]]:
     """Read what was altered or excluded, without other participants'; last, how much of the log cannot be read.
 
-    What is told of shuffled controls and of refits is not of the participant, and stays in the log.
+    What is told of shuffled controls, of refits and of cells is not of the participant, and stays in the log.
 
     Returns
     -------
@@ -158,7 +164,7 @@ def alterations(log: Path, participant: str = "") -> list[dict[str, Any]]:
     findings: dict[tuple[str, str], tuple[list[str], list[dict[str, Any]]]] = {}
     for entry in entries:
         of_another = participant and entry.get("participant", participant) != participant
-        if entry.get(_files.CONTROL) or of_another:
+        if entry.get(_files.CONTROL) or entry.get(_files.EVENT) or of_another:
             continue
         models, facts = findings.setdefault((entry["level"], entry["what"]), ([], []))
         named = ", ".join(str(entry[name]) for name in ("analysis", "model") if entry.get(name))

@@ -6,8 +6,9 @@ from typing import Final
 
 import numpy as np
 
-from latentcortex._arrays import BoolArray, FloatArray, arrays, check_finite, in_threads, one_thread, tiles
+from latentcortex._arrays import BoolArray, FloatArray, arrays, check_finite, tiles
 from latentcortex.errors import InputError
+from latentcortex.executors import one_thread, share
 from latentcortex.scoring._centring import PAIR, less_mean, standard
 
 LEAST_GAIN: Final = 0.01
@@ -201,7 +202,7 @@ def corrected_r2(score: FloatArray, gram: FloatArray, across: FloatArray, alpha:
         noise = (left**2) @ power / len(across)
         return np.where(known[tile] & (gain > LEAST_GAIN), (score[tile] + noise + means) / (gain + noise), np.nan)
 
-    parts = in_threads(corrected, tiles(len(score)))
+    parts = share(corrected, tiles(len(score)))
     return np.concatenate(parts) if parts else np.empty(0)
 
 

@@ -9,9 +9,10 @@ from typing import Literal
 
 import numpy as np
 
-from latentcortex._arrays import FloatArray, arrays, check_finite, numbers, one_thread
+from latentcortex._arrays import FloatArray, arrays, check_finite, numbers
 from latentcortex._shelf import unknown
 from latentcortex.errors import AlignmentError, InputError
+from latentcortex.executors import one_thread
 from latentcortex.scoring._centring import BY_BAND, PAIR, less_mean, standard
 from latentcortex.scoring.accuracy import checked_weights, spread_of
 

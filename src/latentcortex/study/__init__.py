@@ -5,22 +5,25 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
-from latentcortex import _files, analyses, checking, datasets, estimators, extractors, reconstructors
+from latentcortex import _files, analyses, checking, datasets, estimators, executors, extractors, reconstructors
 from latentcortex._shelf import unknown
+from latentcortex._shelf.signatures import Chosen
 from latentcortex.analyses import Analysis
 from latentcortex.decoding import Decoder
-from latentcortex.errors import InputError
+from latentcortex.errors import InputError, InputErrors
 from latentcortex.space import TEMPLATES, Atlas
 from latentcortex.study.backward import STAGES as BACKWARD_STAGES
 from latentcortex.study.backward import Backward
 from latentcortex.study.forward import STAGES as FORWARD_STAGES
 from latentcortex.study.forward import Forward
 from latentcortex.study.material import Material
-from latentcortex.study.schema import complete
+from latentcortex.study.schema import Settings
+from latentcortex.study.sections import CheckSettings
 
 HUB: Final = re.compile(r"[\w-][\w.-]*/[\w.-]+")
 """What a model of the hub is called."""
@@ -37,22 +40,26 @@ class Study:
 
     Parameters
     ----------
-    settings : dict
-        Section -> keys, complete.
+    settings : Settings
+        Section by section, such as `settings.inference.q`.
     folder : Path
         Against which paths resolve.
     decodes : bool
         Whether a run of all stages also decodes, reconstructs and evaluates: the file has a section [decoding].
+    file : str
+        Where the settings stand, for messages.
     """
 
-    settings: dict[str, dict[str, Any]]
+    settings: Settings
     folder: Path = field(default_factory=Path)
     decodes: bool = False
+    file: str = field(default="", compare=False)
 
     def __repr__(self) -> str:
         """Say what it runs on what, in one line."""
-        parts = [f"{section} {self.settings[section]['name']}" for section in ("dataset", "extractor", "estimator")]
-        return f"Study({', '.join(parts)}; analyses {', '.join(self.settings['analyses']['run'])})"
+        given = self.settings
+        picked = f"dataset {given.dataset.name}, extractor {given.extractor.name}, estimator {given.estimator.name}"
+        return f"Study({picked}; analyses {', '.join(given.analyses.run)})"
 
     @classmethod
     def read(cls, path: Path | str) -> Study:
@@ -61,7 +68,7 @@ class Study:
         Raises
         ------
         InputError
-            If the file is missing or not TOML, or a key is unknown or of the wrong type.
+            If the file is missing or not TOML; with a line for each key that is not known or not allowed.
         """
         path = Path(path)
         if path.is_dir():
@@ -76,25 +83,27 @@ class Study:
         except ValueError as error:  # of the grammar, or a number of thousands of digits
             raise InputError(f"{path} is not TOML: {str(error).rstrip('.')}.") from None
         try:
-            return cls(_placed(complete(given), path.resolve().parent), path.resolve().parent, "decoding" in given)
-        except InputError as error:
-            raise InputError(f"{path}: {error}") from None
+            settings = Settings.read(given)
+        except InputErrors as error:
+            raise InputErrors([f"{path}: {line}" for line in error.lines]) from None
+        folder = path.resolve().parent
+        return cls(_placed(settings, folder), folder, "decoding" in given, str(path))
 
     @property
     def seed(self) -> int:
         """The seed from which all others follow."""
-        return int(self.settings["run"]["seed"])
+        return self.settings.run.seed
 
     @property
     def allowed(self) -> tuple[str, ...]:
         """The rules of the linter that this study may break."""
-        return tuple(self.settings["check"]["allow"])
+        return self.settings.check.allow
 
     def allowing(self, rules: Sequence[str]) -> Study:
         """Allow more rules to be broken."""
         checking.known_rules(rules)
-        both = list(dict.fromkeys([*self.allowed, *rules]))
-        return replace(self, settings={**self.settings, "check": {"allow": both}})
+        both = CheckSettings(allow=tuple(dict.fromkeys([*self.allowed, *rules])))
+        return replace(self, settings=self.settings.model_copy(update={"check": both}))
 
     def check(self, out: Path | None = None) -> list[Inspection]:
         """Look for what would flatter a result or stop a run, without computing anything; see `checking.RULES`.
@@ -141,7 +150,7 @@ class Study:
     @property
     def out(self) -> Path | None:
         """The folder for results that the file names, if it does."""
-        given = self.settings["run"]["out"]
+        given = self.settings.run.out
         return self._path(given) if given else None
 
     def run(
@@ -187,8 +196,12 @@ class Study:
         todo = [(half, goal) for half, goal in halves if not half.record.is_done(goal)]
         for half, _ in todo:
             half.check(material.refuse)
-        for half, goal in todo:
-            half.through(goal)
+        with ExitStack() as owned:
+            for half, _ in halves if todo else ():  # both at once: what one makes, the other is made from
+                owned.enter_context(half.record.owning(overwrite=overwrite))
+            for half, goal in todo:
+                if not half.record.was_done_meanwhile(goal):
+                    half.through(goal)
         pages = {
             name: [half.out / f"sub-{name}.html" for half, goal in halves if goal in ("report", "evaluate")]
             for name in material.participants
@@ -214,35 +227,42 @@ class Study:
         """Make the estimator."""
         return self._make(estimators.SHELF, "estimator", seeded=True)
 
+    def executor(self) -> executors.Executor:
+        """Make what computes cells side by side, as many as `n_workers` in [run] says unless the executor's own do."""
+        run, arguments = self.settings.run, self.settings.run.executor.arguments
+        if run.n_workers and executors.SHELF.takes(run.executor.name, "n_workers"):
+            arguments = {"n_workers": run.n_workers, **arguments}
+        return executors.make(run.executor.name, **arguments)
+
     def decoder(self, atlas: Atlas | None) -> Decoder:
         """Make a decoder."""
-        given = self.settings["decoding"]
-        if given["rois"] and not self.settings["report"]["atlas"]:
+        given = self.settings.decoding
+        if given.rois and not self.settings.report.atlas:
             raise InputError("`rois` in [decoding] needs `atlas` in [report], which says where the regions are.")
-        if given["rois"] and atlas is None:
+        if given.rois and atlas is None:
             raise InputError(
                 "`rois` in [decoding] needs voxels of known position: give `template` in [dataset], or no `rois`."
             )
-        return Decoder(given["rois"], atlas=atlas, n_voxels=given["n_voxels"], seed=self.seed)
+        return Decoder(given.rois, atlas=atlas, n_voxels=given.n_voxels, seed=self.seed)
 
     def reconstructor(self, **arguments: Any) -> Any:
         """Make the reconstructor; one of latent diffusion has the extractor's model unless it names its own.
 
         Also one of its own is run as the extractor's is: at its pixels, in its precision, on its device.
         """
-        given, source = self.settings["reconstructor"], self.settings["extractor"]
-        if not given["name"] == "ldm" == source["name"]:
+        name, given, source = "ldm", self.settings.reconstructor.arguments, self.settings.extractor.arguments
+        if not self.settings.reconstructor.name == name == self.settings.extractor.name:
             return self._make(reconstructors.SHELF, "reconstructor", paths=("model",), seeded=True, **arguments)
         named = ("model", "revision")
         taken = ("pixels", "n_steps", "dtype", "device", *(named if "model" not in given else ()))
         run = {key: source[key] for key in taken if key in source} | {key: given[key] for key in named if key in given}
-        model = self._make(extractors.SHELF, "reconstructor", paths=("model",), given={"name": "ldm", **run})
+        model = self._make(extractors.SHELF, "reconstructor", paths=("model",), given=(name, run))
         rest = {key: value for key, value in given.items() if key not in named} | {"model": model}
-        return self._make(reconstructors.SHELF, "reconstructor", seeded=True, given=rest, **arguments)
+        return self._make(reconstructors.SHELF, "reconstructor", seeded=True, given=(name, rest), **arguments)
 
     def models(self, bands: tuple[str, ...]) -> list[Analysis]:
         """Choose the models of all analyses."""
-        return [analyses.canonical(name, bands) for name in self.settings["analyses"]["run"]]
+        return [analyses.canonical(name, bands) for name in self.settings.analyses.run]
 
     def _make(
         self,
@@ -251,19 +271,18 @@ class Study:
         *,
         paths: tuple[str, ...] = (),
         seeded: bool = False,
-        given: Mapping[str, Any] | None = None,
+        given: tuple[str, Mapping[str, Any]] | None = None,
         **otherwise: Any,
     ) -> Any:
         """Pick from a shelf by the section's `name`; its other keys are the arguments, `otherwise` the defaults.
 
-        `given` stands in place of the section.
+        `given`, a name and arguments, stands in place of the section.
         """
-        arguments = {**otherwise, **(self.settings[section] if given is None else given)}
-        name = arguments.pop("name")
+        chosen: Chosen = getattr(self.settings, section)
+        name, of_section = given or (chosen.name, chosen.arguments)
+        arguments = {**otherwise, **of_section}
         for key in paths:
-            if key in arguments and arguments[key] not in NOT_PATHS:
-                if not isinstance(arguments[key], str):
-                    raise InputError(f"`{key}` in [{section}] must be a string; got {arguments[key]!r}.")
+            if arguments.get(key, NOT_PATHS[0]) not in NOT_PATHS:
                 here = self._path(arguments[key])
                 # A name of the model hub looks like a path, and is one only if there is such a folder.
                 if key != "model" or here.exists() or not HUB.fullmatch(arguments[key]):
@@ -272,19 +291,26 @@ class Study:
             arguments["seed"] = self.seed
         try:
             return shelf.make(name, **arguments)
+        except InputErrors as error:
+            raise InputErrors([f"{self._place(section)}{line}" for line in error.lines]) from None
         except InputError as error:
-            raise type(error)(f"[{section}]: {error}") from None
+            raise type(error)(f"{self._place(section)}{error}") from None
+
+    def _place(self, section: str) -> str:
+        """Say where the keys of a section stand."""
+        return f"{self.file}: [{section}]: " if self.file else f"[{section}]: "
 
     def _path(self, given: str) -> Path:
         return (self.folder / Path(given).expanduser()).resolve()
 
 
-def _placed(settings: dict[str, dict[str, Any]], folder: Path) -> dict[str, dict[str, Any]]:
+def _placed(settings: Settings, folder: Path) -> Settings:
     """Write an atlas that is a folder beside the study so that it means the same from everywhere."""
-    beside = (folder / Path(settings["report"]["atlas"]).expanduser()).resolve()
-    if settings["report"]["atlas"] and (beside / "atlas.json").is_file():
-        settings["report"]["atlas"] = str(beside)
-    return settings
+    given = settings.report.atlas
+    beside = (folder / Path(given).expanduser()).resolve()
+    if not given or not (beside / "atlas.json").is_file():
+        return settings
+    return settings.model_copy(update={"report": settings.report.model_copy(update={"atlas": str(beside)})})
 
 
 @dataclass(frozen=True)

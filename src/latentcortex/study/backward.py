@@ -12,7 +12,7 @@ import numpy as np
 
 from latentcortex import _files, decoding, evaluation, reporting
 from latentcortex._arrays import FloatArray, digest, refuse_beyond_memory
-from latentcortex._record import LOG, Record, refuse_links
+from latentcortex._results import LOG, ResultsFolder, refuse_links
 from latentcortex.errors import InputError
 from latentcortex.evaluation import Score, Seen
 from latentcortex.extraction import opened
@@ -61,17 +61,17 @@ class Backward:
         self.material, self.study, self.out = material, material.study, material.out / FOLDER
         made_by = [one.made_by for one in self.reconstructors[:-1]]
         key, sources = digest(material.key(BACKWARD), made_by), {"the reconstructor": digest(made_by)}
-        looks = {name: material.settings["report"][name] for name in LOOKS if name != "figures"}
+        looks = material.settings.report.model_dump(mode="json", include=set(LOOKS) - {"figures"})
         sources |= material.sources
-        self.record = Record(self.out, key, material.depends(BACKWARD), OURS, looks, sources)
+        self.record = ResultsFolder(self.out, key, material.depends(BACKWARD), OURS, looks, sources)
 
     # What is wanted
 
     @property
     def bands(self) -> tuple[str, ...]:
         """The bands that are decoded."""
-        given, there = self.material.settings["decoding"], self.material.extractor.bands
-        wanted = tuple(given["bands"] or decoding.regions_of(given["rois"]) or [b for b in DECODABLE if b in there])
+        given, there = self.material.settings.decoding, self.material.extractor.bands
+        wanted = tuple(given.bands or decoding.regions_of(given.rois) or [b for b in DECODABLE if b in there])
         missing = [band for band in wanted if band not in there]
         if missing or not wanted:
             what = f"{', '.join(missing)} is not among" if missing else "neither z nor c is among"
@@ -81,15 +81,15 @@ class Backward:
     @cached_property
     def reconstructors(self) -> list[Reconstructor]:
         """The reconstructor of the study and, last, the baseline, which may be the same."""
-        given = self.material.settings["reconstructor"]
-        if given["name"] == "retrieval":
-            return [self.study.reconstructor(**({} if "bands" in given else {"bands": self.bands}))]
+        given = self.material.settings.reconstructor
+        if given.name == "retrieval":
+            return [self.study.reconstructor(**({} if "bands" in given.arguments else {"bands": self.bands}))]
         return [self.study.reconstructor(), Retrieval(self.bands)]
 
     @cached_property
     def routes(self) -> dict[str, Reconstructor]:
         """The routes to an image, each with its reconstructor; by default all whose bands are decoded."""
-        asked, found = "routes" in self.material.settings["reconstructor"], {}
+        asked, found = "routes" in self.material.settings.reconstructor.arguments, {}
         for one in self.reconstructors:
             possible = [route for route, needed in one.routes.items() if asked or set(needed) <= set(self.bands)]
             for route in possible or one.routes:
@@ -102,7 +102,7 @@ class Backward:
     def _images(self, splits: Splits) -> list[str]:
         """List the stimuli that are reconstructed: the first test stimuli of the table, or the first folds, or all."""
         place = {name: i for i, name in enumerate(self.material.stimuli.ids)}
-        n: int = self.material.settings["evaluation"]["n_images"]
+        n = self.material.settings.evaluation.n_images
         ids: list[str] = []
         for _, test_ids in splits:  # whole folds: a stimulus is identified among those of its fold
             if not n or len(ids) < n:
@@ -132,7 +132,7 @@ class Backward:
         for band in self.bands:
             decoder.candidates(band, material.space(name), valid)
         if material.by_embedding:
-            seen = Seen(material.stimuli, category=material.settings["evaluation"]["category"])
+            seen = Seen(material.stimuli, category=material.settings.evaluation.category)
         else:
             material.check_splits(name)
             material.check_fits(name, decoder)
@@ -142,9 +142,9 @@ class Backward:
 
     def _check_counts(self, image_bytes: int) -> None:
         """Refuse counts of which more would be held at once than the memory that is free."""
-        evaluated, n = self.material.settings["evaluation"], len(self.material.stimuli.ids)
-        refuse_beyond_memory("n_bootstrap in [evaluation]", evaluated["n_bootstrap"], 32 * n)
-        n_images = min(evaluated["n_images"] or n, n)
+        evaluated, n = self.material.settings.evaluation, len(self.material.stimuli.ids)
+        refuse_beyond_memory("n_bootstrap in [evaluation]", evaluated.n_bootstrap, 32 * n)
+        n_images = min(evaluated.n_images or n, n)
         for route, one in self.routes.items():
             refuse_beyond_memory("n_samples in [reconstructor]", one.n_samples(route), 2 * image_bytes * n_images)
 
@@ -234,8 +234,9 @@ class Backward:
             means = {str(k): evaluation.mean_image(self.material.stimuli, train) for k, (train, _) in folds}
             beside = evaluation.mean_image_scores(seen, means, self._probe)
             table = evaluation.score_table(scores["decoded"], scores["shuffled"], beside)
-            reporting.write_table(self.out, participant, "scores", table)
-        with stages.watch("report"):
+            with self.record.turn():
+                reporting.write_table(self.out, participant, "scores", table)
+        with self.record.turn(), stages.watch("report"):
             shown, page = seen.stimuli.ids[:PICTURES], f"sub-{participant}.html"
             rows = {route: evaluation.samples_of(one, shown)[:, 0] for route, one in images["decoded"].items()}
             content = reporting.Reconstructions(
@@ -244,14 +245,15 @@ class Backward:
                 pictures={"seen": seen.stimuli.images(shown), **rows},
                 scores=table,
                 facts=self._facts(decoded["decoded"], images["decoded"], seen, splits),
-                settings={name: self.material.settings[name] for name in BACKWARD},
+                settings=self.material.settings.plain(BACKWARD),
                 made_by={"decoder": decoded["decoded"].made_by}
                 | {route: one.made_by for route, one in self.routes.items()},
                 log=self.material.log(self.out),
                 report=f"../{page}" if (self.material.out / page).is_file() else "",
             )
             reporting.write_reconstructions(self.out, content, stages.table())
-        _files.write_json(self.out / "summary.json", {"stages": stages.table()})
+        with self.record.turn():
+            _files.write_json(self.out / "summary.json", {"stages": stages.table()})
 
     @property
     def _probe(self) -> Any:
@@ -259,7 +261,7 @@ class Backward:
 
     def _seen(self, ids: Sequence[str], participant: str) -> Seen:
         pools = {name: str(k) for k, (_, test) in enumerate(self.material.splits(participant)) for name in test}
-        category = self.material.settings["evaluation"]["category"]
+        category = self.material.settings.evaluation.category
         return Seen(self.material.stimuli.select(ids), [pools[name] for name in ids], category)
 
     def _scores(
@@ -267,7 +269,7 @@ class Backward:
     ) -> Iterator[tuple[str, dict[str, Score]]]:
         """Score decoded bands over all test stimuli, then every route over the stimuli that were reconstructed."""
         splits, seed = self.material.splits(participant), self.study.seed
-        n_draws = self.material.settings["evaluation"]["n_bootstrap"]
+        n_draws = self.material.settings.evaluation.n_bootstrap
         everything = self._seen(splits.tested, participant)
         groups = self._groups(participant)
         weights = evaluation.image_weights(everything.clusters(groups), n_draws=n_draws, seed=seed)

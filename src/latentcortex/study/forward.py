@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
 from latentcortex import _files, analyses, checking, encoding, reporting
 from latentcortex._nifti import as_nifti
-from latentcortex._record import LOG, Record, refuse_links
+from latentcortex._results import LOG, ResultsFolder, refuse_links
+from latentcortex._ridge import decompositions
 from latentcortex.datasets import Anatomical
 from latentcortex.encoding import rejudged
 from latentcortex.extractors import Scheduled
 from latentcortex.maps import Maps
-from latentcortex.maps.state import load_state, save_state
-from latentcortex.responses import Responses
-from latentcortex.space import Space
-from latentcortex.study.draws import KeptDraws
+from latentcortex.maps.state import load_maps, save_maps
 from latentcortex.study.material import Material
 from latentcortex.study.schema import FORWARD, LOOKS
 
@@ -35,8 +34,6 @@ OURS: Final = (
     "group_rois.tsv",
     "group_prevalence.png",
     "references.bib",
-    "work/sub-*.npz",
-    "work/sub-*.json",
     LOG,
     "summary.json",
     "dataset_description.json",
@@ -57,9 +54,9 @@ class Forward:
     def __init__(self, material: Material) -> None:
         self.material, self.study, self.out = material, material.study, material.out
         self.study.estimator()
-        looks = {key: material.settings["report"][key] for key in LOOKS}
+        looks = material.settings.report.model_dump(mode="json", include=set(LOOKS))
         settings, sources = material.depends(FORWARD), material.sources
-        self.record = Record(self.out, material.key(FORWARD), settings, OURS, looks=looks, sources=sources)
+        self.record = ResultsFolder(self.out, material.key(FORWARD), settings, OURS, looks=looks, sources=sources)
 
     def check(self, judge: Callable[[str], None]) -> None:
         """Build and look at everything that a run needs, before anything is written.
@@ -73,7 +70,7 @@ class Forward:
             settings = self.material.settings
             folders = [f"sub-{name}/{part}" for name in self.material.participants for part in ("func", "figures")]
             refuse_links(self.out, ["logs", "work", *folders])
-            reporting.check_viewer(settings["report"]["viewer"], settings["analyses"]["run"])
+            reporting.check_viewer(settings.report.viewer, settings.analyses.run)
             self.study.models(self.material.extractor.bands)
             self.material.check_refits()
             self.material.check_features()
@@ -104,7 +101,8 @@ class Forward:
                 with _files.telling_of(participant=name):
                     self._encode_and_report(name, until)
             if until == "report":
-                reporting.write_group(self.out)
+                with self.record.turn():
+                    reporting.write_group(self.out)
         self.record.finish(STAGES[: STAGES.index(until) + 1])
 
     def _encode_and_report(self, participant: str, until: str) -> None:
@@ -114,36 +112,59 @@ class Forward:
             design = self.material.design(participant, extracted=True)
             checking.refuse(design, self.study.allowed)
             checking.tell(design, self.study.allowed)
-        maps = self._encode(participant, self.material.all_voxels(participant))
+        maps = self._encode(participant)
         if until == "report":
-            self._report(participant, maps)
+            with self.record.turn():
+                self._report(participant, maps)
 
-    def _encode(self, participant: str, responses: Responses) -> Maps:
-        """Run every analysis; each is kept in a file of its own, so that an interrupted run goes on."""
-        with self.material.stages.watch("encode"):
-            train, test = responses, None
-            if not self.material.across_folds:
-                ((train_ids, test_ids),) = self.material.splits(participant)
-                train, test = responses.split(test_ids=test_ids, train_ids=train_ids, zscore=self.material.zscore)
-            found = [self._ceiling(participant, responses, test)]
-            scorer = self._scorer(participant, responses, train, test)
+    def _encode(self, participant: str) -> Maps:
+        """Run every analysis; each is kept as a part, and its cells until then, so that an interrupted run goes on."""
+        scratch, room = self.out / "work" / "scratch", self.material.settings.run.scratch_gb
+        with self.material.stages.watch("encode"), decompositions.keeping(scratch, max_bytes=int(room * 1e9)):
+            cells = self._cells(participant)
+            maps = [
+                self._kept(
+                    participant, "ceiling", lambda: analyses.ceiling_by_chunk(self._responses(participant), cells)
+                )
+            ]
+            scorer = self._scorer(participant, cells)
             for analysis in self.study.models(self.material.extractor.bands):
-                path = self.out / "work" / f"sub-{participant}_{analysis.name}.npz"
-                if not self.record.has(path):
-                    profile = analysis.name == "generalisation"
-                    save_state(
-                        self._profile(analysis, participant, responses) if profile else scorer.score(analysis), path
-                    )
-                    self.record.keep(path)
-                self.record.forget(sorted(self._draws(participant, responses.space)(analysis.name).paths))
-                found.append(load_state(path, n_voxels=responses.space.n_voxels))
-            return self._located(analyses.joined([maps for maps in found if maps is not None]))
+                compute: Callable[[], Maps] = partial(scorer, analysis)
+                maps.append(self._kept(participant, analysis.name, compute))
+            cells.forget()
+            decompositions.clear(scratch)
+            return self._located(analyses.joined([one for one in maps if one is not None]))
 
-    def _ceiling(self, participant: str, responses: Responses, test: Responses | None) -> Maps | None:
-        """Estimate the noise ceiling of what is scored: the test set's, or that of every fold's held-out stimuli."""
-        if test is not None:
-            return analyses.ceiling(test)
-        return analyses.ceiling_across_folds(responses, self.material.splits(participant), self.material.zscore)
+    def _kept(self, participant: str, name: str, compute: Callable[[], Maps | None]) -> Maps | None:
+        """Read the maps of an analysis, or compute and keep them."""
+        store, key = self.record.store, self.record.key_of(f"sub-{participant}_{name}")
+        n_voxels = self.material.space(participant).n_voxels
+        maps = load_maps(store, key, n_voxels=n_voxels)
+        if maps is None:
+            computed = compute()
+            if computed is None:
+                return None
+            save_maps(store, key, computed)
+            maps = load_maps(store, key, n_voxels=n_voxels)
+        self.record.include_parts([key])
+        return maps
+
+    def _cells(self, participant: str) -> encoding.Cells:
+        """Say how the cells of a participant are computed, and that they are kept in this folder until all is done."""
+        run = self.material.settings.run
+        return encoding.Cells(
+            self.study.executor(),
+            self.record.store,
+            self.record.key_of(f"sub-{participant}_cell"),
+            run.chunk_voxels,
+            self.material.progress,
+        )
+
+    def _responses(self, participant: str) -> encoding.ReadByChunk:
+        """Say how responses are read, z-scored and parted, some voxels at a time."""
+        material = self.material
+        read = partial(material.responses, participant)
+        return encoding.ReadByChunk(read, material.space(participant), material.splits(participant), material.zscore)
 
     def _located(self, maps: Maps) -> Maps:
         """Note where on the noise schedule the band of each column lies."""
@@ -153,15 +174,16 @@ class Forward:
         there = {band: extractor.timestep(band) for band in self.material.features.bands}
         places = [there.get(band, {}) for band in maps.columns["band"]]
         noted = {key: [place.get(key, np.nan) for place in places] for key in ("timestep", "alpha_bar")}
-        return Maps(maps.data, maps.columns.assign(**noted), maps.space)
+        return maps.described(maps.columns.assign(**noted))
 
-    def _profile(self, analysis: analyses.Analysis, participant: str, responses: Responses) -> Maps:
-        material, ids = self.material, responses.ids
+    def _profile(self, analysis: analyses.Analysis, participant: str) -> Maps:
+        material, responses = self.material, self.material.all_voxels(participant)
+        ids = responses.ids
         splits, clusters = analyses.profile_splits(
             ids,
             list(material.groups(ids).values()),
             material.embedding(ids),
-            n_clusters=material.settings["splits"]["n_clusters"],
+            n_clusters=material.settings.splits.n_clusters,
             seed=self.study.seed,
             participant=participant,
         )
@@ -180,24 +202,22 @@ class Forward:
         ]
         return rejudged(analyses.joined(profile), material.criterion)
 
-    def _scorer(
-        self, participant: str, responses: Responses, train: Responses, test: Responses | None
-    ) -> analyses.Scorer:
-        criterion = self.material.criterion
-        twin = self.material.settings["inference"]["twin"]
-        make, progress = self.material.estimator, self.material.progress
-        if test is not None:
-            features = self.material.fitted_features(train.ids)
-            sides, regions = (train.averaged(), test.averaged()), self._regions(participant)
-            return analyses.HeldOut(features, *sides, make, criterion, progress, twin, regions=regions)
-        splits, zscore = self.material.splits(participant), self.material.zscore
-        keep = self._draws(participant, responses.space)
-        return analyses.AcrossFolds(self.material.features, responses, splits, zscore, make, criterion, progress, keep)
+    def _scorer(self, participant: str, cells: encoding.Cells) -> Callable[[analyses.Analysis], Maps]:
+        """Make what runs an analysis on the test set, or across folds."""
+        material, responses = self.material, self._responses(participant)
+        how: dict[str, Any] = {"make_estimator": material.estimator, "criterion": material.criterion, "cells": cells}
+        if material.across_folds:
+            scorer: Any = analyses.AcrossFolds(material.features, responses, **how)
+        else:
+            features = material.fitted_features(responses.splits.folds[0].train)
+            how |= {"twin": material.settings.inference.twin, "regions": self._regions(participant)}
+            scorer = analyses.HeldOut(features, responses, **how)
 
-    def _draws(self, participant: str, space: Space) -> Callable[[str], KeptDraws]:
-        """Say where finished permutations of an analysis are kept until it is done."""
-        work = self.out / "work"
-        return lambda analysis: KeptDraws(self.record, work / f"sub-{participant}_{analysis}_draw", space)
+        def score(analysis: analyses.Analysis) -> Maps:
+            profile = analysis.name == "generalisation"
+            return self._profile(analysis, participant) if profile else scorer.score(analysis)
+
+        return score
 
     def _regions(self, participant: str) -> encoding.Regions | None:
         """Say which regions of the atlas have means with intervals."""
@@ -235,11 +255,11 @@ class Forward:
                 maps=maps,
                 atlas=self.material.atlas(participant),
                 facts=reporting.facts_of(maps, self.material.rows(participant), self.material.splits(participant)),
-                settings=self.material.settings,
+                settings=self.material.settings.plain(),
                 made_by=self.material.made_by,
                 log=self.material.log(self.out),
                 reconstructions=f"decoding/sub-{participant}.html" if self.study.decodes else "",
-                viewer=reporting.viewer_page(participant, self.material.settings["report"]["viewer"]),
+                viewer=reporting.viewer_page(participant, self.material.settings.report.viewer),
                 background=anatomy,
             )
             if content.viewer:

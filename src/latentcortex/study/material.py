@@ -25,11 +25,11 @@ from latentcortex.extraction import check_room, extract, is_extracted
 from latentcortex.extractors import Windowed
 from latentcortex.features import Features
 from latentcortex.reporting import LOG
-from latentcortex.responses import COLUMNS, Responses, none_usable, sampled_voxels
+from latentcortex.responses import COLUMNS, Responses, Within, none_usable, sampled_voxels
 from latentcortex.space import Atlas, Bare, Space, atlas_print
 from latentcortex.splits import Splits, clusters_of, coordinates, farthest, linked, sessions_of
 from latentcortex.stimuli import Look, Stimuli
-from latentcortex.study.schema import LOOKS
+from latentcortex.study.schema import Settings
 
 if TYPE_CHECKING:
     from latentcortex.study import Study
@@ -92,14 +92,11 @@ class Material:
     def _atlas_print(self) -> str:
         """Hash of the atlas's files; where the responses are is looked up only for one of the participants' own."""
         spaces = (self.space(name) for name in self.participants)
-        return atlas_print(self.settings["report"]["atlas"], spaces)
+        return atlas_print(self.settings.report.atlas, spaces)
 
     def depends(self, sections: Sequence[str]) -> dict[str, dict[str, Any]]:
         """Take the settings that numbers depend on out of these sections; how figures look is none of them."""
-        kept = {name: dict(self.settings[name]) for name in sections}
-        for key in LOOKS:
-            kept.get("report", {}).pop(key, None)
-        return kept
+        return self.settings.depended_on(sections)
 
     @cached_property
     def _prints(self) -> list[str]:
@@ -113,14 +110,14 @@ class Material:
         return names
 
     @property
-    def settings(self) -> dict[str, dict[str, Any]]:
+    def settings(self) -> Settings:
         """The study's."""
         return self.study.settings
 
     @property
-    def zscore(self) -> Any:
+    def zscore(self) -> Within:
         """Within what responses are z-scored."""
-        return self.settings["responses"]["zscore"]
+        return self.settings.responses.zscore
 
     @cached_property
     def looks(self) -> dict[str, Look]:
@@ -176,7 +173,7 @@ class Material:
 
     def fitted_features(self, train_ids: Sequence[str]) -> Features:
         """Take the features as models get them: reduced, if that is asked for, with components of these stimuli."""
-        n_dims, ids = self.settings["analyses"]["n_dims"], tuple(train_ids)
+        n_dims, ids = self.settings.analyses.n_dims, tuple(train_ids)
         if not n_dims:
             return self.features
         if ids not in self._narrow:
@@ -186,7 +183,7 @@ class Material:
     @property
     def diffusion(self) -> bool:
         """Whether features come from a latent diffusion model."""
-        return bool(self.settings["extractor"]["name"] == "ldm")
+        return self.settings.extractor.name == "ldm"
 
     @property
     def made_by(self) -> dict[str, Any]:
@@ -333,46 +330,47 @@ class Material:
 
     def check_refits(self) -> None:
         """Check that the estimator can refit the models of some bands, if that is asked for, and the embedding."""
-        asked, embedding = self.settings["analyses"], self.settings["splits"]["embedding"]
+        asked, embedding = self.settings.analyses, self.settings.splits.embedding
         joint = any(len(model) > 1 for one in self.study.models(self.extractor.bands) for model in one.models)
-        if set(asked["shares"]) - {"product"} and not joint:
+        if set(asked.shares) - {"product"} and not joint:
             raise InputError(
-                f"`shares` in [analyses] are between bands of one model; {listed(asked['run'])} fit one band each. "
+                f"`shares` in [analyses] are between bands of one model; {listed(asked.run)} fit one band each. "
                 "Add an analysis such as 'noise-levels' to `run`, or set shares = ['product']."
             )
-        refits = "learning-curve" in asked["run"] or set(asked["shares"]) - {"product"}
+        refits = "learning-curve" in asked.run or set(asked.shares) - {"product"}
         if refits and not isinstance(self.study.estimator(), Nesting):
-            name = self.settings["estimator"]["name"]
+            name = self.settings.estimator.name
             raise InputError(f"{name} does not refit models without a band; use banded_ridge, or shares = ['product'].")
         if embedding and embedding not in self.extractor.bands:
             raise unknown("band in [splits]: embedding", embedding, self.extractor.bands)
 
     def check_analyses(self, participant: str) -> None:
         """Check that there are enough stimuli for components, and for the analyses that split them anew."""
-        names, n = self.settings["analyses"]["run"], len(self.ids(participant))
-        refuse_beyond_memory("n_permutations in [inference]", self.settings["inference"]["n_permutations"], 16 * n)
+        asked, splits, n = self.settings.analyses, self.settings.splits, len(self.ids(participant))
+        refuse_beyond_memory("n_permutations in [inference]", self.settings.inference.n_permutations, 16 * n)
         n_train = n if self.by_embedding or self.across_folds else len(self.splits(participant).folds[0].train)
-        if self.settings["analyses"]["n_dims"] >= n_train:
+        if asked.n_dims >= n_train:
             raise InputError(
                 f"{n_train} training stimuli have at most {n_train - 1} components; n_dims in [analyses] is "
-                f"{self.settings['analyses']['n_dims']}."
+                f"{asked.n_dims}."
             )
-        n_clusters = self.settings["splits"]["n_clusters"]
-        if self.settings["splits"]["unit"] == "cluster" and n_clusters >= n:
-            raise InputError(f"{n} stimuli make fewer than {n} clusters; n_clusters in [splits] is {n_clusters}.")
-        if "generalisation" in names and n < 2 * n_clusters:
+        if splits.unit == "cluster" and splits.n_clusters >= n:
+            raise InputError(
+                f"{n} stimuli make fewer than {n} clusters; n_clusters in [splits] is {splits.n_clusters}."
+            )
+        if "generalisation" in asked.run and n < 2 * splits.n_clusters:
             raise InputError(
                 f"The analysis 'generalisation' needs at least two stimuli per cluster; there are {n} stimuli for "
-                f"n_clusters = {n_clusters} in [splits]."
+                f"n_clusters = {splits.n_clusters} in [splits]."
             )
-        if "learning-curve" in names and not self.by_embedding:
+        if "learning-curve" in asked.run and not self.by_embedding:
             analyses.check_sizes(len(self.splits(participant).folds[0].train))
 
     def design(self, participant: str, *, extracted: bool) -> Design:
         """Put together what the linter looks at."""
         if extracted:
             _ = self.features  # by which stimuli may be alike, and share a fold
-        splits, unit = self.splits(participant), self.settings["splits"]["unit"]
+        splits, unit = self.splits(participant), self.settings.splits.unit
         return Design(
             self.sample(participant),
             splits,
@@ -398,20 +396,19 @@ class Material:
     @property
     def criterion(self) -> Criterion:
         """How predictions are judged."""
-        shares = tuple(self.settings["analyses"]["shares"])
-        tests = {key: value for key, value in self.settings["inference"].items() if key != "twin"}
-        return Criterion(shares=shares, **tests, seed=self.study.seed)
+        tests = self.settings.inference.model_dump(exclude={"twin"})
+        return Criterion(shares=self.settings.analyses.shares, **tests, seed=self.study.seed)
 
     @property
     def across_folds(self) -> bool:
         """Whether every stimulus is predicted from a fit on the other folds."""
-        return bool(self.settings["splits"]["cross_validation"])
+        return self.settings.splits.cross_validation > 0
 
     @property
     def by_embedding(self) -> bool:
         """Whether who is on which side depends on features, and is known after they are extracted."""
-        splits = self.settings["splits"]
-        return bool(splits["unit"] == "cluster" or splits["test"] == "far")
+        splits = self.settings.splits
+        return splits.unit == "cluster" or splits.test == "far"
 
     def splits(self, participant: str) -> Splits:
         """Say who is fitted on and who is tested on: folds, or one held-out test set.
@@ -424,24 +421,24 @@ class Material:
         return self._splits[key]
 
     def _split(self, participant: str) -> Splits:
-        given, ids = self.settings["splits"], self.ids(participant)
-        if given["test"] == "far":
+        given, ids = self.settings.splits, self.ids(participant)
+        if given.test == "far":
             return self._far(participant)
         if not self.across_folds:
             rows = self.rows(participant)
             if "split" not in rows.columns:
                 raise InputError("There is no `split` column; add one, or set cross_validation in [splits].")
             return Splits.labelled(list(rows["stimulus"]), list(rows["split"]), participant=participant)
-        groups, unit = list(self.groups(ids).values()), given["unit"]
+        groups, unit = list(self.groups(ids).values()), given.unit
         if unit in ("session", "run"):
             rows, keys = self.rows(participant), ["session", "run"][: 1 + (unit == "run")]
             units = rows.groupby(keys, sort=False).ngroup().astype(str)
             groups = linked(len(ids), groups, sessions_of(list(rows["stimulus"]), list(units), ids))
         if unit == "cluster":
-            clusters = clusters_of(self.embedding(ids), given["n_clusters"], seed=self.study.seed)
+            clusters = clusters_of(self.embedding(ids), given.n_clusters, seed=self.study.seed)
             groups = linked(len(ids), groups, clusters)
         how: dict[str, Any] = {"unit": unit, "seed": self.study.seed, "participant": participant}
-        return Splits.k_fold(ids, given["cross_validation"], groups=groups, **how)
+        return Splits.k_fold(ids, given.cross_validation, groups=groups, **how)
 
     def _far(self, participant: str) -> Splits:
         """Test on the tenth of stimuli that is farthest from all others."""
@@ -454,7 +451,7 @@ class Material:
     def embedding(self, ids: Sequence[str]) -> FloatArray:
         """Lay stimuli out by the band that [splits] names, (n_stimuli, n_dims)."""
         bands = self.features.bands
-        band = self.settings["splits"]["embedding"] or ("c" if "c" in bands else bands[0])
+        band = self.settings.splits.embedding or ("c" if "c" in bands else bands[0])
         if band not in bands:
             raise unknown("band in [splits]:", band, bands)
         if (band, tuple(ids)) not in self._places:
@@ -463,7 +460,7 @@ class Material:
 
     def atlas(self, participant: str) -> Atlas | None:
         """Find the atlas of the report, if one is named and the voxels have a place; the last one is kept."""
-        name, space = self.settings["report"]["atlas"], self.space(participant)
+        name, space = self.settings.report.atlas, self.space(participant)
         if not name:
             return None
         if isinstance(space, Bare):
@@ -479,7 +476,7 @@ class Material:
         """Check that what the report draws on, and its viewer, are there."""
         space = self.space(participant)
         reporting.check_cortex(space)
-        reporting.check_viewer(self.settings["report"]["viewer"], self.settings["analyses"]["run"], space)
+        reporting.check_viewer(self.settings.report.viewer, self.settings.analyses.run, space)
 
     def log(self, folder: Path) -> Path:
         """Where a folder of results keeps its log."""

@@ -1,55 +1,33 @@
-"""The sections and keys of a study file, and what they may be."""
+"""The settings of a study: every section of its file, checked whole before anything is computed."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Final
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Final, Self
 
-import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from latentcortex import analyses, checking, decoding, inference, plotting, reconstructors, reporting
-from latentcortex._arrays import listed, words
+from latentcortex import datasets, estimators, extractors, reconstructors
+from latentcortex._ranges import NoEffect
 from latentcortex._shelf import unknown
-from latentcortex.encoding import SHARES, Criterion
-from latentcortex.errors import InputError
-from latentcortex.splits import UNITS
-
-OPEN: Final = {"dataset": None, "extractor": None, "estimator": "banded_ridge", "reconstructor": ""}
-"""Sections whose keys are the arguments of the class that `name` picks, and the name that they have unless given."""
-SCHEMA: Final[dict[str, dict[str, Any]]] = {
-    "responses": {"zscore": "session"},
-    "splits": {"test": "split", "cross_validation": 0, "unit": "stimulus", "embedding": "", "n_clusters": 50},
-    "analyses": {"run": list(analyses.CANONICAL), "shares": ["product"], "n_dims": 0},
-    "inference": {
-        "q": 0.05,
-        "correction": "bh",
-        "family": "map",
-        "null": "auto",
-        "n_permutations": 1000,
-        "share": "gain",
-        "n_refits": 20,
-        "identifiability": True,
-        "twin": False,
-    },
-    "check": {"allow": []},
-    "report": {"atlas": "", "mask": "own", "figures": ["default"], "width_mm": 180.0, "format": "png", "viewer": False},
-    "decoding": {"rois": "", "bands": [], "n_voxels": 0},
-    "evaluation": {"n_images": 0, "category": "", "n_bootstrap": 1000},
-    "run": {"seed": 0, "out": ""},
-}
-"""The other sections: their keys, and the values that they have unless given."""
-LOOKS: Final = ("figures", "width_mm", "format", "viewer")
-"""Keys of [report] on which no number depends: a change draws the figures anew, and fits nothing."""
-LEAST: Final = (
-    ("analyses", "n_dims", 0),
-    ("splits", "n_clusters", 25),
-    ("decoding", "n_voxels", 0),
-    ("evaluation", "n_images", 0),
-    ("evaluation", "n_bootstrap", 1),
+from latentcortex._shelf.picking import FromShelf, picked_by, problems
+from latentcortex._shelf.signatures import STRICT, Chosen
+from latentcortex.errors import InputErrors
+from latentcortex.study.sections import (
+    AnalysesSettings,
+    CheckSettings,
+    DecodingSettings,
+    EvaluationSettings,
+    InferenceSettings,
+    ReportSettings,
+    ResponsesSettings,
+    RunSettings,
+    SplitsSettings,
 )
-"""Keys that are counts, and the least that each may be."""
-CHECKED: Final = ("rois", "viewer")
-"""Keys of more than one type, which `decoding.regions_of` and `reporting.viewer_of` check."""
+
+LOOKS: Final = tuple(key for key, field in ReportSettings.model_fields.items() if NoEffect in field.metadata)
+"""Keys of [report] on which no number depends: a change draws the figures anew, and fits nothing."""
 COMPANION: Final = ("decoding", "reconstructor", "evaluation")
 """Sections on which no map depends."""
 FORWARD: Final = ("dataset", "extractor", "estimator", "responses", "splits", "analyses", "inference", "report")
@@ -60,104 +38,226 @@ BACKWARD: Final = ("dataset", "extractor", "responses", "splits", "report", *COM
 """Sections on which decoding, reconstructions and their page depend."""
 
 
-def complete(given: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Check sections, keys and types, and fill in what is not given.
+@dataclass(frozen=True)
+class Contradiction:
+    """Keys that exclude each other.
 
-    Raises
-    ------
-    InputError
-        Naming the nearest known section or key.
+    Parameters
+    ----------
+    keys : tuple of str
+        As `section.key`.
+    line : str
+        What is wrong, and what to do.
     """
-    for section in given:
-        if section not in (*OPEN, *SCHEMA):
-            raise unknown("section", section, (*OPEN, *SCHEMA))
-        if not isinstance(given[section], dict):
-            raise InputError(f"{section} must be a section: [{section}].")
-    settings: dict[str, dict[str, Any]] = {}
-    for section, named in OPEN.items():
-        settings[section] = {"name": named, **given.get(section, {})}
-        if not isinstance(settings[section]["name"], str):
-            raise InputError(f"[{section}] needs `name`, a string.")
-    latent = settings["extractor"]["name"] == "ldm"
-    settings["reconstructor"]["name"] = settings["reconstructor"]["name"] or ("ldm" if latent else "retrieval")
-    reconstructors.SHELF.known(settings["reconstructor"]["name"])
-    for section, defaults in SCHEMA.items():
-        own = given.get(section, {})
-        for key, value in own.items():
-            if key not in defaults:
-                raise unknown(f"key in [{section}]:", key, defaults)
-            if key not in CHECKED:
-                _same_type(section, key, value, defaults[key])
-        settings[section] = {**defaults, **own}
-    return _consistent(settings)
+
+    keys: tuple[str, ...]
+    line: str
 
 
-def _same_type(section: str, key: str, value: Any, default: Any) -> None:
-    wanted = (int, float) if isinstance(default, float) else type(default)
-    if not isinstance(value, wanted) or (isinstance(value, bool) and wanted is not bool):
-        kind = {str: "a string", bool: "true or false", int: "a whole number", list: "a list"}.get(
-            type(default), "a number"
+class Contradictions(ValueError):
+    """Keys of a study file exclude each other.
+
+    Parameters
+    ----------
+    found : iterable of Contradiction
+    """
+
+    def __init__(self, found: Iterable[Contradiction]) -> None:
+        self.found = tuple(found)
+        super().__init__("\n".join(one.line for one in self.found))
+
+
+class Settings(BaseModel):
+    """What a study file says, complete; see `examples/every_key.toml`."""
+
+    model_config = ConfigDict(**STRICT, use_attribute_docstrings=True)
+
+    dataset: Annotated[Chosen, FromShelf(datasets.SHELF)]
+    """Where stimuli and responses come from."""
+    responses: ResponsesSettings = ResponsesSettings()
+    splits: SplitsSettings = SplitsSettings()
+    extractor: Annotated[Chosen, FromShelf(extractors.SHELF)]
+    """What turns stimuli into features, band by band."""
+    estimator: Annotated[Chosen, FromShelf(estimators.SHELF, ("banded_ridge",))] = Field(
+        default={"name": "banded_ridge"}, validate_default=True
+    )
+    """What predicts responses from features."""
+    analyses: AnalysesSettings = AnalysesSettings()
+    inference: InferenceSettings = InferenceSettings()
+    check: CheckSettings = CheckSettings()
+    report: ReportSettings = ReportSettings()
+    decoding: DecodingSettings = DecodingSettings()
+    reconstructor: Annotated[Chosen, FromShelf(reconstructors.SHELF, ("retrieval", "ldm"))] = Field(
+        default={"name": "retrieval"}, validate_default=True
+    )
+    """What turns decoded features into images; latent diffusion where features come from it, and otherwise the nearest
+    training image, unless `name` says another."""
+    evaluation: EvaluationSettings = EvaluationSettings()
+    run: RunSettings = RunSettings()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_reconstructor(cls, given: Any) -> Any:
+        return with_reconstructor(given)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        found = _between(self.splits, self.analyses, self.inference)
+        if found:
+            raise Contradictions(found)
+        return self
+
+    @classmethod
+    def read(cls, given: Mapping[str, Any]) -> Settings:
+        """Check what a file says.
+
+        Parameters
+        ----------
+        given : mapping
+            Section -> key -> value.
+
+        Raises
+        ------
+        InputErrors
+            With a line for each key that is not known or not allowed, and for each two that exclude each other.
+        """
+        given = with_reconstructor(given)
+        try:
+            return cls.model_validate(given)
+        except ValidationError as error:
+            found = dict(_problems(error, given))
+            excluding = _contradictions(error) or _contradictions_of_rest(given, set(found))
+            raise InputErrors([*found.values(), *(one.line for one in excluding)]) from None
+
+    def depended_on(self, sections: Iterable[str]) -> dict[str, dict[str, Any]]:
+        """Write the keys of some sections on which results depend; how figures look is none of them."""
+        kept = self.plain(sections)
+        for name, keys in kept.items():
+            fields = type(getattr(self, name)).model_fields
+            needless = {key for key, field in fields.items() if NoEffect in field.metadata}
+            kept[name] = {key: value for key, value in keys.items() if key not in needless}
+        return kept
+
+    def plain(self, sections: Iterable[str] = ()) -> dict[str, dict[str, Any]]:
+        """Write some sections, or all, as a file would: of a class from a shelf the arguments that were given."""
+        chosen = {name: getattr(self, name) for name in tuple(sections) or type(self).model_fields}
+        return {
+            name: section.model_dump(mode="json", exclude_unset=isinstance(section, Chosen))
+            for name, section in chosen.items()
+        }
+
+
+def with_reconstructor(given: Any) -> Any:
+    """Reconstruct by latent diffusion where features come from it, unless another way is named."""
+    if not isinstance(given, Mapping) or not isinstance(given.get("reconstructor", {}), Mapping):
+        return given
+    source = given.get("extractor")
+    name = source.get("name") if isinstance(source, Mapping) else getattr(source, "name", "")
+    fitting = "ldm" if name == "ldm" else "retrieval"
+    return {**given, "reconstructor": {"name": fitting, **given.get("reconstructor", {})}}
+
+
+def _problems(error: ValidationError, given: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Say what is wrong, as `section.key` (or the section alone) and a line for each."""
+    by_section: dict[str, list[Any]] = {}
+    for one in error.errors(include_url=False):
+        if one["loc"]:
+            by_section.setdefault(str(one["loc"][0]), []).append({**one, "loc": one["loc"][1:]})
+    for section, errors in by_section.items():
+        first = errors[0]
+        raised = first.get("ctx", {}).get("error")
+        if first["loc"]:
+            for key, line in _problems_of_keys(section, errors, given.get(section, {})):
+                place = f"[{section}]: " if f"`{key}`" in line else f"[{section}] {key}: "
+                yield f"{section}.{key}", line if f"[{section}]" in line else place + line
+        elif first["type"] == "extra_forbidden":
+            yield section, str(unknown("section", section, Settings.model_fields))
+        elif first["type"] == "missing":
+            yield section, f"[{section}] needs `name`, a string."
+        else:
+            yield section, str(raised or f"{section} must be a section, [{section}]; got {first['input']!r}.")
+
+
+def _problems_of_keys(section: str, errors: list[Any], given: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Say what is wrong in one section, a key and a line for each."""
+    field = Settings.model_fields[section]
+    picked = picked_by(field)
+    if picked is not None:
+        yield from problems(picked.model(picked.name(given)), errors, given, what=picked.what(given))
+    else:
+        model: Any = field.annotation
+        yield from problems(model, errors, given, what=f"in [{section}]")
+
+
+def _contradictions(error: ValidationError) -> list[Contradiction]:
+    """List the keys that exclude each other, once each is allowed by itself."""
+    raised = [one.get("ctx", {}).get("error") for one in error.errors(include_url=False)]
+    return [one for each in raised if isinstance(each, Contradictions) for one in each.found]
+
+
+def _contradictions_of_rest(given: Mapping[str, Any], wrong: Collection[str]) -> list[Contradiction]:
+    """List those between the keys that are not wrong themselves."""
+
+    def rest(section: str) -> dict[str, Any]:
+        keys = given.get(section, {}) if section not in wrong else {}
+        return {key: value for key, value in keys.items() if f"{section}.{key}" not in wrong}
+
+    splits, asked = SplitsSettings(**rest("splits")), AnalysesSettings(**rest("analyses"))
+    found = _between(splits, asked, InferenceSettings(**rest("inference")))
+    sections = [key for key in wrong if "." not in key]
+    return [one for one in found if not any(key in wrong or key.split(".")[0] in sections for key in one.keys)]
+
+
+def _between(splits: SplitsSettings, asked: AnalysesSettings, tests: InferenceSettings) -> list[Contradiction]:
+    """List the keys that exclude each other."""
+    return [*_between_splits_and_models(splits, asked), *_between_splits_and_tests(splits, asked, tests)]
+
+
+def _between_splits_and_models(splits: SplitsSettings, asked: AnalysesSettings) -> Iterator[Contradiction]:
+    """Find what folds or a test set cannot be asked for."""
+    if splits.cross_validation and asked.n_dims:
+        yield Contradiction(
+            ("splits.cross_validation", "analyses.n_dims"),
+            "`n_dims` in [analyses] needs a test set: across folds every permutation would need components of its own.",
         )
-        raise InputError(f"`{key}` in [{section}] must be {kind}; got {value!r}.")
-
-
-def _consistent(settings: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Check values against each other and against what is known."""
-    splits, tests = settings["splits"], settings["inference"]
-    names = settings["analyses"]["run"]
-    if not names or len(set(map(str, names))) < len(names):
-        raise InputError(f"`run` in [analyses] must name each analysis once; got {listed(names) or 'none'}.")
-    for name in names:
-        if name not in analyses.ANALYSES:
-            raise unknown("analysis", str(name), analyses.ANALYSES)
-    checking.known_rules(words("`allow` in [check]", settings["check"]["allow"]) if settings["check"]["allow"] else ())
-    shares = words("`shares` in [analyses]", settings["analyses"]["shares"])
-    for share in shares:
-        if share not in SHARES:
-            raise unknown("share", share, SHARES)
-    if splits["cross_validation"] and settings["analyses"]["n_dims"]:
-        raise InputError(
-            "`n_dims` in [analyses] needs a test set: across folds every permutation would need components of its own."
+    if splits.cross_validation and asked.shares != ("product",):
+        yield Contradiction(
+            ("splits.cross_validation", "analyses.shares"),
+            "Across folds only product shares are computed: set shares = ['product'] in [analyses], or use a test set.",
         )
-    if splits["cross_validation"] and shares != ("product",):
-        raise InputError("Across folds only product shares are computed: set shares = ['product'], or use a test set.")
-    if tests["share"] != "gain" and "unique" not in shares:
-        raise InputError(f"share = {tests['share']!r} in [inference] tests unique shares: add 'unique' to `shares`.")
-    if splits["cross_validation"] and "learning-curve" in names:
-        raise InputError("The analysis 'learning-curve' needs a test set; leave it out, or cross_validation.")
-    if splits["unit"] not in UNITS:
-        raise unknown("unit in [splits]:", splits["unit"], UNITS)
-    if splits["test"] not in ("split", "far"):
-        raise unknown("test in [splits]:", splits["test"], ("split", "far"))
-    if splits["test"] == "far" and splits["cross_validation"]:
-        raise InputError("test = 'far' and cross_validation in [splits] exclude each other; leave one out.")
-    if tests["null"] == "clusters" and splits["unit"] == "stimulus":
-        raise InputError("null = 'clusters' needs whole clusters that are held out: set unit in [splits], and folds.")
-    if splits["unit"] != "stimulus" and not splits["cross_validation"]:
-        raise InputError(f"unit = '{splits['unit']}' in [splits] is what folds hold out: set cross_validation, too.")
-    Criterion(**{key: value for key, value in tests.items() if key != "twin"})
-    if splits["cross_validation"] and tests["null"] == "analytic":
-        raise InputError("null = 'analytic' is not valid for predictions pooled over folds; use 'permutation'.")
-    _consistent_report(settings["report"])
-    inference.fdr(np.array([0.5]), q=tests["q"], method=tests["correction"])
-    if not isinstance(settings["decoding"]["rois"], (str, dict)):
-        raise InputError(f"`rois` in [decoding] must be a preset or a table; got {settings['decoding']['rois']!r}.")
-    decoding.regions_of(settings["decoding"]["rois"])
-    if settings["decoding"]["bands"]:
-        words("`bands` in [decoding]", settings["decoding"]["bands"])
-    if settings["evaluation"]["n_images"] == 1:
-        raise InputError("`n_images` in [evaluation] must be 0 (all) or at least 2; got 1.")
-    for section, key, least in LEAST:
-        if settings[section][key] < least:
-            raise InputError(f"`{key}` in [{section}] must be at least {least}; got {settings[section][key]}.")
-    return settings
+    if splits.cross_validation and "learning-curve" in asked.run:
+        yield Contradiction(
+            ("splits.cross_validation", "analyses.run"),
+            "The analysis 'learning-curve' in `run` in [analyses] needs a test set; leave it out, or cross_validation.",
+        )
+    if splits.test == "far" and splits.cross_validation:
+        yield Contradiction(
+            ("splits.test", "splits.cross_validation"),
+            "test = 'far' and cross_validation in [splits] exclude each other; leave one out.",
+        )
+    if splits.unit != "stimulus" and not splits.cross_validation:
+        yield Contradiction(
+            ("splits.unit", "splits.cross_validation"),
+            f"unit = '{splits.unit}' in [splits] is what folds hold out: set cross_validation, too.",
+        )
 
 
-def _consistent_report(report: Mapping[str, Any]) -> None:
-    if report["mask"] not in ("own", "joint"):
-        raise unknown("mask in [report]:", report["mask"], ("own", "joint"))
-    reporting.chosen(words("`figures` in [report]", report["figures"]))
-    if report["format"] not in plotting.FORMATS:
-        raise unknown("format in [report]:", report["format"], plotting.FORMATS)
-    plotting.Style(width_mm=report["width_mm"])
-    reporting.viewer_of(report["viewer"])
+def _between_splits_and_tests(
+    splits: SplitsSettings, asked: AnalysesSettings, tests: InferenceSettings
+) -> Iterator[Contradiction]:
+    """Find tests that do not hold for these splits, or for shares that are not computed."""
+    if tests.share != "gain" and "unique" not in asked.shares:
+        yield Contradiction(
+            ("inference.share", "analyses.shares"),
+            f"share = {tests.share!r} in [inference] tests unique shares: add 'unique' to `shares` in [analyses].",
+        )
+    if tests.null == "clusters" and splits.unit == "stimulus":
+        yield Contradiction(
+            ("inference.null", "splits.unit"),
+            "null = 'clusters' in [inference] needs whole clusters that are held out: set unit in [splits], and folds.",
+        )
+    if splits.cross_validation and tests.null == "analytic":
+        yield Contradiction(
+            ("splits.cross_validation", "inference.null"),
+            "null = 'analytic' in [inference] is not valid for predictions pooled over folds; use 'permutation'.",
+        )

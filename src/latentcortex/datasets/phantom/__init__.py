@@ -11,13 +11,15 @@ from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from threading import Lock
-from typing import Final
+from typing import Annotated, Final
 
 import numpy as np
 import pandas as pd
+from annotated_types import Interval
 
 from latentcortex import _files
 from latentcortex._arrays import FloatArray, digest, listed
+from latentcortex._ranges import Count, Participants
 from latentcortex.datasets import labels, of_slice
 from latentcortex.datasets.phantom import scenes, simulation
 from latentcortex.datasets.phantom.probe import Probe
@@ -49,11 +51,11 @@ class Phantom:
 
     def __init__(
         self,
-        participants: Sequence[str] = ("01",),
+        participants: Participants = ("01",),
         *,
-        seed: int = 0,
-        n_train: int = N_TRAIN,
-        n_test: int = N_TEST,
+        seed: Count = 0,
+        n_train: Annotated[int, Interval(ge=2, le=N_TRAIN)] = N_TRAIN,
+        n_test: Annotated[int, Interval(ge=2, le=N_TEST)] = N_TEST,
     ) -> None:
         self.participants, self.seed = labels(participants), seed
         if not (2 <= n_train <= N_TRAIN and 2 <= n_test <= N_TEST):

@@ -13,9 +13,10 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from latentcortex._arrays import FloatArray, one_thread
+from latentcortex._arrays import FloatArray
 from latentcortex.datasets.phantom.scenes import ATTRIBUTES, PIXELS
 from latentcortex.errors import InputError
+from latentcortex.executors import one_thread
 
 WEIGHTS: Final = Path(__file__).parent / "probe.npz"
 """Weights of the layers, made by training/phantom_probe.py."""

@@ -8,8 +8,9 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
-from latentcortex._arrays import FloatArray, IntArray, in_threads, random_for
+from latentcortex._arrays import FloatArray, IntArray, random_for
 from latentcortex.datasets.phantom.truth import Truth, smooth_noise
+from latentcortex.executors import share
 
 N_SESSIONS: Final = 6
 RUNS_PER_SESSION: Final = 5
@@ -70,7 +71,7 @@ def trials(truth: Truth, table: pd.DataFrame, *, seed: int, participant: str) ->
         offset = rng.standard_normal(len(spread), dtype=np.float32)  # each session has its own
         data[rows] += noise + offset
 
-    in_threads(add_noise, sorted(set(table["session"])))
+    share(add_noise, sorted(set(table["session"])))
     return _spoiled(truth, data)
 
 

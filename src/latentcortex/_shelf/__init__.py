@@ -4,54 +4,17 @@ from __future__ import annotations
 
 import importlib
 import inspect
-import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from importlib.metadata import entry_points
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
-import numpy as np
+from latentcortex._shelf.nearest import unknown
+from latentcortex.errors import InputError, InputErrors
 
-from latentcortex.errors import InputError
+__all__ = ["Shelf", "unknown"]
 
 _Make = TypeVar("_Make", bound=Callable[..., Any])
-
-
-def unknown(kind: str, name: str, known: Iterable[str]) -> InputError:
-    """Make the error for a name that is not known, with the nearest one that is.
-
-    Examples
-    --------
-    >>> str(unknown("extractor", "ldn", ["clip", "ldm"]))
-    "Unknown extractor 'ldn'. Did you mean 'ldm'? Known: clip, ldm."
-    """
-    names = sorted(known)
-    near = get_close_matches(name, names, n=1)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
-    return InputError(f"Unknown {kind} {name!r}.{hint} Known: {', '.join(names)}.")
-
-
-KINDS: Final[dict[str, tuple[str, tuple[type, ...]]]] = {
-    "int": ("a whole number", (int, np.integer)),
-    "float": ("a number", (int, float, np.number)),
-    "str": ("a string", (str, os.PathLike)),
-    "bool": ("true or false", (bool,)),
-}
-"""Annotations that a study file can go against: what they ask for, in words and as types."""
-
-
-def _check_kind(what: str, value: object, annotation: str) -> None:
-    """Raise `InputError` where a value is not of the kind that a simple annotation asks for."""
-    several = annotation.startswith("Sequence[")
-    kind = annotation.removeprefix("Sequence[").removesuffix("]")
-    if kind not in KINDS or value is None:
-        return
-    words, types = KINDS[kind]
-    items = list(value) if several and isinstance(value, (list, tuple, np.ndarray)) else [value]
-    right = all(isinstance(one, types) and (kind == "bool" or not isinstance(one, bool)) for one in items)
-    if not right or several != isinstance(value, (list, tuple, np.ndarray)):
-        raise InputError(f"{what} must be {'a list, each ' if several else ''}{words}; got {value!r}.")
 
 
 @dataclass(frozen=True)
@@ -138,17 +101,31 @@ class Shelf:
         return argument in inspect.signature(self.find(name)).parameters
 
     def make(self, name: str, **arguments: Any) -> Any:
-        """Make an instance; an unknown argument is an `InputError` that names the known ones."""
+        """Make an instance; raise `InputError` unless every argument is there and as its annotation says."""
         maker = self.find(name)
-        known = [p for p in inspect.signature(maker).parameters if p != "self"]
-        for argument in arguments:
-            if argument not in known:
-                raise unknown(f"key of {self.kind} {name!r}:", argument, known)
-        for argument, value in arguments.items():
-            annotation = inspect.signature(maker).parameters[argument].annotation
-            _check_kind(f"`{argument}` of {self.kind} {name!r}", value, str(annotation).removesuffix(" | None"))
-        try:
-            inspect.signature(maker).bind(**arguments)
-        except TypeError as error:
-            raise InputError(f"{self.kind} {name!r}: {error}.") from None
+        self.check(name, arguments)
         return maker(**arguments)
+
+    def check(self, name: str, arguments: Mapping[str, Any]) -> None:
+        """Raise `InputError`, with a line for each mistake, unless the class of this name takes these arguments."""
+        from pydantic import ValidationError  # takes a moment to import, for those who pick from a shelf
+
+        from latentcortex._shelf import picking, signatures
+
+        maker = self.find(name)
+        written = {"name": name, **signatures.arguments_as_plain(maker, arguments)}
+        model = signatures.model_of(maker, name, self.kind)
+        try:
+            model.model_validate(written)
+        except ValidationError as error:
+            what = f"of {self.kind} {name!r}"
+            # What is given and no file can say was left out of what is checked.
+            errors = [
+                one
+                for one in error.errors(include_url=False)
+                if one["type"] != "missing" or one["loc"][0] not in arguments
+            ]
+            lines = [line for _, line in picking.problems(model, errors, written, what=what)]
+            if not lines:
+                return
+            raise InputErrors(lines) if len(lines) > 1 else InputError(lines[0]) from None

@@ -1,0 +1,370 @@
+"""How analyses are run on a test set: cells of a chunk of voxels and the models that are compared in it."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any, Final
+
+import numpy as np
+
+from latentcortex import scoring
+from latentcortex._arrays import FloatArray, tiles
+from latentcortex._files import telling_of
+from latentcortex.analyses.control import (
+    N_SHUFFLES,
+    ExchangedStimuli,
+    Shuffles,
+    beside,
+    orders_of,
+    thresholds,
+)
+from latentcortex.analyses.joining import joined, usable_sample
+from latentcortex.analyses.layers import contested, preferred
+from latentcortex.analyses.learning import learning_curve
+from latentcortex.analyses.models import Analysis, by_step
+from latentcortex.analyses.paired import compared, differences
+from latentcortex.encoding import (
+    Cell,
+    Cells,
+    Column,
+    Criterion,
+    HalfFits,
+    ModelPlan,
+    Null,
+    Piece,
+    Prediction,
+    Regions,
+    Sample,
+    check_share_test,
+)
+from latentcortex.encoding.cells import Result
+from latentcortex.encoding.chunks import SplitResponses, averaged
+from latentcortex.encoding.columns import about_model, rejudged
+from latentcortex.encoding.halves import n_refits
+from latentcortex.encoding.models import Judging, columns_of, scored
+from latentcortex.estimators import VoxelCounts, quiet
+from latentcortex.executors import share
+from latentcortex.features import Features
+from latentcortex.maps import Maps, short
+from latentcortex.responses import Responses
+
+logger = logging.getLogger(__name__)
+
+MIN_TEST_STIMULI: Final = 5
+"""On which models are compared."""
+MAX_PAIRED: Final = 4
+"""Latents of which every two are compared."""
+MODELS_AT_ONCE: Final = 8
+"""Models that are ready at the same time; each takes memory of the square of the number of training stimuli."""
+COMPARISON: Final = "comparison"
+"""The piece of a cell that holds what comparing its models gives."""
+
+Bands = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Group:
+    """Models that one cell fits, since they are compared.
+
+    Parameters
+    ----------
+    models : tuple of tuple of str
+    kind : {"", "layers", "pairs"}
+        How they are compared, if they are.
+    step : str
+        Of layers.
+    """
+
+    models: tuple[Bands, ...]
+    kind: str = ""
+    step: str = ""
+
+    @property
+    def name(self) -> str:
+        """All its models."""
+        return " ".join("+".join(bands) for bands in self.models)
+
+
+@dataclass(frozen=True, eq=False)
+class HeldOut:
+    """Fit on training stimuli, score on averaged responses to test stimuli.
+
+    Parameters
+    ----------
+    features : Features
+    responses : SplitResponses
+        Of one participant, with one test set.
+    make_estimator : callable
+        Makes a fresh estimator for each model.
+    criterion : Criterion
+    cells : Cells
+        How cells are computed, and where they are kept.
+    twin : bool
+        Whether a shuffled control is fitted as well, which says how many discoveries are expected to be false.
+    regions : Regions, optional
+        Whose means have intervals.
+    shuffles : Shuffles, optional
+        Of a control, what counts in further orders of its test stimuli.
+    """
+
+    features: Features
+    responses: SplitResponses
+    make_estimator: Callable[[], Any]
+    criterion: Criterion
+    cells: Cells = field(default_factory=Cells)
+    twin: bool = False
+    regions: Regions | None = None
+    shuffles: Shuffles | None = None
+
+    @cached_property
+    def sample(self) -> Sample:
+        """Voxels all over the map, by which is decided what must be the same for all."""
+        return usable_sample(self.responses, self.cells, getattr(self.responses, "zscore", "session"))
+
+    def score(self, analysis: Analysis) -> Maps:
+        """Fit and score every model; single-layer models also give each voxel's preferred layer."""
+        maps, _ = self._scored(analysis)
+        maps = rejudged(maps, self.criterion)
+        limits = thresholds(maps)
+        if not self.twin or not limits:
+            return maps
+        with telling_of(control="shuffled control"):
+            control, counts = self.shuffled(analysis.name, limits)._scored(analysis)
+            return beside(maps, rejudged(control, self.criterion), limits, counts)
+
+    def shuffled(self, analysis: str = "", limits: Mapping[tuple[str, ...], float] | None = None) -> HeldOut:
+        """Make the matched shuffled control: same voxels, stimuli and settings, responses to other stimuli.
+
+        Parameters
+        ----------
+        analysis : str
+        limits : dict, optional
+            From `thresholds` of the participant's maps, at which voxels are counted.
+        """
+        ((train, test),), seed = self.sample.folds, self.criterion.seed
+        (of_train,), (of_test,) = (orders_of(side, n_permutations=1, seed=seed) for side in (train, test))
+        shuffles = None
+        if limits:
+            shuffles = Shuffles(analysis, limits, orders_of(test, n_permutations=N_SHUFFLES, seed=seed))
+        return replace(
+            self,
+            responses=ExchangedStimuli(self.responses, (of_train, of_test)),
+            make_estimator=lambda: quiet(self.make_estimator()),
+            twin=False,
+            regions=None,
+            # What a model predicts is counted, no split of it.
+            criterion=replace(self.criterion, identifiability=False, shares=("product",)),
+            shuffles=shuffles,
+        )
+
+    def _scored(self, analysis: Analysis) -> tuple[Maps, dict[str, Any]]:
+        """Fit and score all models, some of them at a time; return also what was counted, by model."""
+        if analysis.name == "learning-curve":
+            ((train, test),) = averaged(self.responses.folds(slice(None)))
+            own = (analysis, self.features, train, test, self.make_estimator)
+            return learning_curve(*own, seed=self.criterion.seed), {}
+        maps: list[Maps] = []
+        compared_maps: list[Maps] = []
+        counts: dict[str, Any] = {}
+        for groups in _batches(self._groups(analysis)):
+            run = _Run(self, analysis.name, groups)
+            for group, pieces in run.pieces():
+                with telling_of(analysis=analysis.name):
+                    models, comparison = run.columns(group, pieces)
+                maps += [Maps.of(self.responses.space, columns) for columns in models]
+                compared_maps += [Maps.of(self.responses.space, comparison)] if comparison else []
+                counts |= {"+".join(bands): pieces["+".join(bands)].total("counts") for bands in group.models
+                           if "counts" in pieces["+".join(bands)].sums}  # fmt: skip
+        return joined([*maps, *compared_maps]), counts
+
+    def _groups(self, analysis: Analysis) -> list[Group]:
+        """Put the models together that are compared with each other."""
+        ((_, test),) = self.sample.folds
+        models, n_test = analysis.models, len(test.ids)
+        if analysis.name == "latents" and len(models) > 1:
+            if len(models) <= MAX_PAIRED and n_test >= MIN_TEST_STIMULI:
+                return [Group(models, "pairs")]
+            logger.info("Latents are not compared: there are %d, and %d test stimuli.", len(models), n_test)
+        if analysis.name == "unet-layers":
+            return list(self._steps(analysis, n_test))
+        return [Group((bands,)) for bands in models]
+
+    def _steps(self, analysis: Analysis, n_test: int) -> Iterator[Group]:
+        """Put the layers of each step together."""
+        by_layer = by_step(analysis.models)
+        for step, names in by_layer.items():
+            enough = len(names) > 1 and n_test >= MIN_TEST_STIMULI
+            if not enough:
+                logger.info("Step %s: no layer is preferred among %d on %d stimuli.", step, len(names), n_test)
+            yield Group(tuple((name,) for name in names), "layers" if enough else "", step)
+        others = [bands for bands in analysis.models if not any(bands[0] in names for names in by_layer.values())]
+        yield from (Group((bands,)) for bands in others)
+
+    def halves(self, models: Sequence[Bands], train: Responses, test: Responses) -> HalfFits:
+        """Prepare fits of single-band models to halves of the training stimuli, of the voxels of these responses."""
+        features, seed = self.features.only([band for (band,) in models]), self.criterion.seed
+        ((sampled, _),) = self.sample.folds
+        return HalfFits(features, train, test, self.make_estimator, seed, sample=sampled.data)
+
+
+@dataclass(frozen=True, eq=False)
+class _Run:
+    """Some groups of models of an analysis, from their plans to their columns.
+
+    Parameters
+    ----------
+    scorer : HeldOut
+    analysis : str
+    groups : sequence of Group
+    """
+
+    scorer: HeldOut
+    analysis: str
+    groups: Sequence[Group]
+
+    @cached_property
+    def plans(self) -> dict[Bands, ModelPlan]:
+        """What is decided once of every model."""
+        scorer = self.scorer
+        ((train, test),), n_valid = scorer.sample.folds, scorer.sample.n_valid
+        plans = {}
+        for bands in self._models:
+            estimator, features = scorer.make_estimator(), scorer.features.only(bands)
+            scale = bool(estimator.scale)
+            check_share_test(scorer.criterion, features, train, test, scale=scale)
+            plans[bands] = ModelPlan(estimator, features, train, test, scorer.criterion, n_valid)
+        return plans
+
+    @cached_property
+    def nulls(self) -> dict[Bands, Null]:
+        """The null of every model; models side by side, each on one thread: most of a fit is too small to share."""
+        cells = [Cell(bands, {**self._facts, "plan": "+".join(bands)}) for bands in self._models]
+        results = self.scorer.cells.map(self._planned, cells, title=f"{self.analysis}, plans")
+        return {
+            bands: Null.from_facts(json.loads(result["null"].values["json"].tobytes()))
+            for bands, result in zip(self._models, results, strict=True)
+        }
+
+    @property
+    def _models(self) -> list[Bands]:
+        return [bands for group in self.groups for bands in group.models]
+
+    @property
+    def _facts(self) -> dict[str, str]:
+        return {"analysis": self.analysis} | ({"control": "shuffled"} if self.scorer.shuffles is not None else {})
+
+    def _planned(self, bands: Bands) -> Result:
+        with telling_of(analysis=self.analysis, model=short("+".join(bands))):
+            text = json.dumps(self.plans[bands].null().facts).encode()
+        return {"null": Piece({"json": np.frombuffer(text, dtype=np.uint8)})}
+
+    def pieces(self) -> Iterator[tuple[Group, dict[str, Piece]]]:
+        """Compute all cells of these groups; yield the pieces of each group, of all voxels."""
+        _, chunks = self.nulls, self.scorer.cells.chunks(self.scorer.sample.n_voxels)
+        cells = [
+            Cell((group, chunk), {**self._facts, "models": group.name, "voxels": f"{chunk.start}-{chunk.stop}"})
+            for group in self.groups
+            for chunk in chunks
+        ]
+        results = iter(self.scorer.cells.map(self._cell, cells, title=self.analysis))
+        for group in self.groups:
+            of_group = [next(results) for _ in chunks]
+            yield group, {name: Piece.join([result[name] for result in of_group]) for name in of_group[0]}
+
+    def _cell(self, item: tuple[Group, slice]) -> Result:
+        """Fit, score and compare the models of a group in a chunk of voxels."""
+        (group, chunk), scorer = item, self.scorer
+        ((train, test),) = averaged(scorer.responses.folds(chunk))
+        pieces: dict[str, Piece] = {}
+        predict: list[Callable[[slice], Prediction]] = []
+        for bands in group.models:
+            plan, null = self.plans[bands], self.nulls[bands]
+            with telling_of(analysis=self.analysis, model=short("+".join(bands))):
+                tested = plan.tested(train)
+                predict.append(tested.predictor(test, scorer.criterion.shares))
+                count = None if scorer.shuffles is None else scorer.shuffles.counter(bands, null)
+                how: dict[str, Any] = {"start": chunk.start, "sides": plan.sides(train, test), "count": count}
+                stretches, judging = tiles(test.space.n_voxels), self._judging(bands)
+                piece = scored(predict[-1], stretches, tested.model, judging, **how)
+            pieces["+".join(bands)] = piece
+        if group.kind:
+            with telling_of(analysis=self.analysis):
+                pieces[COMPARISON] = self._compared(group, predict, pieces, train, test)
+        return pieces
+
+    def _compared(
+        self,
+        group: Group,
+        predict: Sequence[Callable[[slice], Prediction]],
+        pieces: Mapping[str, Piece],
+        train: Responses,
+        test: Responses,
+    ) -> Piece:
+        """Compare the models of a group in a chunk of voxels."""
+        p = np.stack([pieces["+".join(bands)].values["p"] for bands in group.models])
+        predictions = [_whole(share(of_tile, tiles(test.space.n_voxels))) for of_tile in predict]
+        halves, criterion = self.scorer.halves(group.models, train, test), self.scorer.criterion
+        compare = contested if group.kind == "layers" else compared
+        return Piece({group.kind: compare(predictions, p, criterion, self._widest(group), halves)})
+
+    def _judging(self, bands: Bands) -> Judging:
+        return Judging(self.scorer.criterion, self.nulls[bands], self.scorer.regions)
+
+    def _widest(self, group: Group) -> Null:
+        return Null.widest([self.nulls[bands] for bands in group.models])
+
+    def columns(self, group: Group, pieces: Mapping[str, Piece]) -> tuple[list[list[Column]], list[Column]]:
+        """Make the columns of each model of a group, and those of their comparison."""
+        ids = self.scorer.sample.folds[0][1].ids
+        models = []
+        for bands in group.models:
+            about, (model, *_) = about_model(self.analysis, bands, len(ids)), self.plans[bands].ready()
+            with telling_of(model=short("+".join(bands))):
+                piece = pieces["+".join(bands)]
+                VoxelCounts(*piece.total("fits").tolist()).tell(self.plans[bands].estimator, bands)
+                models.append(columns_of(about, piece, model, self._judging(bands)))
+            self.plans[bands].release()
+        if not group.kind:
+            return models, []
+        return models, self._comparison(group, pieces)
+
+    def _comparison(self, group: Group, pieces: Mapping[str, Piece]) -> list[Column]:
+        criterion, ((train, test),) = self.scorer.criterion, self.scorer.sample.folds
+        bands, singles = [band for (band,) in group.models], [pieces["+".join(bands)].values for bands in group.models]
+        p = np.stack([single["p"] for single in singles])
+        accuracy = np.stack([single["accuracy"] for single in singles])
+        about: dict[str, Any] = {"analysis": self.analysis, "n_stimuli": len(test.ids)}
+        how: dict[str, Any] = {"null": self._widest(group), "n_refits": n_refits(criterion, len(train.ids))}
+        tested = np.asarray(pieces[COMPARISON].values[group.kind])
+        if group.kind == "pairs":
+            r2 = np.where(np.isfinite(accuracy[:, 0]), accuracy[:, 2], np.nan)
+            return differences(bands, r2, p, tested, criterion, about=about, **how)
+        about |= {"model": f"layers_step-{group.step}", "band": ""}
+        features = self.scorer.features
+        widths = (scoring.effective_dims(features.gram(band, train.ids, train.ids, fit_on=train.ids)) for band in bands)
+        layers = dict(zip(bands, widths, strict=True))
+        return list(preferred(layers, accuracy[:, 0], p, tested, criterion, about=about, **how))
+
+
+def _whole(parts: Sequence[Prediction]) -> Prediction:
+    """Put the predictions of neighbouring tiles side by side."""
+
+    def beside(name: str) -> FloatArray:
+        return np.concatenate([getattr(part, name) for part in parts], axis=-1)
+
+    return replace(parts[0], y=beside("y"), yhat_bands=beside("yhat_bands"), offset=beside("offset"), nested={})
+
+
+def _batches(groups: Sequence[Group]) -> Iterator[list[Group]]:
+    """Take as many groups at a time as have few enough models to be ready together."""
+    batch: list[Group] = []
+    for group in groups:
+        if batch and sum(len(one.models) for one in (*batch, group)) > MODELS_AT_ONCE:
+            yield batch
+            batch = []
+        batch.append(group)
+    yield batch

@@ -1,0 +1,156 @@
+"""Cells: what is computed on its own, kept in parts, and never twice."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from latentcortex import _files, executors
+from latentcortex._arrays import digest
+from latentcortex._store import Store
+from latentcortex.encoding.chunks import chunks_of
+from latentcortex.encoding.pieces import Piece
+from latentcortex.responses import counting_lost
+
+logger = logging.getLogger(__name__)
+
+Result = Mapping[str, Piece]
+"""Pieces of one cell, by name: one for each of its models, and what comparing them gives."""
+_Item = TypeVar("_Item")
+
+
+@dataclass(frozen=True, eq=False)
+class Cell(Generic[_Item]):
+    """One piece of work that depends on no other.
+
+    Parameters
+    ----------
+    item : object
+        What the function that computes it is given.
+    facts : dict
+        What the cell is, beside what the study depends on: its models, and voxels or permutations. The name of its part
+        is a hash of them, and the log says them.
+    """
+
+    item: _Item
+    facts: Mapping[str, Any]
+
+    def key(self, stem: str) -> str:
+        """Name its part; the stem says what all cells depend on."""
+        return f"{stem}-{digest(sorted(self.facts.items()))[:32]}"
+
+
+@dataclass(frozen=True, eq=False)
+class Cells:
+    """How cells are computed, and where they are kept.
+
+    Parameters
+    ----------
+    executor : executors.Executor
+        What runs them side by side.
+    store : Store, optional
+        Where results are kept; without it they are in memory, and an interrupted run begins anew.
+    stem : str
+        How the names of their parts begin; it says what all cells depend on: participant, data, settings, versions.
+    chunk_voxels : int
+        Voxels of a chunk, a multiple of 1,024; 0 for all. No result depends on it.
+    progress : bool
+        Draw a progress bar.
+    """
+
+    executor: executors.Executor = field(default_factory=lambda: executors.make("threads"))
+    store: Store | None = None
+    stem: str = "cell"
+    chunk_voxels: int = 0
+    progress: bool = False
+
+    def chunks(self, n_voxels: int) -> list[slice]:
+        """Cut voxels into chunks."""
+        return chunks_of(n_voxels, self.chunk_voxels)
+
+    def map(self, function: Callable[[_Item], Result], cells: Sequence[Cell[_Item]], *, title: str) -> list[Result]:
+        """Compute every cell that is not there yet; results come in the order of the cells.
+
+        Parameters
+        ----------
+        function : callable
+            Pure: it gives the same for the same item, whatever else runs.
+        cells : sequence of Cell
+        title : str
+            For the progress bar.
+        """
+        results = []
+        with tqdm(total=len(cells), desc=title, unit="cell", disable=not self.progress) as bar:
+            for result in self.executor.map(_Kept(function, self.store, self.stem), cells):
+                results.append(result)
+                bar.update()
+        return results
+
+    def of(self, name: str) -> Cells:
+        """Take the same for cells whose parts have names of their own."""
+        return replace(self, stem=f"{self.stem}-{name}")
+
+    def forget(self) -> None:
+        """Delete all parts that begin with the stem: nothing needs them any more."""
+        if self.store is not None:
+            self.store.remove(filter(lambda key: key.startswith(f"{self.stem}-"), self.store.keys()))
+
+
+@dataclass(frozen=True, eq=False)
+class _Kept(Generic[_Item]):
+    """Computes a cell, unless its part is there.
+
+    Parameters
+    ----------
+    function : callable
+    store : Store, optional
+    stem : str
+    """
+
+    function: Callable[[_Item], Result]
+    store: Store | None
+    stem: str
+
+    def __call__(self, cell: Cell[_Item]) -> Result:
+        """Compute, keep and log; what is kept is mapped into memory, of which it then takes none."""
+        with counting_lost():
+            return self._result(cell)
+
+    def _result(self, cell: Cell[_Item]) -> Result:
+        if self.store is None:
+            return self.function(cell.item)
+        key = cell.key(self.stem)
+        part = self.store.load(key, mmap=True)
+        if part is not None:
+            logger.info("A cell was there already.", extra={"facts": {_files.EVENT: "cell", **cell.facts}})
+            return _unpacked(part.arrays)
+        result = self.function(cell.item)
+        self.store.save(key, _packed(result), cell.facts)
+        logger.info("A cell was computed.", extra={"facts": {_files.EVENT: "cell", **cell.facts}})
+        part = self.store.load(key, mmap=True)
+        return result if part is None else _unpacked(part.arrays)
+
+
+def _packed(result: Result) -> dict[str, NDArray[Any]]:
+    """Name every array by its piece, by what it is and by its name."""
+    return {
+        f"{piece}\t{kind}\t{name}": np.asarray(array)
+        for piece, of in result.items()
+        for kind, arrays in (("values", of.values), ("sums", of.sums))
+        for name, array in arrays.items()
+    }
+
+
+def _unpacked(arrays: Mapping[str, NDArray[Any]]) -> Result:
+    """Undo `_packed`."""
+    pieces: dict[str, dict[str, dict[str, NDArray[Any]]]] = {}
+    for name, array in arrays.items():
+        piece, kind, what = name.split("\t")
+        pieces.setdefault(piece, {"values": {}, "sums": {}})[kind][what] = array
+    return {name: Piece(of["values"], of["sums"]) for name, of in pieces.items()}

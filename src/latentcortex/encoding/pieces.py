@@ -1,0 +1,94 @@
+"""What predictions of a run of voxels come to: vectors over the voxels, and sums that whole maps need."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from latentcortex._arrays import FloatArray, IntArray
+from latentcortex.encoding import partition
+from latentcortex.encoding.columns import SHARES, accuracy
+from latentcortex.encoding.criterion import Criterion, Null
+from latentcortex.encoding.prediction import Prediction
+from latentcortex.encoding.regions import Regions
+
+Vectors = Mapping[str, NDArray[Any]]
+
+
+@dataclass(frozen=True, eq=False)
+class Piece:
+    """Numbers of neighbouring voxels, by name.
+
+    Parameters
+    ----------
+    values : mapping of str to ndarray of shape (..., n_voxels)
+        One number or several per voxel.
+    sums : mapping of str to ndarray of shape (n_tiles, ...)
+        Sums over the voxels of each tile. They are added up once all tiles are there, in their order: a sum of sums
+        of chunks would depend, in its last bits, on the size of chunks.
+    """
+
+    values: Vectors = field(default_factory=dict)
+    sums: Vectors = field(default_factory=dict)
+
+    @classmethod
+    def join(cls, pieces: Sequence[Piece]) -> Self:
+        """Put the voxels, and the tiles, of one piece after those of the other."""
+        first = pieces[0]
+        return cls(
+            {name: np.concatenate([piece.values[name] for piece in pieces], axis=-1) for name in first.values},
+            {name: np.concatenate([piece.sums[name] for piece in pieces]) for name in first.sums},
+        )
+
+    def total(self, name: str) -> FloatArray:
+        """Add up the sums of all tiles."""
+        return np.asarray(self.sums[name].sum(axis=0))
+
+
+def score(
+    held_out: Prediction,
+    bands: Sequence[str],
+    criterion: Criterion,
+    null: Null,
+    *,
+    regions: Regions | None = None,
+    labels: IntArray | None = None,
+) -> Piece:
+    """Score the prediction of one tile of voxels.
+
+    Parameters
+    ----------
+    held_out : Prediction
+    bands : sequence of str
+        Of the model.
+    criterion : Criterion
+    null : Null
+        From which p comes.
+    regions : Regions, optional
+        Whose means have intervals.
+    labels : ndarray of int, shape (n_voxels,), optional
+        The region of each of these voxels.
+
+    Returns
+    -------
+    Piece
+        Values `p` (n_voxels,) and `accuracy` (3, n_voxels), see `columns.accuracy`; of a model of several bands
+        `shares` (n_columns, n_voxels), in the order of the criterion's shares and their facts, `excess` (0 or 1,
+        n_voxels) and, with product shares, those on either half of the test stimuli, `halves` (2 n_bands, n_voxels).
+        Sums `regions`, see `Regions.sums`.
+    """
+    values: dict[str, NDArray[Any]] = {"p": null.p(held_out), "accuracy": accuracy(held_out)}
+    shares = criterion.shares if len(bands) > 1 else ()
+    if shares:
+        values["shares"] = np.concatenate([SHARES[share].values(held_out, bands) for share in shares])
+        values["excess"] = partition.excess(held_out, bands)
+    if "product" in shares:
+        values["halves"] = np.concatenate(partition.shares_of_halves(held_out))
+    sums = {}
+    if regions is not None and labels is not None:
+        sums["regions"] = regions.sums(held_out, bands, shares, null, labels)[None]
+    return Piece(values, sums)
