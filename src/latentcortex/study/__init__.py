@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
@@ -188,8 +189,12 @@ class Study:
         todo = [(half, goal) for half, goal in halves if not half.record.is_done(goal)]
         for half, _ in todo:
             half.check(material.refuse)
-        for half, goal in todo:
-            half.through(goal)
+        with ExitStack() as owned:
+            for half, _ in halves if todo else ():  # both at once: what one makes, the other is made from
+                owned.enter_context(half.record.owning(overwrite=overwrite))
+            for half, goal in todo:
+                if not half.record.was_done_meanwhile(goal):
+                    half.through(goal)
         pages = {
             name: [half.out / f"sub-{name}.html" for half, goal in halves if goal in ("report", "evaluate")]
             for name in material.participants

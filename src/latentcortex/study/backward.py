@@ -12,7 +12,7 @@ import numpy as np
 
 from latentcortex import _files, decoding, evaluation, reporting
 from latentcortex._arrays import FloatArray, digest, refuse_beyond_memory
-from latentcortex._record import LOG, Record, refuse_links
+from latentcortex._results import LOG, ResultsFolder, refuse_links
 from latentcortex.errors import InputError
 from latentcortex.evaluation import Score, Seen
 from latentcortex.extraction import opened
@@ -63,7 +63,7 @@ class Backward:
         key, sources = digest(material.key(BACKWARD), made_by), {"the reconstructor": digest(made_by)}
         looks = {name: material.settings["report"][name] for name in LOOKS if name != "figures"}
         sources |= material.sources
-        self.record = Record(self.out, key, material.depends(BACKWARD), OURS, looks, sources)
+        self.record = ResultsFolder(self.out, key, material.depends(BACKWARD), OURS, looks, sources)
 
     # What is wanted
 
@@ -235,8 +235,9 @@ class Backward:
             means = {str(k): evaluation.mean_image(self.material.stimuli, train) for k, (train, _) in sides}
             beside = evaluation.mean_image_scores(seen, means, self._probe)
             table = evaluation.score_table(scores["decoded"], scores["shuffled"], beside)
-            reporting.write_table(self.out, participant, "scores", table)
-        with stages.watch("report"):
+            with self.record.turn():
+                reporting.write_table(self.out, participant, "scores", table)
+        with self.record.turn(), stages.watch("report"):
             shown, page = seen.stimuli.ids[:PICTURES], f"sub-{participant}.html"
             rows = {route: evaluation.samples_of(one, shown)[:, 0] for route, one in images["decoded"].items()}
             content = reporting.Reconstructions(
@@ -252,7 +253,8 @@ class Backward:
                 report=f"../{page}" if (self.material.out / page).is_file() else "",
             )
             reporting.write_reconstructions(self.out, content, stages.table())
-        _files.write_json(self.out / "summary.json", {"stages": stages.table()})
+        with self.record.turn():
+            _files.write_json(self.out / "summary.json", {"stages": stages.table()})
 
     @property
     def _probe(self) -> Any:

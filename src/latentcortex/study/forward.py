@@ -10,7 +10,7 @@ import numpy as np
 
 from latentcortex import _files, analyses, checking, encoding, reporting
 from latentcortex._nifti import as_nifti
-from latentcortex._record import LOG, Record, refuse_links
+from latentcortex._results import LOG, ResultsFolder, refuse_links
 from latentcortex.datasets import Anatomical
 from latentcortex.encoding import rejudged
 from latentcortex.extractors import Scheduled
@@ -56,7 +56,7 @@ class Forward:
         self.study.estimator()
         looks = {key: material.settings["report"][key] for key in LOOKS}
         settings, sources = material.depends(FORWARD), material.sources
-        self.record = Record(self.out, material.key(FORWARD), settings, OURS, looks=looks, sources=sources)
+        self.record = ResultsFolder(self.out, material.key(FORWARD), settings, OURS, looks=looks, sources=sources)
 
     def check(self, judge: Callable[[str], None]) -> None:
         """Build and look at everything that a run needs, before anything is written.
@@ -101,7 +101,8 @@ class Forward:
                 with _files.telling_of(participant=name):
                     self._encode_and_report(name, until)
             if until == "report":
-                reporting.write_group(self.out)
+                with self.record.turn():
+                    reporting.write_group(self.out)
         self.record.finish(STAGES[: STAGES.index(until) + 1])
 
     def _encode_and_report(self, participant: str, until: str) -> None:
@@ -114,7 +115,8 @@ class Forward:
             checking.tell(design, self.study.allowed)
         maps = self._encode(participant, responses)
         if until == "report":
-            self._report(participant, maps, responses)
+            with self.record.turn():
+                self._report(participant, maps, responses)
 
     def _encode(self, participant: str, responses: Responses) -> Maps:
         """Run every analysis; each is kept in a file of its own, so that an interrupted run goes on."""

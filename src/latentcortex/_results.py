@@ -6,14 +6,15 @@ import json
 import logging
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Final
 
 from latentcortex import _files
-from latentcortex._arrays import listed
+from latentcortex._arrays import digest, listed
+from latentcortex._lease import Lease
 from latentcortex._store import Store
 from latentcortex.errors import IncompleteError, InputError
 
@@ -37,7 +38,7 @@ IN_THE_WAY: Final = "was in the way of a result and is none; it is kept as"
 
 
 @dataclass(frozen=True)
-class Record:
+class ResultsFolder:
     """The memory of one folder of results, for one study.
 
     Parameters
@@ -68,6 +69,11 @@ class Record:
     """What happened to files before there was a log for it."""
     kept: list[str] = field(default_factory=list, repr=False)
     """What was neither deleted nor replaced, since no run wrote it."""
+    _lease: Lease = field(init=False, repr=False)
+    _seen: list[dict[str, Any]] = field(default_factory=list, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_lease", _lease_of(self.folder, self.key, self.looks))
 
     @property
     def _known(self) -> dict[str, Any]:
@@ -75,8 +81,9 @@ class Record:
         return read_record(self.folder)
 
     def refuse(self, *, overwrite: bool) -> None:
-        """Raise `InputError` if the folder may not be written, or holds another study's results."""
+        """Raise `InputError` if the folder may not be written, is being written, or holds another study's results."""
         self.refuse_foreign()
+        self._lease.refuse_others()
         if not overwrite:
             self.refuse_other_study()
 
@@ -99,7 +106,7 @@ class Record:
     def refuse_other_study(self) -> None:
         """Raise `InputError`, naming what differs, if the folder holds results of another study."""
         known = self._known
-        if known["key"] in ("", self.key):
+        if not self._is_of_another(known):
             return
         differs = [
             f"{section}.{key}"
@@ -111,13 +118,15 @@ class Record:
         before = known.get("sources")
         if isinstance(before, dict) and before:
             differs += [name for name, value in self.sources.items() if before.get(name) != value]
+        differs += ["the format of its record"] if known.get("format") != FORMAT else []
         what = listed(differs) or f"{', '.join(self.sources) or 'the data, the model'} or anything else it is made from"
         raise InputError(f"{self.folder} holds results of another study ({what}); use another folder or --overwrite.")
 
     def is_done(self, stage: str) -> bool:
         """Tell whether a stage is done and every file that it left is as it was left; note those that are not."""
         known = self._known
-        if known["key"] != self.key or stage not in known["done"] or known.get("looks", {}) != self.looks:
+        self._seen.append(known)
+        if not self._is_mine(known) or stage not in known["done"]:
             return False
         if not known["stored"]:  # written before features were part of a record
             return False
@@ -128,31 +137,64 @@ class Record:
         )
         return not changed
 
+    def was_done_meanwhile(self, stage: str) -> bool:
+        """Tell whether another process of this study has finished a stage since `is_done` was asked."""
+        return self._known != self._seen[-1] and self.is_done(stage)
+
+    @contextmanager
+    def owning(self, *, overwrite: bool) -> Iterator[None]:
+        """Own the folder while the block runs, together with other processes of this study.
+
+        What these compute they share, part by part; what they write into the folder itself, they write in turns.
+
+        Raises
+        ------
+        InputError
+            If another study owns the folder, or has left results there since `refuse` looked.
+        """
+        with self._lease.held():
+            self.refuse(overwrite=overwrite)
+            yield
+
+    def turn(self) -> AbstractContextManager[None]:
+        """Be the only process that writes results while the block runs."""
+        return self._lease.turn()
+
+    def _is_mine(self, known: Mapping[str, Any]) -> bool:
+        """Tell whether a record is that of this study, with figures that look like its own."""
+        return not self._is_of_another(known) and known["key"] == self.key and known.get("looks", {}) == self.looks
+
+    def _is_of_another(self, known: Mapping[str, Any]) -> bool:
+        """Tell whether a record is that of another study, or in the words of another version."""
+        return known["key"] not in ("", self.key) or (known["key"] == self.key and known.get("format") != FORMAT)
+
     def begin(self) -> None:
-        """Claim the folder.
+        """Make the folder that of this study; another process of it may have begun already.
 
         Files that another study left here are removed (it was asked to be overwritten), if they are as it left them.
         Those that are not are kept; where they would be taken for results, with `.kept` after their name. What is named
         by what it depends on (features, decoded features, reconstructions) is nobody's and stays.
         """
-        _files.sweep(self.folder)
-        known = self._known
-        files: dict[str, str] = known["files"] | read_journal(self.folder)
-        gone: dict[str, str] = {}
-        overwrites = known["key"] not in ("", self.key)
-        if overwrites:  # no run that was killed took its log down, and no other study's may be continued
-            files, gone = {}, {LOG: "", **files}
-            self.store.remove(filter(self.store.has, self.store.keys()))
-        elif known.get("looks", {}) != self.looks:
-            gone = {name: expected for name, expected in files.items() if _matches(name, PICTURES)}
-        for name, expected in gone.items():
-            files.pop(name, None)
-            self._remove(name, expected)
-        if overwrites:  # before the record is ours: a journal must never be taken for that of another study
+        with self.turn():
+            self._lease.check()
+            _files.sweep(self.folder)
+            known = self._known
+            files: dict[str, str] = known["files"] | read_journal(self.folder)
+            gone: dict[str, str] = {}
+            overwrites = self._is_of_another(known)
+            if overwrites:  # no run that was killed took its log down, and no other study's may be continued
+                files, gone = {}, {LOG: "", **files}
+                self.store.remove(filter(self.store.has, self.store.keys()))
+            elif not self._is_mine(known):
+                gone = {name: expected for name, expected in files.items() if _matches(name, PICTURES)}
+            for name, expected in gone.items():
+                files.pop(name, None)
+                self._remove(name, expected)
+            if overwrites:  # before the record is ours: a journal must never be taken for that of another study
+                (self.folder / JOURNAL).unlink(missing_ok=True)
+            self._written.update(files)
+            self._write(done=(), files=files)
             (self.folder / JOURNAL).unlink(missing_ok=True)
-        self._written.update(files)
-        self._write(done=[], files=files)
-        (self.folder / JOURNAL).unlink(missing_ok=True)
 
     def _remove(self, name: str, expected: str) -> None:
         """Delete a file if it is as a run wrote it; say so if it is not."""
@@ -176,8 +218,9 @@ class Record:
             try:
                 yield
             finally:  # so that what was logged before an interruption is known as the run's, too
-                if (self.folder / LOG).is_file():
-                    self._take_down(LOG, _files.sha256(self.folder / LOG))
+                with self.turn():
+                    if (self.folder / LOG).is_file():
+                        self._take_down(LOG, _files.sha256(self.folder / LOG))
 
     def tell(self) -> None:
         """Say in the log what was noted before there was one."""
@@ -190,6 +233,9 @@ class Record:
         name = path.relative_to(self.folder).as_posix() if path.is_relative_to(self.folder) else ""
         if not _matches(name, self.ours):
             return
+        self._lease.check()
+        if os.path.lexists(path) and name not in self._written:  # by another process of this study?
+            self._written.update(self._known["files"] | read_journal(self.folder))
         if os.path.lexists(path) and (name not in self._written or path.is_symlink()):
             self.kept.append(f"{name} {IN_THE_WAY} {_set_aside(path).name}.")
             logger.warning("%s", self.kept[-1])
@@ -205,19 +251,24 @@ class Record:
             self._stored[path.relative_to(self.folder).as_posix()] = expected
 
     def finish(self, done: tuple[str, ...]) -> None:
-        """List what was written, with hashes; until this is written, nothing is called done."""
-        _files.sweep(self.folder)
-        files = {
-            name: expected
-            for name, expected in self._written.items()
-            if _files.is_as_written(self.folder / name, expected)
-        }
-        self._write(done=list(done), files=dict(sorted(files.items())))
-        (self.folder / JOURNAL).unlink(missing_ok=True)
+        """List what this and other processes of this study wrote, with hashes; until then nothing is called done."""
+        with self.turn():
+            self._lease.check()
+            _files.sweep(self.folder)
+            known = self._known
+            files = {
+                name: expected
+                for name, expected in (known["files"] | read_journal(self.folder)).items()
+                if _files.is_as_written(self.folder / name, expected)
+            }
+            if self._is_mine(known):
+                done = tuple(dict.fromkeys((*known["done"], *done)))
+            self._write(done=done, files=dict(sorted(files.items())), stored=known["stored"] | self._stored)
+            (self.folder / JOURNAL).unlink(missing_ok=True)
 
-    def _write(self, *, done: list[str], files: dict[str, str]) -> None:
-        content = {"format": FORMAT, "key": self.key, "settings": self.settings, "done": done, "files": files}
-        content |= {"stored": dict(sorted(self._stored.items()))} if done else {}
+    def _write(self, *, done: Sequence[str], files: dict[str, str], stored: Mapping[str, str] | None = None) -> None:
+        content = {"format": FORMAT, "key": self.key, "settings": self.settings, "done": list(done), "files": files}
+        content |= {"stored": dict(sorted(stored.items()))} if stored is not None else {}
         content |= {"looks": self.looks} if self.looks else {}
         content |= {"sources": self.sources} if self.sources else {}
         _files.write_json(self.folder / NAME, content)
@@ -328,6 +379,14 @@ def amending(folder: Path) -> Iterator[None]:
     if not (folder / NAME).is_file():
         yield
         return
+    lease = _lease_of(folder, read_record(folder)["key"], read_record(folder).get("looks", {}))
+    with lease.held(), lease.turn(), _amending(folder):
+        yield
+
+
+@contextmanager
+def _amending(folder: Path) -> Iterator[None]:
+    """See `amending`."""
     record = read_record(folder)
     files: dict[str, str] = record["files"] | read_journal(folder)
 
@@ -353,6 +412,11 @@ def refuse_links(folder: Path, names: Iterable[str]) -> None:
             raise InputError(
                 f"{folder / name} is, or lies in, a link; results would be written elsewhere: remove the link."
             )
+
+
+def _lease_of(folder: Path, key: str, looks: Mapping[str, Any]) -> Lease:
+    """Make the lease of a study with figures that look so: it decides the content of every file."""
+    return Lease(folder, digest(key, json.dumps(_files.plain(dict(looks)), sort_keys=True)))
 
 
 def _is_inside(name: str) -> bool:
