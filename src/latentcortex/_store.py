@@ -27,7 +27,7 @@ from typing import Any, BinaryIO, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from latentcortex import _files
+from latentcortex import _files, _filesystem
 from latentcortex.errors import IncompleteError
 
 logger = logging.getLogger(__name__)
@@ -324,9 +324,9 @@ def _mapped(path: Path, handle: BinaryIO, name: str, place: _Place) -> NDArray[A
     try:
         raw = np.memmap(handle, dtype=np.uint8, mode="r", offset=place.start, shape=(place.n_bytes,))
     except OSError as error:
-        if error.errno not in (errno.ENODEV, *_files.UNSUPPORTED):
+        if error.errno not in (errno.ENODEV, *_filesystem.UNSUPPORTED):
             raise
-        _files.say_once(path.parent, "map files into memory: they are read whole, and take more of it")
+        _filesystem.say_once(path.parent, "map files into memory: they are read whole, and take more of it")
         return _read(handle, name, place)
     return _shaped(np.asarray(raw), place)
 
