@@ -13,6 +13,7 @@ import hashlib
 import json
 import logging
 import math
+import mmap
 import os
 import re
 import threading
@@ -323,6 +324,18 @@ def _mapped(handle: BinaryIO, name: str, place: _Place) -> NDArray[Any]:
         return np.empty(place.shape, place.dtype)
     raw = np.memmap(handle, dtype=np.uint8, mode="r", offset=place.start, shape=(place.n_bytes,))
     return _shaped(np.asarray(raw), place)
+
+
+def let_go(values: NDArray[Any]) -> None:
+    """Take what was read of a mapped array out of the memory of this process; it is read again when it is asked for.
+
+    An array that is not mapped stays as it is, and so does one that the operating system knows no such request for.
+    """
+    base: Any = values
+    while base is not None and not isinstance(base, mmap.mmap):
+        base = getattr(base, "base", None)
+    if base is not None and hasattr(mmap, "MADV_DONTNEED"):
+        base.madvise(mmap.MADV_DONTNEED)
 
 
 def _shaped(raw: NDArray[np.uint8], place: _Place) -> NDArray[Any]:
