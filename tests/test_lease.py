@@ -21,7 +21,7 @@ from _studies import write_folder_study
 
 from latentcortex import _lease
 from latentcortex._lease import Lease, claims
-from latentcortex._record import Record
+from latentcortex._results import ResultsFolder
 from latentcortex.errors import IncompleteError, InputError
 
 TIMED = ("study.json", "summary.json", ".jsonl", ".html", "_report.json")
@@ -156,7 +156,7 @@ def test_a_claim_of_an_earlier_process_that_waits_is_not_stronger_than_an_owner(
 def test_who_lost_the_lease_writes_nothing_more(tmp_path: Path) -> None:
     from latentcortex import _files
 
-    record = Record(tmp_path, "k", {}, ("sub-*.html",))
+    record = ResultsFolder(tmp_path, "k", {}, ("sub-*.html",))
     with record.owning(overwrite=False):
         record.begin()
         with record.claiming():
@@ -229,10 +229,12 @@ for k in range(n_rounds):
             options = ["--overwrite"] if kind == "overwriting" and children else []
             children.append(start("run", f"study/{name}.toml", "--out", f"{kind}{k}", "--quiet", *options))
             time.sleep(random.choice([0, random.random() * took / len(names)]))
+        if kind == "killed":
+            os.kill(children[0][0], signal.SIGKILL)
         rounds.append([kind, f"{kind}{k}", [[name, *end(child)] for name, child in zip(names, children)]])
 print(json.dumps(rounds))
 """
-KINDS = {"same": "aa", "four": "aaaa", "different": "ab", "mixed": "abab", "overwriting": "ab"}
+KINDS = {"same": "aa", "four": "aaaa", "different": "ab", "mixed": "abab", "overwriting": "ab", "killed": "aa"}
 """Which studies start into one folder, one after the other."""
 
 
@@ -260,7 +262,9 @@ def test_processes_on_one_folder_never_leave_a_mixture(tmp_path: Path, kinds: tu
         assert content(tmp_path / out) == alone[left], (kind, out, ends)
         assert left in [name for name, code, _ in ends if code == 0], (kind, out, ends)
         for name, code, text in ends:
-            if code == 0:
+            if code == -signal.SIGKILL:
+                assert kind == "killed"
+            elif code == 0:
                 assert text == ""
                 assert name == left or kind == "overwriting", (kind, out, ends)
             else:

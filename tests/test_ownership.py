@@ -11,7 +11,7 @@ import pytest
 from _studies import write_folder_study
 
 from latentcortex import cli, reporting
-from latentcortex._record import JOURNAL, LOG, NAME, Record, read_journal, read_record
+from latentcortex._results import JOURNAL, LOG, NAME, ResultsFolder, read_journal, read_record
 from latentcortex.errors import InputError
 from latentcortex.study import Study
 
@@ -109,7 +109,7 @@ def test_a_result_that_was_changed_is_kept_and_named(finished, out, capsys):
 
 def test_a_users_file_in_the_way_of_a_result_is_kept_under_another_name(finished, out):
     (out / "group.html").write_text("mine")
-    record = Record(out, "k", {}, ("group.html",))
+    record = ResultsFolder(out, "k", {}, ("group.html",))
     record.begin()
     with record.claiming():
         from latentcortex import _files
@@ -150,7 +150,7 @@ def test_a_result_that_a_link_replaced_is_not_followed(finished, out, tmp_path):
     shutil.move(func, elsewhere)
     func.symlink_to(elsewhere)
     before = content([victim, *elsewhere.iterdir()])
-    record = Record(out, "another", {}, ("sub-*.html", "sub-*/figures/*"))
+    record = ResultsFolder(out, "another", {}, ("sub-*.html", "sub-*/figures/*"))
     record.begin()
     assert content([victim, *elsewhere.iterdir()]) == before
     assert page.is_symlink()
@@ -221,7 +221,9 @@ def test_an_interrupted_study_is_removed_when_it_is_overwritten(finished, tmp_pa
     written = set(read_journal(other))
     assert "sub-01/sub-01_report.json" in written
     (other / JOURNAL).write_text((other / JOURNAL).read_text() + '\n{"name": "sub-01/')  # as a kill leaves it
-    record = Record(other, "another", {}, ("sub-*.html", "sub-*/sub-*", "sub-*/func/*", "sub-*/figures/*", "work/*"))
+    record = ResultsFolder(
+        other, "another", {}, ("sub-*.html", "sub-*/sub-*", "sub-*/func/*", "sub-*/figures/*", "work/*")
+    )
     record.begin()
     left = {path.relative_to(other).as_posix() for path in other.rglob("*") if path.is_file()}
     assert not {name for name in left & written if name.startswith(("sub-", "work"))}
@@ -230,14 +232,14 @@ def test_an_interrupted_study_is_removed_when_it_is_overwritten(finished, tmp_pa
 
 def test_the_log_of_a_run_that_was_killed_is_not_continued_by_another_study(tmp_path):
     """A killed run takes its log down in no record and no journal."""
-    Record(tmp_path, "one", {}, (LOG,)).begin()
+    ResultsFolder(tmp_path, "one", {}, (LOG,)).begin()
     (tmp_path / LOG).parent.mkdir()
     (tmp_path / LOG).write_text('{"level": "info", "what": "of the first study"}\n')
-    same = Record(tmp_path, "one", {}, (LOG,))
+    same = ResultsFolder(tmp_path, "one", {}, (LOG,))
     same.begin()
     assert (tmp_path / LOG).is_file()
     assert same.kept == []
-    other = Record(tmp_path, "another", {}, (LOG,))
+    other = ResultsFolder(tmp_path, "another", {}, (LOG,))
     other.begin()
     assert not (tmp_path / LOG).exists()
     assert "of the first study" in (tmp_path / f"{LOG}.kept").read_text()
@@ -245,7 +247,7 @@ def test_the_log_of_a_run_that_was_killed_is_not_continued_by_another_study(tmp_
 
 
 def test_a_full_disk_under_the_journal_is_told_by_the_journal_s_name(tmp_path):
-    record = Record(tmp_path, "one", {}, (LOG,))
+    record = ResultsFolder(tmp_path, "one", {}, (LOG,))
     record.begin()
     (tmp_path / LOG).parent.mkdir()
     (tmp_path / LOG).write_text("")
@@ -260,3 +262,48 @@ def test_a_folder_of_another_study_is_refused_without_being_touched(finished, ou
     with pytest.raises(InputError, match=r"another study \(inference.q\)"):
         Study.read(finished / "study" / "changed.toml").run(out, progress=False)
     assert content([path for path in out.rglob("*") if path.is_file()]) == before
+
+
+def test_a_record_of_another_format_is_refused_and_overwritten_when_that_is_asked(finished, out, capsys):
+    record = json.loads((out / NAME).read_text())
+    (out / NAME).write_text(json.dumps({**record, "format": "latentcortex-study 1"}))
+    assert run(finished, out, "study.toml") == 2
+    assert "another study (the format of its record); use another folder or --overwrite" in capsys.readouterr().err
+    assert run(finished, out, "study.toml", "--overwrite") == 0
+    assert json.loads((out / NAME).read_text())["format"] == record["format"]
+
+
+def test_what_another_process_of_the_same_study_wrote_is_not_in_the_way(tmp_path):
+    """Each of two writes every result; neither takes the other's for a user's file."""
+    from latentcortex import _files
+
+    one, two = (ResultsFolder(tmp_path, "k", {}, ("sub-*.html", "group.html")) for _ in range(2))
+    with one.owning(overwrite=False), two.owning(overwrite=False):
+        one.begin()
+        two.begin()
+        for record, name in ((one, "sub-01.html"), (two, "sub-01.html"), (two, "group.html"), (one, "group.html")):
+            with record.claiming():
+                _files.write_text(tmp_path / name, "a result")
+        one.finish(("extract", "encode", "report"))
+        two.finish(("extract",))
+    assert one.kept == two.kept == []
+    assert read_record(tmp_path)["done"] == ["extract", "encode", "report"]
+    assert sorted(read_record(tmp_path)["files"]) == ["group.html", "sub-01.html"]
+    assert not (tmp_path / JOURNAL).exists()
+
+
+def test_a_process_that_is_killed_after_another_finished_leaves_no_file_that_nobody_knows(tmp_path):
+    from latentcortex import _files
+
+    one, two = (ResultsFolder(tmp_path, "k", {}, ("sub-*.html", "group.html")) for _ in range(2))
+    with one.owning(overwrite=False), two.owning(overwrite=False):
+        one.begin()
+        two.begin()
+        with two.claiming():
+            _files.write_text(tmp_path / "group.html", "a result")
+        one.finish(("report",))  # and `two` never does
+    third = ResultsFolder(tmp_path, "another", {}, ("sub-*.html", "group.html"))
+    with third.owning(overwrite=True):
+        third.begin()
+    assert not (tmp_path / "group.html").exists()
+    assert third.kept == []

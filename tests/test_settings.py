@@ -75,7 +75,13 @@ MISTAKES = {
     ),
     HIMALAYA + 'backend = "tensorflow"': ("[estimator] backend:", "Known: cupy, numpy, torch, torch_cuda, torch_mps"),
     PIXELS + '[check]\nallow = ["stradling"]': ("[check] allow: Unknown rule", "Did you mean 'straddling'?"),
-    PIXELS + '[run]\nexecutor = "thread"': ("'thread'. Did you mean 'threads'?",),
+    PIXELS + '[run]\nexecutor = "thread"': ("[run] executor: Unknown executor 'thread'. Did you mean 'threads'?",),
+    PIXELS + "[run]\nexecutor = 3": ("`executor` must be one of threads, or a table", "got 3"),
+    PIXELS + "[run]\nexecutor = {n_workers = 0}": (
+        "[run] executor.n_workers:",
+        "of executor 'threads' must be a whole number",
+    ),
+    PIXELS + '[run]\nexecutor = {name = "threads", n_worker = 2}': ("'n_worker'. Did you mean 'n_workers'?",),
     # Lists with one bad entry, none, or the same twice.
     PIXELS + '[analyses]\nrun = ["latents", "latent"]': ("[analyses] run: Unknown analysis 'latent'.",),
     PIXELS + "[analyses]\nshares = []": ("`shares` in [analyses]", "at least one; got []"),
@@ -121,6 +127,23 @@ def test_a_mistake_in_a_study_is_one_line_that_names_file_section_key_and_what_i
     assert line.startswith(f"latentcortex: {path}: ")
     for said in MISTAKES[text]:
         assert said in line
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (PIXELS.replace("pixels", "categories") + 'words = ["cat", " Cat"]', "[extractor]: words must differ in more"),
+        (FOLDER.replace("KEY", 'mask = "mask.nii"'), "[dataset]: `mask` in [dataset] needs `reference`"),
+    ],
+)
+def test_what_only_the_class_itself_can_tell_names_file_and_section_too(
+    text: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "study.toml"
+    path.write_text(text)
+    (line,) = refused(path, tmp_path / "out", capsys)
+    assert line.startswith(f"latentcortex: {path}: ")
+    assert said in line
 
 
 def test_all_mistakes_of_a_file_are_told_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -170,15 +193,35 @@ def test_types_are_strict_but_a_whole_number_is_a_number() -> None:
     assert settings == Settings.read(sections | {"report": {"width_mm": 85.0}, "run": {"scratch_gb": 1.0}})
 
 
+@pytest.mark.parametrize(
+    ("given", "arguments"), [("threads", {}), ({}, {}), ({"name": "threads", "n_workers": 2}, {"n_workers": 2})]
+)
+def test_an_executor_is_a_name_or_a_table(given: Any, arguments: dict[str, int]) -> None:
+    sections = {"dataset": {"name": "phantom"}, "extractor": {"name": "pixels"}, "run": {"executor": given}}
+    settings = Settings.read(sections)
+    assert (settings.run.executor.name, settings.run.executor.arguments) == ("threads", arguments)
+    assert Study(settings).executor().n_workers == arguments.get("n_workers")
+    workers = settings.model_copy(update={"run": settings.run.model_copy(update={"n_workers": 3})})
+    assert Study(workers).executor().n_workers == arguments.get("n_workers", 3)
+    assert jsonschema.Draft202012Validator(documents.json_schema()).is_valid(sections)
+    json.dumps(settings.plain())
+
+
 def test_no_number_depends_on_how_a_study_is_computed(folder_study: Path, tmp_path: Path) -> None:
     out, text = tmp_path / "out", folder_study.read_text()
     Study.read(folder_study).run(out, until="extract", progress=False)
     folder_study.write_text(text + "\n[run]\nn_workers = 1\nchunk_voxels = 1024\nscratch_gb = 1\n")
     assert not Study.read(folder_study).run(out, until="extract", progress=False).computed
-    folder_study.write_text(text + "\n[run]\nseed = 1\n")
-    with pytest.raises(InputError, match=r"another study \(run.seed\)"):
-        Study.read(folder_study).run(out, until="extract", progress=False)
-    assert set(LOOKS) < set(Settings.model_fields["report"].annotation.model_fields)
+    folder_study.write_text(text.replace("[estimator]", "[estimator]\nprogress = true"))
+    assert not Study.read(folder_study).run(out, until="extract", progress=False).computed
+    for changed, key in (
+        (text + "\n[run]\nseed = 1\n", "run.seed"),
+        (text.replace("q = 0.05", "q = 0.1"), "inference.q"),
+    ):
+        folder_study.write_text(changed)
+        with pytest.raises(InputError, match=rf"another study \({key}\)"):
+            Study.read(folder_study).run(out, until="extract", progress=False)
+    assert LOOKS == ("figures", "width_mm", "format", "viewer")
 
 
 # What is on a shelf, whoever put it there
@@ -254,6 +297,29 @@ def test_arguments_in_python_may_be_arrays_and_numbers_of_numpy() -> None:
     with pytest.raises(InputErrors, match=r"alphas.*\n.*cv") as error:
         estimators.make("banded_ridge", alphas=[np.nan], cv=True)
     assert len(error.value.lines) == 2
+
+
+class Blurred:
+    """Another extractor's bands, blurred.
+
+    Parameters
+    ----------
+    source : Saliency
+        The other extractor.
+    """
+
+    def __init__(self, source: Saliency, *, weights: np.ndarray | None) -> None:
+        self.source, self.weights = source, weights
+
+
+def test_what_no_file_can_say_may_be_given_in_python(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(extractors.SHELF.where, "blurred", f"{__name__}:Blurred")
+    monkeypatch.setitem(sys.modules, __name__, sys.modules[Blurred.__module__])
+    source = Saliency(sigma=1.0)
+    assert extractors.make("blurred", source=source, weights=np.ones(100_000)).source is source
+    assert extractors.make("blurred", source=source, weights=None).weights is None
+    with pytest.raises(InputError, match="missing a required argument: 'weights'"):
+        extractors.make("blurred", source=source)
 
 
 # What is written of the keys

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import errno
 import mmap
 import os
@@ -192,6 +194,13 @@ def test_what_was_used_longest_ago_makes_way(tmp_path: Path) -> None:
     assert store.keys() in {("a", "wide"), ("d", "wide")}  # used in the same tick of the file system's clock
     store.save("widest", {"x": np.ones(4000)})
     assert not store.has("widest")
+
+
+def test_a_store_goes_to_another_process_by_value(tmp_path: Path) -> None:
+    """As cells do that an executor hands to its workers."""
+    store = Store(tmp_path, max_bytes=10**6)
+    assert copy.deepcopy(store) == store
+    assert dataclasses.astuple(store) == (tmp_path, 10**6)
 
 
 def test_a_use_does_not_change_when_a_part_was_written(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from latentcortex import _files
-from latentcortex._record import NAME, Record
+from latentcortex._results import NAME, ResultsFolder
 from latentcortex.errors import InputError
 
 HOST = socket.gethostname()
@@ -26,8 +26,8 @@ NOBODYS = (
 )
 
 
-def record(folder: Path) -> Record:
-    return Record(folder, "key", {}, ("sub-*/*", "logs/*"))
+def record(folder: Path) -> ResultsFolder:
+    return ResultsFolder(folder, "key", {}, ("sub-*/*", "logs/*"))
 
 
 def dead() -> int:

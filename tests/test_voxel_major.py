@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import tracemalloc
+from collections.abc import Iterable
 from pathlib import Path
 
 import nibabel as nib
@@ -163,3 +164,52 @@ def test_a_block_holds_each_voxel_in_one_piece(tmp_path: Path) -> None:
     block = Matrix.open(tmp_path / "k" / "block-00000.npy")
     raw = np.frombuffer(block.path.read_bytes()[block.start :], dtype="<f4")
     np.testing.assert_array_equal(raw, values.T.ravel())
+
+
+def series_of(rows: Iterable[np.ndarray]) -> nib.gifti.GiftiImage:
+    arrays = [nib.gifti.GiftiDataArray(row, intent="NIFTI_INTENT_TIME_SERIES") for row in rows]
+    return nib.gifti.GiftiImage(darrays=arrays)
+
+
+def write_surfaces(data: Path, values: np.ndarray, n_left: int) -> None:
+    """Write one array per trial for each hemisphere, as nibabel does."""
+    (data / "responses.npy").unlink(missing_ok=True)
+    for side, part in (("L", values[:, :n_left]), ("R", values[:, n_left:])):
+        nib.save(series_of(part), data / f"responses_hemi-{side}.func.gii")
+
+
+def test_a_series_of_both_hemispheres_is_read_left_then_right(folder_study: Path, tmp_path: Path) -> None:
+    data = folder_study.parent / "data"
+    values = np.random.default_rng(0).standard_normal((120, 20484)).astype(np.float32)
+    write_surfaces(data, values, 10242)
+    folder = Folder(str(data), template="fsaverage5", scratch=str(tmp_path / "scratch"))
+    np.testing.assert_array_equal(folder.responses("01", slice(10000, 10500)).data, values[:, 10000:10500])
+    assert folder.space("01").n_voxels == 20484
+
+
+def test_a_series_of_surfaces_that_does_not_fit_is_one_line(folder_study: Path, tmp_path: Path) -> None:
+    data = folder_study.parent / "data"
+    values = np.zeros((120, 8), dtype=np.float32)
+
+    def opened() -> int:
+        return Folder(str(data), scratch=str(tmp_path / "scratch")).space("01").n_voxels
+
+    write_surfaces(data, values[:9], 3)
+    with pytest.raises(AlignmentError, match=r"hemi-L.func.gii has 9 arrays, trials.tsv 120 rows; expected one array"):
+        opened()
+    write_surfaces(data, values, 3)
+    path = data / "responses_hemi-R.func.gii"
+    whole = path.read_text()
+    path.write_text(whole.replace('NumberOfDataArrays="120"', 'NumberOfDataArrays="121"'))
+    with pytest.raises(AlignmentError, match=r"hemi-R.func.gii has 121 arrays"):
+        opened()
+    nib.save(series_of([np.zeros(5, np.float32)] * 119 + [np.zeros(4, np.float32)]), path)
+    with pytest.raises(InputError, match=r"hemi-R.func.gii has arrays of 5 and of 4 vertices"):
+        opened()
+    path.write_text(whole[: len(whole) // 2])
+    with pytest.raises(InputError, match=r"hemi-R.func.gii is not a GIFTI file, or damaged"):
+        opened()
+    path.unlink()
+    with pytest.raises(InputError, match=r"hemi-R.func.gii is missing"):
+        opened()
+    assert not list((tmp_path / "scratch").rglob("blocks.json"))

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from types import FrameType
 from typing import Final
 
@@ -19,22 +20,32 @@ REFUSED: Final = 2
 """Exit code for what the user or the machine must mend. A signal's is 128 and its number, as shells have it."""
 SIGNALS: Final = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 """Those that ask for an end; Windows has no SIGHUP."""
-ADVICE: Final = {
-    errno.ENOSPC: "make room on that disk",
-    errno.EDQUOT: "make room within your quota",
-    errno.EFBIG: "raise the limit on the size of files (ulimit -f), or use a file system that takes larger ones",
-    errno.EACCES: "change the permissions of the file and of the folders above it",
-    errno.EPERM: "change the permissions of the file and of the folders above it",
-    errno.EROFS: "choose a folder that can be written",
-    errno.EMFILE: "raise the limit on open files (ulimit -n)",
-    errno.EIO: "look at that disk, or at the network that it is on",
-    errno.ESTALE: "look at the network that it is on",
-    errno.EEXIST: "move away what stands in its place",
-    errno.EISDIR: "move away the folder that stands in its place",
-    errno.ENOTDIR: "move away what stands in the place of a folder",
-    errno.ENOMEM: "free some memory",
+_ADVICE: Final = {
+    "make room on that disk": ("ENOSPC",),
+    "make room within your quota": ("EDQUOT",),
+    "raise the limit on the size of files (ulimit -f), or use a file system that takes larger ones": ("EFBIG",),
+    "change the permissions of the file and of the folders above it": ("EACCES", "EPERM"),
+    "choose a folder that can be written": ("EROFS",),
+    "raise the limit on open files (ulimit -n)": ("EMFILE", "ENFILE"),
+    "look at that disk, or at the network that it is on": ("EIO", "ENXIO", "ENODEV"),
+    "look at the network that it is on": (
+        *("ESTALE", "ETIMEDOUT", "ENOTCONN", "ECONNRESET", "ECONNREFUSED", "EREMOTEIO"),
+        *("EHOSTDOWN", "EHOSTUNREACH", "ENETDOWN", "ENETUNREACH"),
+    ),
+    "choose a shorter name, or a folder of results with a shorter one": ("ENAMETOOLONG",),
+    "choose a name that this file system can hold, or another file system": ("EILSEQ",),
+    "mend the links on the way to it, which lead in a circle": ("ELOOP",),
+    "close what has it open": ("EBUSY", "ETXTBSY"),
+    "move away what stands in its place": ("EEXIST", "ENOTEMPTY"),
+    "move away the folder that stands in its place": ("EISDIR",),
+    "move away what stands in the place of a folder": ("ENOTDIR",),
+    "choose a folder on a file system that can do this": ("ENOSYS", "EOPNOTSUPP", "EXDEV", "EMLINK", "ENOLCK"),
+    "free some memory": ("ENOMEM",),
 }
-"""What to do about an answer of the operating system."""
+ADVICE: Final = {
+    getattr(errno, name): advice for advice, names in _ADVICE.items() for name in names if hasattr(errno, name)
+}
+"""What to do about an answer of the operating system; not every system has every answer."""
 WORDS_OF_MEMORY: Final = ("can't allocate memory", "can't start new thread")
 """What torch and Python say, as errors without a type of their own, where the machine has no more to give."""
 GO_ON: Final = "run the same command to go on"
@@ -132,8 +143,9 @@ def _answer(error: OSError) -> str:
         return _one_line(str(error))
     reason = error.strerror or os.strerror(error.errno)
     path = os.fsdecode(error.filename) if isinstance(error.filename, (str, bytes, os.PathLike)) else None
-    if path is not None and os.path.islink(path) and not os.path.exists(path):
-        return f"{path} is a link to {os.readlink(path)}, which is not there: mend the link, then {GO_ON}."
+    for link in (Path(path), *Path(path).parents) if path and error.errno in (errno.ENOENT, errno.EEXIST) else ():
+        if os.path.islink(link) and not os.path.exists(link):
+            return f"{link} is a link to {os.readlink(link)}, which is not there: mend the link, then {GO_ON}."
     place = "" if path is None else f"{path}: "
     advice = f": {ADVICE[error.errno]}, then {GO_ON}" if error.errno in ADVICE else ""
     return _one_line(f"{place}{reason}{advice}.")

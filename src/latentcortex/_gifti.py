@@ -9,7 +9,7 @@ import base64
 import binascii
 import math
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, Final, Literal
@@ -117,14 +117,63 @@ def read(path: Path, *, side: str = "") -> Gifti:
     """
     with _gzip.opened(path, expected="a GIFTI file") as handle:
         reader = _Reader(path)
-        reader.feed(handle)
-    sides = {SIDES[said] for said in reader.structures if said in SIDES}
-    if len(sides) > 1 or (side and sides and sides != {side}):
-        said = " and the ".join(sorted(sides))
-        raise InputError(
-            f"{path} says that it is of the {said} hemisphere; expected the {side or 'left or the right'}."
-        )
-    return Gifti(path, tuple(reader.arrays))
+        arrays = tuple(reader.walk(handle))
+    reader.check_side(side)
+    return Gifti(path, arrays)
+
+
+def series_shape(path: Path) -> tuple[int, int]:
+    """Read from the beginning of a file how many arrays it says to have, and of how many vertices the first one is.
+
+    Returns
+    -------
+    n_arrays, n_vertices : int
+
+    Raises
+    ------
+    InputError
+        If it is missing, is no GIFTI file, or has no array.
+    """
+    with _gzip.opened(path, expected="a GIFTI file") as handle:
+        reader = _Reader(path, is_series=True)
+        for _ in reader.pieces(handle):
+            if reader.arrays:
+                return reader.n_announced, len(vertices(reader.arrays[0].values, path))
+    raise InputError(f"{path} has no array; expected one for each trial.")
+
+
+def series(path: Path, *, side: str = "") -> Iterator[NDArray[Any]]:
+    """Read the arrays of a file one after the other, each the values of all vertices at one time.
+
+    Parameters
+    ----------
+    path : Path
+    side : {"left", "right", ""}
+        The hemisphere that it should be of, if the file says that.
+
+    Yields
+    ------
+    ndarray of shape (n_vertices,)
+
+    Raises
+    ------
+    InputError
+        As `read`, but the file may be as long as it likes, no array larger than those of a surface; if arrays
+        differ in length, and if there are more or fewer than it says.
+    """
+    with _gzip.opened(path, expected="a GIFTI file") as handle:
+        reader, n_vertices = _Reader(path, is_series=True), 0
+        for array in reader.walk(handle):
+            values = vertices(array.values, path)
+            n_vertices = n_vertices or len(values)
+            if len(values) != n_vertices:
+                raise InputError(
+                    f"{path} has arrays of {n_vertices} and of {len(values)} vertices; expected one number."
+                )
+            yield values
+    reader.check_side(side)
+    if reader.n_arrays != reader.n_announced:
+        raise InputError(f"{path} has {reader.n_arrays} arrays, and says that it has {reader.n_announced}.")
 
 
 @dataclass
@@ -134,10 +183,15 @@ class _Reader:
     Parameters
     ----------
     path : Path
+    is_series : bool
+        Whether arrays are taken away one after the other, so that only the size of each is bounded.
     """
 
     path: Path
+    is_series: bool = False
     arrays: list[Array] = field(default_factory=list)
+    n_arrays: int = 0
+    n_announced: int = 0
     structures: list[str] = field(default_factory=list)
     within: list[str] = field(default_factory=list)
     about: Mapping[str, str] = field(default_factory=dict)
@@ -148,8 +202,25 @@ class _Reader:
     left_bytes: int = MAX_BYTES
     n_values: int = 0
 
-    def feed(self, handle: BinaryIO) -> None:
-        """Parse an open file piece by piece."""
+    def walk(self, handle: BinaryIO) -> Iterator[Array]:
+        """Parse an open file, and hand over its arrays as they are complete."""
+        for _ in self.pieces(handle):
+            done, self.arrays = self.arrays, []
+            if self.is_series:
+                self.left_bytes += sum(one.values.nbytes for one in done)
+            yield from done
+
+    def check_side(self, side: str) -> None:
+        """Raise `InputError` if the file says that it is of another hemisphere."""
+        sides = {SIDES[said] for said in self.structures if said in SIDES}
+        if len(sides) > 1 or (side and sides and sides != {side}):
+            said = " and the ".join(sorted(sides))
+            raise InputError(
+                f"{self.path} says that it is of the {said} hemisphere; expected the {side or 'left or the right'}."
+            )
+
+    def pieces(self, handle: BinaryIO) -> Iterator[None]:
+        """Parse an open file piece by piece; after each, what is complete lies in `arrays`."""
         parser = expat.ParserCreate()
         parser.buffer_text = True
         parser.StartDoctypeDeclHandler = self._doctype
@@ -160,10 +231,12 @@ class _Reader:
         try:
             while chunk := handle.read(_gzip.CHUNK_BYTES):
                 n_bytes += len(chunk)
-                if n_bytes > MAX_XML_BYTES:
+                if n_bytes > MAX_XML_BYTES and not self.is_series:
                     raise InputError(f"{self.path} has more than {MAX_XML_BYTES:,} bytes; no surface needs as many.")
                 parser.Parse(chunk, False)
+                yield
             parser.Parse(b"", True)
+            yield
         except expat.ExpatError as error:
             raise self._none(f"{error}") from None
         except (UnicodeDecodeError, LookupError) as error:
@@ -187,9 +260,13 @@ class _Reader:
             raise self._none(f"its elements are {' > '.join(self.within[:4])}")
         self.text, self.n_letters, self.max_letters = [], 0, 2**16
         if name == "DataArray":
-            if len(self.arrays) == MAX_ARRAYS:
+            self.n_arrays += 1
+            if self.n_arrays > MAX_ARRAYS and not self.is_series:
                 raise InputError(f"{self.path} has more than {MAX_ARRAYS} arrays; no surface needs as many.")
             self.about, self.n_values = attributes, -1
+        elif name == "GIFTI":
+            said = attributes.get("NumberOfDataArrays", "")
+            self.n_announced = int(said) if said.isascii() and said.isdecimal() and len(said) < 12 else 0
         elif name == "Data" and self.within == ["GIFTI", "DataArray", "Data"]:
             self.max_letters = self._claim()
 

@@ -18,7 +18,6 @@ import json
 import os
 import re
 import socket
-import threading
 import time
 import uuid
 from collections.abc import Iterator
@@ -33,6 +32,7 @@ import psutil
 from latentcortex import _files
 from latentcortex._arrays import digest
 from latentcortex.errors import IncompleteError, InputError
+from latentcortex.executors import beside
 
 HEARTBEAT_S: Final = 60.0
 """Seconds between two signs of life, a tenth of what other machines wait for."""
@@ -229,20 +229,13 @@ def _new(folder: Path, kind: str, key: str) -> Claim:
 @contextmanager
 def _beating(claim: Claim) -> Iterator[None]:
     """Give signs of life while the block runs, also while one computation takes longer than others would wait."""
-    stop = threading.Event()
 
     def beat() -> None:
-        while not stop.wait(HEARTBEAT_S):
-            with suppress(OSError):  # gone, which `check` tells, or a file server that does not answer now
-                os.utime(claim.path)
+        with suppress(OSError):  # gone, which `check` tells, or a file server that does not answer now
+            os.utime(claim.path)
 
-    thread = threading.Thread(target=beat, daemon=True, name="latentcortex-lease")
-    thread.start()
-    try:
+    with beside(beat, every=HEARTBEAT_S):
         yield
-    finally:
-        stop.set()
-        thread.join()
 
 
 def _refusal(folder: Path, claim: Claim) -> str:
@@ -261,11 +254,10 @@ def _short(key: str) -> str:
 def _exists(pid: int) -> bool:
     """Tell whether there is a process of this number that has not ended."""
     try:
-        os.kill(pid, 0)
-        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
-    except (ProcessLookupError, psutil.NoSuchProcess):
+        return bool(psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
         return False
-    except (PermissionError, psutil.AccessDenied):  # somebody else's
+    except psutil.AccessDenied:  # somebody else's
         return True
 
 

@@ -136,6 +136,13 @@ class Described:
     text: str
 
 
+class NoEffect:
+    """An argument on which no result depends: where copies are kept, or what is shown meanwhile.
+
+    A study in which only such a key is another one is the same study.
+    """
+
+
 Count = Annotated[int, Ge(0)]
 PositiveCount = Annotated[int, Ge(1)]
 Percent = Annotated[int, Interval(ge=1, le=100)]

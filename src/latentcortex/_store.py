@@ -9,6 +9,7 @@ in the header, so that the arrays that are read are the only ones that are hashe
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import logging
@@ -16,11 +17,11 @@ import math
 import mmap
 import os
 import re
-import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
@@ -46,9 +47,11 @@ DTYPE: Final = re.compile(r"\|b1|\|[iu]1|<[iu][248]|<f[248]")
 
 _verified: set[tuple[object, ...]] = set()
 """Arrays of files that this process has compared with their hashes and that nobody has replaced since."""
+_swept: set[Path] = set()
+"""Scratch stores in which this process has deleted what killed writers left."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Part:
     """One part, as it was saved.
 
@@ -82,7 +85,6 @@ class Store:
 
     folder: Path
     max_bytes: int | None = None
-    _swept: threading.Event = field(default_factory=threading.Event, repr=False, compare=False)
 
     def path(self, key: str) -> Path:
         """Name the file of a part."""
@@ -147,18 +149,16 @@ class Store:
         """
         path = self.path(key)
         try:
-            with path.open("rb") as handle:
+            with _files.naming(path), path.open("rb") as handle:
                 header, layout = _read_header(handle, key)
                 wanted = tuple(layout if names is None else names)
                 if not layout.keys() >= set(wanted):
                     return None
-                read = _mapped if mmap else _read
+                read = partial(_mapped, path) if mmap else _read
                 arrays = {name: read(handle, name, layout[name]) for name in wanted}
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-            if _files.is_refused(error):
-                raise
+        except (IsADirectoryError, ValueError, KeyError, TypeError, RecursionError) as error:
             logger.warning("%s is damaged (%s) and counts as not there.", path, str(error).rstrip("."))
             return None
         self._note_use(path)
@@ -192,9 +192,9 @@ class Store:
             said = "%s needs %.2f GB, and its store may take %.2f: it is not kept."
             logger.info(said, path.name, n_bytes / 1e9, self.max_bytes / 1e9)
             return False
-        if not self._swept.is_set():
+        if self.folder not in _swept:
             _files.sweep(self.folder)
-            self._swept.set()
+            _swept.add(self.folder)
         parts = []
         for other in self._files():
             with suppress(FileNotFoundError):  # another process made room meanwhile
@@ -312,7 +312,7 @@ def _read(handle: BinaryIO, name: str, place: _Place) -> NDArray[Any]:
     return _shaped(raw, place)
 
 
-def _mapped(handle: BinaryIO, name: str, place: _Place) -> NDArray[Any]:
+def _mapped(path: Path, handle: BinaryIO, name: str, place: _Place) -> NDArray[Any]:
     """Map an array; it is read once before, since a map of a disk that fails would end the process."""
     stat = os.fstat(handle.fileno())
     whole = (stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, place.start, place.sha256)
@@ -322,7 +322,13 @@ def _mapped(handle: BinaryIO, name: str, place: _Place) -> NDArray[Any]:
         _verified.add(whole)
     if not place.n_bytes:  # nothing cannot be mapped
         return np.empty(place.shape, place.dtype)
-    raw = np.memmap(handle, dtype=np.uint8, mode="r", offset=place.start, shape=(place.n_bytes,))
+    try:
+        raw = np.memmap(handle, dtype=np.uint8, mode="r", offset=place.start, shape=(place.n_bytes,))
+    except OSError as error:
+        if error.errno not in (errno.ENODEV, *_files.UNSUPPORTED):
+            raise
+        _files.say_once(path.parent, "map files into memory: they are read whole, and take more of it")
+        return _read(handle, name, place)
     return _shaped(np.asarray(raw), place)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,6 +79,14 @@ def keeping(folder: Path, *, max_bytes: int | None) -> Iterator[None]:
         yield
     finally:
         _scratch.reset(token)
+
+
+def clear(folder: Path) -> None:
+    """Delete what is kept in a folder; a process that has mapped some of it keeps what it has."""
+    store = Store(folder)
+    store.remove(store.keys())
+    with suppress(OSError):  # not there, or another process of the same study writes into it
+        folder.rmdir()
 
 
 def decomposition(

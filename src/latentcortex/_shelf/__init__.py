@@ -6,6 +6,7 @@ import importlib
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from importlib.metadata import entry_points
 from typing import Any, TypeVar
 
 from latentcortex._shelf.nearest import unknown
@@ -31,10 +32,38 @@ class Shelf:
     kind: str
     where: dict[str, str]
 
+    def add(self, name: str, place: str) -> None:
+        """Put a class of another package on the shelf.
+
+        Parameters
+        ----------
+        name : str
+            What a study file calls it.
+        place : str
+            `module:Class`; it is imported when it is asked for.
+
+        Raises
+        ------
+        InputError
+            If another class has this name, or `place` is not of this form.
+        """
+        module, _, attribute = place.partition(":")
+        if not (module and attribute):
+            raise InputError(f"{self.kind} {name!r} must be given as 'module:Class'; got {place!r}.")
+        if self.where.setdefault(name, place) != place:
+            raise InputError(f"There is a {self.kind} {name!r} already: {self.where[name]}; take another name.")
+
     def known(self, name: str) -> None:
-        """Raise `InputError` with the nearest name if there is no class of this name."""
-        if name not in self.where:
-            raise unknown(self.kind, name, self.where)
+        """Raise `InputError` with the nearest name if there is no class of this name, nor in an installed package.
+
+        A package offers one as an entry point of the group `latentcortex.datasets`, `latentcortex.extractors`, ...
+        """
+        if name in self.where:
+            return
+        offered = {one.name: one.value for one in entry_points(group=f"latentcortex.{self.kind}s")}
+        if name not in offered:
+            raise unknown(self.kind, name, {**self.where, **offered})
+        self.add(name, offered[name])
 
     def find(self, name: str) -> type[Any]:
         """Import the class of this name; raise `InputError` with the nearest name if there is none."""
@@ -81,7 +110,7 @@ class Shelf:
         """Raise `InputError`, with a line for each mistake, unless the class of this name takes these arguments."""
         from pydantic import ValidationError  # takes a moment to import, for those who pick from a shelf
 
-        from latentcortex._shelf import signatures, wording
+        from latentcortex._shelf import picking, signatures
 
         maker = self.find(name)
         written = {"name": name, **signatures.arguments_as_plain(maker, arguments)}
@@ -90,5 +119,13 @@ class Shelf:
             model.model_validate(written)
         except ValidationError as error:
             what = f"of {self.kind} {name!r}"
-            lines = [line for _, line in wording.problems(model, error.errors(include_url=False), written, what=what)]
+            # What is given and no file can say was left out of what is checked.
+            errors = [
+                one
+                for one in error.errors(include_url=False)
+                if one["type"] != "missing" or one["loc"][0] not in arguments
+            ]
+            lines = [line for _, line in picking.problems(model, errors, written, what=what)]
+            if not lines:
+                return
             raise InputErrors(lines) if len(lines) > 1 else InputError(lines[0]) from None

@@ -34,6 +34,8 @@ ANNOTATED: Final[Any] = Annotated
 LIST: Final[Any] = list
 TABLE: Final[Any] = dict
 """Types that are put together here: for the type checker they are values."""
+MAX_CHECKED: Final = 10_000
+"""Entries of an array that are looked at one by one; no study file has as many."""
 PLAIN: Final = (bool, int, float, str, Any)
 
 
@@ -101,13 +103,14 @@ def _derived(maker: Callable[..., Any], name: str, kind: str, *, unnamed: bool) 
 def arguments_as_plain(maker: Callable[..., Any], arguments: Mapping[str, Any]) -> dict[str, Any]:
     """Write arguments as a file would say them, without those that no file can.
 
-    None, where it is allowed, is what is not given; an object of a class that the annotation names is not looked into.
+    None is what is not given; a large array, and an object of a class that the annotation names, are not looked into.
     """
     signature, written = inspect.signature(maker), {}
     for key, value in arguments.items():
         foreign = key in signature.parameters and plain(_resolved(maker, signature.parameters[key].annotation))[1]
-        said = plain_value(value)
-        if value is None or (foreign and said is PydanticUndefined):
+        is_large = isinstance(value, np.ndarray) and value.size > MAX_CHECKED
+        said = PydanticUndefined if is_large else plain_value(value)
+        if value is None or is_large or (foreign and said is PydanticUndefined):
             continue
         written[key] = value if said is PydanticUndefined else said
     return written
@@ -121,6 +124,8 @@ def plain(annotation: Any) -> tuple[Any, bool]:
     annotation, bool
         `Any` where nothing is left; and whether it allows what no file can say.
     """
+    for alias in ("__value__", "__supertype__"):  # `type Name = ...`, and `NewType`
+        annotation = getattr(annotation, alias, annotation)
     if annotation in PLAIN:
         return annotation, False
     origin, arguments = get_origin(annotation), get_args(annotation)

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import types
-from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin
 
 from annotated_types import Ge, GroupedMetadata, Gt, Le, Len, Lt, MultipleOf
-from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from latentcortex._ranges import Described, Distinct, Matching, OneOf, ZeroOr
+from latentcortex._ranges import Distinct, OneOf, ZeroOr
 from latentcortex._shelf.nearest import hint, unknown
-from latentcortex.errors import InputError
 
 KINDS: Final[dict[Any, str]] = {int: "a whole number", float: "a number", str: "a string", bool: "true or false"}
 
@@ -29,8 +26,8 @@ def allowed(annotation: Any) -> str:
     """
     annotation, marks = _parted(annotation)
     for mark in marks:
-        if isinstance(mark, (Described, Matching)):
-            return mark.text
+        if isinstance(getattr(mark, "text", None), str):
+            return str(mark.text)
         if isinstance(mark, OneOf):
             return _one_of(list(mark.names))
         if isinstance(mark, ZeroOr):
@@ -100,39 +97,8 @@ def annotation_of(field: FieldInfo) -> Any:
     return Annotated[field.annotation, *field.metadata] if field.metadata else field.annotation
 
 
-def problems(
-    model: type[BaseModel], errors: Sequence[Any], given: Mapping[str, Any], *, what: str
-) -> Iterator[tuple[str, str]]:
-    """Say what is wrong, a key and a sentence for each.
-
-    Parameters
-    ----------
-    model : type of BaseModel
-        That was validated against.
-    errors : sequence of dict
-        Of pydantic, whose places begin with the key.
-    given : mapping
-        What was validated.
-    what : str
-        What the keys are of: "`cv` WHAT must be", "Unknown key WHAT: 'cvv'".
-    """
-    by_key: dict[str, list[Any]] = {}
-    for one in errors:
-        by_key.setdefault(str(one["loc"][0]) if one["loc"] else "", []).append(one)
-    for key, of_key in by_key.items():
-        raised = of_key[0].get("ctx", {}).get("error")
-        if isinstance(raised, InputError):
-            yield key, str(raised)
-        elif of_key[0]["type"] == "extra_forbidden":
-            yield key, str(unknown(f"key {what}:", key, [name for name in model.model_fields if name != "name"]))
-        elif of_key[0]["type"] == "missing":
-            yield key, f"{what.removeprefix('of ')}: missing a required argument: {key!r}."
-        else:
-            yield key, _wrong(key, what, annotation_of(model.model_fields[key]), given[key], of_key)
-
-
-def _wrong(key: str, what: str, annotation: Any, value: Any, errors: list[Any]) -> str:
-    """Say that a value is not allowed, and which of its entries, if it is a list of which only some are."""
+def wrong(key: str, what: str, annotation: Any, value: Any, errors: list[Any]) -> str:
+    """Say that the value of a key is not allowed, and which of its entries, if it is a list of which only some are."""
     bare, marks = _parted(annotation)
     entries = [one["loc"][1] for one in errors if len(one["loc"]) > 1 and isinstance(one["loc"][1], int)]
     if get_origin(bare) in (list, tuple) and entries:

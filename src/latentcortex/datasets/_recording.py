@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
-from latentcortex import _files
+from latentcortex import _files, _gifti
 from latentcortex._arrays import FloatArray, IntArray, digest, fingerprint, listed
 from latentcortex._nifti import read_grid, read_series_header, volumes
 from latentcortex._npy import Matrix
@@ -24,6 +24,8 @@ logger = logging.getLogger(__name__)
 RESPONSES: Final = "responses.npy"
 SERIES: Final = ("responses.nii.gz", "responses.nii")
 """Volumes, one per trial, in place of an array."""
+SURFACES: Final = {"left": "responses_hemi-L.func.gii", "right": "responses_hemi-R.func.gii"}
+"""The same of vertices: one array per trial in each file."""
 TRIALS: Final = "trials.tsv"
 
 
@@ -106,20 +108,22 @@ class Recording:
     @cached_property
     def path(self) -> Path:
         """The file of the responses."""
-        there = [name for name in (RESPONSES, *SERIES) if (self.folder / name).is_file()]
+        there = [name for name in (RESPONSES, *SERIES, SURFACES["left"]) if (self.folder / name).is_file()]
         if len(there) > 1:
             raise InputError(f"{self.folder} has {' and '.join(there)}; keep one of them.")
         if not there:
             raise InputError(
                 f"{self.folder / RESPONSES} is missing; expected an array (n_trials, n_voxels), or with `mask` a "
-                f"series of volumes {SERIES[0]}."
+                f"series of volumes {SERIES[0]}, or with `template` {' and '.join(SURFACES.values())}."
             )
         return self.folder / there[0]
 
     @cached_property
     def matrix(self) -> Matrix | Blocks:
         """The responses on the disk: one row per trial, one column per voxel."""
-        return self._array if self.path.name == RESPONSES else self._copy
+        if self.path.name == RESPONSES:
+            return self._array
+        return self._of_surfaces if self.path.name == SURFACES["left"] else self._of_volumes
 
     @property
     def _array(self) -> Matrix:
@@ -137,7 +141,7 @@ class Recording:
         return matrix
 
     @property
-    def _copy(self) -> Blocks:
+    def _of_volumes(self) -> Blocks:
         """The voxels of the mask in a series of volumes, from a copy by voxel."""
         path, volume = self.path, self._volume
         if volume is None:
@@ -156,6 +160,22 @@ class Recording:
         key = digest("by voxel", self._hash(path), fingerprint(volume.mask))[:32]
         trials = (one[volume.mask] for one in volumes(path, header))
         return voxel_major(trials, shape, source=path, key=key, scratch=self.scratch)
+
+    @property
+    def _of_surfaces(self) -> Blocks:
+        """All vertices of both hemispheres, left then right, from a copy by voxel."""
+        paths = {side: self.folder / name for side, name in SURFACES.items()}
+        shapes = {side: _gifti.series_shape(path) for side, path in paths.items()}
+        for side, (n_arrays, _) in shapes.items():
+            if n_arrays != self.n_rows:
+                raise AlignmentError(
+                    f"{paths[side]} has {n_arrays} arrays, {TRIALS} {self.n_rows} rows; expected one array per trial."
+                )
+        key = digest("by voxel", [self._hash(path) for path in paths.values()])[:32]
+        both = zip(*(_gifti.series(path, side=side) for side, path in paths.items()), strict=True)
+        shape = self.n_rows, sum(n_vertices for _, n_vertices in shapes.values())
+        trials = (np.concatenate(pair) for pair in both)
+        return voxel_major(trials, shape, source=paths["left"], key=key, scratch=self.scratch)
 
     def _hash(self, path: Path) -> str:
         """Hash a file, once in a run."""
@@ -244,7 +264,8 @@ class Recording:
     def fingerprint(self) -> str:
         """Hash the trials, the responses and what is known of the voxels."""
         background, volume = self.background, self._volume
-        paths = [self.path, *filter(None, (self._mask, background))]
+        other = [self.folder / SURFACES["right"]] if self.path.name == SURFACES["left"] else []
+        paths = [self.path, *other, *filter(None, (self._mask, background))]
         placed = [] if volume is None else [volume.description, *volume.prints]
         trials = [self.table.columns.tolist(), self.table.to_numpy().tolist(), self.at.tolist(), self.n_rows]
         return digest(self.placement.template, trials, [self._hash(path) for path in paths], placed)

@@ -6,6 +6,7 @@ FOLDER/trials.tsv        stimulus_id, session, run, split; row i describes row i
 FOLDER/responses.npy     (n_trials, n_voxels), float; some voxels are read at a time
 FOLDER/mask.nii.gz       if voxels are those of a volume: the columns of responses.npy in numpy's C order
 FOLDER/responses.nii.gz  with a mask, in place of responses.npy: one volume per trial
+FOLDER/responses_hemi-L.func.gii and responses_hemi-R.func.gii, with a template: one array per trial in each
 
 Of several participants, `trials.tsv`, `responses.npy` and what is their own lie in FOLDER/sub-01, FOLDER/sub-02, ...;
 or one `trials.tsv` has a column `participant`, where all have the same voxels.
@@ -16,6 +17,7 @@ from __future__ import annotations
 import logging
 from functools import cached_property
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import pandas as pd
@@ -23,7 +25,7 @@ import pandas as pd
 from latentcortex import _files
 from latentcortex._arrays import digest, listed, unique_ids
 from latentcortex._images import ImageFiles
-from latentcortex._ranges import Participants
+from latentcortex._ranges import NoEffect, Participants
 from latentcortex.datasets import labels, of_slice
 from latentcortex.datasets._recording import TRIALS, Placement, Recording
 from latentcortex.datasets._voxel_major import default_scratch
@@ -61,8 +63,8 @@ class Folder:
         With `mask`: anatomical image in the folder, or in each participant's, in the mm of the mask, drawn behind cuts;
         of MNI152 there is one.
     scratch : str, optional
-        With `responses.nii.gz`: where a copy of it is kept that is laid out by voxel, 4 bytes for each trial and voxel
-        of the mask; it may be deleted and is then made again. By default within the user's cache.
+        With `responses.nii.gz` or GIFTI: where a copy of it is kept that is laid out by voxel, 4 bytes for each trial
+        and voxel; it may be deleted and is then made again. By default within the user's cache.
 
     Raises
     ------
@@ -80,7 +82,7 @@ class Folder:
         reference: str | None = None,
         transform: str | None = None,
         background: str | None = None,
-        scratch: str | None = None,
+        scratch: Annotated[str, NoEffect] | None = None,
     ) -> None:
         self.root = Path(root)
         if not self.root.is_dir():

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
-from typing import Any, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 import numpy as np
 from sklearn.base import BaseEstimator
@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from latentcortex import _ridge
 from latentcortex._arrays import FloatArray, IntArray, by_band, labels, listed, whole_number
-from latentcortex._ranges import Alphas, Count, Folds
+from latentcortex._ranges import Alphas, Count, Folds, NoEffect
 from latentcortex._ridge.candidates import alphas_of, faces_of, mixtures_for
 from latentcortex._shelf import unknown
 from latentcortex.errors import AlignmentError, InputError
@@ -99,7 +99,7 @@ class BandedRidge(BaseEstimator):  # type: ignore[misc]
     fit_intercept: bool = True
     backend: Literal["auto", "numpy", "torch", "cuda", "mps"] = "auto"
     seed: Count = field(default=0, kw_only=True)
-    progress: bool = field(default=False, kw_only=True)
+    progress: Annotated[bool, NoEffect] = field(default=False, kw_only=True)
     bands: tuple[str, ...] = field(default=(), init=False)
     warns: bool = field(default=True, init=False)
     warned: set[str] = field(default_factory=set, init=False, repr=False)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from latentcortex._arrays import whole_number
+from latentcortex._ranges import PositiveCount
 from latentcortex.executors._sharing import Spare, in_cell, inside, n_cores, one_thread, run_cell
 
 _T = TypeVar("_T")
@@ -26,7 +27,7 @@ class Threads:
         By default as many as there are cores.
     """
 
-    n_workers: int | None = None
+    n_workers: PositiveCount | None = None
 
     def __post_init__(self) -> None:
         if self.n_workers is not None:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from latentcortex import _files, _gifti
 from latentcortex._arrays import FloatArray, listed
 from latentcortex._nifti import packed, read_grid, read_header
-from latentcortex._record import refuse_damaged
+from latentcortex._results import refuse_damaged
 from latentcortex.errors import IncompleteError, InputError, LatentcortexError, first_line
 from latentcortex.maps.naming import KEYS, label, sidecar, stem_of
 from latentcortex.space import Bare, Space, Surface, Volume

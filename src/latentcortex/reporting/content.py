@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from latentcortex import _files, inference, plotting
 from latentcortex._arrays import BoolArray, FloatArray
-from latentcortex._record import LOG as LOG_NAME
-from latentcortex._record import refuse_damaged
+from latentcortex._results import LOG as LOG_NAME
+from latentcortex._results import refuse_damaged
 from latentcortex._shelf import unknown
 from latentcortex.errors import IncompleteError, InputError
 from latentcortex.maps import Maps

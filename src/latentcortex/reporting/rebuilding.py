@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import jinja2
 
-from latentcortex._record import amending, refuse_links
+from latentcortex._results import amending, refuse_links
 from latentcortex.errors import IncompleteError, InputError, LatentcortexError
 from latentcortex.reporting.content import CONTENT, LOG, Content
 from latentcortex.reporting.group import write_group

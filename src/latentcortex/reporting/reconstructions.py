@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 import latentcortex
 from latentcortex import _files, _npy, plotting
-from latentcortex._record import refuse_damaged
+from latentcortex._results import refuse_damaged
 from latentcortex.errors import IncompleteError, InputError
 from latentcortex.reporting.page import environment
 from latentcortex.reporting.tables import alterations

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
-from latentcortex import _files, analyses, checking, datasets, estimators, extractors, reconstructors
+from latentcortex import _files, analyses, checking, datasets, estimators, executors, extractors, reconstructors
 from latentcortex._shelf import unknown
 from latentcortex._shelf.signatures import Chosen
 from latentcortex.analyses import Analysis
@@ -46,11 +46,14 @@ class Study:
         Against which paths resolve.
     decodes : bool
         Whether a run of all stages also decodes, reconstructs and evaluates: the file has a section [decoding].
+    file : str
+        Where the settings stand, for messages.
     """
 
     settings: Settings
     folder: Path = field(default_factory=Path)
     decodes: bool = False
+    file: str = field(default="", compare=False)
 
     def __repr__(self) -> str:
         """Say what it runs on what, in one line."""
@@ -84,7 +87,7 @@ class Study:
         except InputErrors as error:
             raise InputErrors([f"{path}: {line}" for line in error.lines]) from None
         folder = path.resolve().parent
-        return cls(_placed(settings, folder), folder, "decoding" in given)
+        return cls(_placed(settings, folder), folder, "decoding" in given, str(path))
 
     @property
     def seed(self) -> int:
@@ -224,6 +227,13 @@ class Study:
         """Make the estimator."""
         return self._make(estimators.SHELF, "estimator", seeded=True)
 
+    def executor(self) -> executors.Executor:
+        """Make what computes cells side by side, as many as `n_workers` in [run] says unless the executor's own do."""
+        run, arguments = self.settings.run, self.settings.run.executor.arguments
+        if run.n_workers and executors.SHELF.takes(run.executor.name, "n_workers"):
+            arguments = {"n_workers": run.n_workers, **arguments}
+        return executors.make(run.executor.name, **arguments)
+
     def decoder(self, atlas: Atlas | None) -> Decoder:
         """Make a decoder."""
         given = self.settings.decoding
@@ -281,8 +291,14 @@ class Study:
             arguments["seed"] = self.seed
         try:
             return shelf.make(name, **arguments)
+        except InputErrors as error:
+            raise InputErrors([f"{self._place(section)}{line}" for line in error.lines]) from None
         except InputError as error:
-            raise type(error)(f"[{section}]: {error}") from None
+            raise type(error)(f"{self._place(section)}{error}") from None
+
+    def _place(self, section: str) -> str:
+        """Say where the keys of a section stand."""
+        return f"{self.file}: [{section}]: " if self.file else f"[{section}]: "
 
     def _path(self, given: str) -> Path:
         return (self.folder / Path(given).expanduser()).resolve()

@@ -12,7 +12,7 @@ import numpy as np
 
 from latentcortex import _files, decoding, evaluation, reporting
 from latentcortex._arrays import FloatArray, digest, refuse_beyond_memory
-from latentcortex._record import LOG, Record, refuse_links
+from latentcortex._results import LOG, ResultsFolder, refuse_links
 from latentcortex.errors import InputError
 from latentcortex.evaluation import Score, Seen
 from latentcortex.extraction import opened
@@ -63,7 +63,7 @@ class Backward:
         key, sources = digest(material.key(BACKWARD), made_by), {"the reconstructor": digest(made_by)}
         looks = material.settings.report.model_dump(mode="json", include=set(LOOKS) - {"figures"})
         sources |= material.sources
-        self.record = Record(self.out, key, material.depends(BACKWARD), OURS, looks, sources)
+        self.record = ResultsFolder(self.out, key, material.depends(BACKWARD), OURS, looks, sources)
 
     # What is wanted
 
@@ -191,7 +191,7 @@ class Backward:
 
     def _split(self, participant: str) -> Iterator[tuple[Responses, Responses]]:
         """Part the responses in every fold, z-scored with the statistics of its training rows, and average them."""
-        responses = self.material.responses(participant)
+        responses = self.material.all_voxels(participant)
         for train_ids, test_ids in self.material.splits(participant):
             train, test = responses.split(test_ids=test_ids, train_ids=train_ids, zscore=self.material.zscore)
             yield train.averaged(), test.averaged()

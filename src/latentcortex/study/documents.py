@@ -9,8 +9,9 @@ from typing import Any, Final
 
 from pydantic.fields import FieldInfo
 
+from latentcortex._shelf.picking import FromShelf, picked_by
 from latentcortex._shelf.wording import allowed, annotation_of
-from latentcortex.study.schema import FromShelf, Settings
+from latentcortex.study.schema import Settings
 
 DRAFT: Final = "https://json-schema.org/draft/2020-12/schema"
 WIDTH: Final = 118
@@ -80,7 +81,7 @@ def every_key() -> str:
     ]
     for section, field in Settings.model_fields.items():
         lines += ["", f"[{section}]", *_comment(_about(field))]
-        shelf = _shelf_of(field)
+        shelf = picked_by(field)
         if shelf is None:
             lines += _keys_of_section(section, field)
             continue
@@ -93,7 +94,9 @@ def _keys_of_section(section: str, field: FieldInfo) -> Iterator[str]:
     """Write the keys of a section that always has the same, each below what it means."""
     for key, of_key in _fields(field.annotation):
         yield from _comment(_meaning(of_key))
-        yield f"{key} = {toml(EXAMPLES.get(f'{section}.{key}', of_key.default))}"
+        picked = picked_by(of_key)
+        default = picked.unnamed[0] if picked else of_key.default
+        yield f"{key} = {toml(EXAMPLES.get(f'{section}.{key}', default))}"
 
 
 def _keys_of_class(section: str, name: str, shelf: FromShelf) -> Iterator[str]:
@@ -124,7 +127,7 @@ def tables() -> str:
     ]
     for section, field in Settings.model_fields.items():
         lines += ["", f"## [{section}]", "", _about(field)]
-        shelf = _shelf_of(field)
+        shelf = picked_by(field)
         if shelf is None:
             lines += _table(field.annotation)
             continue
@@ -138,7 +141,10 @@ def _table(model: Any) -> Iterator[str]:
     """Write a row for each key."""
     yield from ("", "| key | may be | default | what it means |", "|---|---|---|---|")
     for key, field in _fields(model):
+        picked = picked_by(field)
         default = "none, it must be given" if field.is_required() else _default(field.default)
+        if picked is not None:
+            default = f"`{toml(picked.unnamed[0])}`"
         cells = f"`{key}`", allowed(annotation_of(field)), default, field.description or ""
         yield "| " + " | ".join(" ".join(cell.split()).replace("|", "\\|") for cell in cells) + " |"
 
@@ -155,10 +161,6 @@ def _default(value: Any) -> str:
 def _fields(model: Any) -> list[tuple[str, FieldInfo]]:
     """List the keys of a model, without the name that picks it."""
     return [(key, field) for key, field in model.model_fields.items() if key != "name"]
-
-
-def _shelf_of(field: FieldInfo) -> FromShelf | None:
-    return next((mark for mark in field.metadata if isinstance(mark, FromShelf)), None)
 
 
 def _about(field: FieldInfo) -> str:

@@ -9,9 +9,10 @@ from typing import Any, Final
 
 import numpy as np
 
-from latentcortex import _files, analyses, checking, encoding, executors, reporting
+from latentcortex import _files, analyses, checking, encoding, reporting
 from latentcortex._nifti import as_nifti
-from latentcortex._record import LOG, Record, refuse_links
+from latentcortex._results import LOG, ResultsFolder, refuse_links
+from latentcortex._ridge import decompositions
 from latentcortex.datasets import Anatomical
 from latentcortex.encoding import rejudged
 from latentcortex.extractors import Scheduled
@@ -55,7 +56,7 @@ class Forward:
         self.study.estimator()
         looks = material.settings.report.model_dump(mode="json", include=set(LOOKS))
         settings, sources = material.depends(FORWARD), material.sources
-        self.record = Record(self.out, material.key(FORWARD), settings, OURS, looks=looks, sources=sources)
+        self.record = ResultsFolder(self.out, material.key(FORWARD), settings, OURS, looks=looks, sources=sources)
 
     def check(self, judge: Callable[[str], None]) -> None:
         """Build and look at everything that a run needs, before anything is written.
@@ -118,7 +119,8 @@ class Forward:
 
     def _encode(self, participant: str) -> Maps:
         """Run every analysis; each is kept as a part, and its cells until then, so that an interrupted run goes on."""
-        with self.material.stages.watch("encode"):
+        scratch, room = self.out / "work" / "scratch", self.material.settings.run.scratch_gb
+        with self.material.stages.watch("encode"), decompositions.keeping(scratch, max_bytes=int(room * 1e9)):
             cells = self._cells(participant)
             maps = [
                 self._kept(
@@ -130,6 +132,7 @@ class Forward:
                 compute: Callable[[], Maps] = partial(scorer, analysis)
                 maps.append(self._kept(participant, analysis.name, compute))
             cells.forget()
+            decompositions.clear(scratch)
             return self._located(analyses.joined([one for one in maps if one is not None]))
 
     def _kept(self, participant: str, name: str, compute: Callable[[], Maps | None]) -> Maps | None:
@@ -150,7 +153,7 @@ class Forward:
         """Say how the cells of a participant are computed, and that they are kept in this folder until all is done."""
         run = self.material.settings.run
         return encoding.Cells(
-            executors.make(run.executor, n_workers=run.n_workers or None),
+            self.study.executor(),
             self.record.store,
             self.record.key_of(f"sub-{participant}_cell"),
             run.chunk_voxels,
@@ -174,7 +177,7 @@ class Forward:
         return maps.described(maps.columns.assign(**noted))
 
     def _profile(self, analysis: analyses.Analysis, participant: str) -> Maps:
-        material, responses = self.material, self.material.responses(participant)
+        material, responses = self.material, self.material.all_voxels(participant)
         ids = responses.ids
         splits, clusters = analyses.profile_splits(
             ids,

@@ -29,7 +29,7 @@ from latentcortex.responses import COLUMNS, Responses, Within, none_usable, samp
 from latentcortex.space import Atlas, Bare, Space, atlas_print
 from latentcortex.splits import Splits, clusters_of, coordinates, farthest, linked, sessions_of
 from latentcortex.stimuli import Look, Stimuli
-from latentcortex.study.schema import LOOKS, Settings
+from latentcortex.study.schema import Settings
 
 if TYPE_CHECKING:
     from latentcortex.study import Study
@@ -96,10 +96,7 @@ class Material:
 
     def depends(self, sections: Sequence[str]) -> dict[str, dict[str, Any]]:
         """Take the settings that numbers depend on out of these sections; how figures look is none of them."""
-        kept = self.settings.plain(sections)
-        for key in LOOKS:
-            kept.get("report", {}).pop(key, None)
-        return kept
+        return self.settings.depended_on(sections)
 
     @cached_property
     def _prints(self) -> list[str]:
@@ -223,7 +220,9 @@ class Material:
     def rows(self, participant: str) -> pd.DataFrame:
         """Describe the trials of a participant; see `datasets.Dataset.rows`."""
         if participant not in self._rows:
-            self._rows[participant] = self.dataset.rows(participant)
+            rows = self.dataset.rows(participant)
+            Responses.of_rows(rows)  # which refuses rows that lack a column
+            self._rows[participant] = rows
         return self._rows[participant]
 
     def trials(self, participant: str) -> Responses:
@@ -237,9 +236,32 @@ class Material:
         return self._spaces[participant]
 
     def responses(self, participant: str, voxels: slice = slice(None)) -> Responses:
-        """Read the trials of some voxels of a participant; only a step that goes by chunk asks for more than a few."""
+        """Read the trials of some voxels of a participant; only a step that goes by chunk asks for more than a few.
+
+        Raises
+        ------
+        AlignmentError
+            If the dataset gives others than those that were asked for, or other trials.
+        """
         responses: Responses = self.dataset.responses(participant, voxels)
+        n_voxels = len(range(*voxels.indices(self.space(participant).n_voxels)))
+        expected, got = (len(self.rows(participant)), n_voxels), responses.data.shape
+        if got != expected or not responses.rows["stimulus"].equals(self.rows(participant)["stimulus"]):
+            raise AlignmentError(
+                f"The dataset gives responses {got} of participant {participant} for voxels {voxels.start} to "
+                f"{voxels.stop}; expected {expected}, in the order of its `rows`."
+            )
         return responses
+
+    def all_voxels(self, participant: str) -> Responses:
+        """Read all voxels, chunk by chunk, for a step that needs them together: memory grows with them."""
+        rows, space = self.rows(participant)[list(COLUMNS)], self.space(participant)
+        data, chosen_on = np.empty((len(rows), space.n_voxels), dtype=np.float32), dict[str, None]()
+        for voxels in _chunks(space.n_voxels):
+            part = self.responses(participant, voxels)
+            data[:, voxels] = part.data
+            chosen_on |= dict.fromkeys(part.chosen_on)
+        return Responses(data, rows, space, tuple(chosen_on))
 
     def valid(self, participant: str) -> BoolArray:
         """Tell which voxels are finite and vary, (n_voxels,), in one pass over the responses that is made once.
@@ -271,12 +293,14 @@ class Material:
         """
         if participant not in self._samples:
             chosen, space = sampled_voxels(self.valid(participant)), self.space(participant)
-            parts = []
+            parts, chosen_on = [], dict[str, None]()
             for own in np.split(chosen, np.flatnonzero(np.diff(chosen // TILE)) + 1):
                 start = int(own[0])
-                parts.append(self.responses(participant, slice(start, int(own[-1]) + 1)).data[:, own - start])
-            rows = self.rows(participant)[list(COLUMNS)]
-            self._samples[participant] = Responses(np.concatenate(parts, axis=1), rows, space.only(chosen))
+                part = self.responses(participant, slice(start, int(own[-1]) + 1))
+                parts.append(part.data[:, own - start])
+                chosen_on |= dict.fromkeys(part.chosen_on)
+            rows, data = self.rows(participant)[list(COLUMNS)], np.concatenate(parts, axis=1)
+            self._samples[participant] = Responses(data, rows, space.only(chosen), tuple(chosen_on))
         return self._samples[participant]
 
     def check_splits(self, participant: str) -> None:

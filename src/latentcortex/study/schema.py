@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Final, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from latentcortex import datasets, estimators, extractors, reconstructors
-from latentcortex._shelf import Shelf, unknown
-from latentcortex._shelf.signatures import STRICT, Chosen, model_of
-from latentcortex._shelf.wording import problems
-from latentcortex.errors import InputError, InputErrors
+from latentcortex._ranges import NoEffect
+from latentcortex._shelf import unknown
+from latentcortex._shelf.picking import FromShelf, picked_by, problems
+from latentcortex._shelf.signatures import STRICT, Chosen
+from latentcortex.errors import InputErrors
 from latentcortex.study.sections import (
     AnalysesSettings,
     CheckSettings,
@@ -25,7 +26,7 @@ from latentcortex.study.sections import (
     SplitsSettings,
 )
 
-LOOKS: Final = ("figures", "width_mm", "format", "viewer")
+LOOKS: Final = tuple(key for key, field in ReportSettings.model_fields.items() if NoEffect in field.metadata)
 """Keys of [report] on which no number depends: a change draws the figures anew, and fits nothing."""
 COMPANION: Final = ("decoding", "reconstructor", "evaluation")
 """Sections on which no map depends."""
@@ -35,56 +36,6 @@ DECODING: Final = ("dataset", "extractor", "responses", "splits")
 """Sections on which decoded features depend, beside the settings of the decoder."""
 BACKWARD: Final = ("dataset", "extractor", "responses", "splits", "report", *COMPANION)
 """Sections on which decoding, reconstructions and their page depend."""
-
-
-@dataclass(frozen=True, eq=False)
-class FromShelf:
-    """A section whose `name` picks a class, and whose other keys are the arguments of that class.
-
-    Parameters
-    ----------
-    shelf : Shelf
-    unnamed : tuple of str
-        The names that need not be said; the first of them is meant where nothing else decides.
-    """
-
-    shelf: Shelf
-    unnamed: tuple[str, ...] = ()
-
-    def model(self, name: str) -> type[Chosen]:
-        """Derive the section's model from the class of a name."""
-        return model_of(self.shelf.find(name), name, self.shelf.kind, unnamed=name in self.unnamed)
-
-    def name(self, given: Mapping[str, Any]) -> Any:
-        """Return the name that a section gives, or that is meant."""
-        return given.get("name", self.unnamed[0] if self.unnamed else "")
-
-    def validated(self, given: Any) -> Any:
-        """Check a section against the class that it names."""
-        if isinstance(given, Chosen):
-            return given
-        section = f"[{self.shelf.kind}]"
-        if not isinstance(given, Mapping):
-            raise InputErrors([f"{self.shelf.kind} must be a section, {section}; got {given!r}."])
-        name = self.name(given)
-        if not isinstance(name, str) or not name:
-            raise InputErrors([f"{section} needs `name`, a string."])
-        try:
-            model = self.model(name)
-        except InputError as error:
-            raise InputErrors([f"{section} name: {error}"]) from None
-        return model.model_validate({**given, "name": name})
-
-    def __get_pydantic_core_schema__(self, source: Any, handler: Callable[[Any], Any]) -> Any:
-        from pydantic_core import core_schema
-
-        return core_schema.no_info_plain_validator_function(self.validated)
-
-    def __get_pydantic_json_schema__(self, schema: Any, handler: Callable[[Any], Any]) -> dict[str, Any]:
-        from pydantic_core import core_schema
-
-        members: list[Any] = [self.model(name).__pydantic_core_schema__ for name in self.shelf.where]
-        return dict(handler(core_schema.union_schema(members)))
 
 
 @dataclass(frozen=True)
@@ -178,6 +129,15 @@ class Settings(BaseModel):
             excluding = _contradictions(error) or _contradictions_of_rest(given, set(found))
             raise InputErrors([*found.values(), *(one.line for one in excluding)]) from None
 
+    def depended_on(self, sections: Iterable[str]) -> dict[str, dict[str, Any]]:
+        """Write the keys of some sections on which results depend; how figures look is none of them."""
+        kept = self.plain(sections)
+        for name, keys in kept.items():
+            fields = type(getattr(self, name)).model_fields
+            needless = {key for key, field in fields.items() if NoEffect in field.metadata}
+            kept[name] = {key: value for key, value in keys.items() if key not in needless}
+        return kept
+
     def plain(self, sections: Iterable[str] = ()) -> dict[str, dict[str, Any]]:
         """Write some sections, or all, as a file would: of a class from a shelf the arguments that were given."""
         chosen = {name: getattr(self, name) for name in tuple(sections) or type(self).model_fields}
@@ -221,14 +181,12 @@ def _problems(error: ValidationError, given: Mapping[str, Any]) -> Iterator[tupl
 def _problems_of_keys(section: str, errors: list[Any], given: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Say what is wrong in one section, a key and a line for each."""
     field = Settings.model_fields[section]
-    picked = [mark for mark in field.metadata if isinstance(mark, FromShelf)]
-    if not picked:
+    picked = picked_by(field)
+    if picked is not None:
+        yield from problems(picked.model(picked.name(given)), errors, given, what=picked.what(given))
+    else:
         model: Any = field.annotation
-        what = f"in [{section}]"
-        yield from problems(model, errors, given, what=what)
-        return
-    name = picked[0].name(given)
-    yield from problems(picked[0].model(name), errors, given, what=f"of {section} {name!r}")
+        yield from problems(model, errors, given, what=f"in [{section}]")
 
 
 def _contradictions(error: ValidationError) -> list[Contradiction]:

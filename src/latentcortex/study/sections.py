@@ -7,10 +7,11 @@ from typing import Annotated, Any, Final, Literal
 from annotated_types import Ge, Gt, Interval, Len, Lt, MultipleOf
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from latentcortex import analyses, checking, decoding, plotting
+from latentcortex import analyses, checking, decoding, executors, plotting
 from latentcortex._arrays import TILE
-from latentcortex._ranges import Count, Distinct, OneOf, PositiveCount, ZeroOr
-from latentcortex._shelf.signatures import STRICT
+from latentcortex._ranges import Count, Distinct, NoEffect, OneOf, PositiveCount, ZeroOr
+from latentcortex._shelf.picking import FromShelf
+from latentcortex._shelf.signatures import STRICT, Chosen
 from latentcortex.encoding import SHARES
 from latentcortex.encoding.criterion import FAMILIES, NULLS, SHARE_TESTS
 from latentcortex.errors import InputError
@@ -127,13 +128,14 @@ class ReportSettings(Section):
         LIST,
         Len(1),
         Distinct(),
+        NoEffect,
     ] = ("default",)
     """Names of figures, or sets of them."""
-    width_mm: Annotated[float, Interval(ge=60, le=600)] = 180.0
+    width_mm: Annotated[float, Interval(ge=60, le=600), NoEffect] = 180.0
     """Width of figures in print, at most, millimetres; 85 is a column, 180 a page."""
-    format: Annotated[str, OneOf(plotting.FORMATS)] = "png"
+    format: Annotated[str, OneOf(plotting.FORMATS), NoEffect] = "png"
     """Of the figures' files; the page itself keeps PNG."""
-    viewer: Annotated[bool | Annotated[str, OneOf(VIEWERS)], BeforeValidator(_checked_viewer)] = False
+    viewer: Annotated[bool | Annotated[str, OneOf(VIEWERS)], BeforeValidator(_checked_viewer), NoEffect] = False
     """A page beside the report with the maps on cortex that can be turned: `light` (needs plotly), `webgl` or true
     (needs pycortex)."""
 
@@ -170,8 +172,10 @@ class RunSettings(Section):
     """From which every random draw follows."""
     out: str = ""
     """Folder for results, unless the command line names one."""
-    executor: Literal["threads"] = "threads"
-    """What computes the cells of a study, each a participant's model in a chunk of voxels."""
+    executor: Annotated[Chosen, FromShelf(executors.SHELF, ("threads",), key="executor")] = Field(
+        default={"name": "threads"}, validate_default=True
+    )
+    """Where the cells of a study, each a participant's model in a chunk of voxels, are computed side by side."""
     n_workers: Count = 0
     """Cells that are computed at the same time; 0 for as many as there are cores."""
     chunk_voxels: Annotated[int, Ge(0), MultipleOf(TILE)] = 8 * TILE

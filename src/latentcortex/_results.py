@@ -38,7 +38,7 @@ IN_THE_WAY: Final = "was in the way of a result and is none; it is kept as"
 
 
 @dataclass(frozen=True)
-class Record:
+class ResultsFolder:
     """The memory of one folder of results, for one study.
 
     Parameters
@@ -106,7 +106,7 @@ class Record:
     def refuse_other_study(self) -> None:
         """Raise `InputError`, naming what differs, if the folder holds results of another study."""
         known = self._known
-        if known["key"] in ("", self.key):
+        if not self._is_of_another(known):
             return
         differs = [
             f"{section}.{key}"
@@ -118,6 +118,7 @@ class Record:
         before = known.get("sources")
         if isinstance(before, dict) and before:
             differs += [name for name, value in self.sources.items() if before.get(name) != value]
+        differs += ["the format of its record"] if known.get("format") != FORMAT else []
         what = listed(differs) or f"{', '.join(self.sources) or 'the data, the model'} or anything else it is made from"
         raise InputError(f"{self.folder} holds results of another study ({what}); use another folder or --overwrite.")
 
@@ -161,7 +162,11 @@ class Record:
 
     def _is_mine(self, known: Mapping[str, Any]) -> bool:
         """Tell whether a record is that of this study, with figures that look like its own."""
-        return bool(known["key"] == self.key and known.get("looks", {}) == self.looks)
+        return not self._is_of_another(known) and known["key"] == self.key and known.get("looks", {}) == self.looks
+
+    def _is_of_another(self, known: Mapping[str, Any]) -> bool:
+        """Tell whether a record is that of another study, or in the words of another version."""
+        return known["key"] not in ("", self.key) or (known["key"] == self.key and known.get("format") != FORMAT)
 
     def begin(self) -> None:
         """Make the folder that of this study; another process of it may have begun already.
@@ -171,11 +176,12 @@ class Record:
         by what it depends on (features, decoded features, reconstructions) is nobody's and stays.
         """
         with self.turn():
+            self._lease.check()
             _files.sweep(self.folder)
             known = self._known
             files: dict[str, str] = known["files"] | read_journal(self.folder)
             gone: dict[str, str] = {}
-            overwrites = known["key"] not in ("", self.key)
+            overwrites = self._is_of_another(known)
             if overwrites:  # no run that was killed took its log down, and no other study's may be continued
                 files, gone = {}, {LOG: "", **files}
                 self.store.remove(filter(self.store.has, self.store.keys()))
@@ -247,6 +253,7 @@ class Record:
     def finish(self, done: tuple[str, ...]) -> None:
         """List what this and other processes of this study wrote, with hashes; until then nothing is called done."""
         with self.turn():
+            self._lease.check()
             _files.sweep(self.folder)
             known = self._known
             files = {
