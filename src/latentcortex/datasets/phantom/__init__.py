@@ -105,7 +105,9 @@ class Phantom:
                 data = simulation.trials(self.truth(participant), rows, seed=self.seed, participant=participant)
             if stop - start < space.n_voxels:
                 self._trials = participant, data
-        return of_slice(data[:, start:stop].copy() if data is self._trials[1] else data, rows, space, voxels)
+            is_kept = data is self._trials[1]
+        part = data[:, start:stop]
+        return of_slice(part.copy() if is_kept else part, rows, space, voxels)
 
     def tables(self, participant: str) -> dict[str, pd.DataFrame]:
         """Return the planted truth of every vertex, so that it lies beside what was found."""
