@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from _studies import write_folder_study
 
-from latentcortex import _files, cli
+from latentcortex import _files, _filesystem, cli
 from latentcortex._boundary import ADVICE, ending
 from latentcortex._results import NAME, ResultsFolder
 from latentcortex._store import Store
@@ -36,14 +36,14 @@ CALLS = ("io.open", "os.replace", "os.fsync", "os.mkdir", "os.listdir")
 
 @pytest.fixture(autouse=True)
 def nothing_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_files, "_SAID", set())
-    monkeypatch.setattr(_files, "WAITS_S", (0.0, 0.0))
+    monkeypatch.setattr(_filesystem, "_SAID", set())
+    monkeypatch.setattr(_filesystem, "WAITS_S", (0.0, 0.0))
 
 
 def refusing(
     monkeypatch: pytest.MonkeyPatch, call: str, number: int, below: Path, *, only: Answer | None = None
 ) -> None:
-    """Make a function of the operating system refuse what lies below a folder; syncing knows no names, and always."""
+    """Make a function of the operating system refuse what lies below a folder; syncing knows no names."""
     module, name = call.split(".")
     whole = getattr({"os": os, "io": io}[module], name)
 

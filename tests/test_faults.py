@@ -53,7 +53,7 @@ def edit(path: Path, old: str, new: str) -> None:
         ("q = 0.05", "q = 0.05\nq = 0.01", ("is not TOML",)),
         ("q = 0.05", "q = 0.05\ncorection = 'bh'", ("Did you mean 'correction'?",)),
         ("q = 0.05", "q = 0.05\ncorrection = 'bhh'", ("Unknown correction 'bhh'",)),
-        ('participants = ["01"]', "participants = [1]", ("must be a list, each a string",)),
+        ('participants = ["01"]', "participants = [1]", ("each a string of letters and digits", "got 1 as entry 1")),
         ('participants = ["01"]', 'participants = ["../x"]', ("letters and digits",)),
         ('participants = ["01"]', "participants = [01]", ("is not TOML",)),
         ('root = "data"', 'root = "nowhere"', ("nowhere", "is not there")),

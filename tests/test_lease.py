@@ -93,6 +93,13 @@ def test_a_killed_owner_is_followed_at_once(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_what_a_killed_process_of_the_same_study_left_goes_with_the_last_one(tmp_path: Path) -> None:
+    with holding(tmp_path) as process, Lease(tmp_path, "a").held():
+        process.kill()
+        process.wait()
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_an_owner_that_is_stopped_is_still_the_owner(tmp_path: Path) -> None:
     with holding(tmp_path) as process:
         os.kill(process.pid, signal.SIGSTOP)

@@ -28,7 +28,10 @@ HIMALAYA = PIXELS + '[estimator]\nname = "himalaya"\n'
 
 MISTAKES = {
     # What used to be a traceback, to pass, or to be found after hours.
-    LDM + "layers = 5": ("[extractor]: `layers` of", "must be a list, each a string, or a table, each a string; got 5"),
+    LDM + "layers = 5": (
+        "[extractor]: `layers` of",
+        "a list of distinct names or a table, each a string; got 5",
+    ),
     LDM + 'layers = "mid"': ("`layers` of extractor 'ldm'", "got 'mid'"),
     HIMALAYA + 'scale = "tarce"': ("[estimator] scale: Unknown", "'tarce'. Did you mean 'trace'?"),
     PIXELS + '[estimator]\nbackend = "nunpy"': (
@@ -74,7 +77,7 @@ MISTAKES = {
         "`device` of extractor 'ldm' must be a device: 'cpu', 'cuda', 'cuda:1', 'mps'; got 'gpu'",
     ),
     HIMALAYA + 'backend = "tensorflow"': ("[estimator] backend:", "Known: cupy, numpy, torch, torch_cuda, torch_mps"),
-    PIXELS + '[check]\nallow = ["stradling"]': ("[check] allow: Unknown rule", "Did you mean 'straddling'?"),
+    PIXELS + '[check]\nallow = ["stradling"]': ("[check] allow, entry 1: Unknown rule", "Did you mean 'straddling'?"),
     PIXELS + '[run]\nexecutor = "thread"': ("[run] executor: Unknown executor 'thread'. Did you mean 'threads'?",),
     PIXELS + "[run]\nexecutor = 3": ("`executor` must be one of threads, or a table", "got 3"),
     PIXELS + "[run]\nexecutor = {n_workers = 0}": (
@@ -83,15 +86,21 @@ MISTAKES = {
     ),
     PIXELS + '[run]\nexecutor = {name = "threads", n_worker = 2}': ("'n_worker'. Did you mean 'n_workers'?",),
     # Lists with one bad entry, none, or the same twice.
-    PIXELS + '[analyses]\nrun = ["latents", "latent"]': ("[analyses] run: Unknown analysis 'latent'.",),
+    PIXELS + '[analyses]\nrun = ["latents", "latent"]': (
+        "[analyses] run, entry 2: Unknown analysis 'latent'. Did you mean 'latents'?",
+    ),
     PIXELS + "[analyses]\nshares = []": ("`shares` in [analyses]", "at least one; got []"),
     PIXELS + '[decoding]\nbands = ["z", "z"]': ("`bands` in [decoding] must be a list of distinct names",),
     PIXELS + "[report]\nfigures = []": ("`figures` in [report]", "at least one; got []"),
     PIXELS + 'bands = ["pixels", "gabour"]': (
-        "[extractor] bands: Unknown band of pixels 'gabour'. Did you mean 'gabor'?",
+        "[extractor] bands, entry 2: Unknown band of pixels 'gabour'. Did you mean 'gabor'?",
     ),
     PIXELS + '[decoding]\nrois = {z = "early"}': ("[decoding] rois:", "Band z needs a list of regions"),
     PIXELS + "[decoding]\nrois = {z = 1}": ("[decoding] rois:", "Band z needs a list of regions"),
+    LDM + 'bands = ["z", "c", "z"]': (
+        "`bands` of extractor 'ldm' must be a list of distinct names; got ['z', 'c', 'z']",
+    ),
+    FOLDER.replace("KEY", 'participants = ["01", "01"]'): ("`participants` of", "a list of distinct entries"),
     FOLDER.replace("KEY", 'participants = ["../x"]'): (
         "`participants` of",
         "letters and digits",
@@ -151,13 +160,13 @@ def test_all_mistakes_of_a_file_are_told_at_once(tmp_path: Path, capsys: pytest.
     path.write_text(
         '[dataset]\nname = "fantom"\n[extractor]\nname = "ldm"\nlayers = 5\ndtype = "float61"\nbatsh = 3\n'
         '[estimator]\nbackend = "nunpy"\nmixtures = "equl"\n[inference]\nq = "0.05"\n[raport]\n'
-        '[splits]\nunit = "run"\n[analyses]\nn_dims = -1\nrun = ["latents", "laten"]\n'
+        '[splits]\nunit = "run"\n[analyses]\nn_dims = -1\nrun = ["latent", "latents", "laten", 3]\n'
     )
     lines = refused(path, tmp_path / "out", capsys)
     places = ["'fantom'", "`layers`", "'float61'", "'batsh'", "`mixtures`", "'nunpy'", "`q`", "'raport'", "`n_dims`"]
-    for place in (*places, "'laten'", "set cross_validation, too"):
+    for place in (*places, "'latent'.", "'laten'", "got 3 as entry 4", "set cross_validation, too"):
         assert [place in line for line in lines].count(True) == 1, place
-    assert len(lines) == len(places) + 2
+    assert len(lines) == len(places) + 4
     assert all(line.startswith(f"latentcortex: {path}: ") for line in lines)
 
 

@@ -52,7 +52,7 @@ def test_an_unknown_key_is_answered_with_the_nearest_and_all() -> None:
             datasets,
             "phantom",
             {"participants": "01"},
-            "must be a list, each a string of letters and digits, at least one; got '01'",
+            "must be a list of distinct entries, each a string of letters and digits, at least one; got '01'",
         ),
     ],
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import errno
+import mmap
 import os
 import subprocess
 import sys
@@ -12,10 +13,11 @@ import threading
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 
 from latentcortex import _files
-from latentcortex._store import ALIGNMENT_BYTES, SUFFIX, Store
+from latentcortex._store import ALIGNMENT_BYTES, SUFFIX, Store, let_go
 
 ARRAYS = {
     "r": np.linspace(-1, 1, 70, dtype=np.float32).reshape(2, 35),
@@ -223,6 +225,7 @@ WRITER = """
 import sys
 from pathlib import Path
 import numpy as np
+import psutil
 from latentcortex._store import Store
 store = Store(Path(sys.argv[1]), max_bytes=40_000)
 for i in range(60):
@@ -240,3 +243,18 @@ def test_processes_share_a_store_with_little_room(tmp_path: Path) -> None:
     assert [writer.wait(60) for writer in writers] == [0, 0]
     assert sum(path.stat().st_size for path in tmp_path.iterdir()) <= 40_000 + 2 * 8_300
     assert all(not _files.UNFINISHED.fullmatch(path.name) for path in tmp_path.iterdir())
+
+
+@pytest.mark.skipif(not hasattr(mmap, "MADV_DONTNEED"), reason="this system knows no such request")
+def test_what_was_read_of_a_mapped_array_leaves_memory_and_is_read_again(tmp_path: Path) -> None:
+    values = np.arange(2**22, dtype=np.float32)
+    Store(tmp_path).save("x", {"values": values})
+    mapped = Store(tmp_path).load("x", mmap=True).arrays["values"]
+    resident = []
+    for act in (lambda: mapped.sum(), lambda: let_go(mapped)):
+        act()
+        resident.append(psutil.Process().memory_info().rss)
+    assert resident[0] - resident[1] > values.nbytes / 2
+    np.testing.assert_array_equal(mapped, values)
+    let_go(values)
+    assert values[-1] == 2**22 - 1

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import errno
-import filecmp
 import hashlib
 import importlib.util
 import json
@@ -25,6 +24,7 @@ from typing import Any, Final
 import pandas as pd
 import psutil
 
+from latentcortex import _filesystem
 from latentcortex._arrays import digest, unique_ids
 from latentcortex.errors import IncompleteError, InputError
 
@@ -52,13 +52,6 @@ REFUSALS: Final = tuple(
     if hasattr(errno, name)
 )
 """Why an operating system does not let a file be read that may be whole."""
-UNSUPPORTED: Final = (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF)
-"""What file systems answer that do not know a call, such as to sync a folder."""
-BUSY: Final = (errno.EBUSY, errno.ETXTBSY)
-"""What they answer that do not rename over a file while somebody has it open."""
-NO_REPLACING: Final = (errno.EEXIST, errno.EACCES, errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL)
-"""What they may answer that never rename over a file; a file that may not be touched is refused in the same words."""
-WAITS_S: Final = (0.02, 0.1, 0.5, 1.0)
 LEASE_S: Final = 600.0
 """Seconds without a write after which a writer on another machine, which cannot be asked, is taken for dead."""
 CLOCK_S: Final = 2.0
@@ -92,11 +85,11 @@ def writing(path: Path) -> Iterator[Path]:
         try:
             yield part
             with part.open("rb") as handle:
-                _sync(handle.fileno(), path.parent, "files")
+                _filesystem.sync(handle.fileno(), path.parent, "files")
             for announce in tuple(_LISTENERS):  # a study in another thread may begin or end meanwhile
                 announce(part, path)
-            _replace(part, path)
-            _sync_folder(path.parent)
+            _filesystem.replace(part, path)
+            _filesystem.sync_folder(path.parent)
         finally:
             part.unlink(missing_ok=True)
 
@@ -155,77 +148,6 @@ def _is_abandoned(part: Path, host: str, pid: int) -> bool:
         return True
     except (FileNotFoundError, psutil.AccessDenied):  # its writer has just renamed it, or is somebody else's
         return False
-
-
-_SAID: set[tuple[str, int]] = set()
-
-
-def say_once(folder: Path, lack: str) -> None:
-    """Say in the log what the file system of a folder cannot do, once for each file system."""
-    said = (lack, folder.stat().st_dev)
-    if said not in _SAID:
-        _SAID.add(said)
-        logger.warning("The file system of %s cannot %s.", folder, lack)
-
-
-def _sync(number: int, folder: Path, what: str) -> None:
-    """Wait until an open file, or folder, is on the disk; where that cannot be asked for, say so."""
-    try:
-        os.fsync(number)
-    except OSError as error:
-        if error.errno not in UNSUPPORTED:
-            raise
-        say_once(folder, f"sync {what}: what is written just before a power cut may be lost, and is then made again")
-
-
-def _sync_folder(folder: Path) -> None:
-    try:
-        number = os.open(folder, os.O_RDONLY)
-    except OSError as error:  # a folder may be one to write into and not to list
-        if error.errno not in (*UNSUPPORTED, errno.EACCES, errno.EISDIR):
-            raise
-        say_once(folder, "open folders, to sync them: what is written just before a power cut may be lost")
-        return
-    try:
-        _sync(number, folder, "folders")
-    finally:
-        os.close(number)
-
-
-def _replace(part: Path, path: Path) -> None:
-    """Rename a file over another one that may be there, with what the file system has.
-
-    Where it refuses while somebody reads the old one, wait; what has the same bytes already needs no rename. Where it
-    never renames over a file, the old one gets another name first: for a moment there is none, never half of one.
-    """
-    for seconds in (*WAITS_S, None):
-        try:
-            os.replace(part, path)
-        except OSError as error:
-            if error.errno not in (*BUSY, *NO_REPLACING) or not path.is_file():
-                raise
-            if error.errno in BUSY and seconds is not None:
-                time.sleep(seconds)
-                continue
-            if filecmp.cmp(part, path, shallow=False):
-                return
-            if error.errno in BUSY:
-                raise
-            _swap(part, path)
-        return
-
-
-def _swap(part: Path, path: Path) -> None:
-    """Give the old file the name of one that is unfinished, and the new one its name."""
-    old = part.with_name(f"{part.name}-old")
-    os.rename(path, old)
-    try:
-        os.rename(part, path)
-    except OSError:
-        os.rename(old, path)
-        raise
-    old.unlink()
-    say_once(path.parent, "rename over a file that is there: a run that is killed meanwhile makes that file again")
 
 
 def write_text(path: Path, text: str) -> None:

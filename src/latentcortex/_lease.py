@@ -172,6 +172,9 @@ class Lease:
         finally:
             self._held.remove(won)
             won.drop()
+            with suppress(OSError):
+                for kind in ("lease", "turn"):  # what is left of others that were killed meanwhile
+                    claims(self.folder, kind)
 
     @contextmanager
     def turn(self) -> Iterator[None]:

@@ -147,10 +147,14 @@ Count = Annotated[int, Ge(0)]
 PositiveCount = Annotated[int, Ge(1)]
 Percent = Annotated[int, Interval(ge=1, le=100)]
 Percents = Annotated[Sequence[Percent], Len(1)]
+AnyNames = Annotated[Sequence[str], Distinct()]
+"""A list of distinct names, perhaps of none."""
 Names = Annotated[Sequence[str], Len(1), Distinct()]
 """A list of distinct names, at least one."""
 Device = Annotated[str, Matching(r"(cpu|mps|(cuda|xpu)(:\d+)?)", "a device: 'cpu', 'cuda', 'cuda:1', 'mps'")]
-Participants = Annotated[Sequence[Annotated[str, Matching(r"[0-9A-Za-z]+", "a string of letters and digits")]], Len(1)]
+Participants = Annotated[
+    Sequence[Annotated[str, Matching(r"[0-9A-Za-z]+", "a string of letters and digits")]], Len(1), Distinct()
+]
 """Labels as BIDS asks for them."""
 Folds = Annotated[int, Ge(2)]
 Alphas = Annotated[Sequence[Annotated[float, Gt(0)]], Len(1)]

@@ -14,6 +14,7 @@ import hashlib
 import json
 import logging
 import math
+import mmap
 import os
 import re
 import time
@@ -27,7 +28,7 @@ from typing import Any, BinaryIO, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from latentcortex import _files
+from latentcortex import _files, _filesystem
 from latentcortex.errors import IncompleteError
 
 logger = logging.getLogger(__name__)
@@ -324,11 +325,23 @@ def _mapped(path: Path, handle: BinaryIO, name: str, place: _Place) -> NDArray[A
     try:
         raw = np.memmap(handle, dtype=np.uint8, mode="r", offset=place.start, shape=(place.n_bytes,))
     except OSError as error:
-        if error.errno not in (errno.ENODEV, *_files.UNSUPPORTED):
+        if error.errno not in (errno.ENODEV, *_filesystem.UNSUPPORTED):
             raise
-        _files.say_once(path.parent, "map files into memory: they are read whole, and take more of it")
+        _filesystem.say_once(path.parent, "map files into memory: they are read whole, and take more of it")
         return _read(handle, name, place)
     return _shaped(np.asarray(raw), place)
+
+
+def let_go(values: NDArray[Any]) -> None:
+    """Take what was read of a mapped array out of the memory of this process; it is read again when it is asked for.
+
+    An array that is not mapped stays as it is, and so does one that the operating system knows no such request for.
+    """
+    base: Any = values
+    while base is not None and not isinstance(base, mmap.mmap):
+        base = getattr(base, "base", None)
+    if base is not None and hasattr(mmap, "MADV_DONTNEED"):
+        base.madvise(mmap.MADV_DONTNEED)
 
 
 def _shaped(raw: NDArray[np.uint8], place: _Place) -> NDArray[Any]:

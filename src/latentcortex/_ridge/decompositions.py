@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from latentcortex._arrays import FloatArray, digest, fingerprint
 from latentcortex._ridge.backend import Backend, NumPy
-from latentcortex._store import Store
+from latentcortex._store import Part, Store
 
 if TYPE_CHECKING:
     from latentcortex._ridge.prepared import Rows
@@ -57,6 +57,7 @@ class Mixed:
 
 
 _writing = threading.Lock()
+_warned: set[Path] = set()
 _scratch: ContextVar[Store | None] = ContextVar("_scratch", default=None)
 
 
@@ -115,7 +116,7 @@ def bound(rows: Rows, make: Callable[[], float]) -> float:
     if store is None or rows.size < MIN_SIZE:
         return make()
     key = digest(FORMAT, "bound", rows.key)
-    part = store.load(key)
+    part = _load(store, key, mmap=False)
     if part is not None:
         return float(part.facts["largest"])
     largest = make()
@@ -130,10 +131,10 @@ def mapped(array: FloatArray) -> FloatArray:
         return array
     turned = _is_turned(array)
     key = digest(FORMAT, "array", fingerprint(array), turned)
-    part = store.load(key, mmap=True)
+    part = _load(store, key, mmap=True)
     if part is None:
         _write(store, key, {"array": array.T if turned else array}, {})
-        part = store.load(key, mmap=True)
+        part = _load(store, key, mmap=True)
     if part is None:
         return array
     return part.arrays["array"].T if turned else part.arrays["array"]
@@ -153,7 +154,7 @@ def key_of(*parts: object) -> str:
 
 
 def _read(store: Store, key: str, backend: Backend, dtype: np.dtype[Any]) -> Mixed | None:
-    part = store.load(key, mmap=isinstance(backend, NumPy))
+    part = _load(store, key, mmap=isinstance(backend, NumPy))
     if part is None:
         return None
     arrays = {name: array.T if name in part.facts["turned"] else array for name, array in part.arrays.items()}
@@ -165,10 +166,27 @@ def _read(store: Store, key: str, backend: Backend, dtype: np.dtype[Any]) -> Mix
     )
 
 
+def _load(store: Store, key: str, *, mmap: bool) -> Part | None:
+    """Read a part; what the disk does not give is made again."""
+    try:
+        return store.load(key, mmap=mmap)
+    except OSError as error:
+        _tell_of(store, error)
+        return None
+
+
 def _write(store: Store, key: str, arrays: dict[str, NDArray[Any]], facts: dict[str, Any]) -> None:
     """Keep a part; a disk that does not take it costs time and no result."""
     try:
         with _writing:  # two that make room at once take more than there is
             store.save(key, arrays, facts)
     except OSError as error:
-        logger.warning("%s takes no decompositions, which are made again when they are needed: %s", store.folder, error)
+        _tell_of(store, error)
+
+
+def _tell_of(store: Store, error: OSError) -> None:
+    """Warn of a disk once."""
+    level = logging.DEBUG if store.folder in _warned else logging.WARNING
+    _warned.add(store.folder)
+    said = "%s keeps no decompositions, so that they are made again; let this process write there, or make room: %s"
+    logger.log(level, said, store.folder, error)

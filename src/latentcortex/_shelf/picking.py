@@ -86,7 +86,7 @@ def picked_by(field: FieldInfo) -> FromShelf | None:
 def problems(
     model: type[BaseModel], errors: Sequence[Any], given: Mapping[str, Any], *, what: str
 ) -> Iterator[tuple[str, str]]:
-    """Say what is wrong, a key and a sentence for each.
+    """Say what is wrong, a key (or `key, entry 2`) and a sentence for each.
 
     Parameters
     ----------
@@ -117,4 +117,4 @@ def problems(
         elif of_key[0]["type"] == "missing":
             yield key, f"{what.removeprefix('of ')}: missing a required argument: {key!r}."
         else:
-            yield key, wrong(key, what, annotation_of(model.model_fields[key]), given[key], of_key)
+            yield from wrong(key, what, annotation_of(model.model_fields[key]), given[key], of_key).items()

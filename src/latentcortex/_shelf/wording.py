@@ -97,17 +97,25 @@ def annotation_of(field: FieldInfo) -> Any:
     return Annotated[field.annotation, *field.metadata] if field.metadata else field.annotation
 
 
-def wrong(key: str, what: str, annotation: Any, value: Any, errors: list[Any]) -> str:
-    """Say that the value of a key is not allowed, and which of its entries, if it is a list of which only some are."""
-    bare, marks = _parted(annotation)
-    entries = [one["loc"][1] for one in errors if len(one["loc"]) > 1 and isinstance(one["loc"][1], int)]
-    if get_origin(bare) in (list, tuple) and entries:
-        wrong = value[entries[0]]
-        entry = get_args(bare)[0]
-        if isinstance(wrong, str) and (known := _names(entry)):
-            return str(unknown(known[0] or f"entry of `{key}` {what}:", wrong, known[1]))
-        got = " and ".join(f"{value[i]!r} as entry {i + 1}" for i in dict.fromkeys(entries))
-        return f"`{key}` {what} must be {allowed(annotation)}; got {got}."
+def wrong(key: str, what: str, annotation: Any, value: Any, errors: list[Any]) -> dict[str, str]:
+    """Say that the value of a key is not allowed: by key, or by each name in a list that there is not, a sentence."""
+    bare, _ = _parted(annotation)
+    entries = dict.fromkeys(one["loc"][1] for one in errors if len(one["loc"]) > 1)
+    if get_origin(bare) not in (list, tuple) or not all(isinstance(one, int) for one in entries) or not entries:
+        return {key: _wrong_value(key, what, annotation, value, errors)}
+    known = _names(get_args(bare)[0])
+    misspelt = {i: value[i] for i in entries if known and isinstance(value[i], str)}
+    lines = {}
+    if known:
+        kind = known[0] or f"entry of `{key}` {what}:"
+        lines = {f"{key}, entry {i + 1}": str(unknown(kind, name, known[1])) for i, name in misspelt.items()}
+    got = " and ".join(f"{value[i]!r} as entry {i + 1}" for i in entries if i not in misspelt)
+    return lines | ({key: f"`{key}` {what} must be {allowed(annotation)}; got {got}."} if got else {})
+
+
+def _wrong_value(key: str, what: str, annotation: Any, value: Any, errors: list[Any]) -> str:
+    """Say that a value is not allowed, and which name or number may have been meant."""
+    _, marks = _parted(annotation)
     if isinstance(value, str) and (known := _names(annotation)):
         return str(unknown(known[0] or f"{key} {what}:", value, known[1]))
     near = hint(value, _words(annotation)) if isinstance(value, str) else _percent(value, marks)

@@ -49,5 +49,6 @@ class AcrossFolds:
         for bands in analysis.models:
             fixed = (self.responses, self.sample, self.make_estimator(), self.criterion, analysis.name, self.cells)
             with telling_of(analysis=analysis.name, model=short("+".join(bands))):
-                maps.append(CrossValidation(self.features.only(bands), *fixed).maps())
+                judged = CrossValidation(self.features.only(bands), *fixed).maps()
+                maps.append(self.cells.put_aside(judged, {"analysis": analysis.name, "models": "+".join(bands)}))
         return rejudged(joined(maps), self.criterion)

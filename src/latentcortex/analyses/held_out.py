@@ -175,8 +175,8 @@ class HeldOut:
             for group, pieces in run.pieces():
                 with telling_of(analysis=analysis.name):
                     models, comparison = run.columns(group, pieces)
-                maps += [Maps.of(self.responses.space, columns) for columns in models]
-                compared_maps += [Maps.of(self.responses.space, comparison)] if comparison else []
+                maps.append(run.put_aside(group, [column for columns in models for column in columns]))
+                compared_maps += [run.put_aside(group, comparison, of="comparison")] if comparison else []
                 counts |= {"+".join(bands): pieces["+".join(bands)].total("counts") for bands in group.models
                            if "counts" in pieces["+".join(bands)].sums}  # fmt: skip
         return joined([*maps, *compared_maps]), counts
@@ -274,6 +274,11 @@ class _Run:
         for group in self.groups:
             of_group = [next(results) for _ in chunks]
             yield group, {name: Piece.join([result[name] for result in of_group]) for name in of_group[0]}
+
+    def put_aside(self, group: Group, columns: Sequence[Column], of: str = "models") -> Maps:
+        """Make maps of columns of a group, which stay in a part until they are read."""
+        maps = Maps.of(self.scorer.responses.space, columns)
+        return self.scorer.cells.put_aside(maps, {**self._facts, of: group.name})
 
     def _cell(self, item: tuple[Group, slice]) -> Result:
         """Fit, score and compare the models of a group in a chunk of voxels."""

@@ -16,6 +16,8 @@ from latentcortex._arrays import digest
 from latentcortex._store import Store
 from latentcortex.encoding.chunks import chunks_of
 from latentcortex.encoding.pieces import Piece
+from latentcortex.maps import Maps
+from latentcortex.maps.state import load_maps, save_maps
 from latentcortex.responses import counting_lost
 
 logger = logging.getLogger(__name__)
@@ -95,6 +97,14 @@ class Cells:
     def of(self, name: str) -> Cells:
         """Take the same for cells whose parts have names of their own."""
         return replace(self, stem=f"{self.stem}-{name}")
+
+    def put_aside(self, maps: Maps, facts: Mapping[str, Any]) -> Maps:
+        """Keep maps among the parts, and give the same ones, whose columns stay there until they are read."""
+        if self.store is None:
+            return maps
+        key = Cell(None, {"maps": "", **facts}).key(self.stem)
+        save_maps(self.store, key, maps)
+        return load_maps(self.store, key, n_voxels=maps.space.n_voxels) or maps
 
     def forget(self) -> None:
         """Delete all parts that begin with the stem: nothing needs them any more."""

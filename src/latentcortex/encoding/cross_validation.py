@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import astuple, dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Final
 
 import numpy as np
@@ -12,6 +12,7 @@ import numpy as np
 from latentcortex import inference
 from latentcortex._arrays import FloatArray, IntArray
 from latentcortex._files import telling_of
+from latentcortex._store import let_go
 from latentcortex.encoding import partition
 from latentcortex.encoding.cells import Cell, Cells, Result
 from latentcortex.encoding.chunks import ReadByChunk, Sample
@@ -134,7 +135,7 @@ class CrossValidation:
         """Make the map once every voxel and every permutation is there."""
         n_drawn = sum(len(part) for part in drawn)
         null = replace(null, n_permutations=n_drawn)  # few groups have fewer orders
-        at: Callable[[slice], FloatArray] = lambda voxels: np.concatenate([part[:, voxels] for part in drawn])  # noqa: E731
+        at = partial(_drawn_at, drawn)
         r = piece.values["accuracy"][0]
         p = np.concatenate([inference.permutation_p(r[voxels], at(voxels)) for voxels in chunks])
         about = about_model(self.analysis, self.bands, len(self._folds.ids))
@@ -156,6 +157,14 @@ class CrossValidation:
         return Maps.of(self.responses.space, columns)
 
 
+def _drawn_at(drawn: Sequence[FloatArray], voxels: slice) -> FloatArray:
+    """Take r of some voxels in all permutations, (n_permutations, n_voxels)."""
+    r = np.concatenate([part[:, voxels] for part in drawn])
+    for part in drawn:
+        let_go(part)
+    return r
+
+
 def median(parts: Sequence[FloatArray]) -> float:
     """Find the median of all defined numbers of arrays of float32, without putting them side by side.
 
@@ -164,12 +173,15 @@ def median(parts: Sequence[FloatArray]) -> float:
     counts = np.zeros(2**16, dtype=np.int64)
     for part in parts:
         counts += np.bincount(_ordered(part) >> 16, minlength=2**16)
+        let_go(part)
     n, ends = int(counts.sum()), np.cumsum(counts)
     if not n:
         return float("nan")
     middle = [(n - 1) // 2, n // 2]
     first, last = (int(np.searchsorted(ends, rank, side="right")) for rank in middle)
     among = [code[(code >> 16 >= first) & (code >> 16 <= last)] for code in map(_ordered, parts)]
+    for part in parts:
+        let_go(part)
     codes = np.sort(np.concatenate(among))
     before = int(ends[first] - counts[first])
     return float(np.mean([_number(int(codes[rank - before])) for rank in middle]))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from latentcortex._arrays import FloatArray, IntArray
+from latentcortex._store import let_go
 from latentcortex.encoding import partition
 from latentcortex.encoding.columns import SHARES, accuracy
 from latentcortex.encoding.criterion import Criterion, Null
@@ -37,16 +38,36 @@ class Piece:
 
     @classmethod
     def join(cls, pieces: Sequence[Piece]) -> Self:
-        """Put the voxels, and the tiles, of one piece after those of the other."""
-        first = pieces[0]
-        return cls(
-            {name: np.concatenate([piece.values[name] for piece in pieces], axis=-1) for name in first.values},
-            {name: np.concatenate([piece.sums[name] for piece in pieces]) for name in first.sums},
-        )
+        """Put the voxels, and the tiles, of one piece after those of the other; values whenever they are asked for."""
+        values = _SideBySide([piece.values for piece in pieces])
+        return cls(values, {name: np.concatenate([piece.sums[name] for piece in pieces]) for name in pieces[0].sums})
 
     def total(self, name: str) -> FloatArray:
         """Add up the sums of all tiles."""
         return np.asarray(self.sums[name].sum(axis=0))
+
+
+class _SideBySide(Mapping[str, NDArray[Any]]):
+    """Values of neighbouring voxels, put side by side whenever they are asked for, so that no more is in memory."""
+
+    def __init__(self, parts: Sequence[Vectors]) -> None:
+        self.parts = parts
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        """Put the values of this name side by side, (..., n_voxels)."""
+        arrays = [part[name] for part in self.parts]
+        joined = np.concatenate(arrays, axis=-1)
+        for array in arrays:
+            let_go(array)
+        return joined
+
+    def __iter__(self) -> Iterator[str]:
+        """List the names."""
+        return iter(self.parts[0])
+
+    def __len__(self) -> int:
+        """Count them."""
+        return len(self.parts[0])
 
 
 def score(

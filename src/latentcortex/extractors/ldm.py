@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from latentcortex._arrays import FloatArray, passes, random_for, whole_number
 from latentcortex._hub import model_folder, weights_hash
 from latentcortex._loading import configuration, modules, threads, tokens
-from latentcortex._ranges import Count, Device, OneOf, Percents, PositiveCount
+from latentcortex._ranges import AnyNames, Count, Device, OneOf, Percents, PositiveCount
 from latentcortex._shelf import unknown
 from latentcortex.errors import InputError, MissingExtraError
 from latentcortex.extractors._configuration import (
@@ -127,9 +127,9 @@ class LDM:
     pixels: Count = 0
     strengths: Percents = (20, 40, 60, 80)
     steps: Percents = (25, 50, 100)
-    layers: Sequence[str] | Mapping[str, str] = ()
+    layers: AnyNames | Mapping[str, str] = ()
     n_steps: Count = 0
-    bands: Sequence[str] = ()
+    bands: AnyNames = ()
     pool: Count = 0
     n_projected: Count = 0
     n_seeds: PositiveCount = 1

@@ -126,7 +126,8 @@ class Settings(BaseModel):
             return cls.model_validate(given)
         except ValidationError as error:
             found = dict(_problems(error, given))
-            excluding = _contradictions(error) or _contradictions_of_rest(given, set(found))
+            keys = {place.partition(",")[0] for place in found}
+            excluding = _contradictions(error) or _contradictions_of_rest(given, keys)
             raise InputErrors([*found.values(), *(one.line for one in excluding)]) from None
 
     def depended_on(self, sections: Iterable[str]) -> dict[str, dict[str, Any]]:
@@ -168,7 +169,7 @@ def _problems(error: ValidationError, given: Mapping[str, Any]) -> Iterator[tupl
         raised = first.get("ctx", {}).get("error")
         if first["loc"]:
             for key, line in _problems_of_keys(section, errors, given.get(section, {})):
-                place = f"[{section}]: " if f"`{key}`" in line else f"[{section}] {key}: "
+                place = f"[{section}]: " if f"`{key.partition(',')[0]}`" in line else f"[{section}] {key}: "
                 yield f"{section}.{key}", line if f"[{section}]" in line else place + line
         elif first["type"] == "extra_forbidden":
             yield section, str(unknown("section", section, Settings.model_fields))
