@@ -287,7 +287,8 @@ class _Run:
 
     def pieces(self) -> Iterator[tuple[Group, dict[str, Piece]]]:
         """Compute all cells of these groups; yield the pieces of each group, of all voxels."""
-        _, chunks = self.nulls, self.scorer.cells.chunks(self.scorer.sample.n_voxels)
+        scorer, _ = self.scorer, self.nulls
+        chunks = scorer.cells.chunks(scorer.sample.n_voxels, scorer.make_estimator())
         cells = [
             Cell((group, chunk), {**self._facts, "models": group.name, "voxels": f"{chunk.start}-{chunk.stop}"})
             for group in self.groups

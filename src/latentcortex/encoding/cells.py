@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from latentcortex import _files, executors
-from latentcortex._arrays import digest
+from latentcortex._arrays import TILE, digest
 from latentcortex._store import Store
 from latentcortex.encoding.chunks import chunks_of
 from latentcortex.encoding.pieces import Piece
@@ -72,9 +72,10 @@ class Cells:
     chunk_voxels: int = 0
     progress: bool = False
 
-    def chunks(self, n_voxels: int) -> list[slice]:
-        """Cut voxels into chunks."""
-        return chunks_of(n_voxels, self.chunk_voxels)
+    def chunks(self, n_voxels: int, estimator: object = None) -> list[slice]:
+        """Cut voxels into chunks; larger ones for an estimator whose every fit begins from nothing."""
+        at_once: int = getattr(estimator, "voxels_at_once", TILE)
+        return chunks_of(n_voxels, -(-self.chunk_voxels // at_once) * at_once)
 
     def map(self, function: Callable[[_Item], Result], cells: Sequence[Cell[_Item]], *, title: str) -> list[Result]:
         """Compute every cell that is not there yet; results come in the order of the cells.

@@ -76,7 +76,7 @@ class CrossValidation:
     def maps(self) -> Maps:
         """Predict, permute and judge; see `Encoder.cross_validate`."""
         null = self._null
-        chunks = self.cells.chunks(self.sample.n_voxels)
+        chunks = self.cells.chunks(self.sample.n_voxels, self.estimator)
         facts = {"analysis": self.analysis, "model": "+".join(self.bands)}
         pooled = [Cell(voxels, {**facts, "voxels": f"{voxels.start}-{voxels.stop}"}) for voxels in chunks]
         pieces = [result["folds"] for result in self.cells.map(self._pooled, pooled, title=f"{self.analysis}, folds")]
@@ -122,7 +122,7 @@ class CrossValidation:
     def _permuted(self, draws: FloatArray | IntArray) -> Result:
         """Score the pooled predictions of all voxels in each of some permutations."""
         silent, flips = quiet(self.estimator), self._null.name == "clusters"
-        chunks, r = self.cells.chunks(self.sample.n_voxels), np.empty((len(draws), self.sample.n_voxels), np.float32)
+        chunks, r = self.cells.chunks(self.sample.n_voxels, silent), np.empty((len(draws), self.sample.n_voxels), np.float32)
         models = self._folds.models(silent) if flips else []
         for row, draw in enumerate(draws):
             ready = models or self._folds.models(silent, draw)
