@@ -132,7 +132,7 @@ class _Curve:
 
     def _pieces(self, cells: Cells) -> dict[int, Piece]:
         """Compute all cells; give the piece of each size, of all voxels."""
-        chunks = cells.chunks(self.responses.space.n_voxels)
+        chunks = cells.chunks(self.responses.space.n_voxels, self.plans[max(self.plans)].estimator)
         facts = {"analysis": self.analysis, "models": "+".join(self.bands)}
         each = [
             Cell((n, chunk), {**facts, "n_fitted": n, "voxels": f"{chunk.start}-{chunk.stop}"})
