@@ -10,6 +10,7 @@ import numpy as np
 
 from latentcortex import inference, scoring
 from latentcortex._arrays import FloatArray, random_for
+from latentcortex._files import telling_of
 from latentcortex.analyses.held_out import HeldOut
 from latentcortex.analyses.joining import joined
 from latentcortex.analyses.models import Analysis
@@ -131,7 +132,8 @@ def generalisation(
         judged = replace(criterion, shares=("product",), null="auto" if alike else criterion.null)
         how: dict[str, Any] = {"tally": _MeanScores(criterion.seed), "clusters": alike}
         scorer = HeldOut(features, of_kind, make_estimator, judged, fixed.of(name), **how)
-        scored, totals = scorer.tallied(replace(analysis, name=name))
+        with telling_of(analysis=name):
+            scored, totals = scorer.tallied(replace(analysis, name=name))
         ((train, test),) = scorer.sample.folds
         of_test = tuple(alike[stimulus] for stimulus in test.ids) if alike else ()
         noted = {}

@@ -115,7 +115,10 @@ class _Curve:
     seed: int
 
     def columns(self, cells: Cells) -> Iterator[Column]:
-        """Compute all cells, and make the columns of each size, and those of the limit of each band."""
+        """Compute all cells, and make the columns of each size, and those of the limit of each band.
+
+        They are in float32, as maps are: there are so many that in float64 they would take the most memory of all.
+        """
         n_test, pieces = len(self.plans[max(self.plans)].test.ids), self._pieces(cells)
         facts = {"analysis": self.analysis, "model": "+".join(self.bands), "n_stimuli": n_test}
         for n, piece in pieces.items():
@@ -125,7 +128,7 @@ class _Curve:
             for b, band in enumerate(self.bands):
                 about = {**facts, "band": band, "statistic": f"uniqueR2N{n}", "unit": "fraction of variance"}
                 mean = {"mean": _mean(shares[b]), "low": float(low[b]), "high": float(high[b])}
-                yield shares[b], {**about, "n_fitted": n, **mean}
+                yield shares[b].astype(np.float32), {**about, "n_fitted": n, **mean}
         for b, band in enumerate(self.bands):
             gains = np.stack([piece.values["shares"][b] for piece in pieces.values()])
             yield from _limits({**facts, "band": band, "unit": "fraction of variance"}, list(pieces), gains)
@@ -173,7 +176,7 @@ def _limits(about: dict[str, Any], sizes: list[int], gains: FloatArray) -> Itera
     of_mean = dict(zip(("mean", "low", "high"), np.concatenate(scoring.asymptote(sizes, means)), strict=True))
     for name, values in zip(("", "Low", "High"), scoring.asymptote(sizes, gains), strict=True):
         noted = {key: float(value) for key, value in of_mean.items()} if not name else {"mean": _mean(values)}
-        yield values, {**about, "statistic": f"uniqueR2Limit{name}", **noted}
+        yield values.astype(np.float32), {**about, "statistic": f"uniqueR2Limit{name}", **noted}
 
 
 def unique_gains(held_out: Prediction, bands: Sequence[str], *, seed: int) -> Piece:
