@@ -46,7 +46,7 @@ from latentcortex.encoding.cells import Result
 from latentcortex.encoding.chunks import SplitResponses
 from latentcortex.encoding.columns import about_model, rejudged
 from latentcortex.encoding.halves import n_refits
-from latentcortex.encoding.models import Judging, columns_of, scored
+from latentcortex.encoding.models import Judging, columns_of, reliability_of, scored
 from latentcortex.estimators import VoxelCounts, quiet
 from latentcortex.executors import share
 from latentcortex.features import Features
@@ -63,6 +63,9 @@ MODELS_AT_ONCE: Final = 8
 """Models that are ready at the same time; each takes memory of the square of the number of training stimuli."""
 COMPARISON: Final = "comparison"
 """The piece of a cell that holds what comparing its models gives."""
+
+RELIABILITY: Final = "reliability"
+"""The piece that holds how reliable the shares of a joint model are."""
 
 Bands = tuple[str, ...]
 
@@ -294,10 +297,33 @@ class _Run:
             for group in self.groups
             for chunk in chunks
         ]
-        results = iter(self.scorer.cells.map(self._cell, cells, title=self.analysis))
-        for group in self.groups:
+        results = iter(scorer.cells.map(self._cell, cells, title=self.analysis))
+        pieces = []
+        for _ in self.groups:
             of_group = [next(results) for _ in chunks]
-            yield group, {name: Piece.join([result[name] for result in of_group]) for name in of_group[0]}
+            pieces.append({name: Piece.join([result[name] for result in of_group]) for name in of_group[0]})
+        reliable = self._reliable(pieces)
+        for group, of_models in zip(self.groups, pieces, strict=True):
+            yield group, of_models | {f"{RELIABILITY} {name}": reliable[name] for name in of_models if name in reliable}
+
+    def _reliable(self, pieces: Sequence[Mapping[str, Piece]]) -> dict[str, Piece]:
+        """Predict how reliable shares of joint models are, side by side: it may take longer than the fits."""
+        criterion = self.scorer.criterion
+        if not (criterion.identifiability and "product" in criterion.shares):
+            return {}
+        joint = [bands for bands in self._models if len(bands) > 1]
+        of_model = {name: piece for group in pieces for name, piece in group.items()}
+        cells = [
+            Cell((bands, of_model["+".join(bands)]), {**self._facts, "identifiability": "+".join(bands)})
+            for bands in joint
+        ]
+        results = self.scorer.cells.map(self._reliability, cells, title=f"{self.analysis}, identifiability")
+        return {"+".join(bands): result[RELIABILITY] for bands, result in zip(joint, results, strict=True)}
+
+    def _reliability(self, item: tuple[Bands, Piece]) -> Result:
+        bands, piece = item
+        with telling_of(analysis=self.analysis, model=short("+".join(bands))):
+            return {RELIABILITY: reliability_of(piece, self.plans[bands].ready()[0], self._judging(bands))}
 
     def put_aside(self, group: Group, columns: Sequence[Column], of: str = "models") -> Maps:
         """Make maps of columns of a group, which stay in a part until they are read."""
@@ -356,7 +382,8 @@ class _Run:
             with telling_of(model=short("+".join(bands))):
                 piece = pieces["+".join(bands)]
                 VoxelCounts(*piece.total("fits").tolist()).tell(self.plans[bands].estimator, bands)
-                models.append(columns_of(about, piece, model, self._judging(bands)))
+                reliability = pieces.get(f"{RELIABILITY} {'+'.join(bands)}")
+                models.append(columns_of(about, piece, model, self._judging(bands), reliability=reliability))
             self.plans[bands].release()
         if not group.kind:
             return models, []

@@ -122,10 +122,8 @@ class CrossValidation:
     def _permuted(self, draws: FloatArray | IntArray) -> Result:
         """Score the pooled predictions of all voxels in each of some permutations."""
         silent, flips = quiet(self.estimator), self._null.name == "clusters"
-        chunks, r = (
-            self.cells.chunks(self.sample.n_voxels, silent),
-            np.empty((len(draws), self.sample.n_voxels), np.float32),
-        )
+        n_voxels = self.sample.n_voxels
+        chunks, r = self.cells.chunks(n_voxels, silent), np.empty((len(draws), n_voxels), np.float32)
         models = self._folds.models(silent) if flips else []
         for row, draw in enumerate(draws):
             ready = models or self._folds.models(silent, draw)

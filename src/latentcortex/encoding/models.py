@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from latentcortex import inference
 from latentcortex._arrays import FloatArray, tiles
 from latentcortex._shelf import unknown
 from latentcortex.encoding import partition
@@ -157,6 +158,7 @@ def columns_of(
     judging: Judging,
     *,
     can_refit: bool = True,
+    reliability: Piece | None = None,
 ) -> list[Column]:
     """Make the columns of a model's map, once its scores are there for all voxels.
 
@@ -170,6 +172,8 @@ def columns_of(
     judging : Judging
     can_refit : bool
         Whether tests of unique shares could fit halves of the training stimuli.
+    reliability : Piece, optional
+        From `reliability_of`, if it is there already.
     """
     criterion, null, regions = judging.criterion, judging.null, judging.regions
     bands, p = model.bands, np.asarray(piece.values["p"])
@@ -185,8 +189,7 @@ def columns_of(
     if "halves" in piece.values:
         shares = partition.with_stability(shares, piece.values["halves"], mask)
         if criterion.identifiability:
-            chosen = Chosen(piece.values["alphas"], piece.values["mixtures"])
-            shares += partition.identifiable(about, model, chosen, mask, seed=criterion.seed)
+            shares += _identifiability(about, bands, reliability or reliability_of(piece, model, judging))
     if "unique" in piece.values:
         refits = n_refits(criterion, len(model.ids)) if can_refit else 0
         shares += unique_columns(about, bands, p, piece.values["unique"], criterion, null, refits=refits)
@@ -195,6 +198,28 @@ def columns_of(
         return columns
     several = criterion.shares if len(bands) > 1 else ()
     return regions.noted(columns, piece.total("regions"), bands, several, null)
+
+
+def reliability_of(piece: Piece, model: Prepared | Fitted, judging: Judging) -> Piece:
+    """Predict how reliable the shares of a joint model are, once its scores are there for all voxels.
+
+    Returns
+    -------
+    Piece
+        Values `identifiability`, see `partition.identifiable`; sums `overlap` (1, n_bands).
+    """
+    criterion, p = judging.criterion, np.asarray(piece.values["p"])
+    significant = np.asarray(inference.fdr(p, criterion.q, criterion.correction).rejected, dtype=np.float64)
+    chosen = Chosen(piece.values["alphas"], piece.values["mixtures"])
+    values = partition.identifiable(model, chosen, significant, seed=criterion.seed)
+    return Piece({"identifiability": values}, {"overlap": partition.overlaps_of(model)[None]})
+
+
+def _identifiability(about: dict[str, Any], bands: Sequence[str], reliability: Piece) -> list[Column]:
+    """Make a column per band, if there are enough stimuli."""
+    facts = {"statistic": "identifiability", "unit": "correlation"}
+    each = zip(bands, reliability.values["identifiability"], reliability.total("overlap").tolist(), strict=False)
+    return [(values, {**about, "band": band, **facts, "overlap": round(overlap, 4)}) for band, values, overlap in each]
 
 
 @dataclass(eq=False)

@@ -65,17 +65,14 @@ def excess(held_out: Prediction, bands: Sequence[str]) -> FloatArray:
     return np.asarray(joint - np.sum(alone, axis=0))[None]
 
 
-def identifiable(
-    about: dict[str, Any], model: Prepared | Fitted, chosen: Chosen, significant: FloatArray, *, seed: int
-) -> list[Column]:
-    """Make a column per band: the reliability that its share should have, and how much it overlaps with the others.
+def identifiable(model: Prepared | Fitted, chosen: Chosen, significant: FloatArray, *, seed: int) -> FloatArray:
+    """Predict the reliability that each band's share should have, (n_bands, n_voxels).
 
-    Where the model is found; elsewhere there is nothing to split, and it is nan.
+    Where the model is found; elsewhere there is nothing to split, and it is nan. Without bands, (0, n_voxels), where
+    there are too few stimuli.
 
     Parameters
     ----------
-    about : dict
-        Facts of the model.
     model : Prepared or Fitted
     chosen : Chosen
         What the fit chose for every voxel.
@@ -83,23 +80,28 @@ def identifiable(
         1 where the model is found.
     seed : int
     """
-    ids, estimator = model.ids, model.estimator
-    if len(ids) < inference.LEAST_ROWS:
-        logger.warning("%d fitted stimuli are too few to predict how reliable shares are.", len(ids))
-        return []
-    options: dict[str, Any] = {"fit_on": ids, "weights": model.weights, "scale": bool(estimator.scale)}
-    grams = {band: model.features.gram(band, ids, ids, **options) for band in model.bands}
+    if len(model.ids) < inference.LEAST_ROWS:
+        logger.warning("%d fitted stimuli are too few to predict how reliable shares are.", len(model.ids))
+        return np.empty((0, len(significant)))
     # The penalty is relative to the weight of a trial; the noise is that of stimuli.
     noise = chosen.alphas / model.weights.mean()
     voxels, values = np.flatnonzero(significant == 1), np.full(chosen.mixtures.shape, np.nan)
     if len(voxels):
-        values[:, voxels] = inference.identifiability(grams, chosen.mixtures[:, voxels], noise[voxels], seed=seed)
-    common = overlaps(grams)
-    facts = {"statistic": "identifiability", "unit": "correlation"}
-    return [
-        (reliability, {**about, "band": band, **facts, "overlap": round(common[band], 4)})
-        for reliability, band in zip(values, model.bands, strict=True)
-    ]
+        mixtures = chosen.mixtures[:, voxels]
+        values[:, voxels] = inference.identifiability(_grams(model), mixtures, noise[voxels], seed=seed)
+    return values
+
+
+def _grams(model: Prepared | Fitted) -> dict[str, FloatArray]:
+    """Compute the kernel of each band between the fitted stimuli."""
+    ids, scale = model.ids, bool(model.estimator.scale)
+    options: dict[str, Any] = {"fit_on": ids, "weights": model.weights, "scale": scale}
+    return {band: model.features.gram(band, ids, ids, **options) for band in model.bands}
+
+
+def overlaps_of(model: Prepared | Fitted) -> FloatArray:
+    """Find how much each band overlaps with any other, (n_bands,); see `overlaps`."""
+    return np.array(list(overlaps(_grams(model)).values()))
 
 
 def overlaps(grams: Mapping[str, FloatArray]) -> dict[str, float]:
