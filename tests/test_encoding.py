@@ -6,7 +6,8 @@ from sklearn.linear_model import Ridge
 
 from latentcortex import Features, Maps, Responses, estimators, inference, scoring
 from latentcortex._arrays import positions
-from latentcortex.analyses import AcrossFolds, HalfFits, HeldOut, by_step, canonical, preferred
+from latentcortex._store import Store
+from latentcortex.analyses import AcrossFolds, HalfFits, HeldOut, by_step, canonical, generalisation, preferred
 from latentcortex.analyses.layers import contested
 from latentcortex.encoding import Cells, Criterion, Encoder, Folds, HeldOutSides, Null, ReadByChunk
 from latentcortex.errors import AlignmentError, InputError
@@ -370,7 +371,7 @@ def test_an_estimator_that_refits_no_subsets_has_product_shares_only() -> None:
     assert "shareR2" in set(theirs.score(features, test).columns["statistic"])
 
 
-@pytest.mark.parametrize("name", ["latents", "unet-layers", "unet-partition"])
+@pytest.mark.parametrize("name", ["latents", "unet-layers", "unet-partition", "learning-curve"])
 def test_no_digit_depends_on_the_size_of_chunks(name: str) -> None:
     """Also of what is tested in the few voxels of a chunk that may be significant, of which one chunk has only one."""
     rng = np.random.default_rng(5)
@@ -391,6 +392,37 @@ def test_no_digit_depends_on_the_size_of_chunks(name: str) -> None:
     for other in maps[1:]:
         np.testing.assert_array_equal(other.data, maps[0].data)
         assert other.columns.equals(maps[0].columns)
+
+
+def test_no_digit_of_a_profile_depends_on_the_size_of_chunks_and_no_cell_is_computed_twice(tmp_path, caplog) -> None:
+    """Kinds of splits share a store, and stimuli are repeated, so that ceilings are summed up, too."""
+    rng, n_voxels = np.random.default_rng(6), 2 * 1024 + 1
+    z = rng.standard_normal((120, 6))
+    data = rng.standard_normal((2, 120, n_voxels)).astype(np.float32)
+    data[..., :100] += z @ rng.standard_normal((6, 100)).astype(np.float32)
+    data[..., -1] += z[:, 0].astype(np.float32)
+    data[0, 3, 1500] = np.nan
+    shown = {"stimulus": IDS * 2, "session": ["1"] * 120 + ["2"] * 120, "run": ["1"] * 240}
+    trials = Responses.single_trials(data.reshape(240, -1), Bare(n_voxels), **shown)
+    splits = {"random": Splits.held_out(IDS[:80], TEST), "cluster": Splits.held_out(IDS[40:], IDS[:40])}
+    kinds = {kind: ReadByChunk.of(trials, split, "session") for kind, split in splits.items()}
+    clusters = {name: str(i // 8) for i, name in enumerate(IDS)}
+    analysis, features = canonical("generalisation", ["z"]), Features.from_arrays(IDS, {"z": z})
+    criterion, kept, maps, computed = Criterion(), Cells(store=Store(tmp_path), chunk_voxels=1024), [], []
+    for cells in (Cells(), Cells(chunk_voxels=2048), kept, kept):
+        caplog.clear()
+        with caplog.at_level("INFO"):
+            how = {"criterion": criterion, "clusters": clusters, "cells": cells}
+            maps.append(generalisation(analysis, features, kinds, lambda: BandedRidge(seed=0), **how))
+        computed.append(caplog.messages.count("A cell was computed."))
+    for other in maps[1:]:
+        np.testing.assert_array_equal(other.data, maps[0].data)
+        assert other.columns.equals(maps[0].columns)
+    n_kinds, of_chunks = 2, 2 * 3  # which voxels are usable, and scores; once, the null is chosen
+    assert computed == [0, 0, n_kinds * (of_chunks + 1), 0]
+    r = maps[0].find(statistic="r").columns
+    assert (r["normalised_low"] < r["normalised"]).all()
+    assert (r["normalised"] < r["normalised_high"]).all()
 
 
 def test_no_digit_of_pooled_predictions_depends_on_the_size_of_chunks() -> None:
