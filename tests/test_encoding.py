@@ -376,7 +376,7 @@ def test_no_digit_depends_on_the_size_of_chunks(name: str) -> None:
     """Also of what is tested in the few voxels of a chunk that may be significant, of which one chunk has only one."""
     rng = np.random.default_rng(5)
     values = {band: rng.standard_normal((120, 6)) for band in BANDS}
-    data = rng.standard_normal((120, 3 * 1024 + 1)).astype(np.float32)
+    data = rng.standard_normal((120, 2 * 1024 + 1)).astype(np.float32)
     for start, band in enumerate(BANDS):
         data[:, 100 * start : 100 * start + 40] += values[band] @ rng.standard_normal((6, 40)).astype(np.float32)
     data[:, [1024, -1]] += values["z"][:, :2] @ np.full((2, 2), 3, dtype=np.float32)
