@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import logging
 import threading
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from latentcortex import BandedRidge, Features, Responses, executors, inference
+from latentcortex._ridge import keeping
+from latentcortex._store import Store
 from latentcortex.analyses import AcrossFolds, HeldOut
 from latentcortex.analyses.models import Analysis
 from latentcortex.encoding import Cells, Criterion, ReadByChunk, halves
@@ -93,6 +97,58 @@ def test_every_model_is_planned_once_before_threads_ask() -> None:
     cells = Cells(executors.make("threads", n_workers=4))
     HeldOut(*made(30, NEVER_IN_TIME), noted, Criterion(n_refits=0, identifiability=False), cells).score(TWO)
     assert calls == [threading.get_ident()] * 3  # for each of two models, and for the size of chunks
+
+
+ONE = Analysis("latents", (("a",),))
+
+
+def pooled(n_permutations: int, cells: Cells, responses: ReadByChunk | None = None) -> np.ndarray:
+    """Judge 2,048 voxels across three folds."""
+    features, held_out = made(2048, NEVER_IN_TIME)
+    read = (responses or held_out).read
+    folds = ReadByChunk(read, held_out.space, Splits.k_fold(IDS, 3, seed=0), "session")
+    criterion = Criterion(n_permutations=n_permutations)
+    return AcrossFolds(features, folds, lambda: BandedRidge(selection="gcv"), criterion, cells).score(ONE).data
+
+
+def test_a_chunk_is_read_once_for_ten_permutations(monkeypatch: pytest.MonkeyPatch) -> None:
+    _, held_out = made(2048, NEVER_IN_TIME)
+    reads: list[int] = []
+
+    def noted(voxels: slice) -> Responses:
+        taken = held_out.read(voxels)
+        reads.append(taken.space.n_voxels)
+        return taken
+
+    counts, maps = [], []
+    for room in (10**9, 0):
+        monkeypatch.setattr("latentcortex.encoding.cross_validation.READY_BYTES", room)
+        reads.clear()
+        maps.append(pooled(10, Cells(chunk_voxels=1024), replace(held_out, read=noted)))
+        counts.append(sum(n == 1024 for n in reads))
+    assert counts[1] == counts[0] + 2 * 9  # where only one model has room, both chunks are read for each
+    np.testing.assert_array_equal(*maps)
+
+
+def test_kernels_of_permutations_that_exchange_stimuli_are_not_kept(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("latentcortex._ridge.decompositions.MIN_SIZE", 0)
+    kept = []
+    for n_permutations in (2, 6):
+        with keeping(tmp_path / str(n_permutations), max_bytes=None):
+            pooled(n_permutations, Cells())
+        kept.append(Store(tmp_path / str(n_permutations)).keys())
+    assert kept[0]
+    assert sorted(kept[0]) == sorted(kept[1])
+
+
+def test_permutations_leave_the_store_once_their_maps_are_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    cells = Cells(store=Store(tmp_path))
+    first = pooled(12, cells)
+    assert not any("draws" in part.facts for part in map(cells.store.load, cells.store.keys()))
+    monkeypatch.setattr("latentcortex.encoding.cross_validation.CrossValidation.maps", None)
+    np.testing.assert_array_equal(pooled(12, cells), first)  # a run that goes on takes the maps that it has
 
 
 def test_candidates_hold_all_that_storeys_procedure_rejects_at_a_large_q() -> None:
