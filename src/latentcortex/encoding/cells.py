@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
 
@@ -144,7 +144,7 @@ class _Kept(Generic[_Item]):
     stem: str
 
     def __call__(self, cell: Cell[_Item]) -> Result:
-        """Compute, keep and log; what is kept is mapped into memory, of which it then takes none."""
+        """Compute, keep and log; what is kept stays in its part, and takes memory only while it is looked at."""
         with counting_lost():
             return self._result(cell)
 
@@ -155,12 +155,12 @@ class _Kept(Generic[_Item]):
         part = self.store.load(key, mmap=True)
         if part is not None:
             logger.info("A cell was there already.", extra={"facts": {_files.EVENT: "cell", **cell.facts}})
-            return _unpacked(part.arrays)
+            return _unpacked(self.store, key, part.arrays)
         result = self.function(cell.item)
         self.store.save(key, _packed(result), cell.facts)
         logger.info("A cell was computed.", extra={"facts": {_files.EVENT: "cell", **cell.facts}})
         part = self.store.load(key, mmap=True)
-        return result if part is None else _unpacked(part.arrays)
+        return result if part is None else _unpacked(self.store, key, part.arrays)
 
 
 def _packed(result: Result) -> dict[str, NDArray[Any]]:
@@ -173,10 +173,41 @@ def _packed(result: Result) -> dict[str, NDArray[Any]]:
     }
 
 
-def _unpacked(arrays: Mapping[str, NDArray[Any]]) -> Result:
-    """Undo `_packed`."""
-    pieces: dict[str, dict[str, dict[str, NDArray[Any]]]] = {}
-    for name, array in arrays.items():
+def _unpacked(store: Store, key: str, names: Iterable[str]) -> Result:
+    """Undo `_packed`, for arrays that stay in their part."""
+    pieces: dict[str, dict[str, dict[str, str]]] = {}
+    for name in names:
         piece, kind, what = name.split("\t")
-        pieces.setdefault(piece, {"values": {}, "sums": {}})[kind][what] = array
-    return {name: Piece(of["values"], of["sums"]) for name, of in pieces.items()}
+        pieces.setdefault(piece, {"values": {}, "sums": {}})[kind][what] = name
+    return {
+        piece: Piece(_InPart(store, key, of["values"]), _InPart(store, key, of["sums"])) for piece, of in pieces.items()
+    }
+
+
+@dataclass(frozen=True, eq=False)
+class _InPart(Mapping[str, NDArray[Any]]):
+    """Arrays of a part that is mapped whenever one is asked for: many parts held open would need as many descriptors.
+
+    Parameters
+    ----------
+    store : Store
+    key : str
+    names : mapping of str to str
+        Name -> that in the part.
+    """
+
+    store: Store
+    key: str
+    names: Mapping[str, str]
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        """Map an array; raise `IncompleteError` if its part is gone."""
+        return self.store.take(self.key, self.names[name], mmap=True)
+
+    def __iter__(self) -> Iterator[str]:
+        """List the names."""
+        return iter(self.names)
+
+    def __len__(self) -> int:
+        """Count them."""
+        return len(self.names)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import astuple, dataclass, replace
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any, Final
 
 import numpy as np
@@ -90,7 +90,7 @@ class CrossValidation:
             _ = self._whole  # before threads ask for it
         with telling_of(control="permutations that refit"):
             drawn = self.cells.map(self._permuted, self._permutations, title=f"{self.analysis}, permutations")
-        return self._judged(Piece.join(pieces), [result["draws"].values["r"] for result in drawn], chunks, null)
+        return self._judged(Piece.join(pieces), Draws([result["draws"] for result in drawn]), chunks, null)
 
     def forget_permutations(self) -> None:
         """Delete the parts of permutations, as many numbers per voxel as there are, once maps are kept."""
@@ -170,11 +170,11 @@ class CrossValidation:
         n_bytes = 8 * MATRICES * (1 if len(self.bands) == 1 else MIXTURES) * sum(sizes)
         return int(np.clip(READY_BYTES // n_bytes, 1, DRAWS_AT_ONCE))
 
-    def _judged(self, piece: Piece, drawn: Sequence[FloatArray], chunks: Sequence[slice], null: Null) -> Maps:
+    def _judged(self, piece: Piece, drawn: Draws, chunks: Sequence[slice], null: Null) -> Maps:
         """Make the map once every voxel and every permutation is there."""
         n_drawn = sum(len(part) for part in drawn)
         null = replace(null, n_permutations=n_drawn)  # few groups have fewer orders
-        at = partial(_drawn_at, drawn)
+        at = drawn.at
         r = piece.values["accuracy"][0]
         p = np.concatenate([inference.permutation_p(r[voxels], at(voxels)) for voxels in chunks])
         about = about_model(self.analysis, self.bands, len(self._folds.ids))
@@ -201,18 +201,31 @@ def _stretches(n_draws: int, size: int) -> list[slice]:
     return [slice(start, min(start + size, n_draws)) for start in range(0, n_draws, size)]
 
 
-def _drawn_at(drawn: Sequence[FloatArray], voxels: slice) -> FloatArray:
-    """Take r of some voxels in all permutations, (n_permutations, n_voxels)."""
-    r = np.concatenate([part[:, voxels] for part in drawn])
-    for part in drawn:
-        let_go(part)
-    return r
+@dataclass(frozen=True, eq=False)
+class Draws(Iterable[FloatArray]):
+    """r of all voxels in some permutations after others, (n_permutations, n_voxels), taken from one cell at a time.
+
+    Parameters
+    ----------
+    pieces : sequence of Piece
+    """
+
+    pieces: Sequence[Piece]
+
+    def __iter__(self) -> Iterator[FloatArray]:
+        """Take those of each cell."""
+        return (piece.values["r"] for piece in self.pieces)
+
+    def at(self, voxels: slice) -> FloatArray:
+        """Take r of some voxels in all permutations, (n_permutations, n_voxels)."""
+        return np.concatenate([np.array(part[:, voxels]) for part in self])
 
 
-def median(parts: Sequence[FloatArray]) -> float:
+def median(parts: Iterable[FloatArray]) -> float:
     """Find the median of all defined numbers of arrays of float32, without putting them side by side.
 
     Ordered as whole numbers, they are counted by their upper halves; what shares that of the median is then looked at.
+    The arrays are gone through twice.
     """
     counts = np.zeros(2**16, dtype=np.int64)
     for part in parts:
@@ -223,8 +236,10 @@ def median(parts: Sequence[FloatArray]) -> float:
         return float("nan")
     middle = [(n - 1) // 2, n // 2]
     first, last = (int(np.searchsorted(ends, rank, side="right")) for rank in middle)
-    among = [code[(code >> 16 >= first) & (code >> 16 <= last)] for code in map(_ordered, parts)]
+    among = []
     for part in parts:
+        ordered = _ordered(part)
+        among.append(ordered[(ordered >> 16 >= first) & (ordered >> 16 <= last)])
         let_go(part)
     codes = np.sort(np.concatenate(among))
     before = int(ends[first] - counts[first])

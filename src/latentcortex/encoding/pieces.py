@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from latentcortex._arrays import FloatArray, IntArray
-from latentcortex._store import let_go
 from latentcortex.encoding import partition
 from latentcortex.encoding.columns import SHARES, accuracy
 from latentcortex.encoding.criterion import Criterion, Null
@@ -40,7 +39,8 @@ class Piece:
     def join(cls, pieces: Sequence[Piece]) -> Self:
         """Put the voxels, and the tiles, of one piece after those of the other; values whenever they are asked for."""
         values = _SideBySide([piece.values for piece in pieces])
-        return cls(values, {name: np.concatenate([piece.sums[name] for piece in pieces]) for name in pieces[0].sums})
+        sums = {name: np.concatenate([np.array(piece.sums[name]) for piece in pieces]) for name in pieces[0].sums}
+        return cls(values, sums)
 
     def total(self, name: str) -> FloatArray:
         """Add up the sums of all tiles."""
@@ -54,12 +54,8 @@ class _SideBySide(Mapping[str, NDArray[Any]]):
         self.parts = parts
 
     def __getitem__(self, name: str) -> NDArray[Any]:
-        """Put the values of this name side by side, (..., n_voxels)."""
-        arrays = [part[name] for part in self.parts]
-        joined = np.concatenate(arrays, axis=-1)
-        for array in arrays:
-            let_go(array)
-        return joined
+        """Put the values of this name side by side, (..., n_voxels), copied from one part after the other."""
+        return np.concatenate([np.array(part[name]) for part in self.parts], axis=-1)
 
     def __iter__(self) -> Iterator[str]:
         """List the names."""
