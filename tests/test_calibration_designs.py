@@ -19,7 +19,7 @@ from scipy import stats
 from latentcortex import BandedRidge, Encoder, Features, Responses, inference, scoring
 from latentcortex.analyses import learning
 from latentcortex.decoding import Decoder
-from latentcortex.encoding import Criterion, Null, Prediction
+from latentcortex.encoding import Criterion, Null, Piece, Prediction
 from latentcortex.encoding.duplicates import duplicates
 from latentcortex.inference.tails import Family, finer_p, more_exchanges
 from latentcortex.space import Bare
@@ -70,7 +70,9 @@ def test_adding_a_number_to_predictions_or_responses_changes_no_p_and_no_r2_abou
 def test_a_learning_curve_ends_at_the_unique_shares_that_are_mapped() -> None:
     encoder, features, test = battery.shifted(0, 0.5, n_voxels=20)
     maps = encoder.score(features, test, shares=("unique",), identifiability=False)
-    shares, (low, high) = learning._unique(encoder, features, test, seed=0)
+    tiles = encoder.walk(features, test, shares=("unique",))
+    gains = Piece.join([learning.unique_gains(held_out, encoder.bands, seed=0) for held_out in tiles])
+    shares, (low, high) = gains.values["shares"], learning.interval(gains, len(test.ids), seed=0)
     mapped = np.stack([maps.values(statistic="uniqueR2", band=band) for band in ("a", "b")])
     np.testing.assert_allclose(shares, mapped, atol=1e-5)
     assert ((low < mapped.mean(1)) & (mapped.mean(1) < high)).all()

@@ -8,7 +8,17 @@ from sklearn.linear_model import Ridge
 
 from latentcortex import Features, Maps, Responses, estimators, inference, scoring
 from latentcortex._arrays import positions
-from latentcortex.analyses import AcrossFolds, Analysis, HalfFits, HeldOut, by_step, canonical, preferred
+from latentcortex._store import Store
+from latentcortex.analyses import (
+    AcrossFolds,
+    Analysis,
+    HalfFits,
+    HeldOut,
+    by_step,
+    canonical,
+    generalisation,
+    preferred,
+)
 from latentcortex.analyses.layers import contested
 from latentcortex.encoding import Cells, Criterion, Encoder, Folds, HeldOutSides, Null, ReadByChunk, Regions
 from latentcortex.errors import AlignmentError, InputError
@@ -373,19 +383,19 @@ def test_an_estimator_that_refits_no_subsets_has_product_shares_only() -> None:
     assert "shareR2" in set(theirs.score(features, test).columns["statistic"])
 
 
-@pytest.mark.parametrize("name", ["latents", "noise-levels", "unet-layers", "unet-partition"])
+@pytest.mark.parametrize("name", ["latents", "unet-layers", "unet-partition", "learning-curve"])
 def test_no_digit_depends_on_the_size_of_chunks(name: str) -> None:
     """Also of what is tested in the few voxels of a chunk that may be significant, of which one chunk has only one."""
     rng = np.random.default_rng(5)
     values = {band: rng.standard_normal((120, 6)) for band in BANDS}
-    data = rng.standard_normal((120, 3 * 1024 + 1)).astype(np.float32)
+    data = rng.standard_normal((120, 2 * 1024 + 1)).astype(np.float32)
     for start, band in enumerate(BANDS):
         data[:, 100 * start : 100 * start + 40] += values[band] @ rng.standard_normal((6, 40)).astype(np.float32)
     data[:, [1024, -1]] += values["z"][:, :2] @ np.full((2, 2), 3, dtype=np.float32)
     data[:, 2000] = np.nan
-    regions = Regions(np.repeat([1, 2, 0, 5], 900)[: data.shape[1]], {1: "early", 2: "ventral", 5: "late"})
+    regions = Regions(np.repeat([1, 2, 0, 5], 600)[: data.shape[1]], {1: "early", 2: "ventral", 5: "late"})
     maps = []
-    for size in (1024, 2048, 0):
+    for size in (1024, 0):
         criterion = Criterion(shares=("product", "unique"), n_refits=5, identifiability=False)
         sides = (Features.from_arrays(IDS, values), once(data), lambda: BandedRidge(seed=0))
         scorer = HeldOut(*sides, criterion, Cells(chunk_voxels=size), twin=name == "latents", regions=regions)
@@ -450,13 +460,44 @@ def test_no_digit_of_himalaya_depends_on_the_size_of_chunks() -> None:
     assert_same(maps)
 
 
+def test_no_digit_of_a_profile_depends_on_the_size_of_chunks_and_no_cell_is_computed_twice(tmp_path, caplog) -> None:
+    """Kinds of splits share a store, and stimuli are repeated, so that ceilings are summed up, too."""
+    rng, n_voxels = np.random.default_rng(6), 2 * 1024 + 1
+    z = rng.standard_normal((120, 6))
+    data = rng.standard_normal((2, 120, n_voxels)).astype(np.float32)
+    data[..., :100] += z @ rng.standard_normal((6, 100)).astype(np.float32)
+    data[..., -1] += z[:, 0].astype(np.float32)
+    data[0, 3, 1500] = np.nan
+    shown = {"stimulus": IDS * 2, "session": ["1"] * 120 + ["2"] * 120, "run": ["1"] * 240}
+    trials = Responses.single_trials(data.reshape(240, -1), Bare(n_voxels), **shown)
+    splits = {"random": Splits.held_out(IDS[:80], TEST), "cluster": Splits.held_out(IDS[40:], IDS[:40])}
+    kinds = {kind: ReadByChunk.of(trials, split, "session") for kind, split in splits.items()}
+    clusters = {name: str(i // 8) for i, name in enumerate(IDS)}
+    analysis, features = canonical("generalisation", ["z"]), Features.from_arrays(IDS, {"z": z})
+    criterion, kept, maps, computed = Criterion(), Cells(store=Store(tmp_path), chunk_voxels=1024), [], []
+    for cells in (Cells(), Cells(chunk_voxels=2048), kept, kept):
+        caplog.clear()
+        with caplog.at_level("INFO"):
+            how = {"criterion": criterion, "clusters": clusters, "cells": cells}
+            maps.append(generalisation(analysis, features, kinds, lambda: BandedRidge(seed=0), **how))
+        computed.append(caplog.messages.count("A cell was computed."))
+    for other in maps[1:]:
+        np.testing.assert_array_equal(other.data, maps[0].data)
+        assert other.columns.equals(maps[0].columns)
+    n_kinds, of_chunks = 2, 2 * 3  # which voxels are usable, and scores; once, the null is chosen
+    assert computed == [0, 0, n_kinds * (of_chunks + 1), 0]
+    r = maps[0].find(statistic="r").columns
+    assert (r["normalised_low"] < r["normalised"]).all()
+    assert (r["normalised"] < r["normalised_high"]).all()
+
+
 def test_no_digit_of_pooled_predictions_depends_on_the_size_of_chunks() -> None:
     features, responses = study(n_voxels=30)
-    many = Responses(np.tile(responses.data, (1, 80)), responses.rows, Bare(2400))
+    many = Responses(np.tile(responses.data, (1, 36)), responses.rows, Bare(1080))
     by_chunk = ReadByChunk.of(many, Splits.k_fold(IDS, 3, seed=0), "session")
     analysis, maps = canonical("noise-levels", features.bands), []
     for size in (1024, 0):
-        how = (lambda: BandedRidge(seed=0), Criterion(n_permutations=12), Cells(chunk_voxels=size))
+        how = (lambda: BandedRidge(selection="gcv", seed=0), Criterion(n_permutations=12), Cells(chunk_voxels=size))
         maps.append(AcrossFolds(features, by_chunk, *how).score(analysis))
     np.testing.assert_array_equal(maps[1].data, maps[0].data)
     assert maps[1].columns.equals(maps[0].columns)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -176,9 +177,9 @@ class Forward:
         noted = {key: [place.get(key, np.nan) for place in places] for key in ("timestep", "alpha_bar")}
         return maps.described(maps.columns.assign(**noted))
 
-    def _profile(self, analysis: analyses.Analysis, participant: str) -> Maps:
-        material, responses = self.material, self.material.all_voxels(participant)
-        ids = responses.ids
+    def _profile(self, analysis: analyses.Analysis, participant: str, cells: encoding.Cells) -> Maps:
+        """Score on test sets that are less and less like what is fitted, of splits of all stimuli."""
+        material, responses, ids = self.material, self._responses(participant), self.material.ids(participant)
         splits, clusters = analyses.profile_splits(
             ids,
             list(material.groups(ids).values()),
@@ -191,12 +192,11 @@ class Forward:
             analyses.generalisation(
                 analysis,
                 material.fitted_features(split.folds[0].train),
-                responses,
-                {kind: split},
-                self.material.estimator,
-                zscore=material.zscore,
+                {kind: replace(responses, splits=split)},
+                material.estimator,
                 criterion=material.criterion,
                 clusters=clusters,
+                cells=cells,
             )
             for kind, split in splits.items()
         ]
@@ -215,7 +215,7 @@ class Forward:
 
         def score(analysis: analyses.Analysis) -> Maps:
             profile = analysis.name == "generalisation"
-            return self._profile(analysis, participant) if profile else scorer.score(analysis)
+            return self._profile(analysis, participant, cells) if profile else scorer.score(analysis)
 
         return score
 
