@@ -197,7 +197,8 @@ def columns_of(
     if regions is None:
         return columns
     several = criterion.shares if len(bands) > 1 else ()
-    return regions.noted(columns, piece.total("regions"), bands, several, null)
+    sums = zip(map(int, piece.each("region_numbers")), piece.each("regions"), strict=True)
+    return regions.noted(columns, sums, bands, several, null)
 
 
 def reliability_of(piece: Piece, model: Prepared | Fitted, judging: Judging) -> Piece:
