@@ -72,6 +72,14 @@ class Cells:
     chunk_voxels: int = 0
     progress: bool = False
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what runs cells: a cell that is sent elsewhere runs there, and begins no others."""
+        return {name: value for name, value in vars(self).items() if name != "executor"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take the default executor, which runs cells of a cell in its own thread."""
+        vars(self).update(state, executor=executors.make("threads"))
+
     def chunks(self, n_voxels: int, estimator: object = None) -> list[slice]:
         """Cut voxels into chunks; larger ones for an estimator whose every fit begins from nothing."""
         at_once: int = getattr(estimator, "voxels_at_once", TILE)

@@ -68,6 +68,10 @@ class CrossValidation:
         if self.criterion.shares != ("product",):
             raise InputError("Across folds only product shares are computed: ask for shares=('product',).")
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what is ready: it is made again, with the same bits, where it is sent."""
+        return {name: value for name, value in vars(self).items() if name not in ("_models", "_whole")}
+
     @property
     def bands(self) -> tuple[str, ...]:
         """The bands of the model."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections.abc import Callable
 from functools import partial
@@ -198,8 +199,8 @@ class Forward:
     def _responses(self, participant: str) -> encoding.ReadByChunk:
         """Say how responses are read, z-scored and parted, some voxels at a time."""
         material = self.material
-        read = partial(material.responses, participant)
-        return encoding.ReadByChunk(read, material.space(participant), material.splits(participant), material.zscore)
+        read, space = material.reader(participant), material.space(participant)
+        return encoding.ReadByChunk(read, space, material.splits(participant), material.zscore)
 
     def _located(self, maps: Maps) -> Maps:
         """Note where on the noise schedule the band of each column lies."""
@@ -240,7 +241,8 @@ class Forward:
     def _scorer(self, participant: str, cells: encoding.Cells) -> Callable[[analyses.Analysis], Maps]:
         """Make what runs an analysis on the test set, or across folds."""
         material, responses = self.material, self._responses(participant)
-        how: dict[str, Any] = {"make_estimator": material.estimator, "criterion": material.criterion, "cells": cells}
+        make = partial(copy.copy, material.estimator())  # without the material, so that cells may be sent elsewhere
+        how: dict[str, Any] = {"make_estimator": make, "criterion": material.criterion, "cells": cells}
         if material.across_folds:
             scorer: Any = analyses.AcrossFolds(material.features, responses, **how)
         else:
