@@ -194,6 +194,7 @@ class Forward:
             self.record.key_of(f"sub-{participant}_cell"),
             run.chunk_voxels,
             self.material.progress,
+            start=self.record.place(),
         )
 
     def _responses(self, participant: str) -> encoding.ReadByChunk:
