@@ -12,7 +12,7 @@ import pytest
 from latentcortex import Encoder, Features, Responses, analyses, cli, reporting
 from latentcortex._files import read_log
 from latentcortex.analyses import Analysis, HeldOut
-from latentcortex.encoding import Criterion, HeldOutSides
+from latentcortex.encoding import Criterion, HeldOutSides, ReadByChunk
 from latentcortex.errors import InputError
 from latentcortex.estimators.banded_ridge import BandedRidge
 from latentcortex.maps import Maps
@@ -191,10 +191,8 @@ def test_scores_fall_where_test_stimuli_are_unlike_those_that_were_fitted() -> N
     maps = analyses.generalisation(
         Analysis("generalisation", ((Z,),)),
         features,
-        responses,
-        splits,
+        {kind: ReadByChunk.of(responses, split, "session") for kind, split in splits.items()},
         BandedRidge,
-        zscore="session",
         criterion=Criterion(),
         clusters=clusters,
     )

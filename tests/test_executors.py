@@ -163,7 +163,7 @@ def test_an_executor_is_made_by_name_and_refuses_what_is_no_number_of_workers() 
     assert list(executors.make("threads").map(abs, [])) == []
     with pytest.raises(InputError, match="Unknown executor 'thread'"):
         executors.make("thread")
-    with pytest.raises(InputError, match="n_workers must be a whole number of at least 1; got 0"):
+    with pytest.raises(InputError, match="`n_workers` of executor 'threads' must be a whole number of at least 1"):
         executors.make("threads", n_workers=0)
 
 

@@ -15,6 +15,7 @@ from _rates import missed
 from _rates import runs as runs_of
 
 from latentcortex import Responses, analyses, scoring
+from latentcortex.encoding import Cells, ReadByChunk
 from latentcortex.errors import AlignmentError, InputError
 from latentcortex.space import Bare
 from latentcortex.splits import Splits
@@ -111,7 +112,7 @@ def trials(rng: np.random.Generator, *, one_run: bool) -> tuple[Responses, np.nd
 def test_scores_across_folds_have_the_ceiling_of_what_is_scored(zscore: str) -> None:
     responses, planted = trials(np.random.default_rng(0), one_run=False)
     splits = Splits.k_fold(responses.ids, 5, seed=0)
-    maps = analyses.ceiling_across_folds(responses, splits, zscore)  # type: ignore[arg-type]
+    maps = analyses.ceiling_by_chunk(ReadByChunk.of(responses, splits, zscore), Cells())  # type: ignore[arg-type]
     assert maps is not None
     found = maps.values(statistic="ceiling").reshape(6, 50).mean(1)
     np.testing.assert_allclose(found, planted[::50], atol=0.04)
@@ -119,7 +120,7 @@ def test_scores_across_folds_have_the_ceiling_of_what_is_scored(zscore: str) -> 
     assert (facts["n_stimuli"], facts["n_averaged"], facts["n_single"], facts["n_within_run"]) == (80, 3, 0, 0)
     alone = responses.select(responses.ids)
     once = Responses(alone.data[:80], alone.rows[:80], alone.space)
-    assert analyses.ceiling_across_folds(once, splits, "none") is None
+    assert analyses.ceiling_by_chunk(ReadByChunk.of(once, splits, "none"), Cells()) is None
 
 
 def test_repeats_within_a_run_are_counted_beside_the_ceiling() -> None:

@@ -12,6 +12,7 @@ from latentcortex._ridge import lapack
 from latentcortex.errors import AlignmentError, InputError
 from latentcortex.estimators import VoxelCounts
 from latentcortex.estimators.banded_ridge import BandedRidge
+from latentcortex.estimators.himalaya import Himalaya
 
 N_VOXELS = 2 * TILE + 77
 ALPHAS = np.logspace(-1, 5, 4)
@@ -171,6 +172,73 @@ def test_an_estimator_that_does_not_prepare_is_fitted_to_each_piece_by_a_copy() 
     assert np.isnan(nothing.predict_gram({"x": x["x"][:2]})).all()
     assert nothing.predict_gram({"x": x["x"][:2]}, voxels=slice(1, 3)).shape == (1, 2, 2)
     assert VoxelCounts.of(nothing) == VoxelCounts(4, 4)
+
+
+def test_many_voxels_are_fitted_one_tile_after_the_other_where_an_estimator_does_not_prepare() -> None:
+    rng = np.random.default_rng(0)
+    x, y = {"x": rng.standard_normal((30, 3))}, rng.standard_normal((30, 2 * TILE + 9))
+    y[:, TILE : 2 * TILE] = 1.0  # which a stranger need not expect
+    own = {"alphas": ALPHAS, "n_iter": 2}
+    prepared = estimators.prepare(OneTileOfHimalaya(**own), x, sample=y)
+    whole, parts = prepared.fit(y), [prepared.fit(y[:, tile]) for tile in tiles(y.shape[1])]
+    for name in ("offset_", "alphas_", "mixtures_", "cv_scores_"):
+        joined = np.concatenate([getattr(part, name) for part in parts], axis=-1)
+        np.testing.assert_array_equal(getattr(whole, name), joined)
+    for voxels in (slice(None), slice(1000, 2050), slice(2048, 2057), slice(5, 5), slice(3, 2057, 500)):
+        for ask in (lambda model, own: model.dual(own), lambda model, own: model.predict(x, voxels=own),
+                    lambda model, own: model.predict(x, split=True, voxels=own)):  # fmt: skip
+            joined = np.concatenate([ask(part, slice(None)) for part in parts], axis=-1)[..., voxels]
+            np.testing.assert_array_equal(ask(whole, voxels), joined)
+    assert (whole.bands, whole.scale, whole.parameters["name"]) == (("x",), "trace", "himalaya")
+    assert VoxelCounts.of(whole) == sum(map(VoxelCounts.of, parts), VoxelCounts())
+    assert not isinstance(whole, estimators.Nesting)
+    with pytest.raises(InputError, match="some voxels at a time; fit another copy"):
+        whole.fit(x, y)
+
+
+class OneTileOfHimalaya(Himalaya):
+    voxels_at_once = TILE
+
+
+class Drawing(Stranger):
+    """One that keeps a generator of random numbers, and refits subsets."""
+
+    def __init__(self) -> None:
+        self.rng = np.random.default_rng(0)
+
+    def fit(self, bands: dict, y: np.ndarray, **_: object) -> "Drawing":
+        super().fit(bands, y)
+        self.drawn, self.mixtures_ = self.rng.standard_normal(y.shape[1]), np.ones((1, y.shape[1]))
+        return self
+
+    def nested(self, subsets: object = None) -> dict:
+        return {("x",): self}
+
+
+def test_fits_of_a_stranger_that_draws_do_not_depend_on_those_before() -> None:
+    rng = np.random.default_rng(0)
+    x, y, drawing = {"x": rng.standard_normal((30, 3))}, rng.standard_normal((30, 8)), Drawing()
+    prepared = estimators.prepare(drawing, x, sample=y)
+    once, again = prepared.fit(y).drawn, prepared.fit(y).drawn
+    np.testing.assert_array_equal(once, again)
+    np.testing.assert_array_equal(once, drawing.rng.standard_normal(8))  # the stranger's own has not moved
+
+
+def test_what_a_stranger_nests_is_there_where_no_voxel_is_valid_and_where_voxels_are_many() -> None:
+    rng = np.random.default_rng(0)
+    x, y = {"x": rng.standard_normal((30, 3))}, rng.standard_normal((30, TILE + 4))
+    y[:, TILE:] = 2.0
+    prepared = estimators.prepare(Drawing(), x, sample=y)
+    nothing, both = prepared.fit(y[:, TILE:]), prepared.fit(y)
+    assert isinstance(nothing, estimators.Nesting)
+    assert isinstance(both, estimators.Nesting)
+    for subsets in (None, [["x"]]):
+        assert np.isnan(nothing.nested(subsets)["x",].alphas_).all()
+        assert np.isnan(both.nested(subsets)["x",].alphas_).sum() == 4
+    joint = estimators.prepare(Drawing(), {"x": x["x"], "w": x["x"]}, sample=y).fit(y[:, TILE:])
+    nested = joint.nested()
+    assert list(nested) == [("x",), ("w",), ("x", "w")]
+    assert nested["w",].predict_gram({"w": x["x"]}).shape == (1, 30, 4)
 
 
 def test_himalaya_asks_for_many_voxels_at_once_and_is_what_it_is_alone() -> None:

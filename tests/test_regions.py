@@ -11,6 +11,7 @@ from scipy import stats
 
 from latentcortex import inference, scoring
 from latentcortex.encoding import Criterion, Encoder, Null, Prediction, Regions
+from latentcortex.encoding.pieces import Piece
 from latentcortex.errors import AlignmentError, InputError
 from latentcortex.estimators.banded_ridge import BandedRidge
 from latentcortex.features import Features
@@ -93,6 +94,29 @@ def test_intervals_are_those_of_scoring_anew_without_each_stimulus(fitted, n_pie
             expected = stats.t.interval(0.95, n - 1, pseudo.mean(), stats.sem(pseudo))
             np.testing.assert_allclose(facts["intervals"][name], expected, atol=2e-5)
             assert "none of these" not in facts["intervals"]
+
+
+def test_a_tile_has_sums_of_its_own_regions_only(fitted) -> None:
+    """Those of 148 regions were 105 MB for each model of 300,000 voxels, nearly all of them 0."""
+    encoder, features, test = fitted
+    (whole,) = encoder.walk(features, test, shares=("product",))
+    how = Criterion(shares=("product",), null="analytic")
+    labels = np.repeat([140, 0, 3, 1000], 10)
+    names = {label: f"region {label}" for label in range(1, 149)}
+    numbers, sums = Regions(labels, names).sums(whole, BANDS, how.shares, Null.of(whole, how), labels)
+    assert numbers.tolist() == [2, 139]
+    assert sums.shape == (2, 4, 61)
+    assert sums[:, :, 0].tolist() == [[10] * 4, [9] * 4]  # a voxel of region 140 is constant
+
+
+def test_sums_are_added_up_tile_by_tile_however_many_tiles_a_piece_has() -> None:
+    """0.1 + (0.2 + 0.3) is another number than (0.1 + 0.2) + 0.3."""
+    tiles = [Piece(sums={"total": np.array([[value]])}) for value in (0.1, 0.2, 0.3)]
+    for pieces in (tiles, [tiles[0], Piece.join(tiles[1:])], [Piece.join(tiles[:2]), tiles[2]]):
+        joined = Piece.join(pieces)
+        assert joined.total("total").tolist() == [(0.1 + 0.2) + 0.3]
+        assert [one.tolist() for one in joined.each("total")] == [[0.1], [0.2], [0.3]]
+        assert "total" in joined.sums
 
 
 def test_a_table_of_regions_has_the_intervals_round_the_means(fitted) -> None:

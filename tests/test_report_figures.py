@@ -218,10 +218,10 @@ def test_a_kind_of_figure_says_what_it_lacks() -> None:
     ("line", "said"),
     [
         ('figures = ["historgams"]', r"figure in \[report\]: 'historgams'.*Did you mean 'histograms'"),
-        ("figures = []", "`figures` in \\[report\\] must be a list of distinct names"),
+        ("figures = []", "`figures` in \\[report\\] must be a list of distinct entries, each one of"),
         ('figures = "all"', "`figures` in \\[report\\] must be a list"),
         ('format = "jpg"', r"format in \[report\]: 'jpg'"),
-        ("width_mm = 20", "width_mm must be 60 to 600"),
+        ("width_mm = 20", "`width_mm` in \\[report\\] must be a number from 60 to 600; got 20"),
     ],
 )
 def test_a_wrong_word_about_figures_is_refused(folder_study: Path, line: str, said: str) -> None:

@@ -4,6 +4,7 @@ import copy
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -570,6 +571,24 @@ def test_himalaya_gets_its_backend_back_even_after_an_exception() -> None:
         assert get_backend().name == "torch"
     finally:
         set_backend(before)
+
+
+def test_threads_that_fit_with_himalayas_backends_wait_for_those_with_another() -> None:
+    from himalaya.backend import get_backend
+
+    pytest.importorskip("torch")
+    x, y = planted(20, 4)
+    before = get_backend().name
+
+    def dual(backend: str) -> np.ndarray:
+        return Himalaya(backend=backend).fit_gram({"z": x @ x.T}, y).dual()
+
+    backends = ["torch", "torch", "numpy", "torch"] * 6
+    with ThreadPoolExecutor(4) as pool:
+        duals = list(pool.map(dual, backends))
+    for backend, values in zip(backends, duals, strict=True):
+        np.testing.assert_array_equal(values, duals[backends.index(backend)])
+    assert get_backend().name == before
 
 
 # Weights

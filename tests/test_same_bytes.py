@@ -129,18 +129,26 @@ ALL = SETTINGS.format(
     n_refits=4,
     identifiability="true",
 )
+ON_OTHER_STIMULI = SETTINGS.format(analyses='"learning-curve", "generalisation"', n_refits=0, identifiability="false")
+ON_OTHER_STIMULI += "[splits]\nn_clusters = 25\n"
 FEW_WAYS = [(0, 1), (1024, 2)]
 WAYS = [(0, 1), (0, 4), (1024, 1), (1024, 2), (1024, 4), (8192, 2)]
 
 
 @pytest.mark.parametrize(
-    ("setting", "n_voxels", "ways"),
-    [(SMALL, 1_300, FEW_WAYS), pytest.param(ALL, 9_300, WAYS, marks=pytest.mark.slow)],
-    ids=["two analyses", "all analyses"],
+    ("setting", "n_stimuli", "n_voxels", "ways"),
+    [
+        (SMALL, 48, 1_300, FEW_WAYS),
+        pytest.param(ALL, 48, 9_300, WAYS, marks=pytest.mark.slow),
+        pytest.param(ON_OTHER_STIMULI, 96, 2_100, WAYS[:4], marks=pytest.mark.slow),
+    ],
+    ids=["two analyses", "all analyses", "fewer and other stimuli"],
 )
-def test_bytes_do_not_depend_on_the_size_of_chunks_or_the_number_of_workers(setting, n_voxels, ways, tmp_path):
+def test_bytes_do_not_depend_on_the_size_of_chunks_or_the_number_of_workers(
+    setting, n_stimuli, n_voxels, ways, tmp_path
+):
     runs = {f"out-{size}-{n}": RUN.format(chunk_voxels=size, n_workers=n) for size, n in ways}
-    ends = in_one_process(program(CHUNKED), tmp_path, json.dumps([48, n_voxels, setting, runs]))
+    ends = in_one_process(program(CHUNKED), tmp_path, json.dumps([n_stimuli, n_voxels, setting, runs]))
     assert [code for code, _ in ends] == [0] * len(ways), ends
     first, *others = (content(tmp_path / name) for name in runs)
     assert any("/func/" in name for name in first)

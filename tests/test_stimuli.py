@@ -43,5 +43,5 @@ def test_pixels_are_pillows_luminance() -> None:
     image = np.random.default_rng(0).integers(0, 256, (1, 8, 8, 3), dtype=np.uint8)
     found = make("pixels", size=8).extract(image, [()], ["x"], ["pixels"])["pixels"]
     np.testing.assert_allclose(found[0] * 255, np.asarray(Image.fromarray(image[0]).convert("L")).ravel(), rtol=1e-6)
-    with pytest.raises(InputError, match="at least 1 pixel"):
+    with pytest.raises(InputError, match="`size` of extractor 'pixels' must be a whole number of at least 1; got 0"):
         make("pixels", size=0)

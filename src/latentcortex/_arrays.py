@@ -343,13 +343,18 @@ def check_finite(name: str, values: FloatArray) -> None:
         raise InputError(f"{name}: {odd.sum()} of {odd.size} values are not finite, the first in row {row}.")
 
 
-def tiles(n_voxels: int) -> list[slice]:
-    """Cut voxels along the canonical grid, or along that of the block of `on_grid` if these are its voxels."""
+def tiles(n_voxels: int, at_once: int = TILE) -> list[slice]:
+    """Cut voxels along the canonical grid, or along that of the block of `on_grid` if these are its voxels.
+
+    With `at_once`, a multiple of a tile, they are cut at every so many voxels of the grid.
+    """
     widths = _grid.get()
     if widths and sum(widths) == n_voxels:
+        n_tiles = -(-at_once // TILE)
+        widths = tuple(sum(widths[i : i + n_tiles]) for i in range(0, len(widths), n_tiles))
         ends = list(accumulate(widths))
         return [slice(end - width, end) for end, width in zip(ends, widths, strict=True) if width]
-    return [slice(i, min(i + TILE, n_voxels)) for i in range(0, n_voxels, TILE)]
+    return [slice(i, min(i + at_once, n_voxels)) for i in range(0, n_voxels, at_once)]
 
 
 @contextmanager

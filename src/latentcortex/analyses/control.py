@@ -68,7 +68,9 @@ class Shuffles:
     limits: Mapping[Key, float]
     orders: IntArray
 
-    def counter(self, bands: Sequence[str], null: Null) -> Callable[[Prediction], IntArray] | None:
+    def counter(
+        self, bands: Sequence[str], null: Null, test: Responses
+    ) -> Callable[[Prediction, slice], IntArray] | None:
         """Make what counts voxels of a prediction in each order, (n_shuffles, 2), see `inference.control.tally`.
 
         Only the closed form gives p at once; by permutations each order would need as many again, and then, and where
@@ -78,7 +80,7 @@ class Shuffles:
         threshold = self.limits.get((self.analysis, model, model if len(bands) == 1 else "", "mask"), 0.0)
         return partial(self._counted, threshold) if threshold > 0 and null.name == "analytic" else None
 
-    def _counted(self, threshold: float, held_out: Prediction) -> IntArray:
+    def _counted(self, threshold: float, held_out: Prediction, _: slice) -> IntArray:
         n_rows, valid = len(held_out.y), np.isfinite(held_out.r)
         y, yhat = (unit_columns(side[:, valid]) for side in (held_out.y, held_out.varying))
 

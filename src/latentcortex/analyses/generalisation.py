@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -11,13 +11,15 @@ import numpy as np
 from latentcortex import inference, scoring
 from latentcortex._arrays import FloatArray, random_for
 from latentcortex._files import telling_of
+from latentcortex.analyses.held_out import HeldOut
 from latentcortex.analyses.joining import joined
 from latentcortex.analyses.models import Analysis
-from latentcortex.encoding import Column, Criterion, Encoder, Prediction
+from latentcortex.encoding import Cells, Criterion, Null, Prediction, ReadByChunk
 from latentcortex.errors import InputError
 from latentcortex.features import Features
-from latentcortex.maps import Maps, short
-from latentcortex.responses import Responses, Within
+from latentcortex.maps import Maps
+from latentcortex.responses import Responses
+from latentcortex.scoring.reliability import normalised_by_sums, normalised_sums
 from latentcortex.splits import Splits, clusters_of, farthest, linked
 
 FRACTION: Final = 5
@@ -93,13 +95,12 @@ def _whole(groups: Sequence[str], n_test: int, *, seed: int) -> np.ndarray[Any, 
 def generalisation(
     analysis: Analysis,
     features: Features,
-    responses: Responses,
-    splits: Mapping[str, Splits],
+    responses: Mapping[str, ReadByChunk],
     make_estimator: Callable[[], Any],
     *,
-    zscore: Within,
     criterion: Criterion,
     clusters: Mapping[str, str],
+    cells: Cells | None = None,
 ) -> Maps:
     """Fit and score every model on each of several splits of all stimuli.
 
@@ -107,14 +108,14 @@ def generalisation(
     ----------
     analysis : Analysis
     features : Features
-    responses : Responses
-        Single trials.
-    splits, clusters
-        From `profile_splits`.
+    responses : mapping of str to ReadByChunk
+        Single trials, with each kind of split of `profile_splits`.
     make_estimator : callable
-    zscore : {"session", "run", "none"}
-        With the statistics of each split's training rows.
     criterion : Criterion
+    clusters : mapping of str to str
+        From `profile_splits`.
+    cells : Cells, optional
+        How cells are computed, and where they are kept; in memory by default.
 
     Returns
     -------
@@ -124,28 +125,56 @@ def generalisation(
         (`scoring.normalised_mean`), with `normalised_low` and `normalised_high`, and n_train. Intervals are
         those of `inference.jackknife_interval` over test stimuli, or whole clusters of them.
     """
-    found = []
-    for kind, ((train_ids, test_ids),) in splits.items():
-        train, test = responses.split(train_ids=train_ids, test_ids=test_ids, zscore=zscore)
+    maps, fixed = [], cells or Cells()
+    for kind, of_kind in responses.items():
+        name, alike = f"{analysis.name}-{kind}", clusters if kind == "cluster" else None
         # Stimuli of a cluster are alike: whatever null is asked for, one by one they would not be exchangeable.
-        own = replace(criterion, shares=("product",), null="auto" if kind == "cluster" else criterion.null)
+        judged = replace(criterion, shares=("product",), null="auto" if alike else criterion.null)
+        how: dict[str, Any] = {"tally": _MeanScores(criterion.seed), "clusters": alike}
+        scorer = HeldOut(features, of_kind, make_estimator, judged, fixed.of(name), **how)
+        with telling_of(analysis=name):
+            scored, totals = scorer.tallied(replace(analysis, name=name))
+        ((train, test),) = scorer.sample.folds
+        of_test = tuple(alike[stimulus] for stimulus in test.ids) if alike else ()
+        noted = {}
+        for model, total in totals.items():
+            means = _means(total, len(test.ids), clusters=of_test, seed=criterion.seed)
+            noted[model] = {**means, "n_train": len(train.ids)}
+        maps.append(_noted(scored, noted))
+    return joined(maps)
+
+
+def _noted(maps: Maps, facts: Mapping[str, Mapping[str, float]]) -> Maps:
+    """Note the facts of each model beside its r."""
+    columns = maps.columns
+    of_r = [
+        facts[model] if statistic == "r" else {}
+        for model, statistic in zip(columns["model"], columns["statistic"], strict=True)
+    ]
+    names = next(iter(facts.values()))
+    return maps.described(columns.assign(**{name: [one.get(name, np.nan) for one in of_r] for name in names}))
+
+
+@dataclass(frozen=True, eq=False)
+class _MeanScores:
+    """Sums up, tile by tile, what `mean_scores` makes of all voxels.
+
+    Parameters
+    ----------
+    seed : int
+        For groups of test stimuli that are left out together.
+    """
+
+    seed: int
+
+    def counter(self, bands: Sequence[str], null: Null, test: Responses) -> Callable[[Prediction, slice], FloatArray]:
+        """Make what sums up r and ceilings in the prediction of a tile; see `_sums`."""
         repeats = test.repeats() if len(test.rows) > len(test.ids) else None
-        for bands in analysis.models:
-            chosen = features.only(bands)
-            with telling_of(analysis=f"{analysis.name}-{kind}", model=short("+".join(bands))):
-                encoder = Encoder(make_estimator(), analysis=f"{analysis.name}-{kind}").fit(chosen, train)
-                alike = clusters if kind == "cluster" else None
-                null = encoder.null_of(chosen, test, own, clusters=alike)
-                pieces = list(encoder.walk(chosen, test, clusters=alike))
-                facts = {**mean_scores(pieces, repeats, seed=criterion.seed), "n_train": len(train_ids)}
-                found.append(_noted(encoder.maps_of(pieces, test.space, own, null=null), facts))
-    return joined(found)
 
+        def summed(held_out: Prediction, tile: slice) -> FloatArray:
+            return _sums(held_out, None if repeats is None else repeats[..., tile], seed=self.seed)
 
-def _noted(maps: Maps, facts: Mapping[str, float]) -> Maps:
-    """Note facts beside r."""
-    columns: list[Column] = [(v, {**about, **facts} if about["statistic"] == "r" else about) for v, about in maps]
-    return Maps.of(maps.space, columns)
+        return summed
 
 
 def mean_scores(pieces: Sequence[Prediction], repeats: FloatArray | None, *, seed: int) -> dict[str, float]:
@@ -164,20 +193,43 @@ def mean_scores(pieces: Sequence[Prediction], repeats: FloatArray | None, *, see
     dict of str to float
         `mean`, `low`, `high`, `normalised`, `normalised_low`, `normalised_high`; nan where not known.
     """
-    alike, n_rows = pieces[0].clusters or None, len(pieces[0].y)
-    weights, left_out = inference.leave_out(n_rows, clusters=alike, seed=seed)
-    scores = np.concatenate([scoring.weighted_correlation(one.y, one.varying, weights) for one in pieces], axis=1)
+    ends = np.cumsum([piece.y.shape[1] for piece in pieces])
+    sums = [
+        _sums(piece, None if repeats is None else repeats[..., end - piece.y.shape[1] : end], seed=seed)
+        for piece, end in zip(pieces, ends, strict=True)
+    ]
+    return _means(np.sum(sums, axis=0), len(pieces[0].y), clusters=pieces[0].clusters, seed=seed)
+
+
+def _sums(held_out: Prediction, repeats: FloatArray | None, *, seed: int) -> FloatArray:
+    """Sum up r over valid voxels, and what it has of the ceiling, with all test stimuli and without groups of them.
+
+    Returns
+    -------
+    ndarray of shape (4, 1 + n_groups)
+        The sum of r, the number of valid voxels, and the sums of `normalised_sums`.
+    """
+    n_rows = len(held_out.y)
+    weights, left_out = inference.leave_out(n_rows, clusters=held_out.clusters or None, seed=seed)
+    scores = scoring.weighted_correlation(held_out.y, held_out.varying, weights)
     # A voxel that varies over the left out stimuli only has no r without them.
     scores = np.where(np.isfinite(scores), scores, scores[0]).astype(np.float64)
-    valid = np.isfinite(np.concatenate([one.r for one in pieces]))
-    facts = _with_ends("mean", scores[:, valid].mean(1) if valid.any() else np.full(len(weights), np.nan), left_out)
-    relative = np.full(len(weights), np.nan)
+    valid, sums = np.isfinite(held_out.r), np.zeros((4, len(weights)))
+    sums[0], sums[1] = scores[:, valid].sum(1), valid.sum()
     if repeats is not None:
-        ceilings = scoring.weighted_ceiling(repeats, weights)
         n_left = [n_rows, *np.rint(n_rows * (1 - left_out)).astype(int)]
-        kept = zip(scores, ceilings, n_left, strict=True)
-        relative = np.array([scoring.normalised_mean(r, limit, n_stimuli=int(n)) for r, limit, n in kept])
-    return facts | _with_ends("normalised", relative, left_out)
+        kept = zip(scores, scoring.weighted_ceiling(repeats, weights), n_left, strict=True)
+        sums[2:] = np.transpose([normalised_sums(r, limit, n_stimuli=int(n)) for r, limit, n in kept])
+    return sums
+
+
+def _means(sums: FloatArray, n_rows: int, *, clusters: Sequence[str], seed: int) -> dict[str, float]:
+    """Divide the `_sums` of all voxels, and find the intervals; see `mean_scores`."""
+    left_out = inference.leave_out(n_rows, clusters=clusters or None, seed=seed)[1]
+    scores, n_valid, explained, explainable = sums
+    means = scores / np.where(n_valid > 0, n_valid, np.nan)
+    relative = [normalised_by_sums(*both, root=True) for both in zip(explained, explainable, strict=True)]
+    return _with_ends("mean", means, left_out) | _with_ends("normalised", np.array(relative), left_out)
 
 
 def _with_ends(name: str, means: FloatArray, left_out: FloatArray) -> dict[str, float]:

@@ -7,12 +7,13 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from latentcortex import scoring
-from latentcortex._arrays import FloatArray, tiles
+from latentcortex._arrays import BoolArray, FloatArray, tiles
 from latentcortex._files import telling_of
 from latentcortex.analyses.control import (
     N_SHUFFLES,
@@ -22,7 +23,7 @@ from latentcortex.analyses.control import (
     orders_of,
     thresholds,
 )
-from latentcortex.analyses.joining import joined, usable_sample
+from latentcortex.analyses.joining import joined, sample_of, valid_voxels
 from latentcortex.analyses.layers import contested, preferred
 from latentcortex.analyses.learning import learning_curve
 from latentcortex.analyses.models import Analysis, by_step
@@ -42,7 +43,7 @@ from latentcortex.encoding import (
     check_share_test,
 )
 from latentcortex.encoding.cells import Result
-from latentcortex.encoding.chunks import SplitResponses, averaged
+from latentcortex.encoding.chunks import SplitResponses
 from latentcortex.encoding.columns import about_model, rejudged
 from latentcortex.encoding.halves import n_refits
 from latentcortex.encoding.models import Judging, columns_of, reliability_of, scored
@@ -92,6 +93,25 @@ class Group:
         return " ".join("+".join(bands) for bands in self.models)
 
 
+class Tally(Protocol):
+    """Counts, or sums up, something in the predictions of a model, tile by tile, beside its scores."""
+
+    def counter(
+        self, bands: Sequence[str], null: Null, test: Responses
+    ) -> Callable[[Prediction, slice], NDArray[Any]] | None:
+        """Make what counts in the prediction of a tile, and is given also which voxels of the chunk it is of.
+
+        Parameters
+        ----------
+        bands : sequence of str
+            Of the model.
+        null : Null
+        test : Responses
+            Of the chunk, single trials where there are any.
+        """
+        ...
+
+
 @dataclass(frozen=True, eq=False)
 class HeldOut:
     """Fit on training stimuli, score on averaged responses to test stimuli.
@@ -110,8 +130,12 @@ class HeldOut:
         Whether a shuffled control is fitted as well, which says how many discoveries are expected to be false.
     regions : Regions, optional
         Whose means have intervals.
-    shuffles : Shuffles, optional
-        Of a control, what counts in further orders of its test stimuli.
+    tally : Tally, optional
+        What is counted in the predictions of every model beside its scores, such as a control's in further orders.
+    clusters : mapping of str to str, optional
+        Stimulus -> its cluster, where test stimuli come in clusters.
+    valid : ndarray of bool, shape (n_voxels,), optional
+        Voxels that are usable; they are looked for by default. A control has those of what it is a control of.
     """
 
     features: Features
@@ -121,22 +145,30 @@ class HeldOut:
     cells: Cells = field(default_factory=Cells)
     twin: bool = False
     regions: Regions | None = None
-    shuffles: Shuffles | None = None
+    tally: Tally | None = None
+    clusters: Mapping[str, str] | None = None
+    valid: BoolArray | None = None
+
+    @cached_property
+    def _valid(self) -> BoolArray:
+        if self.valid is not None:
+            return self.valid
+        return valid_voxels(self.responses, self.cells, getattr(self.responses, "zscore", "session"))
 
     @cached_property
     def sample(self) -> Sample:
         """Voxels all over the map, by which is decided what must be the same for all."""
-        return usable_sample(self.responses, self.cells, getattr(self.responses, "zscore", "session"))
+        return sample_of(self.responses, self._valid)
 
     def score(self, analysis: Analysis) -> Maps:
         """Fit and score every model; single-layer models also give each voxel's preferred layer."""
-        maps, _ = self._scored(analysis)
+        maps, _ = self.tallied(analysis)
         maps = rejudged(maps, self.criterion)
         limits = thresholds(maps)
         if not self.twin or not limits:
             return maps
         with telling_of(control="shuffled control"):
-            control, counts = self.shuffled(analysis.name, limits)._scored(analysis)
+            control, counts = self.shuffled(analysis.name, limits).tallied(analysis)
             return beside(maps, rejudged(control, self.criterion), limits, counts)
 
     def shuffled(self, analysis: str = "", limits: Mapping[tuple[str, ...], float] | None = None) -> HeldOut:
@@ -161,15 +193,15 @@ class HeldOut:
             regions=None,
             # What a model predicts is counted, no split of it.
             criterion=replace(self.criterion, identifiability=False, shares=("product",)),
-            shuffles=shuffles,
+            tally=shuffles,
+            valid=self._valid,
         )
 
-    def _scored(self, analysis: Analysis) -> tuple[Maps, dict[str, Any]]:
-        """Fit and score all models, some of them at a time; return also what was counted, by model."""
+    def tallied(self, analysis: Analysis) -> tuple[Maps, dict[str, Any]]:
+        """Fit and score all models, some of them at a time; return also what was counted of all voxels, by model."""
         if analysis.name == "learning-curve":
-            ((train, test),) = averaged(self.responses.folds(slice(None)))
-            own = (analysis, self.features, train, test, self.make_estimator)
-            return learning_curve(*own, seed=self.criterion.seed), {}
+            how: dict[str, Any] = {"criterion": self.criterion, "sample": self.sample, "cells": self.cells}
+            return learning_curve(analysis, self.features, self.responses, self.make_estimator, **how), {}
         maps: list[Maps] = []
         compared_maps: list[Maps] = []
         counts: dict[str, Any] = {}
@@ -239,12 +271,13 @@ class _Run:
             estimator, features = scorer.make_estimator(), scorer.features.only(bands)
             scale = bool(estimator.scale)
             check_share_test(scorer.criterion, features, train, test, scale=scale)
-            plans[bands] = ModelPlan(estimator, features, train, test, scorer.criterion, n_valid)
+            plans[bands] = ModelPlan(estimator, features, train, test, scorer.criterion, n_valid, scorer.clusters)
         return plans
 
     @cached_property
     def nulls(self) -> dict[Bands, Null]:
         """The null of every model; models side by side, each on one thread: most of a fit is too small to share."""
+        _ = self.plans  # before threads ask for them
         cells = [Cell(bands, {**self._facts, "plan": "+".join(bands)}) for bands in self._models]
         results = self.scorer.cells.map(self._planned, cells, title=f"{self.analysis}, plans")
         return {
@@ -258,7 +291,8 @@ class _Run:
 
     @property
     def _facts(self) -> dict[str, str]:
-        return {"analysis": self.analysis} | ({"control": "shuffled"} if self.scorer.shuffles is not None else {})
+        shuffled = isinstance(self.scorer.responses, ExchangedStimuli)
+        return {"analysis": self.analysis} | ({"control": "shuffled"} if shuffled else {})
 
     def _planned(self, bands: Bands) -> Result:
         with telling_of(analysis=self.analysis, model=short("+".join(bands))):
@@ -310,15 +344,16 @@ class _Run:
     def _cell(self, item: tuple[Group, slice]) -> Result:
         """Fit, score and compare the models of a group in a chunk of voxels."""
         (group, chunk), scorer = item, self.scorer
-        ((train, test),) = averaged(scorer.responses.folds(chunk))
+        ((train, test),), tally = scorer.responses.folds(chunk), scorer.tally
+        counters = [tally.counter(bands, self.nulls[bands], test) if tally else None for bands in group.models]
+        train, test = train.averaged(), test.averaged()
         pieces: dict[str, Piece] = {}
         predict: list[Callable[[slice], Prediction]] = []
-        for bands in group.models:
-            plan, null = self.plans[bands], self.nulls[bands]
+        for bands, count in zip(group.models, counters, strict=True):
+            plan = self.plans[bands]
             with telling_of(analysis=self.analysis, model=short("+".join(bands))):
                 tested = plan.tested(train)
                 predict.append(tested.predictor(test, scorer.criterion.shares))
-                count = None if scorer.shuffles is None else scorer.shuffles.counter(bands, null)
                 how: dict[str, Any] = {"start": chunk.start, "sides": plan.sides(train, test), "count": count}
                 stretches, judging = tiles(test.space.n_voxels), self._judging(bands)
                 piece = scored(predict[-1], stretches, tested.model, judging, **how)

@@ -2,39 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import astuple, dataclass
 from typing import Any, Final
 
 import numpy as np
 
 from latentcortex import inference, scoring
-from latentcortex._arrays import FloatArray, random_for
+from latentcortex._arrays import FloatArray, random_for, tiles
 from latentcortex._files import telling_of
+from latentcortex.analyses.joining import joined
 from latentcortex.analyses.models import Analysis
-from latentcortex.encoding import Column, Encoder
+from latentcortex.encoding import Cell, Cells, Column, Criterion, ModelPlan, Piece, Prediction, Sample, usable
+from latentcortex.encoding.cells import Result
+from latentcortex.encoding.chunks import SplitResponses, averaged
 from latentcortex.encoding.columns import about_means
 from latentcortex.errors import InputError
-from latentcortex.estimators import quiet
+from latentcortex.estimators import VoxelCounts, quiet
+from latentcortex.executors import share
 from latentcortex.features import Features
-from latentcortex.maps import Maps
-from latentcortex.responses import Responses
+from latentcortex.maps import Maps, short
 from latentcortex.scoring.learning import why_no_limit
 
 N_SIZES: Final = 5
 SMALLEST: Final = 8
 """How many times fewer stimuli than there are the shortest fit has."""
 
-Ends = tuple[FloatArray, FloatArray]
-
 
 def learning_curve(
     analysis: Analysis,
     features: Features,
-    train: Responses,
-    test: Responses,
+    responses: SplitResponses,
     make_estimator: Callable[[], Any],
     *,
-    seed: int,
+    criterion: Criterion,
+    sample: Sample,
+    cells: Cells,
 ) -> Maps:
     """Refit joint models to fewer and fewer training stimuli, and extrapolate each band's unique share to all.
 
@@ -43,11 +46,15 @@ def learning_curve(
     analysis : Analysis
         Models of several bands.
     features : Features
-    train, test : Responses
-        Averaged.
+    responses : SplitResponses
+        With one test set.
     make_estimator : callable
-    seed : int
-        Which stimuli are left; smaller sets are parts of larger ones.
+    criterion : Criterion
+        Its seed draws which stimuli are left; smaller sets are parts of larger ones.
+    sample : Sample
+        Of the responses.
+    cells : Cells
+        How cells are computed, and where they are kept: each is a model, a number of stimuli and a chunk of voxels.
 
     Returns
     -------
@@ -61,24 +68,22 @@ def learning_curve(
     InputError
         If there are too few training stimuli for three sizes.
     """
+    ((train, test),) = sample.folds
     sizes = check_sizes(len(train.ids))
-    order = random_for(seed, "learning curve").permutation(len(train.ids))
-    columns: list[Column] = []
+    order = random_for(criterion.seed, "learning curve").permutation(len(train.ids))
+    maps = []
     for bands in analysis.models:
-        own, gains = features.only(bands), []
-        facts = {"analysis": analysis.name, "model": "+".join(bands), "n_stimuli": len(test.ids)}
+        plans = {}
         for n in sizes:
-            some = train.select([train.ids[i] for i in sorted(order[:n])])
-            with telling_of(control=f"fits to {n} training stimuli"):
-                encoder = Encoder(quiet(make_estimator())).fit(own, some)
-                shares, (low, high) = _unique(encoder, own, test, seed=seed)
-            gains.append(shares)
-            for b, band in enumerate(bands):
-                about = {**facts, "band": band, "statistic": f"uniqueR2N{n}", "unit": "fraction of variance"}
-                mean = {"mean": _mean(shares[b]), "low": float(low[b]), "high": float(high[b])}
-                columns.append((shares[b], {**about, "n_fitted": n, **mean}))
-        columns += list(_limits(facts, bands, sizes, np.stack(gains)))
-    return Maps.of(test.space, columns)
+            fitted = train.select([train.ids[i] for i in sorted(order[:n])])
+            usable(fitted)
+            estimator = quiet(make_estimator())
+            plans[n] = ModelPlan(estimator, features.only(bands), fitted, test, criterion, sample.n_valid)
+        curve = Maps.of(
+            responses.space, list(_Curve(analysis.name, bands, responses, plans, criterion.seed).columns(cells))
+        )
+        maps.append(cells.put_aside(curve, {"analysis": analysis.name, "models": "+".join(bands)}))
+    return joined(maps)
 
 
 def check_sizes(n_train: int) -> list[int]:
@@ -88,40 +93,128 @@ def check_sizes(n_train: int) -> list[int]:
     return [int(n) for n in np.unique(np.geomspace(n_train / SMALLEST, n_train, N_SIZES).round())]
 
 
-def _limits(facts: dict[str, Any], bands: tuple[str, ...], sizes: list[int], gains: FloatArray) -> Iterator[Column]:
-    for b, band in enumerate(bands):
-        reason = why_no_limit(sizes, gains[:, b])
-        about = {**facts, "band": band, "unit": "fraction of variance"} | ({"no_limit": reason} if reason else {})
-        defined = np.isfinite(gains[:, b]).all(0)
-        means = gains[:, b, defined].mean(1, keepdims=True) if defined.any() else np.full((len(sizes), 1), np.nan)
-        of_mean = dict(zip(("mean", "low", "high"), np.concatenate(scoring.asymptote(sizes, means)), strict=True))
-        for name, values in zip(("", "Low", "High"), scoring.asymptote(sizes, gains[:, b]), strict=True):
-            noted = {key: float(value) for key, value in of_mean.items()} if not name else {"mean": _mean(values)}
-            yield values, {**about, "statistic": f"uniqueR2Limit{name}", **noted}
+@dataclass(frozen=True, eq=False)
+class _Curve:
+    """One joint model, fitted to several numbers of stimuli.
 
-
-def _unique(encoder: Encoder, features: Features, test: Responses, *, seed: int) -> tuple[FloatArray, Ends]:
-    """Compute unique shares, (n_bands, n_voxels), and the ends of the interval of each band's mean over voxels.
-
-    Of R² about the means, as the maps of unique shares are.
+    Parameters
+    ----------
+    analysis : str
+    bands : tuple of str
+    responses : SplitResponses
+    plans : mapping of int to ModelPlan
+        By the number of stimuli, ascending.
+    seed : int
+        For groups of test stimuli that are left out together.
     """
-    weights, left_out = inference.leave_out(len(test.ids), seed=seed)
-    bands, shares = encoder.bands, []
-    changes, n_valid = np.zeros((len(left_out), len(bands))), 0
-    for piece in encoder.walk(features, test, shares=("unique",)):
-        without = [piece.nested[tuple(other for other in bands if other != band)] for band in bands]
-        joint = about_means(piece.y, piece.yhat)
-        shares.append(np.stack([joint - about_means(piece.y, yhat) for yhat in without]))
-        valid = np.isfinite(shares[-1]).all(0)
-        how: dict[str, bool] = {"own_mean": False, "offset": False}
-        drawn = [scoring.weighted_r2(piece.y, yhat, weights, **how) for yhat in (piece.yhat, *without)]
-        gains = np.stack([drawn[0] - one for one in drawn[1:]], axis=-1).astype(np.float64)  # over draws and voxels
-        change = gains[1:] - gains[0]
-        changes += np.where(np.isfinite(change), change, 0)[:, valid].sum(1)
-        n_valid += int(valid.sum())
-    found = np.concatenate(shares, axis=1)
-    means = np.array([_mean(one) for one in found])
-    return found, inference.jackknife_interval(means, changes / max(n_valid, 1), left_out)
+
+    analysis: str
+    bands: tuple[str, ...]
+    responses: SplitResponses
+    plans: Mapping[int, ModelPlan]
+    seed: int
+
+    def columns(self, cells: Cells) -> Iterator[Column]:
+        """Compute all cells, and make the columns of each size, and those of the limit of each band.
+
+        They are in float32, as maps are: there are so many that in float64 they would take the most memory of all.
+        """
+        n_test, pieces = len(self.plans[max(self.plans)].test.ids), self._pieces(cells)
+        facts = {"analysis": self.analysis, "model": "+".join(self.bands), "n_stimuli": n_test}
+        for n, piece in pieces.items():
+            with self._telling_of(n):
+                VoxelCounts(*piece.total("fits").tolist()).tell(self.plans[n].estimator, self.bands)
+            shares, (low, high) = piece.values["shares"], interval(piece, n_test, seed=self.seed)
+            for b, band in enumerate(self.bands):
+                about = {**facts, "band": band, "statistic": f"uniqueR2N{n}", "unit": "fraction of variance"}
+                mean = {"mean": _mean(shares[b]), "low": float(low[b]), "high": float(high[b])}
+                yield shares[b].astype(np.float32), {**about, "n_fitted": n, **mean}
+        for b, band in enumerate(self.bands):
+            gains = np.stack([piece.values["shares"][b] for piece in pieces.values()])
+            yield from _limits({**facts, "band": band, "unit": "fraction of variance"}, list(pieces), gains)
+
+    def _pieces(self, cells: Cells) -> dict[int, Piece]:
+        """Compute all cells; give the piece of each size, of all voxels."""
+        chunks = cells.chunks(self.responses.space.n_voxels, self.plans[max(self.plans)].estimator)
+        facts = {"analysis": self.analysis, "models": "+".join(self.bands)}
+        each = [
+            Cell((n, chunk), {**facts, "n_fitted": n, "voxels": f"{chunk.start}-{chunk.stop}"})
+            for n in self.plans
+            for chunk in chunks
+        ]
+        results = iter(cells.map(self._cell, each, title=self.analysis))
+        for plan in self.plans.values():
+            plan.release()
+        return {n: Piece.join([next(results)["gains"] for _ in chunks]) for n in self.plans}
+
+    def _cell(self, item: tuple[int, slice]) -> Result:
+        """Fit so many stimuli in a chunk of voxels, with and without each band."""
+        n, chunk = item
+        plan, ((train, test),) = self.plans[n], averaged(self.responses.folds(chunk))
+        with self._telling_of(n):
+            tested = plan.tested(train.select(plan.train.ids))
+            predict = tested.predictor(test, ("unique",))
+
+            def gained(tile: slice) -> Piece:
+                return unique_gains(predict(tile), self.bands, seed=self.seed)
+
+            piece = Piece.join(share(gained, tiles(test.space.n_voxels)))
+        counts = np.array([astuple(VoxelCounts.of(tested.model.estimator))])
+        return {"gains": Piece({**piece.values}, {**piece.sums, "fits": counts})}
+
+    def _telling_of(self, n: int) -> Any:
+        control = f"fits to {n} training stimuli"
+        return telling_of(analysis=self.analysis, model=short("+".join(self.bands)), control=control)
+
+
+def _limits(about: dict[str, Any], sizes: list[int], gains: FloatArray) -> Iterator[Column]:
+    """Make the columns of the limit of a band, from its gains (n_sizes, n_voxels)."""
+    reason = why_no_limit(sizes, gains)
+    about = {**about, **({"no_limit": reason} if reason else {})}
+    defined = np.isfinite(gains).all(0)
+    means = gains[:, defined].mean(1, keepdims=True) if defined.any() else np.full((len(sizes), 1), np.nan)
+    of_mean = dict(zip(("mean", "low", "high"), np.concatenate(scoring.asymptote(sizes, means)), strict=True))
+    for name, values in zip(("", "Low", "High"), scoring.asymptote(sizes, gains), strict=True):
+        noted = {key: float(value) for key, value in of_mean.items()} if not name else {"mean": _mean(values)}
+        yield values.astype(np.float32), {**about, "statistic": f"uniqueR2Limit{name}", **noted}
+
+
+def unique_gains(held_out: Prediction, bands: Sequence[str], *, seed: int) -> Piece:
+    """Compute unique shares in a tile of voxels, of R² about the means, as the maps of unique shares are.
+
+    Parameters
+    ----------
+    held_out : Prediction
+        With the models nested without each band.
+    bands : sequence of str
+    seed : int
+
+    Returns
+    -------
+    Piece
+        Values `shares` (n_bands, n_voxels); sums `changes` (1 + n_groups, n_bands): the number of voxels that have all
+        shares, then what each band's changes by without each group of test stimuli.
+    """
+    weights, _ = inference.leave_out(len(held_out.y), seed=seed)
+    without = [held_out.nested[tuple(other for other in bands if other != band)] for band in bands]
+    joint = about_means(held_out.y, held_out.yhat)
+    shares = np.stack([joint - about_means(held_out.y, yhat) for yhat in without])
+    valid = np.isfinite(shares).all(0)
+    how: dict[str, bool] = {"own_mean": False, "offset": False}
+    drawn = [scoring.weighted_r2(held_out.y, yhat, weights, **how) for yhat in (held_out.yhat, *without)]
+    gains = np.stack([drawn[0] - one for one in drawn[1:]], axis=-1).astype(np.float64)  # over draws and voxels
+    change = gains[1:] - gains[0]
+    changes = np.where(np.isfinite(change), change, 0)[:, valid].sum(1)
+    n_valid = np.full((1, len(bands)), float(valid.sum()))
+    return Piece({"shares": shares}, {"changes": np.concatenate([n_valid, changes])[None]})
+
+
+def interval(piece: Piece, n_stimuli: int, *, seed: int) -> tuple[FloatArray, FloatArray]:
+    """Find the ends of the interval of each band's mean over voxels, from `unique_gains` of all of them."""
+    _, left_out = inference.leave_out(n_stimuli, seed=seed)
+    (n_valid, *_), changes = piece.total("changes")[0], piece.total("changes")[1:]
+    means = np.array([_mean(shares) for shares in piece.values["shares"]])
+    return inference.jackknife_interval(means, changes / max(n_valid, 1), left_out)
 
 
 def _mean(values: FloatArray) -> float:

@@ -113,18 +113,33 @@ class Cells:
         """Take the same for cells whose parts have names of their own."""
         return replace(self, stem=f"{self.stem}-{name}")
 
+    def aside(self, facts: Mapping[str, Any], *, n_voxels: int) -> Maps | None:
+        """Take maps that were put aside, by this run or one that was interrupted; None where there are none."""
+        if self.store is None:
+            return None
+        return load_maps(self.store, _maps_key(self.stem, facts), n_voxels=n_voxels)
+
     def put_aside(self, maps: Maps, facts: Mapping[str, Any]) -> Maps:
         """Keep maps among the parts, and give the same ones, whose columns stay there until they are read."""
         if self.store is None:
             return maps
-        key = Cell(None, {"maps": "", **facts}).key(self.stem)
-        save_maps(self.store, key, maps)
-        return load_maps(self.store, key, n_voxels=maps.space.n_voxels) or maps
+        save_maps(self.store, _maps_key(self.stem, facts), maps)
+        return self.aside(facts, n_voxels=maps.space.n_voxels) or maps
+
+    def remove(self, cells: Sequence[Cell[Any]]) -> None:
+        """Delete the parts of some cells, which nothing needs any more."""
+        if self.store is not None:
+            self.store.remove([cell.key(self.stem) for cell in cells])
 
     def forget(self) -> None:
         """Delete all parts that begin with the stem: nothing needs them any more."""
         if self.store is not None:
             self.store.remove(filter(lambda key: key.startswith(f"{self.stem}-"), self.store.keys()))
+
+
+def _maps_key(stem: str, facts: Mapping[str, Any]) -> str:
+    """Name the part of maps that are put aside."""
+    return Cell(None, {"maps": "", **facts}).key(stem)
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,9 +8,10 @@ from dataclasses import astuple, dataclass, field, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from latentcortex import inference
-from latentcortex._arrays import FloatArray, IntArray, tiles
+from latentcortex._arrays import FloatArray, tiles
 from latentcortex._shelf import unknown
 from latentcortex.encoding import partition
 from latentcortex.encoding.columns import SHARES, Column, models_needed, scores, significance
@@ -101,7 +102,7 @@ def scored(
     *,
     start: int = 0,
     sides: Sides | None = None,
-    count: Callable[[Prediction], IntArray] | None = None,
+    count: Callable[[Prediction, slice], NDArray[Any]] | None = None,
 ) -> Piece:
     """Score predictions of neighbouring voxels, tile by tile, and test unique shares where that is asked for.
 
@@ -119,7 +120,7 @@ def scored(
     sides : Sides, optional
         Of these voxels, for tests that fit again.
     count : callable, optional
-        Counts something in the prediction of a tile.
+        The prediction of a stretch, and the stretch -> what is counted, or summed up, in it.
 
     Returns
     -------
@@ -137,7 +138,7 @@ def scored(
         labels = None if regions is None else regions.labels[start + stretch.start : start + stretch.stop]
         piece = score(held_out, model.bands, criterion, null, regions=regions, labels=labels)
         if count is not None:
-            piece = replace(piece, sums={**piece.sums, "counts": count(held_out)[None]})
+            piece = replace(piece, sums={**piece.sums, "counts": count(held_out, stretch)[None]})
         return piece, None if tests is None else tests.candidates(held_out, piece.values["p"], stretch.start)
 
     parts = share(of_stretch, stretches)
@@ -196,7 +197,8 @@ def columns_of(
     if regions is None:
         return columns
     several = criterion.shares if len(bands) > 1 else ()
-    return regions.noted(columns, piece.total("regions"), bands, several, null)
+    sums = zip(map(int, piece.each("region_numbers")), piece.each("regions"), strict=True)
+    return regions.noted(columns, sums, bands, several, null)
 
 
 def reliability_of(piece: Piece, model: Prepared | Fitted, judging: Judging) -> Piece:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import reduce
 from typing import Any, Self
 
 import numpy as np
@@ -27,9 +28,9 @@ class Piece:
     ----------
     values : mapping of str to ndarray of shape (..., n_voxels)
         One number or several per voxel.
-    sums : mapping of str to ndarray of shape (n_tiles, ...)
-        Sums over the voxels of each tile. They are added up once all tiles are there, in their order: a sum of sums
-        of chunks would depend, in its last bits, on the size of chunks.
+    sums : mapping of str to ndarray of shape (n_sums, ...)
+        Sums over the voxels of a tile, or of each region in it. They are added up once all tiles are there, in their
+        order: a sum of sums of chunks would depend, in its last bits, on the size of chunks.
     """
 
     values: Vectors = field(default_factory=dict)
@@ -37,25 +38,29 @@ class Piece:
 
     @classmethod
     def join(cls, pieces: Sequence[Piece]) -> Self:
-        """Put the voxels, and the tiles, of one piece after those of the other; values whenever they are asked for."""
-        values = _SideBySide([piece.values for piece in pieces])
-        sums = {name: np.concatenate([np.array(piece.sums[name]) for piece in pieces]) for name in pieces[0].sums}
-        return cls(values, sums)
+        """Put the voxels, and the tiles, of one piece after those of the other, whenever they are asked for."""
+        values, sums = ([getattr(piece, kind) for piece in pieces] for kind in ("values", "sums"))
+        return cls(_Joined(values, axis=-1), _Joined(sums, axis=0))
+
+    def each(self, name: str) -> Iterator[NDArray[Any]]:
+        """Yield one sum after the other, tile by tile, without putting them into one array."""
+        for part in self.sums.parts if isinstance(self.sums, _Joined) else [self.sums]:
+            yield from np.array(part[name])
 
     def total(self, name: str) -> FloatArray:
         """Add up the sums of all tiles."""
-        return np.asarray(self.sums[name].sum(axis=0))
+        return np.asarray(reduce(np.add, self.each(name)))
 
 
-class _SideBySide(Mapping[str, NDArray[Any]]):
-    """Values of neighbouring voxels, put side by side whenever they are asked for, so that no more is in memory."""
+class _Joined(Mapping[str, NDArray[Any]]):
+    """Numbers of neighbouring voxels, joined whenever they are asked for, so that no more is in memory."""
 
-    def __init__(self, parts: Sequence[Vectors]) -> None:
-        self.parts = parts
+    def __init__(self, parts: Sequence[Vectors], *, axis: int) -> None:
+        self.parts, self.axis = parts, axis
 
     def __getitem__(self, name: str) -> NDArray[Any]:
-        """Put the values of this name side by side, (..., n_voxels), copied from one part after the other."""
-        return np.concatenate([np.array(part[name]) for part in self.parts], axis=-1)
+        """Join the numbers of this name along the axis of voxels, or of tiles, copied from one part after the other."""
+        return np.concatenate([np.array(part[name]) for part in self.parts], axis=self.axis)
 
     def __iter__(self) -> Iterator[str]:
         """List the names."""
@@ -96,7 +101,7 @@ def score(
         Values `p` (n_voxels,) and `accuracy` (3, n_voxels), see `columns.accuracy`; of a model of several bands
         `shares` (n_columns, n_voxels), in the order of the criterion's shares and their facts, `excess` (0 or 1,
         n_voxels) and, with product shares, those on either half of the test stimuli, `halves` (2 n_bands, n_voxels).
-        Sums `regions`, see `Regions.sums`.
+        Sums `region_numbers` and `regions`, see `Regions.sums`.
     """
     values: dict[str, NDArray[Any]] = {"p": null.p(held_out), "accuracy": accuracy(held_out)}
     shares = criterion.shares if len(bands) > 1 else ()
@@ -105,7 +110,7 @@ def score(
         values["excess"] = partition.excess(held_out, bands)
     if "product" in shares:
         values["halves"] = np.concatenate(partition.shares_of_halves(held_out))
-    sums = {}
+    sums: dict[str, NDArray[Any]] = {}
     if regions is not None and labels is not None:
-        sums["regions"] = regions.sums(held_out, bands, shares, null, labels)[None]
+        sums["region_numbers"], sums["regions"] = regions.sums(held_out, bands, shares, null, labels)
     return Piece(values, sums)

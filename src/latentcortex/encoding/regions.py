@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,8 +37,8 @@ class Regions:
 
     def sums(
         self, held_out: Prediction, bands: Sequence[str], shares: Sequence[str], null: Null, labels: IntArray
-    ) -> FloatArray:
-        """Sum over each region's valid voxels how each statistic changes without each group of test stimuli.
+    ) -> tuple[IntArray, FloatArray]:
+        """Sum over valid voxels, by region, how each statistic changes without each group of test stimuli.
 
         Stimuli that the null keeps together are left out together. A voxel that varies over the stimuli of one group
         only has no statistic without these, and changes nothing there.
@@ -54,23 +54,29 @@ class Regions:
 
         Returns
         -------
-        ndarray of shape (n_statistics, n_regions, 1 + n_groups)
+        numbers : ndarray of int, shape (n_present,)
+            Of the regions that have valid voxels, in the order of `names`: a tile has some of them.
+        sums : ndarray of shape (n_present, n_statistics, 1 + n_groups)
             Statistics in the order of `keys`; the number of voxels that have it, then what it changes by.
         """
-        weights = self._left_out(held_out, null)[0]
-        out = np.zeros((len(keys(bands, shares)), len(self.names), len(weights)))
-        for number, label in enumerate(self.names):
-            voxels = np.flatnonzero((labels == label) & np.isfinite(held_out.r))
-            if not len(voxels):
-                continue
-            for row, values in enumerate(_without_groups(held_out, bands, shares, weights, voxels)):
+        weights = self._groups(len(held_out.y), null)[0]
+        inside = [np.flatnonzero((labels == label) & np.isfinite(held_out.r)) for label in self.names]
+        numbers = np.array([number for number, voxels in enumerate(inside) if len(voxels)], dtype=np.intp)
+        sums = np.zeros((len(numbers), len(keys(bands, shares)), len(weights)))
+        for number, out in zip(numbers, sums, strict=True):
+            for row, values in enumerate(_without_groups(held_out, bands, shares, weights, inside[number])):
                 change = values[1:].astype(np.float64) - values[0]
-                out[row, number, 0] = np.isfinite(values[0]).sum()
-                out[row, number, 1:] = np.where(np.isfinite(change), change, 0).sum(1)
-        return out
+                out[row, 0] = np.isfinite(values[0]).sum()
+                out[row, 1:] = np.where(np.isfinite(change), change, 0).sum(1)
+        return numbers, sums
 
     def noted(
-        self, columns: Sequence[Column], total: FloatArray, bands: Sequence[str], shares: Sequence[str], null: Null
+        self,
+        columns: Sequence[Column],
+        sums: Iterable[tuple[int, FloatArray]],
+        bands: Sequence[str],
+        shares: Sequence[str],
+        null: Null,
     ) -> list[Column]:
         """Note the interval of each region's mean beside the columns that have one: `intervals`, name -> ends.
 
@@ -78,22 +84,22 @@ class Regions:
         ----------
         columns : sequence of (ndarray, dict)
             Of all voxels.
-        total : ndarray of shape (n_statistics, n_regions, 1 + n_groups)
-            `sums` of all voxels.
+        sums : iterable of (int, ndarray of shape (n_statistics, 1 + n_groups))
+            Numbers and sums of `sums`, of all tiles one after the other: they are added up in this order.
         bands, shares, null
             As for `sums`.
         """
         n_stimuli = int(columns[0][1]["n_stimuli"])
-        left_out = self._groups(n_stimuli, null)[1]
+        weights, left_out = self._groups(n_stimuli, null)
         rows, noted = {key: row for row, key in enumerate(keys(bands, shares))}, []
+        total = np.zeros((len(rows), len(self.names), len(weights)))
+        for number, of_tile in sums:
+            total[:, number] += of_tile
         for values, facts in columns:
             row = rows.get((facts["statistic"], facts["band"]))
             ends = {} if row is None else self._ends(values, total[row], left_out)
             noted.append((values, {**facts, "intervals": ends} if ends else facts))
         return noted
-
-    def _left_out(self, held_out: Prediction, null: Null) -> tuple[FloatArray, FloatArray]:
-        return self._groups(len(held_out.y), null)
 
     def _groups(self, n_stimuli: int, null: Null) -> tuple[FloatArray, FloatArray]:
         return inference.leave_out(n_stimuli, clusters=null.alike(n_stimuli), seed=self.seed)

@@ -14,7 +14,7 @@ from latentcortex import inference
 from latentcortex._arrays import FloatArray, IntArray, chosen, on_grid
 from latentcortex.encoding.columns import N_FLIPS, Column, flips_in_words, flips_of, significance
 from latentcortex.encoding.criterion import Criterion, Null
-from latentcortex.encoding.fitted import Fitted
+from latentcortex.encoding.fitted import Chosen, Fitted
 from latentcortex.encoding.halves import HalfFits, candidates, resampling
 from latentcortex.encoding.prediction import Prediction
 from latentcortex.errors import InputError
@@ -115,16 +115,17 @@ class UniqueTests:
         """Test every band where the joint model may be significant, (n_bands, n_voxels); nan elsewhere."""
         voxels = np.concatenate([tile.voxels for tile in tiles])
         p = np.full((len(self.bands), n_voxels), np.nan)
-        if len(voxels):
+        if self.criterion.share == "freedman-lane":
+            stretches = [tile.voxels for tile in tiles if len(tile.voxels)]
+            p[:, voxels] = refitted_p(self.sides, model, stretches, self.criterion, self.null)
+        elif len(voxels):
             y, yhat = (np.concatenate(parts, axis=-1) for parts in zip(*((t.y, t.yhat) for t in tiles), strict=True))
             with on_grid(voxels):
                 p[:, voxels] = self._tested(model, voxels, y, yhat)
         return p
 
     def _tested(self, model: Fitted, voxels: IntArray, y: FloatArray, yhat: FloatArray) -> FloatArray:
-        """Test every band in these voxels, (n_bands, len(voxels))."""
-        if self.criterion.share == "freedman-lane":
-            return refitted_p(self.sides, model, voxels, self.criterion, self.null)
+        """Test the gain by every band in these voxels, (n_bands, len(voxels))."""
         refits = resampling(self._halves(model, voxels), self.criterion, self.null.alike(len(y)))
         pairs = [(0, 1 + i) for i in range(len(self.bands))]
         how: dict[str, Any] = {"resampling": replace(refits, n_permutations=N_FLIPS), "seed": self.null.seed}
@@ -182,32 +183,57 @@ def unique_columns(
     return columns
 
 
-def refitted_p(sides: Sides | None, model: Fitted, voxels: IntArray, criterion: Criterion, null: Null) -> FloatArray:
-    """Test every band by permuting what the others leave of the responses, (n_bands, len(voxels)).
+def refitted_p(
+    sides: Sides | None, model: Fitted, stretches: Sequence[IntArray], criterion: Criterion, null: Null
+) -> FloatArray:
+    """Test every band by permuting what the others leave of the responses, (n_bands, n_voxels) of all stretches.
 
     See `inference.freedman_lane_p`. Responses and kernels of test stimuli are taken about their own means, as losses
     are: a baseline that differs between training and test is nobody's share. Test stimuli with nearly equal features
     are averaged, as for the joint model's p: what no band explains of them is the same, and would pass for a share.
+
+    Parameters
+    ----------
+    sides : Sides, optional
+    model : Fitted
+    stretches : sequence of ndarray of int
+        Voxels of one tile each. Every tile is tested by itself: precision and the last bits of a voxel's gain depend on
+        those it is tested with.
+    criterion : Criterion
+    null : Null
+
+    Raises
+    ------
+    InputError
+        Without sides, and as `refitting_rows`.
     """
     if sides is None:
         raise InputError("share = 'freedman-lane' needs the training responses: fit this model again.")
     rows = refitting_rows(sides, scale=bool(model.estimator.scale), block=null.block, sets=null.sets)
-    per_trial = float(model.weights[0])
-    data = _averaging(len(sides.test.ids), null.sets) @ chosen(sides.test.data, voxels)
-    y = np.concatenate([side - side.mean(0) for side in (chosen(sides.train.data, voxels), data)])
-    p = np.full((len(model.bands), len(voxels)), np.nan)
-    if not len(voxels):
-        return p
-
-    def penalties_of(fitted: Fitted) -> inference.Penalties:
-        return inference.Penalties(fitted.estimator.mixtures_[:, voxels], fitted.estimator.alphas_[voxels] / per_trial)
-
+    if not stretches:
+        return np.empty((len(model.bands), 0))
+    per_trial, averaging = float(model.weights[0]), _averaging(len(sides.test.ids), null.sets)
     subsets = [tuple(other for other in model.bands if other != band) for band in model.bands]
-    nested, draws = model.nested(subsets), criterion.n_permutations
-    for number, (band, others) in enumerate(zip(model.bands, subsets, strict=True)):
-        penalties = {"full": penalties_of(model), "reduced": penalties_of(nested[others])}
-        p[number] = inference.freedman_lane_p(rows, y, band, **penalties, n_permutations=draws, seed=criterion.seed)[0]
-    return p
+    models = model.nested(subsets) | {model.bands: model}
+    fits = {bands: Chosen.of(fitted.estimator) for bands, fitted in models.items()}
+    how: dict[str, Any] = {"n_permutations": criterion.n_permutations, "seed": criterion.seed}
+
+    def tested(voxels: IntArray) -> FloatArray:
+        data = chosen(sides.train.data, voxels), averaging @ chosen(sides.test.data, voxels)
+        y = np.concatenate([side - side.mean(0) for side in data])
+        penalties = {
+            bands: inference.Penalties(fit.mixtures[:, voxels], fit.alphas[voxels] / per_trial)
+            for bands, fit in fits.items()
+        }
+        full = penalties[model.bands]
+        return np.stack(
+            [
+                inference.freedman_lane_p(rows, y, band, full=full, reduced=penalties[others], **how)[0]
+                for band, others in zip(model.bands, subsets, strict=True)
+            ]
+        )
+
+    return np.concatenate([tested(voxels) for voxels in stretches], axis=1)
 
 
 def _averaging(n_rows: int, sets: Sequence[str]) -> csr_array:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import combinations
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, Self, runtime_checkable
 
 import numpy as np
 
 from latentcortex import _ridge
-from latentcortex._arrays import TILE, FloatArray, same_length, varying
+from latentcortex._arrays import TILE, FloatArray, same_length, tiles, varying
 from latentcortex.errors import InputError
 from latentcortex.estimators._rows import FittedRows, responses
 
@@ -74,7 +75,7 @@ def prepare(
 
     What looks at responses (whether rows are autocorrelated, and with it how penalties are compared and in which folds)
     is decided from the sample. Mixtures are decomposed when the first voxels come, once for all that follow and for
-    nested models. An estimator that cannot prepare is fitted anew to each piece.
+    nested models. An estimator that cannot prepare is fitted anew to each stretch of `voxels_at_once` voxels.
 
     Parameters
     ----------
@@ -110,7 +111,7 @@ def prepare(
     if by not in WAYS:
         raise InputError(f"by must be 'columns' or 'gram'; got {by!r}.")
     if not isinstance(estimator, Preparing):
-        return FittedAnew(copy.copy(estimator), rows, weights, groups, by)
+        return FittedAnew(copy.deepcopy(estimator), rows, weights, groups, by)
     if by == "columns":
         return estimator.prepare(rows, sample, groups=groups, sample_weight=weights)
     return estimator.prepare_gram(rows, sample, weights=weights, groups=groups)
@@ -164,7 +165,10 @@ class PreparedRidge:
 
 @dataclass(frozen=True, eq=False)
 class FittedAnew:
-    """An estimator that does not prepare: each piece is a fit from the beginning.
+    """An estimator that does not prepare: each stretch of voxels is a fit from the beginning, by a copy.
+
+    Stretches are those of the canonical grid, so that none depends on how many voxels there are. Copies share nothing:
+    with a generator of random numbers in common, each fit would depend on those before it.
 
     Parameters
     ----------
@@ -187,14 +191,118 @@ class FittedAnew:
         return int(getattr(self.estimator, "voxels_at_once", TILE))
 
     def fit(self, y: FloatArray) -> Estimator:
-        """Fit a copy of the estimator."""
+        """Fit a copy of the estimator to each stretch."""
         y = responses(y)
+        models = [self._fitted(y[:, stretch]) for stretch in tiles(y.shape[1], self.voxels_at_once)]
+        if len(models) == 1:
+            return models[0]
+        nests = all(hasattr(model, "nested") for model in models)
+        return (NestingStretches if nests else Stretches)(tuple(models))
+
+    def _fitted(self, y: FloatArray) -> Estimator:
+        y, model = np.ascontiguousarray(y), copy.deepcopy(self.estimator)
         if not varying(y).any():
-            return Undefined(tuple(self.rows), self.estimator.scale, self.estimator.parameters, *y.shape)
-        model = copy.copy(self.estimator)
+            undefined = UndefinedNesting if hasattr(model, "nested") else Undefined
+            return undefined(tuple(self.rows), model.scale, model.parameters, *y.shape)
         if self.by == "columns":
             return model.fit(self.rows, y, groups=self.groups, sample_weight=self.weights)
         return model.fit_gram(self.rows, y, weights=self.weights, groups=self.groups)
+
+
+@dataclass(frozen=True, eq=False)
+class Stretches:
+    """Fits of one estimator to neighbouring stretches of voxels, as one.
+
+    Parameters
+    ----------
+    parts : tuple of Estimator
+        Fitted; at least one.
+    """
+
+    parts: tuple[Any, ...]
+
+    @property
+    def bands(self) -> tuple[str, ...]:
+        """The bands, in the order of the fit."""
+        return tuple(self.parts[0].bands)
+
+    @property
+    def scale(self) -> str | None:
+        """As each part's."""
+        scale: str | None = self.parts[0].scale
+        return scale
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """What made each part."""
+        return dict(self.parts[0].parameters)
+
+    @property
+    def alphas(self) -> Any:
+        """Penalties that a part chose from; None where none says it."""
+        return next((part.alphas for part in self.parts if hasattr(part, "alphas")), None)
+
+    @property
+    def offset_(self) -> FloatArray:
+        """Those of all parts, (n_voxels,)."""
+        return np.concatenate([part.offset_ for part in self.parts])
+
+    @property
+    def alphas_(self) -> FloatArray:
+        """Those of all parts, (n_voxels,)."""
+        return np.concatenate([part.alphas_ for part in self.parts])
+
+    @property
+    def mixtures_(self) -> FloatArray:
+        """Those of all parts, (n_bands, n_voxels)."""
+        return np.concatenate([part.mixtures_ for part in self.parts], axis=1)
+
+    @property
+    def cv_scores_(self) -> FloatArray:
+        """Those of all parts, (n_voxels,)."""
+        return np.concatenate([part.cv_scores_ for part in self.parts])
+
+    def fit(self, *_: Any, **__: Any) -> Self:
+        """Refuse: it stands for fits that are done."""
+        raise InputError("This was fitted some voxels at a time; fit another copy of the estimator.")
+
+    fit_gram = fit
+
+    def dual(self, voxels: slice = slice(None)) -> FloatArray:
+        """Take dual weights of the parts that these voxels are in, (n_rows, n_voxels)."""
+        return self._beside(lambda part, own: part.dual(own), voxels)
+
+    def predict(
+        self, bands: Mapping[str, FloatArray], *, split: bool = False, voxels: slice = slice(None)
+    ) -> FloatArray:
+        """Predict by the parts that these voxels are in; (n_new, n_voxels), or with `split` by band."""
+        return self._beside(lambda part, own: part.predict(bands, split=split, voxels=own), voxels)
+
+    def predict_gram(self, grams: Mapping[str, FloatArray], *, voxels: slice = slice(None)) -> FloatArray:
+        """Predict by the parts that these voxels are in, (n_bands, n_new, n_voxels)."""
+        return self._beside(lambda part, own: part.predict_gram(grams, voxels=own), voxels)
+
+    def _beside(self, ask: Callable[[Any, slice], FloatArray], voxels: slice) -> FloatArray:
+        """Put side by side what the parts say of voxels, each asked for its own."""
+        ends = np.cumsum([len(part.alphas_) for part in self.parts]).tolist()
+        start, stop, step = voxels.indices(ends[-1])
+        if step != 1:
+            return self._beside(ask, slice(None))[..., voxels]
+        values = [
+            ask(part, slice(max(start - before, 0), min(stop, end) - before))
+            for part, before, end in zip(self.parts, [0, *ends], ends, strict=False)
+            if max(start, before) < min(stop, end)
+        ]
+        return np.concatenate(values or [ask(self.parts[0], slice(0, 0))], axis=-1)
+
+
+class NestingStretches(Stretches):
+    """Such fits of an estimator that refits models of subsets of its bands."""
+
+    def nested(self, subsets: Sequence[Sequence[str]] | None = None) -> dict[tuple[str, ...], Stretches]:
+        """Refit in each part; by default all non-empty subsets."""
+        nested = [part.nested(subsets) for part in self.parts]
+        return {bands: Stretches(tuple(models[bands] for models in nested)) for bands in nested[0]}
 
 
 @dataclass(frozen=True)
@@ -248,3 +356,14 @@ class Undefined:
         """nan, (n_bands, n_new, n_voxels)."""
         n_new = len(next(iter(grams.values())))
         return np.full((len(self.bands), n_new, self.n_voxels), np.nan, dtype=np.float32)[:, :, voxels]
+
+
+class UndefinedNesting(Undefined):
+    """Such a fit of an estimator that refits models of subsets of its bands."""
+
+    def nested(self, subsets: Sequence[Sequence[str]] | None = None) -> dict[tuple[str, ...], Undefined]:
+        """Name the models of subsets, by default of all non-empty ones; of them everything is nan, too."""
+        if subsets is None:
+            subsets = [some for k in range(1, len(self.bands) + 1) for some in combinations(self.bands, k)]
+        own = [tuple(band for band in self.bands if band in subset) for subset in subsets]
+        return {bands: replace(self, bands=bands) for bands in own}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -33,20 +34,36 @@ LEAST_WEIGHT: Final = 1e-6
 """A mixture's weight of exactly 0 becomes this: after a 0, himalaya's search returns nan."""
 
 
+_turn = threading.Condition()
+_users: list[tuple[str, Any]] = []
+"""The backend that is in use, and the one before it, once for each thread that uses it."""
+
+
 @contextmanager
 def _backend(name: str) -> Iterator[Any]:
-    """Set himalaya's global backend, and put the old one back whatever happens."""
+    """Set himalaya's backend, and put the old one back whatever happens.
+
+    The backend is the process's. Threads that want the same one share it, the first sets it and the last puts the old
+    one back; whoever wants another waits until then.
+    """
     from himalaya.backend import get_backend, set_backend
 
-    before = get_backend()
+    with _turn:
+        _turn.wait_for(lambda: all(user == name for user, _ in _users))
+        before = _users[0][1] if _users else get_backend()
+        try:
+            backend = set_backend(name)
+        except (ImportError, RuntimeError, ValueError) as error:
+            raise InputError(f"himalaya's backend {name!r} cannot be used here: {error}") from None
+        _users.append((name, before))
     try:
-        chosen = set_backend(name)
-    except (ImportError, RuntimeError, ValueError) as error:
-        raise InputError(f"himalaya's backend {name!r} cannot be used here: {error}") from None
-    try:
-        yield chosen
+        yield backend
     finally:
-        set_backend(before)
+        with _turn:
+            _users.pop()
+            if not _users:
+                set_backend(before)
+                _turn.notify_all()
 
 
 @dataclass

@@ -7,7 +7,7 @@ from typing import Final
 
 import numpy as np
 
-from latentcortex._arrays import FloatArray, IntArray, arrays, check_finite
+from latentcortex._arrays import FloatArray, IntArray, arrays, check_finite, tiles
 from latentcortex.errors import InputError
 
 LEAST_SIZES: Final = 3
@@ -107,21 +107,24 @@ def _checked(n: Sequence[int] | IntArray | FloatArray, gain: FloatArray) -> tupl
 
 
 def _fitted(sizes: FloatArray, values: FloatArray) -> FloatArray:
-    """Fit all voxels by every form; asymptote and the ends of those that are compatible, (3, n_voxels)."""
+    """Fit all voxels by the forms that the mean curve does not exclude; asymptote and its ends, (3, n_voxels)."""
     mean = values.mean(1, keepdims=True)
     most = COMPATIBLE * float(np.ptp(mean))
-    fits, errors, apart = [], [], []
-    for exponent in EXPONENTS:
-        for shift in np.linspace(0, sizes.max(), N_SHIFTS):
-            curve = _curve(sizes, shift, exponent)
-            apart.append(float(np.sqrt(_residual(curve, mean)[0] / len(sizes))))
-            fits.append((np.linalg.pinv(curve) @ values)[0])
-            variance = _residual(curve, values) / (len(sizes) - 2)
-            errors.append(np.sqrt(variance * np.linalg.inv(curve.T @ curve)[0, 0]))
+    shifts = np.linspace(0, sizes.max(), N_SHIFTS)
+    curves = [_curve(sizes, shift, exponent) for exponent in EXPONENTS for shift in shifts]
+    apart = [float(np.sqrt(_residual(curve, mean)[0] / len(sizes))) for curve in curves]
     start = N_SHIFTS * EXPONENTS.index(1.0)
     best = start + int(np.argmin(apart[start : start + N_SHIFTS]))
-    kept = np.stack([fit for i, fit in enumerate(fits) if i == best or apart[i] <= most])
-    return np.stack([fits[best], kept.min(0) - 2 * errors[best], kept.max(0) + 2 * errors[best]])
+    kept = [i for i in range(len(curves)) if i == best or apart[i] <= most]
+    to_limits, curve = np.stack([np.linalg.pinv(curves[i])[0] for i in kept]), curves[best]
+    out = np.empty((3, values.shape[1]))
+    # Fits of all voxels by all forms would take more memory than anything else of a study.
+    for tile in tiles(values.shape[1]):
+        fits = to_limits @ values[:, tile]
+        variance = _residual(curve, values[:, tile]) / (len(sizes) - 2)
+        error = np.sqrt(variance * np.linalg.inv(curve.T @ curve)[0, 0])
+        out[:, tile] = fits[kept.index(best)], fits.min(0) - 2 * error, fits.max(0) + 2 * error
+    return out
 
 
 def _curve(sizes: FloatArray, shift: float, exponent: float) -> FloatArray:

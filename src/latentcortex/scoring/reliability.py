@@ -265,16 +265,35 @@ def normalised_mean(score: FloatArray, ceiling: FloatArray, *, n_stimuli: int | 
     ----------
     Olkin and Pratt (1958), doi:10.1214/aoms/1177706717, for the squared correlation
     """
+    explained, explainable = normalised_sums(score, ceiling, n_stimuli=n_stimuli)
+    return normalised_by_sums(explained, explainable, root=n_stimuli is not None)
+
+
+def normalised_sums(score: FloatArray, ceiling: FloatArray, *, n_stimuli: int | None = None) -> tuple[float, float]:
+    """Sum up what `normalised_mean` divides, over voxels that have both; sums of some voxels add up to those of all.
+
+    Parameters are those of `normalised_mean`.
+
+    Returns
+    -------
+    explained, explainable : float
+        Of scores (R², or unbiased squares of r with their sign), and of ceilings.
+    """
     score, ceiling = arrays(score=(score, "n_voxels"), ceiling=(ceiling, "n_voxels"))
-    known = np.isfinite(score) & np.isfinite(ceiling)
-    values, total = score[known].astype(np.float64), float(ceiling[known].sum(dtype=np.float64))
-    if not total > 0:
-        return float("nan")
-    if n_stimuli is None:
-        return float(values.sum() / total)
+    both = np.isfinite(score) & np.isfinite(ceiling)
+    values, explainable = score[both].astype(np.float64), float(ceiling[both].sum(dtype=np.float64))
+    if n_stimuli is None or not both.any():
+        return float(values.sum()), explainable
     n, rest = whole_number("n_stimuli", n_stimuli, least=4), 1 - values**2
-    explained = float((np.sign(values) * (1 - (n - 3) / (n - 2) * rest * (1 + 2 * rest / n))).sum() / total)
-    return float(np.sign(explained) * np.sqrt(np.abs(explained)))
+    return float((np.sign(values) * (1 - (n - 3) / (n - 2) * rest * (1 + 2 * rest / n))).sum()), explainable
+
+
+def normalised_by_sums(explained: float, explainable: float, *, root: bool) -> float:
+    """Divide the `normalised_sums` of all voxels, and take the root where scores were r; see `normalised_mean`."""
+    if not explainable > 0:
+        return float("nan")
+    fraction = explained / explainable
+    return float(np.sign(fraction) * np.sqrt(np.abs(fraction))) if root else float(fraction)
 
 
 def _variance(centred: FloatArray, seen: BoolArray) -> FloatArray:

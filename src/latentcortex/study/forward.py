@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -213,9 +214,9 @@ class Forward:
         noted = {key: [place.get(key, np.nan) for place in places] for key in ("timestep", "alpha_bar")}
         return maps.described(maps.columns.assign(**noted))
 
-    def _profile(self, analysis: analyses.Analysis, participant: str) -> Maps:
-        material, responses = self.material, self.material.all_voxels(participant)
-        ids = responses.ids
+    def _profile(self, analysis: analyses.Analysis, participant: str, cells: encoding.Cells) -> Maps:
+        """Score on test sets that are less and less like what is fitted, of splits of all stimuli."""
+        material, responses, ids = self.material, self._responses(participant), self.material.ids(participant)
         splits, clusters = analyses.profile_splits(
             ids,
             list(material.groups(ids).values()),
@@ -228,22 +229,28 @@ class Forward:
             analyses.generalisation(
                 analysis,
                 material.fitted_features(split.folds[0].train),
-                responses,
-                {kind: split},
-                self.material.estimator,
-                zscore=material.zscore,
+                {kind: replace(responses, splits=split)},
+                self._make_estimator(),
                 criterion=material.criterion,
                 clusters=clusters,
+                cells=cells,
             )
             for kind, split in splits.items()
         ]
         return rejudged(analyses.joined(profile), material.criterion)
 
+    def _make_estimator(self) -> Callable[[], Any]:
+        """Make what makes estimators, without the material, so that cells may be sent elsewhere."""
+        return partial(copy.copy, self.material.estimator())
+
     def _scorer(self, participant: str, cells: encoding.Cells) -> Callable[[analyses.Analysis], Maps]:
         """Make what runs an analysis on the test set, or across folds."""
         material, responses = self.material, self._responses(participant)
-        make = partial(copy.copy, material.estimator())  # without the material, so that cells may be sent elsewhere
-        how: dict[str, Any] = {"make_estimator": make, "criterion": material.criterion, "cells": cells}
+        how: dict[str, Any] = {
+            "make_estimator": self._make_estimator(),
+            "criterion": material.criterion,
+            "cells": cells,
+        }
         if material.across_folds:
             scorer: Any = analyses.AcrossFolds(material.features, responses, **how)
         else:
@@ -253,7 +260,7 @@ class Forward:
 
         def score(analysis: analyses.Analysis) -> Maps:
             profile = analysis.name == "generalisation"
-            return self._profile(analysis, participant) if profile else scorer.score(analysis)
+            return self._profile(analysis, participant, cells) if profile else scorer.score(analysis)
 
         return score
 
