@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import psutil
 import pytest
 from _studies import write_folder_study
 
-from latentcortex import analyses
+from latentcortex import analyses, executors
 from latentcortex._results import ResultsFolder
 from latentcortex._store import Store
 from latentcortex.encoding.cells import Cell, Cells, Result
@@ -134,3 +135,23 @@ def test_of_processes_that_leave_only_the_last_one_tidies_up(tmp_path: Path) -> 
     with pytest.raises(KeyError), last.owning(overwrite=False, tidy=lambda: tidied.append("interrupted")):
         raise KeyError
     assert tidied == ["last"]
+
+
+@pytest.mark.parametrize(("start", "taken"), [(0.0, [0, 1, 2, 3, 4]), (0.5, [2, 3, 4, 0, 1]), (0.9, [4, 0, 1, 2, 3])])
+def test_processes_begin_at_several_places_and_results_stay_in_order(start: float, taken: list[int]) -> None:
+    calls: list[int] = []
+    cells = Cells(executors.make("threads", n_workers=1), start=start)
+    results = cells.map(lambda i: (calls.append(i), constant(i))[1], [Cell(i, {}) for i in range(5)], title="")
+    assert calls == taken
+    assert [result["m"].total("n") for result in results] == [0, 1, 2, 3, 4]
+
+
+def test_the_second_of_two_processes_begins_in_the_middle(tmp_path: Path) -> None:
+    first, second = (ResultsFolder(tmp_path, "key", {}, ()) for _ in range(2))
+    with first.owning(overwrite=False):
+        assert first.place() == 0
+        time.sleep(0.002)  # claims are told apart by milliseconds
+        with second.owning(overwrite=False):
+            assert (first.place(), second.place()) == (0, 0.5)
+        assert first.place() == 0
+    assert first.place() == 0

@@ -123,6 +123,16 @@ def test_the_room_is_kept_and_what_does_not_fit_is_made_again(decomposed: list[i
     assert len(decomposed) > 2 * N_MIXTURES
 
 
+def test_without_any_room_nothing_is_kept_and_nothing_is_said_of_it(tmp_path: Path, caplog) -> None:
+    bands, y = planted(120, 150)
+    without = sha_of_fit(bands, y)
+    caplog.clear()
+    with caplog.at_level(logging.INFO), keeping(tmp_path / "scratch", max_bytes=0):
+        assert sha_of_fit(bands, y) == without
+    assert not (tmp_path / "scratch").exists()
+    assert "not kept" not in caplog.text
+
+
 def test_few_rows_are_not_worth_a_file(tmp_path: Path) -> None:
     bands, y = planted(MIN_SIZE - 1, 300)
     with keeping(tmp_path, max_bytes=None):

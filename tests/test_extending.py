@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from _studies import write_folder_study
 
 from latentcortex import cli, datasets, estimators, executors
 from latentcortex._arrays import TILE, tiles
@@ -67,6 +68,44 @@ def test_an_executor_from_outside_is_found_by_name_and_gives_the_same_bits(from_
         np.testing.assert_array_equal(np.concatenate(list(theirs.map(penalties, cells))), np.concatenate(expected))
     finally:
         del executors.SHELF.where["backwards"]
+
+
+TWIN = """
+twin = true
+
+[run]
+"""
+ACROSS_FOLDS = """
+null = "permutation"
+n_permutations = 12
+
+[splits]
+cross_validation = 3
+
+[run]
+"""
+
+
+@pytest.mark.parametrize("setting", [TWIN, ACROSS_FOLDS], ids=["a test set and its control", "across folds"])
+def test_every_cell_of_a_study_can_be_sent_elsewhere(from_outside: Path, setting: str) -> None:
+    (from_outside / "somebodys_executor.py").write_text(EXECUTOR, encoding="utf-8")
+    file = write_folder_study(from_outside)
+    given = file.read_text() + setting
+    try:
+        importlib.import_module("somebodys_executor")
+        executors.SHELF.where["backwards"] = "somebodys_executor:Backwards"
+        for name in ("threads", "backwards"):
+            file.write_text(f'{given}executor = "{name}"\n')
+            Study.read(file).run(from_outside / name, until="encode", progress=False)
+    finally:
+        executors.SHELF.where.pop("backwards", None)
+    theirs, ours = (
+        {path.name: path.read_bytes() for path in (from_outside / name / "work").iterdir()}
+        for name in ("backwards", "threads")
+    )
+    assert any("latents" in name for name in ours)
+    assert any("ceiling" in name for name in ours)
+    assert theirs == ours
 
 
 DATASET = '''

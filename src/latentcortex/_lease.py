@@ -182,6 +182,12 @@ class Lease:
         held = {claim.path for claim in self._held}
         return all(claim.path in held for claim in claims(self.folder, "lease"))
 
+    def place(self) -> float:
+        """Tell which part of the processes that hold the lease began before this one: 0, or 1/2 for the second of 2."""
+        held = {claim.path for claim in self._held}
+        of_all = [claim.path in held for claim in sorted(claims(self.folder, "lease"), key=lambda one: one.order)]
+        return of_all.index(True) / len(of_all) if any(of_all) else 0.0
+
     def leave(self) -> bool:
         """Give the lease back before its block ends; tell whether nobody else holds it.
 

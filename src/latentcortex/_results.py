@@ -173,6 +173,10 @@ class ResultsFolder:
         with self.turn():
             yield self._lease.is_alone()
 
+    def place(self) -> float:
+        """Tell which part of the processes of this study that are at work began before this one."""
+        return self._lease.place()
+
     @property
     def done(self) -> tuple[str, ...]:
         """Stages that this study has done, as the record says."""

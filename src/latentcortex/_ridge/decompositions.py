@@ -73,9 +73,9 @@ def keeping(folder: Path, *, max_bytes: int | None) -> Iterator[None]:
     folder : Path
         Of a disk of this machine; it may be shared by processes, and deleted when none runs.
     max_bytes : int, optional
-        The room that they may take.
+        The room that they may take; with 0 nothing is kept.
     """
-    token = _scratch.set(Store(folder, max_bytes=max_bytes))
+    token = _scratch.set(None if max_bytes == 0 else Store(folder, max_bytes=max_bytes))
     try:
         yield
     finally:

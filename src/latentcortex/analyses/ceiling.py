@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -51,15 +52,17 @@ def ceiling_by_chunk(responses: SplitResponses, cells: Cells) -> Maps | None:
     if first is None:
         return None
 
-    def estimated(voxels: slice) -> Result:
-        maps = ceiling(_held_out(responses, voxels))
-        return {} if maps is None else {"ceiling": Piece({"ceiling": maps.data.T})}
-
     chunks = cells.chunks(responses.space.n_voxels)
     each = [Cell(voxels, {"ceiling": f"{voxels.start}-{voxels.stop}"}) for voxels in chunks]
-    results = cells.map(estimated, each, title="noise ceiling")
+    results = cells.map(partial(_estimated, responses), each, title="noise ceiling")
     values = np.concatenate([result["ceiling"].values["ceiling"] for result in results], axis=-1)
     return Maps.of(responses.space, list(zip(values, first.columns.to_dict("records"), strict=True)))  # type: ignore[arg-type]
+
+
+def _estimated(responses: SplitResponses, voxels: slice) -> Result:
+    """Estimate the noise ceiling of some voxels."""
+    maps = ceiling(_held_out(responses, voxels))
+    return {} if maps is None else {"ceiling": Piece({"ceiling": maps.data.T})}
 
 
 def _held_out(responses: SplitResponses, voxels: slice) -> Responses:

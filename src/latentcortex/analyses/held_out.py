@@ -6,7 +6,7 @@ import json
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Final, Protocol
 
 import numpy as np
@@ -188,7 +188,7 @@ class HeldOut:
         return replace(
             self,
             responses=ExchangedStimuli(self.responses, (of_train, of_test)),
-            make_estimator=lambda: quiet(self.make_estimator()),
+            make_estimator=partial(_quietly, self.make_estimator),
             twin=False,
             regions=None,
             # What a model predicts is counted, no split of it.
@@ -416,6 +416,11 @@ class _Run:
         widths = (scoring.effective_dims(features.gram(band, train.ids, train.ids, fit_on=train.ids)) for band in bands)
         layers = dict(zip(bands, widths, strict=True))
         return list(preferred(layers, accuracy[:, 0], p, tested, criterion, about=about, **how))
+
+
+def _quietly(make: Callable[[], Any]) -> Any:
+    """Make an estimator of whose fits nobody needs to be warned."""
+    return quiet(make())
 
 
 def _whole(parts: Sequence[Prediction]) -> Prediction:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from latentcortex._arrays import FloatArray
 from latentcortex._shelf import Shelf
-from latentcortex.errors import InputError
+from latentcortex.errors import AlignmentError, InputError
 from latentcortex.responses import COLUMNS, Responses
 from latentcortex.space import Space
 from latentcortex.stimuli import Stimuli
@@ -130,6 +130,34 @@ def of_slice(data: FloatArray, rows: pd.DataFrame, space: Space, voxels: slice) 
     start, stop, _ = voxels.indices(space.n_voxels)
     part = space if stop - start == space.n_voxels else space.only(np.arange(start, stop, dtype=np.intp))
     return Responses(data, rows[list(COLUMNS)], part)
+
+
+def read(dataset: Dataset, participant: str, stimuli: pd.Series[str], n_voxels: int, voxels: slice) -> Responses:
+    """Read some voxels of a participant, and see that they are what was asked for.
+
+    Parameters
+    ----------
+    dataset : Dataset
+    participant : str
+    stimuli : Series of str
+        Those of the dataset's `rows`.
+    n_voxels : int
+        Of the dataset's `space`.
+    voxels : slice
+
+    Raises
+    ------
+    AlignmentError
+        If the dataset gives others than those that were asked for, or other trials.
+    """
+    responses = dataset.responses(participant, voxels)
+    expected, got = (len(stimuli), len(range(*voxels.indices(n_voxels)))), responses.data.shape
+    if got != expected or not responses.rows["stimulus"].equals(stimuli):
+        raise AlignmentError(
+            f"The dataset gives responses {got} of participant {participant} for voxels {voxels.start} to "
+            f"{voxels.stop}; expected {expected}, in the order of its `rows`."
+        )
+    return responses
 
 
 @SHELF.documented

@@ -64,6 +64,9 @@ class Cells:
         Voxels of a chunk, a multiple of 1,024; 0 for all. No result depends on it.
     progress : bool
         Draw a progress bar.
+    start : float
+        Where in the list of cells to begin, from 0 to below 1; those before come last. Processes that share the work
+        begin at several places.
     """
 
     executor: executors.Executor = field(default_factory=lambda: executors.make("threads"))
@@ -71,6 +74,15 @@ class Cells:
     stem: str = "cell"
     chunk_voxels: int = 0
     progress: bool = False
+    start: float = 0.0
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what runs cells: a cell that is sent elsewhere runs there, and begins no others."""
+        return {name: value for name, value in vars(self).items() if name != "executor"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take the default executor, which runs cells of a cell in its own thread."""
+        vars(self).update(state, executor=executors.make("threads"))
 
     def chunks(self, n_voxels: int, estimator: object = None) -> list[slice]:
         """Cut voxels into chunks; larger ones for an estimator whose every fit begins from nothing."""
@@ -88,12 +100,14 @@ class Cells:
         title : str
             For the progress bar.
         """
-        results = []
+        first, results = int(self.start * len(cells)), []
+        taken = [*cells[first:], *cells[:first]]
         with tqdm(total=len(cells), desc=title, unit="cell", disable=not self.progress) as bar:
-            for result in self.executor.map(_Kept(function, self.store, self.stem), cells):
+            for result in self.executor.map(_Kept(function, self.store, self.stem), taken):
                 results.append(result)
                 bar.update()
-        return results
+        n_last = len(cells) - first
+        return results[n_last:] + results[:n_last]
 
     def of(self, name: str) -> Cells:
         """Take the same for cells whose parts have names of their own."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Final, Protocol
 
 import numpy as np
@@ -83,7 +83,7 @@ class ReadByChunk:
     @classmethod
     def of(cls, responses: Responses, splits: Splits, zscore: Within) -> ReadByChunk:
         """Take chunks of responses that are in memory."""
-        return cls(lambda voxels: _taken(responses, voxels), responses.space, splits, zscore)
+        return cls(partial(_taken, responses), responses.space, splits, zscore)
 
     @cached_property
     def in_time(self) -> bool:

@@ -26,6 +26,8 @@ from latentcortex.features import Features
 from latentcortex.inference.control import expected_false, tally_draws
 from latentcortex.maps import Maps
 
+READY: Final = ("_models", "_whole", "_permutations")
+"""What is made from the rest when it is first asked for, and takes much memory."""
 DRAWS_AT_ONCE: Final = 10
 """Permutations of one cell: what a kill costs, and about what has the size of a chunk's predictions."""
 
@@ -74,6 +76,10 @@ class CrossValidation:
     def __post_init__(self) -> None:
         if self.criterion.shares != ("product",):
             raise InputError("Across folds only product shares are computed: ask for shares=('product',).")
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what is ready: it is made again, with the same bits, where it is sent."""
+        return {name: value for name, value in vars(self).items() if name not in READY}
 
     @property
     def bands(self) -> tuple[str, ...]:

@@ -251,6 +251,14 @@ class ModelPlan:
     _lock: Any = field(default_factory=threading.Lock, repr=False)
     _ready: tuple[Prepared, dict[str, FloatArray], tuple[str, ...]] | None = field(default=None, repr=False)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what is ready: it is made again, with the same bits, where it is sent."""
+        return {name: value for name, value in vars(self).items() if name not in ("_lock", "_ready")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Begin with nothing ready."""
+        vars(self).update(state, _lock=threading.Lock(), _ready=None)
+
     @property
     def bands(self) -> tuple[str, ...]:
         """The bands of the model."""

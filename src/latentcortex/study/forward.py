@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections.abc import Callable
 from dataclasses import replace
@@ -194,13 +195,14 @@ class Forward:
             self.record.key_of(f"sub-{participant}_cell"),
             run.chunk_voxels,
             self.material.progress,
+            start=self.record.place(),
         )
 
     def _responses(self, participant: str) -> encoding.ReadByChunk:
         """Say how responses are read, z-scored and parted, some voxels at a time."""
         material = self.material
-        read = partial(material.responses, participant)
-        return encoding.ReadByChunk(read, material.space(participant), material.splits(participant), material.zscore)
+        read, space = material.reader(participant), material.space(participant)
+        return encoding.ReadByChunk(read, space, material.splits(participant), material.zscore)
 
     def _located(self, maps: Maps) -> Maps:
         """Note where on the noise schedule the band of each column lies."""
@@ -228,7 +230,7 @@ class Forward:
                 analysis,
                 material.fitted_features(split.folds[0].train),
                 {kind: replace(responses, splits=split)},
-                material.estimator,
+                self._make_estimator(),
                 criterion=material.criterion,
                 clusters=clusters,
                 cells=cells,
@@ -237,10 +239,18 @@ class Forward:
         ]
         return rejudged(analyses.joined(profile), material.criterion)
 
+    def _make_estimator(self) -> Callable[[], Any]:
+        """Make what makes estimators, without the material, so that cells may be sent elsewhere."""
+        return partial(copy.copy, self.material.estimator())
+
     def _scorer(self, participant: str, cells: encoding.Cells) -> Callable[[analyses.Analysis], Maps]:
         """Make what runs an analysis on the test set, or across folds."""
         material, responses = self.material, self._responses(participant)
-        how: dict[str, Any] = {"make_estimator": material.estimator, "criterion": material.criterion, "cells": cells}
+        how: dict[str, Any] = {
+            "make_estimator": self._make_estimator(),
+            "criterion": material.criterion,
+            "cells": cells,
+        }
         if material.across_folds:
             scorer: Any = analyses.AcrossFolds(material.features, responses, **how)
         else:

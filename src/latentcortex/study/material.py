@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from functools import cached_property
+from collections.abc import Callable, Sequence
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 import latentcortex
-from latentcortex import analyses, checking, reporting
+from latentcortex import analyses, checking, datasets, reporting
 from latentcortex._arrays import TILE, BoolArray, FloatArray, digest, listed, refuse_beyond_memory
 from latentcortex._shelf import unknown
 from latentcortex._watch import Stages
@@ -235,23 +235,14 @@ class Material:
             self._spaces[participant] = self.dataset.space(participant)
         return self._spaces[participant]
 
-    def responses(self, participant: str, voxels: slice = slice(None)) -> Responses:
-        """Read the trials of some voxels of a participant; only a step that goes by chunk asks for more than a few.
+    def reader(self, participant: str) -> Callable[[slice], Responses]:
+        """Make what reads the trials of some voxels of a participant, and nothing else: it may be sent elsewhere."""
+        stimuli, n_voxels = self.rows(participant)["stimulus"], self.space(participant).n_voxels
+        return partial(datasets.read, self.dataset, participant, stimuli, n_voxels)
 
-        Raises
-        ------
-        AlignmentError
-            If the dataset gives others than those that were asked for, or other trials.
-        """
-        responses: Responses = self.dataset.responses(participant, voxels)
-        n_voxels = len(range(*voxels.indices(self.space(participant).n_voxels)))
-        expected, got = (len(self.rows(participant)), n_voxels), responses.data.shape
-        if got != expected or not responses.rows["stimulus"].equals(self.rows(participant)["stimulus"]):
-            raise AlignmentError(
-                f"The dataset gives responses {got} of participant {participant} for voxels {voxels.start} to "
-                f"{voxels.stop}; expected {expected}, in the order of its `rows`."
-            )
-        return responses
+    def responses(self, participant: str, voxels: slice = slice(None)) -> Responses:
+        """Read the trials of some voxels of a participant; only a step that goes by chunk asks for more than a few."""
+        return self.reader(participant)(voxels)
 
     def all_voxels(self, participant: str) -> Responses:
         """Read all voxels, chunk by chunk, for a step that needs them together: memory grows with them."""
