@@ -5,6 +5,7 @@ What is simulated and measured, and each bound, is in `_battery_designs.py`.
 
 from __future__ import annotations
 
+import json
 import logging
 from functools import partial
 from itertools import permutations
@@ -218,9 +219,25 @@ def test_a_single_driven_voxel_of_many_is_found_though_responses_are_skewed() ->
     few = Null.of(driven, Criterion(null="permutation")).p(driven)
     assert not inference.fdr(few).rejected.any()
     assert str(null) == (
-        "1000 to 79998 permutations of stimuli, the more the smaller p, since responses and predictions are skewed or "
-        "have heavy tails"
+        f"1000 to {null.counted} permutations of stimuli, the more the smaller p, since responses and predictions are "
+        "skewed or have heavy tails"
     )
+    assert 39_999 <= null.counted <= 79_998  # from what a single rejection needs to twice as many
+    assert Null.from_facts(json.loads(json.dumps(null.facts))) == null
+
+
+def test_how_often_stimuli_are_exchanged_does_not_depend_on_the_voxels_beside(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A single active voxel of a tile is drawn for as often as the map needs, not as if the map had no other."""
+    monkeypatch.setattr("latentcortex.inference.tails.AT_ONCE", 200_000)
+    monkeypatch.setattr("latentcortex.inference.tails.WORK", 10_000_000)
+    held_out = battery.tailed(0, "rare binary columns, lognormal responses", 1500)
+    y, active = held_out.y.copy(), slice(0, 1500, 10)
+    y[:, active] = 3 * held_out.varying[:, active] + np.log(y[:, active])
+    driven = Prediction(y, held_out.yhat_bands, held_out.offset)
+    null = Null.of(driven, Criterion(), n_tests=300_000)
+    assert null.counted < 5000  # a tenth of all voxels are active; a single one would need 12 million
+    alone = Prediction(y[:, :7], held_out.yhat_bands[..., :7], held_out.offset[:7])
+    np.testing.assert_array_equal(null.p(driven)[:7], null.p(alone))
 
 
 def test_more_permutations_give_the_p_that_all_orders_give() -> None:

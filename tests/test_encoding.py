@@ -400,7 +400,7 @@ def test_no_digit_depends_on_the_size_of_chunks(name: str) -> None:
         sides = (Features.from_arrays(IDS, values), once(data), lambda: BandedRidge(seed=0))
         scorer = HeldOut(*sides, criterion, Cells(chunk_voxels=size), twin=name == "latents", regions=regions)
         maps.append(scorer.score(canonical(name, BANDS)))
-    if name != "learning-curve":  # which has gains only
+    if name != "learning-curve":
         assert set(maps[0].find(statistic="r").columns["intervals"].iloc[0]) == {"early", "ventral", "late"}
     assert_same(maps)
 

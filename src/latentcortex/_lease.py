@@ -170,11 +170,26 @@ class Lease:
             with _beating(won):
                 yield
         finally:
-            self._held.remove(won)
+            if won in self._held:
+                self._held.remove(won)
             won.drop()
             with suppress(OSError):
                 for kind in ("lease", "turn"):  # what is left of others that were killed meanwhile
                     claims(self.folder, kind)
+
+    def is_alone(self) -> bool:
+        """Tell whether no other process holds the lease; in a turn, none that begins with one can come in between."""
+        held = {claim.path for claim in self._held}
+        return all(claim.path in held for claim in claims(self.folder, "lease"))
+
+    def leave(self) -> bool:
+        """Give the lease back before its block ends; tell whether nobody else holds it.
+
+        Of several that do so in turns, only the last one is told so.
+        """
+        while self._held:
+            self._held.pop().drop()
+        return self.is_alone()
 
     @contextmanager
     def turn(self) -> Iterator[None]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -142,10 +142,17 @@ class ResultsFolder:
         return self._known != self._seen[-1] and self.is_done(stage)
 
     @contextmanager
-    def owning(self, *, overwrite: bool) -> Iterator[None]:
+    def owning(self, *, overwrite: bool, tidy: Callable[[], None] | None = None) -> Iterator[None]:
         """Own the folder while the block runs, together with other processes of this study.
 
         What these compute they share, part by part; what they write into the folder itself, they write in turns.
+
+        Parameters
+        ----------
+        overwrite : bool
+            Whether the folder may hold results of another study.
+        tidy : callable, optional
+            Is called by the last process of this study when it is through: it deletes what only runs need.
 
         Raises
         ------
@@ -155,6 +162,22 @@ class ResultsFolder:
         with self._lease.held():
             self.refuse(overwrite=overwrite)
             yield
+            if tidy is not None:
+                with self.turn():
+                    if self._lease.leave():
+                        tidy()
+
+    @contextmanager
+    def alone(self) -> Iterator[bool]:
+        """Tell whether no other process of this study is at work; none begins while the block runs."""
+        with self.turn():
+            yield self._lease.is_alone()
+
+    @property
+    def done(self) -> tuple[str, ...]:
+        """Stages that this study has done, as the record says."""
+        known = self._known
+        return tuple(known["done"]) if self._is_mine(known) else ()
 
     def turn(self) -> AbstractContextManager[None]:
         """Be the only process that writes results while the block runs."""

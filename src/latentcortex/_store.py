@@ -18,18 +18,25 @@ import mmap
 import os
 import re
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
+from types import ModuleType
 from typing import Any, BinaryIO, Final
+from weakref import WeakSet
 
 import numpy as np
 from numpy.typing import NDArray
 
 from latentcortex import _files, _filesystem
 from latentcortex.errors import IncompleteError
+
+resource: ModuleType | None
+try:
+    import resource
+except ImportError:  # Windows, whose maps take no descriptors of which there are few
+    resource = None
 
 logger = logging.getLogger(__name__)
 
@@ -40,6 +47,10 @@ ALIGNMENT_BYTES: Final = 64
 MAX_HEADER_BYTES: Final = 2**26
 CHUNK_BYTES: Final = 2**24
 """Hashed, written and read at once."""
+MIN_MAPPED_BYTES: Final = 2**16
+"""Of an array that is mapped into memory; smaller ones are read, which takes no more of it than a few pages."""
+NO_MORE: Final = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+"""What an operating system says that maps not one file more: then arrays are read whole."""
 SUFFIX: Final = ".arrays"
 KEY: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,159}")
 DTYPE: Final = re.compile(r"\|b1|\|[iu]1|<[iu][248]|<f[248]")
@@ -47,6 +58,8 @@ DTYPE: Final = re.compile(r"\|b1|\|[iu]1|<[iu][248]|<f[248]")
 
 _verified: set[tuple[object, ...]] = set()
 """Arrays of files that this process has compared with their hashes and that nobody has replaced since."""
+_maps: WeakSet[mmap.mmap] = WeakSet()
+"""Files that this process has mapped, as long as anybody holds an array of them."""
 _swept: set[Path] = set()
 """Scratch stores in which this process has deleted what killed writers left."""
 
@@ -133,9 +146,10 @@ class Store:
         names : iterable of str, optional
             The arrays that are read; all by default.
         mmap : bool
-            Map the arrays into memory, read-only, so that only what is indexed is read; they are compared with their
-            hashes once per process, or again where the file was replaced. Otherwise they are read whole and may be
-            written to.
+            Map the file into memory, once, and take its arrays from there, read-only, so that only what is indexed is
+            read; they are compared with their hashes once per process, or again where the file was replaced. Small ones
+            are read. A map takes a file descriptor until all its arrays are gone, and where maps have taken half of
+            those that the process may have, arrays are read instead. Otherwise all are read and may be written to.
 
         Returns
         -------
@@ -154,7 +168,7 @@ class Store:
                 wanted = tuple(layout if names is None else names)
                 if not layout.keys() >= set(wanted):
                     return None
-                read = partial(_mapped, path) if mmap else _read
+                read = _mapped(path, handle, [layout[name] for name in wanted]) if mmap else _read
                 arrays = {name: read(handle, name, layout[name]) for name in wanted}
         except FileNotFoundError:
             return None
@@ -163,6 +177,20 @@ class Store:
             return None
         self._note_use(path)
         return Part(arrays, header["facts"])
+
+    def take(self, key: str, name: str, *, mmap: bool = False) -> NDArray[Any]:
+        """Read or map one array of a part that was there a while ago.
+
+        Raises
+        ------
+        IncompleteError
+            If it was deleted or damaged since.
+        """
+        part = self.load(key, names=[name], mmap=mmap)
+        if part is None:
+            path = self.path(key)
+            raise IncompleteError(f"{path} was deleted or damaged while it was in use; run the same command again.")
+        return part.arrays[name]
 
     def has(self, key: str) -> bool:
         """Tell whether a part is there and whole; it is compared with its hashes once per process."""
@@ -312,34 +340,59 @@ def _read(handle: BinaryIO, name: str, place: _Place) -> NDArray[Any]:
     return _shaped(raw, place)
 
 
-def _mapped(path: Path, handle: BinaryIO, name: str, place: _Place) -> NDArray[Any]:
-    """Map an array; it is read once before, since a map of a disk that fails would end the process."""
+_Reads = Callable[[BinaryIO, str, _Place], NDArray[Any]]
+
+
+def _mapped(path: Path, handle: BinaryIO, places: Sequence[_Place]) -> _Reads:
+    """Map a file, if any of these arrays is worth it; give what takes arrays of it, read-only."""
+    whole = None
+    if any(place.n_bytes >= MIN_MAPPED_BYTES for place in places) and len(_maps) < _most_maps():
+        try:
+            whole = mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ)
+            _maps.add(whole)
+        except OSError as error:
+            if error.errno in NO_MORE:
+                logger.info("%s is read whole and not mapped: %s.", path, error.strerror)
+            elif error.errno in (errno.ENODEV, *_filesystem.UNSUPPORTED):
+                _filesystem.say_once(path.parent, "map files into memory: they are read whole, and take more of it")
+            else:
+                raise
+
+    def take(handle: BinaryIO, name: str, place: _Place) -> NDArray[Any]:
+        if whole is None or place.n_bytes < MIN_MAPPED_BYTES:
+            values = _read(handle, name, place)
+            values.flags.writeable = False
+            return values
+        _verify(handle, name, place)
+        return np.ndarray(place.shape, place.dtype, buffer=whole, offset=place.start)
+
+    return take
+
+
+def _most_maps() -> float:
+    """Count the maps that leave half of the file descriptors of this process for everything else; each takes one."""
+    soft = -1 if resource is None else resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return math.inf if soft < 0 else soft / 2
+
+
+def _verify(handle: BinaryIO, name: str, place: _Place) -> None:
+    """Read an array once before it is mapped, since a map of a disk that fails would end the process."""
     stat = os.fstat(handle.fileno())
     whole = (stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, place.start, place.sha256)
     if whole not in _verified:
         for _ in _content(handle, name, place):
             pass
         _verified.add(whole)
-    if not place.n_bytes:  # nothing cannot be mapped
-        return np.empty(place.shape, place.dtype)
-    try:
-        raw = np.memmap(handle, dtype=np.uint8, mode="r", offset=place.start, shape=(place.n_bytes,))
-    except OSError as error:
-        if error.errno not in (errno.ENODEV, *_filesystem.UNSUPPORTED):
-            raise
-        _filesystem.say_once(path.parent, "map files into memory: they are read whole, and take more of it")
-        return _read(handle, name, place)
-    return _shaped(np.asarray(raw), place)
 
 
 def let_go(values: NDArray[Any]) -> None:
-    """Take what was read of a mapped array out of the memory of this process; it is read again when it is asked for.
+    """Take what was read of the part of a mapped array out of the memory of this process; it is read again when asked.
 
     An array that is not mapped stays as it is, and so does one that the operating system knows no such request for.
     """
     base: Any = values
     while base is not None and not isinstance(base, mmap.mmap):
-        base = getattr(base, "base", None)
+        base = base.obj if isinstance(base, memoryview) else getattr(base, "base", None)
     if base is not None and hasattr(mmap, "MADV_DONTNEED"):
         base.madvise(mmap.MADV_DONTNEED)
 

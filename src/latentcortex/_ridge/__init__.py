@@ -21,7 +21,7 @@ from numpy.typing import DTypeLike
 
 from latentcortex._arrays import TILE, BoolArray, FloatArray, IntArray, tiles
 from latentcortex._ridge.backend import NAMES, Backend, backend
-from latentcortex._ridge.decompositions import Mixed, keeping, mapped
+from latentcortex._ridge.decompositions import Mixed, keeping, keeping_none, mapped
 from latentcortex._ridge.design import Columns, Design, Kernels
 from latentcortex._ridge.prepared import FEW_ROWS, Prepared, Rows
 from latentcortex._ridge.search import TIE, Criterion, Face, Fold, by_folds, by_rows
@@ -41,6 +41,7 @@ __all__ = [
     "Ready",
     "backend",
     "keeping",
+    "keeping_none",
     "mapped",
     "memory",
 ]

@@ -82,6 +82,16 @@ def keeping(folder: Path, *, max_bytes: int | None) -> Iterator[None]:
         _scratch.reset(token)
 
 
+@contextmanager
+def keeping_none() -> Iterator[None]:
+    """Keep no decompositions and kernels of the block: of rows that nobody will fit again they would only take room."""
+    token = _scratch.set(None)
+    try:
+        yield
+    finally:
+        _scratch.reset(token)
+
+
 def clear(folder: Path) -> None:
     """Delete what is kept in a folder; a process that has mapped some of it keeps what it has."""
     store = Store(folder)

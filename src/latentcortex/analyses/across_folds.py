@@ -47,8 +47,13 @@ class AcrossFolds:
         """Cross-validate every model of the analysis."""
         maps = []
         for bands in analysis.models:
-            fixed = (self.responses, self.sample, self.make_estimator(), self.criterion, analysis.name, self.cells)
-            with telling_of(analysis=analysis.name, model=short("+".join(bands))):
-                judged = CrossValidation(self.features.only(bands), *fixed).maps()
-                maps.append(self.cells.put_aside(judged, {"analysis": analysis.name, "models": "+".join(bands)}))
+            facts = {"analysis": analysis.name, "models": "+".join(bands)}
+            judged = self.cells.aside(facts, n_voxels=self.responses.space.n_voxels)
+            if judged is None:
+                fixed = (self.responses, self.sample, self.make_estimator(), self.criterion, analysis.name, self.cells)
+                model = CrossValidation(self.features.only(bands), *fixed)
+                with telling_of(analysis=analysis.name, model=short("+".join(bands))):
+                    judged = self.cells.put_aside(model.maps(), facts)
+                model.forget_permutations()
+            maps.append(judged)
         return rejudged(joined(maps), self.criterion)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from latentcortex import scoring
-from latentcortex._arrays import FloatArray, tiles
+from latentcortex._arrays import BoolArray, FloatArray, tiles
 from latentcortex._files import telling_of
 from latentcortex.analyses.control import (
     N_SHUFFLES,
@@ -23,7 +23,7 @@ from latentcortex.analyses.control import (
     orders_of,
     thresholds,
 )
-from latentcortex.analyses.joining import joined, usable_sample
+from latentcortex.analyses.joining import joined, sample_of, valid_voxels
 from latentcortex.analyses.layers import contested, preferred
 from latentcortex.analyses.learning import learning_curve
 from latentcortex.analyses.models import Analysis, by_step
@@ -134,6 +134,8 @@ class HeldOut:
         What is counted in the predictions of every model beside its scores, such as a control's in further orders.
     clusters : mapping of str to str, optional
         Stimulus -> its cluster, where test stimuli come in clusters.
+    valid : ndarray of bool, shape (n_voxels,), optional
+        Voxels that are usable; they are looked for by default. A control has those of what it is a control of.
     """
 
     features: Features
@@ -145,11 +147,18 @@ class HeldOut:
     regions: Regions | None = None
     tally: Tally | None = None
     clusters: Mapping[str, str] | None = None
+    valid: BoolArray | None = None
+
+    @cached_property
+    def _valid(self) -> BoolArray:
+        if self.valid is not None:
+            return self.valid
+        return valid_voxels(self.responses, self.cells, getattr(self.responses, "zscore", "session"))
 
     @cached_property
     def sample(self) -> Sample:
         """Voxels all over the map, by which is decided what must be the same for all."""
-        return usable_sample(self.responses, self.cells, getattr(self.responses, "zscore", "session"))
+        return sample_of(self.responses, self._valid)
 
     def score(self, analysis: Analysis) -> Maps:
         """Fit and score every model; single-layer models also give each voxel's preferred layer."""
@@ -185,6 +194,7 @@ class HeldOut:
             # What a model predicts is counted, no split of it.
             criterion=replace(self.criterion, identifiability=False, shares=("product",)),
             tally=shuffles,
+            valid=self._valid,
         )
 
     def tallied(self, analysis: Analysis) -> tuple[Maps, dict[str, Any]]:
@@ -267,6 +277,7 @@ class _Run:
     @cached_property
     def nulls(self) -> dict[Bands, Null]:
         """The null of every model; models side by side, each on one thread: most of a fit is too small to share."""
+        _ = self.plans  # before threads ask for them
         cells = [Cell(bands, {**self._facts, "plan": "+".join(bands)}) for bands in self._models]
         results = self.scorer.cells.map(self._planned, cells, title=f"{self.analysis}, plans")
         return {

@@ -4,19 +4,32 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Sequence
 
 import numpy as np
 
-from latentcortex.encoding import Cell, Cells, Piece, Sample, usable
+from latentcortex._arrays import BoolArray
+from latentcortex.encoding import Cell, Cells, Piece, Sample
 from latentcortex.encoding.cells import Result
 from latentcortex.encoding.chunks import SplitResponses, averaged, usable_voxels
 from latentcortex.errors import InputError
 from latentcortex.maps import Maps
-from latentcortex.responses import counting_lost, tell_of_lost
+from latentcortex.responses import counting_lost, none_usable, tell_of_lost
 
 
 def usable_sample(responses: SplitResponses, cells: Cells, within: str = "session") -> Sample:
-    """Look for the voxels that are usable, and choose some of them; say once how many z-scoring loses.
+    """Choose some of the voxels that are usable; see `valid_voxels`."""
+    return sample_of(responses, valid_voxels(responses, cells, within))
+
+
+def sample_of(responses: SplitResponses, valid: BoolArray) -> Sample:
+    """Choose some of the valid voxels; what z-scoring loses was told of when these were looked for."""
+    with counting_lost():
+        return Sample.of(responses, valid)
+
+
+def valid_voxels(responses: SplitResponses, cells: Cells, within: str = "session") -> BoolArray:
+    """Look for the voxels that are usable, (n_voxels,); say once how many z-scoring loses.
 
     Parameters
     ----------
@@ -38,10 +51,22 @@ def usable_sample(responses: SplitResponses, cells: Cells, within: str = "sessio
     for of_fold in zip(*of_chunks, strict=True):
         tell_of_lost(sum(map(Counter, of_fold), Counter()), within)
     if not valid.any():
-        for side in averaged(responses.folds(chunks[0]))[0]:
-            usable(side)
-    with counting_lost():
-        return Sample.of(responses, valid)
+        with counting_lost():
+            _refuse(responses, chunks)
+    return valid
+
+
+def _refuse(responses: SplitResponses, chunks: Sequence[slice]) -> None:
+    """Raise `InputError` if one side has no valid voxel: rows that are nan in all chunks are the likely reason."""
+    n_valid, empty = [0, 0], [np.array(True), np.array(True)]
+    for voxels in chunks:
+        sides = averaged(responses.folds(voxels))[0]
+        for number, side in enumerate(sides):
+            n_valid[number] += int(side.valid().sum())
+            empty[number] = empty[number] & np.isnan(side.data).all(1)
+    for n, rows, side in zip(n_valid, empty, sides, strict=True):
+        if not n:
+            raise none_usable(responses.space.n_voxels, rows, side.rows)
 
 
 def _validity(item: tuple[SplitResponses, slice]) -> Result:

@@ -12,6 +12,7 @@ from latentcortex._arrays import FloatArray, chosen, on_grid
 from latentcortex.encoding import Column, Criterion, HalfFits, Null, Prediction, significance
 from latentcortex.encoding.halves import candidates, resampling
 from latentcortex.features import Band
+from latentcortex.inference.prefer import contest, decided
 
 
 def contested(
@@ -34,7 +35,7 @@ def contested(
     Returns
     -------
     ndarray of shape (3, n_voxels)
-        From `inference.contest`; nan where no layer may be found.
+        From `inference.prefer.contest`; nan where no layer may be found.
     """
     out, y = np.full((3, p.shape[1]), np.nan), predictions[0].y
     voxels = candidates(inference.simes_p(p), criterion)
@@ -43,7 +44,7 @@ def contested(
         halves = None if refits is None else refits.of(voxels)
         with on_grid(voxels):
             how = resampling(halves, criterion, null.alike(len(y)))
-            out[:, voxels] = inference.contest(chosen(y, voxels), yhat, resampling=how, seed=criterion.seed)
+            out[:, voxels] = contest(chosen(y, voxels), yhat, resampling=how, seed=criterion.seed)
     return out
 
 
@@ -84,7 +85,7 @@ def preferred(
         preferred (number of the layer, nan where not valid); confidence, flatP, runnerUpP and identifiable (nan where
         nothing is found); p, q, mask. See `inference.preference`.
     """
-    judged = inference.decided(r, p, contested, q=criterion.q, correction=criterion.correction)
+    judged = decided(r, p, contested, q=criterion.q, correction=criterion.correction)
     named = {"layers": "+".join(Band.parse(name).entities["layer"] for name in layers)}
     if np.isfinite(list(layers.values())).all():
         named["effective_dims"] = "+".join(f"{width:.1f}" for width in layers.values())

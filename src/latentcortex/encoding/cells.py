@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
 
@@ -99,18 +99,33 @@ class Cells:
         """Take the same for cells whose parts have names of their own."""
         return replace(self, stem=f"{self.stem}-{name}")
 
+    def aside(self, facts: Mapping[str, Any], *, n_voxels: int) -> Maps | None:
+        """Take maps that were put aside, by this run or one that was interrupted; None where there are none."""
+        if self.store is None:
+            return None
+        return load_maps(self.store, _maps_key(self.stem, facts), n_voxels=n_voxels)
+
     def put_aside(self, maps: Maps, facts: Mapping[str, Any]) -> Maps:
         """Keep maps among the parts, and give the same ones, whose columns stay there until they are read."""
         if self.store is None:
             return maps
-        key = Cell(None, {"maps": "", **facts}).key(self.stem)
-        save_maps(self.store, key, maps)
-        return load_maps(self.store, key, n_voxels=maps.space.n_voxels) or maps
+        save_maps(self.store, _maps_key(self.stem, facts), maps)
+        return self.aside(facts, n_voxels=maps.space.n_voxels) or maps
+
+    def remove(self, cells: Sequence[Cell[Any]]) -> None:
+        """Delete the parts of some cells, which nothing needs any more."""
+        if self.store is not None:
+            self.store.remove([cell.key(self.stem) for cell in cells])
 
     def forget(self) -> None:
         """Delete all parts that begin with the stem: nothing needs them any more."""
         if self.store is not None:
             self.store.remove(filter(lambda key: key.startswith(f"{self.stem}-"), self.store.keys()))
+
+
+def _maps_key(stem: str, facts: Mapping[str, Any]) -> str:
+    """Name the part of maps that are put aside."""
+    return Cell(None, {"maps": "", **facts}).key(stem)
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,7 +144,7 @@ class _Kept(Generic[_Item]):
     stem: str
 
     def __call__(self, cell: Cell[_Item]) -> Result:
-        """Compute, keep and log; what is kept is mapped into memory, of which it then takes none."""
+        """Compute, keep and log; what is kept stays in its part, and takes memory only while it is looked at."""
         with counting_lost():
             return self._result(cell)
 
@@ -140,12 +155,12 @@ class _Kept(Generic[_Item]):
         part = self.store.load(key, mmap=True)
         if part is not None:
             logger.info("A cell was there already.", extra={"facts": {_files.EVENT: "cell", **cell.facts}})
-            return _unpacked(part.arrays)
+            return _unpacked(self.store, key, part.arrays)
         result = self.function(cell.item)
         self.store.save(key, _packed(result), cell.facts)
         logger.info("A cell was computed.", extra={"facts": {_files.EVENT: "cell", **cell.facts}})
         part = self.store.load(key, mmap=True)
-        return result if part is None else _unpacked(part.arrays)
+        return result if part is None else _unpacked(self.store, key, part.arrays)
 
 
 def _packed(result: Result) -> dict[str, NDArray[Any]]:
@@ -158,10 +173,41 @@ def _packed(result: Result) -> dict[str, NDArray[Any]]:
     }
 
 
-def _unpacked(arrays: Mapping[str, NDArray[Any]]) -> Result:
-    """Undo `_packed`."""
-    pieces: dict[str, dict[str, dict[str, NDArray[Any]]]] = {}
-    for name, array in arrays.items():
+def _unpacked(store: Store, key: str, names: Iterable[str]) -> Result:
+    """Undo `_packed`, for arrays that stay in their part."""
+    pieces: dict[str, dict[str, dict[str, str]]] = {}
+    for name in names:
         piece, kind, what = name.split("\t")
-        pieces.setdefault(piece, {"values": {}, "sums": {}})[kind][what] = array
-    return {name: Piece(of["values"], of["sums"]) for name, of in pieces.items()}
+        pieces.setdefault(piece, {"values": {}, "sums": {}})[kind][what] = name
+    return {
+        piece: Piece(_InPart(store, key, of["values"]), _InPart(store, key, of["sums"])) for piece, of in pieces.items()
+    }
+
+
+@dataclass(frozen=True, eq=False)
+class _InPart(Mapping[str, NDArray[Any]]):
+    """Arrays of a part that is mapped whenever one is asked for: many parts held open would need as many descriptors.
+
+    Parameters
+    ----------
+    store : Store
+    key : str
+    names : mapping of str to str
+        Name -> that in the part.
+    """
+
+    store: Store
+    key: str
+    names: Mapping[str, str]
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        """Map an array; raise `IncompleteError` if its part is gone."""
+        return self.store.take(self.key, self.names[name], mmap=True)
+
+    def __iter__(self) -> Iterator[str]:
+        """List the names."""
+        return iter(self.names)
+
+    def __len__(self) -> int:
+        """Count them."""
+        return len(self.names)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Final, Protocol
 
 import numpy as np
@@ -84,7 +85,7 @@ class ReadByChunk:
         """Take chunks of responses that are in memory."""
         return cls(lambda voxels: _taken(responses, voxels), responses.space, splits, zscore)
 
-    @property
+    @cached_property
     def in_time(self) -> bool:
         """Whether the order of stimuli may be that of time; see `Responses.in_time`."""
         return self.read(slice(0, 1)).select(self.splits.ids).in_time

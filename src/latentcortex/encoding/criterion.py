@@ -19,7 +19,7 @@ from latentcortex.executors import share
 from latentcortex.inference.family import bh_level
 from latentcortex.inference.halves import LEAST_CLUSTERS
 from latentcortex.inference.null import SLOWEST
-from latentcortex.inference.tails import ENOUGH, Family, finer_p, more_exchanges, tail_excess
+from latentcortex.inference.tails import ENOUGH, Draw, Family, draws_needed, finer_p, more_exchanges, tail_excess
 from latentcortex.scoring._centring import unit_columns
 from latentcortex.splits import linked
 
@@ -164,7 +164,7 @@ class Null:
         if name == "clusters" and not held_out.clusters:
             raise InputError("null = 'clusters' needs test stimuli that come in clusters, as a split by cluster makes.")
         clusters: tuple[str, ...] = ()
-        family, n_permutations = None, criterion.n_permutations
+        n_permutations = criterion.n_permutations
         if name == "clusters":
             clusters, n_permutations = held_out.clusters, inference.n_flips(len(set(held_out.clusters)), n_permutations)
         if name in ("auto", "permutation"):
@@ -173,11 +173,13 @@ class Null:
             n_tests = n_tests or max(int(np.isfinite(held_out.r).sum()), 1)
             family = Family(n_tests, bh_level(criterion.q, n_tests, criterion.correction))
             heavy = has_heavy_tails(held_out.averaged(clusters), family)
-            name, family = ("permutation", family) if heavy else ("analytic", None)
+            if heavy:
+                return cls("permutation", n_permutations, criterion.seed, clusters=clusters)._up_to(held_out, family)
+            name = "analytic"
         if name == "shift":
             length = min(length, max(len(held_out.y) // 10, 1))  # longer ones would leave few shifts
             n_permutations = min(n_permutations, len(inference.shifts_of(len(held_out.y), length)))
-        return cls(name, n_permutations, criterion.seed, length, clusters, family)
+        return cls(name, n_permutations, criterion.seed, length, clusters)
 
     @staticmethod
     def widest(nulls: Sequence[Null]) -> Null:
@@ -194,7 +196,7 @@ class Null:
         """Permutations that the smallest p is counted from; 0 for the closed form."""
         if self.name == "analytic":
             return 0
-        return max(self.n_permutations, self.family.n_most if self.family else 0)
+        return max(self.n_permutations, self.family.enough if self.family else 0)
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -241,12 +243,27 @@ class Null:
 
     def _finer(self, held_out: Prediction, p: FloatArray, family: Family) -> FloatArray:
         """Exchange single stimuli more often for the voxels whose p may still be small."""
-        n_rows, small = len(held_out.y), np.flatnonzero(p <= ENOUGH / self.n_permutations)
-        y, yhat = unit_columns(held_out.y[:, small]), unit_columns(held_out.varying[:, small])
-        draw, observed = more_exchanges(y, yhat, self.seed), np.einsum("ij,ij->j", y, yhat)
+        small, draw, observed = self._open(held_out, p)
         p = p.copy()
-        p[small] = finer_p(p[small], self.n_permutations, observed, draw, family, n_rows=n_rows)
+        p[small] = finer_p(p[small], self.n_permutations, observed, draw, family, n_rows=len(held_out.y))
         return p
+
+    def _up_to(self, held_out: Prediction, family: Family) -> Null:
+        """Find by voxels all over the map how often stimuli are exchanged for those whose p may be small."""
+        step = -(-held_out.y.shape[1] // MOST_VOXELS)
+        y, yhat_bands, offset = held_out.y[:, ::step], held_out.yhat_bands[..., ::step], held_out.offset[::step]
+        some = replace(held_out, y=y, yhat_bands=yhat_bands, offset=offset, nested={}).averaged(self.sets)
+        p = _exchanged_p(some, self.orders(len(some.y)))
+        small, draw, observed = self._open(some, p)
+        sizes = {"n_rows": len(some.y), "n_sampled": int(np.isfinite(p).sum())}
+        n_draws = draws_needed(p[small], self.n_permutations, observed, draw, family, **sizes)
+        return replace(self, family=replace(family, n_draws=n_draws))
+
+    def _open(self, held_out: Prediction, p: FloatArray) -> tuple[IntArray, Draw, FloatArray]:
+        """Take the voxels whose p may still be small, what exchanges their stimuli, and their correlations."""
+        small = np.flatnonzero(p <= ENOUGH / self.n_permutations)
+        y, yhat = unit_columns(held_out.y[:, small]), unit_columns(held_out.varying[:, small])
+        return small, more_exchanges(y, yhat, self.seed), np.einsum("ij,ij->j", y, yhat)
 
     def signs(self, clusters: Sequence[str]) -> FloatArray:
         """Draw the signs of whole clusters, (n_permutations, n_rows)."""

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import astuple, dataclass, replace
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any, Final
 
 import numpy as np
 
-from latentcortex import inference
+from latentcortex import _ridge, inference
 from latentcortex._arrays import FloatArray, IntArray
 from latentcortex._files import telling_of
 from latentcortex._store import let_go
@@ -28,6 +28,13 @@ from latentcortex.maps import Maps
 
 DRAWS_AT_ONCE: Final = 10
 """Permutations of one cell: what a kill costs, and about what has the size of a chunk's predictions."""
+
+READY_BYTES: Final = 1_000_000_000
+"""Memory for models of permutations that are ready together."""
+MATRICES: Final = 8
+"""Of rows by rows (or columns), about so many are kept of a mixture: kernels, decompositions, and those of folds."""
+MIXTURES: Final = 10
+"""About so many are tried of several bands."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,15 +84,29 @@ class CrossValidation:
         """Predict, permute and judge; see `Encoder.cross_validate`."""
         null = self._null
         chunks = self.cells.chunks(self.sample.n_voxels, self.estimator)
-        facts = {"analysis": self.analysis, "model": "+".join(self.bands)}
-        pooled = [Cell(voxels, {**facts, "voxels": f"{voxels.start}-{voxels.stop}"}) for voxels in chunks]
+        pooled = [Cell(voxels, {**self._facts, "voxels": f"{voxels.start}-{voxels.stop}"}) for voxels in chunks]
         pieces = [result["folds"] for result in self.cells.map(self._pooled, pooled, title=f"{self.analysis}, folds")]
-        draws = self._folds.draws(null)
-        stretches = [slice(i, min(i + DRAWS_AT_ONCE, len(draws))) for i in range(0, len(draws), DRAWS_AT_ONCE)]
-        permuted = [Cell(draws[some], {**facts, "draws": f"{some.start}-{some.stop}"}) for some in stretches]
+        if len(chunks) == 1:
+            _ = self._whole  # before threads ask for it
         with telling_of(control="permutations that refit"):
-            drawn = self.cells.map(self._permuted, permuted, title=f"{self.analysis}, permutations")
-        return self._judged(Piece.join(pieces), [result["draws"].values["r"] for result in drawn], chunks, null)
+            drawn = self.cells.map(self._permuted, self._permutations, title=f"{self.analysis}, permutations")
+        return self._judged(Piece.join(pieces), Draws([result["draws"] for result in drawn]), chunks, null)
+
+    def forget_permutations(self) -> None:
+        """Delete the parts of permutations, as many numbers per voxel as there are, once maps are kept."""
+        self.cells.remove(self._permutations)
+
+    @property
+    def _facts(self) -> dict[str, str]:
+        return {"analysis": self.analysis, "model": "+".join(self.bands)}
+
+    @cached_property
+    def _permutations(self) -> list[Cell[FloatArray | IntArray]]:
+        draws = self._folds.draws(self._null)
+        return [
+            Cell(draws[some], {**self._facts, "draws": f"{some.start}-{some.stop}"})
+            for some in _stretches(len(draws), DRAWS_AT_ONCE)
+        ]
 
     @cached_property
     def _folds(self) -> Folds:
@@ -121,22 +142,39 @@ class CrossValidation:
 
     def _permuted(self, draws: FloatArray | IntArray) -> Result:
         """Score the pooled predictions of all voxels in each of some permutations."""
-        silent, flips = quiet(self.estimator), self._null.name == "clusters"
-        n_voxels = self.sample.n_voxels
-        chunks, r = self.cells.chunks(n_voxels, silent), np.empty((len(draws), n_voxels), np.float32)
-        models = self._folds.models(silent) if flips else []
-        for row, draw in enumerate(draws):
-            ready = models or self._folds.models(silent, draw)
-            for voxels in chunks:
-                folds = self._whole if len(chunks) == 1 else self._of(self.responses.folds(voxels))
-                r[row, voxels] = folds.predicted(silent, ready, signs=draw if flips else None)[0].r
+        silent, r = quiet(self.estimator), np.empty((len(draws), self.sample.n_voxels), np.float32)
+        if self._null.name == "clusters":
+            models = self._folds.models(silent)
+            self._refit(silent, [(models, signs) for signs in draws], r)
+            return {"draws": Piece({"r": r})}
+        with _ridge.keeping_none():  # another order has kernels of its own, which are used once
+            for some in _stretches(len(draws), self._at_once):
+                self._refit(silent, [(self._folds.models(silent, order), None) for order in draws[some]], r[some])
         return {"draws": Piece({"r": r})}
 
-    def _judged(self, piece: Piece, drawn: Sequence[FloatArray], chunks: Sequence[slice], null: Null) -> Maps:
+    def _refit(
+        self, silent: Estimator, each: Sequence[tuple[list[FoldModel], FloatArray | None]], out: FloatArray
+    ) -> None:
+        """Fill in r of models, with these signs, of all voxels; every chunk is read and parted once for all of them."""
+        chunks = self.cells.chunks(self.sample.n_voxels, silent)
+        for voxels in chunks:
+            folds = self._whole if len(chunks) == 1 else self._of(self.responses.folds(voxels))
+            for row, (models, signs) in enumerate(each):
+                out[row, voxels] = folds.predicted(silent, models, signs=signs)[0].r
+
+    @property
+    def _at_once(self) -> int:
+        """Count the orders whose models are ready together while a chunk is read once: those that memory holds."""
+        n_columns = sum(self.features.dims.values())
+        sizes = [len(train.ids) * min(len(train.ids), n_columns) for train, _ in self._folds.sides]
+        n_bytes = 8 * MATRICES * (1 if len(self.bands) == 1 else MIXTURES) * sum(sizes)
+        return int(np.clip(READY_BYTES // n_bytes, 1, DRAWS_AT_ONCE))
+
+    def _judged(self, piece: Piece, drawn: Draws, chunks: Sequence[slice], null: Null) -> Maps:
         """Make the map once every voxel and every permutation is there."""
         n_drawn = sum(len(part) for part in drawn)
         null = replace(null, n_permutations=n_drawn)  # few groups have fewer orders
-        at = partial(_drawn_at, drawn)
+        at = drawn.at
         r = piece.values["accuracy"][0]
         p = np.concatenate([inference.permutation_p(r[voxels], at(voxels)) for voxels in chunks])
         about = about_model(self.analysis, self.bands, len(self._folds.ids))
@@ -158,18 +196,36 @@ class CrossValidation:
         return Maps.of(self.responses.space, columns)
 
 
-def _drawn_at(drawn: Sequence[FloatArray], voxels: slice) -> FloatArray:
-    """Take r of some voxels in all permutations, (n_permutations, n_voxels)."""
-    r = np.concatenate([part[:, voxels] for part in drawn])
-    for part in drawn:
-        let_go(part)
-    return r
+def _stretches(n_draws: int, size: int) -> list[slice]:
+    """Cut permutations into stretches."""
+    return [slice(start, min(start + size, n_draws)) for start in range(0, n_draws, size)]
 
 
-def median(parts: Sequence[FloatArray]) -> float:
+@dataclass(frozen=True, eq=False)
+class Draws(Iterable[FloatArray]):
+    """r of all voxels in some permutations after others, (n_permutations, n_voxels), taken from one cell at a time.
+
+    Parameters
+    ----------
+    pieces : sequence of Piece
+    """
+
+    pieces: Sequence[Piece]
+
+    def __iter__(self) -> Iterator[FloatArray]:
+        """Take those of each cell."""
+        return (piece.values["r"] for piece in self.pieces)
+
+    def at(self, voxels: slice) -> FloatArray:
+        """Take r of some voxels in all permutations, (n_permutations, n_voxels)."""
+        return np.concatenate([np.array(part[:, voxels]) for part in self])
+
+
+def median(parts: Iterable[FloatArray]) -> float:
     """Find the median of all defined numbers of arrays of float32, without putting them side by side.
 
     Ordered as whole numbers, they are counted by their upper halves; what shares that of the median is then looked at.
+    The arrays are gone through twice.
     """
     counts = np.zeros(2**16, dtype=np.int64)
     for part in parts:
@@ -180,8 +236,10 @@ def median(parts: Sequence[FloatArray]) -> float:
         return float("nan")
     middle = [(n - 1) // 2, n // 2]
     first, last = (int(np.searchsorted(ends, rank, side="right")) for rank in middle)
-    among = [code[(code >> 16 >= first) & (code >> 16 <= last)] for code in map(_ordered, parts)]
+    among = []
     for part in parts:
+        ordered = _ordered(part)
+        among.append(ordered[(ordered >> 16 >= first) & (ordered >> 16 <= last)])
         let_go(part)
     codes = np.sort(np.concatenate(among))
     before = int(ends[first] - counts[first])

@@ -16,7 +16,7 @@ from latentcortex.encoding.criterion import Criterion, Null
 from latentcortex.encoding.fitted import Prepared
 from latentcortex.encoding.prediction import Prediction
 from latentcortex.errors import InputError
-from latentcortex.estimators import Estimator, VoxelCounts
+from latentcortex.estimators import Estimator, VoxelCounts, telling_once
 from latentcortex.features import Features, aligned
 from latentcortex.inference.ties import TIE
 from latentcortex.responses import Responses, Within
@@ -104,10 +104,11 @@ class Folds:
         """
         owner = dict(zip(self.ids, self.ids if order is None else [self.ids[i] for i in order], strict=True))
         ready = []
-        for train, test in self.sides:
-            how: dict[str, Any] = {"weights": train.n_repeats, "in_time": self.in_time, "sample": train.data}
-            model = Prepared.of(estimator, self.features, [owner[name] for name in train.ids], **how)
-            ready.append((model, model.new_rows(self.features, [owner[name] for name in test.ids])))
+        with telling_once():
+            for train, test in self.sides:
+                how: dict[str, Any] = {"weights": train.n_repeats, "in_time": self.in_time, "sample": train.data}
+                model = Prepared.of(estimator, self.features, [owner[name] for name in train.ids], **how)
+                ready.append((model, model.new_rows(self.features, [owner[name] for name in test.ids])))
         return ready
 
     def predict(

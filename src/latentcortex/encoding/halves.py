@@ -101,8 +101,8 @@ def significant_by_any(p: FloatArray, criterion: Criterion) -> IntArray:
 
 def candidates(p: FloatArray, criterion: Criterion) -> IntArray:
     """List the voxels that may be significant once all are there: no correction rejects a larger p."""
-    # Storey's procedure may reject a p above q.
-    return np.flatnonzero(at_most(p, TAIL if criterion.correction == "storey" else criterion.q))
+    # Storey's procedure may reject a p above q, up to the one that it counts true nulls from.
+    return np.flatnonzero(at_most(p, max(TAIL, criterion.q) if criterion.correction == "storey" else criterion.q))
 
 
 def n_refits(criterion: Criterion, n_train: int) -> int:

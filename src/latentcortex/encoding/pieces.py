@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import reduce
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from latentcortex._arrays import FloatArray, IntArray
-from latentcortex._store import let_go
 from latentcortex.encoding import partition
 from latentcortex.encoding.columns import SHARES, accuracy
 from latentcortex.encoding.criterion import Criterion, Null
@@ -45,14 +45,11 @@ class Piece:
     def each(self, name: str) -> Iterator[NDArray[Any]]:
         """Yield one sum after the other, tile by tile, without putting them into one array."""
         for part in self.sums.parts if isinstance(self.sums, _Joined) else [self.sums]:
-            array = part[name]
-            yield from array
-            let_go(array)
+            yield from np.array(part[name])
 
     def total(self, name: str) -> FloatArray:
         """Add up the sums of all tiles."""
-        first, *others = self.each(name)
-        return np.asarray(sum(others, start=first))
+        return np.asarray(reduce(np.add, self.each(name)))
 
 
 class _Joined(Mapping[str, NDArray[Any]]):
@@ -62,12 +59,8 @@ class _Joined(Mapping[str, NDArray[Any]]):
         self.parts, self.axis = parts, axis
 
     def __getitem__(self, name: str) -> NDArray[Any]:
-        """Join the numbers of this name along the axis of voxels, or of tiles."""
-        arrays = [part[name] for part in self.parts]
-        joined = np.concatenate(arrays, axis=self.axis)
-        for array in arrays:
-            let_go(array)
-        return joined
+        """Join the numbers of this name along the axis of voxels, or of tiles, copied from one part after the other."""
+        return np.concatenate([np.array(part[name]) for part in self.parts], axis=self.axis)
 
     def __iter__(self) -> Iterator[str]:
         """List the names."""

@@ -10,6 +10,7 @@ from typing import Any, Final, Protocol, Self, runtime_checkable
 from latentcortex._arrays import FloatArray
 from latentcortex._shelf import Shelf
 from latentcortex.estimators._counts import VoxelCounts
+from latentcortex.estimators._folds import telling_once
 from latentcortex.estimators._prepared import Prepared, Preparing, prepare
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "make",
     "prepare",
     "quiet",
+    "telling_once",
 ]
 
 SHELF: Final = Shelf(

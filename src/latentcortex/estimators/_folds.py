@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Final
 
 import numpy as np
@@ -22,7 +24,30 @@ MOST_VOXELS: Final = 512
 """Voxels, evenly spaced, that are looked at to tell whether rows are autocorrelated."""
 
 
-def groups_of(design: Design, y: FloatArray, groups: Sequence[str] | None, *, n_splits: int) -> tuple[list[str], bool]:
+_said: ContextVar[set[str] | None] = ContextVar("_said", default=None)
+
+
+@contextmanager
+def telling_once() -> Iterator[None]:
+    """Say what is odd about rows once for all fits of the block: those of one model to several folds."""
+    token = _said.set(set())
+    try:
+        yield
+    finally:
+        _said.reset(token)
+
+
+def _tell(level: int, sentence: str) -> None:
+    said = _said.get()
+    if said is None or sentence not in said:
+        logger.log(level, sentence)
+    if said is not None:
+        said.add(sentence)
+
+
+def groups_of(
+    design: Design, y: FloatArray, groups: Sequence[str] | None, *, n_splits: int, tells: bool = True
+) -> tuple[list[str], bool]:
     """Name the group of each row that may not straddle folds.
 
     Rows that nearly repeat each other, or share a group, go together; so do stretches of neighbouring rows where
@@ -35,6 +60,8 @@ def groups_of(design: Design, y: FloatArray, groups: Sequence[str] | None, *, n_
     y : ndarray of shape (n_rows, n_voxels)
     groups : sequence of str, optional
     n_splits : int
+    tells : bool
+        Whether the log says what is odd about rows.
 
     Returns
     -------
@@ -50,9 +77,11 @@ def groups_of(design: Design, y: FloatArray, groups: Sequence[str] | None, *, n_
         return names, repeated
     stretches = np.arange(len(names)) * n_splits // len(names)
     if repeated:
-        logger.warning("Rows are autocorrelated, and repeats link distant ones: folds group repeats only.")
+        if tells:
+            _tell(logging.WARNING, "Rows are autocorrelated, and repeats link distant ones: folds group repeats only.")
         return names, True
-    logger.info("Neighbouring rows are correlated: folds are stretches of rows.")
+    if tells:
+        _tell(logging.INFO, "Neighbouring rows are correlated: folds are stretches of rows.")
     return [str(k) for k in stretches], True
 
 

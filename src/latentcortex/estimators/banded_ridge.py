@@ -488,7 +488,7 @@ class BandedRidge(BaseEstimator):  # type: ignore[misc]
         """Say how candidates are compared, and in which folds: near-duplicate rows share one."""
         if self.selection in ("gcv", "loo"):
             return self.selection, None
-        names, dependent = groups_of(design, y, groups, n_splits=self.cv)
+        names, dependent = groups_of(design, y, groups, n_splits=self.cv, tells=self.warns)
         if self.selection == "auto" and len(names) >= FEW_ROWS and not dependent:
             return "gcv", None
         return "kfold", folds_of(names, self.cv, seed=self.seed)

@@ -26,7 +26,7 @@ from latentcortex.inference.null import (
     tail_p,
 )
 from latentcortex.inference.penalties import Penalties
-from latentcortex.inference.prefer import Preference, contest, decided, preference
+from latentcortex.inference.prefer import Preference, preference
 from latentcortex.inference.refitting import Rows, band_residual_p, freedman_lane_p
 from latentcortex.inference.resampling import (
     bootstrap_ci,
@@ -55,9 +55,7 @@ __all__ = [
     "bootstrap_rows",
     "bootstrap_weights",
     "cluster_p",
-    "contest",
     "correlation_p",
-    "decided",
     "exchange",
     "fdr",
     "freedman_lane_p",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 import numpy as np
@@ -36,10 +37,14 @@ class Family:
         Valid voxels of the map.
     q : float
         False discovery rate, in (0, 1).
+    n_draws : int, optional
+        From `draws_needed`: those of a voxel that few of them reach, whatever else is tested with it; by default what
+        a single active voxel needs.
     """
 
     n_tests: int
     q: float
+    n_draws: int | None = None
 
     def draws(self, n_open: int) -> int:
         """Count the draws after which so many voxels, none of whose draws has reached it, are rejected by BH, twice."""
@@ -47,17 +52,56 @@ class Family:
 
     @property
     def n_most(self) -> int:
-        """The draws that a single voxel may need."""
+        """The draws that a single active voxel of the map needs."""
         return self.draws(1)
+
+    @property
+    def enough(self) -> int:
+        """The draws of a voxel that few of them reach."""
+        return self.n_most if self.n_draws is None else self.n_draws
+
+
+@dataclass(eq=False)
+class _Drawing:
+    """Voxels whose p may still be small, and how many draws have reached them.
+
+    Parameters
+    ----------
+    p : ndarray of shape (n_voxels,)
+        From the first draws.
+    n_drawn : int
+    observed : ndarray of shape (n_voxels,)
+    draw : callable
+    """
+
+    p: FloatArray
+    n_drawn: int
+    observed: FloatArray
+    draw: Draw
+
+    def __post_init__(self) -> None:
+        first = self.p * (self.n_drawn + 1) - 1
+        self.reached = np.round(np.where(np.isfinite(self.p), first, ENOUGH)).astype(np.intp)
+        self.left = np.flatnonzero(self.reached < ENOUGH)
+
+    def until(self, stop: int) -> None:
+        """Draw, and let go of the voxels that 20 draws have reached."""
+        for tile in tiles(len(self.left)):  # all of them times all draws would not fit into memory
+            some = self.left[tile]
+            reached = reaches(self.draw(self.n_drawn, stop, some), self.observed[some], size=1.0)
+            self.reached[some] += reached.sum(0)
+        self.n_drawn = stop
+        self.p[self.left] = (self.reached[self.left] + 1) / (stop + 1)
+        self.left = self.left[self.reached[self.left] < ENOUGH]
 
 
 def finer_p(
     p: FloatArray, n_drawn: int, observed: FloatArray, draw: Draw, family: Family, *, n_rows: int
 ) -> FloatArray:
-    """Go on drawing for the voxels whose p may still be small, until BH could reject as many as are left.
+    """Go on drawing for the voxels whose p may still be small, up to what their family needs.
 
-    The fewer voxels no draw has reached, the smaller their p must be able to become, so that the work is the same
-    whether few or many are active. A voxel is done when 20 draws have reached it.
+    A voxel is done when 20 draws have reached it. How many are drawn for it depends on its own draws and on the family
+    only, so that its p is the same whichever voxels are tested with it.
 
     Parameters
     ----------
@@ -80,20 +124,45 @@ def finer_p(
     ----------
     Sandve, Ferkingstad and Nygård (2011), doi:10.1093/bioinformatics/btr568
     """
-    p, at_once = p.copy(), max(AT_ONCE // n_rows, 100)
-    reached = np.round(np.where(np.isfinite(p), p * (n_drawn + 1) - 1, ENOUGH)).astype(np.intp)
-    left = np.flatnonzero(reached < ENOUGH)
-    # No draw has reached the smallest p, whose number says how small they must be able to become.
-    while len(left) and n_drawn < (needed := family.draws(int((reached[left] == 0).sum()) or len(left))):
-        cheap = min(at_once, WORK // (n_rows * len(left)))
-        stop = min(n_drawn + at_once, max(needed, n_drawn + cheap), family.n_most)
-        for tile in tiles(len(left)):  # all of them times all draws would not fit into memory
-            some = left[tile]
-            reached[some] += reaches(draw(n_drawn, stop, some), observed[some], size=1.0).sum(0)
-        n_drawn = stop
-        p[left] = (reached[left] + 1) / (n_drawn + 1)
-        left = left[reached[left] < ENOUGH]
-    return p
+    drawing = _Drawing(p.copy(), n_drawn, observed, draw)
+    while len(drawing.left) and drawing.n_drawn < family.enough:
+        drawing.until(min(drawing.n_drawn + _at_once(n_rows), family.enough))
+    return drawing.p
+
+
+def draws_needed(
+    p: FloatArray, n_drawn: int, observed: FloatArray, draw: Draw, family: Family, *, n_rows: int, n_sampled: int
+) -> int:
+    """Count the draws from which BH could reject as many voxels as no draw has reached, by a sample of them.
+
+    The fewer such voxels a map has, the smaller their p must be able to become, so that the work is the same whether
+    few or many are active. Of a map that is larger than the sample, a number is taken that it hardly falls short of:
+    two standard errors below what the sample gives, or, where that is few, the geometric mean of the voxels of the
+    sample (at least 1) and of those that they stand for.
+
+    Parameters
+    ----------
+    p, n_drawn, observed, draw, family, n_rows
+        As in `finer_p`; of those voxels of the sample whose p may still be small.
+    n_sampled : int
+        Valid voxels of the whole sample.
+    """
+    drawing, each = _Drawing(p.copy(), n_drawn, observed, draw), max(family.n_tests / max(n_sampled, 1), 1)
+    while True:
+        left = drawing.left
+        # No draw has reached the smallest p, whose number says how small they must be able to become.
+        n_open = int((drawing.reached[left] == 0).sum()) or max(len(left), 1)
+        needed = family.draws(round(max((n_open - 2 * np.sqrt(n_open)) * each, n_open * np.sqrt(each))))
+        if drawing.n_drawn >= needed or not len(left):
+            return min(max(drawing.n_drawn, needed), family.n_most)
+        cheap = min(_at_once(n_rows), int(WORK / (n_rows * len(left) * each)))
+        stop = min(drawing.n_drawn + _at_once(n_rows), max(needed, drawing.n_drawn + cheap), family.n_most)
+        drawing.until(stop)
+
+
+def _at_once(n_rows: int) -> int:
+    """Count the draws between two looks."""
+    return max(AT_ONCE // n_rows, 100)
 
 
 def more_exchanges(y: FloatArray, yhat: FloatArray, seed: int) -> Draw:
@@ -108,8 +177,7 @@ def more_exchanges(y: FloatArray, yhat: FloatArray, seed: int) -> Draw:
     n_rows = len(y)
 
     def draw(start: int, stop: int, voxels: IntArray) -> FloatArray:
-        rng = random_for(seed, "more exchanges", start)
-        orders = rng.permuted(np.tile(np.arange(n_rows, dtype=np.int32), (stop - start, 1)), axis=1)
+        orders = _orders(n_rows, seed, start, stop)
 
         def one(voxel: int) -> FloatArray:
             return np.asarray(np.ascontiguousarray(y[:, voxel])[orders] @ np.ascontiguousarray(yhat[:, voxel]))
@@ -117,6 +185,15 @@ def more_exchanges(y: FloatArray, yhat: FloatArray, seed: int) -> Draw:
         return np.stack(share(one, voxels.tolist()), axis=1)
 
     return draw
+
+
+@lru_cache(maxsize=8)
+def _orders(n_rows: int, seed: int, start: int, stop: int) -> IntArray:
+    """Draw orders of all rows, (stop - start, n_rows); those that every tile of a map begins with are drawn once."""
+    rng = random_for(seed, "more exchanges", start)
+    orders = rng.permuted(np.tile(np.arange(n_rows, dtype=np.int32), (stop - start, 1)), axis=1)
+    orders.flags.writeable = False
+    return np.asarray(orders)
 
 
 def tail_excess(y: FloatArray, yhat: FloatArray, family: Family) -> float:

@@ -11,9 +11,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from latentcortex._arrays import FloatArray
 from latentcortex._store import Store
-from latentcortex.errors import IncompleteError, InputError
+from latentcortex.errors import InputError
 from latentcortex.maps import Maps
 from latentcortex.space import Bare, Space, Surface, Volume
 
@@ -42,20 +41,11 @@ def load_maps(store: Store, key: str, *, n_voxels: int) -> Maps | None:
             if values.dtype != np.float32 or values.shape != (n_voxels,):
                 raise InputError(f"it holds {values.dtype} of shape {values.shape}; expected float32 of {(n_voxels,)}")
         space = {name: np.array(values) for name, values in part.arrays.items() if name not in names}
-        vectors = [partial(_column, store, key, name) for name in names]
+        vectors = [partial(store.take, key, name) for name in names]
         return Maps(vectors, columns, _unpacked(space, part.facts["space"], n_voxels))
     except (ValueError, KeyError, TypeError) as error:
         logger.warning("%s counts as not there: %s.", store.path(key), str(error).rstrip("."))
         return None
-
-
-def _column(store: Store, key: str, name: str) -> FloatArray:
-    """Read one column of maps that were there and whole a while ago."""
-    part = store.load(key, names=[name])
-    if part is None:
-        path = store.path(key)
-        raise IncompleteError(f"{path} was deleted or damaged while it was in use; run the same command again.")
-    return part.arrays[name]
 
 
 class _Arrays(Mapping[str, NDArray[Any]]):

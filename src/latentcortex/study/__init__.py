@@ -198,7 +198,7 @@ class Study:
             half.check(material.refuse)
         with ExitStack() as owned:
             for half, _ in halves if todo else ():  # both at once: what one makes, the other is made from
-                owned.enter_context(half.record.owning(overwrite=overwrite))
+                owned.enter_context(half.record.owning(overwrite=overwrite, tidy=half.tidy))
             for half, goal in todo:
                 if not half.record.was_done_meanwhile(goal):
                     half.through(goal)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -16,11 +17,14 @@ from latentcortex._results import LOG, ResultsFolder, refuse_links
 from latentcortex._ridge import decompositions
 from latentcortex.datasets import Anatomical
 from latentcortex.encoding import rejudged
+from latentcortex.errors import IncompleteError
 from latentcortex.extractors import Scheduled
 from latentcortex.maps import Maps
 from latentcortex.maps.state import load_maps, save_maps
 from latentcortex.study.material import Material
 from latentcortex.study.schema import FORWARD, LOOKS
+
+logger = logging.getLogger(__name__)
 
 STAGES: Final = ("extract", "encode", "report")
 OURS: Final = (
@@ -106,6 +110,17 @@ class Forward:
                     reporting.write_group(self.out)
         self.record.finish(STAGES[: STAGES.index(until) + 1])
 
+    def tidy(self) -> None:
+        """Delete what only runs need, once all maps are there; whoever calls this knows that nobody makes them."""
+        if "encode" in self.record.done:
+            for name in self.material.participants:
+                self._cells(name).forget()
+            decompositions.clear(self._scratch)
+
+    @property
+    def _scratch(self) -> Path:
+        return self.out / "work" / "scratch"
+
     def _encode_and_report(self, participant: str, until: str) -> None:
         """Look at the design of one participant once more, with features; then make the maps, and their report."""
         with self.material.stages.watch("check"):
@@ -120,35 +135,55 @@ class Forward:
 
     def _encode(self, participant: str) -> Maps:
         """Run every analysis; each is kept as a part, and its cells until then, so that an interrupted run goes on."""
-        scratch, room = self.out / "work" / "scratch", self.material.settings.run.scratch_gb
-        with self.material.stages.watch("encode"), decompositions.keeping(scratch, max_bytes=int(room * 1e9)):
+        room = int(self.material.settings.run.scratch_gb * 1e9)
+        with self.material.stages.watch("encode"), decompositions.keeping(self._scratch, max_bytes=room):
             cells = self._cells(participant)
-            maps = [
-                self._kept(
-                    participant, "ceiling", lambda: analyses.ceiling_by_chunk(self._responses(participant), cells)
-                )
-            ]
+            ceiling = partial(analyses.ceiling_by_chunk, self._responses(participant), cells)
+            maps = [self._kept(participant, "ceiling", ceiling)]
             scorer = self._scorer(participant, cells)
             for analysis in self.study.models(self.material.extractor.bands):
                 compute: Callable[[], Maps] = partial(scorer, analysis)
                 maps.append(self._kept(participant, analysis.name, compute))
-            cells.forget()
-            decompositions.clear(scratch)
+            with self.record.alone() as alone:
+                if alone:  # others of this study may read them; the last one that is through deletes them
+                    cells.forget()
+                    decompositions.clear(self._scratch)
             return self._located(analyses.joined([one for one in maps if one is not None]))
 
     def _kept(self, participant: str, name: str, compute: Callable[[], Maps | None]) -> Maps | None:
-        """Read the maps of an analysis, or compute and keep them."""
+        """Read the maps of an analysis, or compute and keep them.
+
+        Raises
+        ------
+        IncompleteError
+            If they cannot be read back, or parts that they are made from are gone, and so once more.
+        """
         store, key = self.record.store, self.record.key_of(f"sub-{participant}_{name}")
-        n_voxels = self.material.space(participant).n_voxels
-        maps = load_maps(store, key, n_voxels=n_voxels)
+        read = partial(load_maps, store, key, n_voxels=self.material.space(participant).n_voxels)
+        maps = read()
         if maps is None:
-            computed = compute()
-            if computed is None:
+            try:
+                is_there = self._keep(key, compute)
+            except IncompleteError as error:  # gone meanwhile: perhaps since another process has finished them
+                logger.warning("%s: %s It is read, or computed, once more.", name, error)
+                is_there = read() is not None or self._keep(key, compute)
+            if not is_there:
                 return None
-            save_maps(store, key, computed)
-            maps = load_maps(store, key, n_voxels=n_voxels)
+            maps = read()
+        if maps is None:
+            raise IncompleteError(
+                f"{store.path(key)} was written and cannot be read back: look at the disk, and run the same command "
+                "again, or with another folder for results."
+            )
         self.record.include_parts([key])
         return maps
+
+    def _keep(self, key: str, compute: Callable[[], Maps | None]) -> bool:
+        """Compute and write maps; tell whether there are any."""
+        computed = compute()
+        if computed is not None:
+            save_maps(self.record.store, key, computed)
+        return computed is not None
 
     def _cells(self, participant: str) -> encoding.Cells:
         """Say how the cells of a participant are computed, and that they are kept in this folder until all is done."""
