@@ -461,6 +461,39 @@ def test_no_digit_of_himalaya_depends_on_the_size_of_chunks() -> None:
     assert_same(maps)
 
 
+class NotPreparing:
+    """A stranger that refits subsets, and does not prepare."""
+
+    def __init__(self) -> None:
+        self.own = BandedRidge()
+
+    def __getattr__(self, name: str) -> object:
+        if name in ("own", "prepare", "prepare_gram") or name.startswith("__"):
+            raise AttributeError(name)
+        return getattr(self.own, name)
+
+    def fit(self, *given: object, **how: object) -> NotPreparing:
+        self.own.fit(*given, **how)
+        return self
+
+
+def test_unique_shares_of_a_stranger_do_not_depend_on_the_size_of_chunks() -> None:
+    """Also where a chunk has no valid voxel."""
+    rng = np.random.default_rng(2)
+    values = {band: rng.standard_normal((120, 6)) for band in ("z", "c")}
+    data = rng.standard_normal((120, 2 * 1024 + 5))
+    data[:, :20] += values["z"] @ rng.standard_normal((6, 20))
+    data[:, -2:] += values["z"][:, :1]
+    data[:, 1024:2048] = 1.0
+    features, maps = Features.from_arrays(IDS, values), []
+    for size in (1024, 0):
+        criterion = Criterion(shares=("unique",), n_refits=5, identifiability=False)
+        scorer = HeldOut(features, once(data), NotPreparing, criterion, Cells(chunk_voxels=size))
+        maps.append(scorer.score(Analysis("both", (("z", "c"),))))
+    assert (maps[0].values(band="z", statistic="uniqueMask")[:20] == 1).sum() > 10
+    assert_same(maps)
+
+
 def test_no_digit_of_a_profile_depends_on_the_size_of_chunks_and_no_cell_is_computed_twice(tmp_path, caplog) -> None:
     """Kinds of splits share a store, and stimuli are repeated, so that ceilings are summed up, too."""
     rng, n_voxels = np.random.default_rng(6), 2 * 1024 + 1

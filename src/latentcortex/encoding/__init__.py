@@ -269,7 +269,7 @@ class Encoder:
         """Gather what this model was fitted to and is tested on, for tests that fit again; None if it was loaded."""
         if self._train is None:
             return None
-        return Sides(features.only(self.bands), self._train, self._averaged(test))
+        return Sides(features.only(self.bands), self._train, self._averaged(test), estimator=self.estimator)
 
     def null_of(
         self,

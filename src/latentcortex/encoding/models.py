@@ -293,7 +293,7 @@ class ModelPlan:
 
     def sides(self, train: Responses, test: Responses) -> Sides:
         """Gather what tests that fit again need, of some voxels."""
-        return Sides(self.features, train, test, self.train.data)
+        return Sides(self.features, train, test, self.train.data, self.estimator)
 
 
 def null_of_sample(parts: Sequence[Prediction], criterion: Criterion, *, n_tests: int) -> Null:

@@ -18,6 +18,7 @@ from latentcortex.encoding.fitted import Chosen, Fitted
 from latentcortex.encoding.halves import HalfFits, candidates, resampling
 from latentcortex.encoding.prediction import Prediction
 from latentcortex.errors import InputError
+from latentcortex.estimators import Estimator
 from latentcortex.features import Features
 from latentcortex.responses import Responses
 
@@ -39,12 +40,15 @@ class Sides:
         Averaged.
     sample : ndarray of shape (n_train_stimuli, n_voxels), optional
         Training responses of voxels all over the map; see `HalfFits`.
+    estimator : Estimator, optional
+        To be fitted to halves; what was fitted, by default, which may stand for several fits.
     """
 
     features: Features
     train: Responses
     test: Responses
     sample: FloatArray | None = None
+    estimator: Estimator | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,8 +139,8 @@ class UniqueTests:
         if self.sides is None:
             return None
         how: dict[str, Any] = {"subsets": self.subsets, "new": self.sides.features, "sample": self.sides.sample}
-        sides, make = (self.sides.train, self.sides.test), lambda: model.estimator
-        return HalfFits(model.features, *sides, make, self.criterion.seed, **how).of(voxels)
+        sides, estimator = (self.sides.train, self.sides.test), self.sides.estimator or model.estimator
+        return HalfFits(model.features, *sides, lambda: estimator, self.criterion.seed, **how).of(voxels)
 
 
 def unique_columns(
