@@ -11,9 +11,7 @@ from typing import Any
 import pytest
 from _outside import in_one_process
 
-from latentcortex.errors import InputError
 from latentcortex.reporting import LOG
-from latentcortex.study import Study
 
 ROOT = Path(__file__).parents[1]
 COMPUTED = "A cell was computed."
@@ -109,24 +107,10 @@ def cells(out: Path) -> Counter[str]:
     return Counter(json.dumps(one, sort_keys=True) for one in lines if one["what"] == COMPUTED)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _with_chunks(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Skip all where a study file has no key that says how many voxels a chunk has."""
-    path = tmp_path_factory.mktemp("keys") / "study.toml"
-    named = '[dataset]\nname = "phantom"\n[extractor]\nname = "pixels"\n'
-    path.write_text(named + RUN.format(chunk_voxels=1024, n_workers=1))
-    try:
-        Study.read(path)
-    except InputError as error:
-        if "chunk_voxels" in str(error):
-            pytest.skip("a study file has no key `chunk_voxels` yet")
-        raise
-
-
 SMALL = SETTINGS.format(analyses='"latents", "denoising-steps"', n_refits=0, identifiability="false")
 ALL = SETTINGS.format(
     analyses='"latents", "noise-levels", "denoising-steps", "unet-layers", "unet-partition"',
-    n_refits=4,
+    n_refits=5,
     identifiability="true",
 )
 ON_OTHER_STIMULI = SETTINGS.format(analyses='"learning-curve", "generalisation"', n_refits=0, identifiability="false")
