@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
@@ -16,7 +16,7 @@ from latentcortex.encoding.chunks import SplitResponses
 from latentcortex.maps import Maps
 from latentcortex.responses import Responses, counting_lost
 
-STATISTICS = ("ceiling", "ceilingLow", "ceilingHigh")
+STATISTICS: Final = ("ceiling", "ceilingLow", "ceilingHigh")
 
 
 def ceiling(test: Responses) -> Maps | None:
@@ -35,7 +35,7 @@ def ceiling(test: Responses) -> Maps | None:
     about: dict[str, Any] = {"analysis": "ceiling", "model": "", "band": "", "unit": "fraction of variance"}
     about |= {"n_stimuli": len(counts), "n_averaged": round(1 / float(np.mean(1 / counts)), 3)}
     about |= {"n_single": int((counts == 1).sum()), "n_within_run": len(test.repeated_within_run())}
-    columns = zip(("ceiling", "ceilingLow", "ceilingHigh"), (values, *ends), strict=True)
+    columns = zip(STATISTICS, (values, *ends), strict=True)
     valid = test.valid()
     return Maps.of(
         test.space, [(np.where(valid, column, np.nan), {**about, "statistic": name}) for name, column in columns]

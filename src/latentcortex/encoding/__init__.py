@@ -24,7 +24,7 @@ from latentcortex.encoding.models import Judging, ModelPlan, Tested, check_share
 from latentcortex.encoding.pieces import Piece
 from latentcortex.encoding.prediction import Prediction
 from latentcortex.encoding.regions import Regions
-from latentcortex.encoding.unique import Sides, check_share_test
+from latentcortex.encoding.unique import RefitData, check_share_test
 from latentcortex.errors import InputError
 from latentcortex.estimators import Estimator, VoxelCounts, quiet
 from latentcortex.executors import share
@@ -50,9 +50,9 @@ __all__ = [
     "Piece",
     "Prediction",
     "ReadByChunk",
+    "RefitData",
     "Regions",
     "Sample",
-    "Sides",
     "check_share_test",
     "is_series",
     "rejudged",
@@ -265,11 +265,11 @@ class Encoder:
         piece = scored(predict, tiles(averaged.space.n_voxels), self.model, judging, sides=sides)
         return self._maps(piece, test.space, judging, n_stimuli=len(averaged.ids), can_refit=sides is not None)
 
-    def sides(self, features: Features, test: Responses) -> Sides | None:
+    def sides(self, features: Features, test: Responses) -> RefitData | None:
         """Gather what this model was fitted to and is tested on, for tests that fit again; None if it was loaded."""
         if self._train is None:
             return None
-        return Sides(features.only(self.bands), self._train, self._averaged(test), estimator=self.estimator)
+        return RefitData(features.only(self.bands), self._train, self._averaged(test), estimator=self.estimator)
 
     def null_of(
         self,
@@ -293,7 +293,7 @@ class Encoder:
         *,
         null: Null | None = None,
         regions: Regions | None = None,
-        sides: Sides | None = None,
+        sides: RefitData | None = None,
     ) -> Maps:
         """Score a prediction of held-out stimuli, or its pieces; see `score`.
 

@@ -22,7 +22,7 @@ from latentcortex.encoding.halves import n_refits
 from latentcortex.encoding.pieces import Piece, score
 from latentcortex.encoding.prediction import Prediction
 from latentcortex.encoding.regions import Regions
-from latentcortex.encoding.unique import Candidates, Sides, UniqueTests, unique_columns
+from latentcortex.encoding.unique import Candidates, RefitData, UniqueTests, unique_columns
 from latentcortex.estimators import Estimator, VoxelCounts
 from latentcortex.executors import share
 from latentcortex.features import Features
@@ -101,7 +101,7 @@ def scored(
     judging: Judging,
     *,
     start: int = 0,
-    sides: Sides | None = None,
+    sides: RefitData | None = None,
     count: Callable[[Prediction, slice], NDArray[Any]] | None = None,
 ) -> Piece:
     """Score predictions of neighbouring voxels, tile by tile, and test unique shares where that is asked for.
@@ -117,7 +117,7 @@ def scored(
     judging : Judging
     start : int
         Number of the first voxel in the map, and so among the labels of regions.
-    sides : Sides, optional
+    sides : RefitData, optional
         Of these voxels, for tests that fit again.
     count : callable, optional
         The prediction of a stretch, and the stretch -> what is counted, or summed up, in it.
@@ -291,9 +291,9 @@ class ModelPlan:
         parts = share(predict, tiles(self.test.space.n_voxels))
         return null_of_sample(parts, self.criterion, n_tests=self.n_valid)
 
-    def sides(self, train: Responses, test: Responses) -> Sides:
+    def sides(self, train: Responses, test: Responses) -> RefitData:
         """Gather what tests that fit again need, of some voxels."""
-        return Sides(self.features, train, test, self.train.data, self.estimator)
+        return RefitData(self.features, train, test, self.train.data, self.estimator)
 
 
 def null_of_sample(parts: Sequence[Prediction], criterion: Criterion, *, n_tests: int) -> Null:

@@ -29,7 +29,7 @@ FIRST: Final = "at least the p of the joint model, and 1 where that is not signi
 
 
 @dataclass(frozen=True, eq=False)
-class Sides:
+class RefitData:
     """What models were fitted to and are tested on, for tests that fit again.
 
     Parameters
@@ -84,14 +84,14 @@ class UniqueTests:
     bands : tuple of str
     criterion : Criterion
     null : Null
-    sides : Sides, optional
+    sides : RefitData, optional
         Without them nothing can be fitted again: gains are tested for the fitted models only.
     """
 
     bands: tuple[str, ...]
     criterion: Criterion
     null: Null
-    sides: Sides | None = None
+    sides: RefitData | None = None
 
     @property
     def subsets(self) -> tuple[tuple[str, ...], ...]:
@@ -188,7 +188,7 @@ def unique_columns(
 
 
 def refitted_p(
-    sides: Sides | None, model: Fitted, stretches: Sequence[IntArray], criterion: Criterion, null: Null
+    sides: RefitData | None, model: Fitted, stretches: Sequence[IntArray], criterion: Criterion, null: Null
 ) -> FloatArray:
     """Test every band by permuting what the others leave of the responses, (n_bands, n_voxels) of all stretches.
 
@@ -198,7 +198,7 @@ def refitted_p(
 
     Parameters
     ----------
-    sides : Sides, optional
+    sides : RefitData, optional
     model : Fitted
     stretches : sequence of ndarray of int
         Voxels of one tile each. Every tile is tested by itself: precision and the last bits of a voxel's gain depend on
@@ -247,7 +247,7 @@ def _averaging(n_rows: int, sets: Sequence[str]) -> csr_array:
     return csr_array((each, (code, np.arange(n_rows))), shape=(int(code.max()) + 1, n_rows))
 
 
-def refitting_rows(sides: Sides, *, scale: bool, block: int = 1, sets: Sequence[str] = ()) -> inference.Rows:
+def refitting_rows(sides: RefitData, *, scale: bool, block: int = 1, sets: Sequence[str] = ()) -> inference.Rows:
     """Prepare the rows of a test that refits; raise `InputError` where it cannot be done, before anything is fitted.
 
     Kernels are scaled as the estimator scales them; of a time series, stretches of so many rows stay together. Of test
@@ -287,4 +287,4 @@ def check_share_test(
 ) -> None:
     """Raise `InputError` if the test of unique shares that is asked for cannot be done with these stimuli."""
     if criterion.share == "freedman-lane" and "unique" in criterion.shares and len(features.bands) > 1:
-        refitting_rows(Sides(features, train.averaged(), test.averaged()), scale=scale)
+        refitting_rows(RefitData(features, train.averaged(), test.averaged()), scale=scale)
