@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Final, Literal
 
 import numpy as np
@@ -106,7 +107,7 @@ class Responses:
         """Make responses of no voxel: what rows alone tell (repeats, sessions, order in time, splits) costs nothing."""
         return cls(np.empty((len(rows), 0), dtype=np.float32), rows, Bare(0))
 
-    @property
+    @cached_property
     def ids(self) -> tuple[str, ...]:
         """The stimuli that were shown, each once, in order of first appearance."""
         return tuple(dict.fromkeys(self.rows["stimulus"]))
