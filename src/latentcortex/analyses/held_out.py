@@ -136,6 +136,8 @@ class HeldOut:
         Stimulus -> its cluster, where test stimuli come in clusters.
     valid : ndarray of bool, shape (n_voxels,), optional
         Voxels that are usable; they are looked for by default. A control has those of what it is a control of.
+    compares : bool
+        Whether models are compared with each other. Of a control only what each of them finds is counted.
     """
 
     features: Features
@@ -148,6 +150,7 @@ class HeldOut:
     tally: Tally | None = None
     clusters: Mapping[str, str] | None = None
     valid: BoolArray | None = None
+    compares: bool = True
 
     @cached_property
     def _valid(self) -> BoolArray:
@@ -195,6 +198,7 @@ class HeldOut:
             criterion=replace(self.criterion, identifiability=False, shares=("product",)),
             tally=shuffles,
             valid=self._valid,
+            compares=False,
         )
 
     def tallied(self, analysis: Analysis) -> tuple[Maps, dict[str, Any]]:
@@ -220,7 +224,7 @@ class HeldOut:
         """Put the models together that are compared with each other."""
         ((_, test),) = self.sample.folds
         models, n_test = analysis.models, len(test.ids)
-        if analysis.name == "latents" and len(models) > 1:
+        if analysis.name == "latents" and len(models) > 1 and self.compares:
             if len(models) <= MAX_PAIRED and n_test >= MIN_TEST_STIMULI:
                 return [Group(models, "pairs")]
             logger.info("Latents are not compared: there are %d, and %d test stimuli.", len(models), n_test)
@@ -358,7 +362,7 @@ class _Run:
                 stretches, judging = tiles(test.space.n_voxels), self._judging(bands)
                 piece = scored(predict[-1], stretches, tested.model, judging, **how)
             pieces["+".join(bands)] = piece
-        if group.kind:
+        if group.kind and scorer.compares:
             with telling_of(analysis=self.analysis):
                 pieces[COMPARISON] = self._compared(group, predict, pieces, train, test)
         return pieces
@@ -407,7 +411,9 @@ class _Run:
         accuracy = np.stack([single["accuracy"] for single in singles])
         about: dict[str, Any] = {"analysis": self.analysis, "n_stimuli": len(test.ids)}
         how: dict[str, Any] = {"null": self._widest(group), "n_refits": n_refits(criterion, len(train.ids))}
-        tested = np.asarray(pieces[COMPARISON].values[group.kind])
+        tested = np.full((3, p.shape[1]), np.nan)
+        if COMPARISON in pieces:
+            tested = np.asarray(pieces[COMPARISON].values[group.kind])
         if group.kind == "pairs":
             r2 = np.where(np.isfinite(accuracy[:, 0]), accuracy[:, 2], np.nan)
             return differences(bands, r2, p, tested, criterion, about=about, **how)
