@@ -18,6 +18,7 @@ import pytest
 
 from latentcortex import _files
 from latentcortex._store import ALIGNMENT_BYTES, SUFFIX, Store, let_go
+from latentcortex.errors import IncompleteError
 
 ARRAYS = {
     "r": np.linspace(-1, 1, 70, dtype=np.float32).reshape(2, 35),
@@ -73,6 +74,24 @@ def test_named_arrays_are_read_alone(tmp_path: Path) -> None:
     assert part is not None
     assert list(part.arrays) == ["kept"]
     assert store.load("k", names=["kept", "absent"]) is None
+
+
+def test_rows_of_an_array_are_read_alone_and_never_those_of_a_damaged_one(tmp_path: Path, monkeypatch) -> None:
+    values, read = np.arange(60_000, dtype=np.float32).reshape(3000, 20), []
+    store = Store(tmp_path)
+    store.save("k", {"few": np.arange(5), "x": values})
+    content = Store.load.__globals__["_content"]
+    monkeypatch.setattr("latentcortex._store._content", lambda *given: (read.append(given[1]), content(*given))[1])
+    for rows in (slice(7, 9), slice(2990, None), slice(4, 4)):
+        np.testing.assert_array_equal(store.take("k", "x", rows=rows), values[rows])
+    np.testing.assert_array_equal(store.take("k", "few", rows=slice(1, 3)), [1, 2])
+    assert read == ["x", "few"]
+    damaged = bytearray(store.path("k").read_bytes())
+    damaged[-1] ^= 0x41
+    store.path("k").write_bytes(bytes(damaged))
+    os.utime(store.path("k"), ns=(0, 10**18))  # clocks of file systems may be too coarse for two writes
+    with pytest.raises(IncompleteError, match=r"k\.arrays was deleted or damaged while it was in use"):
+        store.take("k", "x", rows=slice(0, 1))
 
 
 def test_what_is_not_there_is_none_and_needs_no_folder(tmp_path: Path) -> None:

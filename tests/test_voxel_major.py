@@ -11,11 +11,10 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from latentcortex._npy import Matrix
 from latentcortex.datasets import _voxel_major
 from latentcortex.datasets._voxel_major import check_room, voxel_major
 from latentcortex.datasets.folder import Folder
-from latentcortex.errors import AlignmentError, InputError
+from latentcortex.errors import AlignmentError, IncompleteError, InputError
 
 AFFINE = np.diag([3.0, 3.0, 3.0, 1.0])
 
@@ -55,7 +54,7 @@ def test_volumes_are_read_as_nibabel_reads_them(
     part = folder.responses("01", slice(3, 9))
     np.testing.assert_array_equal(part.data, expected[:, 3:9])
     np.testing.assert_array_equal(part.space.mask, np.isin(folder.space("01").numbers, range(3, 9)))
-    assert len(list((tmp_path / "scratch").rglob("block-*.npy"))) == 18
+    assert len(list((tmp_path / "scratch").rglob("trials-*.arrays"))) == 18
 
 
 def test_values_that_are_stored_scaled_are_those_that_are_meant(
@@ -99,10 +98,51 @@ def test_a_copy_is_made_once_goes_on_where_it_was_interrupted_and_mends_what_is_
     walked.clear()
     np.testing.assert_array_equal(voxel_major(trials(), **how).columns(2, 5, np.array([1, 34])), values[[1, 34], 2:5])
     assert walked == []
-    spoiled = copy.parts[1].path
-    spoiled.write_bytes(spoiled.read_bytes()[:-1] + b"\x00")
-    np.testing.assert_array_equal(voxel_major(trials(), **how).columns(0, 6), values)
-    assert "block-00001.npy is not as it was written, and is made again" in caplog.text
+    spoiled = copy.store.path("trials-000010-000020")
+    whole = spoiled.read_bytes()
+    for content in (whole[:-100] + bytes([whole[-100] ^ 1]) + whole[-99:], whole[:-1], b""):
+        spoiled.write_bytes(content)
+        np.testing.assert_array_equal(voxel_major(trials(), **how).columns(0, 6), values)
+        assert walked == list(range(35))
+        walked.clear()
+    assert caplog.text.count("trials-000010-000020.arrays is damaged") == 3
+
+
+def test_what_is_copied_of_a_source_that_turns_out_to_be_damaged_at_its_end_is_never_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a packed one does whose checksum, after its last volume, is another."""
+    monkeypatch.setattr(_voxel_major, "BLOCK_BYTES", 4 * 6 * 2)
+
+    def trials():
+        yield from np.ones((5, 6), dtype=np.float32)
+        raise InputError("damaged")
+
+    for _ in range(2):
+        with pytest.raises(InputError, match="damaged"):
+            voxel_major(trials(), (5, 6), source=tmp_path / "r", key="k", scratch=tmp_path)
+    assert len(list(tmp_path.rglob("trials-*"))) == 2
+
+
+def test_a_copy_that_another_version_made_is_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One whose parts have another format, then one with blocks of another length."""
+    values, how = np.arange(20, dtype=np.float32).reshape(5, 4), {"source": tmp_path / "r", "key": "k"}
+    with monkeypatch.context() as version:
+        version.setattr("latentcortex._store.FORMAT", "latentcortex-part 0")
+        voxel_major(iter(values + 1), (5, 4), scratch=tmp_path, **how)
+    for n_trials in (5, 3, 2):
+        monkeypatch.setattr(_voxel_major, "BLOCK_BYTES", 4 * 4 * n_trials)
+        copy = voxel_major(iter(values), (5, 4), scratch=tmp_path, **how)
+        np.testing.assert_array_equal(copy.columns(0, 4), values)
+
+
+def test_a_block_that_is_deleted_while_a_copy_is_in_use_is_one_line(tmp_path: Path) -> None:
+    copy = voxel_major(iter(np.ones((3, 2), np.float32)), (3, 2), source=tmp_path / "r", key="k", scratch=tmp_path)
+    copy.store.remove(copy.store.keys())
+    with pytest.raises(
+        IncompleteError, match=r"trials-000000-000003\.arrays was deleted or damaged while it was in use"
+    ):
+        copy.columns(0, 1)
 
 
 def test_memory_does_not_grow_with_the_number_of_volumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -155,15 +195,14 @@ def test_a_series_that_is_cut_off_is_refused(folder_study: Path, tmp_path: Path,
     path.write_bytes(path.read_bytes()[:-2000])
     with pytest.raises(InputError, match=r"responses.nii.gz is not a NIfTI image, or damaged"):
         folder_of(data, tmp_path / "scratch").space("01")
-    assert not list((tmp_path / "scratch").rglob("blocks.json"))
+    with pytest.raises(InputError, match=r"responses.nii.gz is not a NIfTI image, or damaged"):
+        folder_of(data, tmp_path / "scratch").space("01")
 
 
 def test_a_block_holds_each_voxel_in_one_piece(tmp_path: Path) -> None:
     values = np.arange(12, dtype=np.float32).reshape(4, 3)
     voxel_major(iter(values), (4, 3), source=tmp_path / "r", key="k", scratch=tmp_path)
-    block = Matrix.open(tmp_path / "k" / "block-00000.npy")
-    raw = np.frombuffer(block.path.read_bytes()[block.start :], dtype="<f4")
-    np.testing.assert_array_equal(raw, values.T.ravel())
+    assert values.T.astype("<f4").tobytes() in (tmp_path / "k" / "trials-000000-000004.arrays").read_bytes()
 
 
 def series_of(rows: Iterable[np.ndarray]) -> nib.gifti.GiftiImage:
@@ -212,4 +251,4 @@ def test_a_series_of_surfaces_that_does_not_fit_is_one_line(folder_study: Path, 
     path.unlink()
     with pytest.raises(InputError, match=r"hemi-R.func.gii is missing"):
         opened()
-    assert not list((tmp_path / "scratch").rglob("blocks.json"))
+    assert not list((tmp_path / "scratch").rglob("trials-*"))

@@ -21,6 +21,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any, BinaryIO, Final
@@ -161,6 +162,10 @@ class Store:
         OSError
             If the operating system does not let a file be read that may be whole.
         """
+        return self._load(key, names, mmap, None)
+
+    def _load(self, key: str, names: Iterable[str] | None, mmap: bool, rows: slice | None) -> Part | None:
+        """Read a part, map it, or read some rows of its arrays; see `load` and `take`."""
         path = self.path(key)
         try:
             with _files.naming(path), path.open("rb") as handle:
@@ -168,7 +173,9 @@ class Store:
                 wanted = tuple(layout if names is None else names)
                 if not layout.keys() >= set(wanted):
                     return None
-                read = _mapped(path, handle, [layout[name] for name in wanted]) if mmap else _read
+                read: _Reads = _read if rows is None else partial(_read_rows, rows)
+                if mmap and rows is None:
+                    read = _mapped(path, handle, [layout[name] for name in wanted])
                 arrays = {name: read(handle, name, layout[name]) for name in wanted}
         except FileNotFoundError:
             return None
@@ -178,15 +185,24 @@ class Store:
         self._note_use(path)
         return Part(arrays, header["facts"])
 
-    def take(self, key: str, name: str, *, mmap: bool = False) -> NDArray[Any]:
-        """Read or map one array of a part that was there a while ago.
+    def take(self, key: str, name: str, *, mmap: bool = False, rows: slice | None = None) -> NDArray[Any]:
+        """Read or map one array of a part that was there a while ago, or read some rows of it.
+
+        Parameters
+        ----------
+        key, name : str
+        mmap : bool
+            See `load`.
+        rows : slice, optional
+            Consecutive entries of the first axis. No others are read, except once per process to compare all of them
+            with their hash, and nothing is mapped: however many parts there are, one is open at a time.
 
         Raises
         ------
         IncompleteError
             If it was deleted or damaged since.
         """
-        part = self.load(key, names=[name], mmap=mmap)
+        part = self._load(key, [name], mmap, rows)
         if part is None:
             path = self.path(key)
             raise IncompleteError(f"{path} was deleted or damaged while it was in use; run the same command again.")
@@ -338,6 +354,17 @@ def _read(handle: BinaryIO, name: str, place: _Place) -> NDArray[Any]:
         raw[n_read : n_read + len(chunk)] = np.frombuffer(chunk, dtype=np.uint8)
         n_read += len(chunk)
     return _shaped(raw, place)
+
+
+def _read_rows(rows: slice, handle: BinaryIO, name: str, place: _Place) -> NDArray[Any]:
+    """Read consecutive entries of the first axis; all of them are compared with their hash once per process."""
+    _verify(handle, name, place)
+    start, stop, _ = rows.indices(place.shape[0])
+    values = np.empty((stop - start, *place.shape[1:]), dtype=place.dtype)
+    handle.seek(place.start + start * math.prod(place.shape[1:]) * place.dtype.itemsize)
+    if handle.readinto(values.reshape(-1).view(np.uint8).data) < values.nbytes:  # type: ignore[attr-defined]
+        raise ValueError(f"its array {name!r} ends early")
+    return values
 
 
 _Reads = Callable[[BinaryIO, str, _Place], NDArray[Any]]

@@ -1,10 +1,10 @@
 """Copies by voxel of recordings that are stored by volume, so that some voxels can be read without all others.
 
-    SCRATCH/KEY/block-00000.npy   the first trials of all voxels, float32 (n_trials, n_voxels), a voxel's together
-    SCRATCH/KEY/blocks.json       which blocks there are, with their hashes; written last
+    SCRATCH/KEY/trials-000000-000063.arrays   part of a `Store`: these trials, float32 (n_voxels, n_trials)
 
 The key is a hash of the source and of which of its voxels are taken. The source is read once, in order, a volume at a
-time; a copy that was interrupted goes on after the blocks that are there.
+time; a copy that was interrupted goes on after the parts that are there. The last part is written when the source has
+ended, where a packed one has its checksum: what is copied of a damaged source is never whole.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -20,17 +20,16 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from latentcortex import _files
 from latentcortex._arrays import FloatArray, IntArray
-from latentcortex._npy import Matrix
-from latentcortex.errors import IncompleteError, InputError
+from latentcortex._store import Store
+from latentcortex.errors import InputError
 
 logger = logging.getLogger(__name__)
 
-FORMAT: Final = "latentcortex voxel-major copy 1"
-MANIFEST: Final = "blocks.json"
 BLOCK_BYTES: Final = 2**26
 """Of trials that are held in memory and turned at once."""
+RESPONSES: Final = "responses"
+"""The array of a part."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,30 +40,29 @@ class Blocks:
     ----------
     path : Path
         The file that it is a copy of.
-    parts : tuple of Matrix
-        In the order of trials.
+    store : Store
+        Where the blocks lie.
+    blocks : tuple of slice
+        The trials of each, in order.
+    shape : (n_trials, n_voxels)
     """
 
     path: Path
-    parts: tuple[Matrix, ...]
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """Of the copy: float32."""
-        return self.parts[0].dtype
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Trials and voxels."""
-        return sum(part.shape[0] for part in self.parts), self.parts[0].shape[1]
+    store: Store
+    blocks: tuple[slice, ...]
+    shape: tuple[int, int]
 
     def columns(self, start: int, stop: int, rows: IntArray | None = None) -> NDArray[Any]:
-        """Read consecutive voxels, of all trials or of some, (n_rows, stop - start)."""
-        out = np.empty((self.shape[0], stop - start), dtype=self.dtype)
-        done = 0
-        for part in self.parts:
-            out[done : done + part.shape[0]] = part.columns(start, stop)
-            done += part.shape[0]
+        """Read consecutive voxels, of all trials or of some, (n_rows, stop - start).
+
+        Raises
+        ------
+        IncompleteError
+            If a block was deleted or damaged since the copy was opened.
+        """
+        out = np.empty((self.shape[0], stop - start), dtype=np.float32)
+        for block in self.blocks:
+            out[block] = self.store.take(_key(block), RESPONSES, rows=slice(start, stop)).T
         return out if rows is None else out[rows]
 
 
@@ -114,57 +112,34 @@ def voxel_major(
         If the disk has no room for it.
     """
     n_trials, n_voxels = shape
-    folder, size = scratch / key, max(BLOCK_BYTES // (4 * n_voxels), 1)
-    starts = range(0, n_trials, size)
-    paths = [folder / f"block-{k:05d}.npy" for k in range(len(starts))]
-    lengths = [min(size, n_trials - start) for start in starts]
-    if not _is_whole(folder, paths):
-        missing = [k for k, path in enumerate(paths) if not _is_block(path, (lengths[k], n_voxels))]
-        n_bytes = 4 * n_voxels * sum(lengths[k] for k in missing)
-        check_room(n_bytes, scratch, source)
+    store, size = Store(scratch / key), max(BLOCK_BYTES // (4 * n_voxels), 1)
+    blocks = tuple(slice(start, min(start + size, n_trials)) for start in range(0, n_trials, size))
+    missing = [block for block in blocks if not store.has(_key(block))]
+    if missing:
+        check_room(4 * n_voxels * sum(block.stop - block.start for block in missing), scratch, source)
         sentence = "%s is not laid out by voxel: a copy that is takes %.1f GB in %s, which may be deleted afterwards."
-        logger.info(sentence, source.name, 4 * n_voxels * n_trials / 1e9, folder)
-        for k, block in enumerate(_blocks(trials, lengths, n_voxels)):
-            if k in missing:
-                _write(block, paths[k])
-        hashes = {path.name: _files.sha256(path) for path in paths}
-        _files.write_sealed(folder / MANIFEST, {"format": FORMAT, "source": str(source), "blocks": hashes})
-    return Blocks(source, tuple(Matrix.open(path) for path in paths))
+        logger.info(sentence, source.name, 4 * n_voxels * n_trials / 1e9, store.folder)
+        for block, responses in _gathered(trials, blocks, n_voxels):
+            if block in missing:
+                store.save(_key(block), {RESPONSES: np.ascontiguousarray(responses.T)})
+    return Blocks(source, store, blocks, shape)
 
 
-def _blocks(trials: Iterable[FloatArray], lengths: list[int], n_voxels: int) -> Iterator[FloatArray]:
+def _key(block: slice) -> str:
+    """Name the part of a block: its first trial, and the one after its last."""
+    return f"trials-{block.start:06d}-{block.stop:06d}"
+
+
+def _gathered(
+    trials: Iterable[FloatArray], blocks: Sequence[slice], n_voxels: int
+) -> Iterator[tuple[slice, FloatArray]]:
     """Gather trials into blocks (n_trials of the block, n_voxels); one buffer is used again and again."""
-    walk, buffer = iter(trials), np.empty((max(lengths), n_voxels), dtype=np.float32)
-    for length in lengths:
-        for row in range(length):
-            buffer[row] = next(walk)
-        yield buffer[:length]
-    next(walk, None)  # to the end, where a packed stream has its checksum
-
-
-def _write(block: FloatArray, path: Path) -> None:
-    """Write a block by voxel; a reader sees all of it or nothing."""
-    with _files.writing(path) as part, part.open("wb") as handle:
-        np.save(handle, np.asfortranarray(block), allow_pickle=False)
-
-
-def _is_block(path: Path, shape: tuple[int, int]) -> bool:
-    """Tell whether a block of this shape is there, as long as its header says."""
-    try:
-        matrix = Matrix.open(path)
-    except InputError:
-        return False
-    return (matrix.shape, matrix.dtype, matrix.fortran or 1 in shape) == (shape, np.dtype(np.float32), True)
-
-
-def _is_whole(folder: Path, paths: list[Path]) -> bool:
-    """Tell whether a copy is finished and as it was written; blocks that are not are named and deleted."""
-    try:
-        known = _files.read_sealed(folder / MANIFEST, kind=FORMAT)["blocks"]
-    except IncompleteError:
-        return False
-    damaged = [path for path in paths if not _files.is_as_written(path, known.get(path.name, ""))]
-    for path in damaged:
-        logger.warning("%s is not as it was written, and is made again.", path)
-        path.unlink(missing_ok=True)
-    return not damaged
+    walk = iter(trials)
+    buffer = np.empty((max(block.stop - block.start for block in blocks), n_voxels), dtype=np.float32)
+    for block in blocks:
+        responses = buffer[: block.stop - block.start]
+        for row in responses:
+            row[:] = next(walk)
+        if block == blocks[-1]:
+            next(walk, None)  # to the end, where a packed stream has its checksum
+        yield block, responses
