@@ -140,7 +140,7 @@ def test_what_is_odd_is_told_once_from_counts_that_add_up(caplog: pytest.LogCapt
     with caplog.at_level(logging.DEBUG, logger="latentcortex.estimators._counts"):
         models = [prepared.fit(y[:, tile]) for tile in tiles(N_VOXELS)]
         assert not caplog.records
-        counts = sum((VoxelCounts(**VoxelCounts.of(model).facts) for model in models), VoxelCounts())
+        counts = sum(map(VoxelCounts.of, models), VoxelCounts())
         counts.tell(estimator, tuple(bands))
     assert counts == VoxelCounts.of(whole)
     assert [(record.levelname, record.getMessage()) for record in caplog.records] == expected

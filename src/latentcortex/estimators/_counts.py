@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import asdict, astuple, dataclass
+from dataclasses import astuple, dataclass
 from typing import TYPE_CHECKING, Final, Self
 
 import numpy as np
@@ -58,11 +58,6 @@ class VoxelCounts:
     def __add__(self, other: VoxelCounts) -> VoxelCounts:
         """Count both."""
         return VoxelCounts(*(one + another for one, another in zip(astuple(self), astuple(other), strict=True)))
-
-    @property
-    def facts(self) -> dict[str, int]:
-        """Name the counts, to be written down; `VoxelCounts(**facts)` reads them."""
-        return asdict(self)
 
     def tell(self, estimator: Estimator, bands: Sequence[str]) -> None:
         """Say what is odd about the fits of a model: voxels that are lost, and penalties at an end of `alphas`.
