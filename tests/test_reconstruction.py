@@ -214,6 +214,9 @@ def test_what_was_retrieved_from_other_training_stimuli_is_another_folder(tmp_pa
         one = Retrieval(["z"]).fit(features, shown(ids), Splits.held_out(train, ["a"]))
         reconstruct(query, one, "retrieval", store=tmp_path, progress=False)
     assert len(list(tmp_path.iterdir())) == 2
+    folds = [Splits(tuple(ids), np.array(fold), tuple(ids)) for fold in ([0, 0, 1], [0, 1, 1], [0, 1, 1])]
+    made_by = [Retrieval(["z"]).fit(features, shown(ids), splits).made_by for splits in folds]
+    assert made_by[0] != made_by[1] == made_by[2]
 
 
 # The store

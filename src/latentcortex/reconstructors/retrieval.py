@@ -51,12 +51,9 @@ class Retrieval:
     def fit(self, features: Features, stimuli: Stimuli, splits: Splits) -> Self:
         """Note which training stimuli may be shown for each test stimulus."""
         self._features, self._stimuli = features, stimuli
-        self._fitted = {}
-        for train_ids, test_ids in splits:
-            self._fitted |= dict.fromkeys(test_ids, train_ids)
+        self._fitted = {name: train_ids for train_ids, test_ids in splits for name in test_ids}
         known = sorted({name for train_ids, _ in splits for name in train_ids})
-        prints = [fingerprint(features.array(band, known)) for band in self.bands]
-        self._training = digest(prints, known, [(digest(*train_ids), *test_ids) for train_ids, test_ids in splits])
+        self._training = digest([fingerprint(features.array(band, known)) for band in self.bands], splits.key)
         return self
 
     def n_samples(self, route: str) -> int:
