@@ -16,7 +16,9 @@ from latentcortex._store import Store
 from latentcortex.analyses import AcrossFolds, HeldOut
 from latentcortex.analyses.models import Analysis
 from latentcortex.encoding import Cells, Criterion, ReadByChunk, halves
+from latentcortex.encoding.chunks import sample_stretches
 from latentcortex.errors import InputError
+from latentcortex.responses import sample_valid_voxels
 from latentcortex.space import Bare
 from latentcortex.splits import Splits
 
@@ -157,3 +159,19 @@ def test_candidates_hold_all_that_storeys_procedure_rejects_at_a_large_q() -> No
     rejected = np.flatnonzero(inference.fdr(p, 0.6, "storey").rejected)
     assert len(rejected) > 80
     assert set(rejected) <= set(halves.candidates(p, criterion))
+
+
+@pytest.mark.parametrize("apart", [1, 2, 100])
+def test_a_sample_of_valid_voxels_has_its_full_number_and_one_of_stretches_a_bounded_length(apart: int) -> None:
+    valid = np.zeros(200_000, dtype=bool)
+    valid[apart - 1 :: apart] = True
+    chosen, stretches = sample_valid_voxels(valid), sample_stretches(valid)
+    within = np.concatenate([np.arange(stretch.start, stretch.stop) for stretch in stretches])
+    assert len(stretches) == 16
+    assert len(within) <= 2048
+    assert len(chosen) == min(valid.sum(), 2048)
+    assert valid[chosen].all()
+    assert np.ptp(chosen) > 0.9 * len(valid)
+    assert np.ptp(within) > 0.9 * len(valid)
+    if apart == 1:
+        np.testing.assert_array_equal(within, chosen)

@@ -40,9 +40,9 @@ MIN_TRAIN_ROWS: Final = 8
 all have 5 nearly half, and where all have 2 everything: their standard deviation is the distance of two numbers."""
 
 N_STRETCHES: Final = 16
-"""Stretches of voxels, all over the valid ones, from which a null, a selection or a drift is told."""
+"""Stretches of voxels, all over the valid ones, by which what holds for all voxels is decided."""
 STRETCH: Final = 128
-"""Valid voxels of one stretch."""
+"""Voxels of one stretch."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -313,10 +313,12 @@ def tell_of_lost(lost: Mapping[str, int], within: str) -> None:
             logger.info(sentence, n_voxels, within, extra={"facts": {within: label}})
 
 
-def sampled_voxels(valid: BoolArray) -> NDArray[np.intp]:
-    """Choose the voxels from which what holds for all of them is decided: valid ones, in stretches all over them.
+def sample_valid_voxels(valid: BoolArray) -> NDArray[np.intp]:
+    """Choose valid voxels in stretches all over the map, in full number however far apart they lie.
 
-    Neighbours stay together, since voxels that lie side by side are alike as those of a region are.
+    This is for what is kept in memory and looked at voxel by voxel. Where a sample is read and fitted like a chunk, by
+    slices, `encoding.chunks.sample_stretches` bounds what is read, and takes what is valid of it. If all voxels are
+    valid, both choose the same. Neighbours stay together, since they are alike as those of a region are.
 
     Parameters
     ----------
@@ -330,7 +332,7 @@ def sampled_voxels(valid: BoolArray) -> NDArray[np.intp]:
 
     Examples
     --------
-    >>> sampled_voxels(np.array([True, False, True])).tolist()
+    >>> sample_valid_voxels(np.array([True, False, True])).tolist()
     [0, 2]
     """
     usable = np.flatnonzero(valid)

@@ -22,7 +22,8 @@ class Design:
     Parameters
     ----------
     responses : Responses
-        Single trials, before anything is split, of all voxels or of some all over them: see `responses.sampled_voxels`.
+        Single trials, before anything is split, of all voxels or of some all over them; see
+        `responses.sample_valid_voxels`.
     splits : Splits
     criterion : Criterion
     looks : dict of str to Look

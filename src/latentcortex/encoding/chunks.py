@@ -5,20 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from typing import Final, Protocol
+from typing import Protocol
 
 import numpy as np
 
 from latentcortex._arrays import TILE, BoolArray
 from latentcortex.errors import InputError
-from latentcortex.responses import Responses, Within
+from latentcortex.responses import N_STRETCHES, STRETCH, Responses, Within
 from latentcortex.space import Bare, Space
 from latentcortex.splits import Splits
-
-N_STRETCHES: Final = 16
-"""Stretches of voxels, all over the valid ones, that what is decided once for all voxels is decided by."""
-STRETCH: Final = 128
-"""Voxels of a stretch."""
 
 Sides = tuple[Responses, Responses]
 """Responses to the stimuli that are fitted, and to those that are tested; single trials, or averages."""
@@ -171,7 +166,12 @@ def usable_voxels(folds: Sequence[Sides]) -> BoolArray:
 
 
 def sample_stretches(valid: BoolArray) -> list[slice]:
-    """Spread up to 16 stretches of 128 voxels evenly over the valid ones; those that meet are one."""
+    """Spread up to 16 stretches of 128 voxels evenly over the valid ones; those that meet are one.
+
+    Each is read and parted anew for every fold, so their number and length are bounded, and voxels within that are not
+    valid come along: where valid ones lie far apart there are few of them. `responses.sample_valid_voxels` is for
+    whoever needs as many as there are, and takes each where it lies.
+    """
     numbers = np.flatnonzero(valid)
     starts = numbers[:: -(-len(numbers) // N_STRETCHES)].tolist()
     merged: list[slice] = []

@@ -25,7 +25,7 @@ from latentcortex.extraction import check_room, extract, is_extracted
 from latentcortex.extractors import Windowed
 from latentcortex.features import Features
 from latentcortex.reporting import LOG
-from latentcortex.responses import COLUMNS, Responses, Within, none_usable, sampled_voxels
+from latentcortex.responses import COLUMNS, Responses, Within, none_usable, sample_valid_voxels
 from latentcortex.space import Atlas, Bare, Space, atlas_print
 from latentcortex.splits import Splits, clusters_of, coordinates, farthest, linked, sessions_of
 from latentcortex.stimuli import Look, Stimuli
@@ -278,12 +278,12 @@ class Material:
         return self._valid[participant]
 
     def sample(self, participant: str) -> Responses:
-        """Read some valid voxels all over, from which is decided what holds for all; see `sampled_voxels`.
+        """Read some valid voxels all over, from which is decided what holds for all; see `sample_valid_voxels`.
 
         They are read once and kept: a few thousand at most, however many voxels there are.
         """
         if participant not in self._samples:
-            chosen, space = sampled_voxels(self.valid(participant)), self.space(participant)
+            chosen, space = sample_valid_voxels(self.valid(participant)), self.space(participant)
             parts, chosen_on = [], dict[str, None]()
             for own in np.split(chosen, np.flatnonzero(np.diff(chosen // TILE)) + 1):
                 start = int(own[0])
