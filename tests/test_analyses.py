@@ -101,7 +101,7 @@ def test_latents_are_compared_in_pairs(planted) -> None:
 def test_half_fits_of_some_voxels_are_those_of_all(planted) -> None:
     own = scorer(*planted, 300)
     ((train, test),) = own.responses.folds(slice(None))
-    halves = analyses.HalfFits(own.features, train, test, BandedRidge, 0)
+    halves = analyses.HalfFits(analyses.Halves(own.features, train, test.ids, BandedRidge, 0), train)
     among = np.array([1, 3, 11, 12, 40, 100, 219])
     wanted = np.array([3, 11, 40, 219])
     some = halves.of(among)

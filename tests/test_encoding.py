@@ -12,6 +12,7 @@ from latentcortex._store import Store
 from latentcortex.analyses import (
     Analysis,
     HalfFits,
+    Halves,
     Scorer,
     by_step,
     canonical,
@@ -281,7 +282,8 @@ def test_the_preferred_layer_is_the_planted_one_and_ties_are_unsure() -> None:
         for name in layers
     }
     p = np.stack([inference.correlation_p(one.r, len(one.y)) for one in predictions.values()])
-    halves = HalfFits(features, train.averaged(), test.averaged(), encoder().estimator.__class__, 0)
+    averaged = train.averaged()
+    halves = HalfFits(Halves(features, averaged, test.ids, encoder().estimator.__class__, 0), averaged)
     each, how = list(predictions.values()), Criterion()
     null, r = Null.widest([Null.of(one, how) for one in each]), np.stack([one.r for one in each])
     about = {"analysis": "unet-layers", "model": "layers_step-50", "band": "", "n_stimuli": 40}

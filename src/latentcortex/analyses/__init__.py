@@ -7,13 +7,14 @@ from latentcortex.analyses.layers import preferred
 from latentcortex.analyses.learning import check_sizes, learning_curve
 from latentcortex.analyses.models import ANALYSES, CANONICAL, Analysis, by_step, canonical
 from latentcortex.analyses.scorer import Scorer
-from latentcortex.encoding import HalfFits
+from latentcortex.encoding import HalfFits, Halves
 
 __all__ = [
     "ANALYSES",
     "CANONICAL",
     "Analysis",
     "HalfFits",
+    "Halves",
     "Scorer",
     "by_step",
     "canonical",

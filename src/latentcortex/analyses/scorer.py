@@ -35,6 +35,7 @@ from latentcortex.encoding import (
     Criterion,
     Folds,
     HalfFits,
+    Halves,
     ModelPlan,
     Null,
     Piece,
@@ -277,11 +278,10 @@ class Scorer:
         others = [bands for bands in analysis.models if not any(bands[0] in names for names in by_layer.values())]
         yield from (Group((bands,)) for bands in others)
 
-    def halves(self, models: Sequence[Bands], train: Responses, test: Responses) -> HalfFits:
-        """Prepare fits of single-band models to halves of the training stimuli, of the voxels of these responses."""
-        features, seed = self.features.only([band for (band,) in models]), self.criterion.seed
-        ((sampled, _),) = self.sample.folds
-        return HalfFits(features, train, test, self.make_estimator, seed, sample=sampled.data)
+    def halves(self, models: Sequence[Bands]) -> Halves:
+        """Say how single-band models are fitted to halves of the training stimuli."""
+        features, ((train, test),) = self.features.only([band for (band,) in models]), self.sample.folds
+        return Halves(features, train, test.ids, self.make_estimator, self.criterion.seed)
 
 
 @dataclass(frozen=True, eq=False)
@@ -313,6 +313,11 @@ class _Run:
         return ModelPlan(estimator, folds, scorer.criterion, scorer.sample.n_valid)
 
     @cached_property
+    def halves(self) -> dict[Group, Halves]:
+        """Models of each group that are fitted to halves of the training stimuli, as comparisons need."""
+        return {group: self.scorer.halves(group.models) for group in self.groups if group.kind}
+
+    @cached_property
     def nulls(self) -> dict[Bands, Null]:
         """The null of every model; models side by side, each on one thread: most of a fit is too small to share."""
         _ = self.plans  # before threads ask for them
@@ -338,7 +343,7 @@ class _Run:
 
     def pieces(self) -> Iterator[tuple[Group, dict[str, Piece]]]:
         """Compute all cells of these groups; yield the pieces of each group, of all voxels."""
-        scorer, _ = self.scorer, self.nulls
+        scorer, _, _ = self.scorer, self.nulls, self.halves
         chunks = scorer.cells.chunks(scorer.sample.n_voxels, scorer.make_estimator())
         cells = [
             Cell((group, chunk), {**self._facts, "models": group.name, "voxels": f"{chunk.start}-{chunk.stop}"})
@@ -411,7 +416,7 @@ class _Run:
         ((train, test),) = sides
         p = np.stack([pieces["+".join(bands)].values["p"] for bands in group.models])
         predictions = [side_by_side(share(of_tile, tiles(test.space.n_voxels))) for of_tile in predict]
-        halves, criterion = self.scorer.halves(group.models, train, test), self.scorer.criterion
+        halves, criterion = HalfFits(self.halves[group], train), self.scorer.criterion
         compare = contested if group.kind == "layers" else compared
         return Piece({group.kind: compare(predictions, p, criterion, self._widest(group), halves)})
 

@@ -18,7 +18,7 @@ from latentcortex.encoding.criterion import Criterion, Null, is_series
 from latentcortex.encoding.duplicates import duplicates
 from latentcortex.encoding.fitted import Fitted, Prepared
 from latentcortex.encoding.folds import FoldFit, Folds
-from latentcortex.encoding.halves import HalfFits
+from latentcortex.encoding.halves import HalfFits, Halves
 from latentcortex.encoding.models import Judging, ModelPlan, check_shares, columns_of, scored, side_by_side
 from latentcortex.encoding.permutations import Permutations
 from latentcortex.encoding.pieces import Piece
@@ -44,6 +44,7 @@ __all__ = [
     "Fitted",
     "Folds",
     "HalfFits",
+    "Halves",
     "HeldOutSides",
     "ModelPlan",
     "Null",

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import astuple, dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,7 +22,7 @@ from latentcortex.encoding.criterion import Criterion, Null, tell_of_opposite
 from latentcortex.encoding.draws import Draws, median
 from latentcortex.encoding.fitted import Chosen, Fitted, Prepared
 from latentcortex.encoding.folds import FittedFolds, FoldModel, Folds
-from latentcortex.encoding.halves import n_refits
+from latentcortex.encoding.halves import Halves, n_refits
 from latentcortex.encoding.pieces import Piece, score
 from latentcortex.encoding.prediction import Prediction
 from latentcortex.encoding.regions import Regions
@@ -218,10 +220,14 @@ class ModelPlan:
     n_valid: int
     _lock: Any = field(default_factory=threading.Lock, repr=False)
     _ready: list[FoldModel] = field(default_factory=list, repr=False)
+    _halves: Halves | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         if self.folds.pooled and self.criterion.shares != ("product",):
             raise InputError("Across folds only product shares are computed: ask for shares=('product',).")
+        if not self.folds.pooled:
+            ((train, test),), make = self.folds.sides, partial(copy.copy, self.estimator)
+            self._halves = Halves(self.folds.features, train, test.ids, make, self.criterion.seed, joint=True)
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what is ready: it is made again, with the same bits, where it is sent."""
@@ -252,6 +258,8 @@ class ModelPlan:
         """Let go of what is ready, which takes as much memory as there are training stimuli squared."""
         with self._lock:
             self._ready = []
+        if self._halves is not None:
+            self._halves.release()
 
     def fitted(self, sides: Sequence[Sides]) -> FittedFolds:
         """Fit the training responses of every fold, of some voxels."""
@@ -267,8 +275,8 @@ class ModelPlan:
         """Gather what tests that fit halves of the training stimuli need, of some voxels; None across folds."""
         if self.folds.pooled:
             return None
-        ((sampled, _),), ((train, test),) = self.folds.sides, sides
-        return RefitData(self.folds.features, train, test, sampled.data, self.estimator)
+        ((train, test),) = sides
+        return RefitData(self.folds.features, train, test, self.estimator, self._halves)
 
 
 def side_by_side(parts: Sequence[Prediction]) -> Prediction:

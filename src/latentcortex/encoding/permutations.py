@@ -16,6 +16,7 @@ from latentcortex.encoding.cells import Cell, Cells, Result
 from latentcortex.encoding.chunks import SplitResponses
 from latentcortex.encoding.criterion import Null
 from latentcortex.encoding.draws import Draws
+from latentcortex.encoding.fitted import ready_bytes
 from latentcortex.encoding.folds import FoldModel, Folds
 from latentcortex.encoding.models import ModelPlan
 from latentcortex.encoding.pieces import Piece
@@ -28,10 +29,6 @@ DRAWS_AT_ONCE: Final = 10
 
 READY_BYTES: Final = 1_000_000_000
 """Memory for models of permutations that are ready together."""
-MATRICES: Final = 8
-"""Of rows by rows (or columns), about so many are kept of a mixture: kernels, decompositions, and those of folds."""
-MIXTURES: Final = 10
-"""About so many are tried of several bands."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,9 +117,7 @@ class Permutations:
     @property
     def _at_once(self) -> int:
         """Count the orders whose models are ready together while a chunk is read once: those that memory holds."""
-        n_columns = sum(self.plan.folds.features.dims.values())
-        sizes = [len(train.ids) * min(len(train.ids), n_columns) for train, _ in self.plan.folds.sides]
-        n_bytes = 8 * MATRICES * (1 if len(self.plan.bands) == 1 else MIXTURES) * sum(sizes)
+        n_bytes = sum(ready_bytes(len(train.ids), self.plan.folds.features) for train, _ in self.plan.folds.sides)
         return int(np.clip(READY_BYTES // n_bytes, 1, DRAWS_AT_ONCE))
 
 
