@@ -7,7 +7,7 @@ from _battery import Finding, found, quiet
 from scipy import ndimage, signal
 
 from latentcortex import Features, Responses, inference
-from latentcortex.analyses import Analysis, HeldOut
+from latentcortex.analyses import Analysis, Scorer
 from latentcortex.encoding import Criterion, HeldOutSides
 from latentcortex.estimators.banded_ridge import BandedRidge
 from latentcortex.space import Bare
@@ -38,7 +38,7 @@ def counts(n: int, smoothness: float) -> np.ndarray:
         driven = int(N_VOXELS * (0.2, 0.4, 0.6)[run % 3])
         features, responses = participant(run, smoothness, 300, driven)
         train, test = responses.split(test_ids=responses.ids[180:], zscore="none")
-        scorer = HeldOut(
+        scorer = Scorer(
             features, HeldOutSides(train, test), BandedRidge, Criterion(identifiability=False, seed=run), twin=True
         )
         with quiet():
@@ -55,9 +55,7 @@ def expected_false(n: int) -> list[Finding]:
     """Compare what the control expects to be false with what is planted, and the control's own discoveries with it."""
     out = []
     for smoothness in SMOOTHNESS if n >= 100 else SMOOTHNESS[:1]:
-        setting = (
-            f"HeldOut, 120 test stimuli, {N_VOXELS:,} voxels, a fifth to three fifths driven, smoothness {smoothness}"
-        )
+        setting = f"120 test stimuli, {N_VOXELS:,} voxels, a fifth to three fifths driven, smoothness {smoothness}"
         false, expected, low, high, naive = counts(n, smoothness).T
         inside = (low <= false) & (false <= high)
         out += [
@@ -112,14 +110,14 @@ def wrong_null(n: int) -> list[Finding]:
         train, test = responses.split(test_ids=responses.ids[200:], zscore="none")
         criterion = Criterion(null="analytic", identifiability=False, seed=run)
         with quiet():
-            maps = HeldOut(features, HeldOutSides(train, test), BandedRidge, criterion, twin=True).score(
+            maps = Scorer(features, HeldOutSides(train, test), BandedRidge, criterion, twin=True).score(
                 Analysis("a", (("z",),))
             )
         (facts,) = maps.find(statistic="mask").columns.to_dict("records")
         found_false = max(maps.values(statistic="mask").sum(), 1)
         expected.append(facts["n_false"] / found_false)
         nominal.append(0.05)
-    setting = "HeldOut, the closed form forced on time series, AR(1) .8, nothing driven"
+    setting = "a test set, the closed form forced on time series, AR(1) .8, nothing driven"
     what = "false discoveries that are expected, of all that are found, which are false"
     return [
         found("B4", f"{what}, by the control", setting, np.array(expected), least=0.75, slack=3.0),

@@ -14,7 +14,7 @@ from _battery import BROKEN, HELD, NOISE, Finding, fdp, fixture, found, quiet, r
 from scipy import stats
 
 from latentcortex import BandedRidge, Features, Maps, inference
-from latentcortex.analyses import Analysis, HeldOut, canonical
+from latentcortex.analyses import Analysis, Scorer, canonical
 from latentcortex.encoding import Criterion, HeldOutSides, significance
 from latentcortex.reporting.content import found_by_any
 from latentcortex.space import Bare
@@ -35,12 +35,12 @@ def driven_by(rng: np.random.Generator, x: np.ndarray, fraction: np.ndarray) -> 
     return np.asarray(x @ (weights / np.linalg.norm(weights, axis=0)) * np.sqrt(fraction))
 
 
-def held_out(bands: dict[str, np.ndarray], y: np.ndarray, n_fit: int, **criterion: Any) -> HeldOut:
+def held_out(bands: dict[str, np.ndarray], y: np.ndarray, n_fit: int, **criterion: Any) -> Scorer:
     """Prepare a study's way of scoring: the first stimuli are fitted, the others tested."""
     responses = recording(y)
     train, test = responses.split(test_ids=responses.ids[n_fit:], zscore="none")
     how = Criterion(identifiability=False, **criterion)
-    return HeldOut(Features.from_arrays(responses.ids, bands), HeldOutSides(train, test), BandedRidge, how)
+    return Scorer(Features.from_arrays(responses.ids, bands), HeldOutSides(train, test), BandedRidge, how)
 
 
 # Differences of latents

@@ -11,7 +11,7 @@ import pytest
 
 from latentcortex import Encoder, Features, Responses, analyses, cli, reporting
 from latentcortex._files import read_log
-from latentcortex.analyses import Analysis, HeldOut
+from latentcortex.analyses import Analysis, Scorer
 from latentcortex.encoding import Criterion, HeldOutSides, ReadByChunk
 from latentcortex.errors import InputError
 from latentcortex.estimators.banded_ridge import BandedRidge
@@ -33,12 +33,12 @@ def trials(data: np.ndarray, ids: list[str], n_repeats: int = 1) -> Responses:
     )
 
 
-def scorer(bands: dict[str, np.ndarray], y: np.ndarray, n_train: int, **options: object) -> HeldOut:
+def scorer(bands: dict[str, np.ndarray], y: np.ndarray, n_train: int, **options: object) -> Scorer:
     ids = [f"s{i:05d}" for i in range(len(y))]
     train, test = trials(y, ids).split(test_ids=ids[n_train:], zscore="none")
     features = Features.from_arrays(ids, bands)
     criterion = options.pop("criterion", Criterion(identifiability=False))
-    return HeldOut(features, HeldOutSides(train, test), BandedRidge, criterion, **options)
+    return Scorer(features, HeldOutSides(train, test), BandedRidge, criterion, **options)
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +101,7 @@ def test_latents_are_compared_in_pairs(planted) -> None:
 def test_half_fits_of_some_voxels_are_those_of_all(planted) -> None:
     own = scorer(*planted, 300)
     ((train, test),) = own.responses.folds(slice(None))
-    halves = analyses.HalfFits(own.features, train, test, BandedRidge, 0)
+    halves = analyses.HalfFits(analyses.Halves(own.features, train, test.ids, BandedRidge, 0), train)
     among = np.array([1, 3, 11, 12, 40, 100, 219])
     wanted = np.array([3, 11, 40, 219])
     some = halves.of(among)

@@ -68,10 +68,10 @@ MAPS = ["sub-01_ceiling", "sub-01_latents"]
 def test_a_process_that_is_through_leaves_the_cells_of_a_slower_one_and_the_last_one_deletes_them(
     study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    out, score, left = tmp_path / "out", analyses.HeldOut.score, []
+    out, score, left = tmp_path / "out", analyses.Scorer.score, []
 
     def fast() -> None:
-        monkeypatch.setattr(analyses.HeldOut, "score", score)
+        monkeypatch.setattr(analyses.Scorer, "score", score)
         Study.read(tmp_path / "study" / "study.toml").run(out, until="encode", progress=False)
 
     def slow(*given):
@@ -81,7 +81,7 @@ def test_a_process_that_is_through_leaves_the_cells_of_a_slower_one_and_the_last
         left.extend(parts(out))
         return maps
 
-    monkeypatch.setattr(analyses.HeldOut, "score", slow)
+    monkeypatch.setattr(analyses.Scorer, "score", slow)
     study.run(out, until="encode", progress=False)
     assert len(left) > len(MAPS)
     assert parts(out) == MAPS
@@ -94,7 +94,7 @@ def test_maps_whose_cells_are_gone_are_read_if_another_process_finished_them_or_
     study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, finished: bool
 ) -> None:
     study.run(tmp_path / "whole", until="encode", progress=False)
-    score, calls = analyses.HeldOut.score, []
+    score, calls = analyses.Scorer.score, []
 
     def deleted(*given):
         maps = score(*given)
@@ -106,7 +106,7 @@ def test_maps_whose_cells_are_gone_are_read_if_another_process_finished_them_or_
                 (tmp_path / "out" / "work" / path.name).write_bytes(path.read_bytes())
         return maps
 
-    monkeypatch.setattr(analyses.HeldOut, "score", deleted)
+    monkeypatch.setattr(analyses.Scorer, "score", deleted)
     study.run(tmp_path / "out", until="encode", progress=False)
     assert len(calls) == (1 if finished else 2)
     assert parts(tmp_path / "out") == MAPS

@@ -13,7 +13,7 @@ from _rates import missed
 from _rates import runs as runs_of
 
 from latentcortex import Encoder, _files
-from latentcortex.analyses import AcrossFolds, Analysis, HeldOut
+from latentcortex.analyses import Analysis, Scorer
 from latentcortex.encoding import Criterion, HeldOutSides, ReadByChunk
 from latentcortex.estimators.banded_ridge import BandedRidge
 from latentcortex.features import Features
@@ -44,7 +44,7 @@ def test_of_the_phantom_as_many_discoveries_are_expected_to_be_false_as_are_plan
     train, test = responses.split(train_ids=ids[:900], test_ids=ids[900:], zscore="session")
     criterion = Criterion(identifiability=False)
     sides = phantom_features.only(bands), HeldOutSides(train.averaged(), test.averaged())
-    maps = HeldOut(*sides, BandedRidge, criterion, twin=True).score(Analysis("latents", tuple((b,) for b in bands)))
+    maps = Scorer(*sides, BandedRidge, criterion, twin=True).score(Analysis("latents", tuple((b,) for b in bands)))
     null = phantom.truth("01").table["kind"].to_numpy() == "null"
     for band in bands:
         (facts,) = maps.find(model=band, band=band, statistic="mask").columns.to_dict("records")
@@ -81,7 +81,7 @@ def test_what_is_told_of_controls_and_refits_is_in_the_log_and_in_no_report(tmp_
     bands = {name: features.array("z", features.ids) + rng.standard_normal((120, 6)) for name in ("a", "b", "c")}
     train, test = responses.split(test_ids=responses.ids[80:], zscore="none")
     criterion = Criterion(identifiability=False, null="permutation", n_permutations=30)
-    scorer = HeldOut(
+    scorer = Scorer(
         Features.from_arrays(features.ids, bands), HeldOutSides(train, test), BandedRidge, criterion, twin=True
     )
     path = tmp_path / "log.jsonl"
@@ -136,7 +136,7 @@ def test_no_count_is_kept_where_maps_are_judged_together() -> None:
     splits = Splits.k_fold(responses.ids, 3, seed=0)
     for family in ("map", "hierarchical"):
         criterion = Criterion(n_permutations=39, family=family)
-        scorer = AcrossFolds(features, ReadByChunk.of(responses, splits, "none"), BandedRidge, criterion)
+        scorer = Scorer(features, ReadByChunk.of(responses, splits, "none"), BandedRidge, criterion)
         columns = scorer.score(Analysis("latents", (("z",),))).find(statistic="mask").columns
         assert columns["n_false"].notna().all() == (family == "map")
         assert columns["n_false_is"].notna().all() == (family == "map")

@@ -10,10 +10,10 @@ from latentcortex import Features, Maps, Responses, estimators, inference, scori
 from latentcortex._arrays import positions
 from latentcortex._store import Store
 from latentcortex.analyses import (
-    AcrossFolds,
     Analysis,
     HalfFits,
-    HeldOut,
+    Halves,
+    Scorer,
     by_step,
     canonical,
     generalisation,
@@ -282,7 +282,8 @@ def test_the_preferred_layer_is_the_planted_one_and_ties_are_unsure() -> None:
         for name in layers
     }
     p = np.stack([inference.correlation_p(one.r, len(one.y)) for one in predictions.values()])
-    halves = HalfFits(features, train.averaged(), test.averaged(), encoder().estimator.__class__, 0)
+    averaged = train.averaged()
+    halves = HalfFits(Halves(features, averaged, test.ids, encoder().estimator.__class__, 0), averaged)
     each, how = list(predictions.values()), Criterion()
     null, r = Null.widest([Null.of(one, how) for one in each]), np.stack([one.r for one in each])
     about = {"analysis": "unet-layers", "model": "layers_step-50", "band": "", "n_stimuli": 40}
@@ -316,6 +317,14 @@ def test_a_tiny_p_is_not_0_in_float32_maps() -> None:
     maps = encoder(alphas=[1e-6], selection="gcv").fit(features.only(["z"]), train).score(features.only(["z"]), test)
     assert (maps.values(statistic="p") > 0).all()
     assert (maps.values(statistic="q") > 0).all()
+
+
+def test_stimuli_that_no_fold_holds_out_are_refused_where_predictions_are_pooled() -> None:
+    features, responses = study()
+    fold = np.arange(120) % 3
+    fold[5:7] = -1
+    with pytest.raises(InputError, match=r"2 stimuli are in no fold that holds them out: s0*5, s0*6\. Predictions"):
+        encoder().cross_validate(features, responses, Splits(tuple(IDS), fold, tuple(IDS)))
 
 
 def test_cross_validation_splits_joint_scores_between_bands() -> None:
@@ -398,7 +407,7 @@ def test_no_digit_depends_on_the_size_of_chunks(name: str) -> None:
     for size in (1024, 0):
         criterion = Criterion(shares=("product", "unique"), n_refits=5, identifiability=False)
         sides = (Features.from_arrays(IDS, values), once(data), lambda: BandedRidge(seed=0))
-        scorer = HeldOut(*sides, criterion, Cells(chunk_voxels=size), twin=name == "latents", regions=regions)
+        scorer = Scorer(*sides, criterion, Cells(chunk_voxels=size), twin=name == "latents", regions=regions)
         maps.append(scorer.score(canonical(name, BANDS)))
     if name != "learning-curve":
         assert set(maps[0].find(statistic="r").columns["intervals"].iloc[0]) == {"early", "ventral", "late"}
@@ -431,7 +440,7 @@ def test_no_digit_of_a_test_that_refits_depends_on_the_size_of_chunks() -> None:
     make = partial(BandedRidge, alphas=(1e-4, 1.0, 1e2, 1e4, 1e6))
     for size in (1024, 0):
         how = Criterion(shares=("unique",), share="freedman-lane", n_permutations=199, identifiability=False)
-        scorer = HeldOut(features, once(data), make, how, Cells(chunk_voxels=size))
+        scorer = Scorer(features, once(data), make, how, Cells(chunk_voxels=size))
         maps.append(scorer.score(Analysis("both", (("z", "c"),))))
     p = maps[0].values(band="z", statistic="uniqueP")
     assert (p[1024:2048] < 1).sum() > 100
@@ -450,7 +459,7 @@ def test_no_digit_of_himalaya_depends_on_the_size_of_chunks() -> None:
     data[0, ::10] = np.nan
     features, maps = Features.from_arrays(IDS, values), []
     for size in (1024, 4096, 0):
-        scorer = HeldOut(
+        scorer = Scorer(
             features,
             once(data),
             lambda: HimalayaOfTwoTiles(alphas=(1.0, 30.0, 1000.0), mixtures="dirichlet", n_iter=4, cv=3),
@@ -488,7 +497,7 @@ def test_unique_shares_of_a_stranger_do_not_depend_on_the_size_of_chunks() -> No
     features, maps = Features.from_arrays(IDS, values), []
     for size in (1024, 0):
         criterion = Criterion(shares=("unique",), n_refits=5, identifiability=False)
-        scorer = HeldOut(features, once(data), NotPreparing, criterion, Cells(chunk_voxels=size))
+        scorer = Scorer(features, once(data), NotPreparing, criterion, Cells(chunk_voxels=size))
         maps.append(scorer.score(Analysis("both", (("z", "c"),))))
     assert (maps[0].values(band="z", statistic="uniqueMask")[:20] == 1).sum() > 10
     assert_same(maps)
@@ -532,7 +541,7 @@ def test_no_digit_of_pooled_predictions_depends_on_the_size_of_chunks() -> None:
     analysis, maps = canonical("noise-levels", features.bands), []
     for size in (1024, 0):
         how = (lambda: BandedRidge(selection="gcv", seed=0), Criterion(n_permutations=12), Cells(chunk_voxels=size))
-        maps.append(AcrossFolds(features, by_chunk, *how).score(analysis))
+        maps.append(Scorer(features, by_chunk, *how).score(analysis))
     np.testing.assert_array_equal(maps[1].data, maps[0].data)
     assert maps[1].columns.equals(maps[0].columns)
 
@@ -541,7 +550,7 @@ def test_an_analysis_has_the_shares_that_were_asked_for() -> None:
     features, responses = study(n_voxels=30)
     train, test = responses.split(test_ids=TEST)
     criterion = Criterion(shares=("product", "unique"))
-    scorer = HeldOut(features, HeldOutSides(train, test), lambda: estimators.make("banded_ridge"), criterion)
+    scorer = Scorer(features, HeldOutSides(train, test), lambda: estimators.make("banded_ridge"), criterion)
     found = set(scorer.score(canonical("noise-levels", features.bands)).columns["statistic"])
     expected = {"r", "r2", "p", "q", "mask", "shareR2", "shareR", "uniqueR2", "uniqueP", "uniqueQ", "uniqueMask"}
     assert found == expected | {"excessR2", "identifiability"}

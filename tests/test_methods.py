@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from latentcortex import Encoder, Features, Responses, estimators
-from latentcortex.analyses import AcrossFolds, Analysis, HeldOut
+from latentcortex.analyses import Analysis, Scorer
 from latentcortex.encoding import Criterion, HeldOutSides, ReadByChunk
 from latentcortex.estimators.banded_ridge import BandedRidge
 from latentcortex.reporting import Content, methods
@@ -94,7 +94,7 @@ def test_the_text_names_the_null_of_a_test_set(null: str) -> None:
     bands, _, responses = recording()
     train, test = responses.split(test_ids=responses.ids[80:], zscore="none")
     how = Criterion(null=null, n_permutations=19, identifiability=False)
-    scorer = HeldOut(Features.from_arrays(responses.ids, bands), HeldOutSides(train, test), BandedRidge, how)
+    scorer = Scorer(Features.from_arrays(responses.ids, bands), HeldOutSides(train, test), BandedRidge, how)
     maps = scorer.score(Analysis("latents", (("a",),)))
     said = text(maps, estimator={"name": "banded_ridge"})
     (words,) = maps.find(statistic="p").columns["null"]
@@ -116,7 +116,7 @@ def test_the_text_of_folds_says_where_pooled_r_lies_without_signal(unit: str, wo
     splits = Splits.k_fold(ids, 6, groups=groups, unit=unit, seed=0)
     features = Features.from_arrays(ids, {"a": rng.standard_normal((n, 4))})
     how = Criterion(n_permutations=39)
-    maps = AcrossFolds(features, ReadByChunk.of(responses, splits, "none"), BandedRidge, how).score(
+    maps = Scorer(features, ReadByChunk.of(responses, splits, "none"), BandedRidge, how).score(
         Analysis("latents", (("a",),))
     )
     (median,) = maps.find(statistic="r").columns["null_median"]

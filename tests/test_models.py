@@ -18,7 +18,7 @@ from _rates import missed
 from _rates import runs as runs_of
 
 from latentcortex import BandedRidge, Encoder, Features, Responses, inference, scoring
-from latentcortex.analyses import Analysis, HeldOut
+from latentcortex.analyses import Analysis, Scorer
 from latentcortex.encoding import Criterion, HeldOutSides
 from latentcortex.errors import AlignmentError, InputError
 
@@ -170,11 +170,11 @@ def test_freedman_and_lanes_test_is_refused_before_a_fit_to_few_stimuli_or_unequ
     analysis = Analysis("shares", (("a", "b"),))
     features, train, new, how = shares(n_fit=40, n_dims=30, share="freedman-lane")
     with pytest.raises(InputError, match=r"40 fitted rows are too few for the columns of all bands"):
-        HeldOut(features, HeldOutSides(train, new), Unfitted, how).score(analysis)
+        Scorer(features, HeldOutSides(train, new), Unfitted, how).score(analysis)
     features, train, new, how = shares(share="freedman-lane")
     unequal = replace(train, rows=train.rows.assign(n_repeats=1 + np.arange(len(train.rows)) % 2))
     with pytest.raises(InputError, match=r"as many repeats each; found 1 to 2. Use share = 'gain'"):
-        HeldOut(features, HeldOutSides(unequal, new), Unfitted, how).score(analysis)
+        Scorer(features, HeldOutSides(unequal, new), Unfitted, how).score(analysis)
 
 
 def test_features_of_new_stimuli_need_not_hold_the_training_stimuli() -> None:

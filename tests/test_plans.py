@@ -13,7 +13,7 @@ import pytest
 from latentcortex import BandedRidge, Features, Responses, executors, inference
 from latentcortex._ridge import keeping
 from latentcortex._store import Store
-from latentcortex.analyses import AcrossFolds, HeldOut
+from latentcortex.analyses import Scorer
 from latentcortex.analyses.models import Analysis
 from latentcortex.encoding import Cells, Criterion, ReadByChunk, halves
 from latentcortex.encoding.chunks import sample_stretches
@@ -58,7 +58,7 @@ FEW = Criterion(n_refits=5, identifiability=False, n_permutations=20)
 def test_folds_of_stretches_are_told_of_once_per_model(size: int, caplog: Log) -> None:
     how = (lambda: BandedRidge(seed=0), FEW, Cells(chunk_voxels=size))
     with caplog.at_level(logging.INFO):
-        HeldOut(*made(2048, IN_TIME), *how, twin=True).score(TWO)
+        Scorer(*made(2048, IN_TIME), *how, twin=True).score(TWO)
     assert len(messages(caplog, "Neighbouring rows are correlated")) == 2
 
 
@@ -66,14 +66,14 @@ def test_folds_of_stretches_are_told_of_once_across_folds(caplog: Log) -> None:
     features, responses = made(30, IN_TIME)
     folds = ReadByChunk(responses.read, responses.space, Splits.k_fold(IDS, 3, seed=0), "session")
     with caplog.at_level(logging.INFO):
-        AcrossFolds(features, folds, lambda: BandedRidge(seed=0), FEW).score(Analysis("latents", (("a",),)))
+        Scorer(features, folds, lambda: BandedRidge(seed=0), FEW).score(Analysis("latents", (("a",),)))
     assert len(messages(caplog, "Neighbouring rows are correlated")) == 1
 
 
 def test_a_control_does_not_tell_again_of_voxels_that_are_lost(caplog: Log) -> None:
     features, responses = made(30, NEVER_IN_TIME, lost=3)
     with caplog.at_level(logging.INFO):
-        HeldOut(features, responses, lambda: BandedRidge(seed=0), FEW, twin=True).score(TWO)
+        Scorer(features, responses, lambda: BandedRidge(seed=0), FEW, twin=True).score(TWO)
     assert len(messages(caplog, "do not vary over the training rows")) == 1
 
 
@@ -82,7 +82,7 @@ def test_no_usable_voxel_in_any_chunk_is_told_of_the_whole_map() -> None:
     data = responses.read(slice(None)).data.copy()
     data[4] = data[7, :1024] = np.nan
     empty = Responses.single_trials(data, Bare(2048), stimulus=IDS, **NEVER_IN_TIME)
-    scorer = HeldOut(
+    scorer = Scorer(
         features, ReadByChunk.of(empty, responses.splits, "none"), BandedRidge, FEW, Cells(chunk_voxels=1024)
     )
     with pytest.raises(InputError, match=r"0 of 2048 voxels are usable: 1 rows are nan .* is of stimulus s004"):
@@ -97,7 +97,7 @@ def test_every_model_is_planned_once_before_threads_ask() -> None:
         return BandedRidge(selection="gcv")
 
     cells = Cells(executors.make("threads", n_workers=4))
-    HeldOut(*made(30, NEVER_IN_TIME), noted, Criterion(n_refits=0, identifiability=False), cells).score(TWO)
+    Scorer(*made(30, NEVER_IN_TIME), noted, Criterion(n_refits=0, identifiability=False), cells).score(TWO)
     assert calls == [threading.get_ident()] * 3  # for each of two models, and for the size of chunks
 
 
@@ -110,7 +110,7 @@ def pooled(n_permutations: int, cells: Cells, responses: ReadByChunk | None = No
     read = (responses or held_out).read
     folds = ReadByChunk(read, held_out.space, Splits.k_fold(IDS, 3, seed=0), "session")
     criterion = Criterion(n_permutations=n_permutations)
-    return AcrossFolds(features, folds, lambda: BandedRidge(selection="gcv"), criterion, cells).score(ONE).data
+    return Scorer(features, folds, lambda: BandedRidge(selection="gcv"), criterion, cells).score(ONE).data
 
 
 def test_a_chunk_is_read_once_for_ten_permutations(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -124,7 +124,7 @@ def test_a_chunk_is_read_once_for_ten_permutations(monkeypatch: pytest.MonkeyPat
 
     counts, maps = [], []
     for room in (10**9, 0):
-        monkeypatch.setattr("latentcortex.encoding.cross_validation.READY_BYTES", room)
+        monkeypatch.setattr("latentcortex.encoding.permutations.READY_BYTES", room)
         reads.clear()
         maps.append(pooled(10, Cells(chunk_voxels=1024), replace(held_out, read=noted)))
         counts.append(sum(n == 1024 for n in reads))
@@ -149,7 +149,7 @@ def test_permutations_leave_the_store_once_their_maps_are_kept(monkeypatch: pyte
     cells = Cells(store=Store(tmp_path))
     first = pooled(12, cells)
     assert not any("draws" in part.facts for part in map(cells.store.load, cells.store.keys()))
-    monkeypatch.setattr("latentcortex.encoding.cross_validation.CrossValidation.maps", None)
+    monkeypatch.setattr("latentcortex.encoding.permutations.Permutations.drawn", None)
     np.testing.assert_array_equal(pooled(12, cells), first)  # a run that goes on takes the maps that it has
 
 

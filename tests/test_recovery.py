@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from latentcortex.analyses import Analysis, HeldOut, canonical
+from latentcortex.analyses import Analysis, Scorer, canonical
 from latentcortex.datasets.phantom import Phantom, simulation
 from latentcortex.datasets.phantom.truth import Truth
 from latentcortex.encoding import Criterion, Encoder, HeldOutSides
@@ -39,7 +39,7 @@ class Participant:
     """A simulated participant: truth, and what scores models on simulated trials."""
 
     truth: pd.DataFrame
-    scorer: HeldOut
+    scorer: Scorer
 
     def score(self, *models: tuple[str, ...], name: str = "latents") -> Maps:
         return self.scorer.score(Analysis(name, models))
@@ -63,7 +63,7 @@ def participant(
     test_ids = [name for name in phantom.ids if name.startswith("test")]
     train, test = responses.split(test_ids=test_ids)
     how = Criterion(**{"null": "analytic", "seed": seed, "identifiability": False, **criterion})
-    return Participant(truth.table, HeldOut(features, HeldOutSides(train, test), BandedRidge, how))
+    return Participant(truth.table, Scorer(features, HeldOutSides(train, test), BandedRidge, how))
 
 
 @pytest.fixture(scope="module", params=EVERY_SEED)

@@ -1,22 +1,21 @@
 """The analyses of a study: which joint models each has, and how they are run."""
 
-from latentcortex.analyses.across_folds import AcrossFolds
 from latentcortex.analyses.ceiling import ceiling, ceiling_by_chunk
 from latentcortex.analyses.generalisation import generalisation, profile_splits
-from latentcortex.analyses.held_out import HeldOut
 from latentcortex.analyses.joining import joined
 from latentcortex.analyses.layers import preferred
 from latentcortex.analyses.learning import check_sizes, learning_curve
 from latentcortex.analyses.models import ANALYSES, CANONICAL, Analysis, by_step, canonical
-from latentcortex.encoding import HalfFits
+from latentcortex.analyses.scorer import Scorer
+from latentcortex.encoding import HalfFits, Halves
 
 __all__ = [
     "ANALYSES",
     "CANONICAL",
-    "AcrossFolds",
     "Analysis",
     "HalfFits",
-    "HeldOut",
+    "Halves",
+    "Scorer",
     "by_step",
     "canonical",
     "ceiling",

@@ -11,9 +11,9 @@ import numpy as np
 from latentcortex import inference, scoring
 from latentcortex._arrays import FloatArray, random_for
 from latentcortex._files import telling_of
-from latentcortex.analyses.held_out import HeldOut
 from latentcortex.analyses.joining import joined
 from latentcortex.analyses.models import Analysis
+from latentcortex.analyses.scorer import Scorer
 from latentcortex.encoding import Cells, Criterion, Null, Prediction, ReadByChunk
 from latentcortex.errors import InputError
 from latentcortex.features import Features
@@ -131,7 +131,7 @@ def generalisation(
         # Stimuli of a cluster are alike: whatever null is asked for, one by one they would not be exchangeable.
         judged = replace(criterion, shares=("product",), null="auto" if alike else criterion.null)
         how: dict[str, Any] = {"tally": _MeanScores(criterion.seed), "clusters": alike}
-        scorer = HeldOut(features, of_kind, make_estimator, judged, fixed.of(name), **how)
+        scorer = Scorer(features, of_kind, make_estimator, judged, fixed.of(name), **how)
         with telling_of(analysis=name):
             scored, totals = scorer.tallied(replace(analysis, name=name))
         ((train, test),) = scorer.sample.folds

@@ -13,7 +13,7 @@ from latentcortex._arrays import FloatArray, random_for, tiles
 from latentcortex._files import telling_of
 from latentcortex.analyses.joining import joined
 from latentcortex.analyses.models import Analysis
-from latentcortex.encoding import Cell, Cells, Column, Criterion, ModelPlan, Piece, Prediction, Sample, usable
+from latentcortex.encoding import Cell, Cells, Column, Criterion, Folds, ModelPlan, Piece, Prediction, Sample, usable
 from latentcortex.encoding.cells import Result
 from latentcortex.encoding.chunks import SplitResponses, averaged
 from latentcortex.encoding.columns import about_means
@@ -78,7 +78,8 @@ def learning_curve(
             fitted = train.select([train.ids[i] for i in sorted(order[:n])])
             usable(fitted)
             estimator = quiet(make_estimator())
-            plans[n] = ModelPlan(estimator, features.only(bands), fitted, test, criterion, sample.n_valid)
+            folds = Folds.test_set(features.only(bands), (fitted, test))
+            plans[n] = ModelPlan(estimator, folds, criterion, sample.n_valid)
         curve = Maps.of(
             responses.space, list(_Curve(analysis.name, bands, responses, plans, criterion.seed).columns(cells))
         )
@@ -119,7 +120,7 @@ class _Curve:
 
         They are in float32, as maps are: there are so many that in float64 they would take the most memory of all.
         """
-        n_test, pieces = len(self.plans[max(self.plans)].test.ids), self._pieces(cells)
+        n_test, pieces = len(self.plans[max(self.plans)].folds.ids), self._pieces(cells)
         facts = {"analysis": self.analysis, "model": "+".join(self.bands), "n_stimuli": n_test}
         for n, piece in pieces.items():
             with self._telling_of(n):
@@ -151,15 +152,16 @@ class _Curve:
         """Fit so many stimuli in a chunk of voxels, with and without each band."""
         n, chunk = item
         plan, ((train, test),) = self.plans[n], averaged(self.responses.folds(chunk))
+        ((sampled, _),) = plan.folds.sides
         with self._telling_of(n):
-            tested = plan.tested(train.select(plan.train.ids))
-            predict = tested.predictor(test, ("unique",))
+            fitted = plan.fitted([(train.select(sampled.ids), test)])
+            predict = fitted.predictor(("unique",))
 
             def gained(tile: slice) -> Piece:
                 return unique_gains(predict(tile), self.bands, seed=self.seed)
 
             piece = Piece.join(share(gained, tiles(test.space.n_voxels)))
-        counts = np.array([astuple(VoxelCounts.of(tested.model.estimator))])
+        counts = np.array([astuple(fitted.counts)])
         return {"gains": Piece({**piece.values}, {**piece.sums, "fits": counts})}
 
     def _telling_of(self, n: int) -> Any:

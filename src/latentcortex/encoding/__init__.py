@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
@@ -12,15 +12,15 @@ import numpy as np
 from latentcortex._arrays import BoolArray, FloatArray, id_list, listed, tiles
 from latentcortex._files import telling_of
 from latentcortex.encoding.cells import Cell, Cells
-from latentcortex.encoding.chunks import HeldOutSides, ReadByChunk, Sample, averaged, sample_stretches, usable_voxels
+from latentcortex.encoding.chunks import HeldOutSides, ReadByChunk, Sample, sample_stretches, usable_voxels
 from latentcortex.encoding.columns import SHARES, Column, about_model, rejudged, significance
 from latentcortex.encoding.criterion import Criterion, Null, is_series
-from latentcortex.encoding.cross_validation import CrossValidation
 from latentcortex.encoding.duplicates import duplicates
 from latentcortex.encoding.fitted import Fitted, Prepared
-from latentcortex.encoding.folds import Folds
-from latentcortex.encoding.halves import HalfFits
-from latentcortex.encoding.models import Judging, ModelPlan, Tested, check_shares, columns_of, null_of_sample, scored
+from latentcortex.encoding.folds import FoldFit, Folds
+from latentcortex.encoding.halves import HalfFits, Halves
+from latentcortex.encoding.models import Judging, ModelPlan, check_shares, columns_of, scored, side_by_side
+from latentcortex.encoding.permutations import Permutations
 from latentcortex.encoding.pieces import Piece
 from latentcortex.encoding.prediction import Prediction
 from latentcortex.encoding.regions import Regions
@@ -44,6 +44,7 @@ __all__ = [
     "Fitted",
     "Folds",
     "HalfFits",
+    "Halves",
     "HeldOutSides",
     "ModelPlan",
     "Null",
@@ -167,13 +168,20 @@ class Encoder:
         With the nested models that these shares are computed from, and the cluster of each stimulus, if there are such.
         """
         averaged = self._averaged(test)
-        predict = self._tested(features, averaged, clusters).predictor(averaged, shares)
-        return map(predict, tiles(averaged.space.n_voxels))
+        return map(self._predictor(features, averaged, shares, clusters), tiles(averaged.space.n_voxels))
 
-    def _tested(self, features: Features, test: Responses, clusters: Mapping[str, str] | None = None) -> Tested:
-        """Make the held-out stimuli of averaged responses ready to be predicted."""
-        rows, sets = self.model.new_rows(features, test.ids), duplicates(self.model, features, test.ids)
-        return Tested(self.model, rows, sets, tuple(clusters[name] for name in test.ids) if clusters else ())
+    def _predictor(
+        self,
+        features: Features,
+        test: Responses,
+        shares: Sequence[str] = (),
+        clusters: Mapping[str, str] | None = None,
+    ) -> Callable[[slice], Prediction]:
+        """Make what predicts a tile of averaged test responses."""
+        fit = FoldFit(self.model, self.model.new_rows(features, test.ids), test.data)
+        sets, alike = duplicates(self.model, features, test.ids), clusters or {}
+        clustered = tuple(alike[name] for name in test.ids) if alike else ()
+        return fit.predictor(shares, sets=sets, clusters=clustered, in_time=test.in_time)
 
     def _averaged(self, test: Responses) -> Responses:
         averaged = test.averaged()
@@ -260,9 +268,8 @@ class Encoder:
         if sides is not None:
             check_share_test(how, sides.features, sides.train, test, scale=bool(self.model.estimator.scale))
         null = self.null_of(features, test, how)
-        predict = self._tested(features, averaged).predictor(averaged, how.shares)
-        judging = Judging(how, null)
-        piece = scored(predict, tiles(averaged.space.n_voxels), self.model, judging, sides=sides)
+        predict, judging = self._predictor(features, averaged, how.shares), Judging(how, null)
+        piece = scored(predict, tiles(averaged.space.n_voxels), [self.model], judging, sides=sides)
         return self._maps(piece, test.space, judging, n_stimuli=len(averaged.ids), can_refit=sides is not None)
 
     def sides(self, features: Features, test: Responses) -> RefitData | None:
@@ -281,9 +288,9 @@ class Encoder:
     ) -> Null:
         """Choose the null of a test set by predictions of voxels all over it; see `Criterion`."""
         averaged, valid = self._averaged(test), usable(test)
-        tested = self._tested(features, averaged, clusters)
-        return null_of_sample([tested.predictor(averaged)(voxels) for voxels in sample_stretches(valid)],
-                              criterion, n_tests=int(valid.sum()))  # fmt: skip
+        predict = self._predictor(features, averaged, clusters=clusters)
+        sampled = side_by_side([predict(voxels) for voxels in sample_stretches(valid)])
+        return Null.of(sampled, criterion, n_tests=int(valid.sum()))
 
     def maps_of(
         self,
@@ -310,7 +317,7 @@ class Encoder:
         stretches = [slice(end - piece.y.shape[1], end) for end, piece in zip(ends, pieces, strict=True)]
         at = {stretch.start: piece for stretch, piece in zip(stretches, pieces, strict=True)}
         judging = Judging(how, null, regions)
-        piece = scored(lambda stretch: at[stretch.start], stretches, self.model, judging, sides=sides)
+        piece = scored(lambda stretch: at[stretch.start], stretches, [self.model], judging, sides=sides)
         return self._maps(piece, space, judging, n_stimuli=len(pieces[0].y), can_refit=sides is not None)
 
     def _maps(self, piece: Piece, space: Space, judging: Judging, *, n_stimuli: int, can_refit: bool) -> Maps:
@@ -355,10 +362,16 @@ class Encoder:
         _check_nouns(features, responses)
         how = Criterion(**criterion)
         by_chunk = ReadByChunk.of(responses, splits, zscore)
-        folds = averaged(by_chunk.folds(slice(None)))
-        sample = Sample.of(by_chunk, usable_voxels(folds))
-        cells = Cells(progress=self.progress)
-        return CrossValidation(features, by_chunk, sample, self.estimator, how, self.analysis, cells).maps()
+        folds = Folds.joined(features, by_chunk.folds(slice(None)), splits, in_time=by_chunk.in_time)
+        sample = Sample.of(by_chunk, usable_voxels(folds.sides))
+        plan = ModelPlan(self.estimator, folds.replaced(sample.folds), how, sample.n_valid)
+        null, fitted = plan.null(), folds.fitted(plan.ready())
+        fitted.counts.tell(self.estimator, features.bands)
+        piece = scored(fitted.predictor(), tiles(responses.space.n_voxels), fitted.models, Judging(how, null))
+        about = about_model(self.analysis, features.bands, len(folds.ids))
+        drawn = Permutations(plan, by_chunk, null, Cells(progress=self.progress), about).drawn()
+        options: dict[str, Any] = {"n_folds": len(splits), "drawn": drawn}
+        return Maps.of(responses.space, columns_of(about, piece, plan.model, Judging(how, null), **options))
 
     def null(self, folds: Folds, null: Null) -> FloatArray:
         """Refit and score after exchanging stimuli, or flipping clusters; r of shape (n_permutations, n_voxels)."""

@@ -130,6 +130,9 @@ class Null:
         nearly equal features, which count as one. Empty otherwise.
     family : Family, optional
         For which voxels of small p are drawn again more often, up to what it needs.
+    refits : bool
+        Whether every permutation refits all folds, over which predictions are pooled: pooled r is biased downwards, and
+        so is that of such a permutation.
     """
 
     name: str
@@ -138,6 +141,7 @@ class Null:
     block: int = 1
     clusters: tuple[str, ...] = ()
     family: Family | None = None
+    refits: bool = False
 
     @classmethod
     def of(cls, held_out: Prediction, criterion: Criterion, *, n_tests: int | None = None) -> Null:
@@ -227,7 +231,7 @@ class Null:
             what = f"{self.n_permutations} to {what}, the more the smaller p, since {SKEWED}"
         if self.sets:
             what += f" (stimuli with nearly equal features averaged, which leaves {len(set(self.sets))})"
-        return what
+        return f"{what}, each refitted in every fold" if self.refits else what
 
     def p(self, held_out: Prediction) -> FloatArray:
         """Test the correlation of every voxel, one-sided, (n_voxels,); nan where there is none."""

@@ -24,6 +24,10 @@ from latentcortex.features import Features, aligned
 FORMAT: Final = "latentcortex-model 2"
 NUMBERS: Final = ("mixtures", "alphas", "cv_scores", "offset")
 STIMULI_AT_ONCE: Final = 512
+MATRICES: Final = 8
+"""Of rows by rows (or columns), about so many are kept of a mixture: kernels, decompositions, and those of folds."""
+MIXTURES: Final = 10
+"""About so many are tried of several bands."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -377,6 +381,12 @@ class Chosen:
     def of(cls, estimator: Estimator) -> Self:
         """Ask a fitted estimator."""
         return cls(estimator.alphas_, estimator.mixtures_)
+
+
+def ready_bytes(n_rows: int, features: Features) -> int:
+    """Bound the memory of a model of these features that is ready for so many stimuli, decompositions included."""
+    n_columns = sum(features.dims.values())
+    return 8 * MATRICES * (1 if len(features.bands) == 1 else MIXTURES) * n_rows * min(n_rows, n_columns)
 
 
 def _new_rows(model: Prepared | Fitted, features: Features, ids: Sequence[str]) -> dict[str, FloatArray]:

@@ -1,19 +1,23 @@
-"""Predictions of every stimulus from a fit to the other folds, as they are, exchanged or with signs flipped."""
+"""Folds of some voxels: models fitted to the others predict each of them; a held-out test set is one fold."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property, reduce
+from operator import add
 from typing import Any
 
 import numpy as np
 
 from latentcortex import inference
-from latentcortex._arrays import FloatArray, IntArray, positions
+from latentcortex._arrays import BoolArray, FloatArray, IntArray, listed, positions
 from latentcortex.encoding.chunks import ReadByChunk, Sides, averaged
+from latentcortex.encoding.columns import models_needed
 from latentcortex.encoding.criterion import Criterion, Null
-from latentcortex.encoding.fitted import Prepared
+from latentcortex.encoding.duplicates import duplicates
+from latentcortex.encoding.fitted import Fitted, Prepared
 from latentcortex.encoding.prediction import Prediction
 from latentcortex.errors import InputError
 from latentcortex.estimators import Estimator, VoxelCounts, telling_once
@@ -22,25 +26,86 @@ from latentcortex.inference.ties import TIE
 from latentcortex.responses import Responses, Within
 from latentcortex.splits import Splits
 
-FoldModel = tuple[Prepared, dict[str, FloatArray]]
-"""A model that is ready for the training stimuli of a fold, and its held-out stimuli."""
+
+@dataclass(frozen=True, eq=False)
+class FoldModel:
+    """A model that is ready for the training stimuli of a fold, and for its held-out stimuli.
+
+    Parameters
+    ----------
+    prepared : Prepared
+    rows : mapping of str to ndarray
+        Held-out stimuli, from `Prepared.new_rows`.
+    sets : tuple of str
+        Of each held-out stimulus, where some are as good as one; see `encoding.duplicates`.
+    """
+
+    prepared: Prepared
+    rows: Mapping[str, FloatArray]
+    sets: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class FoldFit:
+    """A model fitted to the training stimuli of a fold, which predicts the held-out ones tile by tile.
+
+    Parameters
+    ----------
+    model : Fitted
+        Of some voxels.
+    rows : mapping of str to ndarray
+        Held-out stimuli; see `FoldModel`.
+    y : ndarray of shape (n_held_out, n_voxels)
+        Responses to them.
+    mean : ndarray of shape (n_voxels,), optional
+        What was taken off responses before the fit.
+    """
+
+    model: Fitted
+    rows: Mapping[str, FloatArray]
+    y: FloatArray
+    mean: FloatArray | None = None
+
+    def predictor(self, shares: Sequence[str] = (), **about: Any) -> Callable[[slice], Prediction]:
+        """Make what predicts a tile of voxels, with the nested models that these shares are computed from.
+
+        Parameters
+        ----------
+        shares : sequence of str
+        **about
+            What else predictions are given: clusters, sets, in_time.
+        """
+        needed = models_needed(shares, self.model.bands)
+        nested = self.model.nested(needed) if needed else {}
+
+        def predict(tile: slice) -> Prediction:
+            offset = self.model.estimator.offset_[tile]
+            return Prediction(
+                self.y[:, tile],
+                self.model.parts_of(self.rows, voxels=tile),
+                offset if self.mean is None else offset + self.mean[tile],
+                nested={bands: model.joint_of(self.rows, voxels=tile) for bands, model in nested.items()},
+                **about,
+            )
+
+        return predict
 
 
 @dataclass(frozen=True, eq=False)
 class Folds:
-    """Cross-validation folds of some voxels; a permutation only changes whose features are whose.
+    """Averaged responses of some voxels in folds; a permutation only changes whose features are whose.
 
     Parameters
     ----------
     features : Features
     ids : tuple of str
-        All stimuli.
+        All stimuli that are held out.
     groups : tuple of str
         Of each: stimuli that change places together.
     sides : list of (Responses, Responses)
         Averaged training and test responses of each fold.
     clusters : tuple of str
-        Of each stimulus, where folds hold out whole clusters; empty otherwise.
+        Of each stimulus, where whole clusters are held out; empty otherwise.
     in_time : bool
         Whether the order of stimuli may be that of time.
     """
@@ -52,19 +117,65 @@ class Folds:
     clusters: tuple[str, ...] = ()
     in_time: bool = True
 
-    def null_of(self, held_out: Prediction, criterion: Criterion) -> Null:
-        """Choose the null of pooled predictions: clusters where folds hold such out, stretches of a series, or stimuli.
+    @classmethod
+    def of(cls, features: Features, responses: Responses, splits: Splits, zscore: Within) -> Folds:
+        """Z-score and average both sides of every fold."""
+        by_chunk = ReadByChunk.of(responses, splits, zscore)
+        return cls.joined(features, by_chunk.folds(slice(None)), splits, in_time=by_chunk.in_time)
+
+    @classmethod
+    def joined(cls, features: Features, folds: Sequence[Sides], splits: Splits, *, in_time: bool) -> Folds:
+        """Take the sides of every fold, single trials or averages, of some voxels.
+
+        Raises
+        ------
+        InputError
+            If there are stimuli that no fold holds out: nothing predicts them.
+        """
+        aligned(features, splits.ids)
+        never = [name for name, fold in zip(splits.ids, splits.fold, strict=True) if fold < 0]
+        if never:
+            raise InputError(
+                f"{len(never)} stimuli are in no fold that holds them out: {listed(never)}. Predictions pooled over "
+                "folds need every stimulus in one; give them a fold, or leave them out."
+            )
+        clusters = splits.groups if splits.unit != "stimulus" or _stay(splits.groups) else ()
+        return cls(features, splits.ids, splits.groups, averaged(folds), clusters, in_time)
+
+    @classmethod
+    def test_set(cls, features: Features, sides: Sides, clusters: Mapping[str, str] | None = None) -> Folds:
+        """Take averaged training and test responses; `clusters` name that of each test stimulus, if there are such."""
+        ids = sides[1].ids
+        alike = tuple(clusters[name] for name in ids) if clusters else ()
+        return cls(features, ids, ids, [sides], alike, sides[1].in_time)
+
+    @property
+    def pooled(self) -> bool:
+        """Whether predictions are pooled over several folds: then every permutation refits them all."""
+        return len(self.sides) > 1
+
+    def replaced(self, sides: Sequence[Sides]) -> Folds:
+        """Take other voxels of the same folds."""
+        return replace(self, sides=averaged(sides))
+
+    def null_of(self, held_out: Prediction, criterion: Criterion, *, n_tests: int | None = None) -> Null:
+        """Choose the null of predictions of voxels all over a map with so many valid ones; see `Null.of`.
+
+        That of pooled predictions refits every fold: clusters are flipped where folds hold such out, stretches of a
+        series are exchanged, or stimuli.
 
         Raises
         ------
         InputError
             If the closed form is asked for, which is not valid for pooled folds.
         """
+        if not self.pooled:
+            return Null.of(held_out, criterion, n_tests=n_tests)
         if criterion.null == "analytic":
             raise InputError("null = 'analytic' is not valid for predictions pooled over folds; use 'permutation'.")
         # Clusters of unequal size could not change places.
         asked = replace(criterion, null="auto") if self.clusters and criterion.null == "permutation" else criterion
-        null = Null.of(held_out, asked)
+        null = replace(Null.of(held_out, asked), refits=True)
         return replace(null, name="permutation", family=None) if null.name in ("analytic", "permutation") else null
 
     def orders(self, null: Null) -> IntArray:
@@ -80,19 +191,6 @@ class Folds:
         # A fold is predicted from the others, so that flips of its own part alone would leave out half of the variance.
         return null.signs(self.clusters) if null.name == "clusters" else self.orders(null)
 
-    @classmethod
-    def of(cls, features: Features, responses: Responses, splits: Splits, zscore: Within) -> Folds:
-        """Z-score and average both sides of every fold."""
-        by_chunk = ReadByChunk.of(responses, splits, zscore)
-        return cls.joined(features, by_chunk.folds(slice(None)), splits, in_time=by_chunk.in_time)
-
-    @classmethod
-    def joined(cls, features: Features, folds: Sequence[Sides], splits: Splits, *, in_time: bool) -> Folds:
-        """Take the sides of every fold, single trials or averages, of some voxels."""
-        aligned(features, splits.ids)
-        clusters = splits.groups if splits.unit != "stimulus" or _stay(splits.groups) else ()
-        return cls(features, splits.ids, splits.groups, averaged(folds), clusters, in_time)
-
     def models(self, estimator: Estimator, order: IntArray | None = None) -> list[FoldModel]:
         """Make every fold ready to be fitted, deciding by these voxels what must be the same for all.
 
@@ -100,16 +198,53 @@ class Folds:
         ----------
         estimator : Estimator
         order : ndarray of int, shape (n_stimuli,), optional
-            Stimulus i has the features of stimulus order[i]; its own by default.
+            Stimulus i has the features of stimulus order[i]; its own by default. Only where predictions are pooled.
         """
-        owner = dict(zip(self.ids, self.ids if order is None else [self.ids[i] for i in order], strict=True))
+        owner = {} if order is None else dict(zip(self.ids, [self.ids[i] for i in order], strict=True))
         ready = []
         with telling_once():
             for train, test in self.sides:
-                how: dict[str, Any] = {"weights": train.n_repeats, "in_time": self.in_time, "sample": train.data}
-                model = Prepared.of(estimator, self.features, [owner[name] for name in train.ids], **how)
-                ready.append((model, model.new_rows(self.features, [owner[name] for name in test.ids])))
+                how: dict[str, Any] = {"weights": train.n_repeats, "sample": train.data}
+                how["in_time"] = self.in_time if self.pooled else train.in_time
+                fitted, held = ([owner.get(name, name) for name in side.ids] for side in (train, test))
+                model = Prepared.of(estimator, self.features, fitted, **how)
+                # Those of pooled predictions change places together, and are predicted one by one.
+                sets = () if self.pooled else duplicates(model, self.features, held)
+                ready.append(FoldModel(model, model.new_rows(self.features, held), sets))
         return ready
+
+    def fits(self, models: Sequence[FoldModel], signs: FloatArray | None = None) -> Iterator[FoldFit]:
+        """Fit one fold after the other.
+
+        Parameters
+        ----------
+        models : sequence of FoldModel
+            From `models`, of these voxels or of voxels all over the map.
+        signs : ndarray of shape (n_stimuli,), optional
+            1 or -1, which the deviations of its responses from the mean of each fold's training stimuli are multiplied
+            with; all 1 by default.
+        """
+        flips = np.ones(len(self.ids), dtype=np.float32) if signs is None and self.clusters and self.pooled else signs
+        for (train, test), ready in zip(self.sides, models, strict=True):
+            fitted, held, mean = train.data, test.data, None
+            if flips is not None:
+                # Fitted without their mean, so that flipping everything changes no digit: were it added and taken off
+                # again, rounding would choose another penalty where two are nearly as good.
+                of_train, of_test = (
+                    flips[positions(self.ids, side.ids, what="stimulus ids")] for side in (train, test)
+                )
+                centre = _centre(fitted)
+                # An estimator without an intercept must not get one by the way.
+                intercept = getattr(ready.prepared.estimator, "fit_intercept", True)
+                mean = centre if intercept else np.zeros_like(centre)
+                with np.errstate(invalid="ignore"):
+                    fitted = of_train[:, None] * (fitted - centre) + (centre - mean)
+                    held = centre + of_test[:, None] * (held - centre)
+            yield FoldFit(ready.prepared.fit(fitted), ready.rows, held, mean)
+
+    def fitted(self, models: Sequence[FoldModel]) -> FittedFolds:
+        """Fit all folds, which then predict tile by tile."""
+        return FittedFolds(self, tuple(self.fits(models)), models[0].sets)
 
     def predict(
         self,
@@ -126,56 +261,93 @@ class Folds:
         order : ndarray of int, shape (n_stimuli,), optional
             Stimulus i has the features of stimulus order[i]; its own by default.
         signs : ndarray of shape (n_stimuli,), optional
-            1 or -1, which the deviations of its responses from the mean of each fold's training stimuli are multiplied
-            with; all 1 by default.
+            See `fits`.
 
         Raises
         ------
         InputError
             If no voxel is usable in every fold.
         """
-        valid = np.logical_and.reduce([train.valid() for train, _ in self.sides])
-        if not valid.any():
-            raise InputError(f"0 of {len(valid)} voxels are usable in every fold.")
-        held_out, counts = self.predicted(estimator, self.models(estimator, order), signs=signs)
+        if not self.valid.any():
+            raise InputError(f"0 of {len(self.valid)} voxels are usable in every fold.")
+        held_out, counts = self.predicted(self.models(estimator, order), signs)
         counts.tell(estimator, self.features.bands)
         return held_out
 
-    def predicted(
-        self, estimator: Estimator, models: Sequence[FoldModel], *, signs: FloatArray | None = None
-    ) -> tuple[Prediction, VoxelCounts]:
-        """Predict every fold from the others, and count what fits have to be told of; see `predict`.
+    def predicted(self, models: Sequence[FoldModel], signs: FloatArray | None = None) -> tuple[Prediction, VoxelCounts]:
+        """Predict every fold from the others, keeping no fit, and count what fits have to be told of; see `fits`."""
+        counts = VoxelCounts()
+
+        def predictions() -> Iterator[Prediction]:
+            nonlocal counts
+            for fit in self.fits(models, signs):
+                counts += VoxelCounts.of(fit.model.estimator)
+                yield fit.predictor()(slice(None))
+
+        return self.joint(predictions(), slice(None)), counts
+
+    def joint(self, predictions: Iterable[Prediction], voxels: slice) -> Prediction:
+        """Put the predictions of all folds at the places of their stimuli; what is added to bands is in them then.
 
         Parameters
         ----------
-        estimator : Estimator
-        models : sequence
-            From `models` of the same estimator, by voxels all over the map.
-        signs : ndarray of shape (n_stimuli,), optional
+        predictions : iterable of Prediction
+            One for each fold.
+        voxels : slice
+            Those that are predicted.
         """
-        flips = np.ones(len(self.ids), dtype=np.float32) if signs is None and self.clusters else signs
-        valid = np.logical_and.reduce([train.valid() for train, _ in self.sides])
+        valid = self.valid[voxels]
         y = np.empty((len(self.ids), len(valid)), dtype=np.float32)
         parts = np.empty((len(self.features.bands), *y.shape), dtype=np.float32)
-        counts = VoxelCounts()
-        for (train, test), (model, kernels) in zip(self.sides, models, strict=True):
-            rows = positions(self.ids, test.ids, what="stimulus ids")
-            fitted, held, mean = train.data, test.data, np.zeros(len(valid), dtype=np.float32)
-            if flips is not None:
-                # Fitted without their mean, so that flipping everything changes no digit: were it added and taken off
-                # again, rounding would choose another penalty where two are nearly as good.
-                centre, of_train = _centre(fitted), flips[positions(self.ids, train.ids, what="stimulus ids")]
-                # An estimator without an intercept must not get one by the way.
-                mean = centre if getattr(estimator, "fit_intercept", True) else mean
-                with np.errstate(invalid="ignore"):
-                    fitted = of_train[:, None] * (fitted - centre) + (centre - mean)
-                    held = centre + flips[rows, None] * (held - centre)
-            fit = model.fit(fitted)
-            counts += VoxelCounts.of(fit.estimator)
-            part = fit.parts_of(kernels) + (fit.estimator.offset_ + mean) / len(fit.bands)
-            y[rows], parts[:, rows] = held, np.where(valid, part, np.nan)
-        held_out = Prediction(y, parts, np.zeros(len(valid)), clusters=self.clusters, in_time=self.in_time)
-        return held_out, counts
+        for rows, fold in zip(self._rows, predictions, strict=True):
+            part = fold.yhat_bands + fold.offset / len(parts)
+            y[rows], parts[:, rows] = fold.y, np.where(valid, part, np.nan)
+        return Prediction(y, parts, np.zeros(len(valid)), clusters=self.clusters, in_time=self.in_time)
+
+    @cached_property
+    def valid(self) -> BoolArray:
+        """Tell which voxels are usable in every fold, (n_voxels,)."""
+        return np.asarray(np.logical_and.reduce([train.valid() for train, _ in self.sides]))
+
+    @cached_property
+    def _rows(self) -> list[IntArray]:
+        """Where the stimuli of each fold are among all."""
+        return [positions(self.ids, test.ids, what="stimulus ids") for _, test in self.sides]
+
+
+@dataclass(frozen=True, eq=False)
+class FittedFolds:
+    """A model fitted to every fold, ready to predict what each of them holds out, tile by tile.
+
+    Parameters
+    ----------
+    folds : Folds
+    fits : tuple of FoldFit
+    sets : tuple of str
+        Of each held-out stimulus of a test set; see `FoldModel`.
+    """
+
+    folds: Folds
+    fits: tuple[FoldFit, ...]
+    sets: tuple[str, ...] = field(default=())
+
+    @property
+    def models(self) -> list[Fitted]:
+        """The fitted model of each fold."""
+        return [fit.model for fit in self.fits]
+
+    @property
+    def counts(self) -> VoxelCounts:
+        """What fits have to be told of."""
+        return reduce(add, [VoxelCounts.of(model.estimator) for model in self.models])
+
+    def predictor(self, shares: Sequence[str] = ()) -> Callable[[slice], Prediction]:
+        """Make what predicts a tile of voxels, with the nested models that these shares are computed from."""
+        folds = self.folds
+        if not folds.pooled:
+            return self.fits[0].predictor(shares, clusters=folds.clusters, sets=self.sets, in_time=folds.in_time)
+        each = [fit.predictor() for fit in self.fits]
+        return lambda tile: folds.joint((predict(tile) for predict in each), tile)
 
 
 def _stay(groups: Sequence[str]) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
@@ -11,8 +12,9 @@ import numpy as np
 from latentcortex import inference
 from latentcortex._arrays import FloatArray, IntArray, chosen, random_for
 from latentcortex._files import telling_of
+from latentcortex._ridge.prepared import Once
 from latentcortex.encoding.criterion import Criterion
-from latentcortex.encoding.fitted import Fitted, Prepared
+from latentcortex.encoding.fitted import Fitted, Prepared, ready_bytes
 from latentcortex.estimators import quiet
 from latentcortex.executors import share
 from latentcortex.features import Features
@@ -23,6 +25,93 @@ from latentcortex.space import Bare
 
 LEAST_TRAIN: Final = 40
 """Training stimuli that half-fits are halves of."""
+READY_BYTES: Final = 500_000_000
+"""Memory for halves that stay ready."""
+
+
+@dataclass(frozen=True, eq=False)
+class Half:
+    """Models that are ready for one random half of the training stimuli.
+
+    Parameters
+    ----------
+    ids : tuple of str
+        The stimuli of the half, in the order of the fit.
+    models : list of (Prepared, mapping of str to ndarray)
+        Each with the test stimuli that it predicts, from `Prepared.new_rows`.
+    """
+
+    ids: tuple[str, ...]
+    models: list[tuple[Prepared, Mapping[str, FloatArray]]]
+
+
+@dataclass(eq=False)
+class Halves:
+    """Models made ready for random halves of the training stimuli, once for the voxels of all chunks.
+
+    As many halves as memory holds stay ready, the first ones, since every chunk asks for them in the same order.
+
+    Parameters
+    ----------
+    features : Features
+        A model for each of their bands, or the joint one of all.
+    train : Responses
+        Averaged; of voxels all over the map, by which estimators decide what must be the same for all voxels.
+    test_ids : tuple of str
+        Stimuli that are predicted.
+    make_estimator : callable
+    seed : int
+        Half k depends on (seed, k) only.
+    joint : bool
+        Whether there is one model, of all bands.
+    new : Features, optional
+        Of the test stimuli, where the features of the training stimuli do not hold them.
+    """
+
+    features: Features
+    train: Responses
+    test_ids: tuple[str, ...]
+    make_estimator: Callable[[], Any]
+    seed: int
+    joint: bool = False
+    new: Features | None = None
+    _ready: dict[int, Once[Half]] = field(default_factory=dict, repr=False)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what is ready: it is made again, with the same bits, where it is sent."""
+        return {**vars(self), "_ready": {}}
+
+    def __call__(self, k: int) -> Half:
+        """Make half k ready, unless it is; of threads that ask at the same time one makes it."""
+        if k >= self._n_kept:
+            return self._made(k)
+        return self._ready.setdefault(k, Once(partial(self._made, k)))()
+
+    def release(self) -> None:
+        """Let go of what is ready."""
+        self._ready.clear()
+
+    @property
+    def models(self) -> list[tuple[str, ...]]:
+        """The bands of each model."""
+        return [self.features.bands] if self.joint else [(band,) for band in self.features.bands]
+
+    @property
+    def _n_kept(self) -> int:
+        n_rows = len(self.train.ids) // 2
+        return READY_BYTES // sum(ready_bytes(n_rows, self.features.only(bands)) for bands in self.models)
+
+    def _made(self, k: int) -> Half:
+        n_train = len(self.train.ids)
+        order = random_for(self.seed, "half of the training stimuli", k).permutation(n_train)
+        half = self.train.select([self.train.ids[row] for row in np.sort(order[: n_train // 2])])
+        how: dict[str, Any] = {"sample": half.data, "weights": half.n_repeats, "in_time": half.in_time}
+
+        def ready(bands: tuple[str, ...]) -> tuple[Prepared, Mapping[str, FloatArray]]:
+            model = Prepared.of(quiet(self.make_estimator()), self.features.only(bands), half.ids, **how)
+            return model, model.new_rows((self.new or self.features).only(bands), self.test_ids)
+
+        return Half(half.ids, share(ready, self.models))
 
 
 @dataclass(eq=False)
@@ -31,31 +120,16 @@ class HalfFits:
 
     Parameters
     ----------
-    features : Features
-        A model for each of their bands, or the joint one of all.
-    train, test : Responses
-        Single trials or averaged.
-    make_estimator : callable
-    seed : int
-        Half k depends on (seed, k) only.
+    halves : Halves
+    train : Responses
+        Averaged, of the voxels that are fitted.
     subsets : sequence of tuple of str
-        If there are any, models are the joint one of all bands and, nested in it, one of each of these subsets, with
-        penalties of its own.
-    new : Features, optional
-        Of the test stimuli, where the features of the training stimuli do not hold them.
-    sample : ndarray of shape (n_train_stimuli, n_voxels), optional
-        Averaged training responses of voxels all over the map, by which estimators decide what must be the same for all
-        voxels; those that are fitted by default.
+        Of a joint model: the models of these bands, nested in it, follow it, with penalties of their own.
     """
 
-    features: Features
+    halves: Halves
     train: Responses
-    test: Responses
-    make_estimator: Callable[[], Any]
-    seed: int
     subsets: Sequence[tuple[str, ...]] = ()
-    new: Features | None = None
-    sample: FloatArray | None = None
     _kept: dict[int, list[tuple[Fitted, Mapping[str, FloatArray]]]] = field(default_factory=dict)
 
     def __call__(self, k: int, voxels: IntArray) -> FloatArray:
@@ -72,21 +146,13 @@ class HalfFits:
         return replace(self, train=train, _kept={})
 
     def _fitted(self, k: int) -> list[tuple[Fitted, Mapping[str, FloatArray]]]:
-        averaged, n_train = self.train.averaged(), len(self.train.ids)
-        rows = np.sort(random_for(self.seed, "half of the training stimuli", k).permutation(n_train)[: n_train // 2])
-        half = averaged.select([averaged.ids[i] for i in rows])
-        sample = half.data if self.sample is None else self.sample[rows]
-
-        def fitted(bands: tuple[str, ...]) -> tuple[Fitted, Mapping[str, FloatArray]]:
-            features, estimator = self.features.only(bands), quiet(self.make_estimator())
-            how: dict[str, Any] = {"sample": sample, "weights": half.n_repeats, "in_time": half.in_time}
-            model = Prepared.of(estimator, features, half.ids, **how).fit(half.data)
-            return model, model.new_rows((self.new or features).only(bands), self.test.ids)
-
         with telling_of(control="fits to halves of the training stimuli"):
+            half = self.halves(k)
+            y = self.train.select(half.ids).data
+            fitted = share(lambda one: (one[0].fit(y), one[1]), half.models)
             if not self.subsets:
-                return share(fitted, [(band,) for band in self.features.bands])
-            joint, kernels = fitted(self.features.bands)
+                return fitted
+            ((joint, kernels),) = fitted
             nested = joint.nested(self.subsets)
             return [(joint, kernels), *((nested[bands], kernels) for bands in self.subsets)]
 

@@ -2,78 +2,34 @@
 
 from __future__ import annotations
 
+import copy
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import astuple, dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from latentcortex import inference
-from latentcortex._arrays import FloatArray, tiles
+from latentcortex._arrays import tiles
 from latentcortex._shelf import unknown
 from latentcortex.encoding import partition
-from latentcortex.encoding.columns import SHARES, Column, models_needed, scores, significance
+from latentcortex.encoding.chunks import Sides
+from latentcortex.encoding.columns import SHARES, Column, scores, significance
 from latentcortex.encoding.criterion import Criterion, Null, tell_of_opposite
-from latentcortex.encoding.duplicates import duplicates
+from latentcortex.encoding.draws import Draws, median
 from latentcortex.encoding.fitted import Chosen, Fitted, Prepared
-from latentcortex.encoding.halves import n_refits
+from latentcortex.encoding.folds import FittedFolds, FoldModel, Folds
+from latentcortex.encoding.halves import Halves, n_refits
 from latentcortex.encoding.pieces import Piece, score
 from latentcortex.encoding.prediction import Prediction
 from latentcortex.encoding.regions import Regions
 from latentcortex.encoding.unique import Candidates, RefitData, UniqueTests, unique_columns
+from latentcortex.errors import InputError
 from latentcortex.estimators import Estimator, VoxelCounts
 from latentcortex.executors import share
-from latentcortex.features import Features
-from latentcortex.responses import Responses
-
-
-@dataclass(frozen=True, eq=False)
-class Tested:
-    """A fitted model, ready to predict held-out stimuli tile by tile.
-
-    Parameters
-    ----------
-    model : Fitted
-        Of some voxels.
-    features : Features
-        They hold the held-out stimuli.
-    rows : mapping of str to ndarray
-        Held-out stimuli, from `Fitted.new_rows`.
-    sets, clusters : tuple of str
-        Of each held-out stimulus; see `Prediction`.
-    """
-
-    model: Fitted
-    rows: Mapping[str, FloatArray]
-    sets: tuple[str, ...] = ()
-    clusters: tuple[str, ...] = ()
-
-    def predictor(self, test: Responses, shares: Sequence[str] = ()) -> Callable[[slice], Prediction]:
-        """Make what predicts a tile of voxels, with the nested models that these shares are computed from.
-
-        Parameters
-        ----------
-        test : Responses
-            Averaged, of the voxels of the model.
-        shares : sequence of str
-        """
-        needed = models_needed(shares, self.model.bands)
-        nested = self.model.nested(needed) if needed else {}
-
-        def predict(tile: slice) -> Prediction:
-            return Prediction(
-                test.data[:, tile],
-                self.model.parts_of(self.rows, voxels=tile),
-                self.model.estimator.offset_[tile],
-                nested={bands: model.joint_of(self.rows, voxels=tile) for bands, model in nested.items()},
-                clusters=self.clusters,
-                sets=self.sets,
-                in_time=test.in_time,
-            )
-
-        return predict
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,7 +53,7 @@ class Judging:
 def scored(
     predict: Callable[[slice], Prediction],
     stretches: Sequence[slice],
-    model: Fitted,
+    models: Sequence[Fitted],
     judging: Judging,
     *,
     start: int = 0,
@@ -112,8 +68,8 @@ def scored(
         One of the stretches -> its prediction.
     stretches : sequence of slice
         Tiles of the voxels of the model.
-    model : Fitted
-        Of these voxels.
+    models : sequence of Fitted
+        The model as it was fitted for each fold, to these voxels.
     judging : Judging
     start : int
         Number of the first voxel in the map, and so among the labels of regions.
@@ -125,29 +81,32 @@ def scored(
     Returns
     -------
     Piece
-        Those of `pieces.score`; sums `counts`, if they are counted, and `fits`, the numbers of `VoxelCounts`; values
-        `alphas` (n_voxels,) and `mixtures` (n_bands, n_voxels), which the fit chose, and `unique` (n_bands, n_voxels),
-        see `UniqueTests.tested`.
+        Those of `pieces.score`; sums `counts`, if they are counted, and `fits`, the numbers of `VoxelCounts`; of a test
+        set also values `alphas` (n_voxels,) and `mixtures` (n_bands, n_voxels), which the fit chose, and `unique`
+        (n_bands, n_voxels), see `UniqueTests.tested`.
     """
     criterion, null, regions, tests = judging.criterion, judging.null, judging.regions, None
-    if "unique" in criterion.shares and len(model.bands) > 1:
-        tests = UniqueTests(model.bands, criterion, null, sides)
+    bands = models[0].bands
+    if "unique" in criterion.shares and len(bands) > 1:
+        tests = UniqueTests(bands, criterion, null, sides)
 
     def of_stretch(stretch: slice) -> tuple[Piece, Candidates | None]:
         held_out = predict(stretch)
         labels = None if regions is None else regions.labels[start + stretch.start : start + stretch.stop]
-        piece = score(held_out, model.bands, criterion, null, regions=regions, labels=labels)
+        piece = score(held_out, bands, criterion, null, regions=regions, labels=labels)
         if count is not None:
             piece = replace(piece, sums={**piece.sums, "counts": count(held_out, stretch)[None]})
         return piece, None if tests is None else tests.candidates(held_out, piece.values["p"], stretch.start)
 
     parts = share(of_stretch, stretches)
-    together, chosen = Piece.join([piece for piece, _ in parts]), Chosen.of(model.estimator)
-    more = {"alphas": chosen.alphas, "mixtures": chosen.mixtures}
-    counts = np.array([astuple(VoxelCounts.of(model.estimator))])
+    together, more = Piece.join([piece for piece, _ in parts]), dict[str, NDArray[Any]]()
+    if len(models) == 1:
+        chosen = Chosen.of(models[0].estimator)
+        more |= {"alphas": chosen.alphas, "mixtures": chosen.mixtures}
     if tests is not None:
         candidates = [one for _, one in parts if one is not None]
-        more["unique"] = tests.tested(model, candidates, n_voxels=len(chosen.alphas))
+        more["unique"] = tests.tested(models[0], candidates, n_voxels=stretches[-1].stop)
+    counts = np.array([astuple(VoxelCounts.of(model.estimator)) for model in models])
     return Piece({**together.values, **more}, {**together.sums, "fits": counts})
 
 
@@ -157,8 +116,10 @@ def columns_of(
     model: Prepared | Fitted,
     judging: Judging,
     *,
+    n_folds: int = 1,
     can_refit: bool = True,
     reliability: Piece | None = None,
+    drawn: Draws | None = None,
 ) -> list[Column]:
     """Make the columns of a model's map, once its scores are there for all voxels.
 
@@ -170,14 +131,21 @@ def columns_of(
         From `scored`, of all voxels.
     model : Prepared or Fitted
     judging : Judging
+    n_folds : int
+        Over which predictions are pooled; 1 for a test set.
     can_refit : bool
         Whether tests of unique shares could fit halves of the training stimuli.
     reliability : Piece, optional
         From `reliability_of`, if it is there already.
+    drawn : Draws, optional
+        r in every permutation, where each refits the folds.
     """
     criterion, null, regions = judging.criterion, judging.null, judging.regions
-    bands, p = model.bands, np.asarray(piece.values["p"])
-    tell_of_opposite(piece.values["accuracy"][0], about)
+    bands, r = model.bands, np.asarray(piece.values["accuracy"][0])
+    p = np.asarray(piece.values["p"]) if drawn is None else drawn.p(r)
+    if drawn is not None:
+        null = replace(null, n_permutations=len(drawn))  # few groups have fewer orders
+    tell_of_opposite(r, about, n_folds=n_folds)
     judged = significance(about, p, criterion, null=str(null), n_permutations=null.counted)
     mask = np.asarray(judged[-1][0], dtype=np.float64)
     shares: list[Column] = []
@@ -188,12 +156,16 @@ def columns_of(
         shares += [(values, suppression) for values in piece.values["excess"]]
     if "halves" in piece.values:
         shares = partition.with_stability(shares, piece.values["halves"], mask)
-        if criterion.identifiability:
+        if criterion.identifiability and n_folds == 1:
             shares += _identifiability(about, bands, reliability or reliability_of(piece, model, judging))
     if "unique" in piece.values:
         refits = n_refits(criterion, len(model.ids)) if can_refit else 0
         shares += unique_columns(about, bands, p, piece.values["unique"], criterion, null, refits=refits)
-    columns = [*scores(about, piece.values["accuracy"]), *judged, *shares]
+    scored = scores(about, np.asarray(piece.values["accuracy"]))
+    if drawn is not None:
+        scored[0][1]["null_median"] = median(drawn)
+        judged[-1][1].update(drawn.expected_false(p, judged[-1][1]["threshold"]).facts)
+    columns = [*scored, *judged, *shares]
     if regions is None:
         return columns
     several = criterion.shares if len(bands) > 1 else ()
@@ -230,26 +202,32 @@ class ModelPlan:
     Parameters
     ----------
     estimator : Estimator
-    features : Features
-        Of the bands of the model.
-    train, test : Responses
-        Averaged responses of a sample of voxels.
+    folds : Folds
+        Of a sample of voxels, and of the bands of the model.
     criterion : Criterion
     n_valid : int
         Valid voxels of the whole map.
-    clusters : mapping of str to str, optional
-        Stimulus -> its cluster, where test stimuli come in clusters.
+
+    Raises
+    ------
+    InputError
+        If predictions are pooled over folds, and other shares than the product shares are asked for.
     """
 
     estimator: Estimator
-    features: Features
-    train: Responses
-    test: Responses
+    folds: Folds
     criterion: Criterion
     n_valid: int
-    clusters: Mapping[str, str] | None = None
     _lock: Any = field(default_factory=threading.Lock, repr=False)
-    _ready: tuple[Prepared, dict[str, FloatArray], tuple[str, ...]] | None = field(default=None, repr=False)
+    _ready: list[FoldModel] = field(default_factory=list, repr=False)
+    _halves: Halves | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.folds.pooled and self.criterion.shares != ("product",):
+            raise InputError("Across folds only product shares are computed: ask for shares=('product',).")
+        if not self.folds.pooled:
+            ((train, test),), make = self.folds.sides, partial(copy.copy, self.estimator)
+            self._halves = Halves(self.folds.features, train, test.ids, make, self.criterion.seed, joint=True)
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what is ready: it is made again, with the same bits, where it is sent."""
@@ -257,56 +235,56 @@ class ModelPlan:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Begin with nothing ready."""
-        vars(self).update(state, _lock=threading.Lock(), _ready=None)
+        vars(self).update(state, _lock=threading.Lock(), _ready=[])
 
     @property
     def bands(self) -> tuple[str, ...]:
         """The bands of the model."""
-        return self.features.bands
+        return self.folds.features.bands
 
-    def ready(self) -> tuple[Prepared, dict[str, FloatArray], tuple[str, ...]]:
-        """Make the model, the held-out stimuli and their sets ready, unless they are."""
+    @property
+    def model(self) -> Prepared:
+        """The model that is ready for the first fold, which is the only one of a test set."""
+        return self.ready()[0].prepared
+
+    def ready(self) -> list[FoldModel]:
+        """Make the model and the held-out stimuli of every fold ready, unless they are."""
         with self._lock:
-            if self._ready is None:
-                train, ids = self.train, self.test.ids
-                how: dict[str, Any] = {"weights": train.n_repeats, "in_time": train.in_time}
-                model = Prepared.of(self.estimator, self.features, train.ids, sample=train.data, **how)
-                self._ready = model, model.new_rows(self.features, ids), duplicates(model, self.features, ids)
+            if not self._ready:
+                self._ready = self.folds.models(self.estimator)
             return self._ready
 
     def release(self) -> None:
         """Let go of what is ready, which takes as much memory as there are training stimuli squared."""
         with self._lock:
-            self._ready = None
+            self._ready = []
+        if self._halves is not None:
+            self._halves.release()
 
-    def tested(self, train: Responses) -> Tested:
-        """Fit the averaged training responses of some voxels."""
-        model, rows, sets = self.ready()
-        alike = tuple(self.clusters[name] for name in self.test.ids) if self.clusters else ()
-        return Tested(model.fit(train.data), rows, sets, alike)
+    def fitted(self, sides: Sequence[Sides]) -> FittedFolds:
+        """Fit the training responses of every fold, of some voxels."""
+        return self.folds.replaced(sides).fitted(self.ready())
 
     def null(self) -> Null:
         """Choose the null by predictions of the sample."""
-        predict = self.tested(self.train).predictor(self.test)
-        parts = share(predict, tiles(self.test.space.n_voxels))
-        return null_of_sample(parts, self.criterion, n_tests=self.n_valid)
+        fitted = self.folds.fitted(self.ready())
+        parts = share(fitted.predictor(), tiles(len(self.folds.valid)))
+        return self.folds.null_of(side_by_side(parts), self.criterion, n_tests=self.n_valid)
 
-    def sides(self, train: Responses, test: Responses) -> RefitData:
-        """Gather what tests that fit again need, of some voxels."""
-        return RefitData(self.features, train, test, self.train.data, self.estimator)
+    def refit_data(self, sides: Sequence[Sides]) -> RefitData | None:
+        """Gather what tests that fit halves of the training stimuli need, of some voxels; None across folds."""
+        if self.folds.pooled:
+            return None
+        ((train, test),) = sides
+        return RefitData(self.folds.features, train, test, self.estimator, self._halves)
 
 
-def null_of_sample(parts: Sequence[Prediction], criterion: Criterion, *, n_tests: int) -> Null:
-    """Choose the null by predictions of stretches of voxels all over a map with so many valid ones."""
-    whole = Prediction(
-        np.concatenate([part.y for part in parts], axis=1),
-        np.concatenate([part.yhat_bands for part in parts], axis=2),
-        np.concatenate([part.offset for part in parts]),
-        clusters=parts[0].clusters,
-        sets=parts[0].sets,
-        in_time=parts[0].in_time,
+def side_by_side(parts: Sequence[Prediction]) -> Prediction:
+    """Put the predictions of neighbouring stretches of voxels side by side, without nested models."""
+    y, yhat_bands, offset = (
+        np.concatenate([getattr(part, name) for part in parts], axis=-1) for name in ("y", "yhat_bands", "offset")
     )
-    return Null.of(whole, criterion, n_tests=n_tests)
+    return replace(parts[0], y=y, yhat_bands=yhat_bands, offset=offset, nested={})
 
 
 def check_shares(shares: Sequence[str]) -> None:

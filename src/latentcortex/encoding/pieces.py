@@ -98,12 +98,13 @@ def score(
     Returns
     -------
     Piece
-        Values `p` (n_voxels,) and `accuracy` (3, n_voxels), see `columns.accuracy`; of a model of several bands
-        `shares` (n_columns, n_voxels), in the order of the criterion's shares and their facts, `excess` (0 or 1,
-        n_voxels) and, with product shares, those on either half of the test stimuli, `halves` (2 n_bands, n_voxels).
-        Sums `region_numbers` and `regions`, see `Regions.sums`.
+        Values `p` (n_voxels,), unless each permutation refits, and `accuracy` (3, n_voxels), see `columns.accuracy`; of
+        a model of several bands `shares` (n_columns, n_voxels), in the order of the criterion's shares and their facts,
+        `excess` (0 or 1, n_voxels) and, with product shares, those on either half of the test stimuli, `halves`
+        (2 n_bands, n_voxels). Sums `region_numbers` and `regions`, see `Regions.sums`.
     """
-    values: dict[str, NDArray[Any]] = {"p": null.p(held_out), "accuracy": accuracy(held_out)}
+    values: dict[str, NDArray[Any]] = {} if null.refits else {"p": null.p(held_out)}
+    values["accuracy"] = accuracy(held_out)
     shares = criterion.shares if len(bands) > 1 else ()
     if shares:
         values["shares"] = np.concatenate([SHARES[share].values(held_out, bands) for share in shares])

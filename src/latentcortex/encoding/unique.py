@@ -15,7 +15,7 @@ from latentcortex._arrays import FloatArray, IntArray, chosen, on_grid
 from latentcortex.encoding.columns import N_FLIPS, Column, flips_in_words, flips_of, significance
 from latentcortex.encoding.criterion import Criterion, Null
 from latentcortex.encoding.fitted import Chosen, Fitted
-from latentcortex.encoding.halves import HalfFits, candidates, resampling
+from latentcortex.encoding.halves import HalfFits, Halves, candidates, resampling
 from latentcortex.encoding.prediction import Prediction
 from latentcortex.errors import InputError
 from latentcortex.estimators import Estimator
@@ -38,17 +38,25 @@ class RefitData:
         Of the bands of the model, of the test stimuli; Freedman and Lane's test needs those of training stimuli there.
     train, test : Responses
         Averaged.
-    sample : ndarray of shape (n_train_stimuli, n_voxels), optional
-        Training responses of voxels all over the map; see `HalfFits`.
     estimator : Estimator, optional
         To be fitted to halves; what was fitted, by default, which may stand for several fits.
+    halves : Halves, optional
+        Of the joint model, where they are made ready for other voxels, too.
     """
 
     features: Features
     train: Responses
     test: Responses
-    sample: FloatArray | None = None
     estimator: Estimator | None = None
+    halves: Halves | None = None
+
+    def halves_of(self, model: Fitted, seed: int) -> Halves:
+        """Take the halves, or make those of a fitted model of these voxels."""
+        if self.halves is not None:
+            return self.halves
+        estimator = self.estimator or model.estimator
+        how: dict[str, Any] = {"joint": True, "new": self.features}
+        return Halves(model.features, self.train, self.test.ids, lambda: estimator, seed, **how)
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,9 +146,8 @@ class UniqueTests:
     def _halves(self, model: Fitted, voxels: IntArray) -> HalfFits | None:
         if self.sides is None:
             return None
-        how: dict[str, Any] = {"subsets": self.subsets, "new": self.sides.features, "sample": self.sides.sample}
-        sides, estimator = (self.sides.train, self.sides.test), self.sides.estimator or model.estimator
-        return HalfFits(model.features, *sides, lambda: estimator, self.criterion.seed, **how).of(voxels)
+        halves = self.sides.halves_of(model, self.criterion.seed)
+        return HalfFits(halves, self.sides.train, self.subsets).of(voxels)
 
 
 def unique_columns(

@@ -246,17 +246,16 @@ class Forward:
     def _scorer(self, participant: str, cells: encoding.Cells) -> Callable[[analyses.Analysis], Maps]:
         """Make what runs an analysis on the test set, or across folds."""
         material, responses = self.material, self._responses(participant)
-        how: dict[str, Any] = {
-            "make_estimator": self._make_estimator(),
-            "criterion": material.criterion,
-            "cells": cells,
-        }
-        if material.across_folds:
-            scorer: Any = analyses.AcrossFolds(material.features, responses, **how)
-        else:
-            features = material.fitted_features(responses.splits.folds[0].train)
-            how |= {"twin": material.settings.inference.twin, "regions": self._regions(participant)}
-            scorer = analyses.HeldOut(features, responses, **how)
+        across = material.across_folds
+        scorer = analyses.Scorer(
+            material.features if across else material.fitted_features(responses.splits.folds[0].train),
+            responses,
+            self._make_estimator(),
+            material.criterion,
+            cells,
+            twin=material.settings.inference.twin,
+            regions=None if across else self._regions(participant),
+        )
 
         def score(analysis: analyses.Analysis) -> Maps:
             profile = analysis.name == "generalisation"

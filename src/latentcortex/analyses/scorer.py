@@ -1,4 +1,4 @@
-"""How analyses are run on a test set: cells of a chunk of voxels and the models that are compared in it."""
+"""How analyses are run: cells of a chunk of voxels and the models that are compared in it, then whole maps."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from latentcortex import scoring
-from latentcortex._arrays import BoolArray, FloatArray, tiles
+from latentcortex._arrays import BoolArray, tiles
 from latentcortex._files import telling_of
 from latentcortex.analyses.control import (
     N_SHUFFLES,
@@ -33,20 +33,24 @@ from latentcortex.encoding import (
     Cells,
     Column,
     Criterion,
+    Folds,
     HalfFits,
+    Halves,
     ModelPlan,
     Null,
     Piece,
     Prediction,
+    ReadByChunk,
     Regions,
     Sample,
     check_share_test,
 )
 from latentcortex.encoding.cells import Result
-from latentcortex.encoding.chunks import SplitResponses
+from latentcortex.encoding.chunks import Sides, SplitResponses, averaged
 from latentcortex.encoding.columns import about_model, rejudged
 from latentcortex.encoding.halves import n_refits
-from latentcortex.encoding.models import Judging, columns_of, reliability_of, scored
+from latentcortex.encoding.models import Judging, columns_of, reliability_of, scored, side_by_side
+from latentcortex.encoding.permutations import Permutations
 from latentcortex.estimators import VoxelCounts, quiet
 from latentcortex.executors import share
 from latentcortex.features import Features
@@ -59,8 +63,8 @@ MIN_TEST_STIMULI: Final = 5
 """On which models are compared."""
 MAX_PAIRED: Final = 4
 """Latents of which every two are compared."""
-MODELS_AT_ONCE: Final = 8
-"""Models that are ready at the same time; each takes memory of the square of the number of training stimuli."""
+FITS_AT_ONCE: Final = 8
+"""Models, times folds, that are ready at the same time; each takes memory of the square of its training stimuli."""
 COMPARISON: Final = "comparison"
 """The piece of a cell that holds what comparing its models gives."""
 
@@ -113,23 +117,26 @@ class Tally(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
-class HeldOut:
-    """Fit on training stimuli, score on averaged responses to test stimuli.
+class Scorer:
+    """Fit models to training stimuli, and score their predictions of those that are held out: a test set, or folds.
+
+    A test set is one fold. Predictions of several are pooled, and tested by permutations that refit them all.
 
     Parameters
     ----------
     features : Features
     responses : SplitResponses
-        Of one participant, with one test set.
+        Of one participant.
     make_estimator : callable
         Makes a fresh estimator for each model.
     criterion : Criterion
     cells : Cells
         How cells are computed, and where they are kept.
     twin : bool
-        Whether a shuffled control is fitted as well, which says how many discoveries are expected to be false.
+        Whether a shuffled control is fitted as well, which says how many discoveries are expected to be false. Across
+        folds the permutations say it.
     regions : Regions, optional
-        Whose means have intervals.
+        Whose means have intervals, on a test set.
     tally : Tally, optional
         What is counted in the predictions of every model beside its scores, such as a control's in further orders.
     clusters : mapping of str to str, optional
@@ -163,18 +170,31 @@ class HeldOut:
         """Voxels all over the map, by which is decided what must be the same for all."""
         return sample_of(self.responses, self._valid)
 
+    @property
+    def pooled(self) -> bool:
+        """Whether predictions are pooled over several folds."""
+        return len(self.sample.folds) > 1
+
+    def folds(self, features: Features) -> Folds:
+        """Put the sample's responses and the features of a model into folds."""
+        responses, sides = self.responses, self.sample.folds
+        if isinstance(responses, ReadByChunk) and self.pooled:
+            return Folds.joined(features, sides, responses.splits, in_time=responses.in_time)
+        (of_test_set,) = sides
+        return Folds.test_set(features, of_test_set, self.clusters)
+
     def score(self, analysis: Analysis) -> Maps:
         """Fit and score every model; single-layer models also give each voxel's preferred layer."""
         maps, _ = self.tallied(analysis)
         maps = rejudged(maps, self.criterion)
         limits = thresholds(maps)
-        if not self.twin or not limits:
+        if not self.twin or self.pooled or not limits:
             return maps
         with telling_of(control="shuffled control"):
             control, counts = self.shuffled(analysis.name, limits).tallied(analysis)
             return beside(maps, rejudged(control, self.criterion), limits, counts)
 
-    def shuffled(self, analysis: str = "", limits: Mapping[tuple[str, ...], float] | None = None) -> HeldOut:
+    def shuffled(self, analysis: str = "", limits: Mapping[tuple[str, ...], float] | None = None) -> Scorer:
         """Make the matched shuffled control: same voxels, stimuli and settings, responses to other stimuli.
 
         Parameters
@@ -206,24 +226,39 @@ class HeldOut:
         if analysis.name == "learning-curve":
             how: dict[str, Any] = {"criterion": self.criterion, "sample": self.sample, "cells": self.cells}
             return learning_curve(analysis, self.features, self.responses, self.make_estimator, **how), {}
-        maps: list[Maps] = []
+        groups, counts = self._groups(analysis), dict[str, Any]()
+        maps = self._kept(analysis.name, groups)
         compared_maps: list[Maps] = []
-        counts: dict[str, Any] = {}
-        for groups in _batches(self._groups(analysis)):
-            run = _Run(self, analysis.name, groups)
+        for batch in _batches([group for group in groups if group not in maps], FITS_AT_ONCE // len(self.sample.folds)):
+            run = _Run(self, analysis.name, batch)
             for group, pieces in run.pieces():
                 with telling_of(analysis=analysis.name):
                     models, comparison = run.columns(group, pieces)
-                maps.append(run.put_aside(group, [column for columns in models for column in columns]))
+                maps[group] = run.put_aside(group, [column for columns in models for column in columns])
+                run.forget_permutations(group)
                 compared_maps += [run.put_aside(group, comparison, of="comparison")] if comparison else []
                 counts |= {"+".join(bands): pieces["+".join(bands)].total("counts") for bands in group.models
                            if "counts" in pieces["+".join(bands)].sums}  # fmt: skip
-        return joined([*maps, *compared_maps]), counts
+        return joined([*(maps[group] for group in groups), *compared_maps]), counts
+
+    def facts(self, analysis: str) -> dict[str, str]:
+        """Say what all cells of an analysis are of."""
+        shuffled = isinstance(self.responses, ExchangedStimuli)
+        return {"analysis": analysis} | ({"control": "shuffled"} if shuffled else {})
+
+    def _kept(self, analysis: str, groups: Sequence[Group]) -> dict[Group, Maps]:
+        """Take the maps that an interrupted run put aside across folds: their permutations are gone since."""
+        if not self.pooled:
+            return {}
+        facts, n_voxels = self.facts(analysis), self.sample.n_voxels
+        each = [(group, self.cells.aside({**facts, "models": group.name}, n_voxels=n_voxels)) for group in groups]
+        return {group: maps for group, maps in each if maps is not None}
 
     def _groups(self, analysis: Analysis) -> list[Group]:
         """Put the models together that are compared with each other."""
-        ((_, test),) = self.sample.folds
-        models, n_test = analysis.models, len(test.ids)
+        models, n_test = analysis.models, len(self.sample.folds[0][1].ids)
+        if self.pooled:
+            return [Group((bands,)) for bands in models]
         if analysis.name == "latents" and len(models) > 1 and self.compares:
             if len(models) <= MAX_PAIRED and n_test >= MIN_TEST_STIMULI:
                 return [Group(models, "pairs")]
@@ -243,11 +278,10 @@ class HeldOut:
         others = [bands for bands in analysis.models if not any(bands[0] in names for names in by_layer.values())]
         yield from (Group((bands,)) for bands in others)
 
-    def halves(self, models: Sequence[Bands], train: Responses, test: Responses) -> HalfFits:
-        """Prepare fits of single-band models to halves of the training stimuli, of the voxels of these responses."""
-        features, seed = self.features.only([band for (band,) in models]), self.criterion.seed
-        ((sampled, _),) = self.sample.folds
-        return HalfFits(features, train, test, self.make_estimator, seed, sample=sampled.data)
+    def halves(self, models: Sequence[Bands]) -> Halves:
+        """Say how single-band models are fitted to halves of the training stimuli."""
+        features, ((train, test),) = self.features.only([band for (band,) in models]), self.sample.folds
+        return Halves(features, train, test.ids, self.make_estimator, self.criterion.seed)
 
 
 @dataclass(frozen=True, eq=False)
@@ -256,27 +290,32 @@ class _Run:
 
     Parameters
     ----------
-    scorer : HeldOut
+    scorer : Scorer
     analysis : str
     groups : sequence of Group
     """
 
-    scorer: HeldOut
+    scorer: Scorer
     analysis: str
     groups: Sequence[Group]
 
     @cached_property
     def plans(self) -> dict[Bands, ModelPlan]:
         """What is decided once of every model."""
+        return {bands: self._plan(bands) for bands in self._models}
+
+    def _plan(self, bands: Bands) -> ModelPlan:
         scorer = self.scorer
-        ((train, test),), n_valid = scorer.sample.folds, scorer.sample.n_valid
-        plans = {}
-        for bands in self._models:
-            estimator, features = scorer.make_estimator(), scorer.features.only(bands)
-            scale = bool(estimator.scale)
-            check_share_test(scorer.criterion, features, train, test, scale=scale)
-            plans[bands] = ModelPlan(estimator, features, train, test, scorer.criterion, n_valid, scorer.clusters)
-        return plans
+        estimator, folds = scorer.make_estimator(), scorer.folds(scorer.features.only(bands))
+        if not folds.pooled:
+            ((train, test),) = folds.sides
+            check_share_test(scorer.criterion, folds.features, train, test, scale=bool(estimator.scale))
+        return ModelPlan(estimator, folds, scorer.criterion, scorer.sample.n_valid)
+
+    @cached_property
+    def halves(self) -> dict[Group, Halves]:
+        """Models of each group that are fitted to halves of the training stimuli, as comparisons need."""
+        return {group: self.scorer.halves(group.models) for group in self.groups if group.kind}
 
     @cached_property
     def nulls(self) -> dict[Bands, Null]:
@@ -295,8 +334,7 @@ class _Run:
 
     @property
     def _facts(self) -> dict[str, str]:
-        shuffled = isinstance(self.scorer.responses, ExchangedStimuli)
-        return {"analysis": self.analysis} | ({"control": "shuffled"} if shuffled else {})
+        return self.scorer.facts(self.analysis)
 
     def _planned(self, bands: Bands) -> Result:
         with telling_of(analysis=self.analysis, model=short("+".join(bands))):
@@ -305,7 +343,7 @@ class _Run:
 
     def pieces(self) -> Iterator[tuple[Group, dict[str, Piece]]]:
         """Compute all cells of these groups; yield the pieces of each group, of all voxels."""
-        scorer, _ = self.scorer, self.nulls
+        scorer, _, _ = self.scorer, self.nulls, self.halves
         chunks = scorer.cells.chunks(scorer.sample.n_voxels, scorer.make_estimator())
         cells = [
             Cell((group, chunk), {**self._facts, "models": group.name, "voxels": f"{chunk.start}-{chunk.stop}"})
@@ -324,7 +362,7 @@ class _Run:
     def _reliable(self, pieces: Sequence[Mapping[str, Piece]]) -> dict[str, Piece]:
         """Predict how reliable shares of joint models are, side by side: it may take longer than the fits."""
         criterion = self.scorer.criterion
-        if not (criterion.identifiability and "product" in criterion.shares):
+        if self.scorer.pooled or not (criterion.identifiability and "product" in criterion.shares):
             return {}
         joint = [bands for bands in self._models if len(bands) > 1]
         of_model = {name: piece for group in pieces for name, piece in group.items()}
@@ -338,7 +376,7 @@ class _Run:
     def _reliability(self, item: tuple[Bands, Piece]) -> Result:
         bands, piece = item
         with telling_of(analysis=self.analysis, model=short("+".join(bands))):
-            return {RELIABILITY: reliability_of(piece, self.plans[bands].ready()[0], self._judging(bands))}
+            return {RELIABILITY: reliability_of(piece, self.plans[bands].model, self._judging(bands))}
 
     def put_aside(self, group: Group, columns: Sequence[Column], of: str = "models") -> Maps:
         """Make maps of columns of a group, which stay in a part until they are read."""
@@ -348,23 +386,23 @@ class _Run:
     def _cell(self, item: tuple[Group, slice]) -> Result:
         """Fit, score and compare the models of a group in a chunk of voxels."""
         (group, chunk), scorer = item, self.scorer
-        ((train, test),), tally = scorer.responses.folds(chunk), scorer.tally
-        counters = [tally.counter(bands, self.nulls[bands], test) if tally else None for bands in group.models]
-        train, test = train.averaged(), test.averaged()
+        sides, tally = scorer.responses.folds(chunk), scorer.tally
+        counters = [tally.counter(bands, self.nulls[bands], sides[0][1]) if tally else None for bands in group.models]
+        sides = averaged(sides)
         pieces: dict[str, Piece] = {}
         predict: list[Callable[[slice], Prediction]] = []
         for bands, count in zip(group.models, counters, strict=True):
             plan = self.plans[bands]
             with telling_of(analysis=self.analysis, model=short("+".join(bands))):
-                tested = plan.tested(train)
-                predict.append(tested.predictor(test, scorer.criterion.shares))
-                how: dict[str, Any] = {"start": chunk.start, "sides": plan.sides(train, test), "count": count}
-                stretches, judging = tiles(test.space.n_voxels), self._judging(bands)
-                piece = scored(predict[-1], stretches, tested.model, judging, **how)
+                fitted = plan.fitted(sides)
+                predict.append(fitted.predictor(scorer.criterion.shares))
+                how: dict[str, Any] = {"start": chunk.start, "sides": plan.refit_data(sides), "count": count}
+                stretches, judging = tiles(chunk.stop - chunk.start), self._judging(bands)
+                piece = scored(predict[-1], stretches, fitted.models, judging, **how)
             pieces["+".join(bands)] = piece
         if group.kind and scorer.compares:
             with telling_of(analysis=self.analysis):
-                pieces[COMPARISON] = self._compared(group, predict, pieces, train, test)
+                pieces[COMPARISON] = self._compared(group, predict, pieces, sides)
         return pieces
 
     def _compared(
@@ -372,34 +410,45 @@ class _Run:
         group: Group,
         predict: Sequence[Callable[[slice], Prediction]],
         pieces: Mapping[str, Piece],
-        train: Responses,
-        test: Responses,
+        sides: Sequence[Sides],
     ) -> Piece:
         """Compare the models of a group in a chunk of voxels."""
+        ((train, test),) = sides
         p = np.stack([pieces["+".join(bands)].values["p"] for bands in group.models])
-        predictions = [_whole(share(of_tile, tiles(test.space.n_voxels))) for of_tile in predict]
-        halves, criterion = self.scorer.halves(group.models, train, test), self.scorer.criterion
+        predictions = [side_by_side(share(of_tile, tiles(test.space.n_voxels))) for of_tile in predict]
+        halves, criterion = HalfFits(self.halves[group], train), self.scorer.criterion
         compare = contested if group.kind == "layers" else compared
         return Piece({group.kind: compare(predictions, p, criterion, self._widest(group), halves)})
 
     def _judging(self, bands: Bands) -> Judging:
-        return Judging(self.scorer.criterion, self.nulls[bands], self.scorer.regions)
+        regions = None if self.scorer.pooled else self.scorer.regions
+        return Judging(self.scorer.criterion, self.nulls[bands], regions)
+
+    def _permutations(self, bands: Bands) -> Permutations:
+        facts = {**self._facts, "model": "+".join(bands)}
+        return Permutations(self.plans[bands], self.scorer.responses, self.nulls[bands], self.scorer.cells, facts)
+
+    def forget_permutations(self, group: Group) -> None:
+        """Delete the parts of permutations of a group, once its maps are kept."""
+        for bands in group.models if self.scorer.pooled else ():
+            self._permutations(bands).forget()
 
     def _widest(self, group: Group) -> Null:
         return Null.widest([self.nulls[bands] for bands in group.models])
 
     def columns(self, group: Group, pieces: Mapping[str, Piece]) -> tuple[list[list[Column]], list[Column]]:
         """Make the columns of each model of a group, and those of their comparison."""
-        ids = self.scorer.sample.folds[0][1].ids
         models = []
         for bands in group.models:
-            about, (model, *_) = about_model(self.analysis, bands, len(ids)), self.plans[bands].ready()
+            plan, piece = self.plans[bands], pieces["+".join(bands)]
+            about = about_model(self.analysis, bands, len(plan.folds.ids))
             with telling_of(model=short("+".join(bands))):
-                piece = pieces["+".join(bands)]
-                VoxelCounts(*piece.total("fits").tolist()).tell(self.plans[bands].estimator, bands)
-                reliability = pieces.get(f"{RELIABILITY} {'+'.join(bands)}")
-                models.append(columns_of(about, piece, model, self._judging(bands), reliability=reliability))
-            self.plans[bands].release()
+                VoxelCounts(*piece.total("fits").tolist()).tell(plan.estimator, bands)
+                how: dict[str, Any] = {"reliability": pieces.get(f"{RELIABILITY} {'+'.join(bands)}")}
+                if self.scorer.pooled:
+                    how |= {"n_folds": len(plan.folds.sides), "drawn": self._permutations(bands).drawn()}
+                models.append(columns_of(about, piece, plan.model, self._judging(bands), **how))
+            plan.release()
         if not group.kind:
             return models, []
         return models, self._comparison(group, pieces)
@@ -429,21 +478,13 @@ def _quietly(make: Callable[[], Any]) -> Any:
     return quiet(make())
 
 
-def _whole(parts: Sequence[Prediction]) -> Prediction:
-    """Put the predictions of neighbouring tiles side by side."""
-
-    def beside(name: str) -> FloatArray:
-        return np.concatenate([getattr(part, name) for part in parts], axis=-1)
-
-    return replace(parts[0], y=beside("y"), yhat_bands=beside("yhat_bands"), offset=beside("offset"), nested={})
-
-
-def _batches(groups: Sequence[Group]) -> Iterator[list[Group]]:
-    """Take as many groups at a time as have few enough models to be ready together."""
+def _batches(groups: Sequence[Group], n_models: int) -> Iterator[list[Group]]:
+    """Take as many groups at a time as have few enough models to be ready together, and at least one."""
     batch: list[Group] = []
     for group in groups:
-        if batch and sum(len(one.models) for one in (*batch, group)) > MODELS_AT_ONCE:
+        if batch and sum(len(one.models) for one in (*batch, group)) > n_models:
             yield batch
             batch = []
         batch.append(group)
-    yield batch
+    if batch:
+        yield batch
