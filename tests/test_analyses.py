@@ -13,6 +13,7 @@ from latentcortex import Encoder, Features, Responses, analyses, cli, reporting
 from latentcortex._files import read_log
 from latentcortex.analyses import Analysis, Scorer
 from latentcortex.analyses.latents import Latents
+from latentcortex.analyses.paired import Pairs
 from latentcortex.encoding import Criterion, HeldOutSides, ReadByChunk
 from latentcortex.errors import InputError
 from latentcortex.estimators.banded_ridge import BandedRidge
@@ -97,6 +98,18 @@ def test_latents_are_compared_in_pairs(planted) -> None:
     assert passed <= 0.05 + 3 * (0.05 * 0.95 / 200) ** 0.5
     assert "the difference between z and" in pair.find(statistic="differenceQ").columns["family"].iloc[0]
     assert not len(own.score(Analysis("other", ((Z,), (ZC,)))).find(statistic="differenceQ").columns)
+
+
+class Forgetful(Analysis):
+    def plan(self, scorer: Scorer) -> list[analyses.Group]:
+        return super().plan(scorer)[1:]
+
+
+def test_a_plan_that_leaves_a_model_out_or_compares_joint_models_is_refused(planted) -> None:
+    with pytest.raises(InputError, match="Analysis 'mine' plans c; expected each of its models once: z, c"):
+        scorer({"z": planted[0][Z], "c": planted[0][ZC]}, planted[1], 300).score(Forgetful("mine", (("z",), ("c",))))
+    with pytest.raises(InputError, match=r"Models of one band each are compared; got z\+c"):
+        analyses.Group((("z", "c"), ("z",)), Pairs())
 
 
 def test_half_fits_of_some_voxels_are_those_of_all(planted) -> None:

@@ -6,10 +6,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
-from latentcortex._arrays import FloatArray
+from latentcortex._arrays import FloatArray, listed
 from latentcortex.analyses.models import Bands
 from latentcortex.encoding import Column, Criterion, HalfFits, Null, Prediction
-from latentcortex.features import Features
+from latentcortex.errors import InputError
+from latentcortex.features import Features, model_name
 
 MIN_TEST_STIMULI: Final = 5
 """On which models are compared."""
@@ -94,15 +95,25 @@ class Group:
         Of one band each if they are compared.
     comparison : Comparison, optional
         None for models that are not.
+
+    Raises
+    ------
+    InputError
+        If a model of several bands is to be compared.
     """
 
     models: tuple[Bands, ...]
     comparison: Comparison | None = None
 
+    def __post_init__(self) -> None:
+        joint = [model_name(bands) for bands in self.models if len(bands) > 1]
+        if self.comparison is not None and joint:
+            raise InputError(f"Models of one band each are compared; got {listed(joint)}. Put it in another group.")
+
     @property
     def name(self) -> str:
         """All its models."""
-        return " ".join("+".join(bands) for bands in self.models)
+        return " ".join(model_name(bands) for bands in self.models)
 
 
 def batches(groups: Sequence[Group], n_models: int) -> Iterator[list[Group]]:

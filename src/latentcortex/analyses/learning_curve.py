@@ -22,6 +22,7 @@ from latentcortex.encoding.columns import about_means
 from latentcortex.errors import InputError
 from latentcortex.estimators import VoxelCounts, quiet
 from latentcortex.executors import share
+from latentcortex.features import model_name
 from latentcortex.maps import Maps, short
 from latentcortex.scoring.learning import why_no_limit
 
@@ -79,7 +80,7 @@ class LearningCurve(Analysis):
                 plans[n] = ModelPlan(estimator, folds, scorer.criterion, scorer.sample.n_valid)
             curve = _Curve(self.name, bands, scorer.responses, plans, seed)
             of_model = Maps.of(scorer.responses.space, list(curve.columns(cells)))
-            maps.append(cells.put_aside(of_model, {"analysis": self.name, "models": "+".join(bands)}))
+            maps.append(cells.put_aside(of_model, {"analysis": self.name, "models": model_name(bands)}))
         return joined(maps)
 
 
@@ -117,7 +118,7 @@ class _Curve:
         They are in float32, as maps are: there are so many that in float64 they would take the most memory of all.
         """
         n_test, pieces = len(self.plans[max(self.plans)].folds.ids), self._pieces(cells)
-        facts = {"analysis": self.analysis, "model": "+".join(self.bands), "n_stimuli": n_test}
+        facts = {"analysis": self.analysis, "model": model_name(self.bands), "n_stimuli": n_test}
         for n, piece in pieces.items():
             with self._telling_of(n):
                 VoxelCounts(*piece.total("fits").tolist()).tell(self.plans[n].estimator, self.bands)
@@ -133,7 +134,7 @@ class _Curve:
     def _pieces(self, cells: Cells) -> dict[int, Piece]:
         """Compute all cells; give the piece of each size, of all voxels."""
         chunks = cells.chunks(self.responses.space.n_voxels, self.plans[max(self.plans)].estimator)
-        facts = {"analysis": self.analysis, "models": "+".join(self.bands)}
+        facts = {"analysis": self.analysis, "models": model_name(self.bands)}
         each = [
             Cell((n, chunk), {**facts, "n_fitted": n, "voxels": f"{chunk.start}-{chunk.stop}"})
             for n in self.plans
@@ -162,7 +163,7 @@ class _Curve:
 
     def _telling_of(self, n: int) -> Any:
         control = f"fits to {n} training stimuli"
-        return telling_of(analysis=self.analysis, model=short("+".join(self.bands)), control=control)
+        return telling_of(analysis=self.analysis, model=short(model_name(self.bands)), control=control)
 
 
 def _limits(about: dict[str, Any], sizes: list[int], gains: FloatArray) -> Iterator[Column]:

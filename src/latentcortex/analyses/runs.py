@@ -33,6 +33,7 @@ from latentcortex.encoding.models import Judging, columns_of, reliability_of, sc
 from latentcortex.encoding.permutations import Permutations
 from latentcortex.estimators import VoxelCounts
 from latentcortex.executors import share
+from latentcortex.features import model_name
 from latentcortex.maps import Maps, short
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ class Run:
     def nulls(self) -> dict[Bands, Null]:
         """The null of every model; models side by side, each on one thread: most of a fit is too small to share."""
         _ = self.plans  # before threads ask for them
-        cells = [Cell(bands, {**self._facts, "plan": "+".join(bands)}) for bands in self._models]
+        cells = [Cell(bands, {**self._facts, "plan": model_name(bands)}) for bands in self._models]
         results = self.scorer.cells.map(self._planned, cells, title=f"{self.analysis}, plans")
         return {
             bands: Null.from_facts(json.loads(result["null"].values["json"].tobytes()))
@@ -97,7 +98,7 @@ class Run:
         return self.scorer.facts(self.analysis)
 
     def _planned(self, bands: Bands) -> Result:
-        with telling_of(analysis=self.analysis, model=short("+".join(bands))):
+        with telling_of(analysis=self.analysis, model=short(model_name(bands))):
             text = json.dumps(self.plans[bands].null().facts).encode()
         return {"null": Piece({"json": np.frombuffer(text, dtype=np.uint8)})}
 
@@ -127,15 +128,15 @@ class Run:
         joint = [bands for bands in self._models if len(bands) > 1]
         of_model = {name: piece for group in pieces for name, piece in group.items()}
         cells = [
-            Cell((bands, of_model["+".join(bands)]), {**self._facts, "identifiability": "+".join(bands)})
+            Cell((bands, of_model[model_name(bands)]), {**self._facts, "identifiability": model_name(bands)})
             for bands in joint
         ]
         results = self.scorer.cells.map(self._reliability, cells, title=f"{self.analysis}, identifiability")
-        return {"+".join(bands): result[RELIABILITY] for bands, result in zip(joint, results, strict=True)}
+        return {model_name(bands): result[RELIABILITY] for bands, result in zip(joint, results, strict=True)}
 
     def _reliability(self, item: tuple[Bands, Piece]) -> Result:
         bands, piece = item
-        with telling_of(analysis=self.analysis, model=short("+".join(bands))):
+        with telling_of(analysis=self.analysis, model=short(model_name(bands))):
             return {RELIABILITY: reliability_of(piece, self.plans[bands].model, self._judging(bands))}
 
     def put_aside(self, group: Group, columns: Sequence[Column], of: str = "models") -> Maps:
@@ -153,13 +154,13 @@ class Run:
         predict: list[Callable[[slice], Prediction]] = []
         for bands, count in zip(group.models, counters, strict=True):
             plan = self.plans[bands]
-            with telling_of(analysis=self.analysis, model=short("+".join(bands))):
+            with telling_of(analysis=self.analysis, model=short(model_name(bands))):
                 fitted = plan.fitted(sides)
                 predict.append(fitted.predictor(scorer.criterion.shares))
                 how: dict[str, Any] = {"start": chunk.start, "sides": plan.refit_data(sides), "count": count}
                 stretches, judging = tiles(chunk.stop - chunk.start), self._judging(bands)
                 piece = scored(predict[-1], stretches, fitted.models, judging, **how)
-            pieces["+".join(bands)] = piece
+            pieces[model_name(bands)] = piece
         if group.comparison and scorer.compares:
             with telling_of(analysis=self.analysis):
                 pieces[COMPARISON] = self._compared(group, group.comparison, predict, pieces, sides)
@@ -175,7 +176,7 @@ class Run:
     ) -> Piece:
         """Compare the models of a group in a chunk of voxels."""
         ((train, test),) = sides
-        p = np.stack([pieces["+".join(bands)].values["p"] for bands in group.models])
+        p = np.stack([pieces[model_name(bands)].values["p"] for bands in group.models])
         predictions = [side_by_side(share(of_tile, tiles(test.space.n_voxels))) for of_tile in predict]
         halves, criterion = HalfFits(self.halves[group], train), self.scorer.criterion
         return Piece({"tested": comparison.cell(predictions, p, criterion, self._widest(group), halves)})
@@ -185,7 +186,7 @@ class Run:
         return Judging(self.scorer.criterion, self.nulls[bands], regions)
 
     def _permutations(self, bands: Bands) -> Permutations:
-        facts = {**self._facts, "model": "+".join(bands)}
+        facts = {**self._facts, "model": model_name(bands)}
         return Permutations(self.plans[bands], self.scorer.responses, self.nulls[bands], self.scorer.cells, facts)
 
     def forget_permutations(self, group: Group) -> None:
@@ -200,11 +201,11 @@ class Run:
         """Make the columns of each model of a group, and those of their comparison."""
         models = []
         for bands in group.models:
-            plan, piece = self.plans[bands], pieces["+".join(bands)]
+            plan, piece = self.plans[bands], pieces[model_name(bands)]
             about = about_model(self.analysis, bands, len(plan.folds.ids))
-            with telling_of(model=short("+".join(bands))):
+            with telling_of(model=short(model_name(bands))):
                 VoxelCounts(*piece.total("fits").tolist()).tell(plan.estimator, bands)
-                how: dict[str, Any] = {"reliability": pieces.get(f"{RELIABILITY} {'+'.join(bands)}")}
+                how: dict[str, Any] = {"reliability": pieces.get(f"{RELIABILITY} {model_name(bands)}")}
                 if self.scorer.pooled:
                     how |= {"n_folds": len(plan.folds.sides), "drawn": self._permutations(bands).drawn()}
                 models.append(columns_of(about, piece, plan.model, self._judging(bands), **how))
@@ -216,7 +217,7 @@ class Run:
     def _scores(self, group: Group, pieces: Mapping[str, Piece]) -> ComparedScores:
         """Put together what a comparison is finished from."""
         criterion, ((train, test),) = self.scorer.criterion, self.scorer.sample.folds
-        singles = [pieces["+".join(bands)].values for bands in group.models]
+        singles = [pieces[model_name(bands)].values for bands in group.models]
         return ComparedScores(
             bands=tuple(band for (band,) in group.models),
             accuracy=np.stack([single["accuracy"] for single in singles]),

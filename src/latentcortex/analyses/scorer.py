@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from numpy.typing import NDArray
 
-from latentcortex._arrays import BoolArray
+from latentcortex._arrays import BoolArray, listed
 from latentcortex._files import telling_of
 from latentcortex.analyses.control import (
     N_SHUFFLES,
@@ -26,8 +26,9 @@ from latentcortex.analyses.runs import Run
 from latentcortex.encoding import Cells, Criterion, Folds, Halves, Null, Prediction, ReadByChunk, Regions, Sample
 from latentcortex.encoding.chunks import SplitResponses
 from latentcortex.encoding.columns import rejudged
+from latentcortex.errors import InputError
 from latentcortex.estimators import quiet
-from latentcortex.features import Features
+from latentcortex.features import Features, model_name
 from latentcortex.maps import Maps
 from latentcortex.responses import Responses
 
@@ -180,13 +181,23 @@ class Scorer:
                 maps[group] = run.put_aside(group, [column for columns in models for column in columns])
                 run.forget_permutations(group)
                 compared_maps += [run.put_aside(group, comparison, of="comparison")] if comparison else []
-                counts |= {"+".join(bands): pieces["+".join(bands)].total("counts") for bands in group.models
-                           if "counts" in pieces["+".join(bands)].sums}  # fmt: skip
+                for model in map(model_name, group.models):
+                    if "counts" in pieces[model].sums:
+                        counts[model] = pieces[model].total("counts")
         return joined([*(maps[group] for group in groups), *compared_maps]), counts
 
     def _groups(self, analysis: Analysis) -> list[Group]:
         """Put the models together that are compared with each other; predictions that are pooled are not."""
-        return [Group((bands,)) for bands in analysis.models] if self.pooled else analysis.plan(self)
+        if self.pooled:
+            return [Group((bands,)) for bands in analysis.models]
+        groups = analysis.plan(self)
+        planned = [bands for group in groups for bands in group.models]
+        if sorted(planned) != sorted(analysis.models):
+            raise InputError(
+                f"Analysis {analysis.name!r} plans {listed(map(model_name, planned))}; expected each of its models "
+                f"once: {listed(map(model_name, analysis.models))}. Mend its `plan`."
+            )
+        return groups
 
     def facts(self, analysis: str) -> dict[str, str]:
         """Say what all cells of an analysis are of."""
