@@ -195,9 +195,9 @@ def test_kfold_errors_are_those_of_sklearn_refitted_on_each_fold(kind: str) -> N
     alphas = np.logspace(-1, 3, 9)
     centred = x - np.average(x, axis=0, weights=weights)
     design = _ridge.Kernels([centred @ centred.T]) if kind == "kernels" else _ridge.Columns([centred])
-    criterion = _ridge.Criterion(ONE, alphas, (_ridge.Face((0,), (0,)),), folds=folds)
+    criterion = _ridge.SearchSpace(ONE, alphas, (_ridge.ModelCandidates((0,), (0,)),), folds=folds)
     place = {"dtype": np.float64, "backend": _ridge.backend("numpy")}
-    made = _ridge.Ready.of(design, criterion, weights=weights, **place).folds
+    made = _ridge.PreparedFit.of(design, criterion, weights=weights, **place).folds
     errors = sum(fold.errors(y, criterion) for fold in made)
     expected = np.zeros((len(alphas), 4))
     for a, alpha in enumerate(alphas):

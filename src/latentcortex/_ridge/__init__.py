@@ -12,20 +12,20 @@ for when they are asked for, so that memory does not grow with voxels whose resp
 from latentcortex._ridge.backend import NAMES, Backend, backend
 from latentcortex._ridge.decompositions import keeping, keeping_none, mapped
 from latentcortex._ridge.design import Columns, Design, Kernels
-from latentcortex._ridge.fit import Fit, Ready, memory
-from latentcortex._ridge.search import TIE, Criterion, Face
+from latentcortex._ridge.fit import PreparedFit, RidgeFit, memory
+from latentcortex._ridge.search import TIE, ModelCandidates, SearchSpace
 
 __all__ = [
     "NAMES",
     "TIE",
     "Backend",
     "Columns",
-    "Criterion",
     "Design",
-    "Face",
-    "Fit",
     "Kernels",
-    "Ready",
+    "ModelCandidates",
+    "PreparedFit",
+    "RidgeFit",
+    "SearchSpace",
     "backend",
     "keeping",
     "keeping_none",

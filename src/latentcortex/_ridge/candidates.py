@@ -8,12 +8,12 @@ from typing import Final
 import numpy as np
 
 from latentcortex._arrays import FloatArray, random_for
-from latentcortex._ridge.search import Face
+from latentcortex._ridge.search import ModelCandidates
 from latentcortex.errors import AlignmentError, InputError
 
-PAIR: Final = (0.5, 0.25, 0.75, 0.05, 0.95, 0.0, 1.0)
+TWO_BAND_WEIGHTS: Final = (0.5, 0.25, 0.75, 0.05, 0.95, 0.0, 1.0)
 """Weights of the first of two bands."""
-AFTER: Final = (-1, -1, 0, 1, 2, 3, 4)
+TRY_AFTER: Final = (-1, -1, 0, 1, 2, 3, 4)
 """Of these, which must be a voxel's best so far before one further out, or on the other side, is tried."""
 N_DRAWN: Final = 4
 
@@ -69,7 +69,7 @@ def default_mixtures(n_bands: int, *, seed: int) -> FloatArray:
     if n_bands == 1:
         return np.ones((1, 1))
     if n_bands == 2:
-        return np.stack([np.array(PAIR), 1 - np.array(PAIR)], axis=1)
+        return np.stack([np.array(TWO_BAND_WEIGHTS), 1 - np.array(TWO_BAND_WEIGHTS)], axis=1)
     alone = np.eye(n_bands)
     equal = np.full((1, n_bands), 1 / n_bands)
     half = 0.5 * alone + 0.5 * (1 - alone) / (n_bands - 1)
@@ -97,14 +97,14 @@ def within(mixtures: FloatArray | str | None, subset: Sequence[int], n_bands: in
 
 def faces_of(
     mixtures: FloatArray | str | None, subsets: Sequence[Sequence[int]], n_bands: int, *, seed: int
-) -> tuple[FloatArray, tuple[Face, ...]]:
+) -> tuple[FloatArray, tuple[ModelCandidates, ...]]:
     """List the mixtures of all subsets, each once, and which of them every subset has.
 
     Returns
     -------
     mixtures : ndarray of shape (n_mixtures, n_bands)
         A band alone, which many subsets share, comes last.
-    faces : tuple of Face
+    faces : tuple of ModelCandidates
         One per subset.
     """
     own = [[tuple(row) for row in within(mixtures, subset, n_bands, seed=seed).tolist()] for subset in subsets]
@@ -116,8 +116,8 @@ def faces_of(
     for subset, rows in zip(subsets, own, strict=True):
         order = np.array([number[row] for row in rows])
         adaptive = mixtures is None and len(subset) == 2
-        after = np.array([-1 if k < 0 else order[k] for k in AFTER]) if adaptive else np.full(len(order), -1)
+        after = np.array([-1 if k < 0 else order[k] for k in TRY_AFTER]) if adaptive else np.full(len(order), -1)
         ranked = np.argsort(order)
         both = tuple(order[ranked].tolist()), tuple(after[ranked].tolist())
-        faces.append(Face(tuple(subset), *both, gated=mixtures is None))
+        faces.append(ModelCandidates(tuple(subset), *both, gated=mixtures is None))
     return np.array(known), tuple(faces)

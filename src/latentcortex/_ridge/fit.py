@@ -12,10 +12,10 @@ from numpy.typing import DTypeLike
 
 from latentcortex._arrays import TILE, BoolArray, FloatArray, IntArray, tiles
 from latentcortex._ridge.backend import Backend
-from latentcortex._ridge.decompositions import Mixed
+from latentcortex._ridge.decompositions import DecomposedMixture
 from latentcortex._ridge.design import Design
-from latentcortex._ridge.prepared import FEW_ROWS, Prepared, Rows
-from latentcortex._ridge.search import Criterion, Face, Fold, by_folds, by_rows
+from latentcortex._ridge.prepared import FEW_ROWS, PreparedRows, RowSelection
+from latentcortex._ridge.search import ModelCandidates, SearchFold, SearchSpace, by_folds, by_rows
 from latentcortex.errors import InputError
 from latentcortex.executors import n_cores, one_thread
 
@@ -28,7 +28,7 @@ ACCURATE: Final = 1e-4
 
 
 @dataclass(frozen=True, eq=False)
-class Fit:
+class RidgeFit:
     """A fitted banded ridge.
 
     Parameters
@@ -37,7 +37,7 @@ class Fit:
         The rows.
     y : ndarray of shape (n_rows, n_voxels)
         The responses, perhaps on disk.
-    prepared : Prepared
+    prepared : PreparedRows
         The decompositions.
     mixtures : ndarray of shape (n_mixtures, n_design_bands)
     bands : tuple of int
@@ -55,7 +55,7 @@ class Fit:
 
     design: Design
     y: FloatArray
-    prepared: Prepared
+    prepared: PreparedRows
     mixtures: FloatArray
     bands: tuple[int, ...]
     intercept: FloatArray
@@ -145,7 +145,7 @@ class Fit:
         self.prepared.backend.map(fill, self._tiles(first, last))
         return out
 
-    def _mixed(self, m: int) -> Mixed:
+    def _mixed(self, m: int) -> DecomposedMixture:
         return self.prepared.of_mixture(self.mixtures[m])
 
     def _refined(
@@ -175,54 +175,54 @@ class Fit:
 
 
 @dataclass(frozen=True, eq=False)
-class Ready:
+class PreparedFit:
     """Rows and candidates that are ready for responses: whatever does not depend on the voxels at hand.
 
     Parameters
     ----------
     design : Design
-    criterion : Criterion
-    prepared : Prepared
+    search : SearchSpace
+    prepared : PreparedRows
         All rows.
-    folds : tuple of Fold, optional
+    folds : tuple of SearchFold, optional
         Empty where no folds choose. By default they are prepared by each fit anew.
     """
 
     design: Design
-    criterion: Criterion
-    prepared: Prepared
-    folds: tuple[Fold, ...] | None = None
+    search: SearchSpace
+    prepared: PreparedRows
+    folds: tuple[SearchFold, ...] | None = None
 
     @classmethod
     def of(
-        cls, design: Design, criterion: Criterion, *, weights: FloatArray, dtype: DTypeLike, backend: Backend
-    ) -> Ready:
+        cls, design: Design, search: SearchSpace, *, weights: FloatArray, dtype: DTypeLike, backend: Backend
+    ) -> PreparedFit:
         """Make ready; what takes long, to decompose, is done once the first voxels come.
 
         Parameters
         ----------
         design : Design
-        criterion : Criterion
+        search : SearchSpace
         weights : ndarray of shape (n_rows,)
             How many trials each row averages; held-out rows count by their weights, too.
         dtype : dtype
             Of the responses. In float64 everything is float64.
         backend : Backend
         """
-        rows = Rows(design, weights, criterion.fit_intercept)
-        prepared = Prepared(rows, criterion.mixtures, criterion.alphas, dtype=dtype, backend=backend)
-        return cls(design, criterion, prepared, _folds(prepared, criterion))
+        rows = RowSelection(design, weights, search.fit_intercept)
+        prepared = PreparedRows(rows, search.mixtures, search.alphas, dtype=dtype, backend=backend)
+        return cls(design, search, prepared, _folds(prepared, search))
 
-    def without_folds(self) -> Ready:
+    def without_folds(self) -> PreparedFit:
         """Let the decompositions of the folds go, which take several times the memory of the others."""
         return replace(self, folds=None)
 
-    def among(self, mixtures: FloatArray, faces: Sequence[Face]) -> Ready:
+    def among(self, mixtures: FloatArray, faces: Sequence[ModelCandidates]) -> PreparedFit:
         """Choose among other mixtures of the same rows, in the same way: nested models do."""
-        return replace(self, criterion=replace(self.criterion, mixtures=mixtures, faces=tuple(faces)))
+        return replace(self, search=replace(self.search, mixtures=mixtures, faces=tuple(faces)))
 
     @one_thread()
-    def fit(self, y: FloatArray, *, walked: Callable[[int], object] = bool) -> list[Fit]:
+    def fit(self, y: FloatArray, *, walked: Callable[[int], object] = bool) -> list[RidgeFit]:
         """Fit banded ridge, choosing mixture and alpha for each voxel; one fit per face of the criterion.
 
         A voxel's numbers are the same bits whether its tile is fitted alone or with others.
@@ -239,14 +239,14 @@ class Ready:
         Golub, Heath and Wahba (1979), doi:10.1080/00401706.1979.10489751; Dupré la Tour et al. (2022),
         doi:10.1016/j.neuroimage.2022.119728
         """
-        criterion, prepared = self.criterion, self.prepared
-        folds = _folds(prepared, criterion) if self.folds is None else self.folds
-        fits = [_empty(self.design, y, prepared, criterion.mixtures, face.bands) for face in criterion.faces]
+        search, prepared = self.search, self.prepared
+        folds = _folds(prepared, search) if self.folds is None else self.folds
+        fits = [_empty(self.design, y, prepared, search.mixtures, face.bands) for face in search.faces]
 
         def fill(tile: slice) -> None:
             some = np.ascontiguousarray(y[:, tile])
             targets = prepared.targets(some)
-            best = by_folds(folds, some, criterion) if folds else by_rows(prepared, targets, criterion)
+            best = by_folds(folds, some, search) if folds else by_rows(prepared, targets, search)
             for fit, one in zip(fits, best, strict=True):
                 fit.intercept[tile] = np.where(targets.valid, targets.intercept, np.nan)
                 fit.alpha[tile] = np.where(targets.valid, one.alpha, np.nan)
@@ -258,19 +258,19 @@ class Ready:
         # rows at this moment decompose those that nobody has begun.
         chosen_in = [fold.prepared for fold in folds] or [prepared]
         jobs: list[Callable[[], object]] = [
-            decomposition.begin for rows in chosen_in for decomposition in rows.ready(criterion.mixtures)
+            decomposition.begin for rows in chosen_in for decomposition in rows.ready(search.mixtures)
         ]
         jobs += [partial(fill, tile) for tile in tiles(y.shape[1])]
         prepared.backend.map(lambda job: job(), jobs)
         return fits
 
 
-def _folds(prepared: Prepared, criterion: Criterion) -> tuple[Fold, ...]:
+def _folds(prepared: PreparedRows, search: SearchSpace) -> tuple[SearchFold, ...]:
     """Prepare the folds of a criterion; none where it chooses without."""
-    numbers = [] if criterion.folds is None else np.unique(criterion.folds).tolist()
-    trains = [np.asarray(criterion.folds != k) for k in numbers]
+    numbers = [] if search.folds is None else np.unique(search.folds).tolist()
+    trains = [np.asarray(search.folds != k) for k in numbers]
     return tuple(
-        Fold(prepared.holding_out(train, criterion.mixtures), train, prepared.weights[~train]) for train in trains
+        SearchFold(prepared.holding_out(train, search.mixtures), train, prepared.weights[~train]) for train in trains
     )
 
 
@@ -280,11 +280,13 @@ def _both(tile: slice, first: int, last: int) -> tuple[slice, slice]:
     return slice(start - tile.start, stop - tile.start), slice(start - first, stop - first)
 
 
-def _empty(design: Design, y: FloatArray, prepared: Prepared, mixtures: FloatArray, bands: tuple[int, ...]) -> Fit:
+def _empty(
+    design: Design, y: FloatArray, prepared: PreparedRows, mixtures: FloatArray, bands: tuple[int, ...]
+) -> RidgeFit:
     alpha, score = np.empty((2, y.shape[1]), dtype=y.dtype)  # no finer than what they are chosen by
     intercept = np.empty(y.shape[1])
     mixture, valid = np.empty(y.shape[1], dtype=np.int16), np.empty(y.shape[1], dtype=bool)
-    return Fit(design, y, prepared, mixtures, bands, intercept, alpha, mixture, score, valid)
+    return RidgeFit(design, y, prepared, mixtures, bands, intercept, alpha, mixture, score, valid)
 
 
 def memory(n_rows: int, n_bands: int, n_mixtures: int, *, n_voxels: int, itemsize: int = 4) -> int:

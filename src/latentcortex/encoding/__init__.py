@@ -5,7 +5,7 @@ from latentcortex.encoding.chunks import HeldOutSides, ReadByChunk, Sample
 from latentcortex.encoding.columns import SHARES, Column, rejudged, significance
 from latentcortex.encoding.criterion import Criterion, Null, is_series
 from latentcortex.encoding.encoder import Encoder, usable
-from latentcortex.encoding.fitted import Fitted
+from latentcortex.encoding.fitted import FittedModel
 from latentcortex.encoding.folds import Folds
 from latentcortex.encoding.halves import HalfFits, Halves
 from latentcortex.encoding.models import ModelPlan
@@ -21,7 +21,7 @@ __all__ = [
     "Column",
     "Criterion",
     "Encoder",
-    "Fitted",
+    "FittedModel",
     "Folds",
     "HalfFits",
     "Halves",

@@ -103,7 +103,7 @@ class Cells:
         first, results = int(self.start * len(cells)), []
         taken = [*cells[first:], *cells[:first]]
         with tqdm(total=len(cells), desc=title, unit="cell", disable=not self.progress) as bar:
-            for result in self.executor.map(_Kept(function, self.store, self.stem), taken):
+            for result in self.executor.map(_KeptCell(function, self.store, self.stem), taken):
                 results.append(result)
                 bar.update()
         n_last = len(cells) - first
@@ -143,7 +143,7 @@ def _maps_key(stem: str, facts: Mapping[str, Any]) -> str:
 
 
 @dataclass(frozen=True, eq=False)
-class _Kept(Generic[_Item]):
+class _KeptCell(Generic[_Item]):
     """Computes a cell, unless its part is there.
 
     Parameters

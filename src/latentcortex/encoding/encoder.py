@@ -16,7 +16,7 @@ from latentcortex.encoding.chunks import ReadByChunk, Sample, sample_stretches, 
 from latentcortex.encoding.columns import about_model
 from latentcortex.encoding.criterion import Criterion, Null
 from latentcortex.encoding.duplicates import duplicates
-from latentcortex.encoding.fitted import Fitted, Prepared
+from latentcortex.encoding.fitted import FittedModel, PreparedModel
 from latentcortex.encoding.folds import FoldFit, Folds
 from latentcortex.encoding.models import Judging, ModelPlan, check_shares, columns_of, scored, side_by_side
 from latentcortex.encoding.permutations import Permutations
@@ -49,7 +49,7 @@ class Encoder:
 
     def __init__(self, estimator: Estimator, *, analysis: str = "", progress: bool = False) -> None:
         self.estimator, self.analysis, self.progress = estimator, analysis, progress
-        self._model: Fitted | None = None
+        self._model: FittedModel | None = None
         self._train: Responses | None = None
 
     def __repr__(self) -> str:
@@ -78,7 +78,7 @@ class Encoder:
         averaged = train.averaged()
         usable(averaged)
         how: dict[str, Any] = {"weights": averaged.n_repeats, "in_time": averaged.in_time}
-        self._model = Prepared.of(self.estimator, features, averaged.ids, sample=averaged.data, **how).fit(
+        self._model = PreparedModel.of(self.estimator, features, averaged.ids, sample=averaged.data, **how).fit(
             averaged.data
         )
         VoxelCounts.of(self._model.estimator).tell(self.estimator, features.bands)
@@ -86,7 +86,7 @@ class Encoder:
         return self
 
     @property
-    def model(self) -> Fitted:
+    def model(self) -> FittedModel:
         """The fitted model: what it predicts, band by band, its weights and patterns."""
         if self._model is None:
             raise InputError("This encoder is not fitted yet: call fit, or Encoder.load.")
@@ -167,15 +167,15 @@ class Encoder:
         return Prediction(test.data[:, voxels], parts, self.model.estimator.offset_[voxels], in_time=test.in_time)
 
     def weights(self, band: str, voxels: slice = slice(None)) -> FloatArray:
-        """Compute weights in the units of the features, float64 (n_dims, n_voxels); see `Fitted.coefficients`."""
+        """Compute weights in the units of the features, float64 (n_dims, n_voxels); see `FittedModel.coefficients`."""
         return self.model.coefficients(band, voxels)
 
     def intercept(self, voxels: slice = slice(None)) -> FloatArray:
-        """Compute what is predicted where all features are 0, float64 (n_voxels,); see `Fitted.intercept`."""
+        """Compute what is predicted where all features are 0, float64 (n_voxels,); see `FittedModel.intercept`."""
         return self.model.intercept(voxels)
 
     def patterns(self, band: str, voxels: slice = slice(None)) -> FloatArray:
-        """Compute what covaries with predictions, float64 (n_dims, n_voxels); see `Fitted.patterns`."""
+        """Compute what covaries with predictions, float64 (n_dims, n_voxels); see `FittedModel.patterns`."""
         return self.model.patterns(band, voxels)
 
     def spatial(
@@ -206,13 +206,13 @@ class Encoder:
         return np.ascontiguousarray(weights.T).reshape(-1, *own)
 
     def save(self, path: Path | str) -> None:
-        """Write the fitted model as one safetensors file; see `Fitted.save`."""
+        """Write the fitted model as one safetensors file; see `FittedModel.save`."""
         self.model.save(Path(path), about={"analysis": self.analysis})
 
     @classmethod
     def load(cls, path: Path | str, features: Features) -> Self:
-        """Read a model that `save` wrote, and join it with the features that it was fitted on; see `Fitted.load`."""
-        model, about = Fitted.load(Path(path), features)
+        """Read a model that `save` wrote, and join it with the features it was fitted on; see `FittedModel.load`."""
+        model, about = FittedModel.load(Path(path), features)
         encoder = cls(model.estimator, analysis=about.get("analysis", ""))
         encoder._model = model
         return encoder

@@ -12,7 +12,7 @@ import numpy as np
 from latentcortex import inference, scoring
 from latentcortex._arrays import FloatArray
 from latentcortex.encoding.columns import Column, about_means
-from latentcortex.encoding.fitted import Chosen, Fitted, Prepared
+from latentcortex.encoding.fitted import FittedModel, Hyperparameters, PreparedModel
 from latentcortex.encoding.prediction import Prediction, by_tile
 from latentcortex.executors import share
 
@@ -65,7 +65,9 @@ def excess(held_out: Prediction, bands: Sequence[str]) -> FloatArray:
     return np.asarray(joint - np.sum(alone, axis=0))[None]
 
 
-def identifiable(model: Prepared | Fitted, chosen: Chosen, significant: FloatArray, *, seed: int) -> FloatArray:
+def identifiable(
+    model: PreparedModel | FittedModel, chosen: Hyperparameters, significant: FloatArray, *, seed: int
+) -> FloatArray:
     """Predict the reliability that each band's share should have, (n_bands, n_voxels).
 
     Where the model is found; elsewhere there is nothing to split, and it is nan. Without bands, (0, n_voxels), where
@@ -73,8 +75,8 @@ def identifiable(model: Prepared | Fitted, chosen: Chosen, significant: FloatArr
 
     Parameters
     ----------
-    model : Prepared or Fitted
-    chosen : Chosen
+    model : Prepared or FittedModel
+    chosen : Hyperparameters
         What the fit chose for every voxel.
     significant : ndarray of shape (n_voxels,)
         1 where the model is found.
@@ -92,14 +94,14 @@ def identifiable(model: Prepared | Fitted, chosen: Chosen, significant: FloatArr
     return values
 
 
-def _grams(model: Prepared | Fitted) -> dict[str, FloatArray]:
+def _grams(model: PreparedModel | FittedModel) -> dict[str, FloatArray]:
     """Compute the kernel of each band between the fitted stimuli."""
     ids, scale = model.ids, bool(model.estimator.scale)
     options: dict[str, Any] = {"fit_on": ids, "weights": model.weights, "scale": scale}
     return {band: model.features.gram(band, ids, ids, **options) for band in model.bands}
 
 
-def overlaps_of(model: Prepared | Fitted) -> FloatArray:
+def overlaps_of(model: PreparedModel | FittedModel) -> FloatArray:
     """Find how much each band overlaps with any other, (n_bands,); see `overlaps`."""
     return np.array(list(overlaps(_grams(model)).values()))
 

@@ -14,7 +14,7 @@ from latentcortex import inference
 from latentcortex._arrays import FloatArray, IntArray, chosen, on_grid
 from latentcortex.encoding.columns import N_FLIPS, Column, flips_in_words, flips_of, significance
 from latentcortex.encoding.criterion import Criterion, Null
-from latentcortex.encoding.fitted import Chosen, Fitted
+from latentcortex.encoding.fitted import FittedModel, Hyperparameters
 from latentcortex.encoding.halves import HalfFits, Halves, candidates, resampling
 from latentcortex.encoding.prediction import Prediction
 from latentcortex.errors import InputError
@@ -50,7 +50,7 @@ class RefitData:
     estimator: Estimator | None = None
     halves: Halves | None = None
 
-    def halves_of(self, model: Fitted, seed: int) -> Halves:
+    def halves_of(self, model: FittedModel, seed: int) -> Halves:
         """Take the halves, or make those of a fitted model of these voxels."""
         if self.halves is not None:
             return self.halves
@@ -123,7 +123,7 @@ class UniqueTests:
             voxels + start, chosen(held_out.y, voxels), np.stack([chosen(model, voxels) for model in models])
         )
 
-    def tested(self, model: Fitted, tiles: Sequence[Candidates], *, n_voxels: int) -> FloatArray:
+    def tested(self, model: FittedModel, tiles: Sequence[Candidates], *, n_voxels: int) -> FloatArray:
         """Test every band where the joint model may be significant, (n_bands, n_voxels); nan elsewhere."""
         voxels = np.concatenate([tile.voxels for tile in tiles])
         p = np.full((len(self.bands), n_voxels), np.nan)
@@ -136,14 +136,14 @@ class UniqueTests:
                 p[:, voxels] = self._tested(model, voxels, y, yhat)
         return p
 
-    def _tested(self, model: Fitted, voxels: IntArray, y: FloatArray, yhat: FloatArray) -> FloatArray:
+    def _tested(self, model: FittedModel, voxels: IntArray, y: FloatArray, yhat: FloatArray) -> FloatArray:
         """Test the gain by every band in these voxels, (n_bands, len(voxels))."""
         refits = resampling(self._halves(model, voxels), self.criterion, self.null.alike(len(y)))
         pairs = [(0, 1 + i) for i in range(len(self.bands))]
         how: dict[str, Any] = {"resampling": replace(refits, n_permutations=N_FLIPS), "seed": self.null.seed}
         return inference.better_p(y, yhat, pairs, two_sided=False, **how)
 
-    def _halves(self, model: Fitted, voxels: IntArray) -> HalfFits | None:
+    def _halves(self, model: FittedModel, voxels: IntArray) -> HalfFits | None:
         if self.sides is None:
             return None
         halves = self.sides.halves_of(model, self.criterion.seed)
@@ -195,7 +195,7 @@ def unique_columns(
 
 
 def refitted_p(
-    sides: RefitData | None, model: Fitted, stretches: Sequence[IntArray], criterion: Criterion, null: Null
+    sides: RefitData | None, model: FittedModel, stretches: Sequence[IntArray], criterion: Criterion, null: Null
 ) -> FloatArray:
     """Test every band by permuting what the others leave of the responses, (n_bands, n_voxels) of all stretches.
 
@@ -206,7 +206,7 @@ def refitted_p(
     Parameters
     ----------
     sides : RefitData, optional
-    model : Fitted
+    model : FittedModel
     stretches : sequence of ndarray of int
         Voxels of one tile each. Every tile is tested by itself: precision and the last bits of a voxel's gain depend on
         those it is tested with.
@@ -226,7 +226,7 @@ def refitted_p(
     per_trial, averaging = float(model.weights[0]), _averaging(len(sides.test.ids), null.sets)
     subsets = [tuple(other for other in model.bands if other != band) for band in model.bands]
     models = model.nested(subsets) | {model.bands: model}
-    fits = {bands: Chosen.of(fitted.estimator) for bands, fitted in models.items()}
+    fits = {bands: Hyperparameters.of(fitted.estimator) for bands, fitted in models.items()}
     how: dict[str, Any] = {"n_permutations": criterion.n_permutations, "seed": criterion.seed}
 
     def tested(voxels: IntArray) -> FloatArray:
