@@ -13,11 +13,11 @@ from latentcortex._ridge.backend import NAMES, Backend, backend
 from latentcortex._ridge.decompositions import keeping, keeping_none, mapped
 from latentcortex._ridge.design import Columns, Design, Kernels
 from latentcortex._ridge.fit import PreparedFit, RidgeFit, memory
-from latentcortex._ridge.search import TIE, ModelCandidates, SearchSpace
+from latentcortex._ridge.search import RELATIVE_TIE, ModelCandidates, SearchSpace
 
 __all__ = [
     "NAMES",
-    "TIE",
+    "RELATIVE_TIE",
     "Backend",
     "Columns",
     "Design",

@@ -30,7 +30,8 @@ logger = logging.getLogger(__name__)
 
 FORMAT: Final = "latentcortex-decomposition 1"
 MIN_SIZE: Final = 400
-"""Rows, or columns where these are fewer, of what is kept: fewer are decomposed (30 ms) about as fast as written."""
+"""A decomposition is kept on disk if it has so many rows, or columns where these are fewer: a smaller one is made again
+(30 ms) about as fast as it is written."""
 
 
 @dataclass(frozen=True, eq=False)

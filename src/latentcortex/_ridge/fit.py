@@ -14,17 +14,17 @@ from latentcortex._arrays import TILE, BoolArray, FloatArray, IntArray, tiles
 from latentcortex._ridge.backend import Backend
 from latentcortex._ridge.decompositions import DecomposedMixture
 from latentcortex._ridge.design import Design
-from latentcortex._ridge.prepared import FEW_ROWS, PreparedRows, RowSelection
+from latentcortex._ridge.prepared import MAX_ROWS_IN_FLOAT64, PreparedRows, RowSelection
 from latentcortex._ridge.search import ModelCandidates, SearchFold, SearchSpace, by_folds, by_rows
 from latentcortex.errors import InputError
 from latentcortex.executors import n_cores, one_thread
 
-ROUNDING: Final = 8
-"""Rounding errors of a decomposition and a product, in units of the last place."""
-MOST_REFINED: Final = 8
-"""Times that a solution in float32 is refined at most."""
-ACCURATE: Final = 1e-4
-"""Relative error of dual weights that a solution in float32 may have."""
+ROUNDING_UNITS: Final = 8
+"""A decomposition and a product together are off by about so many units of the last place."""
+MAX_REFINEMENTS: Final = 8
+"""A solution in float32 is refined at most so many times."""
+MAX_DUAL_ERROR: Final = 1e-4
+"""Dual weights in float32 are refined until their relative error is below this."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,9 +85,9 @@ class RidgeFit:
             spread = mixed.values[:, None] + alpha[own]
             z = (mixed.directions.T @ rows[:, own]) / backend.put(spread, prepared.dtype)
             dual[:, own] = backend.get(mixed.directions @ z)
-            rough[own] = ROUNDING * np.finfo(prepared.dtype).eps * mixed.values.max(initial=0) / alpha[own]
+            rough[own] = ROUNDING_UNITS * np.finfo(prepared.dtype).eps * mixed.values.max(initial=0) / alpha[own]
         rough[~valid] = 0
-        if rough.max(initial=0) > ACCURATE:
+        if rough.max(initial=0) > MAX_DUAL_ERROR:
             return self._refined(y - mean, dual, alpha=alpha, mixture=mixture, rough=rough)
         return dual
 
@@ -158,19 +158,19 @@ class RidgeFit:
         """
         prepared, backend = self.prepared, self.prepared.backend
         exact = dual.astype(np.float64)
-        times = np.ceil(np.log(ACCURATE) / np.log(np.clip(rough, 1e-30, 0.5))).astype(int) - 1
+        times = np.ceil(np.log(MAX_DUAL_ERROR) / np.log(np.clip(rough, 1e-30, 0.5))).astype(int) - 1
         for m in np.unique(mixture[times > 0]):
             mixed = self._mixed(m)
-            for time in range(min(int(times.max()), MOST_REFINED)):
-                own = np.flatnonzero((mixture == m) & (times > time))
-                if len(own) == 0:
+            for time in range(min(int(times.max()), MAX_REFINEMENTS)):
+                voxels = np.flatnonzero((mixture == m) & (times > time))
+                if len(voxels) == 0:
                     break
-                now = exact[:, own]
-                left = truth[:, own] - self.design.times(self.mixtures[m], now)
-                left -= alpha[own] * now / prepared.weights[:, None]
+                now = exact[:, voxels]
+                left = truth[:, voxels] - self.design.times(self.mixtures[m], now)
+                left -= alpha[voxels] * now / prepared.weights[:, None]
                 z = mixed.directions.T @ backend.put(left, prepared.dtype)
-                z /= backend.put(mixed.values[:, None] + alpha[own], prepared.dtype)
-                exact[:, own] += backend.get(mixed.directions @ z)
+                z /= backend.put(mixed.values[:, None] + alpha[voxels], prepared.dtype)
+                exact[:, voxels] += backend.get(mixed.directions @ z)
         return exact
 
 
@@ -244,15 +244,15 @@ class PreparedFit:
         fits = [_empty(self.design, y, prepared, search.mixtures, face.bands) for face in search.faces]
 
         def fill(tile: slice) -> None:
-            some = np.ascontiguousarray(y[:, tile])
-            targets = prepared.targets(some)
-            best = by_folds(folds, some, search) if folds else by_rows(prepared, targets, search)
+            responses = np.ascontiguousarray(y[:, tile])
+            targets = prepared.targets(responses)
+            best = by_folds(folds, responses, search) if folds else by_rows(prepared, targets, search)
             for fit, one in zip(fits, best, strict=True):
                 fit.intercept[tile] = np.where(targets.valid, targets.intercept, np.nan)
                 fit.alpha[tile] = np.where(targets.valid, one.alpha, np.nan)
                 fit.score[tile] = np.where(targets.valid, one.score, np.nan)
                 fit.mixture[tile], fit.valid[tile] = one.mixture, targets.valid
-            walked(some.shape[1])
+            walked(responses.shape[1])
 
         # One queue: while the last mixtures are decomposed, the first tiles are walked already. Others who fit the same
         # rows at this moment decompose those that nobody has begun.
@@ -299,7 +299,7 @@ def memory(n_rows: int, n_bands: int, n_mixtures: int, *, n_voxels: int, itemsiz
         4 where it works in float32, 8 in float64.
     """
     square = n_rows * n_rows
-    if n_rows <= FEW_ROWS:
+    if n_rows <= MAX_ROWS_IN_FLOAT64:
         itemsize = 8
     workers, n_tiles = n_cores(), -(-n_voxels // TILE)
     making = min(workers, n_mixtures)

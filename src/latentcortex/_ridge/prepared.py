@@ -19,10 +19,11 @@ from latentcortex._ridge.backend import Backend, NumPy
 from latentcortex._ridge.decompositions import DecomposedMixture, bound, decomposition, key_of
 from latentcortex._ridge.design import Basis, Design, weighted_sum
 
-FEW_ROWS: Final = 512
-"""Up to so many rows everything is float64: it costs nothing."""
-SMALLEST: Final = 4e-6
-"""Of the largest eigenvalue: a smaller alpha is lost in float32's rounding, and everything is float64."""
+MAX_ROWS_IN_FLOAT64: Final = 512
+"""A fit of at most so many rows is computed in float64, since that takes no longer."""
+MIN_ALPHA_FRACTION: Final = 4e-6
+"""A fit is computed in float64 if its smallest alpha is below this fraction of the largest eigenvalue: float32's
+rounding would be larger than alpha."""
 
 _T = TypeVar("_T")
 Mixture = tuple[float, ...]
@@ -271,7 +272,7 @@ class PreparedRows:
 
 def _precision(rows: RowSelection, parted: Once[Parted], dtype: Any, alphas: FloatArray) -> np.dtype[Any]:
     """Choose what to work in: float32 where responses are, rows are many and alphas not tiny."""
-    if dtype == np.float64 or len(rows.fitted_weights) <= FEW_ROWS:
+    if dtype == np.float64 or len(rows.fitted_weights) <= MAX_ROWS_IN_FLOAT64:
         return np.dtype(np.float64)
     largest = bound(rows, lambda: parted().largest)
-    return np.dtype(np.float64 if alphas.min() < SMALLEST * largest else np.float32)
+    return np.dtype(np.float64 if alphas.min() < MIN_ALPHA_FRACTION * largest else np.float32)

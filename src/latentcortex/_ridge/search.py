@@ -16,10 +16,10 @@ from latentcortex._arrays import BoolArray, FloatArray, IntArray
 from latentcortex._ridge.decompositions import DecomposedMixture
 from latentcortex._ridge.prepared import CentredResponses, PreparedRows
 
-HOPELESS: Final = 0.997
-"""Fraction of the null model's error above which a voxel's first mixture has found nothing."""
-TIE: Final = 1e-5
-"""Errors that differ by less than this fraction are equal: float32 cannot tell them apart."""
+MAX_NULL_ERROR: Final = 0.997
+"""Further mixtures are tried on a voxel only if the first leaves less than this fraction of the intercept's error."""
+RELATIVE_TIE: Final = 1e-5
+"""Two errors count as equal if they differ by less than this fraction, which float32 cannot resolve."""
 
 
 @dataclass(frozen=True)
@@ -129,11 +129,11 @@ class _Running:
 
     def tried(self, k: int, voxels: IntArray, error: FloatArray, alpha: FloatArray, nothing: FloatArray) -> None:
         """Keep mixture k where it is better than what was tried before."""
-        better = error < self.error[voxels] * (1 - TIE)
+        better = error < self.error[voxels] * (1 - RELATIVE_TIE)
         won = voxels[better]
         self.error[won], self.alpha[won], self.mixture[won] = error[better], alpha[better], k
         if k == self.face.mixtures[0]:
-            self.hopeful = np.asarray((self.error < HOPELESS * nothing) | (not self.face.gated))
+            self.hopeful = np.asarray((self.error < MAX_NULL_ERROR * nothing) | (not self.face.gated))
 
 
 def by_rows(prepared: PreparedRows, targets: CentredResponses, search: SearchSpace) -> list[BestCandidate]:
@@ -149,14 +149,14 @@ def by_rows(prepared: PreparedRows, targets: CentredResponses, search: SearchSpa
     running = [_Running.of(face, n_voxels) for face in search.faces]
     for k, gamma in enumerate(search.mixtures):
         wanted = [one.wants(k) for one in running]
-        own = np.flatnonzero(np.logical_or.reduce(wanted))
-        if len(own) == 0:
+        voxels = np.flatnonzero(np.logical_or.reduce(wanted))
+        if len(voxels) == 0:
             continue
-        found = errors(prepared, prepared.of_mixture(gamma), _of(targets.rows, own), search.alphas)
-        error, alpha = _smallest(found, search)
+        trial = errors(prepared, prepared.of_mixture(gamma), _of(targets.rows, voxels), search.alphas)
+        error, alpha = _smallest(trial, search)
         for one, wants in zip(running, wanted, strict=True):
-            among = wants[own]
-            one.tried(k, own[among], error[among], alpha[among], nothing)
+            among = wants[voxels]
+            one.tried(k, voxels[among], error[among], alpha[among], nothing)
     return [
         BestCandidate.of(one.error, nothing, one.alpha, np.maximum(one.mixture, one.face.mixtures[0]))
         for one in running
@@ -214,7 +214,7 @@ def _smallest(errors: FloatArray, search: SearchSpace) -> tuple[FloatArray, Floa
     lowest, in log alpha, and the error is that of the parabola.
     """
     alphas, smallest = search.alphas, errors.min(0)
-    equal = errors <= smallest * (1 + TIE)
+    equal = errors <= smallest * (1 + RELATIVE_TIE)
     index = len(errors) - 1 - equal[::-1].argmax(0)
     if not search.refine or len(alphas) < 3:
         return smallest, alphas[index]
@@ -229,7 +229,7 @@ def _smallest(errors: FloatArray, search: SearchSpace) -> tuple[FloatArray, Floa
     with np.errstate(invalid="ignore", divide="ignore"):
         shift = -((slope_l * dr + slope_r * dl) / (dl + dr)) / (2 * bend)
         lowest = middle - bend * shift**2
-    usable = (index == inside) & positive & (bend > TIE) & (shift >= -dl) & (shift <= dr)
+    usable = (index == inside) & positive & (bend > RELATIVE_TIE) & (shift >= -dl) & (shift <= dr)
     alpha = np.where(usable, np.exp(x[inside] + np.where(usable, shift, 0)), alphas[index])
     return np.where(usable, np.exp(np.where(usable, lowest, 0)), smallest), alpha
 
@@ -279,10 +279,10 @@ def by_folds(folds: Sequence[SearchFold], y: FloatArray, search: SearchSpace) ->
     *errors, nothing = np.sum([fold.errors(y, search) for fold in folds], axis=0)
     best = [_smallest(some, search) for some in errors]
     error, alpha = np.stack([one for one, _ in best]), np.stack([one for _, one in best])
-    voxel, found = np.arange(y.shape[1]), []
+    voxel, chosen = np.arange(y.shape[1]), []
     for face in search.faces:
         among = np.asarray(face.mixtures)
-        own = error[among]
-        mixture = among[(own <= own.min(0) * (1 + TIE)).argmax(0)]
-        found.append(BestCandidate.of(error[mixture, voxel], nothing[0], alpha[mixture, voxel], mixture))
-    return found
+        errors_of_face = error[among]
+        mixture = among[(errors_of_face <= errors_of_face.min(0) * (1 + RELATIVE_TIE)).argmax(0)]
+        chosen.append(BestCandidate.of(error[mixture, voxel], nothing[0], alpha[mixture, voxel], mixture))
+    return chosen

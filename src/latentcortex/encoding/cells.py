@@ -191,8 +191,8 @@ def _unpacked(store: Store, key: str, names: Iterable[str]) -> Result:
     """Undo `_packed`, for arrays that stay in their part."""
     pieces: dict[str, dict[str, dict[str, str]]] = {}
     for name in names:
-        piece, kind, what = name.split("\t")
-        pieces.setdefault(piece, {"values": {}, "sums": {}})[kind][what] = name
+        piece, kind, array = name.split("\t")
+        pieces.setdefault(piece, {"values": {}, "sums": {}})[kind][array] = name
     return {
         piece: Piece(_InPart(store, key, of["values"]), _InPart(store, key, of["sums"])) for piece, of in pieces.items()
     }

@@ -15,8 +15,8 @@ from latentcortex.responses import N_STRETCHES, STRETCH, Responses, Within
 from latentcortex.space import Bare, Space
 from latentcortex.splits import Splits
 
-LONGEST: Final = 16 * STRETCH
-"""Voxels of a stretch at most, valid or not."""
+MAX_STRETCH: Final = 16 * STRETCH
+"""A stretch has at most so many voxels, valid or not."""
 
 Sides = tuple[Responses, Responses]
 """Responses to the stimuli that are fitted, and to those that are tested; single trials, or averages."""
@@ -179,7 +179,7 @@ def sample_stretches(valid: BoolArray) -> list[slice]:
     merged: list[slice] = []
     for first in range(0, len(numbers), -(-len(numbers) // N_STRETCHES)):
         start, last = int(numbers[first]), int(numbers[first : first + STRETCH][-1])
-        stop = min(last + 1, start + LONGEST)
+        stop = min(last + 1, start + MAX_STRETCH)
         if merged and start <= merged[-1].stop:
             merged[-1] = slice(merged[-1].start, max(stop, merged[-1].stop))
         else:

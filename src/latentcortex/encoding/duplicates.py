@@ -15,8 +15,8 @@ from latentcortex.features import Features
 
 logger = logging.getLogger(__name__)
 
-LEAST_SETS: Final = 5
-"""Fewer sets cannot have their signs flipped."""
+MIN_SETS: Final = 5
+"""A test by flips of signs needs so many sets of stimuli: fewer have too few patterns of signs."""
 
 
 def duplicates(model: PreparedModel | FittedModel, features: Features, ids: Sequence[str]) -> tuple[str, ...]:
@@ -59,7 +59,7 @@ def duplicates(model: PreparedModel | FittedModel, features: Features, ids: Sequ
     n_sets = len(np.unique(codes))
     if n_sets == len(ids):
         return ()
-    if n_sets < LEAST_SETS:
+    if n_sets < MIN_SETS:
         said = "%s: %d test stimuli have only %d different features, none of them fitted: p takes them one by one."
         logger.warning(said, "+".join(model.bands), len(ids), n_sets)
         return ()

@@ -77,8 +77,8 @@ class Encoder:
         _check_nouns(features, train)
         averaged = train.averaged()
         usable(averaged)
-        how: dict[str, Any] = {"weights": averaged.n_repeats, "in_time": averaged.in_time}
-        self._model = PreparedModel.of(self.estimator, features, averaged.ids, sample=averaged.data, **how).fit(
+        options: dict[str, Any] = {"weights": averaged.n_repeats, "in_time": averaged.in_time}
+        self._model = PreparedModel.of(self.estimator, features, averaged.ids, sample=averaged.data, **options).fit(
             averaged.data
         )
         VoxelCounts.of(self._model.estimator).tell(self.estimator, features.bands)
@@ -196,14 +196,14 @@ class Encoder:
             If the shape is not known or does not have as many entries as the band.
         """
         weights = self.weights(band, voxels)
-        own = shape or self.model.features.shape(band)
-        if own is None:
+        layout = shape or self.model.features.shape(band)
+        if layout is None:
             raise InputError(f"The features do not say how {band} lies in the image: give its shape.")
-        if int(np.prod(own)) != len(weights):
+        if int(np.prod(layout)) != len(weights):
             raise InputError(
-                f"Band {band} has {len(weights)} dimensions; {' x '.join(map(str, own))} are {np.prod(own)}."
+                f"Band {band} has {len(weights)} dimensions; {' x '.join(map(str, layout))} are {np.prod(layout)}."
             )
-        return np.ascontiguousarray(weights.T).reshape(-1, *own)
+        return np.ascontiguousarray(weights.T).reshape(-1, *layout)
 
     def save(self, path: Path | str) -> None:
         """Write the fitted model as one safetensors file; see `FittedModel.save`."""
@@ -279,16 +279,16 @@ class Encoder:
         Without a null, from `null_of`, the first piece chooses it. Columns note the interval of the mean of each
         region, if there are such. Without `sides`, unique shares are tested for the fitted models only.
         """
-        how = criterion or Criterion()
-        check_shares(how.shares)
+        judged_by = criterion or Criterion()
+        check_shares(judged_by.shares)
         pieces = [held_out] if isinstance(held_out, Prediction) else list(held_out)
         if not pieces:
             raise InputError("There is nothing to score: no prediction was given.")
-        null = null or Null.of(pieces[0], how)
+        null = null or Null.of(pieces[0], judged_by)
         ends = np.cumsum([piece.y.shape[1] for piece in pieces]).tolist()
         stretches = [slice(end - piece.y.shape[1], end) for end, piece in zip(ends, pieces, strict=True)]
         at = {stretch.start: piece for stretch, piece in zip(stretches, pieces, strict=True)}
-        judging = Judging(how, null, regions)
+        judging = Judging(judged_by, null, regions)
         piece = scored(lambda stretch: at[stretch.start], stretches, [self.model], judging, sides=sides)
         return self._maps(piece, space, judging, n_stimuli=len(pieces[0].y), can_refit=sides is not None)
 
@@ -332,18 +332,18 @@ class Encoder:
             If the closed form is asked for, which is not valid for pooled folds.
         """
         _check_nouns(features, responses)
-        how = Criterion(**criterion)
+        judged_by = Criterion(**criterion)
         by_chunk = ReadByChunk.of(responses, splits, zscore)
         folds = Folds.joined(features, by_chunk.folds(slice(None)), splits, in_time=by_chunk.in_time)
         sample = Sample.of(by_chunk, usable_voxels(folds.sides))
-        plan = ModelPlan(self.estimator, folds.replaced(sample.folds), how, sample.n_valid)
+        plan = ModelPlan(self.estimator, folds.replaced(sample.folds), judged_by, sample.n_valid)
         null, fitted = plan.null(), folds.fitted(plan.ready())
         fitted.counts.tell(self.estimator, features.bands)
-        piece = scored(fitted.predictor(), tiles(responses.space.n_voxels), fitted.models, Judging(how, null))
+        piece = scored(fitted.predictor(), tiles(responses.space.n_voxels), fitted.models, Judging(judged_by, null))
         about = about_model(self.analysis, features.bands, len(folds.ids))
         drawn = Permutations(plan, by_chunk, null, Cells(progress=self.progress), about).drawn()
         options: dict[str, Any] = {"n_folds": len(splits), "drawn": drawn}
-        return Maps.of(responses.space, columns_of(about, piece, plan.model, Judging(how, null), **options))
+        return Maps.of(responses.space, columns_of(about, piece, plan.model, Judging(judged_by, null), **options))
 
     def null(self, folds: Folds, null: Null) -> FloatArray:
         """Refit and score after exchanging stimuli, or flipping clusters; r of shape (n_permutations, n_voxels)."""

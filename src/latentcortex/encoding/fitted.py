@@ -25,9 +25,9 @@ FORMAT: Final = "latentcortex-model 2"
 NUMBERS: Final = ("mixtures", "alphas", "cv_scores", "offset")
 STIMULI_AT_ONCE: Final = 512
 MATRICES: Final = 8
-"""Of rows by rows (or columns), about so many are kept of a mixture: kernels, decompositions, and those of folds."""
+"""A mixture keeps about so many matrices of rows by rows (or columns): kernels, decompositions, those of folds."""
 MIXTURES: Final = 10
-"""About so many are tried of several bands."""
+"""A model of several bands tries about so many mixtures."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,8 +102,8 @@ class PreparedModel:
         else:
             options: dict[str, Any] = {"fit_on": ids, "weights": weights, "scale": bool(estimator.scale)}
             rows = {band: features.gram(band, ids, ids, **options) for band in features.bands}
-        how: dict[str, Any] = {"by": "columns" if narrow else "gram", "sample": sample, "weights": weights}
-        ready = estimators.prepare(estimator, rows, groups=None if in_time else list(ids), **how)
+        prepare_options: dict[str, Any] = {"by": "columns" if narrow else "gram", "sample": sample, "weights": weights}
+        ready = estimators.prepare(estimator, rows, groups=None if in_time else list(ids), **prepare_options)
         return cls(estimator, features, tuple(ids), weights, bool(narrow), ready)
 
     @property
@@ -179,10 +179,10 @@ class FittedModel:
 
     def parts_of(self, rows: Mapping[str, FloatArray], *, voxels: slice = slice(None)) -> FloatArray:
         """Predict from each band, as `parts` does, what `new_rows` prepared."""
-        own = {band: rows[band] for band in self.bands}
+        of_bands = {band: rows[band] for band in self.bands}
         if self.by_columns:
-            return self.estimator.predict(own, split=True, voxels=voxels)
-        return self.estimator.predict_gram(own, voxels=voxels)
+            return self.estimator.predict(of_bands, split=True, voxels=voxels)
+        return self.estimator.predict_gram(of_bands, voxels=voxels)
 
     def predict(self, features: Features, ids: Sequence[str], *, voxels: slice = slice(None)) -> FloatArray:
         """Predict from all bands together, float32 (n_stimuli, n_voxels); arguments are those of `parts`."""
@@ -480,12 +480,12 @@ def _read(path: Path) -> tuple[dict[str, FloatArray], dict[str, Any]]:
     path.open("rb").close()  # which safetensors is not allowed to read, it calls missing
     try:
         with safe_open(path, framework="numpy") as file:
-            known = file.metadata() or {}
-            if known.get("format") != FORMAT:
-                raise InputError(f"{path} holds {known.get('format') or 'something else'}; expected {FORMAT}.")
+            header = file.metadata() or {}
+            if header.get("format") != FORMAT:
+                raise InputError(f"{path} holds {header.get('format') or 'something else'}; expected {FORMAT}.")
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
     except (SafetensorError, OSError) as error:
         raise IncompleteError(f"{path} is damaged ({error}); fit and save the model again.") from None
-    if known.get("hash") != _hash(known.get("content", ""), tensors):
+    if header.get("hash") != _hash(header.get("content", ""), tensors):
         raise IncompleteError(f"{path} is damaged: it is not what was written; fit and save the model again.")
-    return tensors, json.loads(known["content"])
+    return tensors, json.loads(header["content"])

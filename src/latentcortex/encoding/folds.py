@@ -204,10 +204,10 @@ class Folds:
         ready = []
         with telling_once():
             for train, test in self.sides:
-                how: dict[str, Any] = {"weights": train.n_repeats, "sample": train.data}
-                how["in_time"] = self.in_time if self.pooled else train.in_time
+                options: dict[str, Any] = {"weights": train.n_repeats, "sample": train.data}
+                options["in_time"] = self.in_time if self.pooled else train.in_time
                 fitted, held = ([owner.get(name, name) for name in side.ids] for side in (train, test))
-                model = PreparedModel.of(estimator, self.features, fitted, **how)
+                model = PreparedModel.of(estimator, self.features, fitted, **options)
                 # Those of pooled predictions change places together, and are predicted one by one.
                 sets = () if self.pooled else duplicates(model, self.features, held)
                 ready.append(FoldModel(model, model.new_rows(self.features, held), sets))

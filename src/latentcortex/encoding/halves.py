@@ -23,10 +23,10 @@ from latentcortex.inference.ties import at_most
 from latentcortex.responses import Responses
 from latentcortex.space import Bare
 
-LEAST_TRAIN: Final = 40
-"""Training stimuli that half-fits are halves of."""
+MIN_TRAIN_STIMULI: Final = 40
+"""Half-fits need so many training stimuli; with fewer, comparisons hold for the fitted models only."""
 READY_BYTES: Final = 500_000_000
-"""Memory for halves that stay ready."""
+"""Halves stay ready up to so many bytes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,10 +105,10 @@ class Halves:
         n_train = len(self.train.ids)
         order = random_for(self.seed, "half of the training stimuli", k).permutation(n_train)
         half = self.train.select([self.train.ids[row] for row in np.sort(order[: n_train // 2])])
-        how: dict[str, Any] = {"sample": half.data, "weights": half.n_repeats, "in_time": half.in_time}
+        options: dict[str, Any] = {"sample": half.data, "weights": half.n_repeats, "in_time": half.in_time}
 
         def ready(bands: tuple[str, ...]) -> tuple[PreparedModel, Mapping[str, FloatArray]]:
-            model = PreparedModel.of(quiet(self.make_estimator()), self.features.only(bands), half.ids, **how)
+            model = PreparedModel.of(quiet(self.make_estimator()), self.features.only(bands), half.ids, **options)
             return model, model.new_rows((self.new or self.features).only(bands), self.test_ids)
 
         return Half(half.ids, share(ready, self.models))
@@ -173,7 +173,7 @@ def candidates(p: FloatArray, criterion: Criterion) -> IntArray:
 
 def n_refits(criterion: Criterion, n_train: int) -> int:
     """Count the half-fits that comparisons draw on; none where there are too few training stimuli."""
-    return criterion.n_refits if n_train >= LEAST_TRAIN else 0
+    return criterion.n_refits if n_train >= MIN_TRAIN_STIMULI else 0
 
 
 def resampling(refits: HalfFits | None, criterion: Criterion, clusters: Sequence[str] | None) -> inference.Resampling:

@@ -18,7 +18,7 @@ from latentcortex.executors import share
 
 logger = logging.getLogger(__name__)
 
-LEAST_RELIABILITY: Final = 1 / 3
+MIN_RELIABILITY: Final = 1 / 3
 """Expected reliability between halves below which a share cannot be told: by Spearman and Brown's formula, less than
 half of what distinguishes voxels alike would be found again on as many other stimuli."""
 
@@ -109,5 +109,5 @@ def overlaps_of(model: PreparedModel | FittedModel) -> FloatArray:
 def overlaps(grams: Mapping[str, FloatArray]) -> dict[str, float]:
     """Find each band's largest overlap with another; see `scoring.overlap`."""
     leading = dict(zip(grams, share(scoring.leading, list(grams.values())), strict=True))
-    found = {pair: scoring.overlap(leading[pair[0]], leading[pair[1]]) for pair in combinations(grams, 2)}
-    return {band: max(value for pair, value in found.items() if band in pair) for band in grams}
+    by_pair = {pair: scoring.overlap(leading[pair[0]], leading[pair[1]]) for pair in combinations(grams, 2)}
+    return {band: max(value for pair, value in by_pair.items() if band in pair) for band in grams}

@@ -28,7 +28,7 @@ from latentcortex.executors import one_thread
 
 logger = logging.getLogger(__name__)
 
-FEW_ROWS: Final = 300
+MIN_ROWS_FOR_GCV: Final = 300
 """Below this many rows generalised cross-validation is not trusted to choose alpha."""
 ALPHAS: Final = tuple(np.logspace(-2, 7, 19))
 
@@ -126,7 +126,7 @@ class BandedRidge(BaseEstimator):  # type: ignore[misc]
         for n in n_bands:
             mixtures_for(self.mixtures, n, seed=self.seed)
         _ridge.backend(self.backend)
-        if self.selection == "kfold" or (self.selection == "auto" and len(groups) < FEW_ROWS):
+        if self.selection == "kfold" or (self.selection == "auto" and len(groups) < MIN_ROWS_FOR_GCV):
             folds_of(groups, self.cv, seed=self.seed)
 
     # From arrays
@@ -489,7 +489,7 @@ class BandedRidge(BaseEstimator):  # type: ignore[misc]
         if self.selection in ("gcv", "loo"):
             return self.selection, None
         names, dependent = groups_of(design, y, groups, n_splits=self.cv, tells=self.warns)
-        if self.selection == "auto" and len(names) >= FEW_ROWS and not dependent:
+        if self.selection == "auto" and len(names) >= MIN_ROWS_FOR_GCV and not dependent:
             return "gcv", None
         return "kfold", folds_of(names, self.cv, seed=self.seed)
 
