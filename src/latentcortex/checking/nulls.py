@@ -14,7 +14,7 @@ from latentcortex.checking.bands import effective
 from latentcortex.checking.design import Design
 from latentcortex.encoding import is_series
 from latentcortex.encoding.criterion import MAX_SAMPLED_VOXELS
-from latentcortex.inference.family import bh_level
+from latentcortex.inference.corrections import bh_level
 
 LARGEST_R: Final = 0.7
 """A correlation that even a small test set should find."""

@@ -14,7 +14,7 @@ from latentcortex import inference, scoring
 from latentcortex._arrays import BoolArray, FloatArray
 from latentcortex.encoding.criterion import Criterion, Null
 from latentcortex.encoding.prediction import Prediction, by_tile
-from latentcortex.inference.family import bh_level
+from latentcortex.inference.corrections import bh_level
 from latentcortex.inference.ties import at_most
 from latentcortex.maps import Maps, short
 

@@ -16,7 +16,7 @@ from latentcortex._shelf import unknown
 from latentcortex.encoding.prediction import Prediction
 from latentcortex.errors import InputError
 from latentcortex.executors import share
-from latentcortex.inference.family import bh_level
+from latentcortex.inference.corrections import bh_level
 from latentcortex.inference.halves import LEAST_CLUSTERS
 from latentcortex.inference.null import SLOWEST
 from latentcortex.inference.tails import ENOUGH, Draw, Family, draws_needed, finer_p, more_exchanges, tail_excess

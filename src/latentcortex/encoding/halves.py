@@ -18,7 +18,7 @@ from latentcortex.encoding.fitted import FittedModel, PreparedModel, ready_bytes
 from latentcortex.estimators import quiet
 from latentcortex.executors import share
 from latentcortex.features import Features
-from latentcortex.inference.family import TAIL
+from latentcortex.inference.corrections import TAIL
 from latentcortex.inference.ties import at_most
 from latentcortex.responses import Responses
 from latentcortex.space import Bare
