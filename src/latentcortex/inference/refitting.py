@@ -413,8 +413,8 @@ class _Model:
         fits : mapping of int to _Fit
             By the number of a mixture.
         products : ndarray of shape (n, 2 * n_columns)
-            Responses times the fitted rows of all columns, then times the held-out rows; the model has the first columns
-            of either half.
+            Responses times the fitted rows of all columns, then times the held-out rows; the model has the first
+            columns of either half.
         own : ndarray of int, shape (n,)
             The voxels' numbers.
         """
