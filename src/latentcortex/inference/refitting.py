@@ -406,17 +406,9 @@ class _Model:
         return {m: _Fit.of(inner, outer, self.weights[m], self.alphas.dtype) for m in wanted}
 
     def lowered(self, fits: Mapping[int, _Fit], products: FloatArray, own: IntArray) -> FloatArray:
-        """Compute by how much the model lowers the held-out squared error of some voxels, (n,).
+        """Compute by how much the model lowers the held-out squared error of the voxels of these numbers, (n,).
 
-        Parameters
-        ----------
-        fits : mapping of int to _Fit
-            By the number of a mixture.
-        products : ndarray of shape (n, 2 * n_columns)
-            Responses times the fitted rows of all columns, then times the held-out rows; the model has the first
-            columns of either half.
-        own : ndarray of int, shape (n,)
-            The voxels' numbers.
+        Products (n, 2 * n_columns) are responses times the fitted rows of all columns, then the held-out rows.
         """
         half, n_columns = products.shape[1] // 2, self.weights.shape[1]
         inner, outer = products[:, :n_columns], products[:, half : half + n_columns]
