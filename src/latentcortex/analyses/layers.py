@@ -14,7 +14,7 @@ from latentcortex.analyses.groups import ComparedScores
 from latentcortex.encoding import Column, Criterion, HalfFits, Null, Prediction, significance
 from latentcortex.encoding.halves import candidates, resampling
 from latentcortex.features import Band
-from latentcortex.inference.prefer import contest, decided
+from latentcortex.inference.preferences import contest, decided
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def contested(
     Returns
     -------
     ndarray of shape (3, n_voxels)
-        From `inference.prefer.contest`; nan where no layer may be found.
+        From `inference.preferences.contest`; nan where no layer may be found.
     """
     out, y = np.full((3, p.shape[1]), np.nan), predictions[0].y
     voxels = candidates(inference.simes_p(p), criterion)
