@@ -260,8 +260,8 @@ class Study:
         rest = {key: value for key, value in given.items() if key not in named} | {"model": model}
         return self._make(reconstructors.SHELF, "reconstructor", seeded=True, given=(name, rest), **arguments)
 
-    def models(self, bands: tuple[str, ...]) -> list[Analysis]:
-        """Choose the models of all analyses."""
+    def analyses(self, bands: tuple[str, ...]) -> list[Analysis]:
+        """Make the analyses that are asked for, each with its models among these bands."""
         return [analyses.make(name, bands) for name in self.settings.analyses.run]
 
     def _make(

@@ -153,7 +153,7 @@ class Material:
     @property
     def analyses(self) -> list[Analysis]:
         """The analyses that are asked for, with their models."""
-        return self.study.models(self.extractor.bands)
+        return self.study.analyses(self.extractor.bands)
 
     @property
     def models(self) -> list[tuple[str, ...]]:
