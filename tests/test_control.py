@@ -13,7 +13,8 @@ from _rates import missed
 from _rates import runs as runs_of
 
 from latentcortex import Encoder, _files
-from latentcortex.analyses import Analysis, Scorer
+from latentcortex.analyses import Scorer
+from latentcortex.analyses.latents import Latents
 from latentcortex.encoding import Criterion, HeldOutSides, ReadByChunk
 from latentcortex.estimators.banded_ridge import BandedRidge
 from latentcortex.features import Features
@@ -44,7 +45,7 @@ def test_of_the_phantom_as_many_discoveries_are_expected_to_be_false_as_are_plan
     train, test = responses.split(train_ids=ids[:900], test_ids=ids[900:], zscore="session")
     criterion = Criterion(identifiability=False)
     sides = phantom_features.only(bands), HeldOutSides(train.averaged(), test.averaged())
-    maps = Scorer(*sides, BandedRidge, criterion, twin=True).score(Analysis("latents", tuple((b,) for b in bands)))
+    maps = Scorer(*sides, BandedRidge, criterion, twin=True).score(Latents("latents", tuple((b,) for b in bands)))
     null = phantom.truth("01").table["kind"].to_numpy() == "null"
     for band in bands:
         (facts,) = maps.find(model=band, band=band, statistic="mask").columns.to_dict("records")
@@ -86,7 +87,7 @@ def test_what_is_told_of_controls_and_refits_is_in_the_log_and_in_no_report(tmp_
     )
     path = tmp_path / "log.jsonl"
     with _files.logging_to(path), _files.telling_of(participant="01"):
-        scorer.score(Analysis("latents", (("a",), ("b",), ("c",))))
+        scorer.score(Latents("latents", (("a",), ("b",), ("c",))))
     entries, _ = _files.read_log(path)
     few = [entry for entry in entries if "30 permutations are too few" in entry["what"]]
     assert {entry["participant"] for entry in entries} == {"01"}
@@ -137,6 +138,6 @@ def test_no_count_is_kept_where_maps_are_judged_together() -> None:
     for family in ("map", "hierarchical"):
         criterion = Criterion(n_permutations=39, family=family)
         scorer = Scorer(features, ReadByChunk.of(responses, splits, "none"), BandedRidge, criterion)
-        columns = scorer.score(Analysis("latents", (("z",),))).find(statistic="mask").columns
+        columns = scorer.score(Latents("latents", (("z",),))).find(statistic="mask").columns
         assert columns["n_false"].notna().all() == (family == "map")
         assert columns["n_false_is"].notna().all() == (family == "map")

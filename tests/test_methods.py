@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from latentcortex import Encoder, Features, Responses, estimators
-from latentcortex.analyses import Analysis, Scorer
+from latentcortex.analyses import Scorer
+from latentcortex.analyses.latents import Latents
 from latentcortex.encoding import Criterion, HeldOutSides, ReadByChunk
 from latentcortex.estimators.banded_ridge import BandedRidge
 from latentcortex.reporting import Content, methods
@@ -95,7 +96,7 @@ def test_the_text_names_the_null_of_a_test_set(null: str) -> None:
     train, test = responses.split(test_ids=responses.ids[80:], zscore="none")
     how = Criterion(null=null, n_permutations=19, identifiability=False)
     scorer = Scorer(Features.from_arrays(responses.ids, bands), HeldOutSides(train, test), BandedRidge, how)
-    maps = scorer.score(Analysis("latents", (("a",),)))
+    maps = scorer.score(Latents("latents", (("a",),)))
     said = text(maps, estimator={"name": "banded_ridge"})
     (words,) = maps.find(statistic="p").columns["null"]
     assert f"One-sided p-values came from the null of {words}." in said
@@ -117,7 +118,7 @@ def test_the_text_of_folds_says_where_pooled_r_lies_without_signal(unit: str, wo
     features = Features.from_arrays(ids, {"a": rng.standard_normal((n, 4))})
     how = Criterion(n_permutations=39)
     maps = Scorer(features, ReadByChunk.of(responses, splits, "none"), BandedRidge, how).score(
-        Analysis("latents", (("a",),))
+        Latents("latents", (("a",),))
     )
     (median,) = maps.find(statistic="r").columns["null_median"]
     r = maps.values(statistic="r")

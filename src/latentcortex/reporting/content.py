@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -57,6 +57,9 @@ class Content:
         The viewer that is written beside the report, relative to it; empty for none.
     background : Path, optional
         Anatomy behind cuts through a volume, beside the maps.
+    analyses : mapping of str to mapping
+        Analysis -> what it says of itself: `title`, which heads its section, and `methods`, sentences of the methods
+        text. One without a title is called by its name.
     """
 
     participant: str
@@ -69,10 +72,12 @@ class Content:
     reconstructions: str = ""
     viewer: str = ""
     background: Path | None = None
+    analyses: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     def write(self, out: Path, stages: Sequence[Mapping[str, Any]]) -> None:
         """Keep all but the maps beside them, so that the report can be made again from the folder alone."""
         kept = {name: getattr(self, name) for name in KEPT}
+        kept["analyses"] = {name: dict(words) for name, words in self.analyses.items()}
         kept["atlas"] = atlas_print(self.settings["report"]["atlas"], [self.maps.space])
         path = out / f"sub-{self.participant}" / f"sub-{self.participant}{CONTENT}"
         _files.write_sealed(path, {"format": FORMAT, **kept, "stages": list(stages)})
@@ -102,7 +107,13 @@ class Content:
         if given and not there.is_file():
             raise IncompleteError(f"{there} is missing, the anatomy behind the cuts; run the study again.")
         found = {name: kept[name] for name in KEPT} | {"background": there if given else None}
+        found["analyses"] = kept.get("analyses", {})
         return cls(maps=maps, atlas=atlas, log=log, **found), kept["stages"]
+
+    @property
+    def titles(self) -> dict[str, str]:
+        """What heads the section of each analysis that has a title."""
+        return {name: words["title"] for name, words in self.analyses.items() if words["title"]}
 
     @property
     def rois(self) -> plotting.Rois | None:

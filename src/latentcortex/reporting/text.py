@@ -18,19 +18,6 @@ CORRECTIONS: Final = {"bh": "Benjamini-Hochberg", "by": "Benjamini-Yekutieli", "
 """How each correction that `inference.fdr` knows is called."""
 
 
-TITLES: Final = {
-    "ceiling": "How much any model could explain",
-    "latents": "Which band explains which part of cortex",
-    "noise-levels": "Shares of z and z_c, from low to high noise",
-    "denoising-steps": "Shares of z and z_c, from early to late denoising",
-    "unet-layers": "Preferred layer, step by step",
-    "learning-curve": "Unique shares against the number of fitted stimuli",
-    "generalisation": "Scores on stimuli that are unlike the fitted ones",
-    "unet-partition": "Shares of the layers, fitted jointly",
-}
-"""What each analysis is called."""
-
-
 def title_of(band: str) -> str:
     """Say a band's name in words.
 
@@ -254,12 +241,8 @@ def _features(made_by: Mapping[str, Any]) -> str:
 
 def _more(content: Content) -> list[str]:
     """Write what was done about splits and preferences beyond the tests of single maps."""
-    there, said = set(content.maps.columns["statistic"]), ""
-    if any(name.startswith("generalisation-") for name in content.maps.columns["analysis"]):
-        said += (
-            " For the profile of generalisation all stimuli were split anew: at random, by whole clusters, whose signs "
-            "were flipped for p-values, and with the stimuli farthest from all others held out."
-        )
+    there = set(content.maps.columns["statistic"])
+    said = "".join(f" {words['methods']}" for words in content.analyses.values() if words["methods"])
     if "identifiability" in there:
         said += (
             " The reliability of shares between halves of the stimuli was predicted for every voxel by drawing "
