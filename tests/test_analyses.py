@@ -100,6 +100,13 @@ def test_latents_are_compared_in_pairs(planted) -> None:
     assert not len(own.score(Analysis("other", ((Z,), (ZC,)))).find(statistic="differenceQ").columns)
 
 
+def test_every_analysis_of_the_shelf_heads_its_section_with_a_title_of_its_own() -> None:
+    kinds = [analyses.NoiseCeiling, *map(analyses.SHELF.find, analyses.SHELF)]
+    titles = [kind.title for kind in kinds]
+    assert all(titles)
+    assert len(set(titles)) == len(kinds) == 8
+
+
 class Forgetful(Analysis):
     def plan(self, scorer: Scorer) -> list[analyses.Group]:
         return super().plan(scorer)[1:]
