@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from latentcortex import inference, scoring
+from latentcortex import inference, scoring, statistics
 from latentcortex._arrays import FloatArray
 from latentcortex.encoding.columns import Column, about_means
 from latentcortex.encoding.fitted import Chosen, Fitted, Prepared
@@ -45,7 +45,7 @@ def with_stability(columns: Sequence[Column], halves: FloatArray, significant: F
     voxels, noted = np.flatnonzero(significant == 1), []
     each = zip(*np.split(halves[:, voxels], 2), strict=True)
     for values, facts in columns:
-        if facts["statistic"] == "shareR2":
+        if facts["statistic"] == statistics.PRODUCT_SHARE.name:
             pair = next(each)
             r = scoring.correlation(pair[0][:, None], pair[1][:, None])[0] if len(voxels) > 2 else np.nan
             facts = {**facts, "stability": round(float(r), 4)}
