@@ -13,7 +13,7 @@ from latentcortex._arrays import BoolArray, FloatArray, id_list, listed, tiles
 from latentcortex._files import telling_of
 from latentcortex.encoding.cells import Cell, Cells
 from latentcortex.encoding.chunks import HeldOutSides, ReadByChunk, Sample, sample_stretches, usable_voxels
-from latentcortex.encoding.columns import SHARES, Column, about_model, rejudged, significance
+from latentcortex.encoding.columns import SHARES, Column, Share, about_model, rejudged, significance
 from latentcortex.encoding.criterion import Criterion, Null, is_series
 from latentcortex.encoding.duplicates import duplicates
 from latentcortex.encoding.fitted import Fitted, Prepared
@@ -54,6 +54,7 @@ __all__ = [
     "RefitData",
     "Regions",
     "Sample",
+    "Share",
     "check_share_test",
     "is_series",
     "rejudged",
