@@ -14,22 +14,22 @@ from latentcortex import inference, scoring, statistics
 from latentcortex._arrays import BoolArray, FloatArray
 from latentcortex.encoding.criterion import Criterion, Null
 from latentcortex.encoding.prediction import Prediction, by_tile
-from latentcortex.inference.family import bh_level
+from latentcortex.inference.corrections import bh_level
 from latentcortex.inference.ties import at_most
 from latentcortex.maps import Maps, short
 from latentcortex.statistics import OF_MODEL, OF_UNIQUE_SHARE, Significance, Statistic
 
 logger = logging.getLogger(__name__)
 
-LEAST_P: Final = float(np.finfo(np.float32).tiny)
+MIN_FLOAT32: Final = float(np.finfo(np.float32).tiny)
 """Smallest p and q that maps hold: they are float32, in which a smaller one would be 0."""
 
 N_FLIPS: Final = 4999
 """Flips of signs for comparisons of models; fewer where test stimuli have fewer patterns of signs."""
 LARGE_OFFSET: Final = 0.02
-"""Mean R² that a shift of the mean may take before it is said."""
+"""A warning tells of a shift of the mean that takes more than this of the mean R²."""
 CHANCE_OFFSET: Final = 4
-"""Over the number of test stimuli: what it takes by chance is one over it, and one over that of fitted stimuli."""
+"""Divided by the number of test stimuli it is added to that limit, since estimating two means costs some R², too."""
 
 COUNTED: Final = ("n_false", "n_false_low", "n_false_high", "n_control", "n_shuffles", "null_fraction", "n_false_is")
 """Facts of a mask that `inference.control` counted at its threshold."""
@@ -79,8 +79,8 @@ def significance(
     family = {"correction": criterion.correction, "q": q, "family": name, "n_tests": corrected.n_tests, "null": null}
     mask = np.where(np.isnan(p), np.nan, corrected.rejected)
     return [
-        (np.maximum(p, LEAST_P), {**about, **statistics.named(of.p).facts, **family}),
-        (np.maximum(corrected.q_values, LEAST_P), {**about, **statistics.named(of.q).facts, **family}),
+        (np.maximum(p, MIN_FLOAT32), {**about, **statistics.named(of.p).facts, **family}),
+        (np.maximum(corrected.q_values, MIN_FLOAT32), {**about, **statistics.named(of.q).facts, **family}),
         (mask, {**about, **statistics.named(of.mask).facts, **family, "threshold": corrected.threshold}),
     ]
 
@@ -255,15 +255,15 @@ def rejudged(maps: Maps, criterion: Criterion) -> Maps:
         if not len(places[of.p]):
             continue
         p = {str(i): maps.column(int(i)) for i in places[of.p]}
-        found = inference.hierarchical_fdr(p, criterion.q, criterion.correction)
-        n_chosen = sum(one.rejected.any() for one in found.values())
-        n_maps = sum(one.n_tests > 0 for one in found.values())
+        corrected = inference.hierarchical_fdr(p, criterion.q, criterion.correction)
+        n_chosen = sum(one.rejected.any() for one in corrected.values())
+        n_maps = sum(one.n_tests > 0 for one in corrected.values())
         chosen = f"{', '.join(dict.fromkeys(columns['analysis']))}: {n_chosen} of {n_maps} maps were chosen first"
-        for one, i, j, k in zip(found.values(), *places.values(), strict=True):
+        for one, i, j, k in zip(corrected.values(), *places.values(), strict=True):
             level = criterion.q * n_chosen / max(n_maps, 1)
             words = f"{chosen}, this one with them: its voxels are tested at {level:.3g}"
             words = words if one.rejected.any() else f"{chosen}, this one not"
-            changed[int(j)] = np.maximum(one.q_values, LEAST_P).astype(np.float32)
+            changed[int(j)] = np.maximum(one.q_values, MIN_FLOAT32).astype(np.float32)
             changed[int(k)] = np.where(np.isnan(one.q_values), np.nan, one.rejected).astype(np.float32)
             columns.loc[[i, j, k], "family"] = words
             columns.loc[[k], "threshold"] = one.threshold
