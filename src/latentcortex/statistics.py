@@ -21,7 +21,7 @@ Relative = Literal["", "variance", "correlation"]
 Limits = Literal["data", "unit", "symmetric"]
 
 DIVERGING: Final = "RdBu_r"
-"""Colour map of what may be negative, white at 0."""
+"""Colour map of differences: blue below 0, white at 0, red above."""
 
 
 class Significance(NamedTuple):
@@ -348,6 +348,9 @@ IDENTIFIABILITY: Final = add(
         "Expected correlation, over voxels alike, of the band's shares from two halves of the stimuli",
     )
 )
+MIN_RELIABILITY: Final = 1 / 3
+"""Expected reliability between halves below which a share cannot be told: by Spearman and Brown's formula, less than
+half of what distinguishes voxels alike would be found again on as many other stimuli."""
 UNIQUE_AT_N: Final = add(
     Statistic(
         "uniqueR2N",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from itertools import combinations
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 
@@ -17,10 +17,6 @@ from latentcortex.encoding.prediction import Prediction, by_tile
 from latentcortex.executors import share
 
 logger = logging.getLogger(__name__)
-
-MIN_RELIABILITY: Final = 1 / 3
-"""Expected reliability between halves below which a share cannot be told: by Spearman and Brown's formula, less than
-half of what distinguishes voxels alike would be found again on as many other stimuli."""
 
 
 def shares_of_halves(held_out: Prediction) -> FloatArray:

@@ -7,10 +7,9 @@ from typing import Any
 import numpy as np
 
 from latentcortex._arrays import BoolArray
-from latentcortex.encoding.partition import MIN_RELIABILITY
 from latentcortex.maps import Maps, short
 from latentcortex.reporting.text import title_of
-from latentcortex.statistics import EXCESS, IDENTIFIABILITY, MASK, PRODUCT_SHARE, P
+from latentcortex.statistics import EXCESS, IDENTIFIABILITY, MASK, MIN_RELIABILITY, PRODUCT_SHARE, P
 
 
 def joint_models(maps: Maps) -> list[tuple[str, str]]:
