@@ -21,6 +21,7 @@ from latentcortex.plotting._legends import GREY, layer_colours, share_colours
 from latentcortex.plotting._panels import Panel, PreferencePanel, SharePanel, cortex_of, scale_of
 from latentcortex.plotting.mixed import brightest, check_layers
 from latentcortex.space import Space
+from latentcortex.statistics import PREFERRED
 
 SQUARE: Final = 64
 """Pixels of the square that explains two shares."""
@@ -120,7 +121,7 @@ def _of_columns(maps: Columns) -> list[Group]:
     panels: dict[tuple[str, str], list[AnyPanel]] = {}
     for values, facts in maps:
         statistic, layers = str(facts["statistic"]), str(facts.get("layers", ""))
-        named = layers if statistic == "preferred" else ""
+        named = layers if statistic == PREFERRED.name else ""
         parts = dict.fromkeys(str(facts[key]) for key in ("analysis", "model", "band") if facts[key])
         laid = maps.on_mesh(values, facts)
         title = ", ".join(parts)

@@ -21,6 +21,7 @@ from latentcortex.maps import Maps
 from latentcortex.responses import Responses, Within
 from latentcortex.space import Atlas, Bare, Volume, atlas_print
 from latentcortex.splits import Splits
+from latentcortex.statistics import OF_MODEL, Significance
 
 FORMAT: Final = "latentcortex-report 1"
 CONTENT: Final = "_report.json"
@@ -191,7 +192,7 @@ def significant(maps: Maps, values: FloatArray, *, analysis: str, model: str) ->
     return np.asarray(np.where(mask == 1, values, np.nan), dtype=np.float32)
 
 
-def found_by_any(maps: Maps, maps_of: Sequence[Mapping[str, str]], *, of: str = "") -> BoolArray:
+def found_by_any(maps: Maps, maps_of: Sequence[Mapping[str, str]], *, of: Significance = OF_MODEL) -> BoolArray:
     """Tell which voxels any of several maps finds, as one family, (n_voxels,).
 
     Each voxel's p of several maps are combined by Simes's test and corrected over voxels. The union of the maps' own
@@ -202,12 +203,11 @@ def found_by_any(maps: Maps, maps_of: Sequence[Mapping[str, str]], *, of: str = 
     maps : Maps
     maps_of : sequence of mapping
         Facts of each map: analysis, model, band.
-    of : {"", "unique"}
-        The share that is tested, which comes before the columns' names; empty for the model's score.
+    of : Significance
+        The test of each map: that of the model's score by default.
     """
-    names = [f"{of}{part.capitalize() if of else part}" for part in ("p", "mask")]
-    p = np.stack([maps.values(**facts, statistic=names[0]) for facts in maps_of])
-    judged = maps.find(**maps_of[0], statistic=names[1]).columns.iloc[0]
+    p = np.stack([maps.values(**facts, statistic=of.p) for facts in maps_of])
+    judged = maps.find(**maps_of[0], statistic=of.mask).columns.iloc[0]
     return inference.fdr(inference.simes_p(p), float(judged["q"]), str(judged["correction"])).rejected
 
 

@@ -20,7 +20,7 @@ from latentcortex.maps import Maps, short
 from latentcortex.reporting.content import Content, counted
 from latentcortex.reporting.figures import figures
 from latentcortex.reporting.honesty import honesty
-from latentcortex.reporting.regions import interval, known, latex, region_tables
+from latentcortex.reporting.regions import columns_beside, interval, latex, region_tables
 from latentcortex.reporting.tables import alterations, bands_table, roi_table, summary_rows, write_table
 from latentcortex.reporting.text import SOFTWARE, methods, references, said_of_pooled
 
@@ -132,7 +132,7 @@ def _render(
             honesty=honesty(content.maps),
             regions=region_tables(table) if table is not None else {},
             interval=interval,
-            known=known,
+            columns_beside=columns_beside,
             downloads={} if table is None else {f"sub-{content.participant}_rois.tsv": as_data(table)},
             bands=bands_table(content),
             alterations=alterations(content.log, content.participant),

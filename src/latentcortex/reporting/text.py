@@ -11,6 +11,16 @@ from latentcortex import estimators
 from latentcortex.features import Band
 from latentcortex.maps import Maps
 from latentcortex.reporting.content import Content
+from latentcortex.statistics import (
+    CEILING,
+    CONFIDENCE,
+    DIFFERENCE,
+    IDENTIFIABILITY,
+    PREFERRED,
+    PRODUCT_SHARE,
+    UNIQUE_LIMIT,
+    UNIQUE_SHARE,
+)
 
 LEAST_BIAS: Final = 0.005
 """Pooled r that lies so far below 0 without signal is said to be biased."""
@@ -132,27 +142,27 @@ def _tests(content: Content) -> str:
             " Storey's procedure keeps that rate for independent voxels; where voxels share noise more discoveries are "
             "false (.13 at q = .05 where they share half of it)."
         )
-    if "ceiling" in statistics:
+    if CEILING.name in statistics:
         said += (
             " The noise ceiling is the fraction of variance of the averaged test responses that is signal, estimated "
             "from the variance over the repeats of each stimulus."
         )
-        (ceiling,) = content.maps.find(statistic="ceiling").columns.to_dict("records")
+        (ceiling,) = content.maps.find(statistic=CEILING.name).columns.to_dict("records")
         if ceiling.get("n_within_run", 0) > 0:
             said += (
                 f" {ceiling['n_within_run']:.0f} stimuli were repeated within a run; noise that such repeats share "
                 "counts as signal, and the ceiling is too high by it."
             )
-    if "shareR2" in statistics:
+    if PRODUCT_SHARE.name in statistics:
         said += " The variance explained by joint models was split between bands by the product measure."
-    if "differenceR2" in statistics:
+    if DIFFERENCE.name in statistics:
         said += (
             " Every two latents were compared where Simes's test across both found either, by the differences of their "
             "squared errors over test stimuli: by flipping their signs, two-sided"
             f"{_fitting(content, 'differenceP')}; the false discovery rate was controlled for each pair's map, over "
             "all valid voxels."
         )
-    if "uniqueR2" in statistics:
+    if UNIQUE_SHARE.name in statistics:
         said += (
             " The unique share of a band is what the joint model lost when it was refitted without it, with penalties "
             f"of its own; it was tested where the joint model was significant, {_share_test(content)}. Both are about "
@@ -243,14 +253,14 @@ def _more(content: Content) -> list[str]:
     """Write what was done about splits and preferences beyond the tests of single maps."""
     there = set(content.maps.columns["statistic"])
     said = "".join(f" {words['methods']}" for words in content.analyses.values() if words["methods"])
-    if "identifiability" in there:
+    if IDENTIFIABILITY.name in there:
         said += (
             " The reliability of shares between halves of the stimuli was predicted for every voxel by drawing "
             "responses from the fitted model's Gaussian process; where no band's was expected to reach one third, "
             "shares are drawn grey."
         )
-    if "preferred" in there:
-        n_refits = content.maps.find(statistic="confidence").columns["n_refits"].max()
+    if PREFERRED.name in there:
+        n_refits = content.maps.find(statistic=CONFIDENCE.name).columns["n_refits"].max()
         said += (
             " Whether any layer predicts a voxel was decided by Simes's test across layers; the preferred layer "
             "was compared with the second best by flips of the signs of their losses, and all layers with each other"
@@ -260,7 +270,7 @@ def _more(content: Content) -> list[str]:
                 else ", as they were fitted: nothing was fitted to halves of the training stimuli."
             )
         )
-    if "uniqueR2Limit" in there:
+    if UNIQUE_LIMIT.name in there:
         said += (
             " Unique shares were also scored after fits to fewer stimuli, and extrapolated to unlimited ones by power "
             "laws with exponents of 1/2, 1 and 2, where the curve of their mean falls and has begun to level off."

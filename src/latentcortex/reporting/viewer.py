@@ -13,6 +13,7 @@ from latentcortex.plotting import Group
 from latentcortex.reporting import cortex
 from latentcortex.reporting.content import Content
 from latentcortex.space import Space
+from latentcortex.statistics import CEILING, PREFERRED, PRODUCT_SHARE, UNIQUE_MASK, UNIQUE_SHARE
 
 VIEWERS: Final = {"webgl": "sub-{}_viewer.html", "light": "sub-{}_light.html"}
 """What `viewer` in [report] may name, functions of `plotting`, and the page of each; `true` means the first."""
@@ -107,12 +108,12 @@ def _accuracy(content: Content, analysis: str) -> Iterator[Group]:
 
 
 def _shares(content: Content, analysis: str) -> Iterator[Group]:
-    unique = len(content.maps.find(analysis=analysis, statistic="uniqueR2").columns) > 0
-    mask = "uniqueMask" if unique and content.settings["report"]["mask"] == "own" else "mask"
-    product = cortex.share_panels(content, analysis, "shareR2", mask)
+    unique = len(content.maps.find(analysis=analysis, statistic=UNIQUE_SHARE.name).columns) > 0
+    mask = UNIQUE_MASK.name if unique and content.settings["report"]["mask"] == "own" else "mask"
+    product = cortex.share_panels(content, analysis, PRODUCT_SHARE.name, mask)
     yield Group(product, _title(content, analysis), "product share of variance (R²)")
     if unique:
-        panels = cortex.share_panels(content, analysis, "uniqueR2", "uniqueMask")
+        panels = cortex.share_panels(content, analysis, UNIQUE_SHARE.name, UNIQUE_MASK.name)
         yield Group(panels, f"{_title(content, analysis)}: unique shares", "unique share of variance (R²)")
 
 
@@ -126,11 +127,11 @@ def _partition(content: Content, analysis: str) -> Iterator[Group]:
 
 
 _GROUPS: Final[dict[str, tuple[Callable[[Content, str], Iterator[Group]], str]]] = {
-    "ceiling": (_ceiling, "ceiling"),
+    "ceiling": (_ceiling, CEILING.name),
     "latents": (_accuracy, "r"),
-    "noise-levels": (_shares, "shareR2"),
-    "denoising-steps": (_shares, "shareR2"),
-    "unet-layers": (_preferences, "preferred"),
-    "unet-partition": (_partition, "shareR2"),
+    "noise-levels": (_shares, PRODUCT_SHARE.name),
+    "denoising-steps": (_shares, PRODUCT_SHARE.name),
+    "unet-layers": (_preferences, PREFERRED.name),
+    "unet-partition": (_partition, PRODUCT_SHARE.name),
 }
 """How each analysis is shown, and the statistic that this needs."""
