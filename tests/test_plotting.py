@@ -214,6 +214,30 @@ def test_every_voxel_with_score_and_ceiling_is_in_the_scatter() -> None:
     assert ax.collections[0].get_array().sum() == 480
 
 
+@pytest.mark.parametrize("lowest", [0.0, -0.3])
+def test_no_mark_is_cut_and_only_scores_far_below_are_left_out_of_the_scatter(lowest: float) -> None:
+    rng = np.random.default_rng(0)
+    ceiling, score = rng.random(1000), rng.uniform(lowest, 1.0, 1000)
+    score[:3] = -50.0
+    figure = plotting.prediction_against_ceiling(score, ceiling)
+    ax = figure.axes[0]
+    assert ax.get_title() == "1,000 voxels, 3 below the axes"
+    marks = ax.collections[0]
+    assert marks.get_array().sum() == 997
+    corners = (marks.get_offsets()[:, None] + marks.get_paths()[0].vertices).reshape(-1, 2)
+    for (low, high), places in zip((ax.get_xlim(), ax.get_ylim()), corners.T, strict=True):
+        assert low <= places.min() <= places.max() <= high
+    assert max(ceiling.max(), score.max()) <= ax.get_xlim()[1]
+
+
+def test_the_label_of_the_counts_is_not_cut_off() -> None:
+    score = np.concatenate([np.full(200_000, 0.5), np.linspace(0, 1, 50)])
+    for style in (plotting.PAGE, plotting.Style(width_mm=85)):
+        figure = plotting.prediction_against_ceiling(score, score, style=style)
+        figure.canvas.draw()
+        assert figure.get_tightbbox().x1 <= figure.get_figwidth()
+
+
 def test_the_same_figure_gives_the_same_bytes_without_software_or_date(tmp_path: Path) -> None:
     for name in ("a.png", "b.png"):
         plotting.save(plotting.flatmaps([plotting.Panel("a", np.ones(N))], rois=rois()), tmp_path / name)
