@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
@@ -12,7 +13,7 @@ from matplotlib.figure import Figure
 
 from latentcortex import _surfaces, plotting
 from latentcortex.errors import AlignmentError, InputError
-from latentcortex.plotting import _panels
+from latentcortex.plotting import _legends, _panels
 
 N = 20484
 NOTHING = np.full(N, np.nan)
@@ -126,20 +127,33 @@ def test_names_that_would_cover_each_other_are_moved_apart() -> None:
     np.testing.assert_array_equal(moved[2], places[2])
 
 
-def test_share_colours_say_which_band_by_hue_and_how_much_by_brightness() -> None:
+def test_share_colours_say_which_band_by_hue_and_how_much_by_opacity() -> None:
     first, second = np.array([0.0, 0.3, 0.0, 0.3, 0.1]), np.array([0.0, 0.0, 0.3, 0.3, 0.0])
-    black, z, zc, both, weak = plotting.share_colours(first, second, limit=0.3)[:, :3]
-    assert black.sum() == 0
+    colours = plotting.share_colours(first, second, limit=0.3)
+    _, z, zc, both, weak = colours[:, :3]
     assert z[2] > 2 * z[0]
     assert zc[0] > 2 * zc[2]
-    assert both.sum() > max(z.sum(), zc.sum()) > weak.sum() > 0
-    np.testing.assert_allclose(weak / weak.sum(), z / z.sum(), atol=1e-12)
+    assert both.sum() > max(z.sum(), zc.sum())
+    np.testing.assert_allclose(weak, z, atol=1e-12)
+    np.testing.assert_allclose(colours[:, 3], [0, 1, 1, 1, 1 / 3])
 
 
 def test_shares_below_zero_count_as_zero_and_nan_is_transparent() -> None:
     colours = plotting.share_colours(np.array([-0.2, np.nan]), np.array([0.1, 0.1]), limit=0.2)
     np.testing.assert_allclose(colours[0], plotting.share_colours(np.zeros(1), np.full(1, 0.1), limit=0.2)[0])
-    assert list(colours[:, 3]) == [1.0, 0.0]
+    assert list(colours[:, 3]) == [0.5, 0.0]
+
+
+def test_low_scores_are_never_darker_than_cortex_but_what_cannot_be_told_is() -> None:
+    low = np.linspace(0.0, 0.2, 9)
+    nothing = np.zeros(9)
+    rgb = [plotting.rgb_colours(*np.roll([low, low / 3, nothing], i, axis=0), limit=1.0) for i in range(3)]
+    shares = [plotting.share_colours(*pair, limit=1.0) for pair in ((low, nothing), (nothing, low), (low, low))]
+    for colours in (*rgb, *shares):
+        drawn = _legends.on_cortex_grey(colours)
+        assert drawn.mean(-1).min() > 0.85 * _legends.CORTEX_GREY
+    darkest_cortex = _panels.relief(_surfaces.curvature("fsaverage5")).min()
+    assert matplotlib.colors.to_rgb(_legends.GREY)[0] < 0.6 * darkest_cortex
 
 
 def test_the_legend_of_the_share_maps_has_the_first_band_rightwards_and_the_second_upwards() -> None:

@@ -165,9 +165,10 @@ def rgb(content: Content, analysis: str) -> Iterator[Figure]:
     colours = ", ".join(f"{name} {light}" for name, light in zip(scores, ("red", "green", "blue"), strict=True))
     yield Figure(
         "latents-rgb",
-        f"Prediction accuracy (r) of each latent alone as an amount of light ({colours}), none below 0, in "
-        f"{_said_of_any(content, analysis)}. Mixtures are predicted by several latents alike: yellow is red with "
-        "green, magenta red with blue, cyan green with blue, white all three.",
+        f"Prediction accuracy (r) of each latent alone, mixed as light ({colours}) in proportion to r, none below 0; "
+        f"the higher the best of them, the more opaque. In {_said_of_any(content, analysis)}. Mixtures are predicted "
+        "by several latents alike: yellow is red with green, magenta red with blue, cyan green with blue, white all "
+        "three.",
         lambda style: plotting.rgb_map(scores, **how, style=style),
     )
 
@@ -211,7 +212,7 @@ def differences(content: Content, analysis: str) -> Iterator[Figure]:
 
 PALE: Final = 1 / 3
 """Opacity of a preference that cannot be told, relative to one that can."""
-GREY: Final = " Grey: the model is significant, and no band's share is expected to be reliable."
+GREY: Final = " Dark grey: the model is significant, and no band's share is expected to be reliable."
 """Said in captions where identifiability was predicted."""
 OWN: Final = (
     "each drawn where its unique share is significant, in voxels where that of either is by Simes's p across both"
@@ -228,7 +229,7 @@ def shares(content: Content, analysis: str) -> Iterator[Figure]:
             f"{analysis}-unique",
             "Unique shares: what the joint model of z and z_c loses when it is refitted without one of them, "
             f"{OWN}. It is the predictive gain at this number of stimuli, not unique "
-            "information. Negative shares are drawn as 0 and kept in the maps.",
+            "information. Negative shares are drawn as 0, without a colour, and kept in the maps.",
             _drawn_shares(content, analysis, "uniqueR2", "uniqueMask"),
         )
 
@@ -243,7 +244,7 @@ def said_of_shares(content: Content, analysis: str) -> tuple[str, str]:
     mask = "uniqueMask" if by_own else "mask"
     false = said_false(content.maps, analysis, mask)
     about = f"Product shares of z and z_c in the variance that their joint model explains, {where}{false}. Negative "
-    return mask, f"{about}shares are drawn as 0 and kept in the maps.{grey}"
+    return mask, f"{about}shares are drawn as 0, without a colour, and kept in the maps.{grey}"
 
 
 def _drawn_shares(content: Content, analysis: str, statistic: str, mask: str) -> Callable[[plotting.Style], Any]:
