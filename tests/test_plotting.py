@@ -191,6 +191,22 @@ def test_confidence_fades_to_the_underlay() -> None:
     np.testing.assert_allclose(pixels(plotting.preference_maps([unsure], LAYERS)), nothing)
 
 
+def test_the_legend_shows_each_layer_in_the_opacities_that_have_a_name_and_none_is_cut_off() -> None:
+    panel = plotting.PreferencePanel("a", np.zeros(N), np.where(np.arange(N) < N // 2, 0.5, 1.0))
+    style = plotting.Style(width_mm=85)
+    figure = plotting.preference_maps(
+        [panel], LAYERS, opacities={"no clear winner": 0.5, "clear winner": 1}, style=style
+    )
+    legend, (pale, full) = figure.axes[-1], pixels(figure, -1)
+    assert [text.get_text() for text in legend.get_yticklabels()] == ["no clear winner", "clear winner"]
+    np.testing.assert_allclose(full, plotting.layer_colours(len(LAYERS)))
+    np.testing.assert_allclose(pale, 0.5 * full + 0.5 * _legends.CORTEX_GREY)
+    figure.canvas.draw()
+    drawn = figure.get_tightbbox()
+    assert drawn.x0 >= 0
+    assert drawn.x1 <= figure.get_figwidth()
+
+
 def test_a_layer_without_a_name_is_refused() -> None:
     with pytest.raises(InputError, match="from 5 to 5, but 5 layers"):
         plotting.preference_maps([plotting.PreferencePanel("a", np.full(N, 5.0))], LAYERS)

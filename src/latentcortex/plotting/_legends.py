@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -84,23 +84,24 @@ def share_legend(grid: Grid, names: tuple[str, str], top: float, label: str) -> 
     ax.set_ylabel(names[1], fontsize=grid.style.medium, color=INK, labelpad=1, rotation=0, ha="right", va="center")
 
 
-def layer_legend(grid: Grid, layers: Sequence[str], label: str, *, graded: bool) -> None:
-    """Draw a square per layer; with confidence, from the bare underlay below to the full colour above."""
-    ax = grid.legend_axes(0.55, 0.75 * len(layers), 0.4)
-    opacity = np.linspace(0.0, 1.0, 64)[:, None, None] if graded else np.ones((1, 1, 1))
+def layer_legend(grid: Grid, layers: Sequence[str], label: str, opacities: Mapping[str, float] | None) -> None:
+    """Draw a square per layer in each of the named opacities, the lowest below; without such, in all from 0 to 1."""
+    rows = np.linspace(0.0, 1.0, 64) if opacities is None else np.array(list(opacities.values()))
+    names = ("unsure", "sure") if opacities is None else tuple(opacities)
+    # To the right, so that squares and the names before them are in the middle together.
+    ax = grid.legend_axes(0.55, 0.75 * len(layers), 0.4, aside=0.04 * max(map(len, names)))
+    colours = np.broadcast_to(layer_colours(len(layers)), (len(rows), len(layers), 3))
+    opacity = np.broadcast_to(rows[:, None, None], (*colours.shape[:2], 1))
     ax.imshow(
-        opacity * layer_colours(len(layers)) + (1 - opacity) * CORTEX_GREY,
+        on_cortex_grey(np.concatenate([colours, opacity], axis=-1)),
         origin="lower",
         aspect="auto",
         extent=(-0.5, len(layers) - 0.5, 0, 1),
         interpolation="nearest",
     )
-    ax.set(
-        xticks=range(len(layers)),
-        xticklabels=layers,
-        yticks=(0, 1) if graded else (),
-        yticklabels=("unsure", "sure") if graded else (),
-    )
+    places = (0, 1) if opacities is None else (np.arange(len(names)) + 0.5) / len(names)
+    ax.set(xticks=range(len(layers)), xticklabels=layers)
+    ax.set(yticks=places if any(names) else (), yticklabels=names if any(names) else ())
     ticks(ax, grid.style, 0)
     ax.set_xlabel(label, fontsize=grid.style.medium, color=INK)
     for boundary in np.arange(len(layers) - 1) + 0.5:

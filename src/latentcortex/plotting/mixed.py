@@ -98,6 +98,7 @@ def preference_maps(
     *,
     rois: Rois | None = None,
     label: str = "preferred layer",
+    opacities: Mapping[str, float] | None = None,
     n_columns: int | None = None,
     style: Style = PAGE,
 ) -> Figure:
@@ -110,6 +111,8 @@ def preference_maps(
         Names in the order of the network.
     rois : Rois, optional
     label : str
+    opacities : dict of str to float, optional
+        What the opacities mean that panels have, 0..1, the lowest first; by default all occur, from unsure to sure.
     n_columns : int, optional
     style : Style
 
@@ -127,7 +130,8 @@ def preference_maps(
         colours = _preference_colours(raster, panel, len(layers))
         drawn.append((greyed(colours, raster, panel.unsure), panel.title, note_of(raster, panel.preferred)))
     draw_all(grid, raster, rois, drawn)
-    layer_legend(grid, layers, label, graded=any(panel.confidence is not None for panel in panels))
+    graded = any(panel.confidence is not None for panel in panels)
+    layer_legend(grid, layers, label, opacities if opacities or graded else {"": 1.0})
     if grey:
         grey_legend(grid, LAYERS)
     return grid.figure

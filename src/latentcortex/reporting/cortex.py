@@ -210,8 +210,10 @@ def differences(content: Content, analysis: str) -> Iterator[Figure]:
     )
 
 
-PALE: Final = 1 / 3
-"""Opacity of a preference that cannot be told, relative to one that can."""
+PALE: Final = 0.5
+"""Opacity of a preferred layer that is not clearly better than the second best."""
+CLEAR: Final = {"no clear winner": PALE, "clear winner": 1.0}
+"""What opacities of preferred layers mean."""
 GREY: Final = " Dark grey: the model is significant, and no band's share is expected to be reliable."
 """Said in captions where identifiability was predicted."""
 OWN: Final = (
@@ -311,10 +313,9 @@ def preference_panels(content: Content, analysis: str) -> tuple[list[plotting.Pr
     for model in found.columns["model"]:
         of = {"analysis": analysis, "model": model}
         shown = significant(content.maps, content.maps.values(**of, statistic="preferred"), **of)
-        sure = content.maps.values(**of, statistic="confidence")
-        told = content.maps.values(**of, statistic="identifiable")
+        clear = content.maps.values(**of, statistic="identifiable") == 1
         laid = content.labels_on_mesh(shown)
-        opacity = _of_same(content, laid, shown, np.where(told == 1, sure, PALE * sure))
+        opacity = _of_same(content, laid, shown, np.where(clear, 1.0, PALE))
         title = f"step {model.split('-')[1]} %"
         panels.append(plotting.PreferencePanel(title, laid, opacity, template=content.template))
     return panels, layers
@@ -349,17 +350,14 @@ def _widths(content: Content, analysis: str) -> str:
 def preferences(content: Content, analysis: str) -> Iterator[Figure]:
     """Draw the preferred layer of every step."""
     panels, layers = preference_panels(content, analysis)
-    n_refits = content.maps.find(analysis=analysis, statistic="confidence").columns["n_refits"].iloc[0]
     told = content.maps.find(analysis=analysis, statistic="identifiable")
     counts = ", ".join(f"{(one == 1).sum():,} of {np.isfinite(one).sum():,}" for one, _ in told)
-    listing = f"told in {counts} voxels"
-    halves = f" and of training stimuli by {n_refits:.0f} fits to halves of them" if n_refits > 0 else ""
     yield Figure(
         "unet-layers",
-        "The layer that predicts each voxel best. Opacity is the fraction of draws in which it wins again, of "
-        f"test stimuli by bootstrap{halves}; a third of that where the "
-        f"best cannot be told from the second best, or all from each other ({listing}).{_widths(content, analysis)}",
-        lambda style: plotting.preference_maps(panels, layers, rois=content.rois, style=style),
+        "The layer that predicts each voxel best. In full colour where it is clearly better than the second best "
+        f"(in {counts} voxels, step by step), pale where it is not, or no layer is better than any other. How often "
+        f"each wins again among other stimuli is a map of its own (confidence).{_widths(content, analysis)}",
+        lambda style: plotting.preference_maps(panels, layers, rois=content.rois, opacities=CLEAR, style=style),
     )
 
 

@@ -116,7 +116,7 @@ def _shares(content: Content, analysis: str) -> Iterator[Group]:
 
 def _preferences(content: Content, analysis: str) -> Iterator[Group]:
     panels, layers = cortex.preference_panels(content, analysis)
-    yield Group(panels, TITLES[analysis], "preferred layer; the surer, the more opaque", names=layers)
+    yield Group(panels, TITLES[analysis], "preferred layer; pale where it is no clear winner", names=layers)
 
 
 def _partition(content: Content, analysis: str) -> Iterator[Group]:
