@@ -18,7 +18,6 @@ from latentcortex.reporting.honesty import unidentifiable
 from latentcortex.reporting.text import CORRECTIONS, title_of
 from latentcortex.statistics import (
     CEILING,
-    CONFIDENCE,
     DIFFERENCE,
     DIFFERENCE_Q,
     IDENTIFIABILITY,
@@ -178,9 +177,10 @@ def rgb(content: Content, analysis: str) -> Iterator[Figure]:
     colours = ", ".join(f"{name} {light}" for name, light in zip(scores, ("red", "green", "blue"), strict=True))
     yield Figure(
         "latents-rgb",
-        f"Prediction accuracy (r) of each latent alone as an amount of light ({colours}), none below 0, in "
-        f"{_said_of_any(content, analysis)}. Mixtures are predicted by several latents alike: yellow is red with "
-        "green, magenta red with blue, cyan green with blue, white all three.",
+        f"Prediction accuracy (r) of each latent alone, mixed as light ({colours}) in proportion to r, none below 0; "
+        f"the higher the best of them, the more opaque. In {_said_of_any(content, analysis)}. Mixtures are predicted "
+        "by several latents alike: yellow is red with green, magenta red with blue, cyan green with blue, white all "
+        "three.",
         lambda style: plotting.rgb_map(scores, **how, style=style),
     )
 
@@ -222,9 +222,11 @@ def differences(content: Content, analysis: str) -> Iterator[Figure]:
     )
 
 
-PALE: Final = 1 / 3
-"""Opacity of a preference that cannot be told, relative to one that can."""
-GREY: Final = " Grey: the model is significant, and no band's share is expected to be reliable."
+PALE: Final = 0.5
+"""Opacity of a preferred layer that is not clearly better than the second best."""
+CLEAR: Final = {"no clear winner": PALE, "clear winner": 1.0}
+"""What opacities of preferred layers mean."""
+GREY: Final = " Dark grey: the model is significant, and no band's share is expected to be reliable."
 """Said in captions where identifiability was predicted."""
 OWN: Final = (
     "each drawn where its unique share is significant, in voxels where that of either is by Simes's p across both"
@@ -241,7 +243,7 @@ def shares(content: Content, analysis: str) -> Iterator[Figure]:
             f"{analysis}-unique",
             "Unique shares: what the joint model of z and z_c loses when it is refitted without one of them, "
             f"{OWN}. It is the predictive gain at this number of stimuli, not unique "
-            "information. Negative shares are drawn as 0 and kept in the maps.",
+            "information. Negative shares are drawn as 0, without a colour, and kept in the maps.",
             _drawn_shares(content, analysis, UNIQUE_SHARE.name, UNIQUE_MASK.name),
         )
 
@@ -256,7 +258,7 @@ def said_of_shares(content: Content, analysis: str) -> tuple[str, str]:
     mask = UNIQUE_MASK.name if by_own else "mask"
     false = said_false(content.maps, analysis, mask)
     about = f"Product shares of z and z_c in the variance that their joint model explains, {where}{false}. Negative "
-    return mask, f"{about}shares are drawn as 0 and kept in the maps.{grey}"
+    return mask, f"{about}shares are drawn as 0, without a colour, and kept in the maps.{grey}"
 
 
 def _drawn_shares(content: Content, analysis: str, statistic: str, mask: str) -> Callable[[plotting.Style], Any]:
@@ -323,10 +325,9 @@ def preference_panels(content: Content, analysis: str) -> tuple[list[plotting.Pr
     for model in found.columns["model"]:
         of = {"analysis": analysis, "model": model}
         shown = significant(content.maps, content.maps.values(**of, statistic=PREFERRED.name), **of)
-        sure = content.maps.values(**of, statistic=CONFIDENCE.name)
-        told = content.maps.values(**of, statistic=IDENTIFIABLE.name)
+        clear = content.maps.values(**of, statistic=IDENTIFIABLE.name) == 1
         laid = content.labels_on_mesh(shown)
-        opacity = _of_same(content, laid, shown, np.where(told == 1, sure, PALE * sure))
+        opacity = _of_same(content, laid, shown, np.where(clear, 1.0, PALE))
         title = f"step {model.split('-')[1]} %"
         panels.append(plotting.PreferencePanel(title, laid, opacity, template=content.template))
     return panels, layers
@@ -361,17 +362,14 @@ def _widths(content: Content, analysis: str) -> str:
 def preferences(content: Content, analysis: str) -> Iterator[Figure]:
     """Draw the preferred layer of every step."""
     panels, layers = preference_panels(content, analysis)
-    n_refits = content.maps.find(analysis=analysis, statistic=CONFIDENCE.name).columns["n_refits"].iloc[0]
     told = content.maps.find(analysis=analysis, statistic=IDENTIFIABLE.name)
     counts = ", ".join(f"{(one == 1).sum():,} of {np.isfinite(one).sum():,}" for one, _ in told)
-    listing = f"told in {counts} voxels"
-    halves = f" and of training stimuli by {n_refits:.0f} fits to halves of them" if n_refits > 0 else ""
     yield Figure(
         "unet-layers",
-        "The layer that predicts each voxel best. Opacity is the fraction of draws in which it wins again, of "
-        f"test stimuli by bootstrap{halves}; a third of that where the "
-        f"best cannot be told from the second best, or all from each other ({listing}).{_widths(content, analysis)}",
-        lambda style: plotting.preference_maps(panels, layers, rois=content.rois, style=style),
+        "The layer that predicts each voxel best. In full colour where it is clearly better than the second best "
+        f"(in {counts} voxels, step by step), pale where it is not, or no layer is better than any other. How often "
+        f"each wins again among other stimuli is a map of its own (confidence).{_widths(content, analysis)}",
+        lambda style: plotting.preference_maps(panels, layers, rois=content.rois, opacities=CLEAR, style=style),
     )
 
 

@@ -84,12 +84,13 @@ def write_viewer(path: Path, content: Content) -> Path:
 
 
 def _groups(content: Content) -> Iterator[Group]:
-    for analysis in dict.fromkeys(content.maps.columns["analysis"]):
-        if analysis in _GROUPS:
-            make, needed = _GROUPS[analysis]
-            there = set(content.maps.find(analysis=analysis).columns["statistic"])
-            # Across folds there are no preferred layers; the accuracy of each is there.
-            yield from (make if needed in there else _accuracy)(content, analysis)
+    """Yield the maps of every analysis that is shown; a viewer opens on the first, so the noise ceiling is the last."""
+    analyses = [name for name in dict.fromkeys(content.maps.columns["analysis"]) if name in _GROUPS]
+    for analysis in sorted(analyses, key="ceiling".__eq__):
+        make, needed = _GROUPS[analysis]
+        statistics = set(content.maps.find(analysis=analysis).columns["statistic"])
+        # Across folds there are no preferred layers; the accuracy of each is there.
+        yield from (make if needed in statistics else _accuracy)(content, analysis)
 
 
 def _title(content: Content, analysis: str) -> str:
@@ -119,7 +120,7 @@ def _shares(content: Content, analysis: str) -> Iterator[Group]:
 
 def _preferences(content: Content, analysis: str) -> Iterator[Group]:
     panels, layers = cortex.preference_panels(content, analysis)
-    yield Group(panels, _title(content, analysis), "preferred layer; the surer, the more opaque", names=layers)
+    yield Group(panels, _title(content, analysis), "preferred layer; pale where it is no clear winner", names=layers)
 
 
 def _partition(content: Content, analysis: str) -> Iterator[Group]:
