@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,12 +22,12 @@ from latentcortex.responses import Responses, Within
 from latentcortex.space import Atlas, Bare, Volume, atlas_print
 from latentcortex.splits import Splits
 
-FORMAT: Final = "latentcortex-report 1"
+FORMAT: Final = "latentcortex-report 2"
 CONTENT: Final = "_report.json"
 """How the file ends that holds what a report states beside the maps."""
 BACKGROUND: Final = "_background.nii.gz"
 """How the copy ends of the anatomy that a dataset gives."""
-KEPT: Final = ("participant", "facts", "settings", "made_by", "reconstructions", "viewer")
+KEPT: Final = ("participant", "facts", "settings", "made_by", "reconstructions", "viewer", "methods", "references")
 """What of it is kept in that file, beside a hash of the atlas."""
 LOG: Final = Path(LOG_NAME)
 """Where a folder of results keeps its log."""
@@ -57,6 +57,10 @@ class Content:
         The viewer that is written beside the report, relative to it; empty for none.
     background : Path, optional
         Anatomy behind cuts through a volume, beside the maps.
+    methods : mapping of str to str
+        What each part of the run wrote of itself for the methods text, with keys of references.
+    references : str
+        BibTeX of references that parts brought along, beyond the package's own.
     """
 
     participant: str
@@ -69,6 +73,8 @@ class Content:
     reconstructions: str = ""
     viewer: str = ""
     background: Path | None = None
+    methods: Mapping[str, str] = field(default_factory=dict)
+    references: str = ""
 
     def write(self, out: Path, stages: Sequence[Mapping[str, Any]]) -> None:
         """Keep all but the maps beside them, so that the report can be made again from the folder alone."""
