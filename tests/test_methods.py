@@ -295,6 +295,7 @@ def test_the_text_names_and_cites_the_correction_and_its_family(correction: str,
 EXTRACTED = {
     "pixels": ({"bands": ["pixels", "contrast", "gabor", "colour"]}, {"peli1990", "adelson1985", "oliva2001"}),
     "categories": ({"words": ["cat", "dog"]}, set()),
+    "clip": ({}, {"radford2021"}),
     "ldm": ({"model": "phantom"}, {"rombach2022", "takagi2023", "song2021"}),
 }
 
@@ -302,7 +303,8 @@ EXTRACTED = {
 @pytest.mark.parametrize("name", EXTRACTED)
 def test_extractors_write_of_the_bands_that_they_give_and_of_no_others(name: str) -> None:
     arguments, keys = EXTRACTED[name]
-    if name == "ldm":
+    assert set(EXTRACTED) == set(extractors.SHELF.where)
+    if name in ("clip", "ldm"):
         pytest.importorskip("torch")
     extractor = extractors.make(name, **arguments)
     said = sentences_of("extractor", Part(extractor, name, arguments), bands=[]).text
@@ -314,7 +316,10 @@ def test_extractors_write_of_the_bands_that_they_give_and_of_no_others(name: str
     if name == "ldm":
         assert "z_c" not in extractor.methods(["c"])
         assert "song2021" not in cited_keys(extractor.methods(["z", "c"]))
-        assert "of 20, 40, 60 or 80 %" in said
+        assert (
+            "100 % of the steps at a strength of 20, 40 or 60 %; 25, 50 or 100 % of the steps at a strength of 80 %."
+            in said
+        )
 
 
 def test_routes_are_written_by_their_reconstructors_and_one_that_writes_nothing_is_named() -> None:

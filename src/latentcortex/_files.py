@@ -342,24 +342,32 @@ CONTROL: Final = "control"
 """The fact of a log record that says of which control or refit it tells; a report leaves such records out."""
 EVENT: Final = "event"
 """The fact of a log record that says which step of the work it notes; no alteration, which a report would show."""
-_TOLD_OF: ContextVar[tuple[tuple[str, str], ...]] = ContextVar("told_of", default=())
+CELL: Final = "cell"
+"""The fact of a log record that says in which cell of a study it was made."""
+_TOLD_OF: ContextVar[tuple[tuple[str, Any], ...]] = ContextVar("told_of", default=())
 
 
 @contextmanager
-def telling_of(**facts: str) -> Iterator[None]:
+def telling_of(**facts: Any) -> Iterator[None]:
     """Note in every log record of the block, also of threads that `share` starts, what it tells of.
 
     Parameters
     ----------
-    **facts : str
-        For example `participant`, `analysis` and `model`; `control` names a shuffled control or a refit, whose records
-        are kept in the log file and shown by no report. Facts of an outer block hold on.
+    **facts : str or dict
+        For example `participant`, `analysis` and `model`; `cell` has the facts of a cell; `control` names a shuffled
+        control or a refit, whose records are kept in the log file and shown by no report. Facts of an outer block hold
+        on.
     """
     token = _TOLD_OF.set((*_TOLD_OF.get(), *facts.items()))
     try:
         yield
     finally:
         _TOLD_OF.reset(token)
+
+
+def log_facts() -> dict[str, Any]:
+    """Return what records of the log tell of here, for work that is sent where this is not known."""
+    return dict(_TOLD_OF.get())
 
 
 def _note_what_it_tells_of(record: logging.LogRecord) -> bool:

@@ -129,7 +129,8 @@ def scores(about: dict[str, Any], found: FloatArray) -> list[Column]:
             "without it: baselines of the test set and of the fitted stimuli differ. r, p, shares and differences do "
             "not depend on it."
         )
-        logger.warning(said, about["analysis"], short(about["model"]), -cost, mean)
+        facts = {"statistic": "r2"}
+        logger.warning(said, about["analysis"], short(about["model"]), -cost, mean, extra={"facts": facts})
     return [
         (r, {**about, "statistic": "r", "unit": "correlation"}),
         (explained, {**about, "statistic": "r2", "unit": "fraction of variance", "offset": round(cost, 6)}),

@@ -61,7 +61,7 @@ def duplicates(model: Prepared | Fitted, features: Features, ids: Sequence[str])
         return ()
     if n_sets < LEAST_SETS:
         said = "%s: %d test stimuli have only %d different features, none of them fitted: p takes them one by one."
-        logger.warning(said, "+".join(model.bands), len(ids), n_sets)
+        logger.warning(said, "+".join(model.bands), len(ids), n_sets, extra={"facts": {"statistic": "p"}})
         return ()
     return tuple(f"set {code}" for code in codes)
 

@@ -65,29 +65,38 @@ def _text(source: LDM, bands: Sequence[Band]) -> str:
 
 
 def _denoised(source: LDM, bands: Sequence[Band]) -> str:
-    sampler = "Euler steps along the flow" if source.denoiser == "dit" else "DDIM, eta 0 [@song2021]"
-    strengths = enumerated(sorted({band.number("strength") for band in bands}), "or")
-    steps = enumerated(sorted({band.number("step") for band in bands}), "or")
+    sampler = "Euler steps along the flow" if source.denoiser == "dit" else "DDIM with eta 0 [@song2021]"
     words = (
-        f"z_c is z after noise was added to it up to a strength of {strengths} % of the {source.n_steps} steps of the "
-        f"timestep grid, and {steps} % of the denoising steps that this leaves were done, given c and without guidance "
-        f"({sampler})."
+        f"z_c is z after noise was added to it and a part of the denoising steps was done, by {sampler}, given c and "
+        f"without guidance: {_places(bands)}. A strength is a share of the {source.n_steps} steps of the timestep grid."
     )
     clean = any(band.entities.get("as") == "x0" for band in bands)
     return words + (" Bands as-x0 are the clean latent that a step predicts." if clean else "")
 
 
+def _places(bands: Sequence[Band]) -> str:
+    """Write at which strengths which steps are done, those of the same steps together."""
+    steps: dict[int, set[int]] = {}
+    for band in bands:
+        steps.setdefault(band.number("strength"), set()).add(band.number("step"))
+    alike: dict[tuple[int, ...], list[int]] = {}
+    for strength, done in sorted(steps.items()):
+        alike.setdefault(tuple(sorted(done)), []).append(strength)
+    return "; ".join(
+        f"{enumerated(done, 'or')} % of the steps at a strength of {enumerated(strengths, 'or')} %"
+        for done, strengths in alike.items()
+    )
+
+
 def _layers(source: LDM, bands: Sequence[Band]) -> str:
     names = enumerated(dict.fromkeys(band.entities["layer"] for band in bands))
-    strengths = enumerated(sorted({band.number("strength") for band in bands}), "or")
-    steps = enumerated(sorted({band.number("step") for band in bands}), "or")
     network = "transformer" if source.denoiser == "dit" else "U-Net"
     words = (
-        f"Layers are the outputs of the {network}'s blocks {names} in the call that completes {steps} % of the "
-        f"denoising steps at a strength of {strengths} %, given c and without guidance"
+        f"Layers are the outputs of the {network}'s blocks {names} in the call that completes a denoising step, given "
+        f"c and without guidance: {_places(bands)}"
     )
-    words += f", averaged over a grid of {source.pool} x {source.pool} fields" if source.pool else ""
-    words += f", wider ones projected onto {source.n_projected} sparse random directions" if source.n_projected else ""
+    words += f". They were averaged over a grid of {source.pool} x {source.pool} fields" if source.pool else ""
+    words += f". Wider ones were projected onto {source.n_projected} random directions" if source.n_projected else ""
     blind = any(band.entities.get("branch") == "unconditional" for band in bands)
     return f"{words}." + (" Bands of the unconditional branch were computed without captions." if blind else "")
 
@@ -104,7 +113,7 @@ SENTENCES: Final[Mapping[str, Callable[[LDM, Sequence[Band]], str]]] = {
 
 def _origin(kinds: Mapping[str, Sequence[Band]]) -> list[str]:
     latents = [{"zc": "z_c"}.get(kind, kind) for kind in LATENTS if kind in kinds]
-    return [f"Encoding models of {enumerated(latents)} were introduced by @takagi2023."] if latents else []
+    return [f"Encoding models of {enumerated(latents)} have been used by @takagi2023."] if latents else []
 
 
 def _noise(source: LDM, kinds: Mapping[str, Sequence[Band]]) -> list[str]:
