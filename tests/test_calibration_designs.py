@@ -192,7 +192,7 @@ def test_folds_that_choose_a_penalty_are_stretches_only_in_the_order_of_time() -
         shown = Responses.single_trials(y, Bare(30), stimulus=ids, session=["1"] * 100, run=run)
         encoded = Encoder(BandedRidge(seed=0)).fit(features, shown).model.estimator
         _, decoded, _ = Decoder(seed=0).fit(features, shown)._models["x"]
-        return [int((np.diff(one._ready.criterion.folds) != 0).sum()) for one in (encoded, decoded)]
+        return [int((np.diff(one._ready.search.folds) != 0).sum()) for one in (encoded, decoded)]
 
     assert n_cuts(["1"] * 50 + ["2"] * 50) == [4, 4]
     assert min(n_cuts(["1", "2"] * 50)) > 50

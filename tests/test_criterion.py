@@ -10,7 +10,7 @@ from scipy import signal
 
 from latentcortex import BandedRidge, Encoder, Features, Maps, Responses, inference
 from latentcortex.encoding import Criterion, Folds, Null, Prediction
-from latentcortex.encoding.partition import LEAST_RELIABILITY
+from latentcortex.encoding.partition import MIN_RELIABILITY
 from latentcortex.errors import InputError
 from latentcortex.space import Bare
 from latentcortex.splits import Splits
@@ -265,8 +265,8 @@ def test_what_makes_a_split_doubtful_is_said_beside_it() -> None:
             assert low <= facts["overlap"] <= high
     told = {name: np.nanmax(maps.find(statistic="identifiability").data, axis=1) for name, maps in
             (("apart", apart), ("near", near))}  # fmt: skip
-    assert (told["apart"] > LEAST_RELIABILITY).mean() > 0.9
-    assert (told["near"] < LEAST_RELIABILITY).mean() > 0.8
+    assert (told["apart"] > MIN_RELIABILITY).mean() > 0.9
+    assert (told["near"] < MIN_RELIABILITY).mean() > 0.8
     stable = [maps.find(statistic="shareR2", band="a").columns["stability"].iloc[0] for maps in (apart, near)]
     assert stable[0] > 0.95 > stable[1]
 

@@ -277,7 +277,7 @@ def test_kfold_chooses_the_alphas_of_himalaya() -> None:
     for seed in range(10):
         x, y = rows(60, (15, 90)[seed % 2], n_voxels=60, noise=1 + seed % 3, seed=seed)
         ours = BandedRidge(alphas=ALPHAS, scale=None, selection="kfold", refine=False).fit(x, y)
-        folds = ours._ready.criterion.folds
+        folds = ours._ready.search.folds
         assert np.bincount(folds).tolist() == [12] * 5
         how = {"score_func": l2_neg_loss, "local_alpha": True, "warn": False}
         split = PredefinedSplit(folds)
@@ -340,7 +340,7 @@ def test_nothing_depends_on_the_order_units_or_axes_of_the_data(dims: tuple[int,
 
 def test_a_voxel_that_varies_in_one_fold_only_scores_the_same_at_any_offset() -> None:
     x, y = rows(60, 20, n_voxels=3)
-    folds = BandedRidge(selection="kfold").fit(x, y)._ready.criterion.folds
+    folds = BandedRidge(selection="kfold").fit(x, y)._ready.search.folds
     y = np.where((folds == 2)[:, None], y, 0)
     known = [BandedRidge(selection="kfold", alphas=[0.1, 1.0]).fit(x, y + offset) for offset in (0, 1000)]
     np.testing.assert_allclose(known[1].cv_scores_, known[0].cv_scores_, rtol=1e-6)

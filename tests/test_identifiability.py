@@ -11,7 +11,7 @@ import pytest
 
 from latentcortex import BandedRidge, scoring
 from latentcortex.errors import AlignmentError, InputError
-from latentcortex.inference.identify import _Basis, _Solution, identifiability
+from latentcortex.inference.identifiability import _Basis, _Solution, identifiability
 from latentcortex.scoring.learning import asymptote, why_no_limit
 
 Bands = dict[str, np.ndarray]

@@ -8,7 +8,7 @@ from statsmodels.stats.multitest import multipletests
 
 from latentcortex import inference, scoring
 from latentcortex.errors import InputError
-from latentcortex.inference.family import PROCEDURES
+from latentcortex.inference.corrections import PROCEDURES
 from latentcortex.reporting.text import CORRECTIONS
 
 

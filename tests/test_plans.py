@@ -168,7 +168,8 @@ def test_a_sample_of_valid_voxels_has_its_full_number_and_one_of_stretches_a_bou
     chosen, stretches = sample_valid_voxels(valid), sample_stretches(valid)
     within = np.concatenate([np.arange(stretch.start, stretch.stop) for stretch in stretches])
     assert len(stretches) == 16
-    assert len(within) <= 2048
+    assert valid[within].sum() == min(2048, -(-valid.sum() // 16) * 16, 16 * -(-2048 // apart))
+    assert len(within) <= 16 * 2048
     assert len(chosen) == min(valid.sum(), 2048)
     assert valid[chosen].all()
     assert np.ptp(chosen) > 0.9 * len(valid)

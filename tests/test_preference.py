@@ -12,7 +12,7 @@ import pytest
 from latentcortex import inference, scoring
 from latentcortex.errors import AlignmentError, InputError
 from latentcortex.inference import Resampling
-from latentcortex.inference.prefer import Preference, preference
+from latentcortex.inference.preferences import Preference, preference
 
 N_TIED = 800
 

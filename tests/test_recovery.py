@@ -18,7 +18,7 @@ from latentcortex.analyses import Analysis, Scorer, canonical
 from latentcortex.datasets.phantom import Phantom, simulation
 from latentcortex.datasets.phantom.truth import Truth
 from latentcortex.encoding import Criterion, Encoder, HeldOutSides
-from latentcortex.encoding.partition import LEAST_RELIABILITY
+from latentcortex.encoding.partition import MIN_RELIABILITY
 from latentcortex.estimators.banded_ridge import BandedRidge
 from latentcortex.features import Features
 from latentcortex.maps import Maps
@@ -218,7 +218,7 @@ class Recovered:
         first, *others = (simulate(draw) for draw in range(n_draws + 1))
         expected = {kind: np.mean([both(maps, kind) for maps in others], axis=0) for kind in KINDS}
         # nan where the model gives a band no share at all.
-        identifiable = np.nan_to_num(both(first, "identifiability"), nan=-1.0) >= LEAST_RELIABILITY
+        identifiable = np.nan_to_num(both(first, "identifiability"), nan=-1.0) >= MIN_RELIABILITY
         one_is_found = (both(first, "uniqueMask") == 1).any(axis=0)
         told = {"shareR2": identifiable, "uniqueR2": np.broadcast_to(one_is_found, identifiable.shape)}
         return cls({kind: both(first, kind) for kind in KINDS}, expected, told)

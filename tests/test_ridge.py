@@ -138,7 +138,7 @@ def test_gcv_chooses_the_alpha_of_a_direct_computation(n: int, p: int, seed: int
         hat = kernel @ np.linalg.inv(kernel + alpha * np.eye(n)) + 1 / n
         scores.append(((y - hat @ y) ** 2).sum(0) / (n - np.trace(hat)) ** 2)
     best = np.argmin(scores, axis=0)
-    ties = np.sort(scores, axis=0)[1] / np.min(scores, axis=0) < 1 + 2 * _ridge.TIE
+    ties = np.sort(scores, axis=0)[1] / np.min(scores, axis=0) < 1 + 2 * _ridge.RELATIVE_TIE
     assert ties.mean() < 0.1
     np.testing.assert_array_equal(model.alphas_[~ties], alphas[best][~ties])
 
@@ -195,9 +195,9 @@ def test_kfold_errors_are_those_of_sklearn_refitted_on_each_fold(kind: str) -> N
     alphas = np.logspace(-1, 3, 9)
     centred = x - np.average(x, axis=0, weights=weights)
     design = _ridge.Kernels([centred @ centred.T]) if kind == "kernels" else _ridge.Columns([centred])
-    criterion = _ridge.Criterion(ONE, alphas, (_ridge.Face((0,), (0,)),), folds=folds)
+    criterion = _ridge.SearchSpace(ONE, alphas, (_ridge.ModelCandidates((0,), (0,)),), folds=folds)
     place = {"dtype": np.float64, "backend": _ridge.backend("numpy")}
-    made = _ridge.Ready.of(design, criterion, weights=weights, **place).folds
+    made = _ridge.PreparedFit.of(design, criterion, weights=weights, **place).folds
     errors = sum(fold.errors(y, criterion) for fold in made)
     expected = np.zeros((len(alphas), 4))
     for a, alpha in enumerate(alphas):

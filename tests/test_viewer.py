@@ -21,8 +21,8 @@ import pytest
 from _views import FORWARD, LEFT, MARKUP, N, regions
 from PIL import Image
 
-from latentcortex import _pycortex, _surfaces, plotting
-from latentcortex._pycortex import overlays, subject
+from latentcortex import _surfaces, plotting
+from latentcortex._pycortex import overlays, subject, view
 from latentcortex.errors import InputError, LatentcortexError, MissingExtraError
 from latentcortex.maps import Maps
 from latentcortex.space import Bare, Surface
@@ -57,7 +57,7 @@ def test_nothing_of_the_current_folder_is_imported_or_read_by_pycortex_s_process
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", "")
     with pytest.raises(LatentcortexError, match=r"No module named 'cortex'|No such file or directory: '.*/job\.json'"):
-        _pycortex._run(tmp_path / "job")
+        view._run(tmp_path / "job")
 
 
 def told(page: Path) -> dict[str, Any]:

@@ -130,8 +130,8 @@ class Features:
                 memory[band] = np.array(values, dtype=np.float32)
         for band, values in memory.items():
             if not np.isfinite(values).all():
-                found = int((~np.isfinite(values)).sum())
-                raise InputError(f"Band {band} has {found} values that are not finite in float32.")
+                n_infinite = int((~np.isfinite(values)).sum())
+                raise InputError(f"Band {band} has {n_infinite} values that are not finite in float32.")
         dims = {band: values.shape[1] for band, values in memory.items()}
         return cls(names, dims, {"name": "arrays", **(made_by or {})}, None, (), memory)
 
@@ -191,8 +191,8 @@ class Features:
 
     def shape(self, band: str) -> tuple[int, int, int] | None:
         """Tell how a latent lies in the image, (n_channels, height, width); None where that is not known."""
-        known = self.made_by.get("shapes", {}).get(Band.parse(band).kind)
-        return None if known is None else (int(known[0]), int(known[1]), int(known[2]))
+        shape = self.made_by.get("shapes", {}).get(Band.parse(band).kind)
+        return None if shape is None else (int(shape[0]), int(shape[1]), int(shape[2]))
 
     def same_source(self, other: Features) -> bool:
         """Tell whether all bands of the other lie in the same store, or are the same arrays."""
@@ -222,8 +222,8 @@ class Features:
         rows = positions(self._stored, wanted, what="stimulus ids")
         out = np.empty((len(rows), self.dims[band]), dtype=np.float32)
         for k in np.unique(rows // BLOCK):
-            here = rows // BLOCK == k
-            out[here] = self._block(self.folder, k, band)[rows[here] % BLOCK]
+            in_block = rows // BLOCK == k
+            out[in_block] = self._block(self.folder, k, band)[rows[in_block] % BLOCK]
         return out
 
     def _block(self, folder: Path, k: int, band: str) -> FloatArray:
@@ -347,12 +347,12 @@ class Features:
         fitted, others = self.array(band, fit_on), new.array(band, ids)
         out, size = np.zeros((len(ids), len(fit_on))), 0.0
         for start in range(0, fitted.shape[1], COLUMNS_AT_ONCE):
-            here, there = (x[:, start : start + COLUMNS_AT_ONCE].astype(np.float64) for x in (fitted, others))
-            mean = w @ here / w.sum()
-            here -= mean
-            there -= mean
-            size += float((here * here).sum()) / len(fit_on)
-            out += there @ here.T
+            of_fitted, of_others = (x[:, start : start + COLUMNS_AT_ONCE].astype(np.float64) for x in (fitted, others))
+            mean = w @ of_fitted / w.sum()
+            of_fitted -= mean
+            of_others -= mean
+            size += float((of_fitted * of_fitted).sum()) / len(fit_on)
+            out += of_others @ of_fitted.T
         return out / size if scale else out
 
     @one_thread()
@@ -391,8 +391,10 @@ class Features:
             inner = kernel[positions(self.ids, fit_on, what="stimulus ids")] * np.sqrt(np.outer(w, w))
             values, vectors = linalg.eigh(inner, subset_by_index=[max(len(w) - n_dims, 0), len(w) - 1])
             if len(values) < n_dims or values[0] <= 1e-10 * values[-1]:
-                found = int((values > 1e-10 * values[-1]).sum())
-                raise InputError(f"Band {band} has {found} components over {len(w)} stimuli; {n_dims} were asked for.")
+                n_components = int((values > 1e-10 * values[-1]).sum())
+                raise InputError(
+                    f"Band {band} has {n_components} components over {len(w)} stimuli; {n_dims} were asked for."
+                )
             basis = np.sqrt(w)[:, None] * vectors[:, ::-1] / np.sqrt(values[::-1])
             memory[band] = (kernel @ basis).astype(np.float32)
             reduced[band] = Reduction(self, tuple(fit_on), w, basis)
@@ -453,7 +455,7 @@ class Reduction:
 
 def aligned(features: Features, ids: Sequence[str]) -> None:
     """Raise `AlignmentError` unless every id has features."""
-    known = set(features.ids)
-    missing = [name for name in ids if name not in known]
+    with_features = set(features.ids)
+    missing = [name for name in ids if name not in with_features]
     if missing:
         raise AlignmentError(f"{len(missing)} of {len(ids)} stimuli have no features: {listed(missing)}.")

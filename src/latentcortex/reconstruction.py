@@ -84,8 +84,8 @@ def reconstruct(
     names = tuple(ids) if ids is not None else decoded.ids
     aligned(decoded, names)
     needed = needed_bands(reconstructor, route, decoded.bands)
-    own = reconstructor.n_samples(route)
-    n = own if n_samples is None else min(own, n_samples)
+    n_of_route = reconstructor.n_samples(route)
+    n = n_of_route if n_samples is None else min(n_of_route, n_samples)
     prints = [fingerprint(decoded.array(band, names)) for band in needed]
     made_by = {**reconstructor.made_by, "route": route, "n_samples": n}
     folder = Path(store) / f"{route}-{digest(FORMAT, names, needed, prints, made_by)[:16]}"
@@ -93,12 +93,12 @@ def reconstruct(
         _files.sweep(folder)
         hashes: dict[str, str] = {}
         for start in tqdm(range(0, len(names), AT_ONCE), desc=f"reconstructing {route}", disable=not progress):
-            here = names[start : start + AT_ONCE]
-            files = [_file(start + i, name, k) for i, name in enumerate(here) for k in range(n)]
+            batch = names[start : start + AT_ONCE]
+            files = [_file(start + i, name, k) for i, name in enumerate(batch) for k in range(n)]
             part = folder / f"part-{start // AT_ONCE + 1:04d}.json"
             if not _whole(part, files):
-                latents = {band: decoded.array(band, here) for band in needed}
-                _write_part(part, files, reconstructor.reconstruct(route, latents, here, n))
+                latents = {band: decoded.array(band, batch) for band in needed}
+                _write_part(part, files, reconstructor.reconstruct(route, latents, batch, n))
             hashes |= _manifest(part).files
         _finish(folder, names, n, hashes, made_by)
     if note is not None:
@@ -141,15 +141,15 @@ def open_reconstructions(folder: Path) -> Stimuli:
 
 def _manifest(path: Path) -> Manifest:
     """Read a manifest, or that of a part, whose names must be those of files beside it."""
-    what = f"that of a folder of reconstructions; {REMEDY}"
-    manifest = Manifest.read(path, FORMAT, what=what)
+    kind = f"that of a folder of reconstructions; {REMEDY}"
+    manifest = Manifest.read(path, FORMAT, what=kind)
     files, rows = manifest.files, manifest.facts.get("reconstructions", [])
     if not (
         all(FILE.fullmatch(name) for name in files)
         and isinstance(rows, list)
         and all(isinstance(row, dict) and set(row) == COLUMNS and row["stim_file"] in files for row in rows)
     ):
-        raise IncompleteError(f"{path} is not {what}.")
+        raise IncompleteError(f"{path} is not {kind}.")
     return manifest
 
 

@@ -219,8 +219,8 @@ class Responses:
         codes = self._codes(within)
         for code in range(int(codes.max()) + 1):
             rows = np.flatnonzero(codes == code)
-            own = rows[fit[rows]]
-            data[rows] = _scored(self.data[rows], self.data[own])
+            fitted = rows[fit[rows]]
+            data[rows] = _scored(self.data[rows], self.data[fitted])
             label = "-".join(self.rows.loc[self.rows.index[rows[0]], _keys(within)])
             lost[label] = int((np.isnan(data[rows]).any(0) & np.isfinite(self.data[rows]).all(0)).sum())
         counted = _lost.get()
@@ -352,11 +352,13 @@ def none_usable(n_voxels: int, empty_rows: BoolArray, rows: pd.DataFrame) -> Inp
     rows : DataFrame
     """
     empty = np.flatnonzero(empty_rows)
-    what = "each has a nan or does not vary"
+    reason = "each has a nan or does not vary"
     if len(empty):
         stimulus = rows["stimulus"].iloc[empty[0]]
-        what = f"{len(empty)} rows are nan in all of them (the first is of stimulus {stimulus}); leave such trials out"
-    return InputError(f"0 of {n_voxels} voxels are usable: {what}.")
+        reason = (
+            f"{len(empty)} rows are nan in all of them (the first is of stimulus {stimulus}); leave such trials out"
+        )
+    return InputError(f"0 of {n_voxels} voxels are usable: {reason}.")
 
 
 def _narrow(values: FloatArray) -> FloatArray:

@@ -130,11 +130,11 @@ class Splits:
         names = tuple(groups) if groups is not None else tuple(ids)
         distinct = list(dict.fromkeys(names))
         if not 2 <= n_splits <= len(distinct):
-            what = f"{unit}s that share no stimulus"
+            dealt = f"{unit}s that share no stimulus"
             if unit == "stimulus":
-                what = "stimuli" if groups is None else "groups of stimuli"
+                dealt = "stimuli" if groups is None else "groups of stimuli"
             raise InputError(
-                f"{n_splits} folds cannot be made: expected at least 2, and at most as many as there are {what} "
+                f"{n_splits} folds cannot be made: expected at least 2, and at most as many as there are {dealt} "
                 f"({len(distinct)}); set cross_validation to a number from 2 to {len(distinct)}."
             )
         order = [distinct[g] for g in random_for(seed, "folds").permutation(len(distinct))]
@@ -320,8 +320,8 @@ def clusters_of(positions: FloatArray, n_clusters: int, *, seed: int) -> list[st
     from sklearn.cluster import KMeans  # a second to import, for those who need it
 
     state = int(random_for(seed, "clusters", n_clusters).integers(2**31))
-    found = KMeans(n_clusters, n_init=4, random_state=state).fit_predict(positions)
-    return [str(code) for code in found]
+    codes = KMeans(n_clusters, n_init=4, random_state=state).fit_predict(positions)
+    return [str(code) for code in codes]
 
 
 def farthest(positions: FloatArray, groups: Sequence[str], n_test: int) -> IntArray:

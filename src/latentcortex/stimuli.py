@@ -103,13 +103,13 @@ class Stimuli:
 
     def _each(self, read: Callable[[Image], T]) -> dict[str, T]:
         """Read something off every image, each loaded once; check that all have one size."""
-        shapes, found = {}, {}
+        shapes, read_off = {}, {}
         for name in self.ids:
             image = self.load(name)
             shapes[name] = image.shape
-            found[name] = read(image)
+            read_off[name] = read(image)
         _one_size(shapes.items())
-        return found
+        return read_off
 
 
 @dataclass(frozen=True, eq=False)

@@ -83,8 +83,8 @@ class Torch:
 
     def put(self, array: FloatArray, dtype: Any) -> Any:
         """Copy to the device."""
-        own = np.ascontiguousarray(array, dtype=dtype)
-        return self._torch.as_tensor(own, device=self._device)
+        contiguous = np.ascontiguousarray(array, dtype=dtype)
+        return self._torch.as_tensor(contiguous, device=self._device)
 
     def get(self, array: Any) -> FloatArray:
         """Copy from the device."""
@@ -121,8 +121,8 @@ def backend(name: str) -> Backend:
     if find_spec("torch") is None:
         raise MissingExtraError.of("ldm", needed_for=f"Backend {name!r}")
     torch = importlib.import_module("torch")
-    there = {"torch": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if not there[name]:
+    available = {"torch": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not available[name]:
         raise InputError(f"Backend {name!r} is not on this machine; use 'auto' or 'numpy'.")
     return Torch("cpu" if name == "torch" else name)
 

@@ -8,13 +8,14 @@ from typing import Final
 import numpy as np
 
 from latentcortex._arrays import FloatArray, random_for
-from latentcortex._ridge.search import Face
+from latentcortex._ridge.search import ModelCandidates
 from latentcortex.errors import AlignmentError, InputError
 
-PAIR: Final = (0.5, 0.25, 0.75, 0.05, 0.95, 0.0, 1.0)
-"""Weights of the first of two bands."""
-AFTER: Final = (-1, -1, 0, 1, 2, 3, 4)
-"""Of these, which must be a voxel's best so far before one further out, or on the other side, is tried."""
+TWO_BAND_WEIGHTS: Final = (0.5, 0.25, 0.75, 0.05, 0.95, 0.0, 1.0)
+"""The weight of the first of two bands in each mixture that is tried, in the order in which they are tried."""
+TRY_AFTER: Final = (-1, -1, 0, 1, 2, 3, 4)
+"""For each weight, the position of the one that must be a voxel's best so far for it to be tried, or -1 for always: the
+search goes on outwards on the side that was better."""
 N_DRAWN: Final = 4
 
 
@@ -69,7 +70,7 @@ def default_mixtures(n_bands: int, *, seed: int) -> FloatArray:
     if n_bands == 1:
         return np.ones((1, 1))
     if n_bands == 2:
-        return np.stack([np.array(PAIR), 1 - np.array(PAIR)], axis=1)
+        return np.stack([np.array(TWO_BAND_WEIGHTS), 1 - np.array(TWO_BAND_WEIGHTS)], axis=1)
     alone = np.eye(n_bands)
     equal = np.full((1, n_bands), 1 / n_bands)
     half = 0.5 * alone + 0.5 * (1 - alone) / (n_bands - 1)
@@ -82,42 +83,42 @@ def within(mixtures: FloatArray | str | None, subset: Sequence[int], n_bands: in
 
     Those that were given are restricted to the subset; by default they are the defaults of so many bands.
     """
-    own = list(subset)
+    bands_of_model = list(subset)
     if mixtures is None or isinstance(mixtures, str):
-        inner = mixtures_for(mixtures, len(own), seed=seed)
+        inner = mixtures_for(mixtures, len(bands_of_model), seed=seed)
     else:
-        inner = mixtures_for(mixtures, n_bands, seed=seed)[:, own]
+        inner = mixtures_for(mixtures, n_bands, seed=seed)[:, bands_of_model]
         inner = inner[inner.sum(1) > 0]
         rows = dict.fromkeys(map(tuple, (inner / inner.sum(1, keepdims=True)).tolist()))  # each once, in their order
-        inner = np.array(list(rows)) if rows else np.eye(len(own))
+        inner = np.array(list(rows)) if rows else np.eye(len(bands_of_model))
     out = np.zeros((len(inner), n_bands))
-    out[:, own] = inner
+    out[:, bands_of_model] = inner
     return out
 
 
 def faces_of(
     mixtures: FloatArray | str | None, subsets: Sequence[Sequence[int]], n_bands: int, *, seed: int
-) -> tuple[FloatArray, tuple[Face, ...]]:
+) -> tuple[FloatArray, tuple[ModelCandidates, ...]]:
     """List the mixtures of all subsets, each once, and which of them every subset has.
 
     Returns
     -------
     mixtures : ndarray of shape (n_mixtures, n_bands)
         A band alone, which many subsets share, comes last.
-    faces : tuple of Face
+    faces : tuple of ModelCandidates
         One per subset.
     """
-    own = [[tuple(row) for row in within(mixtures, subset, n_bands, seed=seed).tolist()] for subset in subsets]
-    known = list(dict.fromkeys(row for rows in own for row in rows))
+    by_subset = [[tuple(row) for row in within(mixtures, subset, n_bands, seed=seed).tolist()] for subset in subsets]
+    distinct = list(dict.fromkeys(row for rows in by_subset for row in rows))
     if mixtures is None:
-        known.sort(key=lambda row: max(row) == 1.0)  # stable: otherwise as they came
-    number = {row: k for k, row in enumerate(known)}
+        distinct.sort(key=lambda row: max(row) == 1.0)  # stable: otherwise as they came
+    number = {row: k for k, row in enumerate(distinct)}
     faces = []
-    for subset, rows in zip(subsets, own, strict=True):
+    for subset, rows in zip(subsets, by_subset, strict=True):
         order = np.array([number[row] for row in rows])
         adaptive = mixtures is None and len(subset) == 2
-        after = np.array([-1 if k < 0 else order[k] for k in AFTER]) if adaptive else np.full(len(order), -1)
+        after = np.array([-1 if k < 0 else order[k] for k in TRY_AFTER]) if adaptive else np.full(len(order), -1)
         ranked = np.argsort(order)
         both = tuple(order[ranked].tolist()), tuple(after[ranked].tolist())
-        faces.append(Face(tuple(subset), *both, gated=mixtures is None))
-    return np.array(known), tuple(faces)
+        faces.append(ModelCandidates(tuple(subset), *both, gated=mixtures is None))
+    return np.array(distinct), tuple(faces)

@@ -24,17 +24,18 @@ from latentcortex._ridge.backend import Backend, NumPy
 from latentcortex._store import Part, Store
 
 if TYPE_CHECKING:
-    from latentcortex._ridge.prepared import Rows
+    from latentcortex._ridge.prepared import RowSelection
 
 logger = logging.getLogger(__name__)
 
 FORMAT: Final = "latentcortex-decomposition 1"
 MIN_SIZE: Final = 400
-"""Rows, or columns where these are fewer, of what is kept: fewer are decomposed (30 ms) about as fast as written."""
+"""A decomposition is kept on disk if it has so many rows, or columns where these are fewer: a smaller one is made again
+(30 ms) about as fast as it is written."""
 
 
 @dataclass(frozen=True, eq=False)
-class Mixed:
+class DecomposedMixture:
     """One mixture of kernels, decomposed.
 
     Parameters
@@ -101,8 +102,13 @@ def clear(folder: Path) -> None:
 
 
 def decomposition(
-    rows: Rows, mixture: tuple[float, ...], *, dtype: np.dtype[Any], backend: Backend, make: Callable[[], Mixed]
-) -> Mixed:
+    rows: RowSelection,
+    mixture: tuple[float, ...],
+    *,
+    dtype: np.dtype[Any],
+    backend: Backend,
+    make: Callable[[], DecomposedMixture],
+) -> DecomposedMixture:
     """Take a decomposition that is kept, or make and keep it."""
     store = _scratch.get()
     if store is None or rows.size < MIN_SIZE:
@@ -120,7 +126,7 @@ def decomposition(
     return kept
 
 
-def bound(rows: Rows, make: Callable[[], float]) -> float:
+def bound(rows: RowSelection, make: Callable[[], float]) -> float:
     """Take the bound of the rows' eigenvalues that is kept, or make and keep it: it needs the kernels rotated."""
     store = _scratch.get()
     if store is None or rows.size < MIN_SIZE:
@@ -163,13 +169,13 @@ def key_of(*parts: object) -> str:
     return digest(*(fingerprint(part) if isinstance(part, np.ndarray) else part for part in parts))
 
 
-def _read(store: Store, key: str, backend: Backend, dtype: np.dtype[Any]) -> Mixed | None:
+def _read(store: Store, key: str, backend: Backend, dtype: np.dtype[Any]) -> DecomposedMixture | None:
     part = _load(store, key, mmap=isinstance(backend, NumPy))
     if part is None:
         return None
     arrays = {name: array.T if name in part.facts["turned"] else array for name, array in part.arrays.items()}
     ahead = arrays.get("ahead")
-    return Mixed(
+    return DecomposedMixture(
         np.array(arrays["values"]),
         backend.put(arrays["directions"], dtype),
         None if ahead is None else backend.put(ahead, dtype),

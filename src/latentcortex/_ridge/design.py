@@ -19,7 +19,7 @@ from latentcortex._arrays import BoolArray, FloatArray, digest, fingerprint
 from latentcortex.executors import share
 
 AT_ONCE: Final = 64
-"""Columns that are rotated together: a processor's cache holds them."""
+"""So many columns are rotated together, since a processor's cache holds them."""
 
 
 class Basis(Protocol):
@@ -283,8 +283,8 @@ class Reached:
 
     def outward(self, vectors: FloatArray) -> FloatArray:
         """Leave the basis and weight once more."""
-        own = (self.vectors * self.root[:, None]).astype(vectors.dtype)
-        return np.asfortranarray(own @ vectors)
+        weighted = (self.vectors * self.root[:, None]).astype(vectors.dtype)
+        return np.asfortranarray(weighted @ vectors)
 
 
 def blocks(n: int) -> Iterator[slice]:

@@ -16,13 +16,14 @@ import numpy as np
 
 from latentcortex._arrays import BoolArray, FloatArray, varying
 from latentcortex._ridge.backend import Backend, NumPy
-from latentcortex._ridge.decompositions import Mixed, bound, decomposition, key_of
+from latentcortex._ridge.decompositions import DecomposedMixture, bound, decomposition, key_of
 from latentcortex._ridge.design import Basis, Design, weighted_sum
 
-FEW_ROWS: Final = 512
-"""Up to so many rows everything is float64: it costs nothing."""
-SMALLEST: Final = 4e-6
-"""Of the largest eigenvalue: a smaller alpha is lost in float32's rounding, and everything is float64."""
+MAX_ROWS_IN_FLOAT64: Final = 512
+"""A fit of at most so many rows is computed in float64, since that takes no longer."""
+MIN_ALPHA_FRACTION: Final = 4e-6
+"""A fit is computed in float64 if its smallest alpha is below this fraction of the largest eigenvalue: float32's
+rounding would be larger than alpha."""
 
 _T = TypeVar("_T")
 Mixture = tuple[float, ...]
@@ -65,7 +66,7 @@ class Once(Generic[_T]):
 
 
 @dataclass(frozen=True, eq=False)
-class Rows:
+class RowSelection:
     """Which rows are fitted.
 
     Parameters
@@ -131,12 +132,12 @@ class Parted:
         grams = [gram for gram in self.basis.grams if len(gram)]
         return max((min(float(np.abs(g).sum(0).max()), float(np.trace(g))) for g in grams), default=0.0)
 
-    def decomposed(self, mixture: FloatArray, dtype: Any, backend: Backend) -> Mixed:
+    def decomposed(self, mixture: FloatArray, dtype: Any, backend: Backend) -> DecomposedMixture:
         """Decompose a mixture."""
         values, vectors = backend.eigh(weighted_sum(mixture, self.basis.grams), dtype)
         directions = backend.put(self.basis.outward(vectors), dtype)
         ahead = self._ahead(mixture, backend.get(directions)) if self.new else None
-        return Mixed(
+        return DecomposedMixture(
             np.maximum(values.astype(np.float64), 0), directions, None if ahead is None else backend.put(ahead, dtype)
         )
 
@@ -151,7 +152,7 @@ class Parted:
 
 
 @dataclass(frozen=True, eq=False)
-class Targets:
+class CentredResponses:
     """The responses of a tile of voxels, less their mean.
 
     Parameters
@@ -168,12 +169,12 @@ class Targets:
     valid: BoolArray
 
 
-class Prepared:
+class PreparedRows:
     """One set of rows, ready for any responses of one precision; many threads may ask at once.
 
     Parameters
     ----------
-    rows : Rows
+    rows : RowSelection
     mixtures : ndarray of shape (n_mixtures, n_bands)
         Those that will be asked for first: they are made from one basis, which then goes.
     alphas : ndarray of shape (n_alphas,)
@@ -189,10 +190,12 @@ class Prepared:
         Fitted rows less the intercept.
     """
 
-    def __init__(self, rows: Rows, mixtures: FloatArray, alphas: FloatArray, *, dtype: Any, backend: Backend) -> None:
+    def __init__(
+        self, rows: RowSelection, mixtures: FloatArray, alphas: FloatArray, *, dtype: Any, backend: Backend
+    ) -> None:
         self.rows, self.weights, self.intercept = rows, rows.fitted_weights, rows.intercept
         self.n_free = len(self.weights) - int(rows.intercept)
-        self._known: dict[Mixture, Once[Mixed]] = {}
+        self._known: dict[Mixture, Once[DecomposedMixture]] = {}
         self._lock = threading.Lock()
         parted = Once(rows.parted)
         self._dtype = Once(partial(_precision, rows, parted, dtype, alphas))
@@ -218,12 +221,12 @@ class Prepared:
         """Where it is worked."""
         return self._backend if self._backend.has_float64 or self.dtype == np.float32 else NumPy()
 
-    def holding_out(self, train: BoolArray, mixtures: FloatArray) -> Prepared:
+    def holding_out(self, train: BoolArray, mixtures: FloatArray) -> PreparedRows:
         """Prepare some of the rows in the same way, the others being held out."""
         rows = replace(self.rows, train=train)
-        return Prepared(rows, mixtures, self._alphas, dtype=self._of_responses, backend=self._backend)
+        return PreparedRows(rows, mixtures, self._alphas, dtype=self._of_responses, backend=self._backend)
 
-    def ready(self, mixtures: FloatArray) -> list[Once[Mixed]]:
+    def ready(self, mixtures: FloatArray) -> list[Once[DecomposedMixture]]:
         """Return the decompositions of these mixtures, which are made when they are called."""
         wanted: list[Mixture] = list(map(tuple, mixtures.tolist()))
         with self._lock:
@@ -236,25 +239,25 @@ class Prepared:
         for mixture in mixtures:
             self._known[mixture] = Once(partial(self._decomposed, parted, mixture))
 
-    def _decomposed(self, parted: Once[Parted], mixture: Mixture) -> Mixed:
+    def _decomposed(self, parted: Once[Parted], mixture: Mixture) -> DecomposedMixture:
         dtype, backend = self.dtype, self.backend
         make = partial(self._made, parted, mixture)
         return decomposition(self.rows, mixture, dtype=dtype, backend=backend, make=make)
 
-    def _made(self, parted: Once[Parted], mixture: Mixture) -> Mixed:
+    def _made(self, parted: Once[Parted], mixture: Mixture) -> DecomposedMixture:
         return parted().decomposed(np.asarray(mixture), self.dtype, self.backend)
 
-    def of_mixture(self, mixture: FloatArray) -> Mixed:
+    def of_mixture(self, mixture: FloatArray) -> DecomposedMixture:
         """Return the decomposition of a mixture."""
         return self.ready(mixture[None])[0]()
 
-    def targets(self, y: FloatArray) -> Targets:
+    def targets(self, y: FloatArray) -> CentredResponses:
         """Read the responses (n_rows, n_voxels) of a tile, and take their mean off in float64."""
         valid = varying(y)
         # What is constant here, in one fold perhaps, has a mean like any other.
         finite = y if valid.all() else np.where(np.isfinite(y).all(0), y, 0)
         mean = self.weights @ finite / self.weights.sum() if self.intercept else np.zeros(y.shape[1])
-        return Targets(self.centred(finite, mean), mean, valid)
+        return CentredResponses(self.centred(finite, mean), mean, valid)
 
     def centred(self, y: FloatArray, intercept: FloatArray) -> Any:
         """Take the intercept off in float64, and only then round."""
@@ -267,9 +270,9 @@ class Prepared:
         return self.backend.get(self.backend.put(self.weights, self.dtype) @ (rows * rows)).astype(np.float64)
 
 
-def _precision(rows: Rows, parted: Once[Parted], dtype: Any, alphas: FloatArray) -> np.dtype[Any]:
+def _precision(rows: RowSelection, parted: Once[Parted], dtype: Any, alphas: FloatArray) -> np.dtype[Any]:
     """Choose what to work in: float32 where responses are, rows are many and alphas not tiny."""
-    if dtype == np.float64 or len(rows.fitted_weights) <= FEW_ROWS:
+    if dtype == np.float64 or len(rows.fitted_weights) <= MAX_ROWS_IN_FLOAT64:
         return np.dtype(np.float64)
     largest = bound(rows, lambda: parted().largest)
-    return np.dtype(np.float64 if alphas.min() < SMALLEST * largest else np.float32)
+    return np.dtype(np.float64 if alphas.min() < MIN_ALPHA_FRACTION * largest else np.float32)

@@ -13,17 +13,17 @@ from typing import Any, Final
 import numpy as np
 
 from latentcortex._arrays import BoolArray, FloatArray, IntArray
-from latentcortex._ridge.decompositions import Mixed
-from latentcortex._ridge.prepared import Prepared, Targets
+from latentcortex._ridge.decompositions import DecomposedMixture
+from latentcortex._ridge.prepared import CentredResponses, PreparedRows
 
-HOPELESS: Final = 0.997
-"""Fraction of the null model's error above which a voxel's first mixture has found nothing."""
-TIE: Final = 1e-5
-"""Errors that differ by less than this fraction are equal: float32 cannot tell them apart."""
+MAX_NULL_ERROR: Final = 0.997
+"""Further mixtures are tried on a voxel only if the first leaves less than this fraction of the intercept's error."""
+RELATIVE_TIE: Final = 1e-5
+"""Two errors count as equal if they differ by less than this fraction, which float32 cannot resolve."""
 
 
 @dataclass(frozen=True)
-class Face:
+class ModelCandidates:
     """The candidates of one model: a face of the simplex of mixtures.
 
     Parameters
@@ -31,7 +31,7 @@ class Face:
     bands : tuple of int
         Which bands the model has.
     mixtures : tuple of int
-        Rows of `Criterion.mixtures`, ascending; the first is tried on all voxels.
+        Rows of `SearchSpace.mixtures`, ascending; the first is tried on all voxels.
     after : tuple of int
         For each of them the row that must be a voxel's best so far for it to be tried, or -1; empty for all -1.
     gated : bool
@@ -49,7 +49,7 @@ class Face:
 
 
 @dataclass(frozen=True, eq=False)
-class Criterion:
+class SearchSpace:
     """Among what is chosen, and how.
 
     Parameters
@@ -57,7 +57,7 @@ class Criterion:
     mixtures : ndarray of shape (n_mixtures, n_bands)
     alphas : ndarray of shape (n_alphas,)
         Ascending.
-    faces : tuple of Face
+    faces : tuple of ModelCandidates
         One per model that is fitted.
     selection : {"gcv", "loo"}
         Generalised cross-validation, or leaving out one row at a time in closed form.
@@ -70,7 +70,7 @@ class Criterion:
 
     mixtures: FloatArray
     alphas: FloatArray
-    faces: tuple[Face, ...]
+    faces: tuple[ModelCandidates, ...]
     selection: str = "gcv"
     folds: IntArray | None = None
     refine: bool = True
@@ -81,7 +81,7 @@ class Criterion:
 
 
 @dataclass(frozen=True, eq=False)
-class Best:
+class BestCandidate:
     """The best candidate of each voxel of a tile.
 
     Parameters
@@ -90,7 +90,7 @@ class Best:
         Fraction of the error of the intercept alone that is gone; nan where there is none.
     alpha : ndarray of shape (n_voxels,)
     mixture : ndarray of int, shape (n_voxels,)
-        Row of `Criterion.mixtures`.
+        Row of `SearchSpace.mixtures`.
     """
 
     score: FloatArray
@@ -98,7 +98,7 @@ class Best:
     mixture: IntArray
 
     @classmethod
-    def of(cls, error: FloatArray, nothing: FloatArray, alpha: FloatArray, mixture: IntArray) -> Best:
+    def of(cls, error: FloatArray, nothing: FloatArray, alpha: FloatArray, mixture: IntArray) -> BestCandidate:
         """Express errors as what they leave of the intercept's."""
         with np.errstate(invalid="ignore", divide="ignore"):
             return cls(np.where(nothing > 0, 1 - error / nothing, np.nan), alpha, mixture)
@@ -108,14 +108,14 @@ class Best:
 class _Running:
     """The best so far of one face, changed in place as mixtures are tried."""
 
-    face: Face
+    face: ModelCandidates
     error: FloatArray
     alpha: FloatArray
     mixture: IntArray
     hopeful: BoolArray = field(default_factory=lambda: np.empty(0, dtype=bool))
 
     @classmethod
-    def of(cls, face: Face, n_voxels: int) -> _Running:
+    def of(cls, face: ModelCandidates, n_voxels: int) -> _Running:
         return cls(face, np.full(n_voxels, np.inf), np.ones(n_voxels), np.full(n_voxels, -1, dtype=np.intp))
 
     def wants(self, k: int) -> BoolArray:
@@ -129,35 +129,38 @@ class _Running:
 
     def tried(self, k: int, voxels: IntArray, error: FloatArray, alpha: FloatArray, nothing: FloatArray) -> None:
         """Keep mixture k where it is better than what was tried before."""
-        better = error < self.error[voxels] * (1 - TIE)
+        better = error < self.error[voxels] * (1 - RELATIVE_TIE)
         won = voxels[better]
         self.error[won], self.alpha[won], self.mixture[won] = error[better], alpha[better], k
         if k == self.face.mixtures[0]:
-            self.hopeful = np.asarray((self.error < HOPELESS * nothing) | (not self.face.gated))
+            self.hopeful = np.asarray((self.error < MAX_NULL_ERROR * nothing) | (not self.face.gated))
 
 
-def by_rows(prepared: Prepared, targets: Targets, criterion: Criterion) -> list[Best]:
+def by_rows(prepared: PreparedRows, targets: CentredResponses, search: SearchSpace) -> list[BestCandidate]:
     """Search by generalised or leave-one-out cross-validation; one result per face.
 
     The first mixture of a face is tried on all voxels. The others are tried where it leaves less than a hopeless part
     of the variance; elsewhere there is nothing to divide between bands. A mixture that comes after another is
     tried only where that one is the best so far.
     """
-    errors = _loo if criterion.selection == "loo" else _gcv
+    errors = _loo if search.selection == "loo" else _gcv
     n_voxels = len(targets.intercept)
-    nothing = _nothing(prepared, targets, criterion.selection)
-    running = [_Running.of(face, n_voxels) for face in criterion.faces]
-    for k, gamma in enumerate(criterion.mixtures):
+    nothing = _nothing(prepared, targets, search.selection)
+    running = [_Running.of(face, n_voxels) for face in search.faces]
+    for k, gamma in enumerate(search.mixtures):
         wanted = [one.wants(k) for one in running]
-        own = np.flatnonzero(np.logical_or.reduce(wanted))
-        if len(own) == 0:
+        voxels = np.flatnonzero(np.logical_or.reduce(wanted))
+        if len(voxels) == 0:
             continue
-        found = errors(prepared, prepared.of_mixture(gamma), _of(targets.rows, own), criterion.alphas)
-        error, alpha = _smallest(found, criterion)
+        trial = errors(prepared, prepared.of_mixture(gamma), _of(targets.rows, voxels), search.alphas)
+        error, alpha = _smallest(trial, search)
         for one, wants in zip(running, wanted, strict=True):
-            among = wants[own]
-            one.tried(k, own[among], error[among], alpha[among], nothing)
-    return [Best.of(one.error, nothing, one.alpha, np.maximum(one.mixture, one.face.mixtures[0])) for one in running]
+            among = wants[voxels]
+            one.tried(k, voxels[among], error[among], alpha[among], nothing)
+    return [
+        BestCandidate.of(one.error, nothing, one.alpha, np.maximum(one.mixture, one.face.mixtures[0]))
+        for one in running
+    ]
 
 
 def _of(rows: Any, own: IntArray) -> Any:
@@ -165,7 +168,7 @@ def _of(rows: Any, own: IntArray) -> Any:
     return rows if len(own) == rows.shape[1] else rows[:, own]
 
 
-def _nothing(prepared: Prepared, targets: Targets, selection: str) -> FloatArray:
+def _nothing(prepared: PreparedRows, targets: CentredResponses, selection: str) -> FloatArray:
     """Compute the error of the intercept alone, by the same criterion; (n_voxels,)."""
     if selection == "gcv":
         return np.asarray(prepared.total(targets.rows) / prepared.n_free**2)
@@ -175,7 +178,7 @@ def _nothing(prepared: Prepared, targets: Targets, selection: str) -> FloatArray
     return np.asarray((weights / left**2) @ (rows * rows))
 
 
-def _gcv(prepared: Prepared, mixed: Mixed, rows: Any, alphas: FloatArray) -> FloatArray:
+def _gcv(prepared: PreparedRows, mixed: DecomposedMixture, rows: Any, alphas: FloatArray) -> FloatArray:
     """Score every alpha of one mixture by generalised cross-validation; (n_alphas, n_voxels)."""
     shrink = mixed.shrunk(alphas)
     z = mixed.directions.T @ rows
@@ -187,7 +190,7 @@ def _gcv(prepared: Prepared, mixed: Mixed, rows: Any, alphas: FloatArray) -> Flo
     return np.asarray(error / ((beyond + shrink.sum(1)) ** 2)[:, None])
 
 
-def _loo(prepared: Prepared, mixed: Mixed, rows: Any, alphas: FloatArray) -> FloatArray:
+def _loo(prepared: PreparedRows, mixed: DecomposedMixture, rows: Any, alphas: FloatArray) -> FloatArray:
     """Score every alpha by leaving out one row at a time: residuals over what the hat matrix leaves of each row."""
     backend, weights = prepared.backend, prepared.weights
     root = backend.put(np.sqrt(weights)[:, None], prepared.dtype)
@@ -204,16 +207,16 @@ def _loo(prepared: Prepared, mixed: Mixed, rows: Any, alphas: FloatArray) -> Flo
     return out
 
 
-def _smallest(errors: FloatArray, criterion: Criterion) -> tuple[FloatArray, FloatArray]:
+def _smallest(errors: FloatArray, search: SearchSpace) -> tuple[FloatArray, FloatArray]:
     """Return each voxel's smallest error and its alpha; among equals the largest alpha.
 
     With `refine` alpha is where a parabola through the logarithms of the smallest error and of its neighbours is
     lowest, in log alpha, and the error is that of the parabola.
     """
-    alphas, smallest = criterion.alphas, errors.min(0)
-    equal = errors <= smallest * (1 + TIE)
+    alphas, smallest = search.alphas, errors.min(0)
+    equal = errors <= smallest * (1 + RELATIVE_TIE)
     index = len(errors) - 1 - equal[::-1].argmax(0)
-    if not criterion.refine or len(alphas) < 3:
+    if not search.refine or len(alphas) < 3:
         return smallest, alphas[index]
     inside, voxel = np.clip(index, 1, len(alphas) - 2), np.arange(errors.shape[1])
     around = np.stack([errors[inside + k, voxel] for k in (-1, 0, 1)]).astype(np.float64)
@@ -226,7 +229,7 @@ def _smallest(errors: FloatArray, criterion: Criterion) -> tuple[FloatArray, Flo
     with np.errstate(invalid="ignore", divide="ignore"):
         shift = -((slope_l * dr + slope_r * dl) / (dl + dr)) / (2 * bend)
         lowest = middle - bend * shift**2
-    usable = (index == inside) & positive & (bend > TIE) & (shift >= -dl) & (shift <= dr)
+    usable = (index == inside) & positive & (bend > RELATIVE_TIE) & (shift >= -dl) & (shift <= dr)
     alpha = np.where(usable, np.exp(x[inside] + np.where(usable, shift, 0)), alphas[index])
     return np.where(usable, np.exp(np.where(usable, lowest, 0)), smallest), alpha
 
@@ -235,23 +238,23 @@ def _smallest(errors: FloatArray, criterion: Criterion) -> tuple[FloatArray, Flo
 
 
 @dataclass(frozen=True, eq=False)
-class Fold:
+class SearchFold:
     """One fold, ready for any responses.
 
     Parameters
     ----------
-    prepared : Prepared
+    prepared : PreparedRows
         Of the other rows.
     train : ndarray of bool, shape (n_rows,)
     weights : ndarray of shape (n_held_out,)
         Held-out rows count by their weights.
     """
 
-    prepared: Prepared
+    prepared: PreparedRows
     train: BoolArray
     weights: FloatArray
 
-    def errors(self, y: FloatArray, criterion: Criterion) -> FloatArray:
+    def errors(self, y: FloatArray, search: SearchSpace) -> FloatArray:
         """Sum squared errors on the held-out rows of a tile; (n_mixtures + 1, n_alphas, n_voxels).
 
         The last is the error of the intercept alone.
@@ -260,26 +263,26 @@ class Fold:
         targets = self.prepared.targets(y[self.train])
         truth = backend.put(np.where(np.isfinite(y[~self.train]), y[~self.train] - targets.intercept, 0), dtype)
         importance = backend.put(self.weights, dtype)
-        out = np.empty((len(criterion.mixtures) + 1, len(criterion.alphas), y.shape[1]))
+        out = np.empty((len(search.mixtures) + 1, len(search.alphas), y.shape[1]))
         out[-1] = backend.get(importance @ (truth * truth))
-        for m, gamma in enumerate(criterion.mixtures):
+        for m, gamma in enumerate(search.mixtures):
             mixed = self.prepared.of_mixture(gamma)
             z = mixed.directions.T @ targets.rows
-            for a, alpha in enumerate(criterion.alphas):
+            for a, alpha in enumerate(search.alphas):
                 error = truth - (mixed.ahead / backend.put(mixed.values + alpha, dtype)) @ z
                 out[m, a] = backend.get(importance @ (error * error))
         return out
 
 
-def by_folds(folds: Sequence[Fold], y: FloatArray, criterion: Criterion) -> list[Best]:
+def by_folds(folds: Sequence[SearchFold], y: FloatArray, search: SearchSpace) -> list[BestCandidate]:
     """Search a tile by k-fold cross-validation; one result per face."""
-    *errors, nothing = np.sum([fold.errors(y, criterion) for fold in folds], axis=0)
-    best = [_smallest(some, criterion) for some in errors]
+    *errors, nothing = np.sum([fold.errors(y, search) for fold in folds], axis=0)
+    best = [_smallest(some, search) for some in errors]
     error, alpha = np.stack([one for one, _ in best]), np.stack([one for _, one in best])
-    voxel, found = np.arange(y.shape[1]), []
-    for face in criterion.faces:
+    voxel, chosen = np.arange(y.shape[1]), []
+    for face in search.faces:
         among = np.asarray(face.mixtures)
-        own = error[among]
-        mixture = among[(own <= own.min(0) * (1 + TIE)).argmax(0)]
-        found.append(Best.of(error[mixture, voxel], nothing[0], alpha[mixture, voxel], mixture))
-    return found
+        errors_of_face = error[among]
+        mixture = among[(errors_of_face <= errors_of_face.min(0) * (1 + RELATIVE_TIE)).argmax(0)]
+        chosen.append(BestCandidate.of(error[mixture, voxel], nothing[0], alpha[mixture, voxel], mixture))
+    return chosen

@@ -12,7 +12,7 @@ from latentcortex._arrays import FloatArray, chosen, on_grid
 from latentcortex.encoding import Column, Criterion, HalfFits, Null, Prediction, significance
 from latentcortex.encoding.halves import candidates, resampling
 from latentcortex.features import Band
-from latentcortex.inference.prefer import contest, decided
+from latentcortex.inference.preferences import contest, decided
 
 
 def contested(
@@ -35,7 +35,7 @@ def contested(
     Returns
     -------
     ndarray of shape (3, n_voxels)
-        From `inference.prefer.contest`; nan where no layer may be found.
+        From `inference.preferences.contest`; nan where no layer may be found.
     """
     out, y = np.full((3, p.shape[1]), np.nan), predictions[0].y
     voxels = candidates(inference.simes_p(p), criterion)

@@ -13,8 +13,8 @@ from latentcortex.checking.alike import Alike
 from latentcortex.checking.bands import effective
 from latentcortex.checking.design import Design
 from latentcortex.encoding import is_series
-from latentcortex.encoding.criterion import MOST_VOXELS
-from latentcortex.inference.family import bh_level
+from latentcortex.encoding.criterion import MAX_SAMPLED_VOXELS
+from latentcortex.inference.corrections import bh_level
 
 LARGEST_R: Final = 0.7
 """A correlation that even a small test set should find."""
@@ -53,7 +53,7 @@ def _is_series(design: Design) -> bool:
         return False
     train_ids, test_ids = design.splits.folds[0]
     test = design.responses.split(train_ids=train_ids, test_ids=test_ids, zscore=design.zscore)[1].averaged()
-    slow = inference.lag_one(test.data[:, :: -(-test.data.shape[1] // MOST_VOXELS)])
+    slow = inference.lag_one(test.data[:, :: -(-test.data.shape[1] // MAX_SAMPLED_VOXELS)])
     if not test.in_time or not np.isfinite(slow).any():
         return False
     features = []

@@ -13,7 +13,7 @@ from latentcortex._arrays import BoolArray, FloatArray, IntArray
 from latentcortex.checking.bands import effective
 from latentcortex.checking.design import Design
 from latentcortex.encoding import is_series
-from latentcortex.encoding.criterion import MOST_VOXELS
+from latentcortex.encoding.criterion import MAX_SAMPLED_VOXELS
 from latentcortex.responses import Responses
 
 NEAR: Final = range(1, 4)
@@ -139,7 +139,7 @@ def _products(y: FloatArray, pairs: tuple[IntArray, IntArray]) -> FloatArray:
 def _centred(design: Design) -> FloatArray:
     """Take some voxels' responses less the mean of the session or run that they are z-scored in."""
     given = design.responses
-    data = given.data[:, :: -(-given.data.shape[1] // MOST_VOXELS)].astype(np.float64)
+    data = given.data[:, :: -(-given.data.shape[1] // MAX_SAMPLED_VOXELS)].astype(np.float64)
     keys = {"session": ["session"], "run": ["session", "run"]}.get(design.zscore)
     code = given.rows.groupby(keys, sort=False).ngroup().to_numpy() if keys else np.zeros(len(data), dtype=int)
     for k in range(int(code.max(initial=0)) + 1):
@@ -220,7 +220,7 @@ def _of_runs(responses: Responses) -> tuple[FloatArray, FloatArray, FloatArray]:
     counts : ndarray of shape (n_runs,)
         Stimuli of each run.
     """
-    rows, step = responses.rows, -(-responses.data.shape[1] // MOST_VOXELS)
+    rows, step = responses.rows, -(-responses.data.shape[1] // MAX_SAMPLED_VOXELS)
     shown = rows.groupby(["session", "run", "stimulus"], sort=False).ngroup().to_numpy()
     _, first = np.unique(shown, return_index=True)
     run = rows.groupby(["session", "run"], sort=False).ngroup().to_numpy()[first]

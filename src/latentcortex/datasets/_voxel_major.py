@@ -20,6 +20,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from latentcortex import _files
 from latentcortex._arrays import FloatArray, IntArray
 from latentcortex._store import Store
 from latentcortex.errors import InputError
@@ -116,6 +117,7 @@ def voxel_major(
     blocks = tuple(slice(start, min(start + size, n_trials)) for start in range(0, n_trials, size))
     missing = [block for block in blocks if not store.has(_key(block))]
     if missing:
+        _files.sweep(store.folder)  # the block that a killed copy was writing
         check_room(4 * n_voxels * sum(block.stop - block.start for block in missing), scratch, source)
         sentence = "%s is not laid out by voxel: a copy that is takes %.1f GB in %s, which may be deleted afterwards."
         logger.info(sentence, source.name, 4 * n_voxels * n_trials / 1e9, store.folder)

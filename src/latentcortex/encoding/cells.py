@@ -103,7 +103,7 @@ class Cells:
         first, results = int(self.start * len(cells)), []
         taken = [*cells[first:], *cells[:first]]
         with tqdm(total=len(cells), desc=title, unit="cell", disable=not self.progress) as bar:
-            for result in self.executor.map(_Kept(function, self.store, self.stem, _files.log_facts()), taken):
+            for result in self.executor.map(_KeptCell(function, self.store, self.stem, _files.log_facts()), taken):
                 results.append(result)
                 bar.update()
         n_last = len(cells) - first
@@ -143,7 +143,7 @@ def _maps_key(stem: str, facts: Mapping[str, Any]) -> str:
 
 
 @dataclass(frozen=True, eq=False)
-class _Kept(Generic[_Item]):
+class _KeptCell(Generic[_Item]):
     """Computes a cell, unless its part is there.
 
     Parameters
@@ -199,8 +199,8 @@ def _unpacked(store: Store, key: str, names: Iterable[str]) -> Result:
     """Undo `_packed`, for arrays that stay in their part."""
     pieces: dict[str, dict[str, dict[str, str]]] = {}
     for name in names:
-        piece, kind, what = name.split("\t")
-        pieces.setdefault(piece, {"values": {}, "sums": {}})[kind][what] = name
+        piece, kind, array = name.split("\t")
+        pieces.setdefault(piece, {"values": {}, "sums": {}})[kind][array] = name
     return {
         piece: Piece(_InPart(store, key, of["values"]), _InPart(store, key, of["sums"])) for piece, of in pieces.items()
     }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from typing import Protocol
+from typing import Final, Protocol
 
 import numpy as np
 
@@ -14,6 +14,9 @@ from latentcortex.errors import InputError
 from latentcortex.responses import N_STRETCHES, STRETCH, Responses, Within
 from latentcortex.space import Bare, Space
 from latentcortex.splits import Splits
+
+MAX_STRETCH: Final = 16 * STRETCH
+"""A stretch has at most so many voxels, valid or not."""
 
 Sides = tuple[Responses, Responses]
 """Responses to the stimuli that are fitted, and to those that are tested; single trials, or averages."""
@@ -169,16 +172,16 @@ def sample_stretches(valid: BoolArray) -> list[slice]:
     """Spread up to 16 stretches of 128 voxels evenly over the valid ones; those that meet are one.
 
     Each is read and parted anew for every fold, so their number and length are bounded, and voxels within that are not
-    valid come along: where valid ones lie far apart there are few of them. `responses.sample_valid_voxels` is for
-    whoever needs as many as there are, and takes each where it lies.
+    valid come along: a stretch goes on until it has 128 valid ones, or is 16 times as long. `sample_valid_voxels` of
+    `responses` is for whoever can take each voxel where it lies.
     """
     numbers = np.flatnonzero(valid)
-    starts = numbers[:: -(-len(numbers) // N_STRETCHES)].tolist()
     merged: list[slice] = []
-    for start in starts:
-        stop = min(start + STRETCH, len(valid))
+    for first in range(0, len(numbers), -(-len(numbers) // N_STRETCHES)):
+        start, last = int(numbers[first]), int(numbers[first : first + STRETCH][-1])
+        stop = min(last + 1, start + MAX_STRETCH)
         if merged and start <= merged[-1].stop:
-            merged[-1] = slice(merged[-1].start, stop)
+            merged[-1] = slice(merged[-1].start, max(stop, merged[-1].stop))
         else:
             merged.append(slice(start, stop))
     return merged

@@ -14,20 +14,20 @@ from latentcortex import inference, scoring
 from latentcortex._arrays import BoolArray, FloatArray
 from latentcortex.encoding.criterion import Criterion, Null
 from latentcortex.encoding.prediction import Prediction, by_tile
-from latentcortex.inference.family import bh_level
+from latentcortex.inference.corrections import bh_level
 from latentcortex.inference.ties import at_most
 from latentcortex.maps import Maps, short
 
 logger = logging.getLogger(__name__)
 
-LEAST: Final = float(np.finfo(np.float32).tiny)  # maps are float32, and no p may become 0
+MIN_FLOAT32: Final = float(np.finfo(np.float32).tiny)  # maps are float32, and no p may become 0
 
 N_FLIPS: Final = 4999
 """Flips of signs for comparisons of models; fewer where test stimuli have fewer patterns of signs."""
 LARGE_OFFSET: Final = 0.02
-"""Mean R² that a shift of the mean may take before it is said."""
+"""A warning tells of a shift of the mean that takes more than this of the mean R²."""
 CHANCE_OFFSET: Final = 4
-"""Over the number of test stimuli: what it takes by chance is one over it, and one over that of fitted stimuli."""
+"""Divided by the number of test stimuli it is added to that limit, since estimating two means costs some R², too."""
 
 COUNTED: Final = ("n_false", "n_false_low", "n_false_high", "n_control", "n_shuffles", "null_fraction", "n_false_is")
 """Facts of a mask that `inference.control` counted at its threshold."""
@@ -63,20 +63,20 @@ def significance(
         The share that is tested, which comes before the columns' names; empty for the model's score.
     """
     q = criterion.q
-    found = inference.fdr(p, q=q, method=criterion.correction)
+    corrected = inference.fdr(p, q=q, method=criterion.correction)
     names = [f"{of}{part.capitalize() if of else part}" for part in ("p", "q", "mask")]
     if n_permutations:
-        _tell_of_few(about, p, found, criterion, statistic=names[0], n_permutations=n_permutations)
-    what = f"the {of} share of {about['band']} in {about['model']}" if of else about["model"]
+        _tell_of_few(about, p, corrected, criterion, statistic=names[0], n_permutations=n_permutations)
+    tested = f"the {of} share of {about['band']} in {about['model']}" if of else about["model"]
     if of == "difference":
-        what = f"the difference between {about['model']} and {about['band']}"
-    name = f"{about['analysis']}: all {found.n_tests} valid voxels of {what}"
-    family = {"correction": criterion.correction, "q": q, "family": name, "n_tests": found.n_tests, "null": null}
-    mask = np.where(np.isnan(p), np.nan, found.rejected)
+        tested = f"the difference between {about['model']} and {about['band']}"
+    name = f"{about['analysis']}: all {corrected.n_tests} valid voxels of {tested}"
+    family = {"correction": criterion.correction, "q": q, "family": name, "n_tests": corrected.n_tests, "null": null}
+    mask = np.where(np.isnan(p), np.nan, corrected.rejected)
     return [
-        (np.maximum(p, LEAST), {**about, "statistic": names[0], "unit": "probability", **family}),
-        (np.maximum(found.q_values, LEAST), {**about, "statistic": names[1], "unit": "rate", **family}),
-        (mask, {**about, "statistic": names[2], "unit": "0 or 1", **family, "threshold": found.threshold}),
+        (np.maximum(p, MIN_FLOAT32), {**about, "statistic": names[0], "unit": "probability", **family}),
+        (np.maximum(corrected.q_values, MIN_FLOAT32), {**about, "statistic": names[1], "unit": "rate", **family}),
+        (mask, {**about, "statistic": names[2], "unit": "0 or 1", **family, "threshold": corrected.threshold}),
     ]
 
 
@@ -226,15 +226,15 @@ def rejudged(maps: Maps, criterion: Criterion) -> Maps:
         if not len(places[names[0]]):
             continue
         p = {str(i): maps.column(int(i)) for i in places[names[0]]}
-        found = inference.hierarchical_fdr(p, criterion.q, criterion.correction)
-        n_chosen = sum(one.rejected.any() for one in found.values())
-        n_maps = sum(one.n_tests > 0 for one in found.values())
+        corrected = inference.hierarchical_fdr(p, criterion.q, criterion.correction)
+        n_chosen = sum(one.rejected.any() for one in corrected.values())
+        n_maps = sum(one.n_tests > 0 for one in corrected.values())
         chosen = f"{', '.join(dict.fromkeys(columns['analysis']))}: {n_chosen} of {n_maps} maps were chosen first"
-        for one, i, j, k in zip(found.values(), *places.values(), strict=True):
+        for one, i, j, k in zip(corrected.values(), *places.values(), strict=True):
             level = criterion.q * n_chosen / max(n_maps, 1)
             words = f"{chosen}, this one with them: its voxels are tested at {level:.3g}"
             words = words if one.rejected.any() else f"{chosen}, this one not"
-            changed[int(j)] = np.maximum(one.q_values, LEAST).astype(np.float32)
+            changed[int(j)] = np.maximum(one.q_values, MIN_FLOAT32).astype(np.float32)
             changed[int(k)] = np.where(np.isnan(one.q_values), np.nan, one.rejected).astype(np.float32)
             columns.loc[[i, j, k], "family"] = words
             columns.loc[[k], "threshold"] = one.threshold

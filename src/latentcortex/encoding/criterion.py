@@ -16,7 +16,7 @@ from latentcortex._shelf import unknown
 from latentcortex.encoding.prediction import Prediction
 from latentcortex.errors import InputError
 from latentcortex.executors import share
-from latentcortex.inference.family import bh_level
+from latentcortex.inference.corrections import bh_level
 from latentcortex.inference.halves import LEAST_CLUSTERS
 from latentcortex.inference.null import SLOWEST
 from latentcortex.inference.tails import ENOUGH, Draw, Family, draws_needed, finer_p, more_exchanges, tail_excess
@@ -38,13 +38,13 @@ NULLS: Final = {
 """The nulls that there are, and what each is made of."""
 FAMILIES: Final = ("map", "hierarchical")
 SHARE_TESTS: Final = ("gain", "freedman-lane")
-MOST_EXCESS: Final = 0.1
-"""Of false discoveries where nothing is there, more than should be: from there a closed form does not fit."""
+MAX_TAIL_EXCESS: Final = 0.1
+"""The closed form is not used where it would give a larger excess, as a fraction, of false discoveries."""
 SKEWED: Final = "responses and predictions are skewed or have heavy tails"
-LEAST_DEPENDENCE: Final = 0.02
-"""Product of the autocorrelations of responses and predictions from which a test set is a time series."""
-MOST_VOXELS: Final = 2048
-"""Voxels, evenly spaced, that are looked at to choose a null."""
+MIN_DEPENDENCE: Final = 0.02
+"""A test set is a time series if the autocorrelations of responses and predictions have a larger product."""
+MAX_SAMPLED_VOXELS: Final = 2048
+"""The null is chosen from at most so many voxels, evenly spaced."""
 
 
 @dataclass(frozen=True)
@@ -220,18 +220,18 @@ class Null:
 
     def __str__(self) -> str:
         """Say what it is, as sidecars and the report do."""
-        what = NULLS[self.name]
+        words = NULLS[self.name]
         if self.name == "blocks":
-            what = f"permutations of stretches of {self.block} rows from random starts"
+            words = f"permutations of stretches of {self.block} rows from random starts"
         if self.name == "shift":
-            what = f"circular shifts by at least {self.block} rows"
+            words = f"circular shifts by at least {self.block} rows"
         if self.counted:
-            what = f"{self.counted} {what}"
+            words = f"{self.counted} {words}"
         if self.family is not None:
-            what = f"{self.n_permutations} to {what}, the more the smaller p, since {SKEWED}"
+            words = f"{self.n_permutations} to {words}, the more the smaller p, since {SKEWED}"
         if self.sets:
-            what += f" (stimuli with nearly equal features averaged, which leaves {len(set(self.sets))})"
-        return f"{what}, each refitted in every fold" if self.refits else what
+            words += f" (stimuli with nearly equal features averaged, which leaves {len(set(self.sets))})"
+        return f"{words}, each refitted in every fold" if self.refits else words
 
     def p(self, held_out: Prediction) -> FloatArray:
         """Test the correlation of every voxel, one-sided, (n_voxels,); nan where there is none."""
@@ -254,12 +254,12 @@ class Null:
 
     def _up_to(self, held_out: Prediction, family: Family) -> Null:
         """Find by voxels all over the map how often stimuli are exchanged for those whose p may be small."""
-        step = -(-held_out.y.shape[1] // MOST_VOXELS)
+        step = -(-held_out.y.shape[1] // MAX_SAMPLED_VOXELS)
         y, yhat_bands, offset = held_out.y[:, ::step], held_out.yhat_bands[..., ::step], held_out.offset[::step]
-        some = replace(held_out, y=y, yhat_bands=yhat_bands, offset=offset, nested={}).averaged(self.sets)
-        p = _exchanged_p(some, self.orders(len(some.y)))
-        small, draw, observed = self._open(some, p)
-        sizes = {"n_rows": len(some.y), "n_sampled": int(np.isfinite(p).sum())}
+        sampled = replace(held_out, y=y, yhat_bands=yhat_bands, offset=offset, nested={}).averaged(self.sets)
+        p = _exchanged_p(sampled, self.orders(len(sampled.y)))
+        small, draw, observed = self._open(sampled, p)
+        sizes = {"n_rows": len(sampled.y), "n_sampled": int(np.isfinite(p).sum())}
         n_draws = draws_needed(p[small], self.n_permutations, observed, draw, family, **sizes)
         return replace(self, family=replace(family, n_draws=n_draws))
 
@@ -295,8 +295,8 @@ class Null:
 
 def has_heavy_tails(held_out: Prediction, family: Family) -> bool:
     """Tell whether the closed form's tail is wrong for responses and predictions like these, all voxels together."""
-    step = -(-held_out.y.shape[1] // MOST_VOXELS)
-    return tail_excess(held_out.y[:, ::step], held_out.varying[:, ::step], family) > MOST_EXCESS
+    step = -(-held_out.y.shape[1] // MAX_SAMPLED_VOXELS)
+    return tail_excess(held_out.y[:, ::step], held_out.varying[:, ::step], family) > MAX_TAIL_EXCESS
 
 
 def series_length(held_out: Prediction) -> int:
@@ -310,13 +310,13 @@ def series_length(held_out: Prediction) -> int:
     """
     if not held_out.in_time:
         return 1
-    step = -(-held_out.y.shape[1] // MOST_VOXELS)
+    step = -(-held_out.y.shape[1] // MAX_SAMPLED_VOXELS)
     y, yhat = held_out.y[:, ::step], held_out.varying[:, ::step]
     chance = stats.norm.ppf(SLOWEST) / np.sqrt(len(y))
     both = [np.maximum(inference.lag_one(side) - chance, 0) for side in (y, yhat)]
-    known = both[0] * both[1]
-    known = known[np.isfinite(known)]
-    slowest = float(np.quantile(known, SLOWEST)) if len(known) else 0.0
+    dependence = both[0] * both[1]
+    dependence = dependence[np.isfinite(dependence)]
+    slowest = float(np.quantile(dependence, SLOWEST)) if len(dependence) else 0.0
     return inference.block_length(y) if is_series(slowest) else 1
 
 
@@ -325,7 +325,7 @@ def is_series(product: float) -> bool:
 
     Each less what chance gives in so short a series.
     """
-    return product > LEAST_DEPENDENCE
+    return product > MIN_DEPENDENCE
 
 
 def tell_of_opposite(r: FloatArray, about: Mapping[str, Any], *, n_folds: int = 1) -> None:

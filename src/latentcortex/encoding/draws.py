@@ -15,7 +15,7 @@ from latentcortex.encoding.pieces import Piece
 from latentcortex.inference.control import ExpectedFalse, expected_false, tally_draws
 
 AT_ONCE: Final = 8 * TILE
-"""Voxels whose r in all permutations is in memory at a time."""
+"""r of so many voxels, in all permutations, is in memory at a time."""
 
 
 @dataclass(frozen=True, eq=False)

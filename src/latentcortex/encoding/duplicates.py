@@ -10,16 +10,16 @@ import numpy as np
 
 from latentcortex import _duplicates
 from latentcortex._arrays import FloatArray
-from latentcortex.encoding.fitted import Fitted, Prepared
+from latentcortex.encoding.fitted import FittedModel, PreparedModel
 from latentcortex.features import Features
 
 logger = logging.getLogger(__name__)
 
-LEAST_SETS: Final = 5
-"""Fewer sets cannot have their signs flipped."""
+MIN_SETS: Final = 5
+"""A test by flips of signs needs so many sets of stimuli: fewer have too few patterns of signs."""
 
 
-def duplicates(model: Prepared | Fitted, features: Features, ids: Sequence[str]) -> tuple[str, ...]:
+def duplicates(model: PreparedModel | FittedModel, features: Features, ids: Sequence[str]) -> tuple[str, ...]:
     """Name the set of each test stimulus: stimuli with nearly equal features are one, see `_duplicates`.
 
     Features of all bands of the model count, each centred on the fitted stimuli and scaled to the same size. Equal
@@ -33,7 +33,7 @@ def duplicates(model: Prepared | Fitted, features: Features, ids: Sequence[str])
 
     Parameters
     ----------
-    model : Prepared or Fitted
+    model : Prepared or FittedModel
     features : Features
         They hold the test stimuli, and may hold the fitted ones.
     ids : sequence of str
@@ -59,14 +59,16 @@ def duplicates(model: Prepared | Fitted, features: Features, ids: Sequence[str])
     n_sets = len(np.unique(codes))
     if n_sets == len(ids):
         return ()
-    if n_sets < LEAST_SETS:
+    if n_sets < MIN_SETS:
         said = "%s: %d test stimuli have only %d different features, none of them fitted: p takes them one by one."
         logger.warning(said, "+".join(model.bands), len(ids), n_sets, extra={"facts": {"statistic": "p"}})
         return ()
     return tuple(f"set {code}" for code in codes)
 
 
-def _kernel(model: Prepared | Fitted, features: Features, ids: Sequence[str], others: Sequence[str]) -> FloatArray:
+def _kernel(
+    model: PreparedModel | FittedModel, features: Features, ids: Sequence[str], others: Sequence[str]
+) -> FloatArray:
     """Compute the kernel of stimuli and others over all bands of the model, float64 (n_stimuli, n_others)."""
     joint = np.zeros((len(ids), len(others)))
     if not model.by_columns and features.same_source(model.features) and {*model.ids, *others} <= set(features.ids):
@@ -81,14 +83,14 @@ def _kernel(model: Prepared | Fitted, features: Features, ids: Sequence[str], ot
     return joint
 
 
-def _centre(model: Prepared | Fitted, band: str) -> tuple[FloatArray, float]:
+def _centre(model: PreparedModel | FittedModel, band: str) -> tuple[FloatArray, float]:
     """Compute the mean of a band over the fitted stimuli, in float64, and the root mean square distance from it."""
     fitted = model.features.array(band, model.ids).astype(np.float64)
     mean = model.weights @ fitted / model.weights.sum()
     return mean, float(np.sqrt(((fitted - mean) ** 2).sum(1).mean()))
 
 
-def _norms(model: Prepared | Fitted) -> FloatArray:
+def _norms(model: PreparedModel | FittedModel) -> FloatArray:
     """Sum the squared norms of each fitted stimulus over all bands, (n_fitted,)."""
     total = np.zeros(len(model.ids))
     for band in model.bands:

@@ -25,13 +25,13 @@ FORMAT: Final = "latentcortex-model 2"
 NUMBERS: Final = ("mixtures", "alphas", "cv_scores", "offset")
 STIMULI_AT_ONCE: Final = 512
 MATRICES: Final = 8
-"""Of rows by rows (or columns), about so many are kept of a mixture: kernels, decompositions, and those of folds."""
+"""A mixture keeps about so many matrices of rows by rows (or columns): kernels, decompositions, those of folds."""
 MIXTURES: Final = 10
-"""About so many are tried of several bands."""
+"""A model of several bands tries about so many mixtures."""
 
 
 @dataclass(frozen=True, eq=False)
-class Prepared:
+class PreparedModel:
     """A model made ready for the responses to some stimuli: all of a fit that does not depend on the voxel.
 
     Parameters
@@ -55,7 +55,7 @@ class Prepared:
     ids: tuple[str, ...]
     weights: FloatArray
     by_columns: bool
-    rows: estimators.Prepared
+    rows: estimators.PreparedModel
 
     @classmethod
     def of(
@@ -102,8 +102,8 @@ class Prepared:
         else:
             options: dict[str, Any] = {"fit_on": ids, "weights": weights, "scale": bool(estimator.scale)}
             rows = {band: features.gram(band, ids, ids, **options) for band in features.bands}
-        how: dict[str, Any] = {"by": "columns" if narrow else "gram", "sample": sample, "weights": weights}
-        ready = estimators.prepare(estimator, rows, groups=None if in_time else list(ids), **how)
+        prepare_options: dict[str, Any] = {"by": "columns" if narrow else "gram", "sample": sample, "weights": weights}
+        ready = estimators.prepare(estimator, rows, groups=None if in_time else list(ids), **prepare_options)
         return cls(estimator, features, tuple(ids), weights, bool(narrow), ready)
 
     @property
@@ -111,23 +111,23 @@ class Prepared:
         """The names of the bands."""
         return self.features.bands
 
-    def fit(self, y: FloatArray) -> Fitted:
+    def fit(self, y: FloatArray) -> FittedModel:
         """Fit the responses (n_fitted, n_voxels) of some voxels; each is as it would be among all."""
-        return Fitted(self.rows.fit(y), self.features, self.ids, self.weights, self.by_columns)
+        return FittedModel(self.rows.fit(y), self.features, self.ids, self.weights, self.by_columns)
 
     def new_rows(self, features: Features, ids: Sequence[str]) -> dict[str, FloatArray]:
-        """Prepare stimuli to be predicted; see `Fitted.new_rows`."""
+        """Prepare stimuli to be predicted; see `FittedModel.new_rows`."""
         return _new_rows(self, features, ids)
 
 
 @dataclass(frozen=True, eq=False)
-class Fitted:
+class FittedModel:
     """A fitted model, and the features and stimuli that it was fitted on.
 
     Parameters
     ----------
     estimator : Estimator
-        Fitted
+        FittedModel
     features : Features
         The bands of the model; they hold the stimuli that were fitted on.
     ids : tuple of str
@@ -179,10 +179,10 @@ class Fitted:
 
     def parts_of(self, rows: Mapping[str, FloatArray], *, voxels: slice = slice(None)) -> FloatArray:
         """Predict from each band, as `parts` does, what `new_rows` prepared."""
-        own = {band: rows[band] for band in self.bands}
+        of_bands = {band: rows[band] for band in self.bands}
         if self.by_columns:
-            return self.estimator.predict(own, split=True, voxels=voxels)
-        return self.estimator.predict_gram(own, voxels=voxels)
+            return self.estimator.predict(of_bands, split=True, voxels=voxels)
+        return self.estimator.predict_gram(of_bands, voxels=voxels)
 
     def predict(self, features: Features, ids: Sequence[str], *, voxels: slice = slice(None)) -> FloatArray:
         """Predict from all bands together, float32 (n_stimuli, n_voxels); arguments are those of `parts`."""
@@ -245,7 +245,7 @@ class Fitted:
             scaled = w[:, None] * yhat / (w @ (yhat * yhat))
         return self.features.expanded(band, self._onto(band, mean, scaled))
 
-    def nested(self, subsets: Sequence[Sequence[str]] | None = None) -> dict[tuple[str, ...], Fitted]:
+    def nested(self, subsets: Sequence[Sequence[str]] | None = None) -> dict[tuple[str, ...], FittedModel]:
         """Refit the models of subsets of the bands, each with penalties of its own; all of them by default.
 
         Raises
@@ -253,13 +253,15 @@ class Fitted:
         InputError
             If the estimator cannot refit subsets of its bands.
         """
-        if isinstance(self.estimator, Kept):
+        if isinstance(self.estimator, SavedEstimator):
             raise InputError("A model that was read from a file refits no models without a band; fit it again.")
         if not isinstance(self.estimator, Nesting):
             name = self.estimator.parameters.get("name", "This estimator")
             raise InputError(f"{name} does not refit subsets of bands; use banded_ridge for unique or Shapley shares.")
         models = self.estimator.nested(subsets)
-        return {b: Fitted(m, self.features.only(b), self.ids, self.weights, self.by_columns) for b, m in models.items()}
+        return {
+            b: FittedModel(m, self.features.only(b), self.ids, self.weights, self.by_columns) for b, m in models.items()
+        }
 
     # Kept on disk
 
@@ -311,7 +313,9 @@ class Fitted:
             raise AlignmentError(f"{path} was fitted on bands that are not there: {', '.join(missing)}.")
         own, weights = features.only(content["bands"]), tensors.pop("weights")
         aligned(own, content["ids"])
-        kept = Kept(own.bands, content["scale"], content["estimator"], **{f"{k}_": v for k, v in tensors.items()})
+        kept = SavedEstimator(
+            own.bands, content["scale"], content["estimator"], **{f"{k}_": v for k, v in tensors.items()}
+        )
         model = cls(kept, own, tuple(content["ids"]), weights)
         changed = [band for band, known in model._fingerprints().items() if known != content["features"][band]]
         if changed:
@@ -363,7 +367,7 @@ class Fitted:
 
 
 @dataclass(frozen=True, eq=False)
-class Chosen:
+class Hyperparameters:
     """What a fit chose for each voxel.
 
     Parameters
@@ -389,8 +393,8 @@ def ready_bytes(n_rows: int, features: Features) -> int:
     return 8 * MATRICES * (1 if len(features.bands) == 1 else MIXTURES) * n_rows * min(n_rows, n_columns)
 
 
-def _new_rows(model: Prepared | Fitted, features: Features, ids: Sequence[str]) -> dict[str, FloatArray]:
-    """Prepare stimuli to be predicted, by band; see `Fitted.new_rows`."""
+def _new_rows(model: PreparedModel | FittedModel, features: Features, ids: Sequence[str]) -> dict[str, FloatArray]:
+    """Prepare stimuli to be predicted, by band; see `FittedModel.new_rows`."""
     wanted = features.only(model.bands)
     aligned(wanted, ids)
     for band, n_dims in model.features.dims.items():
@@ -405,7 +409,7 @@ def _new_rows(model: Prepared | Fitted, features: Features, ids: Sequence[str]) 
 
 
 @dataclass(frozen=True, eq=False)
-class Kept:
+class SavedEstimator:
     """An estimator as it was read from a file: it predicts, and cannot be fitted.
 
     Parameters
@@ -476,12 +480,12 @@ def _read(path: Path) -> tuple[dict[str, FloatArray], dict[str, Any]]:
     path.open("rb").close()  # which safetensors is not allowed to read, it calls missing
     try:
         with safe_open(path, framework="numpy") as file:
-            known = file.metadata() or {}
-            if known.get("format") != FORMAT:
-                raise InputError(f"{path} holds {known.get('format') or 'something else'}; expected {FORMAT}.")
+            header = file.metadata() or {}
+            if header.get("format") != FORMAT:
+                raise InputError(f"{path} holds {header.get('format') or 'something else'}; expected {FORMAT}.")
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
     except (SafetensorError, OSError) as error:
         raise IncompleteError(f"{path} is damaged ({error}); fit and save the model again.") from None
-    if known.get("hash") != _hash(known.get("content", ""), tensors):
+    if header.get("hash") != _hash(header.get("content", ""), tensors):
         raise IncompleteError(f"{path} is damaged: it is not what was written; fit and save the model again.")
-    return tensors, json.loads(known["content"])
+    return tensors, json.loads(header["content"])

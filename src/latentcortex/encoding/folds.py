@@ -17,7 +17,7 @@ from latentcortex.encoding.chunks import ReadByChunk, Sides, averaged
 from latentcortex.encoding.columns import models_needed
 from latentcortex.encoding.criterion import Criterion, Null
 from latentcortex.encoding.duplicates import duplicates
-from latentcortex.encoding.fitted import Fitted, Prepared
+from latentcortex.encoding.fitted import FittedModel, PreparedModel
 from latentcortex.encoding.prediction import Prediction
 from latentcortex.errors import InputError
 from latentcortex.estimators import Estimator, VoxelCounts, telling_once
@@ -33,14 +33,14 @@ class FoldModel:
 
     Parameters
     ----------
-    prepared : Prepared
+    prepared : PreparedModel
     rows : mapping of str to ndarray
-        Held-out stimuli, from `Prepared.new_rows`.
+        Held-out stimuli, from `PreparedModel.new_rows`.
     sets : tuple of str
         Of each held-out stimulus, where some are as good as one; see `encoding.duplicates`.
     """
 
-    prepared: Prepared
+    prepared: PreparedModel
     rows: Mapping[str, FloatArray]
     sets: tuple[str, ...] = ()
 
@@ -51,7 +51,7 @@ class FoldFit:
 
     Parameters
     ----------
-    model : Fitted
+    model : FittedModel
         Of some voxels.
     rows : mapping of str to ndarray
         Held-out stimuli; see `FoldModel`.
@@ -61,7 +61,7 @@ class FoldFit:
         What was taken off responses before the fit.
     """
 
-    model: Fitted
+    model: FittedModel
     rows: Mapping[str, FloatArray]
     y: FloatArray
     mean: FloatArray | None = None
@@ -204,10 +204,10 @@ class Folds:
         ready = []
         with telling_once():
             for train, test in self.sides:
-                how: dict[str, Any] = {"weights": train.n_repeats, "sample": train.data}
-                how["in_time"] = self.in_time if self.pooled else train.in_time
+                options: dict[str, Any] = {"weights": train.n_repeats, "sample": train.data}
+                options["in_time"] = self.in_time if self.pooled else train.in_time
                 fitted, held = ([owner.get(name, name) for name in side.ids] for side in (train, test))
-                model = Prepared.of(estimator, self.features, fitted, **how)
+                model = PreparedModel.of(estimator, self.features, fitted, **options)
                 # Those of pooled predictions change places together, and are predicted one by one.
                 sets = () if self.pooled else duplicates(model, self.features, held)
                 ready.append(FoldModel(model, model.new_rows(self.features, held), sets))
@@ -332,7 +332,7 @@ class FittedFolds:
     sets: tuple[str, ...] = field(default=())
 
     @property
-    def models(self) -> list[Fitted]:
+    def models(self) -> list[FittedModel]:
         """The fitted model of each fold."""
         return [fit.model for fit in self.fits]
 

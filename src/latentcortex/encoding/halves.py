@@ -14,19 +14,19 @@ from latentcortex._arrays import FloatArray, IntArray, chosen, random_for
 from latentcortex._files import telling_of
 from latentcortex._ridge.prepared import Once
 from latentcortex.encoding.criterion import Criterion
-from latentcortex.encoding.fitted import Fitted, Prepared, ready_bytes
+from latentcortex.encoding.fitted import FittedModel, PreparedModel, ready_bytes
 from latentcortex.estimators import quiet
 from latentcortex.executors import share
 from latentcortex.features import Features
-from latentcortex.inference.family import TAIL
+from latentcortex.inference.corrections import TAIL
 from latentcortex.inference.ties import at_most
 from latentcortex.responses import Responses
 from latentcortex.space import Bare
 
-LEAST_TRAIN: Final = 40
-"""Training stimuli that half-fits are halves of."""
+MIN_TRAIN_STIMULI: Final = 40
+"""Half-fits need so many training stimuli; with fewer, comparisons hold for the fitted models only."""
 READY_BYTES: Final = 500_000_000
-"""Memory for halves that stay ready."""
+"""Halves stay ready up to so many bytes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,11 +38,11 @@ class Half:
     ids : tuple of str
         The stimuli of the half, in the order of the fit.
     models : list of (Prepared, mapping of str to ndarray)
-        Each with the test stimuli that it predicts, from `Prepared.new_rows`.
+        Each with the test stimuli that it predicts, from `PreparedModel.new_rows`.
     """
 
     ids: tuple[str, ...]
-    models: list[tuple[Prepared, Mapping[str, FloatArray]]]
+    models: list[tuple[PreparedModel, Mapping[str, FloatArray]]]
 
 
 @dataclass(eq=False)
@@ -105,10 +105,10 @@ class Halves:
         n_train = len(self.train.ids)
         order = random_for(self.seed, "half of the training stimuli", k).permutation(n_train)
         half = self.train.select([self.train.ids[row] for row in np.sort(order[: n_train // 2])])
-        how: dict[str, Any] = {"sample": half.data, "weights": half.n_repeats, "in_time": half.in_time}
+        options: dict[str, Any] = {"sample": half.data, "weights": half.n_repeats, "in_time": half.in_time}
 
-        def ready(bands: tuple[str, ...]) -> tuple[Prepared, Mapping[str, FloatArray]]:
-            model = Prepared.of(quiet(self.make_estimator()), self.features.only(bands), half.ids, **how)
+        def ready(bands: tuple[str, ...]) -> tuple[PreparedModel, Mapping[str, FloatArray]]:
+            model = PreparedModel.of(quiet(self.make_estimator()), self.features.only(bands), half.ids, **options)
             return model, model.new_rows((self.new or self.features).only(bands), self.test_ids)
 
         return Half(half.ids, share(ready, self.models))
@@ -130,7 +130,7 @@ class HalfFits:
     halves: Halves
     train: Responses
     subsets: Sequence[tuple[str, ...]] = ()
-    _kept: dict[int, list[tuple[Fitted, Mapping[str, FloatArray]]]] = field(default_factory=dict)
+    _kept: dict[int, list[tuple[FittedModel, Mapping[str, FloatArray]]]] = field(default_factory=dict)
 
     def __call__(self, k: int, voxels: IntArray) -> FloatArray:
         """Predict the test stimuli from half k, without offsets, (n_models, n_stimuli, len(voxels))."""
@@ -145,7 +145,7 @@ class HalfFits:
         train = replace(self.train, data=chosen(self.train.data, voxels), space=Bare(len(voxels)))
         return replace(self, train=train, _kept={})
 
-    def _fitted(self, k: int) -> list[tuple[Fitted, Mapping[str, FloatArray]]]:
+    def _fitted(self, k: int) -> list[tuple[FittedModel, Mapping[str, FloatArray]]]:
         with telling_of(control="fits to halves of the training stimuli"):
             half = self.halves(k)
             y = self.train.select(half.ids).data
@@ -173,7 +173,7 @@ def candidates(p: FloatArray, criterion: Criterion) -> IntArray:
 
 def n_refits(criterion: Criterion, n_train: int) -> int:
     """Count the half-fits that comparisons draw on; none where there are too few training stimuli."""
-    return criterion.n_refits if n_train >= LEAST_TRAIN else 0
+    return criterion.n_refits if n_train >= MIN_TRAIN_STIMULI else 0
 
 
 def resampling(refits: HalfFits | None, criterion: Criterion, clusters: Sequence[str] | None) -> inference.Resampling:

@@ -20,7 +20,7 @@ from latentcortex.encoding.chunks import Sides
 from latentcortex.encoding.columns import SHARES, Column, scores, significance
 from latentcortex.encoding.criterion import Criterion, Null, tell_of_opposite
 from latentcortex.encoding.draws import Draws, median
-from latentcortex.encoding.fitted import Chosen, Fitted, Prepared
+from latentcortex.encoding.fitted import FittedModel, Hyperparameters, PreparedModel
 from latentcortex.encoding.folds import FittedFolds, FoldModel, Folds
 from latentcortex.encoding.halves import Halves, n_refits
 from latentcortex.encoding.pieces import Piece, score
@@ -53,7 +53,7 @@ class Judging:
 def scored(
     predict: Callable[[slice], Prediction],
     stretches: Sequence[slice],
-    models: Sequence[Fitted],
+    models: Sequence[FittedModel],
     judging: Judging,
     *,
     start: int = 0,
@@ -68,7 +68,7 @@ def scored(
         One of the stretches -> its prediction.
     stretches : sequence of slice
         Tiles of the voxels of the model.
-    models : sequence of Fitted
+    models : sequence of FittedModel
         The model as it was fitted for each fold, to these voxels.
     judging : Judging
     start : int
@@ -101,7 +101,7 @@ def scored(
     parts = share(of_stretch, stretches)
     together, more = Piece.join([piece for piece, _ in parts]), dict[str, NDArray[Any]]()
     if len(models) == 1:
-        chosen = Chosen.of(models[0].estimator)
+        chosen = Hyperparameters.of(models[0].estimator)
         more |= {"alphas": chosen.alphas, "mixtures": chosen.mixtures}
     if tests is not None:
         candidates = [one for _, one in parts if one is not None]
@@ -113,7 +113,7 @@ def scored(
 def columns_of(
     about: dict[str, Any],
     piece: Piece,
-    model: Prepared | Fitted,
+    model: PreparedModel | FittedModel,
     judging: Judging,
     *,
     n_folds: int = 1,
@@ -129,7 +129,7 @@ def columns_of(
         Facts of the model: analysis, model, band, n_stimuli.
     piece : Piece
         From `scored`, of all voxels.
-    model : Prepared or Fitted
+    model : Prepared or FittedModel
     judging : Judging
     n_folds : int
         Over which predictions are pooled; 1 for a test set.
@@ -173,7 +173,7 @@ def columns_of(
     return regions.noted(columns, sums, bands, several, null)
 
 
-def reliability_of(piece: Piece, model: Prepared | Fitted, judging: Judging) -> Piece:
+def reliability_of(piece: Piece, model: PreparedModel | FittedModel, judging: Judging) -> Piece:
     """Predict how reliable the shares of a joint model are, once its scores are there for all voxels.
 
     Returns
@@ -183,7 +183,7 @@ def reliability_of(piece: Piece, model: Prepared | Fitted, judging: Judging) -> 
     """
     criterion, p = judging.criterion, np.asarray(piece.values["p"])
     significant = np.asarray(inference.fdr(p, criterion.q, criterion.correction).rejected, dtype=np.float64)
-    chosen = Chosen(piece.values["alphas"], piece.values["mixtures"])
+    chosen = Hyperparameters(piece.values["alphas"], piece.values["mixtures"])
     values = partition.identifiable(model, chosen, significant, seed=criterion.seed)
     return Piece({"identifiability": values}, {"overlap": partition.overlaps_of(model)[None]})
 
@@ -243,7 +243,7 @@ class ModelPlan:
         return self.folds.features.bands
 
     @property
-    def model(self) -> Prepared:
+    def model(self) -> PreparedModel:
         """The model that is ready for the first fold, which is the only one of a test set."""
         return self.ready()[0].prepared
 

@@ -12,13 +12,13 @@ import numpy as np
 from latentcortex import inference, scoring
 from latentcortex._arrays import FloatArray
 from latentcortex.encoding.columns import Column, about_means
-from latentcortex.encoding.fitted import Chosen, Fitted, Prepared
+from latentcortex.encoding.fitted import FittedModel, Hyperparameters, PreparedModel
 from latentcortex.encoding.prediction import Prediction, by_tile
 from latentcortex.executors import share
 
 logger = logging.getLogger(__name__)
 
-LEAST_RELIABILITY: Final = 1 / 3
+MIN_RELIABILITY: Final = 1 / 3
 """Expected reliability between halves below which a share cannot be told: by Spearman and Brown's formula, less than
 half of what distinguishes voxels alike would be found again on as many other stimuli."""
 
@@ -65,7 +65,9 @@ def excess(held_out: Prediction, bands: Sequence[str]) -> FloatArray:
     return np.asarray(joint - np.sum(alone, axis=0))[None]
 
 
-def identifiable(model: Prepared | Fitted, chosen: Chosen, significant: FloatArray, *, seed: int) -> FloatArray:
+def identifiable(
+    model: PreparedModel | FittedModel, chosen: Hyperparameters, significant: FloatArray, *, seed: int
+) -> FloatArray:
     """Predict the reliability that each band's share should have, (n_bands, n_voxels).
 
     Where the model is found; elsewhere there is nothing to split, and it is nan. Without bands, (0, n_voxels), where
@@ -73,8 +75,8 @@ def identifiable(model: Prepared | Fitted, chosen: Chosen, significant: FloatArr
 
     Parameters
     ----------
-    model : Prepared or Fitted
-    chosen : Chosen
+    model : Prepared or FittedModel
+    chosen : Hyperparameters
         What the fit chose for every voxel.
     significant : ndarray of shape (n_voxels,)
         1 where the model is found.
@@ -93,14 +95,14 @@ def identifiable(model: Prepared | Fitted, chosen: Chosen, significant: FloatArr
     return values
 
 
-def _grams(model: Prepared | Fitted) -> dict[str, FloatArray]:
+def _grams(model: PreparedModel | FittedModel) -> dict[str, FloatArray]:
     """Compute the kernel of each band between the fitted stimuli."""
     ids, scale = model.ids, bool(model.estimator.scale)
     options: dict[str, Any] = {"fit_on": ids, "weights": model.weights, "scale": scale}
     return {band: model.features.gram(band, ids, ids, **options) for band in model.bands}
 
 
-def overlaps_of(model: Prepared | Fitted) -> FloatArray:
+def overlaps_of(model: PreparedModel | FittedModel) -> FloatArray:
     """Find how much each band overlaps with any other, (n_bands,); see `overlaps`."""
     return np.array(list(overlaps(_grams(model)).values()))
 
@@ -108,5 +110,5 @@ def overlaps_of(model: Prepared | Fitted) -> FloatArray:
 def overlaps(grams: Mapping[str, FloatArray]) -> dict[str, float]:
     """Find each band's largest overlap with another; see `scoring.overlap`."""
     leading = dict(zip(grams, share(scoring.leading, list(grams.values())), strict=True))
-    found = {pair: scoring.overlap(leading[pair[0]], leading[pair[1]]) for pair in combinations(grams, 2)}
-    return {band: max(value for pair, value in found.items() if band in pair) for band in grams}
+    by_pair = {pair: scoring.overlap(leading[pair[0]], leading[pair[1]]) for pair in combinations(grams, 2)}
+    return {band: max(value for pair, value in by_pair.items() if band in pair) for band in grams}

@@ -23,12 +23,12 @@ from latentcortex.encoding.pieces import Piece
 from latentcortex.estimators import quiet
 
 READY: Final = ("_cells", "_whole")
-"""What is made from the rest when it is first asked for, and takes much memory."""
+"""Attributes that are made when they are first asked for, and take much memory."""
 DRAWS_AT_ONCE: Final = 10
-"""Permutations of one cell: what a kill costs, and about what has the size of a chunk's predictions."""
+"""A cell has so many permutations: a kill costs no more, and they are about as large as a chunk's predictions."""
 
 READY_BYTES: Final = 1_000_000_000
-"""Memory for models of permutations that are ready together."""
+"""Models of several permutations are ready together up to so many bytes."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,7 +14,7 @@ from latentcortex import inference
 from latentcortex._arrays import FloatArray, IntArray, chosen, on_grid
 from latentcortex.encoding.columns import N_FLIPS, Column, flips_in_words, flips_of, significance
 from latentcortex.encoding.criterion import Criterion, Null
-from latentcortex.encoding.fitted import Chosen, Fitted
+from latentcortex.encoding.fitted import FittedModel, Hyperparameters
 from latentcortex.encoding.halves import HalfFits, Halves, candidates, resampling
 from latentcortex.encoding.prediction import Prediction
 from latentcortex.errors import InputError
@@ -22,10 +22,10 @@ from latentcortex.estimators import Estimator
 from latentcortex.features import Features
 from latentcortex.responses import Responses
 
-LOSS: Final = "each test stimulus's loss with and without the band"
-"""What is flipped, in words."""
-FIRST: Final = "at least the p of the joint model, and 1 where that is not significant"
-"""What p of a unique share is beside its test, in words."""
+FLIPPED_LOSS: Final = "each test stimulus's loss with and without the band"
+"""The sidecar says with these words whose signs are flipped."""
+JOINT_MODEL_TEST: Final = "at least the p of the joint model, and 1 where that is not significant"
+"""The sidecar says with these words what p of a unique share is at least."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,13 +50,13 @@ class RefitData:
     estimator: Estimator | None = None
     halves: Halves | None = None
 
-    def halves_of(self, model: Fitted, seed: int) -> Halves:
+    def halves_of(self, model: FittedModel, seed: int) -> Halves:
         """Take the halves, or make those of a fitted model of these voxels."""
         if self.halves is not None:
             return self.halves
         estimator = self.estimator or model.estimator
-        how: dict[str, Any] = {"joint": True, "new": self.features}
-        return Halves(model.features, self.train, self.test.ids, lambda: estimator, seed, **how)
+        options: dict[str, Any] = {"joint": True, "new": self.features}
+        return Halves(model.features, self.train, self.test.ids, lambda: estimator, seed, **options)
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,7 +123,7 @@ class UniqueTests:
             voxels + start, chosen(held_out.y, voxels), np.stack([chosen(model, voxels) for model in models])
         )
 
-    def tested(self, model: Fitted, tiles: Sequence[Candidates], *, n_voxels: int) -> FloatArray:
+    def tested(self, model: FittedModel, tiles: Sequence[Candidates], *, n_voxels: int) -> FloatArray:
         """Test every band where the joint model may be significant, (n_bands, n_voxels); nan elsewhere."""
         voxels = np.concatenate([tile.voxels for tile in tiles])
         p = np.full((len(self.bands), n_voxels), np.nan)
@@ -136,14 +136,14 @@ class UniqueTests:
                 p[:, voxels] = self._tested(model, voxels, y, yhat)
         return p
 
-    def _tested(self, model: Fitted, voxels: IntArray, y: FloatArray, yhat: FloatArray) -> FloatArray:
+    def _tested(self, model: FittedModel, voxels: IntArray, y: FloatArray, yhat: FloatArray) -> FloatArray:
         """Test the gain by every band in these voxels, (n_bands, len(voxels))."""
         refits = resampling(self._halves(model, voxels), self.criterion, self.null.alike(len(y)))
         pairs = [(0, 1 + i) for i in range(len(self.bands))]
-        how: dict[str, Any] = {"resampling": replace(refits, n_permutations=N_FLIPS), "seed": self.null.seed}
-        return inference.better_p(y, yhat, pairs, two_sided=False, **how)
+        options: dict[str, Any] = {"resampling": replace(refits, n_permutations=N_FLIPS), "seed": self.null.seed}
+        return inference.better_p(y, yhat, pairs, two_sided=False, **options)
 
-    def _halves(self, model: Fitted, voxels: IntArray) -> HalfFits | None:
+    def _halves(self, model: FittedModel, voxels: IntArray) -> HalfFits | None:
         if self.sides is None:
             return None
         halves = self.sides.halves_of(model, self.criterion.seed)
@@ -181,10 +181,11 @@ def unique_columns(
     facts: dict[str, Any] = {"share": criterion.share}
     if criterion.share == "freedman-lane":
         n_drawn = criterion.n_permutations
-        words = f"{n_drawn} permutations of the residuals of the other bands, refitted; {FIRST}"
+        words = f"{n_drawn} permutations of the residuals of the other bands, refitted; {JOINT_MODEL_TEST}"
     else:
         n_drawn, facts["n_refits"] = flips_of(null, n_rows), refits if len(significant) else 0
-        words = f"{flips_in_words(LOSS, null, n_rows)}, with the variance of {facts['n_refits']} refits; {FIRST}"
+        flips = flips_in_words(FLIPPED_LOSS, null, n_rows)
+        words = f"{flips}, with the variance of {facts['n_refits']} refits; {JOINT_MODEL_TEST}"
     columns: list[Column] = []
     for band, of_band in zip(bands, tested, strict=True):
         together = np.where(np.isnan(p), np.nan, 1.0)
@@ -195,7 +196,7 @@ def unique_columns(
 
 
 def refitted_p(
-    sides: RefitData | None, model: Fitted, stretches: Sequence[IntArray], criterion: Criterion, null: Null
+    sides: RefitData | None, model: FittedModel, stretches: Sequence[IntArray], criterion: Criterion, null: Null
 ) -> FloatArray:
     """Test every band by permuting what the others leave of the responses, (n_bands, n_voxels) of all stretches.
 
@@ -206,7 +207,7 @@ def refitted_p(
     Parameters
     ----------
     sides : RefitData, optional
-    model : Fitted
+    model : FittedModel
     stretches : sequence of ndarray of int
         Voxels of one tile each. Every tile is tested by itself: precision and the last bits of a voxel's gain depend on
         those it is tested with.
@@ -226,8 +227,8 @@ def refitted_p(
     per_trial, averaging = float(model.weights[0]), _averaging(len(sides.test.ids), null.sets)
     subsets = [tuple(other for other in model.bands if other != band) for band in model.bands]
     models = model.nested(subsets) | {model.bands: model}
-    fits = {bands: Chosen.of(fitted.estimator) for bands, fitted in models.items()}
-    how: dict[str, Any] = {"n_permutations": criterion.n_permutations, "seed": criterion.seed}
+    fits = {bands: Hyperparameters.of(fitted.estimator) for bands, fitted in models.items()}
+    options: dict[str, Any] = {"n_permutations": criterion.n_permutations, "seed": criterion.seed}
 
     def tested(voxels: IntArray) -> FloatArray:
         data = chosen(sides.train.data, voxels), averaging @ chosen(sides.test.data, voxels)
@@ -239,7 +240,7 @@ def refitted_p(
         full = penalties[model.bands]
         return np.stack(
             [
-                inference.freedman_lane_p(rows, y, band, full=full, reduced=penalties[others], **how)[0]
+                inference.freedman_lane_p(rows, y, band, full=full, reduced=penalties[others], **options)[0]
                 for band, others in zip(model.bands, subsets, strict=True)
             ]
         )

@@ -126,7 +126,7 @@ class PreparedRidge:
     Parameters
     ----------
     estimator : BandedRidge
-    ready : Ready
+    ready : PreparedFit
     bands : tuple of str
     dtype : dtype
         Of responses.
@@ -135,7 +135,7 @@ class PreparedRidge:
     """
 
     estimator: BandedRidge
-    ready: _ridge.Ready
+    ready: _ridge.PreparedFit
     bands: tuple[str, ...]
     dtype: np.dtype[Any]
     rows: FittedRows | None = None

@@ -29,7 +29,7 @@ from latentcortex.executors import one_thread
 
 logger = logging.getLogger(__name__)
 
-FEW_ROWS: Final = 300
+MIN_ROWS_FOR_GCV: Final = 300
 """Below this many rows generalised cross-validation is not trusted to choose alpha."""
 ALPHAS: Final = tuple(np.logspace(-2, 7, 19))
 
@@ -129,7 +129,7 @@ class BandedRidge(BaseEstimator):  # type: ignore[misc]
         for n in n_bands:
             mixtures_for(self.mixtures, n, seed=self.seed)
         _ridge.backend(self.backend)
-        if self.selection == "kfold" or (self.selection == "auto" and len(groups) < FEW_ROWS):
+        if self.selection == "kfold" or (self.selection == "auto" and len(groups) < MIN_ROWS_FOR_GCV):
             folds_of(groups, self.cv, seed=self.seed)
 
     # From arrays
@@ -351,7 +351,7 @@ class BandedRidge(BaseEstimator):  # type: ignore[misc]
             found = dict(zip(refitted, self._ready.among(*candidates).fit(fit.y), strict=True))
         return {model.bands: model for model in (self._of(own, found.get(own, fit)) for own in numbers)}
 
-    def _of(self, own: tuple[int, ...], fit: _ridge.Fit) -> BandedRidge:
+    def _of(self, own: tuple[int, ...], fit: _ridge.RidgeFit) -> BandedRidge:
         model = copy.copy(self)
         model.bands, model._fit = tuple(self.bands[self._fit.bands.index(i)] for i in own), fit
         model._rows = None if self._rows is None else self._rows.only(model.bands)
@@ -451,7 +451,7 @@ class BandedRidge(BaseEstimator):  # type: ignore[misc]
             groups = labels("groups", groups, design.n_rows).tolist()
         mixtures, faces = faces_of(self.mixtures, [range(len(bands))], len(bands), seed=self.seed)
         selection, folds = self._chosen_by(design, sample, groups)
-        criterion = _ridge.Criterion(
+        criterion = _ridge.SearchSpace(
             mixtures=mixtures,
             alphas=alphas_of(self.alphas),
             faces=faces,
@@ -461,10 +461,10 @@ class BandedRidge(BaseEstimator):  # type: ignore[misc]
             fit_intercept=self.fit_intercept,
         )
         place = _ridge.backend(self.backend)
-        ready = _ridge.Ready.of(design, criterion, weights=weights, dtype=sample.dtype, backend=place)
+        ready = _ridge.PreparedFit.of(design, criterion, weights=weights, dtype=sample.dtype, backend=place)
         return PreparedRidge(copy.copy(self), ready, bands, sample.dtype, rows)
 
-    def fitted_as(self, prepared: PreparedRidge, fit: _ridge.Fit) -> Self:
+    def fitted_as(self, prepared: PreparedRidge, fit: _ridge.RidgeFit) -> Self:
         """Become a fit that was prepared."""
         self.bands, self._rows = prepared.bands, prepared.rows
         self._ready, self._fit = prepared.ready, fit
@@ -489,7 +489,7 @@ class BandedRidge(BaseEstimator):  # type: ignore[misc]
         if self.selection in ("gcv", "loo"):
             return self.selection, None
         names, dependent = groups_of(design, y, groups, n_splits=self.cv, tells=self.warns)
-        if self.selection == "auto" and len(names) >= FEW_ROWS and not dependent:
+        if self.selection == "auto" and len(names) >= MIN_ROWS_FOR_GCV and not dependent:
             return "gcv", None
         return "kfold", folds_of(names, self.cv, seed=self.seed)
 

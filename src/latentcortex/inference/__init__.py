@@ -1,6 +1,6 @@
 """How sure one may be: p-values from nulls that fit the design, and corrections. Arrays in, arrays out."""
 
-from latentcortex.inference.family import (
+from latentcortex.inference.corrections import (
     Fdr,
     fdr,
     grid_adjacency,
@@ -12,7 +12,7 @@ from latentcortex.inference.family import (
     true_discovery_bound,
 )
 from latentcortex.inference.halves import Resampling, better_p
-from latentcortex.inference.identify import LEAST_ROWS, identifiability
+from latentcortex.inference.identifiability import LEAST_ROWS, identifiability
 from latentcortex.inference.jackknife import jackknife_interval, leave_out
 from latentcortex.inference.null import (
     block_length,
@@ -26,7 +26,7 @@ from latentcortex.inference.null import (
     tail_p,
 )
 from latentcortex.inference.penalties import Penalties
-from latentcortex.inference.prefer import Preference, preference
+from latentcortex.inference.preferences import Preference, preference
 from latentcortex.inference.refitting import Rows, band_residual_p, freedman_lane_p
 from latentcortex.inference.resampling import (
     bootstrap_ci,

@@ -8,7 +8,7 @@ from typing import Any, Final
 import numpy as np
 
 from latentcortex._arrays import FloatArray, IntArray, arrays, tiles
-from latentcortex.inference.family import TAIL
+from latentcortex.inference.corrections import TAIL
 from latentcortex.inference.ties import at_most
 
 LEAST_SHUFFLES: Final = 39

@@ -136,13 +136,13 @@ def better_p(
     Shao and Wu (1989), doi:10.1214/aos/1176347263, for halves as a jackknife; Satterthwaite (1946), doi:10.2307/3002019
     """
     y, yhat = arrays(y=(y, PAIR), yhat=(yhat, BY_BAND))
-    how = resampling or Resampling()
-    code, flipped = how.codes(len(y)), paired_difference_p if two_sided else share_p
-    flips = {"clusters": how.clusters, "n_permutations": how.n_permutations, "seed": seed}
+    drawn = resampling or Resampling()
+    code, flipped = drawn.codes(len(y)), paired_difference_p if two_sided else share_p
+    flips = {"clusters": drawn.clusters, "n_permutations": drawn.n_permutations, "seed": seed}
     p = np.stack([flipped(y, yhat[one], yhat[other], **flips) for one, other in pairs])  # type: ignore[arg-type]
-    if how.refits is None or not y.shape[1]:
+    if drawn.refits is None or not y.shape[1]:
         return p
-    halves = _HalfGains.of(y, yhat.shape[:2], pairs, code, how)
+    halves = _HalfGains.of(y, yhat.shape[:2], pairs, code, drawn)
     for number, (one, other) in enumerate(pairs):
         for tile in tiles(y.shape[1]):
             explained = _explained(y[:, tile], yhat[[one, other]][..., tile])

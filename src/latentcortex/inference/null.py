@@ -281,10 +281,10 @@ def block_length(y: FloatArray, *, least: int = 1) -> int:
         At most a fifth of the rows: fewer blocks could hardly be exchanged.
     """
     each = lag_one(y)
-    known = each[np.isfinite(each)]
-    top = float(np.quantile(known, SLOWEST)) if len(known) else 0.0
+    defined = each[np.isfinite(each)]
+    top = float(np.quantile(defined, SLOWEST)) if len(defined) else 0.0
     # A series of n values of autocorrelation r shows r - 1 / n, give or take sqrt((1 - r^2) / n).
-    chance = stats.norm.ppf(SLOWEST) * np.sqrt((1 - top**2) / len(y)) if len(known) > 1 else 0.0
+    chance = stats.norm.ppf(SLOWEST) * np.sqrt((1 - top**2) / len(y)) if len(defined) > 1 else 0.0
     r1 = top + 1 / len(y) - chance
     if r1 <= 0.05:
         return least
@@ -424,9 +424,9 @@ def tail_p(observed: FloatArray, null: FloatArray, *, n_tail: int = 250, few: in
     shape = np.clip((1 - mean**2 / spread) / 2, 0, 0.49)
     excess = observed[rare] - threshold
     left = stats.genpareto.sf(excess, shape, scale=mean * (1 - shape)) * n_tail / len(null)
-    known = (excess > 0) & (left > 0) & np.isfinite(left)
+    fitted = (excess > 0) & (left > 0) & np.isfinite(left)
     least = 1 / (10 * (len(null) + 1))
-    p[rare[known]], approximate[rare[known]] = np.maximum(left[known], least), True
+    p[rare[fitted]], approximate[rare[fitted]] = np.maximum(left[fitted], least), True
     return p, approximate
 
 

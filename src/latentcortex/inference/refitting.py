@@ -194,12 +194,12 @@ def freedman_lane_p(
 
         def fill(item: tuple[slice, int]) -> None:
             tile, first = item
-            own = voxels[tile]
-            mine = z[own]
-            fixed = products[own] - mine @ inner
+            in_tile = voxels[tile]
+            mine = z[in_tile]
+            fixed = products[in_tile] - mine @ inner
             for i in range(first, min(first + BLOCK, stop)):
                 # Rows of the small operator change places instead of those of all responses.
-                out[i - start, tile] = gain(fixed + mine @ inner[np.argsort(orders[i])], own)
+                out[i - start, tile] = gain(fixed + mine @ inner[np.argsort(orders[i])], in_tile)
 
         share(fill, [(tile, i) for i in range(start, stop, BLOCK) for tile in tiles(len(voxels))])
         return out
@@ -241,19 +241,19 @@ def band_residual_p(
     inner = space.into(test.own)
     fixed = test.own - space.out_of(inner)
     lean = test.by_voxel(np.asarray)
-    known = test.reduced.fits(test.others)
+    reduced_fits = test.reduced.fits(test.others)
     theirs = test.by_voxel(lambda some: _operator(test.others, rows.fitted).T @ some)
-    without = np.concatenate(share(lambda own: test.reduced.lowered(known, theirs[own], own), test.tiles()))
+    without = np.concatenate(share(lambda own: test.reduced.lowered(reduced_fits, theirs[own], own), test.tiles()))
 
     def gain(band: FloatArray, voxels: IntArray) -> FloatArray:
         fits = test.full.fits(np.hstack([test.others, band]), only=voxels)
         operator = _operator(band, rows.fitted).astype(test.dtype)
         out = np.empty(len(voxels), dtype=test.dtype)
         for tile in tiles(len(voxels)):
-            own = voxels[tile]
-            parts = (np.hsplit(some, 2) for some in (theirs[own], lean[own] @ operator))
+            in_tile = voxels[tile]
+            parts = (np.hsplit(some, 2) for some in (theirs[in_tile], lean[in_tile] @ operator))
             products = np.hstack([half for both in zip(*parts, strict=True) for half in both])
-            out[tile] = test.full.lowered(fits, products, own) - without[own]
+            out[tile] = test.full.lowered(fits, products, in_tile) - without[in_tile]
         return out
 
     def draw(start: int, stop: int, voxels: IntArray) -> FloatArray:
@@ -328,17 +328,17 @@ class _Space:
         """Draw permutations of the kept rows, fitted and held-out ones apart; (n_permutations, n_kept)."""
         drawn = []  # each refuses more than there is memory for, before there is a place for all
         for side, name in ((rows.fitted, "fitted rows"), (~rows.fitted, "held-out rows")):
-            own = np.flatnonzero(side[self.kept])
-            groups = None if rows.groups is None else [rows.groups[row] for row in self.kept[own]]
+            on_side = np.flatnonzero(side[self.kept])
+            groups = None if rows.groups is None else [rows.groups[row] for row in self.kept[on_side]]
             key = int(random_for(seed, name).integers(2**62))
-            orders = exchange(len(own), n_permutations=n_permutations, seed=key, groups=groups)
+            orders = exchange(len(on_side), n_permutations=n_permutations, seed=key, groups=groups)
             if len(orders) < n_permutations:  # all that there are: any, or none, beside the other side's
-                every = np.vstack([np.arange(len(own)), orders])
+                every = np.vstack([np.arange(len(on_side)), orders])
                 orders = every[random_for(key, "beside").integers(len(every), size=n_permutations)]
-            drawn.append((own, own[orders]))
+            drawn.append((on_side, on_side[orders]))
         out = np.empty((n_permutations, len(self.kept)), dtype=np.intp)
-        for own, orders in drawn:
-            out[:, own] = orders
+        for on_side, orders in drawn:
+            out[:, on_side] = orders
         return out
 
 
@@ -406,13 +406,16 @@ class _Model:
         return {m: _Fit.of(inner, outer, self.weights[m], self.alphas.dtype) for m in wanted}
 
     def lowered(self, fits: Mapping[int, _Fit], products: FloatArray, own: IntArray) -> FloatArray:
-        """Do so for some voxels with products (n, 2 * n_columns); the model has the first columns of either half."""
+        """Compute by how much the model lowers the held-out squared error of the voxels of these numbers, (n,).
+
+        Products (n, 2 * n_columns) are responses times the fitted rows of all columns, then the held-out rows.
+        """
         half, n_columns = products.shape[1] // 2, self.weights.shape[1]
         inner, outer = products[:, :n_columns], products[:, half : half + n_columns]
         mixture, out = self.mixture[own], np.empty(len(own), dtype=products.dtype)
         for m in np.unique(mixture).tolist():
-            some = np.flatnonzero(mixture == m)
-            out[some] = fits[m].lowered(inner[some], outer[some], self.alphas[own[some]])
+            of_mixture = np.flatnonzero(mixture == m)
+            out[of_mixture] = fits[m].lowered(inner[of_mixture], outer[of_mixture], self.alphas[own[of_mixture]])
         return out
 
 
@@ -471,8 +474,8 @@ class _Test:
 
     def p(self, observed: FloatArray, draw: Draw, n_permutations: int) -> tuple[FloatArray, IntArray]:
         """Count until it is clear; gains are measured by the held-out sum of squares."""
-        known = np.where(self.valid, observed, np.nan)
-        return sequential_p(known, draw, n_permutations=n_permutations, size=self.size, at_once=AT_ONCE)
+        defined = np.where(self.valid, observed, np.nan)
+        return sequential_p(defined, draw, n_permutations=n_permutations, size=self.size, at_once=AT_ONCE)
 
 
 def _check(rows: Rows, y: FloatArray, band: str, full: Penalties, reduced: Penalties) -> None:
@@ -482,8 +485,8 @@ def _check(rows: Rows, y: FloatArray, band: str, full: Penalties, reduced: Penal
     if n_bands < 2:
         raise InputError(f"{band} is the only band; a unique share needs at least one other.")
     if y.shape != shape or len(reduced.alphas) != shape[1]:
-        found = f"responses {y.shape}, {shape[0]} rows, penalties of {shape[1]} and {len(reduced.alphas)} voxels"
-        raise AlignmentError(f"Responses (n_rows, n_voxels) must match rows and penalties; got {found}.")
+        given = f"responses {y.shape}, {shape[0]} rows, penalties of {shape[1]} and {len(reduced.alphas)} voxels"
+        raise AlignmentError(f"Responses (n_rows, n_voxels) must match rows and penalties; got {given}.")
     for name, chosen, wanted in (("full", full, n_bands), ("reduced", reduced, n_bands - 1)):
         if len(chosen.mixtures) != wanted:
             raise AlignmentError(f"The {name} model has {wanted} bands; its mixtures have {len(chosen.mixtures)}.")

@@ -251,10 +251,10 @@ def _flipped_p(gain: FloatArray, n_permutations: int, seed: int, *, two_sided: b
     drawn = signs(len(gain), n_permutations, seed)
 
     def tested(tile: slice) -> FloatArray:
-        own = gain[:, tile]
-        size = np.sqrt((own * own).sum(0))
+        of_tile = gain[:, tile]
+        size = np.sqrt((of_tile * of_tile).sum(0))
         with np.errstate(invalid="ignore", divide="ignore"):
-            scaled = np.where(size == 0, 0, own / size)
+            scaled = np.where(size == 0, 0, of_tile / size)
         # The sum of squares is 1 whatever the signs, so that the sum is as good as Student's t.
         observed, null = scaled.sum(0), drawn @ scaled.astype(np.float32)
         if two_sided:

@@ -64,15 +64,15 @@ def map_similarity(values: FloatArray, places: FloatArray, *, level: float = 0.9
     check_finite("places", places)
     if not 0 < level < 1:
         raise InputError(f"level must lie between 0 and 1; got {level:g}.")
-    known = np.isfinite(values).all(0)
+    finite = np.isfinite(values).all(0)
     out = np.full((3, len(values), len(values)), np.nan)
-    if known.sum() < 2:
+    if finite.sum() < 2:
         return out
-    centred = standard(values[:, known].T)[0].T
+    centred = standard(values[:, finite].T)[0].T
     with np.errstate(invalid="ignore", divide="ignore"):
         unit = centred / np.sqrt((centred**2).mean(1, keepdims=True))
         out[0] = np.clip(unit @ unit.T / unit.shape[1], -1, 1)
-        n_places = _independent(unit, np.asarray(places[known], dtype=np.float64), seed)
+        n_places = _independent(unit, np.asarray(places[finite], dtype=np.float64), seed)
         enough = np.where(n_places >= LEAST_PLACES, n_places, np.nan)
         # Student's t, since how many they are is itself estimated.
         reach = stats.t.ppf((1 + level) / 2, enough - 2) / np.sqrt(enough - 3)

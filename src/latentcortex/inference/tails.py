@@ -87,9 +87,9 @@ class _Drawing:
     def until(self, stop: int) -> None:
         """Draw, and let go of the voxels that 20 draws have reached."""
         for tile in tiles(len(self.left)):  # all of them times all draws would not fit into memory
-            some = self.left[tile]
-            reached = reaches(self.draw(self.n_drawn, stop, some), self.observed[some], size=1.0)
-            self.reached[some] += reached.sum(0)
+            voxels = self.left[tile]
+            reached = reaches(self.draw(self.n_drawn, stop, voxels), self.observed[voxels], size=1.0)
+            self.reached[voxels] += reached.sum(0)
         self.n_drawn = stop
         self.p[self.left] = (self.reached[self.left] + 1) / (stop + 1)
         self.left = self.left[self.reached[self.left] < ENOUGH]

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from latentcortex._arrays import BoolArray
-from latentcortex.encoding.partition import LEAST_RELIABILITY
+from latentcortex.encoding.partition import MIN_RELIABILITY
 from latentcortex.maps import Maps, short
 from latentcortex.reporting.text import title_of
 
@@ -26,7 +26,7 @@ def unidentifiable(maps: Maps, analysis: str, model: str) -> BoolArray | None:
     best = np.full(maps.space.n_voxels, -np.inf)
     for reliability, _ in own:
         best = np.fmax(best, reliability)
-    return np.asarray(best < LEAST_RELIABILITY)
+    return np.asarray(best < MIN_RELIABILITY)
 
 
 def honesty(maps: Maps) -> list[dict[str, Any]]:

@@ -103,8 +103,8 @@ def checked_weights(weights: FloatArray) -> FloatArray:
     check_finite("weights", weights)
     total = weights.sum(1, dtype=np.float64)
     if weights.min(initial=0) < 0 or not np.allclose(total, 1, atol=1e-4):
-        found = f"from {weights.min():g}, of sum {total.min():g} to {total.max():g}"
-        raise InputError(f"weights must be at least 0, each row of sum 1; found some {found}.")
+        given = f"from {weights.min():g}, of sum {total.min():g} to {total.max():g}"
+        raise InputError(f"weights must be at least 0, each row of sum 1; found some {given}.")
     return weights.astype(np.float32)
 
 
@@ -140,9 +140,9 @@ def weighted_r2(
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
         centred, error = centred.astype(np.float32), _error(y, yhat, unit, offset=offset).astype(np.float32)
         squared = w @ (centred * centred)
-        own = spread_of(squared, w @ centred)
+        variance = spread_of(squared, w @ centred)
         lost = w @ (error * error) - (0 if offset or not own_mean else (w @ error) ** 2)
-        return np.asarray(1 - lost / (own if own_mean else np.where(np.isnan(own), np.nan, squared)))
+        return np.asarray(1 - lost / (variance if own_mean else np.where(np.isnan(variance), np.nan, squared)))
 
 
 @one_thread()
@@ -193,14 +193,14 @@ def corrected_r2(score: FloatArray, gram: FloatArray, across: FloatArray, alpha:
     values, vectors = np.linalg.eigh(np.asarray(gram, dtype=np.float64))
     values = np.maximum(values, 0)
     power = ((across @ vectors) ** 2).sum(0)
-    known = np.isfinite(alpha) & (alpha > 0) & np.isfinite(score)
+    defined = np.isfinite(alpha) & (alpha > 0) & np.isfinite(score)
     means = 1 / len(across) + 1 / len(gram)
 
     def corrected(tile: slice) -> FloatArray:
-        left = 1 / (values + np.where(known[tile], alpha[tile], 1.0)[:, None])
+        left = 1 / (values + np.where(defined[tile], alpha[tile], 1.0)[:, None])
         gain = (2 * left - values * left**2) @ power / (np.trace(gram) / len(gram) * len(across))
         noise = (left**2) @ power / len(across)
-        return np.where(known[tile] & (gain > LEAST_GAIN), (score[tile] + noise + means) / (gain + noise), np.nan)
+        return np.where(defined[tile] & (gain > LEAST_GAIN), (score[tile] + noise + means) / (gain + noise), np.nan)
 
     parts = share(corrected, tiles(len(score)))
     return np.concatenate(parts) if parts else np.empty(0)
@@ -252,5 +252,5 @@ def alignment(y: FloatArray, gram: FloatArray) -> FloatArray:
         return np.asarray(of[some].sum(0) / (some.sum() - some[-1]))
 
     low, base = mean(values, floor), mean(z2, floor)
-    found = [(mean(z2, some) - base) / max(float(mean(values, some) - low), 1e-300) for some in (first, ~first)]
-    return np.stack(found)
+    ratios = [(mean(z2, some) - base) / max(float(mean(values, some) - low), 1e-300) for some in (first, ~first)]
+    return np.stack(ratios)

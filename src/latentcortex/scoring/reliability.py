@@ -374,10 +374,10 @@ def noise_ceiling_ci(
         raise InputError(f"level must lie between 0 and 1; got {level:g}.")
     noise = _Noise.of(repeats, n_averaged)
     seen, times = noise.repeated, noise.times
-    own = [noise.mean, noise.mean**2, noise.squared_error, seen.astype(np.float64)]
-    total = [part.sum(0) for part in own]
+    sums = [noise.mean, noise.mean**2, noise.squared_error, seen.astype(np.float64)]
+    total = [part.sum(0) for part in sums]
     with np.errstate(invalid="ignore", divide="ignore"):
-        each = _log_ratio(*(whole - part for whole, part in zip(total, own, strict=True)))
+        each = _log_ratio(*(whole - part for whole, part in zip(total, sums, strict=True)))
         ratio = _log_ratio(*total)
         count = seen.sum(0)
         each = np.where(seen, each, 0)
@@ -414,20 +414,20 @@ def split_half(repeats: FloatArray, *, seed: int, n_splits: int = 20) -> FloatAr
     """
     whole_number("n_splits", n_splits, least=1)
     data = _usable(repeats)
-    there: BoolArray = np.asarray(np.isfinite(data).any(2))
-    repeated = np.flatnonzero(there.sum(0) >= 2)
+    measured: BoolArray = np.asarray(np.isfinite(data).any(2))
+    repeated = np.flatnonzero(measured.sum(0) >= 2)
     if len(repeated) < 3:
         return np.full(data.shape[2], np.nan)
-    found = []
+    r_of_halves = []
     for k in range(n_splits):
         rng = random_for(seed, "halves", k)
         halves = np.empty((2, len(repeated), data.shape[2]))
         for i, stimulus in enumerate(repeated):
-            turns = rng.permutation(np.flatnonzero(there[:, stimulus]))
+            turns = rng.permutation(np.flatnonzero(measured[:, stimulus]))
             half = len(turns) // 2
             halves[0, i], halves[1, i] = data[turns[:half], stimulus].mean(0), data[turns[half:], stimulus].mean(0)
-        found.append(correlation(halves[0], halves[1]))
-    return np.asarray(np.mean(found, axis=0))
+        r_of_halves.append(correlation(halves[0], halves[1]))
+    return np.asarray(np.mean(r_of_halves, axis=0))
 
 
 def _by_stimulus(repeats: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:

@@ -119,9 +119,9 @@ def unique_shares(r2_by_subset: R2BySubset) -> FloatArray:
     InputError
         If a model is missing.
     """
-    bands, known = _by_set(r2_by_subset)
+    bands, r2_by_set = _by_set(r2_by_subset)
     everything = frozenset(bands)
-    return np.stack([_of(known, everything) - _of(known, everything - {band}) for band in bands])
+    return np.stack([_of(r2_by_set, everything) - _of(r2_by_set, everything - {band}) for band in bands])
 
 
 def commonality(r2_by_subset: R2BySubset) -> dict[tuple[str, ...], FloatArray]:
@@ -149,17 +149,17 @@ def commonality(r2_by_subset: R2BySubset) -> dict[tuple[str, ...], FloatArray]:
     ----------
     Mood (1971), doi:10.3102/00346543041003191
     """
-    bands, known = _by_set(r2_by_subset)
+    bands, r2_by_set = _by_set(r2_by_subset)
     everything = frozenset(bands)
-    found = {}
+    common = {}
     for size in range(1, len(bands) + 1):
         for chosen in combinations(bands, size):
-            total = np.zeros_like(_of(known, everything))
+            total = np.zeros_like(_of(r2_by_set, everything))
             for k in range(size + 1):
                 for some in combinations(chosen, k):
-                    total += (-1) ** (k + 1) * _of(known, (everything - set(chosen)) | set(some))
-            found[chosen] = total
-    return found
+                    total += (-1) ** (k + 1) * _of(r2_by_set, (everything - set(chosen)) | set(some))
+            common[chosen] = total
+    return common
 
 
 def shapley_shares(r2_by_subset: R2BySubset) -> FloatArray:
@@ -186,15 +186,15 @@ def shapley_shares(r2_by_subset: R2BySubset) -> FloatArray:
     ----------
     Grömping (2007), doi:10.1198/000313007X188252
     """
-    bands, known = _by_set(r2_by_subset)
+    bands, r2_by_set = _by_set(r2_by_subset)
     shares = []
     for band in bands:
         others = [other for other in bands if other != band]
-        total = np.zeros_like(_of(known, frozenset(bands)))
+        total = np.zeros_like(_of(r2_by_set, frozenset(bands)))
         for k in range(len(bands)):
             for some in combinations(others, k):
                 before = frozenset(some)
-                total += (_of(known, before | {band}) - _of(known, before)) / comb(len(others), k)
+                total += (_of(r2_by_set, before | {band}) - _of(r2_by_set, before)) / comb(len(others), k)
         shares.append(total / len(bands))
     return np.stack(shares)
 
@@ -204,19 +204,19 @@ def _by_set(r2_by_subset: R2BySubset) -> tuple[tuple[str, ...], dict[frozenset[s
     if not r2_by_subset:
         raise InputError("There is no model to split: r2_by_subset is empty.")
     bands = max(r2_by_subset, key=len)
-    known: dict[frozenset[str], FloatArray] = {}
+    r2_by_set: dict[frozenset[str], FloatArray] = {}
     for subset, given in r2_by_subset.items():
         r2 = np.asarray(numbers(f"R² of {'+'.join(subset)}", given), dtype=np.float64)
-        known[frozenset(subset)] = np.where(np.isfinite(r2), r2, np.nan)
-    if len(known) < len(r2_by_subset):
+        r2_by_set[frozenset(subset)] = np.where(np.isfinite(r2), r2, np.nan)
+    if len(r2_by_set) < len(r2_by_subset):
         raise InputError("Two models of r2_by_subset have the same bands.")
-    strange = set().union(*known) - set(bands)
+    strange = set().union(*r2_by_set) - set(bands)
     if strange:
         raise InputError(f"No model has all bands: {', '.join(sorted(strange))} missing from {', '.join(bands)}.")
-    shapes = {r2.shape for r2 in known.values()}
+    shapes = {r2.shape for r2 in r2_by_set.values()}
     if len(shapes) > 1:
         raise AlignmentError(f"R² of all models must have one shape; found {', '.join(map(str, sorted(shapes)))}.")
-    return bands, known
+    return bands, r2_by_set
 
 
 def _of(known: Mapping[frozenset[str], FloatArray], bands: frozenset[str]) -> FloatArray:

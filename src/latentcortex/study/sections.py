@@ -15,7 +15,7 @@ from latentcortex._shelf.signatures import STRICT, Chosen
 from latentcortex.encoding import SHARES
 from latentcortex.encoding.criterion import FAMILIES, NULLS, SHARE_TESTS
 from latentcortex.errors import InputError
-from latentcortex.inference.family import PROCEDURES
+from latentcortex.inference.corrections import PROCEDURES
 from latentcortex.reporting.figures import FIGURES, SETS
 from latentcortex.reporting.viewer import VIEWERS, viewer_of
 from latentcortex.splits import UNITS

@@ -118,18 +118,18 @@ def _checked(kernels: Sequence[FloatArray], mixtures: FloatArray, alphas: FloatA
 
 def _candidates(mixtures: FloatArray) -> tuple[FloatArray, IntArray]:
     """List the mixtures of the model, (n_mixtures, n_bands), the most frequent first, and which is each voxel's."""
-    known, which, count = np.unique(mixtures, axis=0, return_inverse=True, return_counts=True)
-    if len(known) > MOST_MIXTURES:
+    distinct, which, count = np.unique(mixtures, axis=0, return_inverse=True, return_counts=True)
+    if len(distinct) > MOST_MIXTURES:
         rounded = np.round(mixtures * 20)
-        known, which, count = np.unique(rounded, axis=0, return_inverse=True, return_counts=True)
-        total = known.sum(1, keepdims=True)
+        distinct, which, count = np.unique(rounded, axis=0, return_inverse=True, return_counts=True)
+        total = distinct.sum(1, keepdims=True)
         # Of very many bands all weights can round to 0.
-        known = np.where(total > 0, known / np.maximum(total, 1), 1 / known.shape[1])
+        distinct = np.where(total > 0, distinct / np.maximum(total, 1), 1 / distinct.shape[1])
     order = np.argsort(-count, kind="stable")
-    if len(known) <= MOST_MIXTURES:
-        return known[order], np.argsort(order)[which.reshape(-1)]
-    kept = known[order[:MOST_MIXTURES]]
-    apart = ((known[:, None] - kept) ** 2).sum(2)
+    if len(distinct) <= MOST_MIXTURES:
+        return distinct[order], np.argsort(order)[which.reshape(-1)]
+    kept = distinct[order[:MOST_MIXTURES]]
+    apart = ((distinct[:, None] - kept) ** 2).sum(2)
     return kept, apart.argmin(1)[which.reshape(-1)]
 
 
@@ -151,7 +151,7 @@ class _Drawn:
     def of(
         cls, kernels: Sequence[FloatArray], mixtures: FloatArray, alphas: FloatArray, n_draws: int, seed: int
     ) -> _Drawn:
-        """Draw."""
+        """Draw signals with the covariance of each kernel, and noise, for voxels of these mixtures and noise levels."""
 
         def signal(band: int) -> FloatArray:
             values, vectors = np.linalg.eigh(kernels[band])
@@ -168,16 +168,16 @@ def _shares_of_half(
 ) -> FloatArray:
     """Analyse one half: product shares of each band, kind of voxel and draw, (n_bands, n_kinds, n_draws)."""
     parts = drawn.parts[:, rows] - drawn.parts[:, rows].mean(1, keepdims=True)
-    own = [_centred(kernel[np.ix_(rows, rows)]) for kernel in kernels]
-    bases = [_Basis.of(own, mixture, penalties) for mixture in candidates]
+    of_half = [_centred(kernel[np.ix_(rows, rows)]) for kernel in kernels]
+    bases = [_Basis.of(of_half, mixture, penalties) for mixture in candidates]
 
     def turned(basis: _Basis) -> FloatArray:
         return np.stack([basis.vectors.T @ part for part in parts])
 
     chosen, penalty = _chosen(bases, turned, drawn.mixing)
-    shares = np.full((len(own), *chosen.shape), np.nan)
+    shares = np.full((len(of_half), *chosen.shape), np.nan)
     for number, basis in enumerate(bases):
-        solution, z = _Solution.of(basis, own), turned(basis)
+        solution, z = _Solution.of(basis, of_half), turned(basis)
 
         def split(kind: int, number: int = number, solution: _Solution = solution, z: FloatArray = z) -> None:
             draws = np.flatnonzero(chosen[kind] == number)
@@ -224,7 +224,7 @@ class _Basis:
 
     @classmethod
     def of(cls, kernels: Sequence[FloatArray], mixture: FloatArray, penalties: FloatArray) -> _Basis:
-        """Decompose."""
+        """Decompose the kernel of a mixture, and invert it with every penalty added."""
         weighted = [weight * kernel for weight, kernel in zip(mixture, kernels, strict=True)]
         values, vectors = np.linalg.eigh(np.sum(weighted, axis=0))
         return cls(mixture, vectors, 1 / (np.maximum(values, 0)[:, None] + penalties), penalties)
@@ -258,7 +258,7 @@ class _Solution:
 
     @classmethod
     def of(cls, basis: _Basis, kernels: Sequence[FloatArray]) -> _Solution:
-        """Multiply out."""
+        """Compute what predictions without each stimulus need of every band, for all penalties."""
         u, inverse = basis.vectors, basis.inverse
         bands = np.stack([weight * (kernel @ u) for weight, kernel in zip(basis.mixture, kernels, strict=True)])
         diagonal = u**2 @ inverse - 1 / (len(u) * basis.penalties)

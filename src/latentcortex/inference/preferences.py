@@ -13,7 +13,7 @@ from latentcortex._arrays import BoolArray, FloatArray, IntArray, arrays, tiles
 from latentcortex.errors import InputError
 from latentcortex.executors import one_thread, share
 from latentcortex.inference import halves
-from latentcortex.inference.family import fdr, simes_p
+from latentcortex.inference.corrections import fdr, simes_p
 from latentcortex.inference.halves import Resampling
 from latentcortex.inference.resampling import bootstrap_weights, cluster_sums, paired_difference_p, signs
 from latentcortex.inference.ties import reaches, same_predictions
@@ -140,16 +140,16 @@ def preference(
     y, yhat, p = arrays(y=(y, PAIR), yhat=(yhat, BY_BAND), p=(p, "n_bands n_voxels"))
     if len(yhat) < 2:
         raise InputError("A preference is between bands; there is only one.")
-    how = resampling or Resampling()
-    how.codes(len(y))
+    drawn = resampling or Resampling()
+    drawn.codes(len(y))
     r = np.stack([correlation(y, band) for band in yhat])
     valid = np.isfinite(r).all(0) & np.isfinite(p).all(0)
     together = np.where(valid, simes_p(p), np.nan)
     voxels = np.flatnonzero(fdr(together, q, correction).rejected)
-    of_halves = how.refits
+    of_halves = drawn.refits
     refits = None if of_halves is None else lambda k, chosen: of_halves(k, voxels[chosen])
     contested = np.full((3, y.shape[1]), np.nan)
-    contested[:, voxels] = contest(y[:, voxels], yhat[..., voxels], resampling=replace(how, refits=refits), seed=seed)
+    contested[:, voxels] = contest(y[:, voxels], yhat[..., voxels], resampling=replace(drawn, refits=refits), seed=seed)
     return decided(r, p, contested, q=q, correction=correction)
 
 
@@ -289,23 +289,23 @@ def _fitting(contest: _Contest, how: Resampling) -> FloatArray:
     total, squares = np.zeros((int(contest.code.max()) + 1, n_found), dtype=np.float32), np.zeros(n_found)
     for k in range(n_refits):
         for tile in tiles(n_found):
-            here = contest.found[tile]
-            again = _standard(how.refitted(k, here, (len(contest.yhat), n_stimuli)))
-            y = _standard(contest.y[:, here])
+            voxels = contest.found[tile]
+            again = _standard(how.refitted(k, voxels, (len(contest.yhat), n_stimuli)))
+            y = _standard(contest.y[:, voxels])
             scores[k, :, tile] = (y * again).mean(1)
             lead = cluster_sums(contest.code, _lead(y, *(_of_band(again, band) for band in contest.pair(tile))))
             total[:, tile] += lead
             squares[tile] += (lead * lead).sum(0)
     deviation = np.empty_like(scores)
     for tile in tiles(n_found):
-        own = scores[..., tile] - scores[..., tile].mean(0)
-        own *= np.sqrt(n_refits / (n_refits - 1))
-        columns = np.arange(own.shape[2])
-        apart = np.subtract(*(own[:, band, columns] for band in contest.pair(tile)))
+        deviations = scores[..., tile] - scores[..., tile].mean(0)
+        deviations *= np.sqrt(n_refits / (n_refits - 1))
+        columns = np.arange(deviations.shape[2])
+        apart = np.subtract(*(deviations[:, band, columns] for band in contest.pair(tile)))
         chance = halves.chance_variance(squares[tile], total[:, tile], n_refits, n_stimuli)
         whole = contest.r[:, contest.found[tile]].sum(0)
         fall = halves.fall(whole, scores[..., tile].mean(0).sum(0))
-        deviation[..., tile] = own * np.sqrt(halves.kept(apart, chance)) * fall
+        deviation[..., tile] = deviations * np.sqrt(halves.kept(apart, chance)) * fall
     return deviation
 
 

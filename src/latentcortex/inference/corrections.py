@@ -145,20 +145,20 @@ def hierarchical_fdr(p: Mapping[str, FloatArray], q: float = 0.05, method: str =
     simes = simes.astype(np.result_type(np.float32, *p.values()))  # no finer than the p that they are of
     maps = fdr(simes, q, method)
     n_chosen = max(int(maps.rejected.sum()), 1)
-    found = {}
+    corrected = {}
     for (name, own), of_map in zip(within.items(), maps.q_values, strict=True):
         inflated = np.minimum(np.maximum(own.q_values * maps.n_tests / n_chosen, of_map), 1)
         inflated = settled(inflated, q, of=tie(p[name]))
         rejected = inflated <= q
         threshold = float(p[name][rejected].max()) if rejected.any() else 0.0
-        found[name] = Fdr(rejected, inflated, threshold, own.n_tests)
-    return found
+        corrected[name] = Fdr(rejected, inflated, threshold, own.n_tests)
+    return corrected
 
 
 def _check_range(p: FloatArray) -> None:
-    known = np.asarray(p)[~np.isnan(p)]
-    if known.size and (known.min() < 0 or known.max() > 1):
-        raise InputError(f"p-values must lie in [0, 1]; found {known.min():.4g} to {known.max():.4g}.")
+    defined = np.asarray(p)[~np.isnan(p)]
+    if defined.size and (defined.min() < 0 or defined.max() > 1):
+        raise InputError(f"p-values must lie in [0, 1]; found {defined.min():.4g} to {defined.max():.4g}.")
 
 
 def simes_p(p: FloatArray) -> FloatArray:
@@ -251,8 +251,8 @@ def true_discovery_bound(p: FloatArray, roi: BoolArray, *, alpha: float = 0.05) 
     alpha *= 1 + tie(p)  # what equals its limit up to rounding has not passed it
     h = _could_be_null(np.sort(values[~np.isnan(values)]), alpha)
     u = np.arange(1, len(inside) + 1)
-    found = 1 - u + np.searchsorted(inside * h, u * alpha, side="right")
-    return float(max(found.max(), 0) / len(inside))
+    bounds = 1 - u + np.searchsorted(inside * h, u * alpha, side="right")
+    return float(max(bounds.max(), 0) / len(inside))
 
 
 def _could_be_null(p: FloatArray, alpha: float) -> int:
