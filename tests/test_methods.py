@@ -20,7 +20,7 @@ from latentcortex.encoding.criterion import Null
 from latentcortex.encoding.methods import CORRECTED, FAMILY, SHARES
 from latentcortex.errors import InputError
 from latentcortex.estimators.banded_ridge import BandedRidge
-from latentcortex.inference.family import PROCEDURES
+from latentcortex.inference.corrections import PROCEDURES
 from latentcortex.maps import Maps
 from latentcortex.reporting import Content, methods, references
 from latentcortex.space import Bare
