@@ -125,7 +125,7 @@ def test_the_text_says_of_an_estimator_what_it_does(given: dict[str, Any]) -> No
     assert ("Dupré la Tour et al., 2022" in said) == ("one penalty for all bands" not in said)
 
 
-def test_every_estimator_of_the_shelf_is_told_of() -> None:
+def test_the_text_of_every_estimator_of_the_shelf_is_compared_with_what_it_does() -> None:
     assert {given["name"] for given in GIVEN} == set(estimators.SHELF.where)
 
 
