@@ -19,7 +19,7 @@ here = Path(__file__).parent
 stable = lc.extractors.make("ldm", model=str(here / "stable_diffusion_1_4"), strengths=[20, 40, 60, 80])
 print(f"Stable Diffusion 1.4, images of {stable.pixels} pixels, z of {stable.latent}; for 10,000 images:")
 for analysis in analyses.CANONICAL:
-    bands = sorted({band for model in analyses.canonical(analysis, stable.bands).models for band in model})
+    bands = sorted({band for model in analyses.make(analysis, stable.bands).models for band in model})
     size, rows = sum(stable.dims(bands).values()) * 4 * 10_000, stable.n_rows(bands) * 10_000
     print(f"  {analysis:<16} {len(bands):2} bands {size / 1e9:7.1f} GB {rows / 1e6:4.1f} million U-Net rows")
 size, rows = sum(stable.dims(stable.bands).values()) * 4 * 10_000, stable.n_rows(stable.bands) * 10_000

@@ -8,6 +8,7 @@ from scipy import ndimage, signal
 
 from latentcortex import Features, Responses, inference
 from latentcortex.analyses import Analysis, Scorer
+from latentcortex.analyses.latents import Latents
 from latentcortex.encoding import Criterion, HeldOutSides
 from latentcortex.estimators.banded_ridge import BandedRidge
 from latentcortex.space import Bare
@@ -42,8 +43,8 @@ def counts(n: int, smoothness: float) -> np.ndarray:
             features, HeldOutSides(train, test), BandedRidge, Criterion(identifiability=False, seed=run), twin=True
         )
         with quiet():
-            maps = scorer.score(Analysis("latents", (("z",),)))
-            own = scorer.shuffled().score(Analysis("latents", (("z",),)))
+            maps = scorer.score(Latents("latents", (("z",),)))
+            own = scorer.shuffled().score(Latents("latents", (("z",),)))
         (facts,) = maps.find(statistic="mask").columns.to_dict("records")
         false = maps.values(statistic="mask")[driven:].sum()
         naive = inference.fdr(own.values(statistic="p")).rejected.sum()

@@ -13,8 +13,9 @@ import numpy as np
 from _battery import BROKEN, HELD, NOISE, Finding, fdp, fixture, found, quiet, recording
 from scipy import stats
 
-from latentcortex import BandedRidge, Features, Maps, inference
-from latentcortex.analyses import Analysis, Scorer, canonical
+from latentcortex import BandedRidge, Features, Maps, analyses, inference
+from latentcortex.analyses import Analysis, Scorer
+from latentcortex.analyses.latents import Latents
 from latentcortex.encoding import Criterion, HeldOutSides, significance
 from latentcortex.reporting.content import found_by_any
 from latentcortex.space import Bare
@@ -53,7 +54,7 @@ def compared_latents(run: int, n_test: int, variances: np.ndarray, **criterion: 
     parts = [driven_by(rng, x, own) for x, own in zip(bands.values(), variances, strict=True)]
     y = sum(parts) + np.sqrt(1 - variances.sum(0)) * rng.standard_normal(parts[0].shape)
     with quiet():
-        return held_out(bands, y, 600, **criterion).score(Analysis("latents", (("z",), ("c",))))
+        return held_out(bands, y, 600, **criterion).score(Latents("latents", (("z",), ("c",))))
 
 
 def tied_latents(n: int) -> list[Finding]:
@@ -229,7 +230,7 @@ LAYERS = [f"unet_layer-{name}_strength-80_step-50" for name in ("down0", "mid", 
 def preferred_layers(bands: dict[str, np.ndarray], y: np.ndarray, n_fit: int, **criterion: Any) -> Maps:
     """Compare layers as the analysis `unet-layers` does."""
     with quiet():
-        return held_out(bands, y, n_fit, **criterion).score(canonical("unet-layers", list(bands)))
+        return held_out(bands, y, n_fit, **criterion).score(analyses.make("unet-layers", list(bands)))
 
 
 def told_layers(n: int) -> list[Finding]:

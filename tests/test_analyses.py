@@ -12,6 +12,8 @@ import pytest
 from latentcortex import Encoder, Features, Responses, analyses, cli, reporting
 from latentcortex._files import read_log
 from latentcortex.analyses import Analysis, Scorer
+from latentcortex.analyses.latents import Latents
+from latentcortex.analyses.paired import Pairs
 from latentcortex.encoding import Criterion, HeldOutSides, ReadByChunk
 from latentcortex.errors import InputError
 from latentcortex.estimators.banded_ridge import BandedRidge
@@ -78,7 +80,7 @@ def test_the_shuffled_participant_has_the_same_stimuli_and_other_responses(plant
 def test_latents_are_compared_in_pairs(planted) -> None:
     own = scorer(*planted, 300)
     ((train, test),) = own.responses.folds(slice(None))
-    maps = own.score(Analysis("latents", ((Z,), (ZC,))))
+    maps = own.score(Latents("latents", ((Z,), (ZC,))))
     level = {}
     for band in (Z, ZC):  # R² without what a shift of the mean takes
         one = Encoder(BandedRidge()).fit(own.features.only([band]), train)
@@ -98,6 +100,18 @@ def test_latents_are_compared_in_pairs(planted) -> None:
     assert not len(own.score(Analysis("other", ((Z,), (ZC,)))).find(statistic="differenceQ").columns)
 
 
+class Forgetful(Analysis):
+    def plan(self, scorer: Scorer) -> list[analyses.Group]:
+        return super().plan(scorer)[1:]
+
+
+def test_a_plan_that_leaves_a_model_out_or_compares_joint_models_is_refused(planted) -> None:
+    with pytest.raises(InputError, match="Analysis 'mine' plans c; expected each of its models once: z, c"):
+        scorer({"z": planted[0][Z], "c": planted[0][ZC]}, planted[1], 300).score(Forgetful("mine", (("z",), ("c",))))
+    with pytest.raises(InputError, match=r"Models of one band each are compared; got z\+c"):
+        analyses.Group((("z", "c"), ("z",)), Pairs())
+
+
 def test_half_fits_of_some_voxels_are_those_of_all(planted) -> None:
     own = scorer(*planted, 300)
     ((train, test),) = own.responses.folds(slice(None))
@@ -112,7 +126,7 @@ def test_half_fits_of_some_voxels_are_those_of_all(planted) -> None:
 
 def test_maps_of_an_analysis_are_judged_together_where_the_family_is_hierarchical(planted) -> None:
     criterion = Criterion(family="hierarchical", shares=("unique",), identifiability=False)
-    analysis = Analysis("latents", ((Z,), (ZC,)))
+    analysis = Latents("latents", ((Z,), (ZC,)))
     together = scorer(*planted, 300, criterion=criterion).score(analysis)
     apart = scorer(*planted, 300).score(analysis)
     for band in (Z, ZC):
@@ -129,7 +143,7 @@ def test_a_gain_that_only_few_stimuli_give_falls_to_nothing() -> None:
     z = rng.standard_normal((1800, 100))
     zc = z @ rng.standard_normal((100, 10)) / 10
     y = zc @ rng.standard_normal((10, 60)) / 10**0.5 + 0.7 * rng.standard_normal((1800, 60))
-    maps = scorer({Z: z, ZC: zc}, y, 1600).score(analyses.canonical("learning-curve", [Z, ZC]))
+    maps = analyses.make("learning-curve", [Z, ZC]).maps(scorer({Z: z, ZC: zc}, y, 1600))
     own = maps.find(band=ZC).columns.set_index("statistic")
     ends = ["uniqueR2Limit", "uniqueR2LimitLow", "uniqueR2LimitHigh"]
     means = own["mean"].drop(ends)
@@ -152,7 +166,7 @@ def test_shares_of_a_learning_curve_do_not_change_with_the_baseline_of_the_test_
     for shift in (0.0, 1.0):
         bands = {name: np.r_[band[:300], band[300:] + shift] for name, band in ((Z, z), (ZC, zc))}
         own = scorer(bands, np.r_[y[:300], y[300:] + 2 * shift], 300)
-        columns = own.score(analyses.canonical("learning-curve", [Z, ZC])).find(band=Z).columns.set_index("statistic")
+        columns = analyses.make("learning-curve", [Z, ZC]).maps(own).find(band=Z).columns.set_index("statistic")
         gains.append(columns.loc["uniqueR2N300", ["mean", "low", "high"]].to_numpy(dtype=float))
     assert gains[0][1] > 0.1
     np.testing.assert_allclose(gains[0], gains[1], atol=0.01)
@@ -162,7 +176,7 @@ def test_a_learning_curve_needs_stimuli() -> None:
     rng = np.random.default_rng(2)
     few = {Z: rng.standard_normal((60, 3)), ZC: rng.standard_normal((60, 3))}
     with pytest.raises(InputError, match="needs at least 64 training stimuli; there are 40"):
-        scorer(few, rng.standard_normal((60, 5)), 40).score(analyses.canonical("learning-curve", [Z, ZC]))
+        analyses.make("learning-curve", [Z, ZC]).maps(scorer(few, rng.standard_normal((60, 5)), 40))
 
 
 def clumped() -> tuple[Features, Responses, np.ndarray]:
@@ -188,7 +202,7 @@ def test_scores_fall_where_test_stimuli_are_unlike_those_that_were_fitted() -> N
     of_clump = dict(zip(features.ids, clump, strict=True))
     ((train, test),) = splits["cluster"]
     assert not {of_clump[name] for name in train} & {of_clump[name] for name in test}
-    maps = analyses.generalisation(
+    maps = analyses.profile(
         Analysis("generalisation", ((Z,),)),
         features,
         {kind: ReadByChunk.of(responses, split, "session") for kind, split in splits.items()},

@@ -18,7 +18,7 @@ from _rates import runs as runs_of
 from scipy import stats
 
 from latentcortex import BandedRidge, Encoder, Features, Responses, inference, scoring
-from latentcortex.analyses import learning
+from latentcortex.analyses import learning_curve
 from latentcortex.decoding import Decoder
 from latentcortex.encoding import Criterion, Null, Piece, Prediction
 from latentcortex.encoding.duplicates import duplicates
@@ -72,8 +72,8 @@ def test_a_learning_curve_ends_at_the_unique_shares_that_are_mapped() -> None:
     encoder, features, test = battery.shifted(0, 0.5, n_voxels=20)
     maps = encoder.score(features, test, shares=("unique",), identifiability=False)
     tiles = encoder.walk(features, test, shares=("unique",))
-    gains = Piece.join([learning.unique_gains(held_out, encoder.bands, seed=0) for held_out in tiles])
-    shares, (low, high) = gains.values["shares"], learning.interval(gains, len(test.ids), seed=0)
+    gains = Piece.join([learning_curve.unique_gains(held_out, encoder.bands, seed=0) for held_out in tiles])
+    shares, (low, high) = gains.values["shares"], learning_curve.interval(gains, len(test.ids), seed=0)
     mapped = np.stack([maps.values(statistic="uniqueR2", band=band) for band in ("a", "b")])
     np.testing.assert_allclose(shares, mapped, atol=1e-5)
     assert ((low < mapped.mean(1)) & (mapped.mean(1) < high)).all()

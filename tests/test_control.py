@@ -18,7 +18,8 @@ from _rates import missed
 from _rates import runs as runs_of
 
 from latentcortex import Encoder, Responses, _files, executors
-from latentcortex.analyses import Analysis, Scorer
+from latentcortex.analyses import Scorer
+from latentcortex.analyses.latents import Latents
 from latentcortex.encoding import Cells, Criterion, HeldOutSides, ReadByChunk
 from latentcortex.estimators.banded_ridge import BandedRidge
 from latentcortex.features import Features
@@ -50,7 +51,7 @@ def test_of_the_phantom_as_many_discoveries_are_expected_to_be_false_as_are_plan
     train, test = responses.split(train_ids=ids[:900], test_ids=ids[900:], zscore="session")
     criterion = Criterion(identifiability=False)
     sides = phantom_features.only(bands), HeldOutSides(train.averaged(), test.averaged())
-    maps = Scorer(*sides, BandedRidge, criterion, twin=True).score(Analysis("latents", tuple((b,) for b in bands)))
+    maps = Scorer(*sides, BandedRidge, criterion, twin=True).score(Latents("latents", tuple((b,) for b in bands)))
     null = phantom.truth("01").table["kind"].to_numpy() == "null"
     for band in bands:
         (facts,) = maps.find(model=band, band=band, statistic="mask").columns.to_dict("records")
@@ -92,7 +93,7 @@ def test_what_is_told_of_controls_and_refits_is_in_the_log_and_in_no_report(tmp_
     )
     path = tmp_path / "log.jsonl"
     with _files.logging_to(path), _files.telling_of(participant="01"):
-        scorer.score(Analysis("latents", (("a",), ("b",), ("c",))))
+        scorer.score(Latents("latents", (("a",), ("b",), ("c",))))
     entries, _ = _files.read_log(path)
     few = [entry for entry in entries if "30 permutations are too few" in entry["what"]]
     assert {entry["participant"] for entry in entries} == {"01"}
@@ -143,7 +144,7 @@ class Telling(BandedRidge):
         return super().prepare(*given, **more)
 
 
-def fits_in_log(tmp_path: Path, scorer: Scorer, analysis: Analysis) -> tuple[list[dict[str, Any]], int]:
+def fits_in_log(tmp_path: Path, scorer: Scorer, analysis: Latents) -> tuple[list[dict[str, Any]], int]:
     """Run an analysis; return the entries of the log on fits, and how many of them a report lists."""
     path = tmp_path / "log.jsonl"
     with _files.logging_to(path), _files.telling_of(participant="01"):
@@ -160,7 +161,7 @@ def test_fits_to_halves_and_to_shuffled_responses_warn_of_nothing_in_a_report(tm
     train, test = responses.split(test_ids=responses.ids[80:], zscore="none")
     criterion = Criterion(identifiability=False, n_refits=5, null="analytic")
     scorer = Scorer(Features.from_arrays(features.ids, bands), HeldOutSides(train, test), Telling, criterion, twin=True)
-    entries, n_listed = fits_in_log(tmp_path, scorer, Analysis("latents", (("a",), ("b",))))
+    entries, n_listed = fits_in_log(tmp_path, scorer, Latents("latents", (("a",), ("b",))))
     of = Counter(entry.get("control", "the participant's") for entry in entries)
     assert of["fits to halves of the training stimuli"] == 10
     assert of["shuffled control"] == 2
@@ -193,7 +194,7 @@ def test_records_carry_the_cell_that_they_come_from_wherever_it_is_computed(tmp_
     criterion, path = Criterion(identifiability=False, null="analytic"), tmp_path / "log.jsonl"
     scorer = Scorer(features, Reading(train, test), BandedRidge, criterion, Cells(executor=executor), twin=True)
     with _files.logging_to(path), _files.telling_of(participant="01"):
-        scorer.score(Analysis("latents", (("z",),)))
+        scorer.score(Latents("latents", (("z",),)))
     entries = [json.loads(line) for line in path.read_text().splitlines()]
     own, shuffled = [], []
     for entry in entries:
@@ -221,7 +222,7 @@ def test_every_warning_of_scores_and_tests_names_its_statistic(n_fitted: int, ca
     train, test = responses.split(test_ids=ids[n_fitted:], zscore="none")
     criterion = Criterion(null="permutation", n_permutations=9, n_refits=0)
     features = Features.from_arrays(ids, bands)
-    Scorer(features, HeldOutSides(train, test), BandedRidge, criterion).score(Analysis("latents", (("a", "b"),)))
+    Scorer(features, HeldOutSides(train, test), BandedRidge, criterion).score(Latents("latents", (("a", "b"),)))
     warned = [record for record in caplog.records if record.levelno >= logging.WARNING]
     ours = [record for record in warned if record.name.startswith(("latentcortex.encoding", "latentcortex.inference"))]
     named = {"r": "median r of", "r2": "mean R²", "p": ", p: ", "identifiability": "Identifiability"}
@@ -239,6 +240,6 @@ def test_no_count_is_kept_where_maps_are_judged_together() -> None:
     for family in ("map", "hierarchical"):
         criterion = Criterion(n_permutations=39, family=family)
         scorer = Scorer(features, ReadByChunk.of(responses, splits, "none"), BandedRidge, criterion)
-        columns = scorer.score(Analysis("latents", (("z",),))).find(statistic="mask").columns
+        columns = scorer.score(Latents("latents", (("z",),))).find(statistic="mask").columns
         assert columns["n_false"].notna().all() == (family == "map")
         assert columns["n_false_is"].notna().all() == (family == "map")

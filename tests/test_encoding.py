@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.linear_model import Ridge
 
-from latentcortex import Features, Maps, Responses, estimators, inference, scoring
+from latentcortex import Features, Maps, Responses, analyses, estimators, inference, scoring
 from latentcortex._arrays import positions
 from latentcortex._store import Store
 from latentcortex.analyses import (
@@ -15,9 +15,8 @@ from latentcortex.analyses import (
     Halves,
     Scorer,
     by_step,
-    canonical,
-    generalisation,
     preferred,
+    profile,
 )
 from latentcortex.analyses.layers import contested
 from latentcortex.encoding import Cells, Criterion, Encoder, Folds, HeldOutSides, Null, ReadByChunk, Regions
@@ -249,19 +248,19 @@ BANDS = [
     ],
 )
 def test_the_canonical_analyses_choose_their_models(name: str, models: list) -> None:
-    assert list(canonical(name, BANDS).models) == models
+    assert list(analyses.make(name, BANDS).models) == models
 
 
 def test_an_analysis_without_its_bands_is_an_input_error() -> None:
     with pytest.raises(InputError, match="needs layers, such as unet_layer-mid_strength-80_step-50; there are z, c"):
-        canonical("unet-layers", ["z", "c"])
+        analyses.make("unet-layers", ["z", "c"])
     with pytest.raises(InputError, match="Did you mean 'latents'"):
-        canonical("latent", BANDS)
-    assert canonical("latents", ["pixels"]).models == (("pixels",),)
+        analyses.make("latent", BANDS)
+    assert analyses.make("latents", ["pixels"]).models == (("pixels",),)
 
 
 def test_layers_are_grouped_by_step() -> None:
-    models = [*canonical("unet-layers", BANDS).models, ("z",)]
+    models = [*analyses.make("unet-layers", BANDS).models, ("z",)]
     assert by_step(models) == {"50": BANDS[5:8], "100": BANDS[8:]}
 
 
@@ -408,7 +407,7 @@ def test_no_digit_depends_on_the_size_of_chunks(name: str) -> None:
         criterion = Criterion(shares=("product", "unique"), n_refits=5, identifiability=False)
         sides = (Features.from_arrays(IDS, values), once(data), lambda: BandedRidge(seed=0))
         scorer = Scorer(*sides, criterion, Cells(chunk_voxels=size), twin=name == "latents", regions=regions)
-        maps.append(scorer.score(canonical(name, BANDS)))
+        maps.append(analyses.make(name, BANDS).maps(scorer))
     if name != "learning-curve":
         assert set(maps[0].find(statistic="r").columns["intervals"].iloc[0]) == {"early", "ventral", "late"}
     assert_same(maps)
@@ -516,13 +515,13 @@ def test_no_digit_of_a_profile_depends_on_the_size_of_chunks_and_no_cell_is_comp
     splits = {"random": Splits.held_out(IDS[:80], TEST), "cluster": Splits.held_out(IDS[40:], IDS[:40])}
     kinds = {kind: ReadByChunk.of(trials, split, "session") for kind, split in splits.items()}
     clusters = {name: str(i // 8) for i, name in enumerate(IDS)}
-    analysis, features = canonical("generalisation", ["z"]), Features.from_arrays(IDS, {"z": z})
+    analysis, features = analyses.make("generalisation", ["z"]), Features.from_arrays(IDS, {"z": z})
     criterion, kept, maps, computed = Criterion(), Cells(store=Store(tmp_path), chunk_voxels=1024), [], []
     for cells in (Cells(), Cells(chunk_voxels=2048), kept, kept):
         caplog.clear()
         with caplog.at_level("INFO"):
             how = {"criterion": criterion, "clusters": clusters, "cells": cells}
-            maps.append(generalisation(analysis, features, kinds, lambda: BandedRidge(seed=0), **how))
+            maps.append(profile(analysis, features, kinds, lambda: BandedRidge(seed=0), **how))
         computed.append(caplog.messages.count("A cell was computed."))
     for other in maps[1:]:
         np.testing.assert_array_equal(other.data, maps[0].data)
@@ -538,7 +537,7 @@ def test_no_digit_of_pooled_predictions_depends_on_the_size_of_chunks() -> None:
     features, responses = study(n_voxels=30)
     many = Responses(np.tile(responses.data, (1, 36)), responses.rows, Bare(1080))
     by_chunk = ReadByChunk.of(many, Splits.k_fold(IDS, 3, seed=0), "session")
-    analysis, maps = canonical("noise-levels", features.bands), []
+    analysis, maps = analyses.make("noise-levels", features.bands), []
     for size in (1024, 0):
         how = (lambda: BandedRidge(selection="gcv", seed=0), Criterion(n_permutations=12), Cells(chunk_voxels=size))
         maps.append(Scorer(features, by_chunk, *how).score(analysis))
@@ -551,6 +550,6 @@ def test_an_analysis_has_the_shares_that_were_asked_for() -> None:
     train, test = responses.split(test_ids=TEST)
     criterion = Criterion(shares=("product", "unique"))
     scorer = Scorer(features, HeldOutSides(train, test), lambda: estimators.make("banded_ridge"), criterion)
-    found = set(scorer.score(canonical("noise-levels", features.bands)).columns["statistic"])
+    found = set(scorer.score(analyses.make("noise-levels", features.bands)).columns["statistic"])
     expected = {"r", "r2", "p", "q", "mask", "shareR2", "shareR", "uniqueR2", "uniqueP", "uniqueQ", "uniqueMask"}
     assert found == expected | {"excessR2", "identifiability"}

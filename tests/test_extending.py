@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from _studies import write_folder_study
 
-from latentcortex import cli, datasets, estimators, executors
+from latentcortex import analyses, cli, datasets, estimators, executors
 from latentcortex._arrays import TILE, tiles
 from latentcortex.errors import InputError
+from latentcortex.maps import Maps
 from latentcortex.study import Study
 from latentcortex.study.material import Material
 
@@ -285,3 +286,90 @@ def test_sentences_that_cite_what_is_not_known_stop_a_study_before_anything_is_w
     ):
         Study.read(greys / "study.toml").run(greys / "out", progress=False)
     assert not (greys / "out").exists()
+
+
+ANALYSIS = '''
+"""Pixels and contrast: each alone, compared, and both jointly."""
+
+from latentcortex.analyses import Analysis, Group
+from latentcortex.analyses.paired import Pairs
+
+
+class Contrast(Analysis):
+    title = "What contrast adds to pixels"
+    needs = "pixels and contrast"
+    methods = "Contrast was compared with pixels in each voxel."
+    needs_test_set = True
+
+    @classmethod
+    def choose(cls, bands):
+        both = ("pixels", "contrast")
+        return [("pixels",), ("contrast",), both] if set(both) <= set(bands.names) else []
+
+    def plan(self, scorer):
+        *alone, both = self.models
+        return [Group(tuple(alone), Pairs()), Group((both,))]
+'''
+CONTRAST = """
+[dataset]
+name = "greys"
+
+[extractor]
+name = "pixels"
+size = 4
+bands = ["pixels", "contrast"]
+
+[analyses]
+run = ["contrast-gain"]
+
+[inference]
+n_refits = 0
+"""
+
+
+@pytest.fixture
+def contrast(greys: Path) -> Iterator[Path]:
+    """The folder with somebody's dataset and somebody's analysis, and a study that names both."""
+    datasets.SHELF.add("greys", "somebodys_dataset:Greys")
+    (greys / "somebodys_analysis.py").write_text(ANALYSIS, encoding="utf-8")
+    (greys / "study.toml").write_text(CONTRAST, encoding="utf-8")
+    importlib.invalidate_caches()
+    yield greys
+    analyses.SHELF.where.pop("contrast-gain", None)
+
+
+def test_an_analysis_that_is_put_on_the_shelf_runs_a_study_up_to_its_title_in_the_report(contrast: Path) -> None:
+    analyses.SHELF.add("contrast-gain", "somebodys_analysis:Contrast")
+    study, out = Study.read(contrast / "study.toml"), contrast / "out"
+    study.run(out, progress=False)
+    maps = Maps.load(out, participant="01")
+    assert set(maps.columns["analysis"]) == {"contrast-gain"}
+    assert set(maps.find(statistic="r").columns["model"]) == {"pixels", "contrast", "pixels+contrast"}
+    assert len(maps.find(model="pixels", band="contrast", statistic="differenceMask").columns) == 1
+    page = (out / "sub-01.html").read_text(encoding="utf-8")
+    assert '<h2 id="contrast-gain">What contrast adds to pixels</h2>' in page
+    assert "Contrast was compared with pixels in each voxel." in page
+
+    del analyses.SHELF.where["contrast-gain"]  # a page is made again from its folder alone
+    (out / "sub-01.html").unlink()
+    assert cli.main(["report", str(out)]) == 0
+    assert (out / "sub-01.html").read_text(encoding="utf-8") == page
+
+
+def test_an_analysis_of_an_installed_package_is_picked_and_refused_by_what_it_says_of_itself(
+    contrast: Path, capsys
+) -> None:
+    offered = contrast / "somebodys_analysis-1.dist-info"
+    offered.mkdir()
+    (offered / "METADATA").write_text("Metadata-Version: 2.1\nName: somebodys-analysis\nVersion: 1\n")
+    (offered / "entry_points.txt").write_text("[latentcortex.analyses]\ncontrast-gain = somebodys_analysis:Contrast\n")
+    file = contrast / "study.toml"
+    assert cli.main(["check", str(file)]) == 0
+    for old, new, says in (
+        ("contrast-gain", "contrast-gane", "Did you mean 'contrast-gain'?"),
+        ('"pixels", "contrast"]', '"pixels"]', "Analysis 'contrast-gain' needs pixels and contrast; there are pixels."),
+        ("[inference]", "[splits]\ncross_validation = 3\n\n[inference]", "The analysis 'contrast-gain' in `run` in"),
+    ):
+        file.write_text(CONTRAST.replace(old, new), encoding="utf-8")
+        assert cli.main(["check", str(file)]) == 2
+        assert says in capsys.readouterr().err

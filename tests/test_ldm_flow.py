@@ -16,8 +16,8 @@ transformers = pytest.importorskip("transformers")
 
 from _models import SCALE, SHIFT, changed, small_flow  # noqa: E402
 
-from latentcortex import _ldm  # noqa: E402
-from latentcortex.analyses import by_step, canonical  # noqa: E402
+from latentcortex import _ldm, analyses  # noqa: E402
+from latentcortex.analyses import by_step  # noqa: E402
 from latentcortex.errors import InputError  # noqa: E402
 from latentcortex.extraction import extract, predicted_bytes  # noqa: E402
 from latentcortex.extractors.ldm import LDM  # noqa: E402
@@ -227,12 +227,12 @@ def test_the_sidecar_says_where_on_the_schedule_a_band_lies(ldm: LDM) -> None:
 def test_bands_are_those_of_the_canonical_analyses(ldm: LDM) -> None:
     assert ldm.layers == ("block0", "block1", "block2")
     assert ldm.modules["block2"] == "transformer_blocks.2"
-    layers = canonical("unet-layers", ldm.bands).models
-    partition = canonical("unet-partition", ldm.bands).models
+    layers = analyses.make("unet-layers", ldm.bands).models
+    partition = analyses.make("unet-partition", ldm.bands).models
     assert len(layers) == 9
     assert partition[1] == tuple(f"dit_layer-block{i}_strength-80_step-50" for i in range(3))
     assert by_step(layers)["50"] == list(partition[1])
-    assert len(canonical("denoising-steps", ldm.bands).models) == 3
+    assert len(analyses.make("denoising-steps", ldm.bands).models) == 3
 
 
 @pytest.mark.parametrize("with_t5", [True, False])

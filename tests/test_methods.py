@@ -14,7 +14,8 @@ import pytest
 
 from latentcortex import Encoder, Features, Responses, datasets, estimators, extractors, reconstructors
 from latentcortex._methods import Part, cited_keys, literature, read_bibtex, sentences_of, with_citations
-from latentcortex.analyses import Analysis, Scorer
+from latentcortex.analyses import Scorer
+from latentcortex.analyses.latents import Latents
 from latentcortex.encoding import Criterion, HeldOutSides, ReadByChunk
 from latentcortex.encoding.criterion import Null
 from latentcortex.encoding.methods import CORRECTED, FAMILY, SHARES
@@ -135,7 +136,7 @@ def test_the_text_names_the_null_of_a_test_set(null: str) -> None:
     train, test = responses.split(test_ids=responses.ids[80:], zscore="none")
     how = Criterion(null=null, n_permutations=19, identifiability=False)
     scorer = Scorer(Features.from_arrays(responses.ids, bands), HeldOutSides(train, test), BandedRidge, how)
-    maps = scorer.score(Analysis("latents", (("a",),)))
+    maps = scorer.score(Latents("latents", (("a",),)))
     said = text(maps, estimator={"name": "banded_ridge"})
     (words,) = maps.find(statistic="p").columns["null"]
     assert f"One-sided p-values came from the null of {words}." in said
@@ -157,7 +158,7 @@ def test_the_text_of_folds_says_where_pooled_r_lies_without_signal(unit: str, wo
     features = Features.from_arrays(ids, {"a": rng.standard_normal((n, 4))})
     how = Criterion(n_permutations=39)
     maps = Scorer(features, ReadByChunk.of(responses, splits, "none"), BandedRidge, how).score(
-        Analysis("latents", (("a",),))
+        Latents("latents", (("a",),))
     )
     (median,) = maps.find(statistic="r").columns["null_median"]
     r = maps.values(statistic="r")

@@ -19,6 +19,7 @@ from _rates import runs as runs_of
 
 from latentcortex import BandedRidge, Encoder, Features, Responses, inference, scoring
 from latentcortex.analyses import Analysis, Scorer
+from latentcortex.analyses.latents import Latents
 from latentcortex.encoding import Criterion, HeldOutSides
 from latentcortex.errors import AlignmentError, InputError
 
@@ -233,7 +234,7 @@ def test_few_training_stimuli_leave_differences_to_flips_and_the_sidecar_says_so
     x = {name: rng.standard_normal((90, 4)) for name in ("z", "c")}
     y = x["z"] @ rng.standard_normal((4, 10)) + 0.5 * rng.standard_normal((90, 10))
     with quiet():
-        maps = battery.held_out(x, y, 39).score(Analysis("latents", (("z",), ("c",))))
+        maps = battery.held_out(x, y, 39).score(Latents("latents", (("z",), ("c",))))
     facts = maps.find(statistic="differenceP").columns.iloc[0]
     assert facts["n_refits"] == 0
     assert "with the variance of 0 refits" in facts["null"]

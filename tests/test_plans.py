@@ -14,7 +14,7 @@ from latentcortex import BandedRidge, Features, Responses, executors, inference
 from latentcortex._ridge import keeping
 from latentcortex._store import Store
 from latentcortex.analyses import Scorer
-from latentcortex.analyses.models import Analysis
+from latentcortex.analyses.latents import Latents
 from latentcortex.encoding import Cells, Criterion, ReadByChunk, halves
 from latentcortex.encoding.chunks import sample_stretches
 from latentcortex.errors import InputError
@@ -50,7 +50,7 @@ def messages(caplog: Log, words: str) -> list[str]:
     return [record.getMessage() for record in caplog.records if words in record.getMessage()]
 
 
-TWO = Analysis("latents", (("a",), ("b",)))
+TWO = Latents("latents", (("a",), ("b",)))
 FEW = Criterion(n_refits=5, identifiability=False, n_permutations=20)
 
 
@@ -66,7 +66,7 @@ def test_folds_of_stretches_are_told_of_once_across_folds(caplog: Log) -> None:
     features, responses = made(30, IN_TIME)
     folds = ReadByChunk(responses.read, responses.space, Splits.k_fold(IDS, 3, seed=0), "session")
     with caplog.at_level(logging.INFO):
-        Scorer(features, folds, lambda: BandedRidge(seed=0), FEW).score(Analysis("latents", (("a",),)))
+        Scorer(features, folds, lambda: BandedRidge(seed=0), FEW).score(Latents("latents", (("a",),)))
     assert len(messages(caplog, "Neighbouring rows are correlated")) == 1
 
 
@@ -101,7 +101,7 @@ def test_every_model_is_planned_once_before_threads_ask() -> None:
     assert calls == [threading.get_ident()] * 3  # for each of two models, and for the size of chunks
 
 
-ONE = Analysis("latents", (("a",),))
+ONE = Latents("latents", (("a",),))
 
 
 def pooled(n_permutations: int, cells: Cells, responses: ReadByChunk | None = None) -> np.ndarray:

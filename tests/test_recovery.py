@@ -14,7 +14,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from latentcortex.analyses import Analysis, Scorer, canonical
+from latentcortex import analyses
+from latentcortex.analyses import Analysis, Scorer
+from latentcortex.analyses.latents import Latents
 from latentcortex.datasets.phantom import Phantom, simulation
 from latentcortex.datasets.phantom.truth import Truth
 from latentcortex.encoding import Criterion, Encoder, HeldOutSides
@@ -42,7 +44,8 @@ class Participant:
     scorer: Scorer
 
     def score(self, *models: tuple[str, ...], name: str = "latents") -> Maps:
-        return self.scorer.score(Analysis(name, models))
+        kind = Latents if name == "latents" else Analysis
+        return self.scorer.score(kind(name, models))
 
     def planted(self, lowest: float) -> np.ndarray:
         """Valid voxels with a planted ceiling of at least `lowest`."""
@@ -78,7 +81,7 @@ def latents(simulated: Participant) -> Maps:
 
 @pytest.fixture(scope="module")
 def noise_levels(simulated: Participant) -> Maps:
-    return simulated.scorer.score(canonical("noise-levels", simulated.scorer.features.bands))
+    return simulated.scorer.score(analyses.make("noise-levels", simulated.scorer.features.bands))
 
 
 def found_by(maps: Maps, band: str) -> np.ndarray:
@@ -149,7 +152,7 @@ def test_preferred_layer_is_the_planted_one(phantom_features, seed):
     scorer = replace(
         simulated.scorer, criterion=replace(simulated.scorer.criterion, n_refits=0)
     )  # which layer is preferred does not depend on half-fits
-    maps = scorer.score(canonical("unet-layers", scorer.features.bands))
+    maps = scorer.score(analyses.make("unet-layers", scorer.features.bands))
     truth, agree = simulated.truth, []
     for k, step in enumerate((25, 50, 100)):
         preferred = maps.values(model=f"layers_step-{step}", statistic="preferred")

@@ -146,7 +146,7 @@ class Described(Protocol):
 
     @property
     def methods(self) -> Any:
-        """A method that returns the sentences."""
+        """The sentences, or a method that returns them."""
         ...
 
 
@@ -205,7 +205,8 @@ def sentences_of(kind: str, part: Part, **facts: Any) -> Sentences:
         return Sentences(
             f"The {kind} was {name}{given}, called from {software()}; it gives no description of what it does."
         )
-    text, more = made.methods(**facts), getattr(made, "references", "")
+    text = made.methods(**facts) if callable(made.methods) else made.methods
+    more = getattr(made, "references", "")
     if not isinstance(text, str) or not isinstance(more, str):
         raise InputError(f"`methods` and `references` of {kind} {name!r} must be text; got {text!r:.60}, {more!r:.60}.")
     unknown = [key for key in cited_keys(text) if key not in {**literature(), **read_bibtex(more)}]

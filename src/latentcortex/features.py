@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, Self
@@ -70,6 +70,17 @@ class Band:
         if not value.isdecimal():
             raise InputError(f"A band of kind {self.kind} needs {key}-NUMBER; got {value or 'nothing'}.")
         return int(value)
+
+
+def model_name(bands: Iterable[str]) -> str:
+    """Name a model by its bands, as files, tables and figures do.
+
+    Examples
+    --------
+    >>> model_name(["z", "zc_strength-80_step-100"])
+    'z+zc_strength-80_step-100'
+    """
+    return "+".join(bands)
 
 
 @dataclass(frozen=True, eq=False)

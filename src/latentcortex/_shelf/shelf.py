@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from typing import Any, TypeVar
@@ -25,10 +25,28 @@ class Shelf:
         What stands on the shelf, for messages.
     where : dict
         Name -> `module:Class`.
+    plural : str
+        Of the kind, as groups of entry points and this package's folder are called; by default with an s.
+
+    A shelf is also the collection of the names that it has, those of installed packages among them.
     """
 
     kind: str
     where: dict[str, str]
+    plural: str = ""
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.where or name in self._offered()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter({**self.where, **self._offered()})
+
+    def __len__(self) -> int:
+        return len({**self.where, **self._offered()})
+
+    def _offered(self) -> dict[str, str]:
+        """List what installed packages offer."""
+        return {one.name: one.value for one in entry_points(group=f"latentcortex.{self.plural or f'{self.kind}s'}")}
 
     def add(self, name: str, place: str) -> None:
         """Put a class of another package on the shelf.
@@ -58,7 +76,7 @@ class Shelf:
         """
         if name in self.where:
             return
-        offered = {one.name: one.value for one in entry_points(group=f"latentcortex.{self.kind}s")}
+        offered = self._offered()
         if name not in offered:
             raise unknown(self.kind, name, {**self.where, **offered})
         self.add(name, offered[name])

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import numpy as np
 import pandas as pd
 
 from latentcortex import scoring
+from latentcortex.analyses.analysis import AllStimuli, Analysis
+from latentcortex.analyses.models import Bands
+from latentcortex.analyses.scorer import Scorer
 from latentcortex.encoding import Cell, Cells, Piece
 from latentcortex.encoding.cells import Result
 from latentcortex.encoding.chunks import SplitResponses
@@ -17,6 +20,20 @@ from latentcortex.maps import Maps
 from latentcortex.responses import Responses, counting_lost
 
 STATISTICS: Final = ("ceiling", "ceilingLow", "ceilingHigh")
+
+
+@dataclass(frozen=True)
+class NoiseCeiling(Analysis):
+    """How much of the scored responses any model could explain: it has no model, and stands before all others."""
+
+    name: str = "ceiling"
+    models: tuple[Bands, ...] = ()
+
+    title: ClassVar[str] = "How much any model could explain"
+
+    def maps(self, scorer: Scorer, stimuli: AllStimuli | None = None) -> Maps | None:
+        """Estimate the ceiling; None where no stimulus was repeated."""
+        return ceiling_by_chunk(scorer.responses, scorer.cells)
 
 
 def ceiling(test: Responses) -> Maps | None:

@@ -14,6 +14,7 @@ from latentcortex._arrays import FloatArray, IntArray
 from latentcortex.encoding import Null, Prediction
 from latentcortex.encoding.chunks import Sides, SplitResponses, averaged
 from latentcortex.executors import share
+from latentcortex.features import model_name
 from latentcortex.inference.control import expected_false, tally
 from latentcortex.maps import KEYS, Maps
 from latentcortex.responses import Responses
@@ -76,7 +77,7 @@ class Shuffles:
         Only the closed form gives p at once; by permutations each order would need as many again, and then, and where
         nothing is significant, there is no counter.
         """
-        model = "+".join(bands)
+        model = model_name(bands)
         threshold = self.limits.get((self.analysis, model, model if len(bands) == 1 else "", "mask"), 0.0)
         return partial(self._counted, threshold) if threshold > 0 and null.name == "analytic" else None
 

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import numpy as np
 
 from latentcortex import inference, scoring
 from latentcortex._arrays import FloatArray, random_for
 from latentcortex._files import telling_of
+from latentcortex.analyses.analysis import AllStimuli, Analysis, StimulusCounts
 from latentcortex.analyses.joining import joined
-from latentcortex.analyses.models import Analysis
+from latentcortex.analyses.models import Bands, BandTable
 from latentcortex.analyses.scorer import Scorer
-from latentcortex.encoding import Cells, Criterion, Null, Prediction, ReadByChunk
+from latentcortex.encoding import Cells, Criterion, Null, Prediction, ReadByChunk, rejudged
 from latentcortex.errors import InputError
 from latentcortex.features import Features
 from latentcortex.maps import Maps
@@ -26,6 +27,56 @@ FRACTION: Final = 5
 """One in so many stimuli is tested on."""
 LEAST_CLUSTERS: Final = 5
 """Clusters that are held out: fewer cannot have their signs flipped."""
+
+
+@dataclass(frozen=True)
+class Generalisation(Analysis):
+    """Scores each latent on three test sets of all stimuli, which are less and less like what is fitted."""
+
+    title: ClassVar[str] = "Scores on stimuli that are unlike the fitted ones"
+    methods: ClassVar[str] = (
+        "For the profile of generalisation all stimuli were split anew: at random, by whole clusters, whose signs were "
+        "flipped for p-values, and with the stimuli farthest from all others held out."
+    )
+
+    @classmethod
+    def choose(cls, bands: BandTable) -> Sequence[Bands]:
+        """Take each latent alone, or each band where there are no latents."""
+        return [(band,) for band in bands.latents()]
+
+    def check(self, counts: StimulusCounts) -> None:
+        """Raise `InputError` unless there are two stimuli per cluster."""
+        if counts.n_stimuli < 2 * counts.n_clusters:
+            raise InputError(
+                f"The analysis {self.name!r} needs at least two stimuli per cluster; there are {counts.n_stimuli} "
+                f"stimuli for n_clusters = {counts.n_clusters} in [splits]."
+            )
+
+    def maps(self, scorer: Scorer, stimuli: AllStimuli | None = None) -> Maps:
+        """Fit and score on each of the three splits; see `profile`."""
+        if stimuli is None or not isinstance(scorer.responses, ReadByChunk):
+            raise InputError(f"The analysis {self.name!r} splits all stimuli anew; give them and their single trials.")
+        splits, clusters = profile_splits(
+            stimuli.ids,
+            stimuli.groups,
+            stimuli.places(),
+            n_clusters=stimuli.n_clusters,
+            seed=scorer.criterion.seed,
+            participant=scorer.responses.splits.participant,
+        )
+        maps = [
+            profile(
+                self,
+                stimuli.features(split.folds[0].train),
+                {kind: replace(scorer.responses, splits=split)},
+                scorer.make_estimator,
+                criterion=scorer.criterion,
+                clusters=clusters,
+                cells=scorer.cells,
+            )
+            for kind, split in splits.items()
+        ]
+        return rejudged(joined(maps), scorer.criterion)
 
 
 def profile_splits(
@@ -92,7 +143,7 @@ def _whole(groups: Sequence[str], n_test: int, *, seed: int) -> np.ndarray[Any, 
     return np.flatnonzero(np.isin(code, chosen))
 
 
-def generalisation(
+def profile(
     analysis: Analysis,
     features: Features,
     responses: Mapping[str, ReadByChunk],
@@ -133,7 +184,7 @@ def generalisation(
         how: dict[str, Any] = {"tally": _MeanScores(criterion.seed), "clusters": alike}
         scorer = Scorer(features, of_kind, make_estimator, judged, fixed.of(name), **how)
         with telling_of(analysis=name):
-            scored, totals = scorer.tallied(replace(analysis, name=name))
+            scored, totals = scorer.tallied(Analysis(name, analysis.models))
         ((train, test),) = scorer.sample.folds
         of_test = tuple(alike[stimulus] for stimulus in test.ids) if alike else ()
         noted = {}

@@ -3,16 +3,53 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from latentcortex import inference
+from latentcortex import inference, scoring
 from latentcortex._arrays import FloatArray, chosen, on_grid
+from latentcortex.analyses.groups import ComparedScores
 from latentcortex.encoding import Column, Criterion, HalfFits, Null, Prediction, significance
 from latentcortex.encoding.halves import candidates, resampling
 from latentcortex.features import Band
 from latentcortex.inference.preferences import contest, decided
+
+
+@dataclass(frozen=True)
+class Layers:
+    """Compares the layers of one denoising step; see `contested` and `preferred`.
+
+    Parameters
+    ----------
+    step : str
+    """
+
+    step: str
+
+    def cell(
+        self, predictions: Sequence[Prediction], p: FloatArray, criterion: Criterion, null: Null, halves: HalfFits
+    ) -> FloatArray:
+        """Compare the layers in a chunk of voxels, (3, n_voxels)."""
+        return contested(predictions, p, criterion, null, halves)
+
+    def finish(self, scores: ComparedScores) -> list[Column]:
+        """Make the columns of each voxel's preferred layer."""
+        features, ids = scores.features, scores.train_ids
+        widths = {band: scoring.effective_dims(features.gram(band, ids, ids, fit_on=ids)) for band in scores.bands}
+        r = scores.accuracy[:, 0]
+        columns = preferred(
+            widths,
+            r,
+            scores.p,
+            np.full((3, r.shape[1]), np.nan) if scores.tested is None else scores.tested,
+            scores.criterion,
+            about={**scores.about, "model": f"layers_step-{self.step}", "band": ""},
+            null=scores.null,
+            n_refits=scores.n_refits,
+        )
+        return list(columns)
 
 
 def contested(

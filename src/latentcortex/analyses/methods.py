@@ -68,15 +68,6 @@ def _differences(maps: Maps) -> str:
     )
 
 
-def _profile(maps: Maps) -> str:
-    if not maps.columns["analysis"].str.startswith("generalisation-").any():
-        return ""
-    return (
-        "For the profile of generalisation all stimuli were split anew: at random, by whole clusters, whose signs were "
-        "flipped for p-values, and with the stimuli farthest from all others held out."
-    )
-
-
 def _reliability(maps: Maps) -> str:
     if not len(maps.find(statistic="identifiability").columns):
         return ""
@@ -113,5 +104,5 @@ def _limits(maps: Maps) -> str:
     )
 
 
-COMPARISONS: Final[tuple[Callable[[Maps], str], ...]] = (_differences, _profile, _reliability, _preferences, _limits)
+COMPARISONS: Final[tuple[Callable[[Maps], str], ...]] = (_differences, _reliability, _preferences, _limits)
 """What is written of comparisons, each where its statistics are among the maps."""

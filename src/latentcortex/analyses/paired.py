@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any, Final
 
@@ -11,12 +11,40 @@ import numpy as np
 
 from latentcortex import inference
 from latentcortex._arrays import FloatArray, chosen, on_grid
+from latentcortex.analyses.groups import ComparedScores
 from latentcortex.encoding import Column, Criterion, HalfFits, Null, Prediction, significance
 from latentcortex.encoding.columns import N_FLIPS, flips_in_words, flips_of
 from latentcortex.encoding.halves import candidates, resampling, significant_by_any
 
 FIRST: Final = "at least Simes's p that either latent predicts the voxel, and 1 where that is not significant"
 """What p of a difference is beside its test, in words."""
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Compares every two models of one band; see `compared` and `differences`."""
+
+    def cell(
+        self, predictions: Sequence[Prediction], p: FloatArray, criterion: Criterion, null: Null, halves: HalfFits
+    ) -> FloatArray:
+        """Test the difference of every two models in a chunk of voxels, (n_pairs, n_voxels)."""
+        return compared(predictions, p, criterion, null, halves)
+
+    def finish(self, scores: ComparedScores) -> list[Column]:
+        """Make the columns of every pair; without tests its p is that of voxels that neither predicts."""
+        r, r2 = scores.accuracy[:, 0], scores.accuracy[:, 2]
+        n_pairs = len(scores.bands) * (len(scores.bands) - 1) // 2
+        tested = np.full((n_pairs, r.shape[1]), np.nan) if scores.tested is None else scores.tested
+        return differences(
+            scores.bands,
+            np.where(np.isfinite(r), r2, np.nan),
+            scores.p,
+            tested,
+            scores.criterion,
+            about=scores.about,
+            null=scores.null,
+            n_refits=scores.n_refits,
+        )
 
 
 def compared(

@@ -27,7 +27,10 @@ CONTENT: Final = "_report.json"
 """How the file ends that holds what a report states beside the maps."""
 BACKGROUND: Final = "_background.nii.gz"
 """How the copy ends of the anatomy that a dataset gives."""
-KEPT: Final = ("participant", "facts", "settings", "made_by", "reconstructions", "viewer", "methods", "references")
+KEPT: Final = (
+    *("participant", "facts", "settings", "made_by", "reconstructions", "viewer"),
+    *("methods", "references", "titles"),
+)
 """What of it is kept in that file, beside a hash of the atlas."""
 LOG: Final = Path(LOG_NAME)
 """Where a folder of results keeps its log."""
@@ -61,6 +64,8 @@ class Content:
         What each part of the run wrote of itself for the methods text, with keys of references.
     references : str
         BibTeX of references that parts brought along, beyond the package's own.
+    titles : mapping of str to str
+        Analysis -> what heads its section. One without a title is called by its name.
     """
 
     participant: str
@@ -75,6 +80,7 @@ class Content:
     background: Path | None = None
     methods: Mapping[str, str] = field(default_factory=dict)
     references: str = ""
+    titles: Mapping[str, str] = field(default_factory=dict)
 
     def write(self, out: Path, stages: Sequence[Mapping[str, Any]]) -> None:
         """Keep all but the maps beside them, so that the report can be made again from the folder alone."""

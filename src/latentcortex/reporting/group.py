@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,7 +21,7 @@ from latentcortex.reporting.content import CONTENT, LOG, Content, models
 from latentcortex.reporting.page import as_data, environment
 from latentcortex.reporting.regions import decimals, region_tables
 from latentcortex.reporting.tables import roi_table, summary_rows
-from latentcortex.reporting.text import TITLES, title_of
+from latentcortex.reporting.text import title_of
 from latentcortex.space import TEMPLATES, Volume
 
 ALPHA: Final = 0.05
@@ -59,6 +59,8 @@ class Group:
     laid : bool
         Whether voxels are those of volumes.
     rois : Rois, optional
+    titles : dict of str to str
+        What heads the rows of each analysis that has a title.
     """
 
     participants: tuple[str, ...]
@@ -68,11 +70,13 @@ class Group:
     template: str
     laid: bool
     rois: plotting.Rois | None
+    titles: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def read(cls, out: Path) -> Group:
         """Read what the participants' reports were made from, one after the other."""
         names, found, regions, hits, templates, laid, rois = [], [], [], [], set(), False, None
+        titles: dict[str, str] = {}
         for path in sorted(out.glob(f"sub-*/sub-*{CONTENT}")):
             content, _ = Content.read(path, log=out / LOG)
             names.append(content.participant)
@@ -82,11 +86,14 @@ class Group:
             templates.add(content.template)
             laid = laid or isinstance(content.maps.space, Volume)
             rois = content.rois
+            titles |= content.titles
         table = pd.DataFrame(found, index=names).T
         # The vertices of a participant's own cortex are nobody else's, however many there are.
         template = next(iter(templates)) if len(templates) == 1 and templates <= set(TEMPLATES) else ""
         prevalence = _prevalence(hits) if template else {}
-        return cls(tuple(names), table, _together(regions), prevalence, template, laid, rois if template else None)
+        return cls(
+            tuple(names), table, _together(regions), prevalence, template, laid, rois if template else None, titles
+        )
 
 
 def write_group(out: Path) -> Path | None:
@@ -105,7 +112,7 @@ def write_group(out: Path) -> Path | None:
         regions={str(name): part.to_dict("records") for name, part in group.regions.groupby("analysis", sort=False)}
         if len(group.regions)
         else {},
-        titles=TITLES,
+        titles=group.titles,
         decimals=decimals,
         downloads=downloads,
         picture=_picture(out, group),

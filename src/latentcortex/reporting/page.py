@@ -24,7 +24,7 @@ from latentcortex.reporting.figures import figures
 from latentcortex.reporting.honesty import honesty
 from latentcortex.reporting.regions import interval, known, latex, region_tables
 from latentcortex.reporting.tables import alterations, bands_table, roi_table, summary_rows, write_table
-from latentcortex.reporting.text import SOFTWARE, TITLES, cited_by, methods, references, said_of_pooled
+from latentcortex.reporting.text import SOFTWARE, cited_by, methods, references, said_of_pooled
 
 FIGURE: Final = re.compile(r"[A-Za-z0-9][\w.+-]*")
 """What the files of figures are called; some are named after an analysis."""
@@ -135,7 +135,7 @@ def _render(
             version=latentcortex.__version__,
             facts=content.facts,
             sections=sections,
-            titles=TITLES,
+            titles=content.titles,
             rows=rows,
             control=any(row["n_false"] is not None for row in rows),
             of_one_draw=bool((content.maps.columns.get("n_shuffles", pd.Series(dtype=float)) == 1).any()),

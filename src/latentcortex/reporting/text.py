@@ -17,19 +17,6 @@ CORRECTIONS: Final = {"bh": "Benjamini-Hochberg", "by": "Benjamini-Yekutieli", "
 """How each correction that `inference.fdr` knows is called."""
 
 
-TITLES: Final = {
-    "ceiling": "How much any model could explain",
-    "latents": "Which band explains which part of cortex",
-    "noise-levels": "Shares of z and z_c, from low to high noise",
-    "denoising-steps": "Shares of z and z_c, from early to late denoising",
-    "unet-layers": "Preferred layer, step by step",
-    "learning-curve": "Unique shares against the number of fitted stimuli",
-    "generalisation": "Scores on stimuli that are unlike the fitted ones",
-    "unet-partition": "Shares of the layers, fitted jointly",
-}
-"""What each analysis is called."""
-
-
 def title_of(band: str) -> str:
     """Say a band's name in words.
 

@@ -12,7 +12,6 @@ from latentcortex.errors import InputError
 from latentcortex.plotting import Group
 from latentcortex.reporting import cortex
 from latentcortex.reporting.content import Content
-from latentcortex.reporting.text import TITLES
 from latentcortex.space import Space
 
 VIEWERS: Final = {"webgl": "sub-{}_viewer.html", "light": "sub-{}_light.html"}
@@ -92,34 +91,38 @@ def _groups(content: Content) -> Iterator[Group]:
             yield from (make if needed in there else _accuracy)(content, analysis)
 
 
+def _title(content: Content, analysis: str) -> str:
+    return content.titles.get(analysis, analysis)
+
+
 def _ceiling(content: Content, analysis: str) -> Iterator[Group]:
     panel = cortex.ceiling_panel(content)
-    yield Group([panel], TITLES[analysis], "explainable variance", limits=(0.0, 1.0))
+    yield Group([panel], _title(content, analysis), "explainable variance", limits=(0.0, 1.0))
 
 
 def _accuracy(content: Content, analysis: str) -> Iterator[Group]:
     q = content.maps.find(analysis=analysis, statistic="mask").columns["q"].iloc[0]
     label = f"prediction accuracy r, where q < {q:g}"
-    yield Group(cortex.accuracy_panels(content, analysis), TITLES[analysis], label)
+    yield Group(cortex.accuracy_panels(content, analysis), _title(content, analysis), label)
 
 
 def _shares(content: Content, analysis: str) -> Iterator[Group]:
     unique = len(content.maps.find(analysis=analysis, statistic="uniqueR2").columns) > 0
     mask = "uniqueMask" if unique and content.settings["report"]["mask"] == "own" else "mask"
     product = cortex.share_panels(content, analysis, "shareR2", mask)
-    yield Group(product, TITLES[analysis], "product share of variance (R²)")
+    yield Group(product, _title(content, analysis), "product share of variance (R²)")
     if unique:
         panels = cortex.share_panels(content, analysis, "uniqueR2", "uniqueMask")
-        yield Group(panels, f"{TITLES[analysis]}: unique shares", "unique share of variance (R²)")
+        yield Group(panels, f"{_title(content, analysis)}: unique shares", "unique share of variance (R²)")
 
 
 def _preferences(content: Content, analysis: str) -> Iterator[Group]:
     panels, layers = cortex.preference_panels(content, analysis)
-    yield Group(panels, TITLES[analysis], "preferred layer; the surer, the more opaque", names=layers)
+    yield Group(panels, _title(content, analysis), "preferred layer; the surer, the more opaque", names=layers)
 
 
 def _partition(content: Content, analysis: str) -> Iterator[Group]:
-    yield Group(cortex.partition_panels(content, analysis), TITLES[analysis], "product share of variance (R²)")
+    yield Group(cortex.partition_panels(content, analysis), _title(content, analysis), "product share of variance (R²)")
 
 
 _GROUPS: Final[dict[str, tuple[Callable[[Content, str], Iterator[Group]], str]]] = {

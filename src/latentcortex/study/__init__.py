@@ -262,7 +262,7 @@ class Study:
 
     def models(self, bands: tuple[str, ...]) -> list[Analysis]:
         """Choose the models of all analyses."""
-        return [analyses.canonical(name, bands) for name in self.settings.analyses.run]
+        return [analyses.make(name, bands) for name in self.settings.analyses.run]
 
     def _make(
         self,

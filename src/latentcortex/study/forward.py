@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -13,18 +13,19 @@ from typing import Any, Final
 import numpy as np
 
 from latentcortex import _files, analyses, checking, encoding, reporting
+from latentcortex._arrays import FloatArray
 from latentcortex._methods import Part, Sentences
 from latentcortex._nifti import as_nifti
 from latentcortex._results import LOG, ResultsFolder, refuse_links
 from latentcortex._ridge import decompositions
 from latentcortex.datasets import Anatomical
-from latentcortex.encoding import rejudged
 from latentcortex.errors import IncompleteError
 from latentcortex.extractors import Scheduled
+from latentcortex.features import Features
 from latentcortex.maps import Maps
 from latentcortex.maps.state import load_maps, save_maps
 from latentcortex.study.material import Material
-from latentcortex.study.methods import of_parts, of_results, plain
+from latentcortex.study.methods import of_analyses, of_parts, of_results, plain
 from latentcortex.study.schema import FORWARD, LOOKS
 
 logger = logging.getLogger(__name__)
@@ -49,6 +50,43 @@ OURS: Final = (
     ".bidsignore",
 )
 """What this half writes."""
+
+
+@dataclass(frozen=True, eq=False)
+class AllStimuli:
+    """The stimuli of a participant, for analyses that split them anew; see `analyses.AllStimuli`.
+
+    Parameters
+    ----------
+    material : Material
+    participant : str
+    """
+
+    material: Material
+    participant: str
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """List the stimuli, each once."""
+        return self.material.ids(self.participant)
+
+    @property
+    def groups(self) -> list[str]:
+        """Name the group of each stimulus."""
+        return list(self.material.groups(self.ids).values())
+
+    @property
+    def n_clusters(self) -> int:
+        """Into how many clusters [splits] says."""
+        return self.material.settings.splits.n_clusters
+
+    def places(self) -> FloatArray:
+        """Lay the stimuli out by the embedding that [splits] names, (n_stimuli, n_dims)."""
+        return self.material.embedding(self.ids)
+
+    def features(self, train_ids: Sequence[str]) -> Features:
+        """Return the features, reduced to components of these stimuli if [analyses] asks for it."""
+        return self.material.fitted_features(train_ids)
 
 
 class Forward:
@@ -79,7 +117,6 @@ class Forward:
             folders = [f"sub-{name}/{part}" for name in self.material.participants for part in ("func", "figures")]
             refuse_links(self.out, ["logs", "work", *folders])
             reporting.check_viewer(settings.report.viewer, settings.analyses.run)
-            self.study.models(self.material.extractor.bands)
             self.material.check_refits()
             self.material.check_features()
             for name in reversed(self.material.participants):
@@ -142,17 +179,21 @@ class Forward:
         room = int(self.material.settings.run.scratch_gb * 1e9)
         with self.material.stages.watch("encode"), decompositions.keeping(self._scratch, max_bytes=room):
             cells = self._cells(participant)
-            ceiling = partial(analyses.ceiling_by_chunk, self._responses(participant), cells)
-            maps = [self._kept(participant, "ceiling", ceiling)]
-            scorer = self._scorer(participant, cells)
-            for analysis in self.study.models(self.material.extractor.bands):
-                compute: Callable[[], Maps] = partial(scorer, analysis)
-                maps.append(self._kept(participant, analysis.name, compute))
+            scorer, stimuli = self._scorer(participant, cells), AllStimuli(self.material, participant)
+            maps = [
+                self._kept(participant, analysis.name, partial(analysis.maps, scorer, stimuli))
+                for analysis in self._analyses
+            ]
             with self.record.alone() as alone:
                 if alone:  # others of this study may read them; the last one that is through deletes them
                     cells.forget()
                     decompositions.clear(self._scratch)
             return self._located(analyses.joined([one for one in maps if one is not None]))
+
+    @property
+    def _analyses(self) -> list[analyses.Analysis]:
+        """The analyses that are asked for, after the ceiling that every report begins with."""
+        return [analyses.NoiseCeiling(), *self.material.analyses]
 
     def _kept(self, participant: str, name: str, compute: Callable[[], Maps | None]) -> Maps | None:
         """Read the maps of an analysis, or compute and keep them.
@@ -217,40 +258,15 @@ class Forward:
         noted = {key: [place.get(key, np.nan) for place in places] for key in ("timestep", "alpha_bar")}
         return maps.described(maps.columns.assign(**noted))
 
-    def _profile(self, analysis: analyses.Analysis, participant: str, cells: encoding.Cells) -> Maps:
-        """Score on test sets that are less and less like what is fitted, of splits of all stimuli."""
-        material, responses, ids = self.material, self._responses(participant), self.material.ids(participant)
-        splits, clusters = analyses.profile_splits(
-            ids,
-            list(material.groups(ids).values()),
-            material.embedding(ids),
-            n_clusters=material.settings.splits.n_clusters,
-            seed=self.study.seed,
-            participant=participant,
-        )
-        profile = [
-            analyses.generalisation(
-                analysis,
-                material.fitted_features(split.folds[0].train),
-                {kind: replace(responses, splits=split)},
-                self._make_estimator(),
-                criterion=material.criterion,
-                clusters=clusters,
-                cells=cells,
-            )
-            for kind, split in splits.items()
-        ]
-        return rejudged(analyses.joined(profile), material.criterion)
-
     def _make_estimator(self) -> Callable[[], Any]:
         """Make what makes estimators, without the material, so that cells may be sent elsewhere."""
         return partial(copy.copy, self.material.estimator())
 
-    def _scorer(self, participant: str, cells: encoding.Cells) -> Callable[[analyses.Analysis], Maps]:
-        """Make what runs an analysis on the test set, or across folds."""
+    def _scorer(self, participant: str, cells: encoding.Cells) -> analyses.Scorer:
+        """Make what fits and scores the models of analyses on the test set, or across folds."""
         material, responses = self.material, self._responses(participant)
         across = material.across_folds
-        scorer = analyses.Scorer(
+        return analyses.Scorer(
             material.features if across else material.fitted_features(responses.splits.folds[0].train),
             responses,
             self._make_estimator(),
@@ -259,12 +275,6 @@ class Forward:
             twin=material.settings.inference.twin,
             regions=None if across else self._regions(participant),
         )
-
-        def score(analysis: analyses.Analysis) -> Maps:
-            profile = analysis.name == "generalisation"
-            return self._profile(analysis, participant, cells) if profile else scorer.score(analysis)
-
-        return score
 
     def _regions(self, participant: str) -> encoding.Regions | None:
         """Say which regions of the atlas have means with intervals."""
@@ -290,12 +300,13 @@ class Forward:
         return None if given is None else as_nifti(given)
 
     def _parts(self, participant: str) -> dict[str, Sentences]:
-        """Let dataset, extractor and estimator write what they do for the methods text."""
+        """Let dataset, extractor, estimator and analyses write what they do for the methods text."""
         material, settings = self.material, self.material.settings
         made = {"dataset": material.dataset, "extractor": material.extractor, "estimator": self.study.estimator()}
         chosen = {kind: getattr(settings, kind) for kind in made}
         parts = {kind: Part(one, chosen[kind].name, chosen[kind].arguments) for kind, one in made.items()}
-        return of_parts(parts, participant=participant, models=material.models)
+        written = of_parts(parts, participant=participant, models=material.models)
+        return written | of_analyses(self._analyses)
 
     def _methods(self, participant: str, maps: Maps) -> dict[str, Sentences]:
         """Let every part write what it did for the methods text."""
@@ -327,6 +338,7 @@ class Forward:
                 background=anatomy,
                 methods=methods,
                 references=references,
+                titles={one.name: one.title for one in self._analyses if one.title},
             )
             if content.viewer:
                 reporting.write_viewer(self.out / content.viewer, content)

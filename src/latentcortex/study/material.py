@@ -13,10 +13,11 @@ import numpy as np
 import pandas as pd
 
 import latentcortex
-from latentcortex import analyses, checking, datasets, reporting
+from latentcortex import checking, datasets, reporting
 from latentcortex._arrays import TILE, BoolArray, FloatArray, digest, listed, refuse_beyond_memory
 from latentcortex._shelf import unknown
 from latentcortex._watch import Stages
+from latentcortex.analyses import Analysis, StimulusCounts
 from latentcortex.checking import Alike, Design, of_copies, of_equal_pixels, of_near_features
 from latentcortex.encoding import Criterion
 from latentcortex.errors import AlignmentError, InputError
@@ -151,9 +152,14 @@ class Material:
         return model
 
     @property
+    def analyses(self) -> list[Analysis]:
+        """The analyses that are asked for, with their models."""
+        return self.study.models(self.extractor.bands)
+
+    @property
     def models(self) -> list[tuple[str, ...]]:
         """The bands of every model of all analyses."""
-        return [model for analysis in self.study.models(self.extractor.bands) for model in analysis.models]
+        return [model for analysis in self.analyses for model in analysis.models]
 
     @property
     def _modelled(self) -> list[str]:
@@ -323,13 +329,13 @@ class Material:
     def check_refits(self) -> None:
         """Check that the estimator can refit the models of some bands, if that is asked for, and the embedding."""
         asked, embedding = self.settings.analyses, self.settings.splits.embedding
-        joint = any(len(model) > 1 for one in self.study.models(self.extractor.bands) for model in one.models)
+        joint = any(len(model) > 1 for model in self.models)
         if set(asked.shares) - {"product"} and not joint:
             raise InputError(
                 f"`shares` in [analyses] are between bands of one model; {listed(asked.run)} fit one band each. "
                 "Add an analysis such as 'noise-levels' to `run`, or set shares = ['product']."
             )
-        refits = "learning-curve" in asked.run or set(asked.shares) - {"product"}
+        refits = any(one.refits_nested for one in self.analyses) or set(asked.shares) - {"product"}
         if refits and not isinstance(self.study.estimator(), Nesting):
             name = self.settings.estimator.name
             raise InputError(f"{name} does not refit models without a band; use banded_ridge, or shares = ['product'].")
@@ -340,7 +346,8 @@ class Material:
         """Check that there are enough stimuli for components, and for the analyses that split them anew."""
         asked, splits, n = self.settings.analyses, self.settings.splits, len(self.ids(participant))
         refuse_beyond_memory("n_permutations in [inference]", self.settings.inference.n_permutations, 16 * n)
-        n_train = n if self.by_embedding or self.across_folds else len(self.splits(participant).folds[0].train)
+        has_test_set = not (self.by_embedding or self.across_folds)  # before features are extracted
+        n_train = len(self.splits(participant).folds[0].train) if has_test_set else n
         if asked.n_dims >= n_train:
             raise InputError(
                 f"{n_train} training stimuli have at most {n_train - 1} components; n_dims in [analyses] is "
@@ -350,13 +357,8 @@ class Material:
             raise InputError(
                 f"{n} stimuli make fewer than {n} clusters; n_clusters in [splits] is {splits.n_clusters}."
             )
-        if "generalisation" in asked.run and n < 2 * splits.n_clusters:
-            raise InputError(
-                f"The analysis 'generalisation' needs at least two stimuli per cluster; there are {n} stimuli for "
-                f"n_clusters = {splits.n_clusters} in [splits]."
-            )
-        if "learning-curve" in asked.run and not self.by_embedding:
-            analyses.check_sizes(len(self.splits(participant).folds[0].train))
+        for analysis in self.analyses:
+            analysis.check(StimulusCounts(n, n_train if has_test_set else None, splits.n_clusters))
 
     def design(self, participant: str, *, extracted: bool) -> Design:
         """Put together what the linter looks at."""

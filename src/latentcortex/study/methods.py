@@ -11,6 +11,7 @@ from latentcortex.encoding.methods import of_shares, of_tests
 from latentcortex.maps import Maps
 
 if TYPE_CHECKING:
+    from latentcortex.analyses import Analysis
     from latentcortex.encoding import Criterion
     from latentcortex.reconstructors import Reconstructor
     from latentcortex.splits import Splits
@@ -38,6 +39,12 @@ def of_parts(parts: Mapping[str, Part], *, participant: str, models: Sequence[Se
         "estimator": {"joint": any(len(bands) > 1 for bands in models)},
     }
     return {kind: sentences_of(kind, part, **facts[kind]) for kind, part in parts.items()}
+
+
+def of_analyses(analyses: Sequence[Analysis]) -> dict[str, Sentences]:
+    """Let analyses write what only they do, those of them that do more than the tests of maps tell."""
+    written = {f"analysis {one.name}": sentences_of("analysis", Part(one, one.name, {})) for one in analyses}
+    return {name: sentences for name, sentences in written.items() if sentences.text}
 
 
 def of_results(maps: Maps, criterion: Criterion, splits: Splits, *, averaged: bool) -> dict[str, Sentences]:

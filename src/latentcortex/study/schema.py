@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from latentcortex import datasets, estimators, extractors, reconstructors
+from latentcortex import analyses, datasets, estimators, extractors, reconstructors
 from latentcortex._ranges import NoEffect
 from latentcortex._shelf import unknown
 from latentcortex._shelf.picking import FromShelf, picked_by, problems
@@ -226,11 +226,12 @@ def _between_splits_and_models(splits: SplitsSettings, asked: AnalysesSettings) 
             ("splits.cross_validation", "analyses.shares"),
             "Across folds only product shares are computed: set shares = ['product'] in [analyses], or use a test set.",
         )
-    if splits.cross_validation and "learning-curve" in asked.run:
-        yield Contradiction(
-            ("splits.cross_validation", "analyses.run"),
-            "The analysis 'learning-curve' in `run` in [analyses] needs a test set; leave it out, or cross_validation.",
-        )
+    for name in asked.run if splits.cross_validation else ():
+        if analyses.SHELF.find(name).needs_test_set:
+            yield Contradiction(
+                ("splits.cross_validation", "analyses.run"),
+                f"The analysis {name!r} in `run` in [analyses] needs a test set; leave it out, or cross_validation.",
+            )
     if splits.test == "far" and splits.cross_validation:
         yield Contradiction(
             ("splits.test", "splits.cross_validation"),

@@ -69,7 +69,7 @@ class SplitsSettings(Section):
 class AnalysesSettings(Section):
     """Which models are fitted, and how what they predict is shared between their bands."""
 
-    run: Annotated[tuple[Annotated[str, OneOf(analyses.ANALYSES, "analysis")], ...], LIST, Len(1), Distinct()] = (
+    run: Annotated[tuple[Annotated[str, OneOf(analyses.SHELF, "analysis")], ...], LIST, Len(1), Distinct()] = (
         analyses.CANONICAL
     )
     """Names of analyses."""

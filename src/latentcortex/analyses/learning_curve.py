@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import numpy as np
 
 from latentcortex import inference, scoring
 from latentcortex._arrays import FloatArray, random_for, tiles
 from latentcortex._files import telling_of
+from latentcortex.analyses.analysis import AllStimuli, Analysis, StimulusCounts
 from latentcortex.analyses.joining import joined
-from latentcortex.analyses.models import Analysis
-from latentcortex.encoding import Cell, Cells, Column, Criterion, Folds, ModelPlan, Piece, Prediction, Sample, usable
+from latentcortex.analyses.models import Bands, BandTable
+from latentcortex.analyses.scorer import Scorer
+from latentcortex.encoding import Cell, Cells, Column, Folds, ModelPlan, Piece, Prediction, usable
 from latentcortex.encoding.cells import Result
 from latentcortex.encoding.chunks import SplitResponses, averaged
 from latentcortex.encoding.columns import about_means
 from latentcortex.errors import InputError
 from latentcortex.estimators import VoxelCounts, quiet
 from latentcortex.executors import share
-from latentcortex.features import Features
+from latentcortex.features import model_name
 from latentcortex.maps import Maps, short
 from latentcortex.scoring.learning import why_no_limit
 
@@ -29,62 +31,57 @@ SMALLEST: Final = 8
 """How many times fewer stimuli than there are the shortest fit has."""
 
 
-def learning_curve(
-    analysis: Analysis,
-    features: Features,
-    responses: SplitResponses,
-    make_estimator: Callable[[], Any],
-    *,
-    criterion: Criterion,
-    sample: Sample,
-    cells: Cells,
-) -> Maps:
-    """Refit joint models to fewer and fewer training stimuli, and extrapolate each band's unique share to all.
+@dataclass(frozen=True)
+class LearningCurve(Analysis):
+    """Refits z with z_c to fewer and fewer training stimuli, and extrapolates each band's unique share to all."""
 
-    Parameters
-    ----------
-    analysis : Analysis
-        Models of several bands.
-    features : Features
-    responses : SplitResponses
-        With one test set.
-    make_estimator : callable
-    criterion : Criterion
-        Its seed draws which stimuli are left; smaller sets are parts of larger ones.
-    sample : Sample
-        Of the responses.
-    cells : Cells
-        How cells are computed, and where they are kept: each is a model, a number of stimuli and a chunk of voxels.
+    title: ClassVar[str] = "Unique shares against the number of fitted stimuli"
+    needs: ClassVar[str] = "z and z_c, such as zc_strength-80_step-100"
+    needs_test_set: ClassVar[bool] = True
+    refits_nested: ClassVar[bool] = True
 
-    Returns
-    -------
-    Maps
-        `uniqueR2N` with the number of stimuli for each size, `uniqueR2Limit` and its ends; see `scoring.asymptote`.
-        Each column says the `mean` over valid voxels, those of sizes its 95 % interval `low`, `high` by jackknife over
-        test stimuli, and that of the limit those of the mean curve, or why there is none (`no_limit`).
+    @classmethod
+    def choose(cls, bands: BandTable) -> Sequence[Bands]:
+        """Take z with z_c at the end of denoising from one strength."""
+        return bands.with_z(bands.select("zc", strength=bands.strength("zc"), step=100))
 
-    Raises
-    ------
-    InputError
-        If there are too few training stimuli for three sizes.
-    """
-    ((train, test),) = sample.folds
-    sizes = check_sizes(len(train.ids))
-    order = random_for(criterion.seed, "learning curve").permutation(len(train.ids))
-    maps = []
-    for bands in analysis.models:
-        plans = {}
-        for n in sizes:
-            fitted = train.select([train.ids[i] for i in sorted(order[:n])])
-            usable(fitted)
-            estimator = quiet(make_estimator())
-            folds = Folds.test_set(features.only(bands), (fitted, test))
-            plans[n] = ModelPlan(estimator, folds, criterion, sample.n_valid)
-        curve = Maps.of(
-            responses.space, list(_Curve(analysis.name, bands, responses, plans, criterion.seed).columns(cells))
-        )
-        maps.append(cells.put_aside(curve, {"analysis": analysis.name, "models": "+".join(bands)}))
-    return joined(maps)
+    def check(self, counts: StimulusCounts) -> None:
+        """Raise `InputError` if there are too few training stimuli for a curve."""
+        if counts.n_train is not None:
+            check_sizes(counts.n_train)
+
+    def maps(self, scorer: Scorer, stimuli: AllStimuli | None = None) -> Maps:
+        """Compute the curve of each joint model; each cell is a model, a number of stimuli and a chunk of voxels.
+
+        Returns
+        -------
+        Maps
+            `uniqueR2N` with the number of stimuli for each size, `uniqueR2Limit` and its ends; see
+            `scoring.asymptote`. Each column says the `mean` over valid voxels, those of sizes its 95 % interval `low`,
+            `high` by jackknife over test stimuli, and that of the limit those of the mean curve, or why there is none
+            (`no_limit`). The criterion's seed draws which stimuli are left; smaller sets are parts of larger ones.
+
+        Raises
+        ------
+        InputError
+            If there are too few training stimuli for three sizes.
+        """
+        ((train, test),), seed, cells = scorer.sample.folds, scorer.criterion.seed, scorer.cells
+        sizes = check_sizes(len(train.ids))
+        order = random_for(seed, "learning curve").permutation(len(train.ids))
+        maps = []
+        for bands in self.models:
+            plans = {}
+            for n in sizes:
+                fitted = train.select([train.ids[i] for i in sorted(order[:n])])
+                usable(fitted)
+                folds = Folds.test_set(scorer.features.only(bands), (fitted, test))
+                estimator = quiet(scorer.make_estimator())
+                plans[n] = ModelPlan(estimator, folds, scorer.criterion, scorer.sample.n_valid)
+            curve = _Curve(self.name, bands, scorer.responses, plans, seed)
+            of_model = Maps.of(scorer.responses.space, list(curve.columns(cells)))
+            maps.append(cells.put_aside(of_model, {"analysis": self.name, "models": model_name(bands)}))
+        return joined(maps)
 
 
 def check_sizes(n_train: int) -> list[int]:
@@ -121,7 +118,7 @@ class _Curve:
         They are in float32, as maps are: there are so many that in float64 they would take the most memory of all.
         """
         n_test, pieces = len(self.plans[max(self.plans)].folds.ids), self._pieces(cells)
-        facts = {"analysis": self.analysis, "model": "+".join(self.bands), "n_stimuli": n_test}
+        facts = {"analysis": self.analysis, "model": model_name(self.bands), "n_stimuli": n_test}
         for n, piece in pieces.items():
             with self._telling_of(n):
                 VoxelCounts(*piece.total("fits").tolist()).tell(self.plans[n].estimator, self.bands)
@@ -137,7 +134,7 @@ class _Curve:
     def _pieces(self, cells: Cells) -> dict[int, Piece]:
         """Compute all cells; give the piece of each size, of all voxels."""
         chunks = cells.chunks(self.responses.space.n_voxels, self.plans[max(self.plans)].estimator)
-        facts = {"analysis": self.analysis, "models": "+".join(self.bands)}
+        facts = {"analysis": self.analysis, "models": model_name(self.bands)}
         each = [
             Cell((n, chunk), {**facts, "n_fitted": n, "voxels": f"{chunk.start}-{chunk.stop}"})
             for n in self.plans
@@ -166,7 +163,7 @@ class _Curve:
 
     def _telling_of(self, n: int) -> Any:
         control = f"fits to {n} training stimuli"
-        return telling_of(analysis=self.analysis, model=short("+".join(self.bands)), control=control)
+        return telling_of(analysis=self.analysis, model=short(model_name(self.bands)), control=control)
 
 
 def _limits(about: dict[str, Any], sizes: list[int], gains: FloatArray) -> Iterator[Column]:

@@ -1,0 +1,232 @@
+"""One run of some models of an analysis: what is decided once, cells of a chunk of voxels, then whole maps."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from latentcortex._arrays import tiles
+from latentcortex._files import telling_of
+from latentcortex.analyses.groups import ComparedScores, Comparison, Group
+from latentcortex.analyses.models import Bands
+from latentcortex.encoding import (
+    Cell,
+    Column,
+    HalfFits,
+    Halves,
+    ModelPlan,
+    Null,
+    Piece,
+    Prediction,
+    check_share_test,
+)
+from latentcortex.encoding.cells import Result
+from latentcortex.encoding.chunks import Sides, averaged
+from latentcortex.encoding.columns import about_model
+from latentcortex.encoding.halves import n_refits
+from latentcortex.encoding.models import Judging, columns_of, reliability_of, scored, side_by_side
+from latentcortex.encoding.permutations import Permutations
+from latentcortex.estimators import VoxelCounts
+from latentcortex.executors import share
+from latentcortex.features import model_name
+from latentcortex.maps import Maps, short
+
+if TYPE_CHECKING:
+    from latentcortex.analyses.scorer import Scorer
+
+COMPARISON: Final = "comparison"
+"""The piece of a cell that holds what comparing its models gives."""
+RELIABILITY: Final = "reliability"
+"""The piece that holds how reliable the shares of a joint model are."""
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """Some groups of models of an analysis, in the order of the methods: plans, nulls, cells, pieces, columns.
+
+    Parameters
+    ----------
+    scorer : Scorer
+    analysis : str
+    groups : sequence of Group
+    """
+
+    scorer: Scorer
+    analysis: str
+    groups: Sequence[Group]
+
+    @cached_property
+    def plans(self) -> dict[Bands, ModelPlan]:
+        """What is decided once of every model."""
+        return {bands: self._plan(bands) for bands in self._models}
+
+    def _plan(self, bands: Bands) -> ModelPlan:
+        scorer = self.scorer
+        estimator, folds = scorer.make_estimator(), scorer.folds(scorer.features.only(bands))
+        if not folds.pooled:
+            ((train, test),) = folds.sides
+            check_share_test(scorer.criterion, folds.features, train, test, scale=bool(estimator.scale))
+        return ModelPlan(estimator, folds, scorer.criterion, scorer.sample.n_valid)
+
+    @cached_property
+    def halves(self) -> dict[Group, Halves]:
+        """Models of each group that are fitted to halves of the training stimuli, as comparisons need."""
+        return {group: self.scorer.halves(group.models) for group in self.groups if group.comparison}
+
+    @cached_property
+    def nulls(self) -> dict[Bands, Null]:
+        """The null of every model; models side by side, each on one thread: most of a fit is too small to share."""
+        _ = self.plans  # before threads ask for them
+        cells = [Cell(bands, {**self._facts, "plan": model_name(bands)}) for bands in self._models]
+        results = self.scorer.cells.map(self._planned, cells, title=f"{self.analysis}, plans")
+        return {
+            bands: Null.from_facts(json.loads(result["null"].values["json"].tobytes()))
+            for bands, result in zip(self._models, results, strict=True)
+        }
+
+    @property
+    def _models(self) -> list[Bands]:
+        return [bands for group in self.groups for bands in group.models]
+
+    @property
+    def _facts(self) -> dict[str, str]:
+        return self.scorer.facts(self.analysis)
+
+    def _planned(self, bands: Bands) -> Result:
+        with telling_of(analysis=self.analysis, model=short(model_name(bands))):
+            text = json.dumps(self.plans[bands].null().facts).encode()
+        return {"null": Piece({"json": np.frombuffer(text, dtype=np.uint8)})}
+
+    def pieces(self) -> Iterator[tuple[Group, dict[str, Piece]]]:
+        """Compute all cells of these groups; yield the pieces of each group, of all voxels."""
+        scorer, _, _ = self.scorer, self.nulls, self.halves
+        chunks = scorer.cells.chunks(scorer.sample.n_voxels, scorer.make_estimator())
+        cells = [
+            Cell((group, chunk), {**self._facts, "models": group.name, "voxels": f"{chunk.start}-{chunk.stop}"})
+            for group in self.groups
+            for chunk in chunks
+        ]
+        results = iter(scorer.cells.map(self._cell, cells, title=self.analysis))
+        pieces = []
+        for _ in self.groups:
+            of_group = [next(results) for _ in chunks]
+            pieces.append({name: Piece.join([result[name] for result in of_group]) for name in of_group[0]})
+        reliable = self._reliable(pieces)
+        for group, of_models in zip(self.groups, pieces, strict=True):
+            yield group, of_models | {f"{RELIABILITY} {name}": reliable[name] for name in of_models if name in reliable}
+
+    def _reliable(self, pieces: Sequence[Mapping[str, Piece]]) -> dict[str, Piece]:
+        """Predict how reliable shares of joint models are, side by side: it may take longer than the fits."""
+        criterion = self.scorer.criterion
+        if self.scorer.pooled or not (criterion.identifiability and "product" in criterion.shares):
+            return {}
+        joint = [bands for bands in self._models if len(bands) > 1]
+        of_model = {name: piece for group in pieces for name, piece in group.items()}
+        cells = [
+            Cell((bands, of_model[model_name(bands)]), {**self._facts, "identifiability": model_name(bands)})
+            for bands in joint
+        ]
+        results = self.scorer.cells.map(self._reliability, cells, title=f"{self.analysis}, identifiability")
+        return {model_name(bands): result[RELIABILITY] for bands, result in zip(joint, results, strict=True)}
+
+    def _reliability(self, item: tuple[Bands, Piece]) -> Result:
+        bands, piece = item
+        with telling_of(analysis=self.analysis, model=short(model_name(bands))):
+            return {RELIABILITY: reliability_of(piece, self.plans[bands].model, self._judging(bands))}
+
+    def put_aside(self, group: Group, columns: Sequence[Column], of: str = "models") -> Maps:
+        """Make maps of columns of a group, which stay in a part until they are read."""
+        maps = Maps.of(self.scorer.responses.space, columns)
+        return self.scorer.cells.put_aside(maps, {**self._facts, of: group.name})
+
+    def _cell(self, item: tuple[Group, slice]) -> Result:
+        """Fit, score and compare the models of a group in a chunk of voxels."""
+        (group, chunk), scorer = item, self.scorer
+        sides, tally = scorer.responses.folds(chunk), scorer.tally
+        counters = [tally.counter(bands, self.nulls[bands], sides[0][1]) if tally else None for bands in group.models]
+        sides = averaged(sides)
+        pieces: dict[str, Piece] = {}
+        predict: list[Callable[[slice], Prediction]] = []
+        for bands, count in zip(group.models, counters, strict=True):
+            plan = self.plans[bands]
+            with telling_of(analysis=self.analysis, model=short(model_name(bands))):
+                fitted = plan.fitted(sides)
+                predict.append(fitted.predictor(scorer.criterion.shares))
+                how: dict[str, Any] = {"start": chunk.start, "sides": plan.refit_data(sides), "count": count}
+                stretches, judging = tiles(chunk.stop - chunk.start), self._judging(bands)
+                piece = scored(predict[-1], stretches, fitted.models, judging, **how)
+            pieces[model_name(bands)] = piece
+        if group.comparison and scorer.compares:
+            with telling_of(analysis=self.analysis):
+                pieces[COMPARISON] = self._compared(group, group.comparison, predict, pieces, sides)
+        return pieces
+
+    def _compared(
+        self,
+        group: Group,
+        comparison: Comparison,
+        predict: Sequence[Callable[[slice], Prediction]],
+        pieces: Mapping[str, Piece],
+        sides: Sequence[Sides],
+    ) -> Piece:
+        """Compare the models of a group in a chunk of voxels."""
+        ((train, test),) = sides
+        p = np.stack([pieces[model_name(bands)].values["p"] for bands in group.models])
+        predictions = [side_by_side(share(of_tile, tiles(test.space.n_voxels))) for of_tile in predict]
+        halves, criterion = HalfFits(self.halves[group], train), self.scorer.criterion
+        return Piece({"tested": comparison.cell(predictions, p, criterion, self._widest(group), halves)})
+
+    def _judging(self, bands: Bands) -> Judging:
+        regions = None if self.scorer.pooled else self.scorer.regions
+        return Judging(self.scorer.criterion, self.nulls[bands], regions)
+
+    def _permutations(self, bands: Bands) -> Permutations:
+        facts = {**self._facts, "model": model_name(bands)}
+        return Permutations(self.plans[bands], self.scorer.responses, self.nulls[bands], self.scorer.cells, facts)
+
+    def forget_permutations(self, group: Group) -> None:
+        """Delete the parts of permutations of a group, once its maps are kept."""
+        for bands in group.models if self.scorer.pooled else ():
+            self._permutations(bands).forget()
+
+    def _widest(self, group: Group) -> Null:
+        return Null.widest([self.nulls[bands] for bands in group.models])
+
+    def columns(self, group: Group, pieces: Mapping[str, Piece]) -> tuple[list[list[Column]], list[Column]]:
+        """Make the columns of each model of a group, and those of their comparison."""
+        models = []
+        for bands in group.models:
+            plan, piece = self.plans[bands], pieces[model_name(bands)]
+            about = about_model(self.analysis, bands, len(plan.folds.ids))
+            with telling_of(model=short(model_name(bands))):
+                VoxelCounts(*piece.total("fits").tolist()).tell(plan.estimator, bands)
+                how: dict[str, Any] = {"reliability": pieces.get(f"{RELIABILITY} {model_name(bands)}")}
+                if self.scorer.pooled:
+                    how |= {"n_folds": len(plan.folds.sides), "drawn": self._permutations(bands).drawn()}
+                models.append(columns_of(about, piece, plan.model, self._judging(bands), **how))
+            plan.release()
+        if group.comparison is None:
+            return models, []
+        return models, group.comparison.finish(self._scores(group, pieces))
+
+    def _scores(self, group: Group, pieces: Mapping[str, Piece]) -> ComparedScores:
+        """Put together what a comparison is finished from."""
+        criterion, ((train, test),) = self.scorer.criterion, self.scorer.sample.folds
+        singles = [pieces[model_name(bands)].values for bands in group.models]
+        return ComparedScores(
+            bands=tuple(band for (band,) in group.models),
+            accuracy=np.stack([single["accuracy"] for single in singles]),
+            p=np.stack([single["p"] for single in singles]),
+            tested=np.asarray(pieces[COMPARISON].values["tested"]) if COMPARISON in pieces else None,
+            features=self.scorer.features,
+            train_ids=train.ids,
+            criterion=criterion,
+            null=self._widest(group),
+            n_refits=n_refits(criterion, len(train.ids)),
+            about={"analysis": self.analysis, "n_stimuli": len(test.ids)},
+        )
