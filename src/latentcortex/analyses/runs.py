@@ -116,9 +116,16 @@ class Run:
         for _ in self.groups:
             of_group = [next(results) for _ in chunks]
             pieces.append({name: Piece.join([result[name] for result in of_group]) for name in of_group[0]})
+        self._release_halves()  # whole maps come next, and take memory that grows with voxels
         reliable = self._reliable(pieces)
         for group, of_models in zip(self.groups, pieces, strict=True):
             yield group, of_models | {f"{RELIABILITY} {name}": reliable[name] for name in of_models if name in reliable}
+
+    def _release_halves(self) -> None:
+        for halves in self.halves.values():
+            halves.release_halves()
+        for plan in self.plans.values():
+            plan.release_halves()
 
     def _reliable(self, pieces: Sequence[Mapping[str, Piece]]) -> dict[str, Piece]:
         """Predict how reliable shares of joint models are, side by side: it may take longer than the fits."""

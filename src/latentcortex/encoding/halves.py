@@ -87,7 +87,7 @@ class Halves:
             return self._made(k)
         return self._ready.setdefault(k, Once(partial(self._made, k)))()
 
-    def release(self) -> None:
+    def release_halves(self) -> None:
         """Let go of what is ready."""
         self._ready.clear()
 

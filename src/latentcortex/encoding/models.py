@@ -258,8 +258,12 @@ class ModelPlan:
         """Let go of what is ready, which takes as much memory as there are training stimuli squared."""
         with self._lock:
             self._ready = []
+        self.release_halves()
+
+    def release_halves(self) -> None:
+        """Let go of the halves of the training stimuli that are ready."""
         if self._halves is not None:
-            self._halves.release()
+            self._halves.release_halves()
 
     def fitted(self, sides: Sequence[Sides]) -> FittedFolds:
         """Fit the training responses of every fold, of some voxels."""
