@@ -235,6 +235,64 @@ def test_a_dataset_that_gives_other_voxels_or_trials_than_asked_for_is_refused(g
             Material(Study.read(greys / "study.toml"), greys / "out", progress=False).responses("01", slice(0, 9))
 
 
+METHODS = '''
+    references = """
+@article{weber1834,
+  author = {Weber, E. H.},
+  year = {1834},
+  title = {{De pulsu, resorptione, auditu et tactu}},
+}
+"""
+
+    def methods(self, participant):
+        return f"Voxels of participant {participant} follow the grey of one picture [@weber1834]."
+'''
+
+
+def methods_of(page: str) -> str:
+    """The methods section of a page, without markup."""
+    return page.partition('id="methods"')[2].partition('id="cite"')[0]
+
+
+def test_a_part_from_outside_that_has_methods_gets_its_sentences_and_references_into_the_report(greys: Path) -> None:
+    (greys / "telling_dataset.py").write_text(DATASET + METHODS, encoding="utf-8")
+    importlib.invalidate_caches()
+    datasets.SHELF.add("greys", "telling_dataset:Greys")
+    Study.read(greys / "study.toml").run(greys / "out", progress=False)
+    said = methods_of((greys / "out" / "sub-01.html").read_text())
+    assert "<p>Voxels of participant 01 follow the grey of one picture (Weber, 1834). Responses of" in said
+    assert "<li>Weber, E. H. (1834). De pulsu, resorptione, auditu et tactu.</li>" in said
+    keys = {
+        line[line.index("{") + 1 : -1]
+        for line in (greys / "out/references.bib").read_text().splitlines()
+        if line[:1] == "@"
+    }
+    assert keys == {"benjamini1995", "latentcortex", "weber1834"}
+    assert "no description" not in said
+
+
+def test_a_part_from_outside_without_methods_is_named_in_one_sentence(greys: Path) -> None:
+    datasets.SHELF.add("greys", "somebodys_dataset:Greys")
+    Study.read(greys / "study.toml").run(greys / "out", progress=False)
+    said = methods_of((greys / "out" / "sub-01.html").read_text())
+    expected = "<p>The dataset was greys (n_voxels: 12), called from latentcortex "
+    assert said.count(expected) == 1
+    assert said.count("it gives no description of what it does.") == 1
+
+
+def test_sentences_that_cite_what_is_not_known_stop_a_study_before_anything_is_written(greys: Path) -> None:
+    (greys / "careless_dataset.py").write_text(
+        DATASET + METHODS.replace("weber1834,", "fechner1860,"), encoding="utf-8"
+    )
+    importlib.invalidate_caches()
+    datasets.SHELF.add("greys", "careless_dataset:Greys")
+    with pytest.raises(
+        InputError, match="`methods` of dataset 'greys' cites weber1834, of which no reference is given"
+    ):
+        Study.read(greys / "study.toml").run(greys / "out", progress=False)
+    assert not (greys / "out").exists()
+
+
 ANALYSIS = '''
 """Pixels and contrast: each alone, compared, and both jointly."""
 

@@ -134,7 +134,8 @@ def scores(about: dict[str, Any], found: FloatArray) -> list[Column]:
             "without it: baselines of the test set and of the fitted stimuli differ. r, p, shares and differences do "
             "not depend on it."
         )
-        logger.warning(said, about["analysis"], short(about["model"]), -cost, mean)
+        facts = {"statistic": "r2"}
+        logger.warning(said, about["analysis"], short(about["model"]), -cost, mean, extra={"facts": facts})
     return [
         (r, {**about, **statistics.R.facts}),
         (explained, {**about, **statistics.R2.facts, "offset": round(cost, 6)}),

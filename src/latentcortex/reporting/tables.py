@@ -168,9 +168,9 @@ def alterations(log: Path, participant: str = "") -> list[dict[str, Any]]:
             continue
         models, facts = findings.setdefault((entry["level"], entry["what"]), ([], []))
         named = ", ".join(str(entry[name]) for name in ("analysis", "model") if entry.get(name))
-        if named and named not in models and "statistic" not in entry:
+        if named and named not in models and named not in entry["what"]:
             models.append(named)
-        other = {key: value for key, value in entry.items() if key not in ("analysis", "model")}
+        other = {key: value for key, value in entry.items() if key not in ("analysis", "model", _files.CELL)}
         if other not in facts:
             facts.append(other)
     rows = [
