@@ -76,3 +76,7 @@ def test_a_report_asks_for_nothing_sorts_downloads_and_fits_a_phone(driver: Any,
     phone = driver.new_page(viewport={"width": 390, "height": 800})
     phone.goto(report.as_uri())
     assert phone.evaluate("document.documentElement.scrollWidth") <= 390
+    summary = phone.locator("#summary ~ div table").first
+    for cell in summary.locator("tbody td").all():
+        box = cell.bounding_box()
+        assert 0 <= box["x"] < box["x"] + box["width"] <= 390

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import logging
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextvars import Context
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import _battery_control as battery
 import numpy as np
@@ -12,14 +17,15 @@ import pytest
 from _rates import missed
 from _rates import runs as runs_of
 
-from latentcortex import Encoder, _files
+from latentcortex import Encoder, Responses, _files, executors
 from latentcortex.analyses import Scorer
 from latentcortex.analyses.latents import Latents
-from latentcortex.encoding import Criterion, HeldOutSides, ReadByChunk
+from latentcortex.encoding import Cells, Criterion, HeldOutSides, ReadByChunk
 from latentcortex.estimators.banded_ridge import BandedRidge
 from latentcortex.features import Features
 from latentcortex.inference.control import expected_false, tally, tally_draws
 from latentcortex.reporting import alterations
+from latentcortex.space import Bare
 from latentcortex.splits import Splits
 
 runs = partial(runs_of, battery.BATTERY)
@@ -128,6 +134,102 @@ def test_permutations_that_refit_warn_of_nothing_in_a_report(tmp_path: Path) -> 
     lines = path.read_text().splitlines()
     assert sum("permutations that refit" in line for line in lines if "A fit was made" in line) == 9
     assert [entry["times"] for entry in alterations(path) if entry["what"] == "A fit was made."] == [1]
+
+
+class Telling(BandedRidge):
+    """An estimator that warns whenever it is made ready for rows."""
+
+    def prepare(self, *given: object, **more: object) -> object:
+        logging.getLogger("latentcortex.tests").warning("A fit was made.")
+        return super().prepare(*given, **more)
+
+
+def fits_in_log(tmp_path: Path, scorer: Scorer, analysis: Latents) -> tuple[list[dict[str, Any]], int]:
+    """Run an analysis; return the entries of the log on fits, and how many of them a report lists."""
+    path = tmp_path / "log.jsonl"
+    with _files.logging_to(path), _files.telling_of(participant="01"):
+        scorer.score(analysis)
+    entries = [json.loads(line) for line in path.read_text().splitlines()]
+    listed = [entry for entry in alterations(path, "01") if entry["what"] == "A fit was made."]
+    return [entry for entry in entries if entry["what"] == "A fit was made."], sum(entry["times"] for entry in listed)
+
+
+def test_fits_to_halves_and_to_shuffled_responses_warn_of_nothing_in_a_report(tmp_path: Path) -> None:
+    features, responses = battery.participant(0, 0, 120, 100)
+    rng = np.random.default_rng(1)
+    bands = {name: features.array("z", features.ids) + rng.standard_normal((120, 6)) for name in ("a", "b")}
+    train, test = responses.split(test_ids=responses.ids[80:], zscore="none")
+    criterion = Criterion(identifiability=False, n_refits=5, null="analytic")
+    scorer = Scorer(Features.from_arrays(features.ids, bands), HeldOutSides(train, test), Telling, criterion, twin=True)
+    entries, n_listed = fits_in_log(tmp_path, scorer, Latents("latents", (("a",), ("b",))))
+    of = Counter(entry.get("control", "the participant's") for entry in entries)
+    assert of["fits to halves of the training stimuli"] == 10
+    assert of["shuffled control"] == 2
+    assert of["the participant's"] == 2
+    assert {entry["model"] for entry in entries if "control" not in entry} <= {"a", "b"}
+    assert n_listed == 1  # in the same words of both models
+    assert {entry["participant"] for entry in entries} == {"01"}
+
+
+class Elsewhere:
+    """Runs each cell where nothing is known of what the log tells of, as another process would."""
+
+    def map(self, function: Any, cells: Sequence[Any]) -> Iterator[Any]:
+        for cell in cells:
+            yield Context().run(executors.with_threads, 1, function, cell)
+
+
+class Reading(HeldOutSides):
+    """Responses that warn whenever some of them are read."""
+
+    def folds(self, voxels: slice) -> Any:
+        logging.getLogger("latentcortex.tests").warning("Voxels were read.")
+        return super().folds(voxels)
+
+
+@pytest.mark.parametrize("executor", [executors.make("threads"), Elsewhere()], ids=["threads", "elsewhere"])
+def test_records_carry_the_cell_that_they_come_from_wherever_it_is_computed(tmp_path: Path, executor: Any) -> None:
+    features, responses = battery.participant(0, 0, 120, 100)
+    train, test = responses.split(test_ids=responses.ids[80:], zscore="none")
+    criterion, path = Criterion(identifiability=False, null="analytic"), tmp_path / "log.jsonl"
+    scorer = Scorer(features, Reading(train, test), BandedRidge, criterion, Cells(executor=executor), twin=True)
+    with _files.logging_to(path), _files.telling_of(participant="01"):
+        scorer.score(Latents("latents", (("z",),)))
+    entries = [json.loads(line) for line in path.read_text().splitlines()]
+    own, shuffled = [], []
+    for entry in entries:
+        if entry["what"] == "Voxels were read." and "voxels" in entry.get("cell", {}):
+            (shuffled if "control" in entry else own).append(entry)
+    assert len(own) == len(shuffled) > 0
+    assert {entry["participant"] for entry in (*own, *shuffled)} == {"01"}
+    assert {(entry["cell"]["analysis"], entry["cell"]["models"]) for entry in (*own, *shuffled)} == {("latents", "z")}
+    assert {entry["cell"].get("control") for entry in own} == {None}
+    assert {entry["cell"]["control"] for entry in shuffled} == {"shuffled"}
+    (listed,) = [entry for entry in alterations(path, "01") if entry["what"] == "Voxels were read."]
+    assert listed["times"] == 1
+
+
+@pytest.mark.parametrize("n_fitted", [18, 40])
+def test_every_warning_of_scores_and_tests_names_its_statistic(n_fitted: int, caplog: pytest.LogCaptureFixture) -> None:
+    """Shares of few stimuli, a baseline that differs, responses that go against the fitted ones, few permutations."""
+    rng = np.random.default_rng(0)
+    ids = [f"s{i:02d}" for i in range(n_fitted + 20)]
+    bands = {name: rng.standard_normal((len(ids), 3)) for name in ("a", "b")}
+    y = bands["a"] @ rng.standard_normal((3, 300)) + 0.5 * rng.standard_normal((len(ids), 300))
+    y[n_fitted:] = 3 - y[n_fitted:]
+    about = {"stimulus": ids, "session": ["1"] * len(ids), "run": ["1"] * len(ids)}
+    responses = Responses.single_trials(y.astype(np.float32), Bare(300), **about)
+    train, test = responses.split(test_ids=ids[n_fitted:], zscore="none")
+    criterion = Criterion(null="permutation", n_permutations=9, n_refits=0)
+    features = Features.from_arrays(ids, bands)
+    Scorer(features, HeldOutSides(train, test), BandedRidge, criterion).score(Latents("latents", (("a", "b"),)))
+    warned = [record for record in caplog.records if record.levelno >= logging.WARNING]
+    ours = [record for record in warned if record.name.startswith(("latentcortex.encoding", "latentcortex.inference"))]
+    named = {"r": "median r of", "r2": "mean R²", "p": ", p: ", "identifiability": "Identifiability"}
+    for record in ours:
+        assert named[record.facts["statistic"]] in record.getMessage()  # type: ignore[attr-defined]
+    found = {record.facts["statistic"] for record in ours}  # type: ignore[attr-defined]
+    assert found >= {"r", "r2"} | ({"identifiability"} if n_fitted == 18 else set())
 
 
 def test_no_count_is_kept_where_maps_are_judged_together() -> None:

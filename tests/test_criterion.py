@@ -10,10 +10,10 @@ from scipy import signal
 
 from latentcortex import BandedRidge, Encoder, Features, Maps, Responses, inference
 from latentcortex.encoding import Criterion, Folds, Null, Prediction
-from latentcortex.encoding.partition import MIN_RELIABILITY
 from latentcortex.errors import InputError
 from latentcortex.space import Bare
 from latentcortex.splits import Splits
+from latentcortex.statistics import MIN_RELIABILITY
 
 AR = (0.0, 0.3, 0.56, 0.8)
 

@@ -6,13 +6,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from _studies import write_folder_study
 
-from latentcortex import analyses, cli, datasets, estimators, executors
+import latentcortex as lc
+from latentcortex import analyses, cli, datasets, estimators, executors, reporting, statistics
 from latentcortex._arrays import TILE, tiles
+from latentcortex.encoding import SHARES
 from latentcortex.errors import InputError
 from latentcortex.maps import Maps
+from latentcortex.reporting import region_tables
+from latentcortex.reporting.tables import roi_table
 from latentcortex.study import Study
 from latentcortex.study.material import Material
 
@@ -230,6 +235,64 @@ def test_a_dataset_that_gives_other_voxels_or_trials_than_asked_for_is_refused(g
             Material(Study.read(greys / "study.toml"), greys / "out", progress=False).responses("01", slice(0, 9))
 
 
+METHODS = '''
+    references = """
+@article{weber1834,
+  author = {Weber, E. H.},
+  year = {1834},
+  title = {{De pulsu, resorptione, auditu et tactu}},
+}
+"""
+
+    def methods(self, participant):
+        return f"Voxels of participant {participant} follow the grey of one picture [@weber1834]."
+'''
+
+
+def methods_of(page: str) -> str:
+    """The methods section of a page, without markup."""
+    return page.partition('id="methods"')[2].partition('id="cite"')[0]
+
+
+def test_a_part_from_outside_that_has_methods_gets_its_sentences_and_references_into_the_report(greys: Path) -> None:
+    (greys / "telling_dataset.py").write_text(DATASET + METHODS, encoding="utf-8")
+    importlib.invalidate_caches()
+    datasets.SHELF.add("greys", "telling_dataset:Greys")
+    Study.read(greys / "study.toml").run(greys / "out", progress=False)
+    said = methods_of((greys / "out" / "sub-01.html").read_text())
+    assert "<p>Voxels of participant 01 follow the grey of one picture (Weber, 1834). Responses of" in said
+    assert "<li>Weber, E. H. (1834). De pulsu, resorptione, auditu et tactu.</li>" in said
+    keys = {
+        line[line.index("{") + 1 : -1]
+        for line in (greys / "out/references.bib").read_text().splitlines()
+        if line[:1] == "@"
+    }
+    assert keys == {"benjamini1995", "latentcortex", "weber1834"}
+    assert "no description" not in said
+
+
+def test_a_part_from_outside_without_methods_is_named_in_one_sentence(greys: Path) -> None:
+    datasets.SHELF.add("greys", "somebodys_dataset:Greys")
+    Study.read(greys / "study.toml").run(greys / "out", progress=False)
+    said = methods_of((greys / "out" / "sub-01.html").read_text())
+    expected = "<p>The dataset was greys (n_voxels: 12), called from latentcortex "
+    assert said.count(expected) == 1
+    assert said.count("it gives no description of what it does.") == 1
+
+
+def test_sentences_that_cite_what_is_not_known_stop_a_study_before_anything_is_written(greys: Path) -> None:
+    (greys / "careless_dataset.py").write_text(
+        DATASET + METHODS.replace("weber1834,", "fechner1860,"), encoding="utf-8"
+    )
+    importlib.invalidate_caches()
+    datasets.SHELF.add("greys", "careless_dataset:Greys")
+    with pytest.raises(
+        InputError, match="`methods` of dataset 'greys' cites weber1834, of which no reference is given"
+    ):
+        Study.read(greys / "study.toml").run(greys / "out", progress=False)
+    assert not (greys / "out").exists()
+
+
 ANALYSIS = '''
 """Pixels and contrast: each alone, compared, and both jointly."""
 
@@ -315,3 +378,86 @@ def test_an_analysis_of_an_installed_package_is_picked_and_refused_by_what_it_sa
         file.write_text(CONTRAST.replace(old, new), encoding="utf-8")
         assert cli.main(["check", str(file)]) == 2
         assert says in capsys.readouterr().err
+
+
+STATISTIC = '''
+"""What each band explains when it is fitted alone, beside the shares of the joint model."""
+
+import numpy as np
+
+from latentcortex import scoring, statistics
+from latentcortex.encoding import SHARES, Share
+
+SOLE = statistics.add(
+    statistics.Statistic(
+        "soleR2",
+        "R² alone",
+        "fraction of variance",
+        "R2 about the means of the band fitted alone",
+        by_region="mean",
+        on_page=True,
+        relative="variance",
+    )
+)
+
+
+def sole(held_out, bands):
+    return np.stack([scoring.r2(held_out.y, held_out.nested[band,], offset=False) for band in bands])
+
+
+SHARES["sole"] = Share((SOLE,), sole, nested=lambda bands: [(band,) for band in bands])
+'''
+
+
+@pytest.fixture
+def sole(from_outside: Path) -> Iterator[Path]:
+    """The folder with somebody's statistic, and a study that asks for it; it is unknown afterwards."""
+    (from_outside / "somebodys_statistic.py").write_text(STATISTIC, encoding="utf-8")
+    (from_outside / "study.toml").write_text(
+        STUDY.replace("[analyses]", '[analyses]\nshares = ["product", "sole"]')
+        .replace("greys", "folder")
+        .replace("n_voxels = 12", 'root = "."'),
+        encoding="utf-8",
+    )
+    importlib.invalidate_caches()
+    yield from_outside
+    SHARES.pop("sole", None)
+    statistics._REGISTERED.pop("soleR2", None)
+
+
+def test_a_statistic_of_one_file_is_in_sidecars_tables_by_region_and_maps(sole: Path) -> None:
+    with pytest.raises(InputError, match="Unknown share 'sole'"):
+        Study.read(sole / "study.toml")
+    importlib.import_module("somebodys_statistic")
+    assert "sole" in Study.read(sole / "study.toml").settings.analyses.shares
+
+    rng = np.random.default_rng(0)
+    ids, space = [f"s{i:03d}" for i in range(120)], lc.Surface("fsaverage5", np.arange(0, 20484, 500))
+    bands = {name: rng.standard_normal((120, 6)).astype(np.float32) for name in ("z", "c")}
+    y = np.concatenate(list(bands.values()), axis=1) @ rng.standard_normal((12, space.n_voxels))
+    y += 2 * rng.standard_normal(y.shape)
+    rows = pd.DataFrame({"stimulus": ids, "session": "1", "run": "1", "n_repeats": 1})
+    responses, features = lc.Responses(y.astype(np.float32), rows, space), lc.Features.from_arrays(ids, bands)
+    train, test = responses.split(test_ids=ids[80:])
+    encoder = lc.Encoder(estimators.make("banded_ridge", seed=0)).fit(features, train)
+    maps = encoder.score(features, test, shares=("unique", "common", "sole"))
+
+    # Of two bands, what one explains alone is what it adds and what both have in common.
+    (common,) = (values for values, _ in maps.find(statistic="commonR2"))
+    for band in bands:
+        alone = maps.values(statistic="soleR2", band=band)
+        np.testing.assert_allclose(alone, maps.values(statistic="uniqueR2", band=band) + common, atol=1e-5)
+        assert np.nanmax(alone) > 0.2
+    maps.save(sole / "out", participant="01")
+    (sidecar,) = (sole / "out" / "sub-01" / "func").glob("*stat-soleR2*C_statmap.json")
+    stated = json.loads(sidecar.read_text(encoding="utf-8"))
+    assert (stated["Description"], stated["unit"]) == (
+        "R2 about the means of the band fitted alone",
+        "fraction of variance",
+    )
+    atlas = lc.Atlas.find("phantom", "fsaverage5")
+    table = roi_table(reporting.Content("01", maps, atlas, {}, {}, {}, sole / "log"))
+    assert table is not None
+    assert set(table.loc[table["statistic"] == "soleR2", "band"]) == set(bands)
+    (rows_of_page,) = region_tables(table).values()
+    assert {"z beside c: R² alone", "c beside z: R² alone"} <= {row.what for row in rows_of_page}

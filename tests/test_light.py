@@ -247,8 +247,8 @@ def test_a_study_writes_the_viewer_it_asks_for_and_links_no_other(folder_study: 
     assert Study.read(folder_study).run(out, progress=False).computed
     assert 'href="sub-01_light.html"' in (out / "sub-01.html").read_text()
     maps = told(out / "sub-01_light.html")["maps"]
-    assert "noise ceiling" in [one["title"] for one in maps]
-    assert "q < 0.05" in maps[-1]["legend"]["label"]
+    assert "prediction accuracy r, where q < 0.05" in maps[0]["legend"]["label"]
+    assert maps[-1]["title"] == "noise ceiling"
     assert not Study.read(folder_study).run(out, progress=False).computed
     before = (out / "sub-01_light.html").read_bytes()
     reporting.rebuild(out)

@@ -3,22 +3,36 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
+from functools import cache
+from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 
-from latentcortex import Encoder, Features, Responses, estimators
+from latentcortex import Encoder, Features, Responses, datasets, estimators, extractors, reconstructors
+from latentcortex._methods import Part, cited_keys, literature, read_bibtex, sentences_of, with_citations
 from latentcortex.analyses import Scorer
 from latentcortex.analyses.latents import Latents
 from latentcortex.encoding import Criterion, HeldOutSides, ReadByChunk
+from latentcortex.encoding.criterion import Null
+from latentcortex.encoding.methods import CORRECTED, FAMILY, SHARES
+from latentcortex.errors import InputError
 from latentcortex.estimators.banded_ridge import BandedRidge
-from latentcortex.reporting import Content, methods
+from latentcortex.inference.corrections import PROCEDURES
+from latentcortex.maps import Maps
+from latentcortex.reporting import Content, methods, references
 from latentcortex.space import Bare
-from latentcortex.splits import Splits
+from latentcortex.splits import UNITS, Splits
+from latentcortex.study.methods import of_parts, of_results, of_routes, plain
 
 BANDED = [{"name": "banded_ridge", "selection": kind} for kind in ("auto", "gcv", "loo", "kfold")]
+DATASETS = {
+    "phantom": (datasets.make("phantom", n_train=80, n_test=40), "phantom", {"n_train": 80, "n_test": 40}),
+    "folder": (datasets.make("folder", root=str(Path(__file__).parent)), "folder", {"root": "data"}),
+}
 GIVEN = [
     *BANDED,
     {"name": "banded_ridge", "scale": None, "mixtures": "equal", "fit_intercept": False, "refine": False},
@@ -28,13 +42,6 @@ GIVEN = [
     {"name": "himalaya"},
     {"name": "himalaya", "scale": None, "mixtures": "equal", "cv": 3},
 ]
-SETTINGS = {
-    "responses": {"zscore": "none"},
-    "analyses": {"n_dims": 0},
-    "splits": {"cross_validation": 0, "unit": "stimulus", "test": "split", "embedding": "", "n_clusters": 50},
-    "inference": {"q": 0.05, "correction": "bh", "family": "map"},
-    "report": {"atlas": ""},
-}
 
 
 def recording(n: int = 120, n_voxels: int = 12) -> tuple[dict[str, np.ndarray], np.ndarray, Responses]:
@@ -47,11 +54,43 @@ def recording(n: int = 120, n_voxels: int = 12) -> tuple[dict[str, np.ndarray], 
     return bands, y, Responses.single_trials(y.astype(np.float32), Bare(n_voxels), **about)
 
 
-def text(maps: Any, *, facts: dict[str, int] | None = None, **settings: Any) -> str:
+IDS = [f"s{i:03d}" for i in range(120)]
+TEST_SET = Splits.held_out(IDS[:80], IDS[80:])
+
+
+def content_of(
+    maps: Maps,
+    *,
+    splits: Splits = TEST_SET,
+    criterion: Criterion | None = None,
+    dataset: str = "phantom",
+    n_trials: int = 0,
+    **others: Any,
+) -> Content:
+    """Put together what a report states of these maps; `others` are an estimator or an extractor, with arguments."""
+    n_trials = n_trials or len(splits.ids)
+    picked: dict[str, dict[str, Any]] = {
+        "estimator": {"name": "banded_ridge"},
+        "extractor": {"name": "pixels", "bands": ["pixels", "colour"]},
+    }
+    parts = {"dataset": Part(*DATASETS[dataset])}
+    for kind, given in {**picked, **others}.items():
+        arguments = {key: value for key, value in given.items() if key != "name"}
+        shelf = {"estimator": estimators, "extractor": extractors}[kind]
+        parts[kind] = Part(shelf.make(given["name"], **arguments), given["name"], arguments)
+    joint = maps.columns["model"].str.contains("+", regex=False).any()
+    bands = parts["extractor"].made.bands
+    written = of_parts(parts, participant="01", models=[bands] if joint else [(band,) for band in bands])
+    written |= of_results(maps, criterion or Criterion(), splits, averaged=n_trials > len(splits.ids))
+    texts, more = plain(written)
+    facts = {"n_trials": n_trials, "n_sessions": 1, "n_voxels": 12, "n_valid": 12, "n_stimuli": len(splits.ids)}
+    kept = {"responses": {"zscore": "none"}, "analyses": {"n_dims": 0}}
+    return Content("01", maps, None, facts, kept, {"name": "pixels"}, Path("log"), methods=texts, references=more)
+
+
+def text(maps: Maps, **given: Any) -> str:
     """Write the methods of these maps."""
-    counts = {"n_trials": 120, "n_sessions": 1, "n_voxels": 12, "n_valid": 12, "n_train": 80, "n_test": 40}
-    content = Content("01", maps, None, facts or counts, SETTINGS | settings, {"name": "pixels"}, Path("log"))
-    return " ".join(methods(content))
+    return " ".join(methods(content_of(maps, **given)))
 
 
 @pytest.mark.parametrize("given", GIVEN, ids=lambda given: "-".join(map(str, given.values())))
@@ -65,7 +104,8 @@ def test_the_text_says_of_an_estimator_what_it_does(given: dict[str, Any]) -> No
         return Encoder(own).fit(scaled, train)
 
     encoder = fitted(1.0)
-    said = text(encoder.score(Features.from_arrays(responses.ids, bands), test), estimator=given)
+    maps = encoder.score(Features.from_arrays(responses.ids, bands), test)
+    said = re.sub("The variance explained by joint models.*?[.] ", "", text(maps, estimator=given) + " ")
     predicted = [one.model.parts(one.model.features, test.ids) for one in (encoder, fitted(20.0))]
     assert np.allclose(*predicted, atol=1e-3) == ("scaled to equal mean kernel diagonal" in said)
     assert np.allclose(*predicted, atol=1e-3) != ("bands were not scaled" in said)
@@ -78,7 +118,7 @@ def test_the_text_says_of_an_estimator_what_it_does(given: dict[str, Any]) -> No
     assert ("and between these" in said) >= bool((~inside).any())
     assert ("the penalty 10 for every voxel" in said) == (len(grid) == 1)
     folds = re.search(r"by (\d) folds of stimuli", said)
-    chosen = own.cv if isinstance(own, estimators.Told) and getattr(own, "selection", "kfold") == "kfold" else 0
+    chosen = own.cv if isinstance(own, estimators.Described) and getattr(own, "selection", "kfold") == "kfold" else 0
     assert (int(folds[1]) if folds else 0) == chosen
     assert ("generalised cross-validation" in said) == (getattr(own, "selection", "kfold") in ("auto", "gcv"))
     assert ("leaving one stimulus out" in said) == (getattr(own, "selection", "") == "loo")
@@ -86,7 +126,7 @@ def test_the_text_says_of_an_estimator_what_it_does(given: dict[str, Any]) -> No
     assert ("Dupré la Tour et al., 2022" in said) == ("one penalty for all bands" not in said)
 
 
-def test_every_estimator_of_the_shelf_is_told_of() -> None:
+def test_the_text_of_every_estimator_of_the_shelf_is_compared_with_what_it_does() -> None:
     assert {given["name"] for given in GIVEN} == set(estimators.SHELF.where)
 
 
@@ -124,9 +164,256 @@ def test_the_text_of_folds_says_where_pooled_r_lies_without_signal(unit: str, wo
     r = maps.values(statistic="r")
     assert median < -0.1
     assert abs(np.median(r) - median) < 0.12  # voxels share one draw of features
-    folds = SETTINGS["splits"] | {"cross_validation": 6, "unit": unit}
-    facts = {"n_trials": n, "n_sessions": 6, "n_voxels": n_voxels, "n_valid": n_voxels, "n_stimuli": n, "n_folds": 6}
-    said = text(maps, facts=facts, splits=folds, estimator={"name": "banded_ridge"})
+    said = text(maps, splits=splits)
     assert f"here at {median:.2f} (median over permutations and voxels)" in said
     assert words in said
     assert ("hold out whole sessions" in said) == (unit == "session")
+
+
+# The text joins what the parts of a run say, for every run that the shelves allow
+
+
+def fold_of(unit: str) -> Splits:
+    """Five folds of 120 stimuli in thirty groups of four."""
+    embedding = "pixels" if unit == "cluster" else ""
+    made = Splits.k_fold(IDS, 5, groups=[str(i // 4) for i in range(120)], unit=unit, seed=0)
+    return replace(made, embedding=embedding)
+
+
+SPLITS = {
+    "split": TEST_SET,
+    "shared": Splits.labelled(IDS, ["train"] * 90 + ["test"] * 30),
+    "far": replace(Splits.held_out(IDS[:108], IDS[108:], name="far"), embedding="pixels"),
+    **{unit: fold_of(unit) for unit in UNITS},
+}
+NULLS_MADE = {
+    "analytic": Null("analytic", 1000, 0),
+    "permutation": Null("permutation", 1000, 0),
+    "blocks": Null("blocks", 500, 0, block=7),
+    "shift": Null("shift", 99, 0, block=5),
+    "clusters": Null("clusters", 512, 0, clusters=tuple("ab" * 20)),
+}
+OF_SPLIT = {
+    "split": ("fitted on 80 stimuli and predicted responses to 40 held-out stimuli.",),
+    "shared": ("fitted on 90 stimuli and predicted responses to 30 held-out stimuli.",),
+    "far": ("to 12 held-out stimuli, those farthest from all others in the features of pixels.",),
+    "stimulus": ("into 5 folds that keep together images", "pooled over folds"),
+    "session": ("into 5 folds that hold out whole sessions.", "pooled over folds"),
+    "run": ("into 5 folds that hold out whole runs.", "pooled over folds"),
+    "cluster": ("whole clusters of stimuli (30, by k-means of the features of pixels", "pooled over folds"),
+}
+OF_NULL = {
+    "analytic": "the null of independent Gaussian vectors",
+    "permutation": "the null of 1000 permutations of stimuli",
+    "blocks": "the null of 500 permutations of stretches of 7 rows",
+    "shift": "the null of 99 circular shifts by at least 5 rows",
+    "clusters": "the null of 512 flips of signs of whole clusters",
+}
+OF_DATASET = {"phantom": "The participant is simulated", "folder": "were used as they were given"}
+
+
+@cache
+def planned(null: Null, *, joint: bool) -> Maps:
+    """The columns of one model, as if it had been fitted and tested."""
+    model, values = ("a+b" if joint else "pixels"), np.zeros(12, dtype=np.float32)
+    about = {"analysis": "latents", "model": model, "band": "" if joint else model, "unit": "", "n_stimuli": 40}
+    tested = {"null": str(null), "q": 0.05, "correction": "bh", "family": "all"}
+    columns = [(values, {**about, "statistic": name}) for name in ("r", "r2")]
+    columns += [(values, {**about, **tested, "statistic": name}) for name in ("p", "q", "mask")]
+    columns += [(values, {**about, "band": band, "statistic": "shareR2"}) for band in ("a", "b") if joint]
+    return Maps.of(Bare(12), columns)
+
+
+def sentences(said: str) -> list[str]:
+    """Part a text into sentences, none of which ends within a name."""
+    return re.split(r"(?<=[.]) (?=[A-Z])", said)
+
+
+@pytest.mark.parametrize("name", estimators.SHELF.where)
+def test_every_estimator_split_null_and_dataset_gives_a_true_text_that_cites_what_its_parts_cite(name: str) -> None:
+    estimator = estimators.make(name)
+    banded = not (isinstance(estimator.mixtures, str) and estimator.mixtures == "equal")
+    every = product(SPLITS.items(), NULLS_MADE, DATASETS, (False, True))
+    for (split, splits), kind, dataset, joint in every:
+        null = replace(NULLS_MADE[kind], refits=len(splits) > 1)
+        maps = planned(null, joint=joint)
+        content = content_of(maps, splits=splits, dataset=dataset, estimator={"name": name})
+        said = " ".join(methods(content))
+        for known, words in OF_SPLIT.items():
+            assert all(word in said for word in words[:1]) == (known == split), said
+        assert ("pooled over folds" in said) == (len(splits) > 1)
+        assert [word for word in OF_NULL if OF_NULL[word] in said] == [kind]
+        assert ("each refitted in every fold" in said) == (len(splits) > 1)
+        assert [known for known, words in OF_DATASET.items() if words in said] == [dataset]
+        assert ("bands were scaled" in said) == (estimator.scale is not None)
+        assert ("bands were not scaled" in said) == (estimator.scale is None)
+        assert ("split between bands by the product measure" in said) == joint
+        assert ("the mixture of bands chosen" in said) == (joint and banded)
+        expected = {"benjamini1995"} | ({"duprelatour2022"} if banded or joint else set())
+        expected |= {"phipson2010"} if kind != "analytic" else set()
+        expected |= {"takagi2023"} if name == "takagi2023-released" else set()
+        assert {one.key for one in references(content)} == expected
+        assert all(
+            f"{one.names}, {one.year}" in said or f"{one.names} ({one.year})" in said for one in references(content)
+        )
+        assert "@" not in said
+        assert all(re.fullmatch(r"[A-Z0-9z].*[^ ][.]", one) and "  " not in one for one in sentences(said)), said
+
+
+def test_each_part_says_the_same_whatever_the_others_are() -> None:
+    """So that a sentence on one part cannot be the doing of another."""
+    plain_text = set(sentences(text(planned(NULLS_MADE["analytic"], joint=False))))
+    released = set(
+        sentences(text(planned(NULLS_MADE["analytic"], joint=False), estimator={"name": "takagi2023-released"}))
+    )
+    far = set(sentences(text(planned(NULLS_MADE["analytic"], joint=False), splits=SPLITS["far"])))
+    assert not any("scale" in one for one in released - plain_text if "not scaled" not in one)
+    assert all(re.search("fitted by|centred|code that was released", one) for one in released ^ plain_text)
+    assert len(far ^ plain_text) == 2
+    assert all("held-out stimuli" in one for one in far ^ plain_text)
+
+
+def test_a_released_preset_that_does_not_scale_does_not_say_that_it_does() -> None:
+    said = text(planned(NULLS_MADE["analytic"], joint=False), estimator={"name": "takagi2023-released"})
+    assert "bands were not scaled" in said
+    assert "scaled to" not in said
+    assert "without an intercept" in said
+    assert "the code that was released with Takagi and Nishimoto (2023)" in said
+
+
+@pytest.mark.parametrize("family", FAMILY)
+@pytest.mark.parametrize("correction", PROCEDURES)
+def test_the_text_names_and_cites_the_correction_and_its_family(correction: str, family: str) -> None:
+    criterion = Criterion(correction=correction, family=family, q=0.1)
+    content = content_of(planned(NULLS_MADE["analytic"], joint=False), criterion=criterion)
+    cited = {"bh": "benjamini1995", "by": "benjamini2001", "storey": "storey2004"}
+    expected = {cited[correction], "duprelatour2022"} | ({"benjamini2014"} if family == "hierarchical" else set())
+    assert {one.key for one in references(content)} == expected
+    assert "at q = 0.1" in " ".join(methods(content))
+    assert set(CORRECTED) == set(PROCEDURES)
+
+
+EXTRACTED = {
+    "pixels": ({"bands": ["pixels", "contrast", "gabor", "colour"]}, {"peli1990", "adelson1985", "oliva2001"}),
+    "categories": ({"words": ["cat", "dog"]}, set()),
+    "clip": ({}, {"radford2021"}),
+    "ldm": ({"model": "phantom"}, {"rombach2022", "takagi2023", "song2021"}),
+}
+
+
+@pytest.mark.parametrize("name", EXTRACTED)
+def test_extractors_write_of_the_bands_that_they_give_and_of_no_others(name: str) -> None:
+    arguments, keys = EXTRACTED[name]
+    assert set(EXTRACTED) == set(extractors.SHELF.where)
+    if name in ("clip", "ldm"):
+        pytest.importorskip("torch")
+    extractor = extractors.make(name, **arguments)
+    said = sentences_of("extractor", Part(extractor, name, arguments), bands=[]).text
+    assert set(cited_keys(said)) == keys
+    for band in extractor.bands:
+        one = extractor.methods([band])
+        assert set(cited_keys(one)) <= keys
+        assert len(one) < len(said) or len(extractor.bands) == 1
+    if name == "ldm":
+        assert "z_c" not in extractor.methods(["c"])
+        assert "song2021" not in cited_keys(extractor.methods(["z", "c"]))
+        assert (
+            "100 % of the steps at a strength of 20, 40 or 60 %; 25, 50 or 100 % of the steps at a strength of 80 %."
+            in said
+        )
+
+
+def test_routes_are_written_by_their_reconstructors_and_one_that_writes_nothing_is_named() -> None:
+    class Drawing:
+        """A reconstructor that writes nothing of itself."""
+
+        routes: ClassVar = {"sketch": ("z",)}
+
+    theirs, baseline = Drawing(), reconstructors.make("retrieval", bands=["z", "c"])
+    parts = [Part(theirs, "drawing", {"pen": 2}), Part(baseline, "retrieval", {})]
+    said, _ = plain(of_routes({"sketch": theirs, "retrieval": baseline}, parts))
+    assert said["drawing"].startswith("The reconstructor was drawing (pen: 2), called from latentcortex")
+    assert said["drawing"].endswith("it gives no description of what it does.")
+    assert "whose z and c correlated best" in said["retrieval"]
+    assert "retrieval" not in plain(of_routes({"sketch": theirs}, parts))[0]
+    pytest.importorskip("torch")
+    ldm = reconstructors.make("ldm", model="phantom", strength=60, guidance=3.0, n_samples=2)
+    whole, only_z = (
+        plain(of_routes(dict.fromkeys(routes, ldm), [Part(ldm, "ldm", {})]))[0]["ldm"] for routes in ("zzc", "z")
+    )
+    assert "For z alone" in only_z
+    assert "guidance" not in only_z
+    assert cited_keys(only_z) == ["rombach2022"]
+    assert whole != only_z
+
+
+def test_a_part_that_cites_what_nobody_knows_or_writes_no_text_is_refused() -> None:
+    class Cites:
+        references = ""
+
+        def methods(self) -> Any:
+            return "As @nobody1999 did."
+
+    class Knows(Cites):
+        references = "@book{nobody1999,\n  author = {Nobody, N.},\n  year = {1999},\n  title = {{Of nothing}},\n}\n"
+
+    class Counts(Cites):
+        def methods(self) -> Any:
+            return 3
+
+    with pytest.raises(InputError, match="extractor 'theirs' cites nobody1999, of which no reference is given"):
+        sentences_of("extractor", Part(Cites(), "theirs", {}))
+    with pytest.raises(InputError, match="`methods` and `references` of dataset 'theirs' must be text; got 3"):
+        sentences_of("dataset", Part(Counts(), "theirs", {}))
+    known = sentences_of("extractor", Part(Knows(), "theirs", {}))
+    (work,) = read_bibtex(known.references).values()
+    assert with_citations(known.text, {work.key: work}) == "As Nobody (1999) did."
+    with pytest.raises(InputError, match="BibTeX entry 'x2000' has no author, title"):
+        read_bibtex("@misc{x2000,\n  year = {2000},\n}\n")
+
+
+def test_all_literature_is_whole_and_each_entry_is_cited_by_some_part() -> None:
+    package = Path(estimators.__file__).parents[1]
+    sources = "".join(path.read_text("utf-8") for path in package.rglob("*.py"))
+    for key, work in literature().items():
+        assert work.doi or key == "gaffke2005"  # which has none
+        assert str(work.year) in key
+        assert f"@{key}" in sources or f'"{key}"' in sources, key
+        assert read_bibtex(work.bibtex) == {key: work}
+
+
+def test_every_way_to_split_a_score_is_written_of_where_it_was_done_and_nowhere_else() -> None:
+    words = {
+        "shareR2": "by the product measure",
+        "uniqueR2": "The unique share of a band",
+        "shapleyR2": "The Shapley share of a band",
+        "commonR2": "Commonality analysis",
+    }
+    assert set(words) == set(SHARES)
+    for statistic in words:
+        about, values = {"analysis": "latents", "model": "a+b", "unit": ""}, np.zeros(12, np.float32)
+        columns = [
+            (values, {**about, "band": "", "statistic": "r"}),
+            (values, {**about, "band": "a", "statistic": statistic}),
+        ]
+        said = text(Maps.of(Bare(12), columns))
+        assert [one for one in words if words[one] in said] == [statistic]
+
+
+@pytest.mark.parametrize("n_refits", [0, 20])
+@pytest.mark.parametrize("share", ["gain", "freedman-lane"])
+def test_the_text_says_by_which_test_unique_shares_were_tested(share: str, n_refits: int) -> None:
+    about, values = {"analysis": "latents", "model": "a+b", "band": "a", "unit": ""}, np.zeros(12, np.float32)
+    columns = [
+        (values, {**about, "statistic": "uniqueR2"}),
+        (values, {**about, "statistic": "uniqueP", "n_refits": n_refits}),
+    ]
+    columns.append((values, {**about, "band": "", "statistic": "r"}))
+    content = content_of(Maps.of(Bare(12), columns), criterion=Criterion(share=share))
+    said, gain = " ".join(methods(content)), share == "gain"
+    assert ("a linear function of the other bands plus noise" in said) != gain
+    assert ("does not help to predict" in said) == gain
+    assert ("20 fits to random halves of the training stimuli" in said) == (gain and n_refits > 0)
+    assert ("which holds for these fitted models only" in said) == (gain and n_refits == 0)
+    cited = {one.key for one in references(content)} - {"duprelatour2022"}
+    assert cited == {"berger1982"} | ({"freedman1983"} if not gain else {"shao1989"} if n_refits else set())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
@@ -12,7 +13,7 @@ from matplotlib.figure import Figure
 
 from latentcortex import _surfaces, plotting
 from latentcortex.errors import AlignmentError, InputError
-from latentcortex.plotting import _panels
+from latentcortex.plotting import _legends, _panels
 
 N = 20484
 NOTHING = np.full(N, np.nan)
@@ -126,20 +127,33 @@ def test_names_that_would_cover_each_other_are_moved_apart() -> None:
     np.testing.assert_array_equal(moved[2], places[2])
 
 
-def test_share_colours_say_which_band_by_hue_and_how_much_by_brightness() -> None:
+def test_share_colours_say_which_band_by_hue_and_how_much_by_opacity() -> None:
     first, second = np.array([0.0, 0.3, 0.0, 0.3, 0.1]), np.array([0.0, 0.0, 0.3, 0.3, 0.0])
-    black, z, zc, both, weak = plotting.share_colours(first, second, limit=0.3)[:, :3]
-    assert black.sum() == 0
+    colours = plotting.share_colours(first, second, limit=0.3)
+    _, z, zc, both, weak = colours[:, :3]
     assert z[2] > 2 * z[0]
     assert zc[0] > 2 * zc[2]
-    assert both.sum() > max(z.sum(), zc.sum()) > weak.sum() > 0
-    np.testing.assert_allclose(weak / weak.sum(), z / z.sum(), atol=1e-12)
+    assert both.sum() > max(z.sum(), zc.sum())
+    np.testing.assert_allclose(weak, z, atol=1e-12)
+    np.testing.assert_allclose(colours[:, 3], [0, 1, 1, 1, 1 / 3])
 
 
 def test_shares_below_zero_count_as_zero_and_nan_is_transparent() -> None:
     colours = plotting.share_colours(np.array([-0.2, np.nan]), np.array([0.1, 0.1]), limit=0.2)
     np.testing.assert_allclose(colours[0], plotting.share_colours(np.zeros(1), np.full(1, 0.1), limit=0.2)[0])
-    assert list(colours[:, 3]) == [1.0, 0.0]
+    assert list(colours[:, 3]) == [0.5, 0.0]
+
+
+def test_low_scores_are_never_darker_than_cortex_but_what_cannot_be_told_is() -> None:
+    low = np.linspace(0.0, 0.2, 9)
+    nothing = np.zeros(9)
+    rgb = [plotting.rgb_colours(*np.roll([low, low / 3, nothing], i, axis=0), limit=1.0) for i in range(3)]
+    shares = [plotting.share_colours(*pair, limit=1.0) for pair in ((low, nothing), (nothing, low), (low, low))]
+    for colours in (*rgb, *shares):
+        drawn = _legends.on_cortex_grey(colours)
+        assert drawn.mean(-1).min() > 0.85 * _legends.CORTEX_GREY
+    darkest_cortex = _panels.relief(_surfaces.curvature("fsaverage5")).min()
+    assert matplotlib.colors.to_rgb(_legends.GREY)[0] < 0.6 * darkest_cortex
 
 
 def test_the_legend_of_the_share_maps_has_the_first_band_rightwards_and_the_second_upwards() -> None:
@@ -177,6 +191,22 @@ def test_confidence_fades_to_the_underlay() -> None:
     np.testing.assert_allclose(pixels(plotting.preference_maps([unsure], LAYERS)), nothing)
 
 
+def test_the_legend_shows_each_layer_in_the_opacities_that_have_a_name_and_none_is_cut_off() -> None:
+    panel = plotting.PreferencePanel("a", np.zeros(N), np.where(np.arange(N) < N // 2, 0.5, 1.0))
+    style = plotting.Style(width_mm=85)
+    figure = plotting.preference_maps(
+        [panel], LAYERS, opacities={"no clear winner": 0.5, "clear winner": 1}, style=style
+    )
+    legend, (pale, full) = figure.axes[-1], pixels(figure, -1)
+    assert [text.get_text() for text in legend.get_yticklabels()] == ["no clear winner", "clear winner"]
+    np.testing.assert_allclose(full, plotting.layer_colours(len(LAYERS)))
+    np.testing.assert_allclose(pale, 0.5 * full + 0.5 * _legends.CORTEX_GREY)
+    figure.canvas.draw()
+    drawn = figure.get_tightbbox()
+    assert drawn.x0 >= 0
+    assert drawn.x1 <= figure.get_figwidth()
+
+
 def test_a_layer_without_a_name_is_refused() -> None:
     with pytest.raises(InputError, match="from 5 to 5, but 5 layers"):
         plotting.preference_maps([plotting.PreferencePanel("a", np.full(N, 5.0))], LAYERS)
@@ -212,6 +242,30 @@ def test_every_voxel_with_score_and_ceiling_is_in_the_scatter() -> None:
     ax = plotting.prediction_against_ceiling(score, ceiling).axes[0]
     assert ax.get_title() == "480 voxels"
     assert ax.collections[0].get_array().sum() == 480
+
+
+@pytest.mark.parametrize("lowest", [0.0, -0.3])
+def test_no_mark_is_cut_and_only_scores_far_below_are_left_out_of_the_scatter(lowest: float) -> None:
+    rng = np.random.default_rng(0)
+    ceiling, score = rng.random(1000), rng.uniform(lowest, 1.0, 1000)
+    score[:3] = -50.0
+    figure = plotting.prediction_against_ceiling(score, ceiling)
+    ax = figure.axes[0]
+    assert ax.get_title() == "1,000 voxels, 3 below the axes"
+    marks = ax.collections[0]
+    assert marks.get_array().sum() == 997
+    corners = (marks.get_offsets()[:, None] + marks.get_paths()[0].vertices).reshape(-1, 2)
+    for (low, high), places in zip((ax.get_xlim(), ax.get_ylim()), corners.T, strict=True):
+        assert low <= places.min() <= places.max() <= high
+    assert max(ceiling.max(), score.max()) <= ax.get_xlim()[1]
+
+
+def test_the_label_of_the_counts_is_not_cut_off() -> None:
+    score = np.concatenate([np.full(200_000, 0.5), np.linspace(0, 1, 50)])
+    for style in (plotting.PAGE, plotting.Style(width_mm=85)):
+        figure = plotting.prediction_against_ceiling(score, score, style=style)
+        figure.canvas.draw()
+        assert figure.get_tightbbox().x1 <= figure.get_figwidth()
 
 
 def test_the_same_figure_gives_the_same_bytes_without_software_or_date(tmp_path: Path) -> None:

@@ -20,12 +20,12 @@ from latentcortex.analyses.latents import Latents
 from latentcortex.datasets.phantom import Phantom, simulation
 from latentcortex.datasets.phantom.truth import Truth
 from latentcortex.encoding import Criterion, Encoder, HeldOutSides
-from latentcortex.encoding.partition import MIN_RELIABILITY
 from latentcortex.estimators.banded_ridge import BandedRidge
 from latentcortex.features import Features
 from latentcortex.maps import Maps
 from latentcortex.responses import Responses
 from latentcortex.space import Bare
+from latentcortex.statistics import MIN_RELIABILITY
 
 pytest.importorskip("torch", reason="the phantom's features need the extra [ldm]")
 

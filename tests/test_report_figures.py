@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from matplotlib.collections import LineCollection
+from matplotlib.text import Text
 from scipy import ndimage, stats
 
 import latentcortex as lc
@@ -17,6 +18,7 @@ from latentcortex import inference, plotting, reporting
 from latentcortex.errors import InputError
 from latentcortex.maps import Maps
 from latentcortex.plotting import _panels
+from latentcortex.reporting import cortex
 from latentcortex.reporting.figures import FIGURES, Kind, figures
 from latentcortex.reporting.profiles import profile
 from latentcortex.reporting.tables import region_means
@@ -165,6 +167,22 @@ def test_a_difference_without_a_paired_test_says_so_and_one_with_it_is_masked() 
     assert "a paired two-sided test of their losses says that they differ" in figure.caption
     assert "q < 0.05, each pair's map a family" in figure.caption
     assert figure.draw(plotting.PAGE).axes[-1].get_xlabel() == "difference of R²"
+
+
+def test_a_preferred_layer_is_in_full_colour_where_it_is_clearly_the_best_and_else_pale_however_confident() -> None:
+    n = SPACE.n_voxels
+    clear, confidence = np.arange(n) % 2 == 0, np.linspace(0.3, 1.0, n)
+    about = {"analysis": "unet-layers", "model": "layers_step-50", "band": "", "layers": "down0+mid"}
+    columns = {"preferred": np.arange(n) // 2 % 2, "confidence": confidence, "identifiable": clear, "mask": clear >= 0}
+    maps = Maps.of(SPACE, [(one.astype(float), {**about, "statistic": name}) for name, one in columns.items()])
+    (panel,), layers = cortex.preference_panels(content(maps, ["unet-layers"]), "unet-layers")
+    assert layers == ["down0", "mid"]
+    np.testing.assert_array_equal(SPACE.take(panel.preferred), columns["preferred"])
+    np.testing.assert_array_equal(SPACE.take(panel.confidence), np.where(clear, 1.0, cortex.PALE))
+    figure = drawn(maps, ["unet-layers"])["unet-layers"]
+    assert f"(in {clear.sum():,} of {n:,} voxels" in figure.caption
+    words = {text.get_text() for text in figure.draw(plotting.PAGE).findobj(Text)}
+    assert {"clear winner", "no clear winner"} <= words
 
 
 def test_similarity_is_that_of_the_maps() -> None:

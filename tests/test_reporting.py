@@ -122,3 +122,5 @@ def test_the_confidence_of_a_preferred_layer_stands_in_no_column_of_r(tmp_path: 
     assert [row["median r"] for row in cells] == ["0.188", "n/a"]
     assert [row["largest r"] for row in cells] == ["0.250", "n/a"]
     assert [row["median confidence"] for row in cells] == ["n/a", "0.875"]
+    for row in table.split("<tr>")[2:]:  # where a narrow screen shows no head, each number says what it is
+        assert re.findall(r'<td[^>]*data-label="([^"]*)"', row) == heads[2:]

@@ -266,8 +266,8 @@ def test_a_study_writes_its_viewer_beside_the_page(folder_study: Path, tmp_path:
     assert Study.read(folder_study).run(out, progress=False).computed
     assert 'href="sub-01_viewer.html"' in (out / "sub-01.html").read_text()
     maps = told(out / "sub-01_viewer.html")["maps"]
-    assert "noise ceiling" in [one["title"] for one in maps]
-    assert "q < 0.05" in maps[-1]["legend"]["label"]
+    assert "prediction accuracy r, where q < 0.05" in maps[0]["legend"]["label"]
+    assert maps[-1]["title"] == "noise ceiling"
     assert not Study.read(folder_study).run(out, progress=False).computed
     if importlib.util.find_spec("bids_validator_deno"):
         command = [str(Path(sys.executable).with_name("bids-validator-deno")), str(out), "--ignoreWarnings"]

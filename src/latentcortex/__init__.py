@@ -40,6 +40,7 @@ _MODULES = (
     "reconstructors",
     "reporting",
     "scoring",
+    "statistics",
 )
 
 __all__ = ["__version__", *sorted(_NAMES), *_MODULES]

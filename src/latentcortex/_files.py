@@ -342,30 +342,38 @@ CONTROL: Final = "control"
 """The fact of a log record that says of which control or refit it tells; a report leaves such records out."""
 EVENT: Final = "event"
 """The fact of a log record that says which step of the work it notes; no alteration, which a report would show."""
-_TOLD_OF: ContextVar[tuple[tuple[str, str], ...]] = ContextVar("told_of", default=())
+CELL: Final = "cell"
+"""The fact of a log record that says in which cell of a study it was made."""
+_ABOUT: ContextVar[tuple[tuple[str, Any], ...]] = ContextVar("about", default=())
 
 
 @contextmanager
-def telling_of(**facts: str) -> Iterator[None]:
+def telling_of(**facts: Any) -> Iterator[None]:
     """Note in every log record of the block, also of threads that `share` starts, what it tells of.
 
     Parameters
     ----------
-    **facts : str
-        For example `participant`, `analysis` and `model`; `control` names a shuffled control or a refit, whose records
-        are kept in the log file and shown by no report. Facts of an outer block hold on.
+    **facts : str or dict
+        For example `participant`, `analysis` and `model`; `cell` has the facts of a cell; `control` names a shuffled
+        control or a refit, whose records are kept in the log file and shown by no report. Facts of an outer block hold
+        on.
     """
-    token = _TOLD_OF.set((*_TOLD_OF.get(), *facts.items()))
+    token = _ABOUT.set((*_ABOUT.get(), *facts.items()))
     try:
         yield
     finally:
-        _TOLD_OF.reset(token)
+        _ABOUT.reset(token)
 
 
-def _note_what_it_tells_of(record: logging.LogRecord) -> bool:
+def log_facts() -> dict[str, Any]:
+    """Return what records of the log tell of here, for work that is sent where this is not known."""
+    return dict(_ABOUT.get())
+
+
+def _note_about(record: logging.LogRecord) -> bool:
     """Put onto a record, once, what it tells of: one that is replayed keeps what held when it was made."""
-    if not hasattr(record, "told_of"):
-        record.told_of = dict(_TOLD_OF.get())
+    if not hasattr(record, "about"):
+        record.about = dict(_ABOUT.get())
     return True
 
 
@@ -374,7 +382,7 @@ class JsonLines(logging.Handler):
 
     def __init__(self, path: Path) -> None:
         super().__init__(level=logging.INFO)
-        self.addFilter(_note_what_it_tells_of)
+        self.addFilter(_note_about)
         with naming(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             # What a killed run did not finish must not be continued by the first record of this one.
@@ -384,7 +392,7 @@ class JsonLines(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         entry = {"level": record.levelname.lower(), "what": record.getMessage()}
-        entry |= getattr(record, "told_of", {}) | getattr(record, "facts", {})
+        entry |= getattr(record, "about", {}) | getattr(record, "facts", {})
         line = json.dumps(plain(entry), ensure_ascii=False) + "\n"
         # In a name that is not UTF-8 an escape stands for each byte that is not; JSON knows such escapes.
         with naming(self.path), self.path.open("ab") as handle:
@@ -424,7 +432,7 @@ class _Memory(logging.Handler):
 
     def __init__(self) -> None:
         super().__init__(level=logging.INFO)
-        self.addFilter(_note_what_it_tells_of)
+        self.addFilter(_note_about)
         self.records: list[logging.LogRecord] = []
 
     def emit(self, record: logging.LogRecord) -> None:

@@ -108,6 +108,17 @@ class Decoder:
             "seed": self.seed,
         }
 
+    def methods(self) -> str:
+        """Write how features were decoded for a methods section."""
+        where = "; ".join(f"{band} from {', '.join(names)}" for band, names in self.rois.items()) or "all voxels"
+        published = ", the regions of @takagi2023" if self.rois and self.rois == regions_of("takagi2023") else ""
+        best = f", at most the {self.n_voxels} that the band predicts best" if self.n_voxels else ""
+        return (
+            f"Features were decoded by ridge regression from averaged responses ({where}{published}{best}, within the "
+            "training stimuli), with an intercept and a penalty per dimension chosen by "
+            f"{self.cv}-fold cross-validation that groups identical images."
+        )
+
     def check(self, groups: Sequence[str], n_bands: Sequence[int] = ()) -> None:
         """Raise `InputError` unless training stimuli of these groups, one name each, fill the folds."""
         self._ridge.check(groups, n_bands)

@@ -59,6 +59,8 @@ class Splits:
         Whose stimuli they are; participants may have seen different stimuli, or the same on different sides.
     name : str
         What tells several splits of one participant apart.
+    embedding : str
+        The band by whose features stimuli are near or far, of a split by cluster or of the farthest stimuli.
 
     Raises
     ------
@@ -74,6 +76,7 @@ class Splits:
     unit: str = "stimulus"
     participant: str = ""
     name: str = ""
+    embedding: str = ""
 
     def __post_init__(self) -> None:
         same_length(ids=self.ids, fold=self.fold, groups=self.groups)
@@ -224,6 +227,29 @@ class Splits:
     def key(self) -> str:
         """A hash of all of it: equal keys, equal folds of the same participant."""
         return digest(self.participant, self.name, self.ids, self.fold.tolist(), self.groups, self.unit)
+
+    def methods(self) -> str:
+        """Write who was fitted on what for a methods section."""
+        if len(self) == 1:
+            (fold,) = self.folds
+            far = f", those farthest from all others in the features of {self.embedding}" if self.embedding else ""
+            return (
+                f"Models were fitted on {len(fold.train)} stimuli and predicted responses to {len(fold.test)} "
+                f"held-out stimuli{far}."
+            )
+        n_groups = len(set(self.groups))
+        dealt = {
+            "stimulus": "keep together images that are equal or look alike, and stimuli with nearly equal features",
+            "session": "hold out whole sessions",
+            "run": "hold out whole runs",
+            "cluster": f"hold out whole clusters of stimuli ({n_groups}, by k-means of the features of "
+            f"{self.embedding or 'a band'}; clusters that share an image were joined)",
+        }[self.unit]
+        return (
+            f"The {len(self.ids)} stimuli were dealt into {len(self)} folds that {dealt}. Responses to the stimuli of "
+            "each fold were predicted by models that were fitted on all other folds, and predictions were pooled over "
+            "folds."
+        )
 
     def __len__(self) -> int:
         """Count the folds."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from latentcortex import inference, scoring
+from latentcortex import inference, scoring, statistics
 from latentcortex._arrays import FloatArray, chosen, on_grid
 from latentcortex.analyses.groups import ComparedScores
 from latentcortex.encoding import Column, Criterion, HalfFits, Null, Prediction, significance
@@ -126,15 +126,15 @@ def preferred(
     named = {"layers": "+".join(Band.parse(name).entities["layer"] for name in layers)}
     if np.isfinite(list(layers.values())).all():
         named["effective_dims"] = "+".join(f"{width:.1f}" for width in layers.values())
-    yield judged.preferred, {**about, "statistic": "preferred", "unit": "layer number", **named}
+    yield judged.preferred, {**about, **statistics.PREFERRED.facts, **named}
     n_significant = int(judged.found.sum())
     drawn: dict[str, Any] = {"n_refits": n_refits if n_significant else 0, "n_draws": inference.Resampling.n_draws}
     flips = f"{inference.Resampling.n_permutations} flips of signs of test stimuli"
     drawn["null"] = f"{flips}, with the variance of {drawn['n_refits']} refits"
-    yield judged.confidence, {**about, "statistic": "confidence", "unit": "fraction of draws", **drawn}
-    yield judged.flat_p, {**about, "statistic": "flatP", "unit": "probability", **drawn}
-    yield judged.runner_up_p, {**about, "statistic": "runnerUpP", "unit": "probability", **drawn}
+    yield judged.confidence, {**about, **statistics.CONFIDENCE.facts, **drawn}
+    yield judged.flat_p, {**about, **statistics.FLAT_P.facts, **drawn}
+    yield judged.runner_up_p, {**about, **statistics.RUNNER_UP_P.facts, **drawn}
     family = f"{about['analysis']}: the {n_significant} voxels of {about['model']} in which a layer is found"
     corrected = {"q": criterion.q, "correction": criterion.correction, "family": family, "n_tests": n_significant}
-    yield judged.identifiable, {**about, "statistic": "identifiable", "unit": "0 or 1", **corrected, **drawn}
+    yield judged.identifiable, {**about, **statistics.IDENTIFIABLE.facts, **corrected, **drawn}
     yield from significance(about, judged.p, criterion, null=f"Simes over layers; {null}", n_permutations=null.counted)

@@ -25,6 +25,7 @@ from latentcortex.executors import share
 from latentcortex.features import model_name
 from latentcortex.maps import Maps, short
 from latentcortex.scoring.learning import why_no_limit
+from latentcortex.statistics import UNIQUE_AT_N, UNIQUE_LIMIT, UNIQUE_LIMIT_HIGH, UNIQUE_LIMIT_LOW
 
 N_SIZES: Final = 5
 SMALLEST: Final = 8
@@ -124,12 +125,12 @@ class _Curve:
                 VoxelCounts(*piece.total("fits").tolist()).tell(self.plans[n].estimator, self.bands)
             shares, (low, high) = piece.values["shares"], interval(piece, n_test, seed=self.seed)
             for b, band in enumerate(self.bands):
-                about = {**facts, "band": band, "statistic": f"uniqueR2N{n}", "unit": "fraction of variance"}
+                about = {**facts, "band": band, **UNIQUE_AT_N.numbered_facts(n)}
                 mean = {"mean": _mean(shares[b]), "low": float(low[b]), "high": float(high[b])}
                 yield shares[b].astype(np.float32), {**about, "n_fitted": n, **mean}
         for b, band in enumerate(self.bands):
             gains = np.stack([piece.values["shares"][b] for piece in pieces.values()])
-            yield from _limits({**facts, "band": band, "unit": "fraction of variance"}, list(pieces), gains)
+            yield from _limits({**facts, "band": band}, list(pieces), gains)
 
     def _pieces(self, cells: Cells) -> dict[int, Piece]:
         """Compute all cells; give the piece of each size, of all voxels."""
@@ -173,9 +174,11 @@ def _limits(about: dict[str, Any], sizes: list[int], gains: FloatArray) -> Itera
     defined = np.isfinite(gains).all(0)
     means = gains[:, defined].mean(1, keepdims=True) if defined.any() else np.full((len(sizes), 1), np.nan)
     of_mean = dict(zip(("mean", "low", "high"), np.concatenate(scoring.asymptote(sizes, means)), strict=True))
-    for name, values in zip(("", "Low", "High"), scoring.asymptote(sizes, gains), strict=True):
-        noted = {key: float(value) for key, value in of_mean.items()} if not name else {"mean": _mean(values)}
-        yield values.astype(np.float32), {**about, "statistic": f"uniqueR2Limit{name}", **noted}
+    limits = (UNIQUE_LIMIT, UNIQUE_LIMIT_LOW, UNIQUE_LIMIT_HIGH)
+    for statistic, values in zip(limits, scoring.asymptote(sizes, gains), strict=True):
+        of_curve = {key: float(value) for key, value in of_mean.items()}
+        noted = of_curve if statistic is UNIQUE_LIMIT else {"mean": _mean(values)}
+        yield values.astype(np.float32), {**about, **statistic.facts, **noted}
 
 
 def unique_gains(held_out: Prediction, bands: Sequence[str], *, seed: int) -> Piece:

@@ -15,6 +15,7 @@ from latentcortex.analyses.groups import ComparedScores
 from latentcortex.encoding import Column, Criterion, HalfFits, Null, Prediction, significance
 from latentcortex.encoding.columns import N_FLIPS, flips_in_words, flips_of
 from latentcortex.encoding.halves import candidates, resampling, significant_by_any
+from latentcortex.statistics import DIFFERENCE, OF_DIFFERENCE
 
 FIRST: Final = "at least Simes's p that either latent predicts the voxel, and 1 where that is not significant"
 """What p of a difference is beside its test, in words."""
@@ -136,10 +137,10 @@ def differences(
     for (one, other), voxels, tested in zip(numbers, significant, compared, strict=True):
         facts = {**about, "model": bands[one], "band": bands[other]}
         difference = r2[one] - r2[other]
-        columns.append((difference, {**facts, "statistic": "differenceR2", "unit": "fraction of variance"}))
+        columns.append((difference, {**facts, **DIFFERENCE.facts}))
         either = inference.simes_p(p[[one, other]])
         together = np.where(np.isfinite(difference) & np.isfinite(either), 1.0, np.nan)
         together[voxels] = np.maximum(tested[voxels], either[voxels])
         noted, n_flips = {**facts, "n_refits": refits}, flips_of(null, n_rows)
-        columns += significance(noted, together, criterion, null=words, n_permutations=n_flips, of="difference")
+        columns += significance(noted, together, criterion, null=words, n_permutations=n_flips, of=OF_DIFFERENCE)
     return columns

@@ -99,6 +99,15 @@ class Dataset(Protocol):
 
 
 @runtime_checkable
+class Described(Protocol):
+    """A dataset that writes what it holds in the sentences of a methods section; see `_methods`."""
+
+    def methods(self, participant: str) -> str:
+        """Write where the responses are from, in whole sentences that cite by key."""
+        ...
+
+
+@runtime_checkable
 class Anatomical(Protocol):
     """A dataset that has anatomy to draw behind the voxels of a volume."""
 

@@ -207,6 +207,13 @@ class Folder:
     def probe(self) -> None:
         """Return nothing: no network is known to read these images."""
 
+    def methods(self, participant: str) -> str:
+        """Write where the responses are from for a methods section."""
+        return (
+            "Single-trial response amplitudes were used as they were given; how they were acquired and estimated is "
+            "not recorded with them."
+        )
+
     def background(self, participant: str) -> Path | None:
         """Return the anatomical image to draw behind the voxels, if one is given."""
         return self._recording(participant).background

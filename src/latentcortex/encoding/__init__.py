@@ -2,7 +2,7 @@
 
 from latentcortex.encoding.cells import Cell, Cells
 from latentcortex.encoding.chunks import HeldOutSides, ReadByChunk, Sample
-from latentcortex.encoding.columns import SHARES, Column, rejudged, significance
+from latentcortex.encoding.columns import SHARES, Column, Share, rejudged, significance
 from latentcortex.encoding.criterion import Criterion, Null, is_series
 from latentcortex.encoding.encoder import Encoder, usable
 from latentcortex.encoding.fitted import FittedModel
@@ -34,6 +34,7 @@ __all__ = [
     "RefitData",
     "Regions",
     "Sample",
+    "Share",
     "check_share_test",
     "is_series",
     "rejudged",

@@ -103,7 +103,7 @@ class Cells:
         first, results = int(self.start * len(cells)), []
         taken = [*cells[first:], *cells[:first]]
         with tqdm(total=len(cells), desc=title, unit="cell", disable=not self.progress) as bar:
-            for result in self.executor.map(_KeptCell(function, self.store, self.stem), taken):
+            for result in self.executor.map(_KeptCell(function, self.store, self.stem, _files.log_facts()), taken):
                 results.append(result)
                 bar.update()
         n_last = len(cells) - first
@@ -151,30 +151,38 @@ class _KeptCell(Generic[_Item]):
     function : callable
     store : Store, optional
     stem : str
+    about : dict
+        What the log tells of where cells are computed: an executor that sends them elsewhere need not know it.
     """
 
     function: Callable[[_Item], Result]
     store: Store | None
     stem: str
+    about: Mapping[str, Any]
 
     def __call__(self, cell: Cell[_Item]) -> Result:
         """Compute, keep and log; what is kept stays in its part, and takes memory only while it is looked at."""
-        with counting_lost():
+        with counting_lost(), _files.telling_of(**self.about):
             return self._result(cell)
 
     def _result(self, cell: Cell[_Item]) -> Result:
         if self.store is None:
-            return self.function(cell.item)
+            return self._computed(cell)
         key = cell.key(self.stem)
         part = self.store.load(key, mmap=True)
         if part is not None:
             logger.info("A cell was there already.", extra={"facts": {_files.EVENT: "cell", **cell.facts}})
             return _unpacked(self.store, key, part.arrays)
-        result = self.function(cell.item)
+        result = self._computed(cell)
         self.store.save(key, _packed(result), cell.facts)
         logger.info("A cell was computed.", extra={"facts": {_files.EVENT: "cell", **cell.facts}})
         part = self.store.load(key, mmap=True)
         return result if part is None else _unpacked(self.store, key, part.arrays)
+
+    def _computed(self, cell: Cell[_Item]) -> Result:
+        """Compute a cell, of which every record of the log then says that it was made in it."""
+        with _files.telling_of(**{_files.CELL: dict(cell.facts)}):
+            return self.function(cell.item)
 
 
 def _packed(result: Result) -> dict[str, NDArray[Any]]:

@@ -10,17 +10,19 @@ from typing import Any, Final, Literal, NamedTuple
 
 import numpy as np
 
-from latentcortex import inference, scoring
+from latentcortex import inference, scoring, statistics
 from latentcortex._arrays import BoolArray, FloatArray
 from latentcortex.encoding.criterion import Criterion, Null
 from latentcortex.encoding.prediction import Prediction, by_tile
 from latentcortex.inference.corrections import bh_level
 from latentcortex.inference.ties import at_most
 from latentcortex.maps import Maps, short
+from latentcortex.statistics import OF_MODEL, OF_UNIQUE_SHARE, Significance, Statistic
 
 logger = logging.getLogger(__name__)
 
-MIN_FLOAT32: Final = float(np.finfo(np.float32).tiny)  # maps are float32, and no p may become 0
+MIN_FLOAT32: Final = float(np.finfo(np.float32).tiny)
+"""Smallest p and q that maps hold: they are float32, in which a smaller one would be 0."""
 
 N_FLIPS: Final = 4999
 """Flips of signs for comparisons of models; fewer where test stimuli have fewer patterns of signs."""
@@ -45,7 +47,13 @@ def about_model(analysis: str, bands: Sequence[str], n_stimuli: int) -> dict[str
 
 
 def significance(
-    about: dict[str, Any], p: FloatArray, criterion: Criterion, *, null: str, n_permutations: int = 0, of: str = ""
+    about: dict[str, Any],
+    p: FloatArray,
+    criterion: Criterion,
+    *,
+    null: str,
+    n_permutations: int = 0,
+    of: Significance = OF_MODEL,
 ) -> list[Column]:
     """Make the columns p, q and mask of one map, whose valid voxels are one family.
 
@@ -59,24 +67,21 @@ def significance(
         What p comes from, in words.
     n_permutations : int
         That p is counted from; 0 for a closed form.
-    of : str
-        The share that is tested, which comes before the columns' names; empty for the model's score.
+    of : Significance
+        The test, which names the columns: that of the model's score by default.
     """
     q = criterion.q
     corrected = inference.fdr(p, q=q, method=criterion.correction)
-    names = [f"{of}{part.capitalize() if of else part}" for part in ("p", "q", "mask")]
     if n_permutations:
-        _tell_of_few(about, p, corrected, criterion, statistic=names[0], n_permutations=n_permutations)
-    tested = f"the {of} share of {about['band']} in {about['model']}" if of else about["model"]
-    if of == "difference":
-        tested = f"the difference between {about['model']} and {about['band']}"
+        _tell_of_few(about, p, corrected, criterion, statistic=of.p, n_permutations=n_permutations)
+    tested = of.about.format(model=about["model"], band=about["band"])
     name = f"{about['analysis']}: all {corrected.n_tests} valid voxels of {tested}"
     family = {"correction": criterion.correction, "q": q, "family": name, "n_tests": corrected.n_tests, "null": null}
     mask = np.where(np.isnan(p), np.nan, corrected.rejected)
     return [
-        (np.maximum(p, MIN_FLOAT32), {**about, "statistic": names[0], "unit": "probability", **family}),
-        (np.maximum(corrected.q_values, MIN_FLOAT32), {**about, "statistic": names[1], "unit": "rate", **family}),
-        (mask, {**about, "statistic": names[2], "unit": "0 or 1", **family, "threshold": corrected.threshold}),
+        (np.maximum(p, MIN_FLOAT32), {**about, **statistics.named(of.p).facts, **family}),
+        (np.maximum(corrected.q_values, MIN_FLOAT32), {**about, **statistics.named(of.q).facts, **family}),
+        (mask, {**about, **statistics.named(of.mask).facts, **family, "threshold": corrected.threshold}),
     ]
 
 
@@ -129,72 +134,99 @@ def scores(about: dict[str, Any], found: FloatArray) -> list[Column]:
             "without it: baselines of the test set and of the fitted stimuli differ. r, p, shares and differences do "
             "not depend on it."
         )
-        logger.warning(said, about["analysis"], short(about["model"]), -cost, mean)
+        facts = {"statistic": "r2"}
+        logger.warning(said, about["analysis"], short(about["model"]), -cost, mean, extra={"facts": facts})
     return [
-        (r, {**about, "statistic": "r", "unit": "correlation"}),
-        (explained, {**about, "statistic": "r2", "unit": "fraction of variance", "offset": round(cost, 6)}),
+        (r, {**about, **statistics.R.facts}),
+        (explained, {**about, **statistics.R2.facts, "offset": round(cost, 6)}),
     ]
 
 
+Bands = Sequence[str]
+"""The bands of a model, in its order."""
+Subset = tuple[str, ...]
+"""Some of these bands, in the same order."""
+
+
+def each_band(bands: Bands) -> list[Subset]:
+    """List each band alone."""
+    return [(band,) for band in bands]
+
+
+def without_each(bands: Bands) -> list[Subset]:
+    """List all bands but one, from that without the last band to that without the first."""
+    return list(combinations(bands, len(bands) - 1))
+
+
+def all_smaller(bands: Bands) -> list[Subset]:
+    """List all subsets but that of all bands, the smaller ones first."""
+    return [subset for k in range(1, len(bands)) for subset in combinations(bands, k)]
+
+
+def several_bands(bands: Bands) -> list[Subset]:
+    """List all subsets of two bands and more, the smaller ones first, as `scoring.commonality` does."""
+    return [subset for k in range(2, len(bands) + 1) for subset in combinations(bands, k)]
+
+
+def _none(bands: Bands) -> list[Subset]:
+    """List no subset."""
+    return []
+
+
 class Share(NamedTuple):
-    """A way to split a joint score.
+    """A way to split the score of a joint model between its bands.
 
     Parameters
     ----------
-    facts : callable
-        Bands of the model -> what each column is: `statistic`, `unit`, `band`.
+    statistics : tuple of Statistic
+        What its columns are: all those of the first, then all those of the next.
     values : callable
         Prediction, bands of the model -> these columns, (n_columns, n_voxels).
+    subsets : callable
+        Bands of the model -> the bands of each column of a statistic; each band alone by default.
+    nested : callable
+        Bands of the model -> the bands of nested models that are refitted for it, whose predictions `values` has as
+        `Prediction.nested`; none by default.
     """
 
-    facts: Callable[[Sequence[str]], list[dict[str, Any]]]
-    values: Callable[[Prediction, Sequence[str]], FloatArray]
+    statistics: tuple[Statistic, ...]
+    values: Callable[[Prediction, Bands], FloatArray]
+    subsets: Callable[[Bands], list[Subset]] = each_band
+    nested: Callable[[Bands], list[Subset]] = _none
+
+    def facts(self, bands: Bands) -> list[dict[str, str]]:
+        """Say what each column is: `band`, `statistic` and `unit`."""
+        subsets = self.subsets(bands)
+        return [{"band": "+".join(subset), **of.facts} for of in self.statistics for subset in subsets]
 
 
-def _each_band(statistic: str, unit: str = "fraction of variance") -> Callable[[Sequence[str]], list[dict[str, Any]]]:
-    """Say that there is one column per band."""
-    return lambda bands: [{"band": band, "statistic": statistic, "unit": unit} for band in bands]
-
-
-def _product_facts(bands: Sequence[str]) -> list[dict[str, Any]]:
-    """Say that the split of R² comes before that of r, each a column per band."""
-    return [*_each_band("shareR2")(bands), *_each_band("shareR", "correlation")(bands)]
-
-
-def _product_shares(held_out: Prediction, bands: Sequence[str]) -> FloatArray:
+def _product_shares(held_out: Prediction, bands: Bands) -> FloatArray:
+    """Split R², then r, by the product measure."""
     kinds: tuple[Literal["r2", "r"], ...] = ("r2", "r")
     of = (partial(scoring.product_shares, of=kind) for kind in kinds)
     return np.concatenate([by_tile(split, held_out.y, held_out.yhat_bands) for split in of])
 
 
-def _unique_shares(held_out: Prediction, bands: Sequence[str]) -> FloatArray:
+def _unique_shares(held_out: Prediction, bands: Bands) -> FloatArray:
     """Compute what the joint model loses without each band, refitted; see `encoding.unique` for its p."""
     return scoring.unique_shares(_r2_by_subset(held_out, bands))
 
 
-def _shapley_shares(held_out: Prediction, bands: Sequence[str]) -> FloatArray:
+def _shapley_shares(held_out: Prediction, bands: Bands) -> FloatArray:
     """Compute what each band adds on average over all orders of the bands."""
     return scoring.shapley_shares(_r2_by_subset(held_out, bands))
 
 
-def _common_facts(bands: Sequence[str]) -> list[dict[str, Any]]:
-    """Say that there is one column per set of two and more bands, in the order of `scoring.commonality`."""
-    facts = {"statistic": "commonR2", "unit": "fraction of variance"}
-    sets = [some for k in range(2, len(bands) + 1) for some in combinations(bands, k)]
-    return [{"band": "+".join(names), **facts} for names in sets]
-
-
-def _common_shares(held_out: Prediction, bands: Sequence[str]) -> FloatArray:
+def _common_shares(held_out: Prediction, bands: Bands) -> FloatArray:
     """Compute what only all bands of each set of two and more explain."""
     shared = scoring.commonality(_r2_by_subset(held_out, bands))
-    sets = [some for k in range(2, len(bands) + 1) for some in combinations(bands, k)]
-    return np.stack([shared[names] for names in sets])
+    return np.stack([shared[subset] for subset in several_bands(bands)])
 
 
-def _r2_by_subset(held_out: Prediction, bands: Sequence[str]) -> dict[tuple[str, ...], FloatArray]:
+def _r2_by_subset(held_out: Prediction, bands: Bands) -> dict[Subset, FloatArray]:
     """Score the joint model, whose order of bands shares have, and every nested one, about the means; as is tested."""
     models = {tuple(bands): held_out.yhat, **held_out.nested}
-    return {some: by_tile(about_means, held_out.y, yhat) for some, yhat in models.items()}
+    return {subset: by_tile(about_means, held_out.y, yhat) for subset, yhat in models.items()}
 
 
 def flips_of(null: Null, n_rows: int) -> int:
@@ -217,14 +249,13 @@ def rejudged(maps: Maps, criterion: Criterion) -> Maps:
     if criterion.family == "map":
         return maps
     columns, changed = maps.columns.copy(), dict[int, FloatArray]()
-    for of in ("", "unique"):
-        names = [f"{of}{part.capitalize() if of else part}" for part in ("p", "q", "mask")]
+    for of in (OF_MODEL, OF_UNIQUE_SHARE):
         # Simes's combinations over layers are no maps of their own.
         models = ~columns["model"].str.startswith("layers_")
-        places = {key: np.flatnonzero((columns["statistic"] == key) & models) for key in names}
-        if not len(places[names[0]]):
+        places = {key: np.flatnonzero((columns["statistic"] == key) & models) for key in of.names}
+        if not len(places[of.p]):
             continue
-        p = {str(i): maps.column(int(i)) for i in places[names[0]]}
+        p = {str(i): maps.column(int(i)) for i in places[of.p]}
         corrected = inference.hierarchical_fdr(p, criterion.q, criterion.correction)
         n_chosen = sum(one.rejected.any() for one in corrected.values())
         n_maps = sum(one.n_tests > 0 for one in corrected.values())
@@ -242,19 +273,20 @@ def rejudged(maps: Maps, criterion: Criterion) -> Maps:
     return maps.described(columns, changed)
 
 
-def models_needed(shares: Sequence[str], bands: Sequence[str]) -> list[tuple[str, ...]]:
-    """List the nested models that shares are computed from; none for product shares."""
+def models_needed(shares: Sequence[str], bands: Bands) -> list[Subset]:
+    """List the nested models that shares are computed from, the smaller ones first; none of a single band."""
     if len(bands) < 2:
         return []
-    if any(share in ("shapley", "common") for share in shares):
-        return [some for k in range(1, len(bands)) for some in combinations(bands, k)]
-    return list(combinations(bands, len(bands) - 1)) if "unique" in shares else []
+    needed = {subset for share in shares for subset in SHARES[share].nested(bands)}
+    return [subset for subset in all_smaller(bands) if subset in needed]
 
 
 SHARES: Final[dict[str, Share]] = {
-    "product": Share(_product_facts, _product_shares),
-    "unique": Share(_each_band("uniqueR2"), _unique_shares),
-    "shapley": Share(_each_band("shapleyR2"), _shapley_shares),
-    "common": Share(_common_facts, _common_shares),
+    "product": Share((statistics.PRODUCT_SHARE, statistics.PRODUCT_SHARE_OF_R), _product_shares),
+    "unique": Share((statistics.UNIQUE_SHARE,), _unique_shares, nested=without_each),
+    "shapley": Share((statistics.SHAPLEY_SHARE,), _shapley_shares, nested=all_smaller),
+    "common": Share((statistics.COMMON_SHARE,), _common_shares, subsets=several_bands, nested=all_smaller),
 }
-"""The ways to split the score of a joint model between its bands."""
+"""The ways to split the score of a joint model between its bands, by the names that `shares` takes.
+
+Another package adds one here, with statistics of its own; see `statistics.add`."""

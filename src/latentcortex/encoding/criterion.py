@@ -355,7 +355,8 @@ def tell_of_opposite(r: FloatArray, about: Mapping[str, Any], *, n_folds: int = 
     median = float(np.median(defined))
     if median < least:
         text = "%s: the median r of %d voxels is %.2f, and chance alone gives no less than %.2f; the likely reason: %s."
-        logger.warning(text, about["model"], len(defined), median, least, reason)
+        facts = {"statistic": "r"}
+        logger.warning(text, about["model"], len(defined), median, least, reason, extra={"facts": facts})
 
 
 def _exchanged_p(held_out: Prediction, orders: IntArray) -> FloatArray:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from latentcortex import inference
+from latentcortex import inference, statistics
 from latentcortex._arrays import tiles
 from latentcortex._shelf import unknown
 from latentcortex.encoding import partition
@@ -152,7 +152,7 @@ def columns_of(
     if len(bands) > 1:
         facts = [{**about, **of_share} for share in criterion.shares for of_share in SHARES[share].facts(bands)]
         shares = list(zip(piece.values["shares"], facts, strict=True))
-        suppression = {**about, "statistic": "excessR2", "unit": "fraction of variance"}
+        suppression = {**about, **statistics.EXCESS.facts}
         shares += [(values, suppression) for values in piece.values["excess"]]
     if "halves" in piece.values:
         shares = partition.with_stability(shares, piece.values["halves"], mask)
@@ -190,7 +190,7 @@ def reliability_of(piece: Piece, model: PreparedModel | FittedModel, judging: Ju
 
 def _identifiability(about: dict[str, Any], bands: Sequence[str], reliability: Piece) -> list[Column]:
     """Make a column per band, if there are enough stimuli."""
-    facts = {"statistic": "identifiability", "unit": "correlation"}
+    facts = statistics.IDENTIFIABILITY.facts
     each = zip(bands, reliability.values["identifiability"], reliability.total("overlap").tolist(), strict=False)
     return [(values, {**about, "band": band, **facts, "overlap": round(overlap, 4)}) for band, values, overlap in each]
 

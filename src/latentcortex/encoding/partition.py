@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from itertools import combinations
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 
-from latentcortex import inference, scoring
+from latentcortex import inference, scoring, statistics
 from latentcortex._arrays import FloatArray
 from latentcortex.encoding.columns import Column, about_means
 from latentcortex.encoding.fitted import FittedModel, Hyperparameters, PreparedModel
@@ -17,10 +17,6 @@ from latentcortex.encoding.prediction import Prediction, by_tile
 from latentcortex.executors import share
 
 logger = logging.getLogger(__name__)
-
-MIN_RELIABILITY: Final = 1 / 3
-"""Expected reliability between halves below which a share cannot be told: by Spearman and Brown's formula, less than
-half of what distinguishes voxels alike would be found again on as many other stimuli."""
 
 
 def shares_of_halves(held_out: Prediction) -> FloatArray:
@@ -45,7 +41,7 @@ def with_stability(columns: Sequence[Column], halves: FloatArray, significant: F
     voxels, noted = np.flatnonzero(significant == 1), []
     each = zip(*np.split(halves[:, voxels], 2), strict=True)
     for values, facts in columns:
-        if facts["statistic"] == "shareR2":
+        if facts["statistic"] == statistics.PRODUCT_SHARE.name:
             pair = next(each)
             r = scoring.correlation(pair[0][:, None], pair[1][:, None])[0] if len(voxels) > 2 else np.nan
             facts = {**facts, "stability": round(float(r), 4)}
@@ -83,7 +79,8 @@ def identifiable(
     seed : int
     """
     if len(model.ids) < inference.LEAST_ROWS:
-        logger.warning("%d fitted stimuli are too few to predict how reliable shares are.", len(model.ids))
+        said = "Identifiability is not known: %d fitted stimuli are too few to predict how reliable shares are."
+        logger.warning(said, len(model.ids), extra={"facts": {"statistic": "identifiability"}})
         return np.empty((0, len(significant)))
     # The penalty is relative to the weight of a trial; the noise is that of stimuli.
     noise = chosen.alphas / model.weights.mean()

@@ -9,7 +9,7 @@ import numpy as np
 
 from latentcortex import inference, scoring
 from latentcortex._arrays import BoolArray, FloatArray, IntArray
-from latentcortex.encoding.columns import Column
+from latentcortex.encoding.columns import SHARES, Column
 from latentcortex.encoding.criterion import Null
 from latentcortex.encoding.prediction import Prediction
 
@@ -121,8 +121,8 @@ class Regions:
 def keys(bands: Sequence[str], shares: Sequence[str]) -> list[Key]:
     """List the statistics whose means have intervals: r, R², and of several bands product and unique shares."""
     whole = "" if len(bands) > 1 else bands[0]
-    names = [name for share, name in (("product", "shareR2"), ("unique", "uniqueR2")) if share in shares]
-    return [("r", whole), ("r2", whole), *((name, band) for name in names for band in bands)]
+    split = [SHARES[share].statistics[0].name for share in ("product", "unique") if share in shares]
+    return [("r", whole), ("r2", whole), *((name, band) for name in split for band in bands)]
 
 
 def _without_groups(

@@ -21,6 +21,7 @@ from latentcortex.errors import InputError
 from latentcortex.estimators import Estimator
 from latentcortex.features import Features
 from latentcortex.responses import Responses
+from latentcortex.statistics import OF_UNIQUE_SHARE
 
 FLIPPED_LOSS: Final = "each test stimulus's loss with and without the band"
 """The sidecar says with these words whose signs are flipped."""
@@ -191,7 +192,7 @@ def unique_columns(
         together = np.where(np.isnan(p), np.nan, 1.0)
         together[significant] = np.maximum(of_band[significant], p[significant])
         noted = {**about, "band": band, **facts}
-        columns += significance(noted, together, criterion, null=words, n_permutations=n_drawn, of="unique")
+        columns += significance(noted, together, criterion, null=words, n_permutations=n_drawn, of=OF_UNIQUE_SHARE)
     return columns
 
 

@@ -16,11 +16,11 @@ from latentcortex.estimators._prepared import Prepared, Preparing, prepare
 __all__ = [
     "SHELF",
     "Checkable",
+    "Described",
     "Estimator",
     "Nesting",
     "Prepared",
     "Preparing",
-    "Told",
     "VoxelCounts",
     "make",
     "prepare",
@@ -134,11 +134,11 @@ class Checkable(Protocol):
 
 
 @runtime_checkable
-class Told(Protocol):
-    """An estimator that can say what it does."""
+class Described(Protocol):
+    """An estimator that writes what it does in the sentences of a methods section; see `_methods`."""
 
-    def told(self, *, joint: bool) -> str:
-        """Write the sentences of a methods section, the last up to where the name of the software follows.
+    def methods(self, *, joint: bool) -> str:
+        """Write whole sentences that name the software and cite by key.
 
         Parameters
         ----------

@@ -78,10 +78,13 @@ def groups_of(
     stretches = np.arange(len(names)) * n_splits // len(names)
     if repeated:
         if tells:
-            _tell(logging.WARNING, "Rows are autocorrelated, and repeats link distant ones: folds group repeats only.")
+            _tell(
+                logging.WARNING,
+                "Rows are autocorrelated, and repeats link distant ones: folds for penalties only group repeats.",
+            )
         return names, True
     if tells:
-        _tell(logging.INFO, "Neighbouring rows are correlated: folds are stretches of rows.")
+        _tell(logging.INFO, "Neighbouring rows are correlated: folds for penalties are stretches of rows.")
     return [str(k) for k in stretches], True
 
 

@@ -15,11 +15,12 @@ from tqdm import tqdm
 
 from latentcortex import _ridge
 from latentcortex._arrays import FloatArray, IntArray, by_band, labels, listed, whole_number
+from latentcortex._methods import software
 from latentcortex._ranges import Alphas, Count, Folds, NoEffect
 from latentcortex._ridge.candidates import alphas_of, faces_of, mixtures_for
 from latentcortex._shelf import unknown
 from latentcortex.errors import AlignmentError, InputError
-from latentcortex.estimators import _told
+from latentcortex.estimators import _methods
 from latentcortex.estimators._counts import VoxelCounts
 from latentcortex.estimators._folds import folds_of, groups_of
 from latentcortex.estimators._prepared import PreparedRidge
@@ -104,6 +105,8 @@ class BandedRidge(BaseEstimator):  # type: ignore[misc]
     warns: bool = field(default=True, init=False)
     warned: set[str] = field(default_factory=set, init=False, repr=False)
     """Which end of `alphas` was warned of; copies share it, and whoever makes many estimators may let them share it."""
+    remark: str = field(default="", init=False, repr=False)
+    """A sentence for the methods section, of whoever made it with published settings."""
     _rows: FittedRows | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -414,15 +417,12 @@ class BandedRidge(BaseEstimator):  # type: ignore[misc]
             "seed": self.seed,
         }
 
-    def told(self, *, joint: bool) -> str:
-        """Say what it does, in the sentences of a methods section; `joint` tells whether a model has several bands."""
-        by = _told.selection(self.selection, self.cv)
-        model = _told.model(self.mixtures, joint=joint, intercept=self.fit_intercept)
-        chosen = _told.chosen(self.alphas, self.mixtures, joint=joint, refine=self.refine, by=by)
-        return (
-            f"{_told.preparation(self.scale)} Voxel-wise encoding models were fitted by {model}, {chosen}, as "
-            "implemented in"
-        )
+    def methods(self, *, joint: bool) -> str:
+        """Write what it does for a methods section; `joint` tells whether any model has several bands."""
+        by = _methods.selection(self.selection, self.cv)
+        model = _methods.model(self.mixtures, joint=joint, intercept=self.fit_intercept)
+        choice = _methods.choice(self.alphas, self.mixtures, joint=joint, refine=self.refine, by=by)
+        return _methods.fitted(self.scale, model, choice, by=software(), remark=self.remark)
 
     def memory(self, n_rows: int, n_bands: int, n_voxels: int, *, itemsize: int = 4) -> int:
         """Predict the bytes that a fit from kernels takes at its peak, besides the kernels and the responses.

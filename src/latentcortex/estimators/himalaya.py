@@ -12,11 +12,12 @@ from typing import Annotated, Any, ClassVar, Final, Literal, Self
 import numpy as np
 
 from latentcortex._arrays import TILE, BoolArray, FloatArray, by_band, labels, listed, varying, whole_number
+from latentcortex._methods import software
 from latentcortex._ranges import Alphas, Count, Folds, OneOf, PositiveCount
 from latentcortex._ridge import Kernels
 from latentcortex._ridge.candidates import alphas_of, mixtures_for
 from latentcortex.errors import AlignmentError, InputError
-from latentcortex.estimators import _told
+from latentcortex.estimators import _methods
 from latentcortex.estimators._folds import folds_of, near_duplicates
 from latentcortex.estimators._rows import Bands, FittedRows, check_finite, checked_weights, responses
 from latentcortex.estimators.banded_ridge import ALPHAS
@@ -242,15 +243,12 @@ class Himalaya:
         """What made it, for the record."""
         return {"name": "himalaya", "cv": self.cv, "backend": self.backend, "seed": self.seed}
 
-    def told(self, *, joint: bool) -> str:
-        """Say what it does, in the sentences of a methods section; `joint` tells whether a model has several bands."""
+    def methods(self, *, joint: bool) -> str:
+        """Write what it does for a methods section; `joint` tells whether any model has several bands."""
         by = f"{self.cv} folds of stimuli"
-        chosen = _told.chosen(self.alphas, self.mixtures, joint=joint, refine=False, by=by)
-        return (
-            f"{_told.preparation(self.scale)} Voxel-wise encoding models were fitted by "
-            f"{_told.model(self.mixtures, joint=joint)}, {chosen}, as implemented in himalaya's random search, called "
-            "from"
-        )
+        choice = _methods.choice(self.alphas, self.mixtures, joint=joint, refine=False, by=by)
+        model = _methods.model(self.mixtures, joint=joint)
+        return _methods.fitted(self.scale, model, choice, by=f"himalaya's random search, called from {software()}")
 
     def _candidates(self, n_bands: int) -> FloatArray | int:
         if isinstance(self.mixtures, str) and self.mixtures == "dirichlet":

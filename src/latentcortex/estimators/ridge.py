@@ -8,6 +8,11 @@ from latentcortex._ranges import Alphas, Count, Folds
 from latentcortex.estimators.banded_ridge import ALPHAS, BandedRidge
 
 RELEASED_ALPHAS: Final = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
+RELEASED: Final = (
+    "Its penalties and the lack of an intercept are those of the code that was released with @takagi2023; unlike "
+    "there, features were not divided by their standard deviations, and repeats of a stimulus shared a fold."
+)
+"""What a methods section says of that code's settings."""
 
 
 def ridge(
@@ -50,4 +55,6 @@ def takagi2023_released(*, cv: Folds = 5, seed: Count = 0) -> BandedRidge:
     ----------
     Takagi and Nishimoto (2023), doi:10.1109/CVPR52729.2023.01389
     """
-    return BandedRidge(RELEASED_ALPHAS, "equal", None, "kfold", cv=cv, refine=False, fit_intercept=False, seed=seed)
+    model = BandedRidge(RELEASED_ALPHAS, "equal", None, "kfold", cv=cv, refine=False, fit_intercept=False, seed=seed)
+    model.remark = RELEASED
+    return model

@@ -64,6 +64,15 @@ class Extractor(Protocol):
 
 
 @runtime_checkable
+class Described(Protocol):
+    """An extractor that writes what it does in the sentences of a methods section; see `_methods`."""
+
+    def methods(self, bands: Sequence[str] = ()) -> str:
+        """Write how these bands, or all, were made, in whole sentences that cite by key."""
+        ...
+
+
+@runtime_checkable
 class Sized(Protocol):
     """An extractor that knows how wide its bands will be."""
 

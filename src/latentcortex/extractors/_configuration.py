@@ -18,6 +18,13 @@ from latentcortex.errors import InputError
 PAPER: Final = (512, 320)
 """Images of models that were made for so many pixels have so many, as in Takagi and Nishimoto (2023)."""
 
+CHOICES: Final[dict[str, tuple[str, ...]]] = {
+    "dtype": ("float32", "bfloat16", "float16"),
+    "weights": ("trained", "untrained"),
+    "shown": ("images", "noise"),
+    "start": ("consistent", "compvis"),
+}
+"""Settings that are words, and their words."""
 DENOISERS: Final = {"unet": "unet", "dit": "transformer"}
 """What denoises, a U-Net or a transformer, as the bands of its layers are named, and the folder of each."""
 KINDS: Final[dict[str, Kind]] = {

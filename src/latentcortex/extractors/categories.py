@@ -55,6 +55,13 @@ class Categories:
         """What the features depend on."""
         return {"name": "categories", "version": 1, "words": list(self.words)}
 
+    def methods(self, bands: Sequence[str] = ()) -> str:
+        """Write for a methods section how its one band was made."""
+        return (
+            f"The band {BAND} is the fraction of an image's captions that have each of {len(self.words)} words "
+            f"({listed(self.words, 10)}), found as whole words in upper or lower case."
+        )
+
     def check(self, bands: Sequence[str], captions: Sequence[tuple[str, ...]] | None = None) -> None:
         """Raise `InputError` for another band or missing captions; warn of a word that no caption has."""
         for band in bands:

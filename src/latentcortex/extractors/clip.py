@@ -131,6 +131,20 @@ class CLIP:
             **threads.MADE_BY,
         }
 
+    def methods(self, bands: Sequence[str] = ()) -> str:
+        """Write for a methods section how these bands, or all, were made."""
+        asked = tuple(bands or self.bands)
+        words = [f"Features were taken from the CLIP model {self.model} [@radford2021]."]
+        if VISION in asked:
+            words.append("Its image embedding was projected into the space that images and texts share.")
+        if TEXT in asked:
+            words.append("Its text embedding in that space was averaged over the captions of an image.")
+        layers = [str(Band.parse(band).number("layer")) for band in asked if band not in (VISION, TEXT)]
+        if layers:
+            kept = "class token" if self.pool == "cls" else "mean over patches"
+            words.append(f"Of the hidden states {', '.join(layers)} of its vision tower the {kept} was taken.")
+        return " ".join(words)
+
     def check(self, bands: Sequence[str], captions: Sequence[tuple[str, ...]] | None = None) -> None:
         """Raise `InputError` for a band that the model does not have, or for texts where captions are missing.
 

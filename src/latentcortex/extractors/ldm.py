@@ -20,6 +20,7 @@ from latentcortex._ranges import AnyNames, Count, Device, OneOf, Percents, Posit
 from latentcortex._shelf import unknown
 from latentcortex.errors import InputError, MissingExtraError
 from latentcortex.extractors._configuration import (
+    CHOICES,
     DENOISERS,
     KINDS,
     blocks,
@@ -28,6 +29,7 @@ from latentcortex.extractors._configuration import (
     sized,
     widths_of_text,
 )
+from latentcortex.extractors._methods import of_diffusion
 from latentcortex.extractors._names import check_name, percents
 from latentcortex.extractors._outputs import Reduction, averaged, flat, resized
 from latentcortex.features import SPREAD, Band
@@ -46,13 +48,6 @@ PHANTOM: Final = "phantom"
 STABLE: Final = "CompVis/stable-diffusion-v1-4"
 REVISIONS: Final = {STABLE: "133a221b8aa7292a167afc5127cb63fb5005638b"}
 """The commit of a model that is meant unless another is given."""
-CHOICES: Final[dict[str, tuple[str, ...]]] = {
-    "dtype": ("float32", "bfloat16", "float16"),
-    "weights": ("trained", "untrained"),
-    "shown": ("images", "noise"),
-    "start": ("consistent", "compvis"),
-}
-"""Settings that are words, and their words."""
 
 
 @dataclass(eq=False)
@@ -290,6 +285,10 @@ class LDM:
             **({"unconditional": "zeros"} if self._zeros else {}),
             **{key: value for key, value in {**own, **how}.items() if value != usual[key]},
         }
+
+    def methods(self, bands: Sequence[str] = ()) -> str:
+        """Write for a methods section how these bands, or all, were made."""
+        return of_diffusion(self, bands or self.bands)
 
     def timestep(self, band: str) -> dict[str, float]:
         """Say where on the scheduler a band lies: timestep and alpha-bar after the step, for the sidecar.

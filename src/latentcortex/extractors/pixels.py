@@ -113,6 +113,20 @@ class Pixels:
     def _makers(self) -> dict[str, Callable[[NDArray[np.uint8]], FloatArray]]:
         return {"pixels": self._pixels, "contrast": self._contrast, "gabor": self._gabor, "colour": self._colour}
 
+    def methods(self, bands: Sequence[str] = ()) -> str:
+        """Write for a methods section how these bands, or all, were made."""
+        filters = f"{self.n_scales} scales an octave apart from {FINEST} cycles per image down, {self.n_orientations}"
+        cells = f"each of {self.grid} x {self.grid} cells"
+        words = {
+            "pixels": f"The band pixels is the luminance of an image at {self.size} x {self.size} pixels.",
+            "contrast": f"The band contrast is the standard deviation of luminance in {cells} [@peli1990].",
+            "gabor": f"The band gabor is the energy of quadrature pairs of Gabor filters [@adelson1985] of {filters} "
+            f"orientations, averaged within {cells} [@oliva2001].",
+            "colour": f"The band colour is the mean of R - G and of (R + G) / 2 - B in {cells}.",
+        }
+        asked = bands or self.bands
+        return " ".join(["Features were computed from the images alone.", *(words[band] for band in asked)])
+
     def check(self, bands: Sequence[str], captions: Sequence[tuple[str, ...]] | None = None) -> None:
         """Raise `InputError` for another band."""
         for band in bands:

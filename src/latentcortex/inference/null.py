@@ -209,7 +209,8 @@ def exchange(
     blocks = [np.array(same) for same in alike.values()]
     stay = sum(len(some) < 2 for some in blocks)
     if groups is not None and block is None and 0 < stay < len(blocks):
-        logger.warning("%d of %d groups have a size of their own and never change places.", stay, len(members))
+        said = "p is counted from exchanges in which %d of %d groups, of a size that no other has, never change places."
+        logger.warning(said, stay, len(members), extra={"facts": {"statistic": "p"}})
     if all(len(some) < 2 for some in blocks):
         raise InputError(f"{len(members)} groups of different sizes cannot be exchanged; use groups of one size.")
     n_orders = prod(factorial(len(same)) for same in blocks) * (n_rows if block else 1)

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from latentcortex import statistics
 from latentcortex._arrays import BoolArray, FloatArray, listed
 from latentcortex._shelf import unknown
 from latentcortex.errors import AlignmentError, InputError
 from latentcortex.maps import derivatives
-from latentcortex.maps.naming import KEYS, KINDS, label, short, stem_of
+from latentcortex.maps.naming import KEYS, label, short, stem_of
 from latentcortex.space import Atlas, Space, Volume
 
 if TYPE_CHECKING:
@@ -141,8 +142,8 @@ class Maps:
 
     def on_mesh(self, values: FloatArray, about: Mapping[Any, Any]) -> FloatArray:
         """Lay a column (n_voxels,) onto the cortex of its voxels, (n_vertices,); what has no mean by majority."""
-        kind = about["statistic"] in KINDS
-        return self.space.labels_on_mesh(values) if kind else self.space.on_mesh(values)
+        is_number = statistics.named(str(about["statistic"])).kind == "number"
+        return self.space.on_mesh(values) if is_number else self.space.labels_on_mesh(values)
 
     def join(self, other: Maps) -> Maps:
         """Put the columns of two maps of one space side by side; raise `AlignmentError` if they are of two."""
@@ -197,7 +198,7 @@ class Maps:
         ax: Axes | None = None,
         atlas: Atlas | None = None,
         significant: bool = False,
-        cmap: str = "inferno",
+        cmap: str = "",
         limits: tuple[float, float] | None = None,
         style: Style | None = None,
         **facts: str,
@@ -211,10 +212,13 @@ class Maps:
         atlas : Atlas, optional
             Whose regions are outlined and named.
         significant : bool
-            Whether to colour only voxels that the model's mask has.
+            Whether to colour only voxels in which the statistic is significant: by the mask of its model, or, of a
+            unique share or a difference, by its own.
         cmap : str
+            By default that of the statistic, see `statistics`.
         limits : tuple of float, optional
-            Ends of the colour scale.
+            Ends of the colour scale; by default as the statistic's entry says: 0 and 1 of a fraction such as the noise
+            ceiling, as far below as above 0 of a difference, and otherwise chosen from the values.
         style : plotting.Style, optional
         **facts
             As for `values`, for example analysis="latents", model="c", statistic="r".
@@ -223,21 +227,26 @@ class Maps:
         ------
         InputError
             If none or several columns agree, the voxels have no place on cortex, a value is infinite, or a mask that
-            is asked for is not there.
+            is asked for is not there, since nothing was tested.
         """
         from latentcortex import plotting  # matplotlib is slow to import
 
         values, (about,) = self.values(**facts), self.find(**facts).columns.to_dict("records")
+        statistic = statistics.named(str(about["statistic"]))
         if significant:
             values = np.where(self.values(**_mask_of(about)) == 1, values, np.nan)
         several = about["band"] and about["band"] != about["model"]
-        title = _title(about) if several else str(about["model"])
+        compared = (
+            f"{about['model']} − {about['band']}" if statistic.compares else f"{about['band']} in {about['model']}"
+        )
         return plotting.plot_flatmap(
-            plotting.Panel(title, self.on_mesh(values, about), template=self.space.template),
+            plotting.Panel(
+                compared if several else str(about["model"]), self.on_mesh(values, about), template=self.space.template
+            ),
             ax=ax,
             rois=plotting.Rois.of(atlas, self.space) if atlas is not None else None,
-            cmap=cmap,
-            limits=limits,
+            cmap=cmap or statistic.cmap,
+            limits=limits or statistic.scale(values),
             label=f"{about['statistic']} ({about['unit']})" if about.get("unit") else str(about["statistic"]),
             style=style or plotting.PAGE,
         )
@@ -299,19 +308,14 @@ def _label(participant: str) -> str:
 
 
 def _mask_of(about: Mapping[Any, Any]) -> dict[str, str]:
-    """Say which column says where another one is significant: that of a share or difference its own."""
-    own = {key: str(about[key]) for key in ("analysis", "model")}
-    for kind in ("unique", "difference"):
-        if str(about["statistic"]).startswith(kind):
-            return {**own, "band": str(about["band"]), "statistic": f"{kind}Mask"}
-    return {**own, "statistic": "mask"}
-
-
-def _title(about: Mapping[Any, Any]) -> str:
-    """Name what a column of a band says of a model."""
-    if str(about["statistic"]).startswith("difference"):
-        return f"{about['model']} − {about['band']}"
-    return f"{about['band']} in {about['model']}"
+    """Name the column that says where another one is significant; raise `InputError` if nothing was tested."""
+    significance = statistics.named(str(about["statistic"])).significance
+    if significance is None:
+        raise InputError(
+            f"Nothing says where {about['statistic']} is significant: it is not tested. Draw it everywhere."
+        )
+    of_model = {key: str(about[key]) for key in ("analysis", "model")} | {"statistic": significance.mask}
+    return of_model | ({"band": str(about["band"])} if significance.of_band else {})
 
 
 def _summary(values: FloatArray, known: Mapping[str, Any], region: str) -> dict[str, Any]:

@@ -17,10 +17,11 @@ from PIL import Image
 from latentcortex._arrays import BoolArray, FloatArray
 from latentcortex._pycortex import View
 from latentcortex.errors import InputError
-from latentcortex.plotting._legends import GREY, layer_colours, share_colours
+from latentcortex.plotting._legends import GREY, layer_colours, on_cortex_grey, share_colours
 from latentcortex.plotting._panels import Panel, PreferencePanel, SharePanel, cortex_of, scale_of
-from latentcortex.plotting.mixed import brightest, check_layers
+from latentcortex.plotting.mixed import check_layers, strongest
 from latentcortex.space import Space
+from latentcortex.statistics import PREFERRED
 
 SQUARE: Final = 64
 """Pixels of the square that explains two shares."""
@@ -62,7 +63,7 @@ class Group:
     cmap : str
         Name of a matplotlib colormap, for numbers.
     limits : tuple of float, optional
-        Ends of the scale of numbers, or of the shares that are drawn darkest and brightest; by default those that
+        Ends of the scale of numbers, or of the shares that are drawn palest and strongest; by default those that
         `flatmaps` and `share_maps` choose.
     """
 
@@ -120,7 +121,7 @@ def _of_columns(maps: Columns) -> list[Group]:
     panels: dict[tuple[str, str], list[AnyPanel]] = {}
     for values, facts in maps:
         statistic, layers = str(facts["statistic"]), str(facts.get("layers", ""))
-        named = layers if statistic == "preferred" else ""
+        named = layers if statistic == PREFERRED.name else ""
         parts = dict.fromkeys(str(facts[key]) for key in ("analysis", "model", "band") if facts[key])
         laid = maps.on_mesh(values, facts)
         title = ", ".join(parts)
@@ -137,7 +138,7 @@ def _shown(group: Group) -> Iterator[tuple[View, dict[str, Any]]]:
     """Yield each map as it is drawn, and what the page says of it."""
     scale = scale_of([p.values for p in group.panels if isinstance(p, Panel)], group.limits)
     shares = [p for p in group.panels if isinstance(p, SharePanel)]
-    top = group.limits[1] if group.limits else brightest(shares)
+    top = group.limits[1] if group.limits else strongest(shares)
     for panel in group.panels:
         if isinstance(panel, Panel):
             view, legend = _numbers(panel, group.cmap, scale)
@@ -172,7 +173,7 @@ def _numbers(panel: Panel, cmap: str, scale: Normalize) -> tuple[View, dict[str,
 
 def _shares(panel: SharePanel, names: Sequence[str], top: float) -> tuple[View, dict[str, Any]]:
     steps = np.linspace(0.0, top, SQUARE)
-    square = share_colours(*np.meshgrid(steps, steps[::-1]), limit=top)
+    square = on_cortex_grey(share_colours(*np.meshgrid(steps, steps[::-1]), limit=top))
     legend = {"kind": "square", "image": _picture(square), "names": list(names), "low": "≤ 0", "high": f"≥ {top:.2g}"}
     colours = share_colours(panel.first, panel.second, limit=top)
     return _painted(panel, colours), legend | {"swatches": [UNSURE] if _grey(panel).any() else []}
@@ -210,7 +211,7 @@ def _bytes(colours: FloatArray) -> NDArray[np.uint8]:
 
 
 def _picture(colours: FloatArray) -> str:
-    """Write an image, (height, width, 4) of 0..1, as a data URL."""
+    """Write an image, (height, width, 3 or 4) of 0..1, as a data URL."""
     file = io.BytesIO()
     Image.fromarray(_bytes(colours)).save(file, format="PNG")
     return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()

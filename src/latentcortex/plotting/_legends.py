@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -30,6 +30,8 @@ LAYERS: Final = 1.1
 TRIANGLE: Final = 1.95
 """Of the other legends."""
 RGB: Final = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
+CORTEX_GREY: Final = 0.74
+"""Grey level, 0..1, of cortex that is neither gyrus nor sulcus."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +75,8 @@ def share_legend(grid: Grid, names: tuple[str, str], top: float, label: str) -> 
     """Draw the square of two shares, the first rightwards and the second upwards."""
     ax = grid.legend_axes(0.62, 1.2, 1.2)
     steps = np.linspace(0.0, top, 128)
-    ax.imshow(share_colours(*np.meshgrid(steps, steps), limit=top), origin="lower", extent=(0, top, 0, top))
+    square = on_cortex_grey(share_colours(*np.meshgrid(steps, steps), limit=top))
+    ax.imshow(square, origin="lower", extent=(0, top, 0, top))
     ax.set(xticks=(0, top), yticks=(0, top), xticklabels=("≤0", f"≥{top:.2g}"), yticklabels=("≤0", f"≥{top:.2g}"))
     ticks(ax, grid.style, 3)
     ax.set_title(label, fontsize=grid.style.medium, color=INK)
@@ -81,23 +84,24 @@ def share_legend(grid: Grid, names: tuple[str, str], top: float, label: str) -> 
     ax.set_ylabel(names[1], fontsize=grid.style.medium, color=INK, labelpad=1, rotation=0, ha="right", va="center")
 
 
-def layer_legend(grid: Grid, layers: Sequence[str], label: str, *, graded: bool) -> None:
-    """Draw a square per layer; with confidence, from the bare underlay below to the full colour above."""
-    ax = grid.legend_axes(0.55, 0.75 * len(layers), 0.4)
-    opacity = np.linspace(0.0, 1.0, 64)[:, None, None] if graded else np.ones((1, 1, 1))
+def layer_legend(grid: Grid, layers: Sequence[str], label: str, opacities: Mapping[str, float] | None) -> None:
+    """Draw a square per layer in each of the named opacities, the lowest below; without such, in all from 0 to 1."""
+    rows = np.linspace(0.0, 1.0, 64) if opacities is None else np.array(list(opacities.values()))
+    names = ("unsure", "sure") if opacities is None else tuple(opacities)
+    # To the right, so that squares and the names before them are in the middle together.
+    ax = grid.legend_axes(0.55, 0.75 * len(layers), 0.4, aside=0.04 * max(map(len, names)))
+    colours = np.broadcast_to(layer_colours(len(layers)), (len(rows), len(layers), 3))
+    opacity = np.broadcast_to(rows[:, None, None], (*colours.shape[:2], 1))
     ax.imshow(
-        opacity * layer_colours(len(layers)) + (1 - opacity) * 0.74,
+        on_cortex_grey(np.concatenate([colours, opacity], axis=-1)),
         origin="lower",
         aspect="auto",
         extent=(-0.5, len(layers) - 0.5, 0, 1),
         interpolation="nearest",
     )
-    ax.set(
-        xticks=range(len(layers)),
-        xticklabels=layers,
-        yticks=(0, 1) if graded else (),
-        yticklabels=("unsure", "sure") if graded else (),
-    )
+    places = (0, 1) if opacities is None else (np.arange(len(names)) + 0.5) / len(names)
+    ax.set(xticks=range(len(layers)), xticklabels=layers)
+    ax.set(yticks=places if any(names) else (), yticklabels=names if any(names) else ())
     ticks(ax, grid.style, 0)
     ax.set_xlabel(label, fontsize=grid.style.medium, color=INK)
     for boundary in np.arange(len(layers) - 1) + 0.5:
@@ -123,7 +127,7 @@ def square_legend(grid: Grid, above: float, entries: Sequence[tuple[Any, str]]) 
 
 
 def triangle_legend(grid: Grid, names: tuple[str, ...], top: float, label: str) -> None:
-    """Draw the mixtures of three lights, each at its corner, and how bright a score is."""
+    """Draw the mixtures of three lights, each at its corner, and how opaque a score is."""
     high = np.sqrt(3) / 2
     ax = grid.legend_axes(0.42, 1.25, 1.25 * high, aside=-1.0)
     x, y = np.meshgrid(np.linspace(0, 1, 240), np.linspace(0, high, 240))
@@ -139,8 +143,9 @@ def triangle_legend(grid: Grid, names: tuple[str, ...], top: float, label: str) 
     ax.text(0.5, high + 0.05, names[1], ha="center", va="bottom", **look)
     ax.text(1, -0.06, names[2], ha="center", va="top", **look)
     bar = grid.legend_axes(0.85, 1.6, 0.17, aside=1.05)
-    ramp = np.linspace(0, 1, 64)
-    bar.imshow(np.stack([ramp[:, None] * np.array(light) for light in RGB]), aspect="auto", extent=(0, top, 0, 1))
+    scores = np.eye(3)[:, None] * np.linspace(0, top, 64)[:, None]
+    ramps = on_cortex_grey(rgb_colours(*np.moveaxis(scores, -1, 0), limit=top))
+    bar.imshow(ramps, aspect="auto", extent=(0, top, 0, 1))
     bar.set(yticks=(), xticks=(0, top), xticklabels=("≤0", f"≥{top:.2g}"))
     bar.spines[:].set_visible(False)
     bar.set_xlabel(label, **look)
@@ -148,35 +153,59 @@ def triangle_legend(grid: Grid, names: tuple[str, ...], top: float, label: str) 
 
 
 def rgb_colours(first: FloatArray, second: FloatArray, third: FloatArray, *, limit: float) -> FloatArray:
-    """Mix red, green and blue light of three scores, (..., 4).
+    """Mix red, green and blue light of three scores: the hue tells in which proportion, the opacity how high they are.
 
-    A score from 0 to `limit` is light from none to full; less than 0 is none. Where all are nan the colour is
-    transparent; where some are, they give no light.
+    Parameters
+    ----------
+    first, second, third : ndarray of the same shape
+        One that is nan gives no light.
+    limit : float
+        Score of the highest of the three from which on the colour is opaque; a score below 0 gives no light.
+
+    Returns
+    -------
+    ndarray of shape (..., 4)
+        Red, green, blue and opacity, 0..1; transparent where no score is above 0 or all are nan.
     """
-    scores = np.stack([first, second, third], axis=-1)
-    light = np.clip(np.nan_to_num(scores) / limit, 0.0, 1.0)
-    return np.concatenate([light, np.isfinite(scores).any(-1, keepdims=True).astype(float)], axis=-1)
+    return _mixture((first, second, third), RGB, limit)
 
 
 def share_colours(first: FloatArray, second: FloatArray, *, limit: float) -> FloatArray:
-    """Mix the colour of two shares.
+    """Mix the colour of two shares: the hue tells in which proportion, the opacity how large they are.
 
     Parameters
     ----------
     first, second : ndarray of the same shape
     limit : float
-        Share at which a band's colour is brightest; shares are clipped to 0..limit.
+        Share of the larger of the two from which on the colour is opaque; shares are clipped to 0..limit.
 
     Returns
     -------
     ndarray of shape (..., 4)
-        Red, green, blue and opacity, 0..1; transparent where a share is nan. Light adds up: black where both
-        are 0, almost white where both are at the limit.
+        Red, green, blue and opacity, 0..1; transparent where a share is nan, or both are 0. Light adds up: where both
+        are alike the colour is almost white.
     """
-    amounts = [np.clip(np.nan_to_num(share) / limit, 0.0, 1.0)[..., None] for share in (first, second)]
-    light = sum(amount * np.array(to_rgb(c)) for amount, c in zip(amounts, SHARE_COLOURS, strict=True))
-    defined = np.isfinite(first) & np.isfinite(second)
-    return np.concatenate([np.clip(light, 0.0, 1.0), defined[..., None].astype(float)], axis=-1)
+    colours = _mixture((first, second), [to_rgb(colour) for colour in SHARE_COLOURS], limit)
+    colours[np.isnan(first) | np.isnan(second), 3] = 0.0
+    return colours
+
+
+def _mixture(scores: Sequence[FloatArray], lights: Sequence[tuple[float, ...]], limit: float) -> FloatArray:
+    """Add up one light for each score, (..., 4).
+
+    Opacity is the highest score relative to the limit, and the lights are relative to the highest: a mixture that
+    grew dark instead would be black where scores are low, like a mark on the cortex.
+    """
+    amounts = np.clip(np.nan_to_num(np.stack(scores, axis=-1)) / limit, 0.0, 1.0)
+    highest = amounts.max(axis=-1, keepdims=True)
+    colours = np.clip(amounts / np.where(highest > 0, highest, 1.0) @ np.array(lights), 0.0, 1.0)
+    return np.concatenate([colours, highest], axis=-1)
+
+
+def on_cortex_grey(colours: FloatArray) -> FloatArray:
+    """Lay colours with opacity, (..., 4), over the middle grey of cortex, (..., 3), as legends show them."""
+    opacity = colours[..., 3:]
+    return np.asarray(opacity * colours[..., :3] + (1.0 - opacity) * CORTEX_GREY)
 
 
 def layer_colours(n_layers: int) -> FloatArray:

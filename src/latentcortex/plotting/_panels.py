@@ -21,7 +21,7 @@ from latentcortex._arrays import FloatArray, IntArray
 from latentcortex._surfaces import HEMISPHERES, Outline, Raster, n_vertices, on_all_vertices
 from latentcortex.errors import InputError
 from latentcortex.plotting._canvas import INK, LEAST_TEXT, MM, Style, axes_in_inches, empty_figure
-from latentcortex.plotting._legends import GREY, Grid
+from latentcortex.plotting._legends import CORTEX_GREY, GREY, Grid
 from latentcortex.space import Atlas, Space, Volume
 
 EDGE: Final = 0.15
@@ -251,8 +251,8 @@ def percentiles(values: Sequence[FloatArray], *percents: float) -> tuple[float, 
     return tuple(float(p) for p in np.percentile(together, percents))
 
 
-def brightest_of(shares: Sequence[FloatArray]) -> float:
-    """Choose the share that is drawn brightest: the 99th percentile of all, or 1 if that is not above 0."""
+def strongest_of(shares: Sequence[FloatArray]) -> float:
+    """Choose the share that is opaque: the 99th percentile of all, or 1 if that is not above 0."""
     return max(percentiles(shares, 99.0)[0], 0.0) or 1.0
 
 
@@ -341,7 +341,7 @@ def _underlay(raster: Raster) -> FloatArray:
 
 def relief(curvature: FloatArray) -> FloatArray:
     """Choose the grey levels, 0..1, in which cortex shows: gyri light, sulci darker."""
-    return cast(FloatArray, 0.74 - 0.12 * np.tanh(12.0 * curvature))
+    return cast(FloatArray, CORTEX_GREY - 0.12 * np.tanh(12.0 * curvature))
 
 
 def draw(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, Final, cast
+from typing import Any, cast
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -40,9 +40,7 @@ from latentcortex.plotting._panels import (
     picture_of,
     scale_of,
 )
-
-DIVERGING: Final = "RdBu_r"
-"""Of differences: blue below 0, white at 0, red above."""
+from latentcortex.statistics import DIVERGING
 
 
 @house_style()

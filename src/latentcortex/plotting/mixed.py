@@ -31,7 +31,6 @@ from latentcortex.plotting._panels import (
     PreferencePanel,
     Rois,
     SharePanel,
-    brightest_of,
     cortex_of,
     draw_all,
     greyed,
@@ -40,6 +39,7 @@ from latentcortex.plotting._panels import (
     note_of,
     on_cortex,
     picture_of,
+    strongest_of,
 )
 
 
@@ -54,7 +54,7 @@ def share_maps(
     n_columns: int | None = None,
     style: Style = PAGE,
 ) -> Figure:
-    """Draw two shares of variance per vertex: the hue tells which band, the brightness how much.
+    """Draw two shares of variance per vertex: the hue tells which band, the opacity how much.
 
     Parameters
     ----------
@@ -63,7 +63,7 @@ def share_maps(
         Of the first and the second band.
     rois : Rois, optional
     limit : float, optional
-        Share that is drawn brightest; by default the 99th percentile of all shares. Shares below 0 are drawn
+        Share from which on the colour is opaque; by default the 99th percentile of all shares. Shares below 0 are drawn
         as 0.
     label : str
         What is shared.
@@ -76,7 +76,7 @@ def share_maps(
         With a square legend: the first band from left to right, the second upwards.
     """
     raster = picture_of(cortex_of(panels))
-    top = limit or brightest(panels)
+    top = limit or strongest(panels)
     grey = any(greyed_somewhere(panel.unsure) for panel in panels)
     grid = grid_of(len(panels), raster, n_columns, foot=SQUARE + GREY_LINE * grey, style=style, rois=rois)
     drawn = []
@@ -98,6 +98,7 @@ def preference_maps(
     *,
     rois: Rois | None = None,
     label: str = "preferred layer",
+    opacities: Mapping[str, float] | None = None,
     n_columns: int | None = None,
     style: Style = PAGE,
 ) -> Figure:
@@ -110,6 +111,8 @@ def preference_maps(
         Names in the order of the network.
     rois : Rois, optional
     label : str
+    opacities : dict of str to float, optional
+        What the opacities mean that panels have, 0..1, the lowest first; by default all occur, from unsure to sure.
     n_columns : int, optional
     style : Style
 
@@ -127,7 +130,8 @@ def preference_maps(
         colours = _preference_colours(raster, panel, len(layers))
         drawn.append((greyed(colours, raster, panel.unsure), panel.title, note_of(raster, panel.preferred)))
     draw_all(grid, raster, rois, drawn)
-    layer_legend(grid, layers, label, graded=any(panel.confidence is not None for panel in panels))
+    graded = any(panel.confidence is not None for panel in panels)
+    layer_legend(grid, layers, label, opacities if opacities or graded else {"": 1.0})
     if grey:
         grey_legend(grid, LAYERS)
     return grid.figure
@@ -205,7 +209,7 @@ def rgb_map(
     template: str = FSAVERAGE5,
     style: Style = PAGE,
 ) -> Figure:
-    """Draw three scores as amounts of red, green and blue light.
+    """Draw three scores as red, green and blue light: the hue tells which bands, the opacity how much.
 
     Parameters
     ----------
@@ -215,7 +219,8 @@ def rgb_map(
     title : str
     rois : Rois, optional
     limit : float, optional
-        Score at which a light is brightest; by default the 99th percentile of all three. Less than 0 is no light.
+        Score of the best band from which on the colour is opaque; by default the 99th percentile of all three. Less
+        than 0 is no light.
     label : str
     template : str
         Whose vertices they are: see `space.Surface`.
@@ -224,7 +229,7 @@ def rgb_map(
     Returns
     -------
     Figure
-        With a triangle of mixtures whose corners are the three bands, and how bright a score is.
+        With a triangle of mixtures whose corners are the three bands, and how opaque a score is.
 
     Raises
     ------
@@ -237,7 +242,7 @@ def rgb_map(
     for one in values:
         on_cortex(one, template)
     raster = picture_of(template)
-    top = limit or brightest_of(values)
+    top = limit or strongest_of(values)
     # Undefined beside defined is no light; painting each alone would let its border eat into the others.
     known = np.isfinite(values).any(0)
     lights = [np.where(known, np.nan_to_num(one), np.nan) for one in values]
@@ -248,10 +253,10 @@ def rgb_map(
     return grid.figure
 
 
-def brightest(panels: Sequence[SharePanel]) -> float:
-    """Choose the share that is drawn brightest: see `share_maps`."""
+def strongest(panels: Sequence[SharePanel]) -> float:
+    """Choose the share that is opaque: see `share_maps`."""
     shares = [values for panel in panels for values in (panel.first, panel.second)]
-    return brightest_of(shares)
+    return strongest_of(shares)
 
 
 def check_layers(panels: Sequence[PreferencePanel], layers: Sequence[str]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from typing import Any, Final, cast
 
 import numpy as np
 import pandas as pd
@@ -18,6 +18,9 @@ from latentcortex.errors import InputError
 from latentcortex.plotting._canvas import INK, PAGE, SERIES, Style, empty_figure, house_style, plain, ticks
 from latentcortex.plotting._legends import labelled
 
+MARGIN: Final = 0.03
+"""Of the span of values, beyond their ends: room for a whole hexagon round the highest value."""
+
 
 @house_style()
 def prediction_against_ceiling(
@@ -30,7 +33,8 @@ def prediction_against_ceiling(
 ) -> Figure:
     """Draw each voxel's score against its ceiling as counts, with the line where they are equal.
 
-    Axes go from the 0.5th to the 99.5th percentile, and the title says how many voxels lie beyond.
+    Axes go from the 0.5th percentile, since scores have no lower end, to the highest value, and a little further at
+    both ends, so that no mark is cut; the title says how many voxels lie below.
 
     Parameters
     ----------
@@ -41,12 +45,15 @@ def prediction_against_ceiling(
     """
     same_length(score=score, ceiling=ceiling)
     known = np.isfinite(score) & np.isfinite(ceiling)
-    figure = empty_figure(min(5.4, style.room), 4.6, style)
-    ax = figure.add_axes((0.14, 0.14, 0.64, 0.75))
-    low, high = _span(
-        [np.percentile(one[known], [0.5, 99.5]) if known.any() else one[known] for one in (score, ceiling)]
+    figure = empty_figure(min(5.6, style.room), 4.6, style)
+    ax = figure.add_axes((0.14, 0.14, 0.6, 0.75))
+    ends = np.concatenate(
+        [np.zeros(1), *(np.percentile(one[known], [0.5, 100]) for one in (score, ceiling) if known.any())]
     )
-    within = known & (score >= low) & (score <= high) & (ceiling >= low) & (ceiling <= high)
+    margin = MARGIN * np.ptp(ends) or 0.5
+    lowest = ends.min() - margin
+    within = known & (score >= lowest) & (ceiling >= lowest)
+    low, high = lowest - margin, ends.max() + margin
     ax.plot([low, high], [low, high], color="#888888", linewidth=1.2 * style.scale, zorder=3)
     ax.set(xlim=(low, high), ylim=(low, high), aspect="equal")
     if known.any():
@@ -60,13 +67,13 @@ def prediction_against_ceiling(
             extent=(low, high, low, high),
             linewidths=0.1 * style.scale,
         )
-        bar = figure.colorbar(counts, cax=figure.add_axes((0.82, 0.14, 0.03, 0.75)), format="{x:,.0f}")
+        bar = figure.colorbar(counts, cax=figure.add_axes((0.77, 0.14, 0.03, 0.75)), format="{x:,.0f}")
         bar.set_label("voxels", fontsize=style.medium, color=INK)
         ticks(bar.ax, style)
     ax.set_xlabel(ceiling_label, fontsize=style.medium, color=INK)
     ax.set_ylabel(label, fontsize=style.medium, color=INK)
     beyond = int(known.sum() - within.sum())
-    said = f", {beyond:,} beyond the axes" if beyond else ""
+    said = f", {beyond:,} below the axes" if beyond else ""
     ax.set_title(f"{known.sum():,} voxels{said}", fontsize=style.medium, color=INK)
     plain(ax, style)
     return figure

@@ -34,11 +34,11 @@ from latentcortex.plotting._legends import (
 from latentcortex.plotting._panels import (
     EDGE,
     GREY_LINE,
-    brightest_of,
     greyed_somewhere,
     mapped,
     none_infinite,
     scale_of,
+    strongest_of,
 )
 from latentcortex.space import Volume
 
@@ -196,7 +196,7 @@ def share_slices(
     label: str = "share of variance",
     style: Style = PAGE,
 ) -> Figure:
-    """Draw two shares of variance per voxel on cuts: the hue tells which band, the brightness how much.
+    """Draw two shares of variance per voxel on cuts: the hue tells which band, the opacity how much.
 
     Parameters
     ----------
@@ -206,13 +206,14 @@ def share_slices(
     background : Path or Nifti1Image, optional
         As for `slices`.
     limit : float, optional
-        Share that is drawn brightest; by default the 99th percentile of all shares. Shares below 0 are drawn as 0.
+        Share from which on the colour is opaque; by default the 99th percentile of all shares. Shares
+        below 0 are drawn as 0.
     label : str
         What is shared.
     style : Style
     """
     shares = [values for panel in panels for values in (panel.first, panel.second)]
-    top = limit or brightest_of(shares)
+    top = limit or strongest_of(shares)
     grey = any(greyed_somewhere(panel.unsure) for panel in panels)
     drawn = [
         _Drawn(one.title, one.volume, _greyed(share_colours(one.first, one.second, limit=top), one.unsure))

@@ -59,6 +59,15 @@ class Reconstructor(Protocol):
 
 
 @runtime_checkable
+class Described(Protocol):
+    """A reconstructor that writes what it does in the sentences of a methods section; see `_methods`."""
+
+    def methods(self, routes: Sequence[str] = ()) -> str:
+        """Write how images were made by these routes, or by all that it has."""
+        ...
+
+
+@runtime_checkable
 class Checked(Protocol):
     """A reconstructor that can tell before anything is extracted whether it will be able to use it."""
 

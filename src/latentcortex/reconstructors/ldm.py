@@ -135,6 +135,20 @@ class LDM:
             **(threads.MADE_BY if self._source.device == "cpu" else {}),
         }
 
+    def methods(self, routes: Sequence[str] = ()) -> str:
+        """Write for a methods section how images were made by these routes, or by all that it has."""
+        noise = f"{self._n_samples} draws of noise for each stimulus" if self._n_samples > 1 else "one draw of noise"
+        steps = f"{self.n_steps} steps in the whole grid, guidance {self.guidance:g}, {noise}"
+        words = {
+            "zc": "For z_c [@takagi2023] the decoded z gave a coarse image, which was encoded again, noised to a "
+            f"strength of {self.strength} % and denoised with the decoded c by DDIM with eta 0 [@song2021] ({steps}).",
+            "z": "For z alone the autoencoder made an image of the decoded z.",
+            "c": f"For c alone pure noise was denoised with the decoded c by DDIM with eta 0 [@song2021] ({steps}).",
+        }
+        work = "esser2024" if self._source.denoiser == "dit" else "rombach2022"
+        model = f"Images were made by the latent diffusion model {self._source.model} [@{work}]."
+        return " ".join([model, *(words[route] for route in routes or self._routes)])
+
     def check(self, source: Any) -> None:
         """Check the model, and whether what an extractor gives can be decoded by it, before anything is extracted.
 

@@ -48,6 +48,13 @@ class Retrieval:
         """What the images depend on, the training stimuli among them."""
         return {"name": "retrieval", "version": 1, "bands": list(self.bands), "training": self._training}
 
+    def methods(self, routes: Sequence[str] = ()) -> str:
+        """Write for a methods section which images were shown."""
+        return (
+            f"For retrieval, the baseline, the training image was shown whose {' and '.join(self.bands)} correlated "
+            "best with what was decoded, both less the training mean, averaged over bands."
+        )
+
     def fit(self, features: Features, stimuli: Stimuli, splits: Splits) -> Self:
         """Note which training stimuli may be shown for each test stimulus."""
         self._features, self._stimuli = features, stimuli

@@ -9,19 +9,17 @@ from latentcortex.reporting.rebuilding import rebuild
 from latentcortex.reporting.reconstructions import Reconstructions, measure_title, write_reconstructions
 from latentcortex.reporting.regions import RegionRow, latex, region_tables
 from latentcortex.reporting.tables import alterations, bands_table, roi_table, summary_rows, write_summary, write_table
-from latentcortex.reporting.text import REFERENCES, SOFTWARE, Reference, methods, references, title_of
+from latentcortex.reporting.text import SOFTWARE, methods, references, title_of
 from latentcortex.reporting.viewer import check_viewer, viewer_of, viewer_page, write_viewer
 
 __all__ = [
     "FIGURES",
     "LOG",
-    "REFERENCES",
     "SOFTWARE",
     "Content",
     "Figure",
     "Group",
     "Reconstructions",
-    "Reference",
     "RegionRow",
     "alterations",
     "background_of",

@@ -21,13 +21,17 @@ from latentcortex.maps import Maps
 from latentcortex.responses import Responses, Within
 from latentcortex.space import Atlas, Bare, Volume, atlas_print
 from latentcortex.splits import Splits
+from latentcortex.statistics import OF_MODEL, Significance
 
-FORMAT: Final = "latentcortex-report 1"
+FORMAT: Final = "latentcortex-report 2"
 CONTENT: Final = "_report.json"
 """How the file ends that holds what a report states beside the maps."""
 BACKGROUND: Final = "_background.nii.gz"
 """How the copy ends of the anatomy that a dataset gives."""
-KEPT: Final = ("participant", "facts", "settings", "made_by", "reconstructions", "viewer")
+KEPT: Final = (
+    *("participant", "facts", "settings", "made_by", "reconstructions", "viewer"),
+    *("methods", "references", "titles"),
+)
 """What of it is kept in that file, beside a hash of the atlas."""
 LOG: Final = Path(LOG_NAME)
 """Where a folder of results keeps its log."""
@@ -57,9 +61,12 @@ class Content:
         The viewer that is written beside the report, relative to it; empty for none.
     background : Path, optional
         Anatomy behind cuts through a volume, beside the maps.
-    analyses : mapping of str to mapping
-        Analysis -> what it says of itself: `title`, which heads its section, and `methods`, sentences of the methods
-        text. One without a title is called by its name.
+    methods : mapping of str to str
+        What each part of the run wrote of itself for the methods text, with keys of references.
+    references : str
+        BibTeX of references that parts brought along, beyond the package's own.
+    titles : mapping of str to str
+        Analysis -> what heads its section. One without a title is called by its name.
     """
 
     participant: str
@@ -72,12 +79,13 @@ class Content:
     reconstructions: str = ""
     viewer: str = ""
     background: Path | None = None
-    analyses: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    methods: Mapping[str, str] = field(default_factory=dict)
+    references: str = ""
+    titles: Mapping[str, str] = field(default_factory=dict)
 
     def write(self, out: Path, stages: Sequence[Mapping[str, Any]]) -> None:
         """Keep all but the maps beside them, so that the report can be made again from the folder alone."""
         kept = {name: getattr(self, name) for name in KEPT}
-        kept["analyses"] = {name: dict(words) for name, words in self.analyses.items()}
         kept["atlas"] = atlas_print(self.settings["report"]["atlas"], [self.maps.space])
         path = out / f"sub-{self.participant}" / f"sub-{self.participant}{CONTENT}"
         _files.write_sealed(path, {"format": FORMAT, **kept, "stages": list(stages)})
@@ -107,13 +115,7 @@ class Content:
         if given and not there.is_file():
             raise IncompleteError(f"{there} is missing, the anatomy behind the cuts; run the study again.")
         found = {name: kept[name] for name in KEPT} | {"background": there if given else None}
-        found["analyses"] = kept.get("analyses", {})
         return cls(maps=maps, atlas=atlas, log=log, **found), kept["stages"]
-
-    @property
-    def titles(self) -> dict[str, str]:
-        """What heads the section of each analysis that has a title."""
-        return {name: words["title"] for name, words in self.analyses.items() if words["title"]}
 
     @property
     def rois(self) -> plotting.Rois | None:
@@ -191,7 +193,7 @@ def significant(maps: Maps, values: FloatArray, *, analysis: str, model: str) ->
     return np.asarray(np.where(mask == 1, values, np.nan), dtype=np.float32)
 
 
-def found_by_any(maps: Maps, maps_of: Sequence[Mapping[str, str]], *, of: str = "") -> BoolArray:
+def found_by_any(maps: Maps, maps_of: Sequence[Mapping[str, str]], *, of: Significance = OF_MODEL) -> BoolArray:
     """Tell which voxels any of several maps finds, as one family, (n_voxels,).
 
     Each voxel's p of several maps are combined by Simes's test and corrected over voxels. The union of the maps' own
@@ -202,12 +204,11 @@ def found_by_any(maps: Maps, maps_of: Sequence[Mapping[str, str]], *, of: str = 
     maps : Maps
     maps_of : sequence of mapping
         Facts of each map: analysis, model, band.
-    of : {"", "unique"}
-        The share that is tested, which comes before the columns' names; empty for the model's score.
+    of : Significance
+        The test of each map: that of the model's score by default.
     """
-    names = [f"{of}{part.capitalize() if of else part}" for part in ("p", "mask")]
-    p = np.stack([maps.values(**facts, statistic=names[0]) for facts in maps_of])
-    judged = maps.find(**maps_of[0], statistic=names[1]).columns.iloc[0]
+    p = np.stack([maps.values(**facts, statistic=of.p) for facts in maps_of])
+    judged = maps.find(**maps_of[0], statistic=of.mask).columns.iloc[0]
     return inference.fdr(inference.simes_p(p), float(judged["q"]), str(judged["correction"])).rejected
 
 

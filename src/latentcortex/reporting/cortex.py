@@ -16,6 +16,18 @@ from latentcortex.maps import Maps
 from latentcortex.reporting.content import Content, Figure, found_by_any, models, said_false, significant
 from latentcortex.reporting.honesty import unidentifiable
 from latentcortex.reporting.text import CORRECTIONS, title_of
+from latentcortex.statistics import (
+    CEILING,
+    DIFFERENCE,
+    DIFFERENCE_Q,
+    IDENTIFIABILITY,
+    IDENTIFIABLE,
+    OF_UNIQUE_SHARE,
+    PREFERRED,
+    PRODUCT_SHARE,
+    UNIQUE_MASK,
+    UNIQUE_SHARE,
+)
 
 LOWEST_CEILING: Final = 0.1
 """Noise ceiling below which a voxel is not drawn."""
@@ -24,13 +36,13 @@ SAID_OF_CEILING: Final = (
     "Noise ceiling of the averaged test responses: the fraction of variance that any model could explain. "
     f"Voxels below {LOWEST_CEILING:g} are not coloured here; the map keeps them."
 )
-PAIRED: Final = "differenceQ"
+PAIRED: Final = DIFFERENCE_Q.name
 """The statistic of maps that hold a paired test of a model against another one, which is the column's band."""
 
 
 def shown_ceiling(content: Content) -> FloatArray:
     """Take the noise ceiling, (n_voxels,), where there is one to speak of."""
-    values = content.maps.values(statistic="ceiling")
+    values = content.maps.values(statistic=CEILING.name)
     return np.where(values >= LOWEST_CEILING, values, np.nan)
 
 
@@ -53,7 +65,7 @@ def ceiling(content: Content, analysis: str) -> Iterator[Figure]:
 
 def against_ceiling(content: Content, analysis: str) -> Iterator[Figure]:
     """Draw scores against the noise ceiling."""
-    values = content.maps.values(statistic="ceiling")
+    values = content.maps.values(statistic=CEILING.name)
     names = models(content.maps, "latents")
     best = np.stack([content.maps.values(analysis="latents", model=m, statistic="r2") for m in names])
     score = np.where(np.isnan(best).all(0), np.nan, np.nan_to_num(best, nan=-np.inf).max(0))
@@ -165,9 +177,10 @@ def rgb(content: Content, analysis: str) -> Iterator[Figure]:
     colours = ", ".join(f"{name} {light}" for name, light in zip(scores, ("red", "green", "blue"), strict=True))
     yield Figure(
         "latents-rgb",
-        f"Prediction accuracy (r) of each latent alone as an amount of light ({colours}), none below 0, in "
-        f"{_said_of_any(content, analysis)}. Mixtures are predicted by several latents alike: yellow is red with "
-        "green, magenta red with blue, cyan green with blue, white all three.",
+        f"Prediction accuracy (r) of each latent alone, mixed as light ({colours}) in proportion to r, none below 0; "
+        f"the higher the best of them, the more opaque. In {_said_of_any(content, analysis)}. Mixtures are predicted "
+        "by several latents alike: yellow is red with green, magenta red with blue, cyan green with blue, white all "
+        "three.",
         lambda style: plotting.rgb_map(scores, **how, style=style),
     )
 
@@ -186,7 +199,7 @@ def differences(content: Content, analysis: str) -> Iterator[Figure]:
         name, pair = f"{title_of(one)} − {title_of(other)}", maps.find(analysis=analysis, model=one, band=other)
         if len(pair.find(statistic=PAIRED).columns):
             found = at_most(pair.values(statistic=PAIRED), q)
-            values = np.where(found, pair.values(statistic="differenceR2"), np.nan)
+            values = np.where(found, pair.values(statistic=DIFFERENCE.name), np.nan)
             masks.append(np.isfinite(content.on_mesh(values)))
         else:
             r, less = (maps.values(analysis=analysis, model=model, statistic="r") for model in (one, other))
@@ -209,9 +222,11 @@ def differences(content: Content, analysis: str) -> Iterator[Figure]:
     )
 
 
-PALE: Final = 1 / 3
-"""Opacity of a preference that cannot be told, relative to one that can."""
-GREY: Final = " Grey: the model is significant, and no band's share is expected to be reliable."
+PALE: Final = 0.5
+"""Opacity of a preferred layer that is not clearly better than the second best."""
+CLEAR: Final = {"no clear winner": PALE, "clear winner": 1.0}
+"""What opacities of preferred layers mean."""
+GREY: Final = " Dark grey: the model is significant, and no band's share is expected to be reliable."
 """Said in captions where identifiability was predicted."""
 OWN: Final = (
     "each drawn where its unique share is significant, in voxels where that of either is by Simes's p across both"
@@ -222,28 +237,28 @@ OWN: Final = (
 def shares(content: Content, analysis: str) -> Iterator[Figure]:
     """Draw the shares of z and z_c at every strength or step."""
     mask, about = said_of_shares(content, analysis)
-    yield Figure(analysis, about, _drawn_shares(content, analysis, "shareR2", mask))
-    if len(content.maps.find(analysis=analysis, statistic="uniqueR2").columns):
+    yield Figure(analysis, about, _drawn_shares(content, analysis, PRODUCT_SHARE.name, mask))
+    if len(content.maps.find(analysis=analysis, statistic=UNIQUE_SHARE.name).columns):
         yield Figure(
             f"{analysis}-unique",
             "Unique shares: what the joint model of z and z_c loses when it is refitted without one of them, "
             f"{OWN}. It is the predictive gain at this number of stimuli, not unique "
-            "information. Negative shares are drawn as 0 and kept in the maps.",
-            _drawn_shares(content, analysis, "uniqueR2", "uniqueMask"),
+            "information. Negative shares are drawn as 0, without a colour, and kept in the maps.",
+            _drawn_shares(content, analysis, UNIQUE_SHARE.name, UNIQUE_MASK.name),
         )
 
 
 def said_of_shares(content: Content, analysis: str) -> tuple[str, str]:
     """Name the statistic that says where product shares are drawn, and say what their maps show."""
     own = content.maps.find(analysis=analysis)
-    unique = len(own.find(statistic="uniqueR2").columns) > 0
-    grey = GREY if len(own.find(statistic="identifiability").columns) else ""
+    unique = len(own.find(statistic=UNIQUE_SHARE.name).columns) > 0
+    grey = GREY if len(own.find(statistic=IDENTIFIABILITY.name).columns) else ""
     by_own = unique and content.settings["report"]["mask"] == "own"
     where = OWN if by_own else "where the joint model is significant"
-    mask = "uniqueMask" if by_own else "mask"
+    mask = UNIQUE_MASK.name if by_own else "mask"
     false = said_false(content.maps, analysis, mask)
     about = f"Product shares of z and z_c in the variance that their joint model explains, {where}{false}. Negative "
-    return mask, f"{about}shares are drawn as 0 and kept in the maps.{grey}"
+    return mask, f"{about}shares are drawn as 0, without a colour, and kept in the maps.{grey}"
 
 
 def _drawn_shares(content: Content, analysis: str, statistic: str, mask: str) -> Callable[[plotting.Style], Any]:
@@ -276,11 +291,11 @@ def found_shares(
         share = np.stack([maps.values(**facts, band=band, statistic=statistic) for band in bands])
         judged = [""] * len(bands) if mask == "mask" else bands
         found = np.stack([maps.values(**facts, band=band, statistic=mask) == 1 for band in judged])
-        if mask == "uniqueMask":
-            found &= found_by_any(maps, [{**facts, "band": band} for band in bands], of="unique")
+        if mask == UNIQUE_MASK.name:
+            found &= found_by_any(maps, [{**facts, "band": band} for band in bands], of=OF_UNIQUE_SHARE)
         # Where one of them is found, the other is nothing; where none is, there is nothing to draw.
         shown = np.where(found, share, np.where(found.any(0), 0, np.nan)).astype(np.float32)
-        unsure = found_unsure(content, analysis, model) if statistic == "shareR2" else None
+        unsure = found_unsure(content, analysis, model) if statistic == PRODUCT_SHARE.name else None
         step = Band.parse(model.split("+")[1])
         word = f"strength {step.entities['strength']} %"
         if analysis == "denoising-steps":
@@ -304,16 +319,15 @@ def _grey_on_mesh(content: Content, unsure: FloatArray) -> FloatArray:
 
 def preference_panels(content: Content, analysis: str) -> tuple[list[plotting.PreferencePanel], list[str]]:
     """Lay out the preferred layer at every step, where any layer is significant; also name the layers."""
-    found = content.maps.find(analysis=analysis, statistic="preferred")
+    found = content.maps.find(analysis=analysis, statistic=PREFERRED.name)
     layers = str(found.columns["layers"].iloc[0]).split("+")
     panels = []
     for model in found.columns["model"]:
         of = {"analysis": analysis, "model": model}
-        shown = significant(content.maps, content.maps.values(**of, statistic="preferred"), **of)
-        sure = content.maps.values(**of, statistic="confidence")
-        told = content.maps.values(**of, statistic="identifiable")
+        shown = significant(content.maps, content.maps.values(**of, statistic=PREFERRED.name), **of)
+        clear = content.maps.values(**of, statistic=IDENTIFIABLE.name) == 1
         laid = content.labels_on_mesh(shown)
-        opacity = _of_same(content, laid, shown, np.where(told == 1, sure, PALE * sure))
+        opacity = _of_same(content, laid, shown, np.where(clear, 1.0, PALE))
         title = f"step {model.split('-')[1]} %"
         panels.append(plotting.PreferencePanel(title, laid, opacity, template=content.template))
     return panels, layers
@@ -330,7 +344,7 @@ def _of_same(content: Content, laid: FloatArray, labels: FloatArray, values: Flo
 
 def _widths(content: Content, analysis: str) -> str:
     """Say over how many dimensions the layers are spread, for which preferences are not corrected."""
-    known = content.maps.find(analysis=analysis, statistic="preferred").columns
+    known = content.maps.find(analysis=analysis, statistic=PREFERRED.name).columns
     if "effective_dims" not in known or known["effective_dims"].isna().any():
         return ""
     by_layer: dict[str, list[str]] = {}
@@ -348,17 +362,14 @@ def _widths(content: Content, analysis: str) -> str:
 def preferences(content: Content, analysis: str) -> Iterator[Figure]:
     """Draw the preferred layer of every step."""
     panels, layers = preference_panels(content, analysis)
-    n_refits = content.maps.find(analysis=analysis, statistic="confidence").columns["n_refits"].iloc[0]
-    told = content.maps.find(analysis=analysis, statistic="identifiable")
+    told = content.maps.find(analysis=analysis, statistic=IDENTIFIABLE.name)
     counts = ", ".join(f"{(one == 1).sum():,} of {np.isfinite(one).sum():,}" for one, _ in told)
-    listing = f"told in {counts} voxels"
-    halves = f" and of training stimuli by {n_refits:.0f} fits to halves of them" if n_refits > 0 else ""
     yield Figure(
         "unet-layers",
-        "The layer that predicts each voxel best. Opacity is the fraction of draws in which it wins again, of "
-        f"test stimuli by bootstrap{halves}; a third of that where the "
-        f"best cannot be told from the second best, or all from each other ({listing}).{_widths(content, analysis)}",
-        lambda style: plotting.preference_maps(panels, layers, rois=content.rois, style=style),
+        "The layer that predicts each voxel best. In full colour where it is clearly better than the second best "
+        f"(in {counts} voxels, step by step), pale where it is not, or no layer is better than any other. How often "
+        f"each wins again among other stimuli is a map of its own (confidence).{_widths(content, analysis)}",
+        lambda style: plotting.preference_maps(panels, layers, rois=content.rois, opacities=CLEAR, style=style),
     )
 
 
@@ -369,7 +380,7 @@ def partition_panels(content: Content, analysis: str) -> list[plotting.Panel]:
         unsure = found_unsure(content, analysis, model)
         grey = None if unsure is None else _grey_on_mesh(content, unsure)
         for band in model.split("+"):
-            share = maps.values(analysis=analysis, model=model, band=band, statistic="shareR2")
+            share = maps.values(analysis=analysis, model=model, band=band, statistic=PRODUCT_SHARE.name)
             shown = significant(maps, share, analysis=analysis, model=model)
             panels.append(plotting.Panel(title_of(band), content.on_mesh(shown), grey, content.template))
     return panels

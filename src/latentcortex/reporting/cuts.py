@@ -13,6 +13,7 @@ from latentcortex.plotting import VolumePanel, VolumeSharePanel
 from latentcortex.reporting import cortex
 from latentcortex.reporting.content import Content, Figure, models, significant
 from latentcortex.reporting.text import title_of
+from latentcortex.statistics import PRODUCT_SHARE
 
 CUTS: Final = (
     "On axial cuts, each of which stands for as many voxels, and on the sagittal and the coronal one that have most "
@@ -68,7 +69,7 @@ def shares(content: Content, analysis: str) -> Iterator[Figure]:
     mask, about = cortex.said_of_shares(content, analysis)
     panels = [
         VolumeSharePanel(title, first, second, content.volume, None if unsure is None else _grey(unsure))
-        for title, (first, second), unsure in cortex.found_shares(content, analysis, "shareR2", mask)
+        for title, (first, second), unsure in cortex.found_shares(content, analysis, PRODUCT_SHARE.name, mask)
     ]
     how: dict[str, Any] = {"background": content.background, "label": "share of variance (R²)"}
     yield Figure(

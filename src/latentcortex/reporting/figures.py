@@ -13,6 +13,7 @@ from latentcortex._shelf import unknown
 from latentcortex.reporting import cortex, cuts, profiles
 from latentcortex.reporting.content import Content, Figure, models
 from latentcortex.space import Bare, Space, Volume
+from latentcortex.statistics import CEILING, PREFERRED, PRODUCT_SHARE, UNIQUE_LIMIT
 
 logger = logging.getLogger(__name__)
 
@@ -100,9 +101,9 @@ LAID: Final = (
 """Said in captions of maps on cortex whose voxels are those of a volume."""
 SPLIT: Final = ("noise-levels", "denoising-steps")
 FIGURES: Final[dict[str, Kind]] = {
-    "ceiling": Kind(cortex.ceiling, ("ceiling",), "ceiling"),
-    "ceiling-slices": Kind(cuts.ceiling, ("ceiling",), "ceiling", "volume", instead=True),
-    "prediction-against-ceiling": Kind(cortex.against_ceiling, ("ceiling",), "ceiling", "place", beside="latents"),
+    "ceiling": Kind(cortex.ceiling, ("ceiling",), CEILING.name),
+    "ceiling-slices": Kind(cuts.ceiling, ("ceiling",), CEILING.name, "volume", instead=True),
+    "prediction-against-ceiling": Kind(cortex.against_ceiling, ("ceiling",), CEILING.name, "place", beside="latents"),
     "latents-flat": Kind(cortex.accuracy_flat, ("latents",), "r", "flat"),
     "latents-inflated": Kind(cortex.accuracy_inflated, ("latents",), "r"),
     "latents-slices": Kind(cuts.accuracy, ("latents",), "r", "volume"),
@@ -110,14 +111,14 @@ FIGURES: Final[dict[str, Kind]] = {
     "winner": Kind(cortex.winner, ("latents",), "r", n_models=(2, 7)),
     "rgb": Kind(cortex.rgb, ("latents",), "r", n_models=(3, 3)),
     "differences": Kind(cortex.differences, ("latents",), "r", default=False, n_models=(2, 4)),
-    "shares": Kind(cortex.shares, SPLIT, "shareR2"),
-    "shares-slices": Kind(cuts.shares, SPLIT, "shareR2", "volume", instead=True),
-    "share-profiles": Kind(profiles.share_profiles, SPLIT, "shareR2", "atlas"),
-    "strength-by-step": Kind(profiles.surfaces, SPLIT, "shareR2", "atlas", default=False),
-    "similarity": Kind(profiles.similarity, SPLIT, "shareR2", "place", default=False, n_models=(2, 12)),
-    "unet-layers": Kind(cortex.preferences, ("unet-layers",), "preferred"),
-    "unet-partition": Kind(cortex.partition, ("unet-partition",), "shareR2"),
-    "learning-curve": Kind(profiles.learning_curve, ("learning-curve",), "uniqueR2Limit", ""),
+    "shares": Kind(cortex.shares, SPLIT, PRODUCT_SHARE.name),
+    "shares-slices": Kind(cuts.shares, SPLIT, PRODUCT_SHARE.name, "volume", instead=True),
+    "share-profiles": Kind(profiles.share_profiles, SPLIT, PRODUCT_SHARE.name, "atlas"),
+    "strength-by-step": Kind(profiles.surfaces, SPLIT, PRODUCT_SHARE.name, "atlas", default=False),
+    "similarity": Kind(profiles.similarity, SPLIT, PRODUCT_SHARE.name, "place", default=False, n_models=(2, 12)),
+    "unet-layers": Kind(cortex.preferences, ("unet-layers",), PREFERRED.name),
+    "unet-partition": Kind(cortex.partition, ("unet-partition",), PRODUCT_SHARE.name),
+    "learning-curve": Kind(profiles.learning_curve, ("learning-curve",), UNIQUE_LIMIT.name, ""),
     "generalisation": Kind(profiles.generalisation, ("generalisation",), "r", ""),
     "histograms": Kind(profiles.histograms, (), "r", "", default=False),
 }

@@ -23,19 +23,20 @@ from latentcortex.reporting.regions import decimals, region_tables
 from latentcortex.reporting.tables import roi_table, summary_rows
 from latentcortex.reporting.text import title_of
 from latentcortex.space import TEMPLATES, Volume
+from latentcortex.statistics import P
 
 ALPHA: Final = 0.05
-"""Of each participant's own test of a voxel."""
+"""Level of each participant's own test of a voxel, of which the binomial test counts how many reject."""
 ONE_SIDED: Final = 0.025
-"""Of each participant's own test of a region: its 95 % interval lies above 0."""
+"""Level of each participant's own test of a region, which rejects where its 95 % interval lies above 0."""
 Q: Final = 0.05
-"""False discovery rate of vertices where anybody at all is said to show it."""
+"""False discovery rate of the vertices where anybody at all is said to show an effect."""
 NAME: Final = "group.html"
 MISSING: Final = (
     "There is no map of how many people show it: it needs the analysis latents, and that all participants have the "
     "same cortex (`template` in [dataset])."
 )
-"""Said where there is none."""
+"""Sentence of the page where no map of prevalence can be made."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -174,7 +175,7 @@ def _hits(maps: Maps) -> dict[str, FloatArray]:
         return {}
     found = {}
     for model in models(maps, "latents"):
-        p = maps.values(analysis="latents", model=model, statistic="p")
+        p = maps.values(analysis="latents", model=model, statistic=P.name)
         share = maps.space.on_mesh(np.where(np.isnan(p), np.nan, at_most(p, ALPHA)).astype(np.float32))
         found[model] = np.where(np.isnan(share), np.nan, share == 1).astype(np.float32)
     return found

@@ -7,24 +7,24 @@ from typing import Any
 import numpy as np
 
 from latentcortex._arrays import BoolArray
-from latentcortex.encoding.partition import MIN_RELIABILITY
 from latentcortex.maps import Maps, short
 from latentcortex.reporting.text import title_of
+from latentcortex.statistics import EXCESS, IDENTIFIABILITY, MASK, MIN_RELIABILITY, PRODUCT_SHARE, P
 
 
 def joint_models(maps: Maps) -> list[tuple[str, str]]:
     """List the models that are split between bands, as pairs of analysis and model."""
-    split = maps.columns[maps.columns["statistic"] == "shareR2"]
+    split = maps.columns[maps.columns["statistic"] == PRODUCT_SHARE.name]
     return list(dict.fromkeys(zip(split["analysis"], split["model"], strict=True)))
 
 
 def unidentifiable(maps: Maps, analysis: str, model: str) -> BoolArray | None:
     """Tell where no band's share is expected to be reliable, (n_voxels,); None where that was not predicted."""
-    own = maps.find(analysis=analysis, model=model, statistic="identifiability")
-    if not len(own.columns):
+    predicted = maps.find(analysis=analysis, model=model, statistic=IDENTIFIABILITY.name)
+    if not len(predicted.columns):
         return None
     best = np.full(maps.space.n_voxels, -np.inf)
-    for reliability, _ in own:
+    for reliability, _ in predicted:
         best = np.fmax(best, reliability)
     return np.asarray(best < MIN_RELIABILITY)
 
@@ -43,31 +43,35 @@ def honesty(maps: Maps) -> list[dict[str, Any]]:
 
 
 def _entry(maps: Maps, analysis: str, model: str) -> dict[str, Any]:
-    own = maps.find(analysis=analysis, model=model)
-    found = own.values(statistic="mask") == 1
+    """Lay out the panel of one joint model; see `honesty`."""
+    of_model = maps.find(analysis=analysis, model=model)
+    significant = of_model.values(statistic=MASK.name) == 1
     grey = unidentifiable(maps, analysis, model)
-    excess = own.find(statistic="excessR2")
+    excess = of_model.find(statistic=EXCESS.name)
     return {
         "analysis": analysis,
         "model": short(model),
-        "n_significant": int(found.sum()),
-        "suppressed": sum(int((values[found] > 0).sum()) for values, _ in excess) if len(excess.columns) else None,
-        "n_unidentifiable": None if grey is None else int((grey & found).sum()),
-        "null": str(own.find(statistic="p").columns["null"].iloc[0]),
-        "bands": [_band(own, band, found) for band in model.split("+")],
+        "n_significant": int(significant.sum()),
+        "suppressed": sum(int((values[significant] > 0).sum()) for values, _ in excess)
+        if len(excess.columns)
+        else None,
+        "n_unidentifiable": None if grey is None else int((grey & significant).sum()),
+        "null": str(of_model.find(statistic=P.name).columns["null"].iloc[0]),
+        "bands": [_band(of_model, band, significant) for band in model.split("+")],
     }
 
 
-def _band(own: Maps, band: str, found: BoolArray) -> dict[str, Any]:
-    ((values, share),) = own.find(band=band, statistic="shareR2")
-    reliability = own.find(band=band, statistic="identifiability").columns.to_dict("records")
+def _band(of_model: Maps, band: str, significant: BoolArray) -> dict[str, Any]:
+    """Lay out what the panel says of one band of a joint model."""
+    ((values, share),) = of_model.find(band=band, statistic=PRODUCT_SHARE.name)
+    reliability = of_model.find(band=band, statistic=IDENTIFIABILITY.name).columns.to_dict("records")
     return {
         "band": title_of(band),
-        "n_negative": int((values[found] < 0).sum()),
-        "stability": _known(share["stability"]),
-        "overlap": _known(reliability[0]["overlap"]) if reliability else None,
+        "n_negative": int((values[significant] < 0).sum()),
+        "stability": _none_for_nan(share["stability"]),
+        "overlap": _none_for_nan(reliability[0]["overlap"]) if reliability else None,
     }
 
 
-def _known(value: float) -> float | None:
+def _none_for_nan(value: float) -> float | None:
     return None if value != value else value

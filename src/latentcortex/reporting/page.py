@@ -7,6 +7,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,14 +16,15 @@ import pandas as pd
 
 import latentcortex
 from latentcortex import _files, plotting
-from latentcortex.errors import InputError
+from latentcortex._methods import Reference
+from latentcortex.errors import IncompleteError, InputError
 from latentcortex.maps import Maps, short
-from latentcortex.reporting.content import Content, counted
+from latentcortex.reporting.content import CONTENT, FORMAT, Content, counted
 from latentcortex.reporting.figures import figures
 from latentcortex.reporting.honesty import honesty
-from latentcortex.reporting.regions import interval, known, latex, region_tables
+from latentcortex.reporting.regions import columns_beside, interval, latex, region_tables
 from latentcortex.reporting.tables import alterations, bands_table, roi_table, summary_rows, write_table
-from latentcortex.reporting.text import SOFTWARE, methods, references, said_of_pooled
+from latentcortex.reporting.text import SOFTWARE, cited_by, methods, references, said_of_pooled
 
 FIGURE: Final = re.compile(r"[A-Za-z0-9][\w.+-]*")
 """What the files of figures are called; some are named after an analysis."""
@@ -85,11 +87,21 @@ def write(out: Path, content: Content, stages: Sequence[Mapping[str, Any]]) -> P
         write_table(out, content.participant, "rois", table)
         text = latex(region_tables(table), content.participant)
         _files.write_text(out / f"sub-{content.participant}" / f"sub-{content.participant}_rois.tex", text)
-    _files.write_text(out / "references.bib", "\n".join(one.bibtex for one in (*references(content.made_by), SOFTWARE)))
     content.write(out, stages)
+    _files.write_text(out / "references.bib", "\n".join(one.bibtex for one in (*_cited_in(out), SOFTWARE)))
     page = out / f"sub-{content.participant}.html"
     _files.write_text(page, _render(content, sections, table, stages))
     return page
+
+
+def _cited_in(out: Path) -> tuple[Reference, ...]:
+    """List what the reports of all participants in a folder cite; a damaged one counts once it is made again."""
+    kept = []
+    for path in sorted(out.glob(f"sub-*/sub-*{CONTENT}")):
+        with suppress(IncompleteError):
+            kept.append(_files.read_sealed(path, kind=FORMAT))
+    more = dict.fromkeys(one["references"] for one in kept if one["references"])
+    return cited_by((text for one in kept for text in one["methods"].values()), "\n\n".join(more))
 
 
 def environment() -> jinja2.Environment:
@@ -132,12 +144,12 @@ def _render(
             honesty=honesty(content.maps),
             regions=region_tables(table) if table is not None else {},
             interval=interval,
-            known=known,
+            columns_beside=columns_beside,
             downloads={} if table is None else {f"sub-{content.participant}_rois.tsv": as_data(table)},
             bands=bands_table(content),
             alterations=alterations(content.log, content.participant),
             methods=methods(content),
-            references=references(content.made_by),
+            references=references(content),
             diffusion=content.made_by["name"] == "ldm",
             software=SOFTWARE,
             settings=json.dumps(content.settings, indent=2, default=str),

@@ -15,6 +15,7 @@ from latentcortex.maps import short
 from latentcortex.reporting.content import Content, Figure, found_by_any, models
 from latentcortex.reporting.tables import region_means
 from latentcortex.reporting.text import number, title_of
+from latentcortex.statistics import PRODUCT_SHARE, UNIQUE_LIMIT
 
 AXIS: Final = {"noise-levels": "strength", "denoising-steps": "step"}
 """Analyses of z with z_c, and the entity along which their models differ."""
@@ -25,7 +26,7 @@ WORDS: Final = {"strength": "noise strength", "step": "denoising step"}
 
 def share_profiles(content: Content, analysis: str) -> Iterator[Figure]:
     """Draw the mean share of z and z_c in every region, across strengths or steps."""
-    yield profile(region_means(content, analysis, "shareR2"), analysis)
+    yield profile(region_means(content, analysis, PRODUCT_SHARE.name), analysis)
 
 
 def profile(means: pd.DataFrame, analysis: str) -> Figure:
@@ -57,7 +58,9 @@ def profile(means: pd.DataFrame, analysis: str) -> Figure:
 def surfaces(content: Content, analysis: str) -> Iterator[Figure]:
     """Draw the mean share of z_c in every region, by strength and step."""
     found = [
-        region_means(content, name, "shareR2") for name in AXIS if (content.maps.columns["analysis"] == name).any()
+        region_means(content, name, PRODUCT_SHARE.name)
+        for name in AXIS
+        if (content.maps.columns["analysis"] == name).any()
     ]
     table = pd.concat(found, ignore_index=True)
     table = table[table["band"].str.startswith("zc")].drop_duplicates(subset=["roi", "band"])
@@ -99,7 +102,7 @@ def similarity(content: Content, analysis: str) -> Iterator[Figure]:
     space, key = content.maps.space, AXIS[analysis]
     names = models(content.maps, analysis)
     found = found_by_any(content.maps, [{"analysis": analysis, "model": model} for model in names])
-    kinds = {"accuracy of z with z_c": ("r", ""), "share of z_c": ("shareR2", "zc")}
+    kinds = {"accuracy of z with z_c": ("r", ""), "share of z_c": (PRODUCT_SHARE.name, "zc")}
     places = space.places()[found]
     tables = {}
     for title, (statistic, kind) in kinds.items():
@@ -140,12 +143,12 @@ def learning_curve(content: Content, analysis: str) -> Iterator[Figure]:
     """Draw unique shares against the number of fitted stimuli."""
     rows = []
     for facts in content.maps.find(analysis=analysis).columns.to_dict("records"):
-        if not facts["statistic"].startswith("uniqueR2Limit"):
+        if not facts["statistic"].startswith(UNIQUE_LIMIT.name):
             here = {"roi": facts["model"].replace("_step-100", ""), "series": title_of(facts["band"])}
             rows.append(
                 {**here, "x": facts["n_fitted"], "y": facts["mean"], "low": facts["low"], "high": facts["high"]}
             )
-    limits = content.maps.find(analysis=analysis, statistic="uniqueR2Limit").columns
+    limits = content.maps.find(analysis=analysis, statistic=UNIQUE_LIMIT.name).columns
     said = ", ".join(f"{title_of(str(one['band']))} {_limit(one)}" for one in limits.to_dict("records"))
     yield Figure(
         "learning-curve",

@@ -5,8 +5,8 @@ from __future__ import annotations
 import base64
 import json
 import zipfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,10 +17,12 @@ from numpy.typing import NDArray
 
 import latentcortex
 from latentcortex import _files, _npy, plotting
+from latentcortex._methods import literature, read_bibtex, with_citations
 from latentcortex._results import refuse_damaged
 from latentcortex.errors import IncompleteError, InputError
 from latentcortex.reporting.page import environment
 from latentcortex.reporting.tables import alterations
+from latentcortex.reporting.text import cited_by
 
 ROUTES: Final = {"zc": "z_c", "z": "z alone", "c": "c alone", "retrieval": "nearest training image"}
 """Routes in words."""
@@ -28,14 +30,14 @@ SIMILARITY: Final = "similarity to the original"
 ATTRIBUTES: Final = "attributes, two alternatives"
 FOLDER: Final = "decoding"
 """The folder, in a folder of results, of all that the way back writes."""
-FORMAT: Final = "latentcortex-reconstructions 1"
+FORMAT: Final = "latentcortex-reconstructions 2"
 CONTENT: Final = "_reconstructions.json"
 """How the file ends that holds what a page of reconstructions states."""
 PICTURES: Final = "_pictures.npz"
 """How the file ends that holds the images of its grid."""
 MAX_BYTES: Final = 2**28
 """Of one row of the grid: ten images of 3,000 x 3,000 pixels."""
-KEPT: Final = ("participant", "names", "facts", "settings", "made_by", "report")
+KEPT: Final = ("participant", "names", "facts", "settings", "made_by", "report", "methods", "references")
 """What is kept beside pictures and scores."""
 LEAST_IMAGES: Final = 8
 """Images from which an interval is shown: of fewer a bootstrap has few draws, and of a score of 1 only that one."""
@@ -62,6 +64,10 @@ class Reconstructions:
         JSON lines with what was altered or excluded.
     report : str
         The page of the maps, relative to this one; empty where there is none.
+    methods : mapping of str to str
+        What the decoder and each reconstructor wrote of themselves for the methods text, with keys of references.
+    references : str
+        BibTeX of references that these brought along, beyond the package's own.
     """
 
     participant: str
@@ -73,6 +79,8 @@ class Reconstructions:
     made_by: Mapping[str, Any]
     log: Path
     report: str = ""
+    methods: Mapping[str, str] = field(default_factory=dict)
+    references: str = ""
 
     def write(self, out: Path, stages: Sequence[Mapping[str, Any]]) -> None:
         """Keep everything but the log, so that the page can be made again from the folder alone."""
@@ -154,6 +162,7 @@ def write_reconstructions(out: Path, content: Reconstructions, stages: Sequence[
     for name, figure in drawn.items():
         plotting.save(figure, folder / f"{name}.{report['format']}")
         figures[name] = base64.b64encode(plotting.png(figure)).decode()
+    texts, known = _methods(content).values(), {**read_bibtex(content.references), **literature()}
     page = (
         environment()
         .get_template("reconstructions.html")
@@ -166,7 +175,8 @@ def write_reconstructions(out: Path, content: Reconstructions, stages: Sequence[
             routes=ROUTES,
             least_images=LEAST_IMAGES,
             alterations=alterations(content.log, content.participant),
-            methods=_methods(content),
+            methods=[with_citations(text, known) for text in texts],
+            references=cited_by(texts, content.references),
             settings=json.dumps(content.settings, indent=2, default=str),
             made_by=json.dumps(dict(content.made_by), indent=2, default=str),
             stages=stages,
@@ -232,48 +242,31 @@ def _chance(rows: Iterable[Mapping[str, Any]]) -> str:
     return known[0] if len(known) == 1 else f"{known[0]} to {known[-1]}"
 
 
-_ROUTES: Final[dict[str, Callable[[Mapping[str, Any]], str]]] = {
-    "zc": lambda made: (
-        "For z_c (Takagi and Nishimoto, 2023) the decoded z gave a coarse image, which was encoded again, noised to a "
-        f"strength of {made['strength']} % and denoised with the decoded c ({made['scheduler']}, {made['n_steps']} "
-        f"steps, guidance {made['guidance']:g})."
-    ),
-    "z": lambda made: "z alone is the coarse image.",
-    "c": lambda made: f"c alone was denoised from pure noise ({made['n_steps']} steps, guidance {made['guidance']:g}).",
-}
-"""How each route is told in the methods."""
-
-
 def _together(content: Reconstructions) -> str:
     """Say which images are drawn together."""
     category = content.settings["evaluation"]["category"]
     return f", those of one {category} together," if category else ""
 
 
-def _methods(content: Reconstructions) -> list[str]:
-    """Write the methods paragraphs; every number comes from the run."""
-    facts, decoder = content.facts, content.made_by["decoder"]
-    where = "; ".join(f"{band} from {', '.join(names)}" for band, names in decoder["rois"].items()) or "all voxels"
-    chosen = f", at most the {decoder['n_voxels']} that the band predicts best" if decoder["n_voxels"] else ""
+def _methods(content: Reconstructions) -> dict[str, str]:
+    """Join what decoder and reconstructors wrote of themselves with what the run tells; keys are not replaced yet."""
+    facts, parts = content.facts, dict(content.methods)
     fitted = f"in {facts['n_folds']} folds" if facts["n_folds"] else f"on {facts['n_train']} training stimuli"
-    first = (
-        f"Features were decoded by ridge regression from averaged responses ({where}{chosen}, within the training "
-        f"stimuli), fitted {fitted} with an intercept and a penalty per dimension chosen by {decoder['cv']}-fold "
-        f"cross-validation that groups identical images. {facts['n_decoded']} test stimuli were decoded, and the "
-        f"first {facts['n_reconstructed']} of them reconstructed."
+    decoded = (
+        f"{parts.pop('decoder', '')} Decoders were fitted {fitted}. {facts['n_decoded']} test stimuli were decoded, "
+        f"and the first {facts['n_reconstructed']} of them reconstructed."
     )
-    second = " ".join(_ROUTES[route](made) for route, made in content.made_by.items() if route in _ROUTES) + " "
-    second += (
-        "The baseline is the training image whose features correlate best with the decoded ones. The shuffled control "
-        "repeats the whole method, with one sample per image, after responses were exchanged among training and among "
-        "test stimuli."
+    control = (
+        "The shuffled control repeats the whole method, with one sample per image, after responses were exchanged "
+        "among training and among test stimuli."
     )
-    third = (
+    scored = (
         "Every score is a mean over images of the mean over all samples; intervals of 95 % are by Bayesian bootstrap "
-        f"over images{_together(content)}, as targets and as distractors, with one more that was not seen and has the "
-        "worst score at the lower and the best at the upper end (Gaffke, 2005). In identification a tie counts half. "
-        "Chance is that of reconstructions of other images, and one half in identification; the mean training image is "
-        "scored as if it were the reconstruction of every stimulus, and may be well above chance. "
-        "SSIM looks at all pairs of images where they are few, and at as many drawn at random as make 20,000 otherwise."
+        f"[@rubin1981] over images{_together(content)}, as targets and as distractors, with one more that was not seen "
+        "and has the worst score at the lower and the best at the upper end [@gaffke2005]. In identification a tie "
+        "counts half. Chance is that of reconstructions of other images, and one half in identification; the mean "
+        "training image is scored as if it were the reconstruction of every stimulus, and may be well above chance. "
+        "SSIM [@wang2004] looks at all pairs of images where they are few, and at as many drawn at random as make "
+        "20,000 otherwise."
     )
-    return [first, second, third]
+    return {"decoding": decoded.strip(), "routes": " ".join([*parts.values(), control]), "scores": scored}

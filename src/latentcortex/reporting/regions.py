@@ -9,15 +9,15 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
+from latentcortex import statistics
 from latentcortex.reporting.text import title_of
+from latentcortex.statistics import R
 
-MEANS: Final = {"ceiling": "noise ceiling", "r": "r", "shareR2": "share of R²", "uniqueR2": "unique R²"}
-"""Statistics whose means are shown, and how they are called."""
 HEADS: Final = {"normalised": "normalised", "significant": "significant", "bound": "truly active, at least"}
-"""What rows may have beside the mean, and how that is called."""
-SPECIAL: Final = {"\\": r"\textbackslash{}", **{sign: f"\\{sign}" for sign in "&%$#_{}"}, "~": r"\textasciitilde{}",
+"""Attributes of `RegionRow` that stand beside the mean, and the heads of their columns."""
+LATEX: Final = {"\\": r"\textbackslash{}", **{sign: f"\\{sign}" for sign in "&%$#_{}"}, "~": r"\textasciitilde{}",
                   "^": r"\textasciicircum{}", "²": "$^2$"}  # fmt: skip
-"""What LaTeX does not take as it is."""
+"""Signs that LaTeX would take for commands, and how they are written."""
 
 
 @dataclass(frozen=True)
@@ -59,24 +59,26 @@ def region_tables(table: pd.DataFrame) -> dict[str, list[RegionRow]]:
         `bound`.
     """
     return {
-        str(analysis): [row for _, part in own.groupby("roi", sort=False) for row in _rows(part)]
-        for analysis, own in table.groupby("analysis", sort=False)
-        if own["statistic"].isin(MEANS).any()
+        str(analysis): [row for _, part in of_analysis.groupby("roi", sort=False) for row in _rows(part)]
+        for analysis, of_analysis in table.groupby("analysis", sort=False)
+        if any(statistics.named(str(name)).on_page for name in of_analysis["statistic"])
     }
 
 
-def _rows(own: pd.DataFrame) -> Iterator[RegionRow]:
+def _rows(of_region: pd.DataFrame) -> Iterator[RegionRow]:
     """Make the rows of one region: the score of models of one band, and every band's shares of joint ones."""
-    found = own.fillna({"band": "", "model": ""}).to_dict("records")
-    masks = {(row["model"], row["band"], row["statistic"]): row for row in found}
-    for row in found:
-        if row["statistic"] not in MEANS or (row["statistic"] == "r" and "+" in row["model"]):
+    rows = of_region.fillna({"band": "", "model": ""}).to_dict("records")
+    by_column = {(row["model"], row["band"], row["statistic"]): row for row in rows}
+    for row in rows:
+        statistic = statistics.named(str(row["statistic"]))
+        if not statistic.on_page or (statistic is R and "+" in row["model"]):
             continue
-        tested = {"r": "mask", "uniqueR2": "uniqueMask"}.get(row["statistic"], "")
-        mask: dict[Any, Any] = masks.get((row["model"], row["band"], tested), {})
+        tested = "" if statistic.significance is None else statistic.significance.mask
+        # The mask of a joint model has no band: a share that is not tested itself is not called significant.
+        mask: dict[Any, Any] = by_column.get((row["model"], row["band"], tested), {})
         yield RegionRow(
             roi=str(row["roi"]),
-            what=_named(str(row["model"]), str(row["band"]), str(row["statistic"])),
+            what=_named(str(row["model"]), str(row["band"]), statistic.title),
             n_valid=int(row["n_valid"]),
             significant=float(mask.get("mean", np.nan)),
             bound=float(mask.get("bound", np.nan)),
@@ -84,17 +86,17 @@ def _rows(own: pd.DataFrame) -> Iterator[RegionRow]:
         )
 
 
-def _named(model: str, band: str, statistic: str) -> str:
-    """Say which statistic of which band it is."""
+def _named(model: str, band: str, title: str) -> str:
+    """Name the statistic of this title with its band, and with the other band of a pair."""
     if not model:
-        return MEANS[statistic]
+        return title
     beside = [title_of(other) for other in model.split("+") if other != band]
     among = f" beside {beside[0]}" if len(beside) == 1 else ""
-    return f"{title_of(band)}{among}: {MEANS[statistic]}"
+    return f"{title_of(band)}{among}: {title}"
 
 
-def known(rows: Sequence[RegionRow]) -> dict[str, str]:
-    """Name what any of the rows has beside the mean: attribute -> head of its column."""
+def columns_beside(rows: Sequence[RegionRow]) -> dict[str, str]:
+    """Name the columns beside the mean that any of the rows fills: attribute -> head of its column."""
     return {name: head for name, head in HEADS.items() if any(getattr(row, name) == getattr(row, name) for row in rows)}
 
 
@@ -103,7 +105,8 @@ def latex(tables: Mapping[str, Sequence[RegionRow]], participant: str) -> str:
     parts = ["% Needs \\usepackage{booktabs,longtable}. Means over all valid voxels of a region, with 95 % intervals",
              "% by jackknife over test stimuli. Made by latentcortex."]  # fmt: skip
     for analysis, rows in tables.items():
-        heads = ["Region", "Mean of", "$n$", "Mean [95\\,\\%]", *(head.capitalize() for head in known(rows).values())]
+        beside = columns_beside(rows)
+        heads = ["Region", "Mean of", "$n$", "Mean [95\\,\\%]", *(head.capitalize() for head in beside.values())]
         head = "\\toprule\n" + " & ".join(heads) + " \\\\\n\\midrule"
         parts.append(f"\\begin{{longtable}}{{ll{'r' * (len(heads) - 2)}}}")
         parts.append(f"\\caption{{{escaped(analysis)}, participant {escaped(participant)}.}} \\\\")
@@ -111,7 +114,7 @@ def latex(tables: Mapping[str, Sequence[RegionRow]], participant: str) -> str:
         before = ""
         for row in rows:
             cells = [row.roi if row.roi != before else "", row.what, str(row.n_valid), interval(row)]
-            cells += [decimals(getattr(row, name)) for name in known(rows)]
+            cells += [decimals(getattr(row, name)) for name in beside]
             parts.append(" & ".join(escaped(cell) for cell in cells) + " \\\\")
             before = row.roi
         parts.append("\\bottomrule\n\\end{longtable}\n")
@@ -126,7 +129,7 @@ def escaped(text: str) -> str:
     >>> print(escaped("z_c, 80 %"))
     z\_c, 80 \%
     """
-    return "".join(SPECIAL.get(sign, sign) for sign in text)
+    return "".join(LATEX.get(sign, sign) for sign in text)
 
 
 def interval(row: RegionRow) -> str:
@@ -135,7 +138,7 @@ def interval(row: RegionRow) -> str:
 
 
 def decimals(value: float) -> str:
-    """Write a number that may not be known.
+    """Write a number with three decimals, or n/a for nan.
 
     Examples
     --------

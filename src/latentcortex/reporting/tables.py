@@ -9,35 +9,27 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
-from latentcortex import _files, inference, scoring
+from latentcortex import _files, inference, scoring, statistics
 from latentcortex._arrays import BoolArray, FloatArray
 from latentcortex.errors import InputError
 from latentcortex.maps import KEYS, Maps
 from latentcortex.reporting.content import Content
 from latentcortex.reporting.text import title_of
 
-IN_REGIONS: Final = (
-    *("r", "r2", "mask", "ceiling", "confidence"),
-    *("shareR2", "shareR", "uniqueR2", "uniqueMask", "shapleyR2", "commonR2"),
-)
-"""Statistics of which a region has a mean."""
 COUNTED: Final = ("n_control", "null_fraction", "n_false", "n_false_low", "n_false_high")
-"""What the shuffled control says of a map, see `inference.control.ExpectedFalse`; None without one."""
-RELATIVE: Final = ("r", "r2", "shareR2", "uniqueR2", "shapleyR2")
-"""Statistics that are related to the noise ceiling."""
-P_OF: Final = {"mask": "p", "uniqueMask": "uniqueP"}
-"""Masks, and the p that each is made of."""
+"""Facts of a mask from the shuffled control, see `inference.control.ExpectedFalse`; None without one."""
 
 
 def summary_rows(participant: str, maps: Maps) -> list[dict[str, Any]]:
     """Summarise every model of every analysis, one row each."""
     rows = []
-    for facts in maps.find(statistic="mask").columns.to_dict("records"):
-        who = {"analysis": facts["analysis"], "model": facts["model"]}
-        mask = maps.values(**who, statistic="mask")
-        name = "r" if len(maps.find(**who, statistic="r").columns) else "confidence"
-        score = maps.values(**who, statistic=name)
-        known = score[np.isfinite(score)]
+    for facts in maps.find(statistic=statistics.MASK.name).columns.to_dict("records"):
+        of_model = {"analysis": facts["analysis"], "model": facts["model"]}
+        mask = maps.values(**of_model, statistic=statistics.MASK.name)
+        has_r = len(maps.find(**of_model, statistic=statistics.R.name).columns) > 0
+        name = (statistics.R if has_r else statistics.CONFIDENCE).name
+        score = maps.values(**of_model, statistic=name)
+        finite = score[np.isfinite(score)]
         rows.append(
             {
                 "participant": participant,
@@ -51,20 +43,20 @@ def summary_rows(participant: str, maps: Maps) -> list[dict[str, Any]]:
                 "correction": facts["correction"],
                 "q": facts["q"],
                 "family": facts["family"],
-                "score_max": float(known.max()) if len(known) else None,
-                "score_median": float(np.median(known)) if len(known) else None,
+                "score_max": float(finite.max()) if len(finite) else None,
+                "score_median": float(np.median(finite)) if len(finite) else None,
             }
         )
     return rows
 
 
 def _number(value: float | None) -> float | None:
-    """Read a number that may not be known."""
+    """Round a fact to three decimals; None where it is missing or nan."""
     return None if value is None or value != value else round(float(value), 3)
 
 
 def roi_table(content: Content) -> pd.DataFrame | None:
-    """Summarise every column by region, over all valid voxels; None without an atlas.
+    """Summarise every column whose statistic is averaged by region, over all valid voxels; None without an atlas.
 
     Scores and shares are also given relative to the noise ceiling, `normalised` (`scoring.normalised_mean`). A mask has
     a `bound`: the fraction of the region's voxels that are truly active at least, with 95 % confidence for all regions
@@ -73,7 +65,8 @@ def roi_table(content: Content) -> pd.DataFrame | None:
     if content.atlas is None:
         return None
     labels = content.maps.space.take(content.atlas.labels)
-    kept = content.maps.select_columns(content.maps.columns["statistic"].isin(IN_REGIONS).to_numpy())
+    averaged = [bool(statistics.named(str(name)).by_region) for name in content.maps.columns["statistic"]]
+    kept = content.maps.select_columns(np.array(averaged, dtype=bool))
     table = kept.summarise([int(label) for label in labels], content.atlas.names)
     inside = {name: np.asarray(labels) == label for label, name in content.atlas.names.items()}
     normalised, bounds = _normalised(content.maps, table, inside), _bounds(content.maps, table, inside)
@@ -81,16 +74,19 @@ def roi_table(content: Content) -> pd.DataFrame | None:
 
 
 def _normalised(maps: Maps, table: pd.DataFrame, inside: Mapping[str, BoolArray]) -> FloatArray:
-    """Average what is scored relative to what any model could reach; nan where that is not known or not above 0."""
+    """Average what is scored relative to the noise ceiling; nan where that is not known or not above 0."""
     normalised = np.full(len(table), np.nan)
-    if not len(maps.find(statistic="ceiling").columns):
+    if not len(maps.find(statistic=statistics.CEILING.name).columns):
         return normalised
-    ceiling = maps.values(statistic="ceiling")
+    ceiling = maps.values(statistic=statistics.CEILING.name)
     # Those of the profile of generalisation have test sets, and ceilings, of their own.
     elsewhere = table["analysis"].str.startswith("generalisation")
-    for facts, rows in _by_column(table[table["statistic"].isin(RELATIVE) & ~elsewhere]):
+    for facts, rows in _by_column(table[~elsewhere]):
+        relative = statistics.named(facts["statistic"]).relative
+        if not relative:
+            continue
         values, (about,) = maps.values(**facts), maps.find(**facts).columns.to_dict("records")
-        n_stimuli = int(about["n_stimuli"]) if facts["statistic"] == "r" else None
+        n_stimuli = int(about["n_stimuli"]) if relative == "correlation" else None
         for row in rows:
             region = inside[table["roi"].iloc[row]]
             if region.any():
@@ -99,7 +95,7 @@ def _normalised(maps: Maps, table: pd.DataFrame, inside: Mapping[str, BoolArray]
 
 
 def _by_column(table: pd.DataFrame) -> Iterator[tuple[dict[str, str], list[int]]]:
-    """Yield what each column of maps is that rows of a table are of, and the numbers of these rows."""
+    """Yield the `KEYS` of each column that a table by region summarises, and the numbers of its rows."""
     numbers: dict[tuple[str, ...], list[int]] = {}
     for row, *named in table[list(KEYS)].itertuples():
         numbers.setdefault(tuple(named), []).append(int(row))
@@ -118,8 +114,8 @@ def region_means(content: Content, analysis: str, statistic: str) -> pd.DataFram
     if content.atlas is None:
         raise InputError("Means by region need an atlas.")
     labels = content.maps.space.take(content.atlas.labels)
-    own = content.maps.find(analysis=analysis, statistic=statistic)
-    table = own.summarise([int(label) for label in labels], content.atlas.names)
+    columns = content.maps.find(analysis=analysis, statistic=statistic)
+    table = columns.summarise([int(label) for label in labels], content.atlas.names)
     ends = {name: table.get(name, np.nan) for name in ("low", "high")}
     return table[["roi", "model", "band", "mean"]].assign(**ends)
 
@@ -127,8 +123,11 @@ def region_means(content: Content, analysis: str, statistic: str) -> pd.DataFram
 def _bounds(maps: Maps, table: pd.DataFrame, inside: Mapping[str, BoolArray]) -> FloatArray:
     """Bound true discoveries for every row of a mask; nan for other rows."""
     bounds = np.full(len(table), np.nan)
-    for facts, rows in _by_column(table[table["statistic"].isin(list(P_OF))]):
-        p = maps.values(**{**facts, "statistic": P_OF[facts["statistic"]]}).astype(np.float64)
+    for facts, rows in _by_column(table):
+        significance = statistics.named(facts["statistic"]).significance
+        if significance is None or facts["statistic"] != significance.mask:
+            continue
+        p = maps.values(**{**facts, "statistic": significance.p}).astype(np.float64)
         for row in rows:
             bounds[row] = inference.true_discovery_bound(p, inside[table["roi"].iloc[row]])
     return bounds
@@ -140,10 +139,11 @@ def bands_table(content: Content) -> list[dict[str, Any]]:
     What is not known is None.
     """
     reliable, dims = content.made_by.get("seed_reliability", {}), content.made_by.get("dims", {})
-    known = content.maps.columns.reindex(columns=["model", "timestep", "alpha_bar", "band"])
+    columns = content.maps.columns.reindex(columns=["model", "timestep", "alpha_bar", "band"])
     rows = []
-    for band in dict.fromkeys(part for model in known["model"] for part in str(model).split("+") if part in dims):
-        place = known[known["band"] == band].iloc[:1].to_dict("records") or [{"timestep": np.nan, "alpha_bar": np.nan}]
+    for band in dict.fromkeys(part for model in columns["model"] for part in str(model).split("+") if part in dims):
+        of_band = columns[columns["band"] == band].iloc[:1].to_dict("records")
+        place = of_band or [{"timestep": np.nan, "alpha_bar": np.nan}]
         at = {key: None if place[0][key] != place[0][key] else place[0][key] for key in ("timestep", "alpha_bar")}
         rows.append({"band": band, "title": title_of(band), "n_dims": dims[band], "reliable": reliable.get(band), **at})
     return rows
@@ -168,9 +168,9 @@ def alterations(log: Path, participant: str = "") -> list[dict[str, Any]]:
             continue
         models, facts = findings.setdefault((entry["level"], entry["what"]), ([], []))
         named = ", ".join(str(entry[name]) for name in ("analysis", "model") if entry.get(name))
-        if named and named not in models and "statistic" not in entry:
+        if named and named not in models and named not in entry["what"]:
             models.append(named)
-        other = {key: value for key, value in entry.items() if key not in ("analysis", "model")}
+        other = {key: value for key, value in entry.items() if key not in ("analysis", "model", _files.CELL)}
         if other not in facts:
             facts.append(other)
     rows = [
@@ -201,8 +201,8 @@ def write_summary(out: Path, participant: str, maps: Maps, stages: Sequence[Mapp
 def _rows_of(path: Path) -> list[dict[str, Any]]:
     """Read the rows of a summary; none where it is missing or damaged, since a run writes those of all participants."""
     try:
-        known = _files.read_json(path)
+        summary = _files.read_json(path)
     except InputError:
         return []
-    rows = known.get("results", []) if isinstance(known, dict) else []
+    rows = summary.get("results", []) if isinstance(summary, dict) else []
     return [row for row in rows if isinstance(row, dict) and "participant" in row] if isinstance(rows, list) else []

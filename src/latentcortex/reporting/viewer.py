@@ -13,6 +13,7 @@ from latentcortex.plotting import Group
 from latentcortex.reporting import cortex
 from latentcortex.reporting.content import Content
 from latentcortex.space import Space
+from latentcortex.statistics import CEILING, PREFERRED, PRODUCT_SHARE, UNIQUE_MASK, UNIQUE_SHARE
 
 VIEWERS: Final = {"webgl": "sub-{}_viewer.html", "light": "sub-{}_light.html"}
 """What `viewer` in [report] may name, functions of `plotting`, and the page of each; `true` means the first."""
@@ -83,12 +84,13 @@ def write_viewer(path: Path, content: Content) -> Path:
 
 
 def _groups(content: Content) -> Iterator[Group]:
-    for analysis in dict.fromkeys(content.maps.columns["analysis"]):
-        if analysis in _GROUPS:
-            make, needed = _GROUPS[analysis]
-            there = set(content.maps.find(analysis=analysis).columns["statistic"])
-            # Across folds there are no preferred layers; the accuracy of each is there.
-            yield from (make if needed in there else _accuracy)(content, analysis)
+    """Yield the maps of every analysis that is shown; a viewer opens on the first, so the noise ceiling is the last."""
+    analyses = [name for name in dict.fromkeys(content.maps.columns["analysis"]) if name in _GROUPS]
+    for analysis in sorted(analyses, key="ceiling".__eq__):
+        make, needed = _GROUPS[analysis]
+        statistics = set(content.maps.find(analysis=analysis).columns["statistic"])
+        # Across folds there are no preferred layers; the accuracy of each is there.
+        yield from (make if needed in statistics else _accuracy)(content, analysis)
 
 
 def _title(content: Content, analysis: str) -> str:
@@ -107,18 +109,18 @@ def _accuracy(content: Content, analysis: str) -> Iterator[Group]:
 
 
 def _shares(content: Content, analysis: str) -> Iterator[Group]:
-    unique = len(content.maps.find(analysis=analysis, statistic="uniqueR2").columns) > 0
-    mask = "uniqueMask" if unique and content.settings["report"]["mask"] == "own" else "mask"
-    product = cortex.share_panels(content, analysis, "shareR2", mask)
+    unique = len(content.maps.find(analysis=analysis, statistic=UNIQUE_SHARE.name).columns) > 0
+    mask = UNIQUE_MASK.name if unique and content.settings["report"]["mask"] == "own" else "mask"
+    product = cortex.share_panels(content, analysis, PRODUCT_SHARE.name, mask)
     yield Group(product, _title(content, analysis), "product share of variance (R²)")
     if unique:
-        panels = cortex.share_panels(content, analysis, "uniqueR2", "uniqueMask")
+        panels = cortex.share_panels(content, analysis, UNIQUE_SHARE.name, UNIQUE_MASK.name)
         yield Group(panels, f"{_title(content, analysis)}: unique shares", "unique share of variance (R²)")
 
 
 def _preferences(content: Content, analysis: str) -> Iterator[Group]:
     panels, layers = cortex.preference_panels(content, analysis)
-    yield Group(panels, _title(content, analysis), "preferred layer; the surer, the more opaque", names=layers)
+    yield Group(panels, _title(content, analysis), "preferred layer; pale where it is no clear winner", names=layers)
 
 
 def _partition(content: Content, analysis: str) -> Iterator[Group]:
@@ -126,11 +128,11 @@ def _partition(content: Content, analysis: str) -> Iterator[Group]:
 
 
 _GROUPS: Final[dict[str, tuple[Callable[[Content, str], Iterator[Group]], str]]] = {
-    "ceiling": (_ceiling, "ceiling"),
+    "ceiling": (_ceiling, CEILING.name),
     "latents": (_accuracy, "r"),
-    "noise-levels": (_shares, "shareR2"),
-    "denoising-steps": (_shares, "shareR2"),
-    "unet-layers": (_preferences, "preferred"),
-    "unet-partition": (_partition, "shareR2"),
+    "noise-levels": (_shares, PRODUCT_SHARE.name),
+    "denoising-steps": (_shares, PRODUCT_SHARE.name),
+    "unet-layers": (_preferences, PREFERRED.name),
+    "unet-partition": (_partition, PRODUCT_SHARE.name),
 }
 """How each analysis is shown, and the statistic that this needs."""

@@ -49,9 +49,8 @@ class Bare:
         """Take some voxels."""
         return Bare(len(voxels))
 
-    @property
-    def told(self) -> str:
-        """A sentence for the methods text: none."""
+    def methods(self) -> str:
+        """Write where the voxels are for a methods section: nothing, since it is not known."""
         return ""
 
     @property

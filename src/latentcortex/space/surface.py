@@ -81,9 +81,8 @@ class Surface:
         label = label or "native"
         return f"space-{label}_den-{known[1]}" if known else f"space-{label}"
 
-    @property
-    def told(self) -> str:
-        """A sentence for the methods text."""
+    def methods(self) -> str:
+        """Write where the voxels are for a methods section."""
         sizes = " and ".join(f"{n:,}" for n in _surfaces.n_vertices(self.template))
         average = of_average(self.template)
         of = Path(self.template).name if average else "the participant's own cortical surface"

@@ -177,9 +177,8 @@ class Volume:
         """What the names of files say of it."""
         return f"space-{self.reference}"
 
-    @property
-    def told(self) -> str:
-        """Sentences for the methods text."""
+    def methods(self) -> str:
+        """Write where the voxels are for a methods section."""
         said = f"Voxels are those of a mask in {self.reference} ({self.description['Resolution']})."
         if not self.template:
             return said

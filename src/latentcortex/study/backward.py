@@ -12,6 +12,7 @@ import numpy as np
 
 from latentcortex import _files, decoding, evaluation, reporting
 from latentcortex._arrays import FloatArray, digest, refuse_beyond_memory
+from latentcortex._methods import Part, Sentences
 from latentcortex._results import LOG, ResultsFolder, refuse_links
 from latentcortex.errors import InputError
 from latentcortex.evaluation import Score, Seen
@@ -25,6 +26,7 @@ from latentcortex.responses import Responses
 from latentcortex.splits import Splits
 from latentcortex.stimuli import Stimuli
 from latentcortex.study.material import Material
+from latentcortex.study.methods import of_routes, plain
 from latentcortex.study.schema import BACKWARD, DECODING, LOOKS
 
 logger = logging.getLogger(__name__)
@@ -118,6 +120,7 @@ class Backward:
             for one in {id(one): one for one in self.routes.values()}.values():
                 if isinstance(one, Checked):
                     one.check(material.extractor)
+            self._methods()
             image = material.stimuli.load(material.stimuli.ids[0])
             evaluation.check_size(image)
             self._check_counts(image.nbytes)
@@ -242,6 +245,8 @@ class Backward:
         with self.record.turn(), stages.watch("report"):
             shown, page = seen.stimuli.ids[:PICTURES], f"sub-{participant}.html"
             rows = {route: evaluation.samples_of(one, shown)[:, 0] for route, one in images["decoded"].items()}
+            decoder = self.study.decoder(self.material.atlas(participant))
+            methods, references = plain({"decoder": Sentences(decoder.methods())} | self._methods())
             content = reporting.Reconstructions(
                 participant=participant,
                 names=shown,
@@ -253,10 +258,17 @@ class Backward:
                 | {route: one.made_by for route, one in self.routes.items()},
                 log=self.material.log(self.out),
                 report=f"../{page}" if (self.material.out / page).is_file() else "",
+                methods=methods,
+                references=references,
             )
             reporting.write_reconstructions(self.out, content, stages.table())
         with self.record.turn():
             _files.write_json(self.out / "summary.json", {"stages": stages.table()})
+
+    def _methods(self) -> dict[str, Sentences]:
+        """Let the reconstructors write what they do for the methods text."""
+        chosen, baseline = self.material.settings.reconstructor, Part(self.reconstructors[-1], "retrieval", {})
+        return of_routes(self.routes, [Part(self.reconstructors[0], chosen.name, chosen.arguments), baseline])
 
     @property
     def _probe(self) -> Any:

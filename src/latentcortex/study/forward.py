@@ -14,6 +14,7 @@ import numpy as np
 
 from latentcortex import _files, analyses, checking, encoding, reporting
 from latentcortex._arrays import FloatArray
+from latentcortex._methods import Part, Sentences
 from latentcortex._nifti import as_nifti
 from latentcortex._results import LOG, ResultsFolder, refuse_links
 from latentcortex._ridge import decompositions
@@ -24,6 +25,7 @@ from latentcortex.features import Features
 from latentcortex.maps import Maps
 from latentcortex.maps.state import load_maps, save_maps
 from latentcortex.study.material import Material
+from latentcortex.study.methods import of_analyses, of_parts, of_results, plain
 from latentcortex.study.schema import FORWARD, LOOKS
 
 logger = logging.getLogger(__name__)
@@ -131,6 +133,7 @@ class Forward:
         self.material.check_analyses(name)
         self._regions(name)
         self.material.check_report(name)
+        self._parts(name)
         self.material.dataset.tables(name)
         self._given_anatomy(name)
 
@@ -296,6 +299,23 @@ class Forward:
         given = dataset.background(participant) if isinstance(dataset, Anatomical) else None
         return None if given is None else as_nifti(given)
 
+    def _parts(self, participant: str) -> dict[str, Sentences]:
+        """Let dataset, extractor, estimator and analyses write what they do for the methods text."""
+        material, settings = self.material, self.material.settings
+        made = {"dataset": material.dataset, "extractor": material.extractor, "estimator": self.study.estimator()}
+        chosen = {kind: getattr(settings, kind) for kind in made}
+        parts = {kind: Part(one, chosen[kind].name, chosen[kind].arguments) for kind, one in made.items()}
+        written = of_parts(parts, participant=participant, models=material.models)
+        return written | of_analyses(self._analyses)
+
+    def _methods(self, participant: str, maps: Maps) -> dict[str, Sentences]:
+        """Let every part write what it did for the methods text."""
+        material, rows = self.material, self.material.rows(participant)
+        results = of_results(
+            maps, material.criterion, material.splits(participant), averaged=bool(rows["stimulus"].duplicated().any())
+        )
+        return self._parts(participant) | results
+
     def _report(self, participant: str, maps: Maps) -> None:
         stages = self.material.stages
         with stages.watch("write"):
@@ -304,6 +324,7 @@ class Forward:
                 reporting.write_table(self.out, participant, name, table)
         with stages.watch("report"):
             anatomy = self._anatomy(participant)
+            methods, references = plain(self._methods(participant, maps))
             content = reporting.Content(
                 participant=participant,
                 maps=maps,
@@ -315,7 +336,9 @@ class Forward:
                 reconstructions=f"decoding/sub-{participant}.html" if self.study.decodes else "",
                 viewer=reporting.viewer_page(participant, self.material.settings.report.viewer),
                 background=anatomy,
-                analyses={one.name: {"title": one.title, "methods": one.methods} for one in self._analyses},
+                methods=methods,
+                references=references,
+                titles={one.name: one.title for one in self._analyses if one.title},
             )
             if content.viewer:
                 reporting.write_viewer(self.out / content.viewer, content)

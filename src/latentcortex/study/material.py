@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -431,7 +432,8 @@ class Material:
             clusters = clusters_of(self.embedding(ids), given.n_clusters, seed=self.study.seed)
             groups = linked(len(ids), groups, clusters)
         how: dict[str, Any] = {"unit": unit, "seed": self.study.seed, "participant": participant}
-        return Splits.k_fold(ids, given.cross_validation, groups=groups, **how)
+        splits = Splits.k_fold(ids, given.cross_validation, groups=groups, **how)
+        return replace(splits, embedding=self._embedding_band) if unit == "cluster" else splits
 
     def _far(self, participant: str) -> Splits:
         """Test on the tenth of stimuli that is farthest from all others."""
@@ -439,14 +441,20 @@ class Material:
         chosen = farthest(self.embedding(ids), list(self.groups(ids).values()), -(-len(ids) // 10))
         test = [ids[i] for i in chosen]
         train = [name for name in ids if name not in set(test)]
-        return Splits.held_out(train, test, participant=participant, name="far")
+        splits = Splits.held_out(train, test, participant=participant, name="far")
+        return replace(splits, embedding=self._embedding_band)
+
+    @property
+    def _embedding_band(self) -> str:
+        """The band by whose features stimuli are near or far."""
+        bands, band = self.features.bands, self.settings.splits.embedding
+        if band and band not in bands:
+            raise unknown("band in [splits]:", band, bands)
+        return band or ("c" if "c" in bands else bands[0])
 
     def embedding(self, ids: Sequence[str]) -> FloatArray:
         """Lay stimuli out by the band that [splits] names, (n_stimuli, n_dims)."""
-        bands = self.features.bands
-        band = self.settings.splits.embedding or ("c" if "c" in bands else bands[0])
-        if band not in bands:
-            raise unknown("band in [splits]:", band, bands)
+        band = self._embedding_band
         if (band, tuple(ids)) not in self._places:
             self._places = {(band, tuple(ids)): coordinates(self.features.gram(band, ids, ids, fit_on=ids))}
         return self._places[band, tuple(ids)]

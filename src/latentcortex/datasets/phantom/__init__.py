@@ -19,6 +19,7 @@ from annotated_types import Interval
 
 from latentcortex import _files
 from latentcortex._arrays import FloatArray, digest, listed
+from latentcortex._methods import software
 from latentcortex._ranges import Count, Participants
 from latentcortex.datasets import labels, of_slice
 from latentcortex.datasets.phantom import scenes, simulation
@@ -119,6 +120,15 @@ class Phantom:
     def probe(self) -> Probe:
         """Return what reads the attributes of a scene off an image."""
         return Probe()
+
+    def methods(self, participant: str) -> str:
+        """Write how the responses were simulated for a methods section."""
+        return (
+            f"The participant is simulated (the phantom of {software()}, seed {self.seed}): responses to "
+            f"{len(self.ids):,} drawn scenes are signals from features of the bundled latent diffusion model, with a "
+            "nonlinear or an unmodelled component in three of four vertices with signal, and noise of which half the "
+            "variance is smooth over cortex and a tenth drifts within sessions."
+        )
 
     def fingerprint(self, participant: str) -> str:
         """Hash what the trials are made from."""

@@ -1,4 +1,4 @@
-"""What an estimator does, in the words of a methods section."""
+"""What an estimator does, in the sentences of a methods section."""
 
 from __future__ import annotations
 
@@ -8,21 +8,37 @@ from typing import Any
 import numpy as np
 
 
-def preparation(scale: object) -> str:
-    """Say what is done to features before a fit."""
+def fitted(scale: object, model: str, choice: str, *, by: str, remark: str = "") -> str:
+    """Write the sentences on features and fits.
+
+    Parameters
+    ----------
+    scale : str or None
+        As an estimator takes it.
+    model, choice : str
+        From the functions of these names.
+    by : str
+        The software.
+    remark : str
+        A further sentence.
+    """
     scaled = "bands were scaled to equal mean kernel diagonal" if scale else "bands were not scaled"
-    return f"Feature columns were centred on training stimuli and {scaled}."
+    return (
+        f"Feature columns were centred on training stimuli and {scaled}. Voxel-wise encoding models were fitted by "
+        f"{model}, {choice}, as implemented in {by}."
+        f"{' ' if remark else ''}{remark}"
+    )
 
 
 def model(mixtures: Any, *, joint: bool, intercept: bool = True) -> str:
     """Name the model."""
     equal = isinstance(mixtures, str) and mixtures == "equal"
     shared = "ridge regression with one penalty for all bands" if joint else "ridge regression"
-    name = shared if equal else "banded ridge regression (Dupré la Tour et al., 2022)"
+    name = shared if equal else "banded ridge regression [@duprelatour2022]"
     return name if intercept else f"{name}, without an intercept"
 
 
-def chosen(alphas: Sequence[float], mixtures: Any, *, joint: bool, refine: bool, by: str) -> str:
+def choice(alphas: Sequence[float], mixtures: Any, *, joint: bool, refine: bool, by: str) -> str:
     """Say what is chosen for each voxel, among what, and how.
 
     Parameters
