@@ -33,15 +33,15 @@ def same_length(**arrays: Sized) -> None:
     """Raise `AlignmentError` unless all named arrays have the same number of entries."""
     lengths = {name: len(array) for name, array in arrays.items()}
     if len(set(lengths.values())) > 1:
-        found = ", ".join(f"{name} has {length}" for name, length in lengths.items())
-        raise AlignmentError(f"These must have one entry each per row: {found}.")
+        given = ", ".join(f"{name} has {length}" for name, length in lengths.items())
+        raise AlignmentError(f"These must have one entry each per row: {given}.")
 
 
 def listed(items: Iterable[object], most: int = 10) -> str:
     """Write the first items out and count the rest."""
-    known = [str(item) for item in items]
-    rest = f" and {len(known) - most} more" if len(known) > most else ""
-    return ", ".join(known[:most]) + rest
+    names = [str(item) for item in items]
+    rest = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + rest
 
 
 def positions(ids: Sequence[str], wanted: Sequence[str], *, what: str = "ids") -> NDArray[np.intp]:
@@ -66,12 +66,12 @@ def positions(ids: Sequence[str], wanted: Sequence[str], *, what: str = "ids") -
 
 def unique_ids(ids: Iterable[str], *, what: str) -> tuple[str, ...]:
     """Return the ids as a tuple of strings; raise `InputError` if one stands twice."""
-    known = tuple(ids)
-    _check_strings(what, known)
-    twice = sorted(name for name, times in Counter(known).items() if times > 1)
+    names = tuple(ids)
+    _check_strings(what, names)
+    twice = sorted(name for name, times in Counter(names).items() if times > 1)
     if twice:
         raise InputError(f"{what} must be unique, but {listed(twice)} stand there more than once.")
-    return known
+    return names
 
 
 def digest(*parts: object) -> str:
@@ -81,10 +81,10 @@ def digest(*parts: object) -> str:
 
 def fingerprint(array: NDArray[Any]) -> str:
     """Hash an array's type, shape and values without copying them."""
-    own = np.ascontiguousarray(array)
-    known = hashlib.sha256(f"{own.dtype.str}{own.shape}".encode())
-    known.update(own.reshape(-1).view(np.uint8).data)
-    return known.hexdigest()
+    contiguous = np.ascontiguousarray(array)
+    hashed = hashlib.sha256(f"{contiguous.dtype.str}{contiguous.shape}".encode())
+    hashed.update(contiguous.reshape(-1).view(np.uint8).data)
+    return hashed.hexdigest()
 
 
 def varying(values: NDArray[Any]) -> BoolArray:
@@ -150,10 +150,10 @@ def finite_number(name: str, value: object) -> float:
 
 def words(name: str, values: object) -> tuple[str, ...]:
     """Return a list of distinct names as a tuple; raise `InputError` for anything else, a single name too."""
-    known = tuple(values) if isinstance(values, (list, tuple)) else ()
-    if not known or not all(isinstance(one, str) for one in known) or len(set(known)) < len(known):
+    items = tuple(values) if isinstance(values, (list, tuple)) else ()
+    if not items or not all(isinstance(one, str) for one in items) or len(set(items)) < len(items):
         raise InputError(f"{name} must be a list of distinct names, at least one; got {values!r}.")
-    return known
+    return items
 
 
 # The gate of arrays that a user gives

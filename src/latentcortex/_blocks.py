@@ -38,8 +38,8 @@ def write_manifest(
 def read_manifest(folder: Path) -> Manifest:
     """Read the manifest of a store, whose names and sizes must be those of the blocks that lie beside it."""
     path = folder / MANIFEST
-    what = f"the manifest of a store; {REMEDY}"
-    manifest = Manifest.read(path, FORMAT, what=what)
+    kind = f"the manifest of a store; {REMEDY}"
+    manifest = Manifest.read(path, FORMAT, what=kind)
     ids, dims, blocks = manifest.facts.get("ids"), manifest.facts.get("dims"), manifest.files
     if not (
         isinstance(ids, list)
@@ -50,7 +50,7 @@ def read_manifest(folder: Path) -> Manifest:
         and all(type(width) is int and width > 0 for width in dims.values())
         and list(blocks) == [f"{block_key(start)}{SUFFIX}" for start in range(0, len(ids), BLOCK)]
     ):
-        raise IncompleteError(f"{path} is not {what}.")
+        raise IncompleteError(f"{path} is not {kind}.")
     for k, name in enumerate(blocks):
         least = 4 * min(BLOCK, len(ids) - k * BLOCK) * sum(dims.values())
         size = (folder / name).stat().st_size if (folder / name).is_file() else None

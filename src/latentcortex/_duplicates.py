@@ -139,9 +139,9 @@ def takes_few_values(kernel: Kernel, size: FloatArray) -> bool:
     n = len(size)
     drawn = np.sort(random_for(0, "few values", n).permutation(n)[:N_DRAWN])
     inner = np.stack([kernel(slice(int(row), int(row) + 1))[0, drawn] for row in drawn])
-    own = size[drawn]
-    distance = own[:, None] + own - 2 * inner
-    scale, n_drawn = float(own.mean()), len(drawn)
+    sizes = size[drawn]
+    distance = sizes[:, None] + sizes - 2 * inner
+    scale, n_drawn = float(sizes.mean()), len(drawn)
     if not scale > 0:
         return False
     _, first = np.unique((distance <= TIED * scale).argmax(1), return_index=True)

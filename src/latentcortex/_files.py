@@ -227,8 +227,8 @@ def read_json(path: Path) -> Any:
 
 def write_sealed(path: Path, content: dict[str, Any]) -> None:
     """Write JSON with a hash of itself, so that no change of it goes unnoticed."""
-    known = plain(content)
-    write_json(path, {**known, "seal": digest(json.dumps(known))})
+    sealed = plain(content)
+    write_json(path, {**sealed, "seal": digest(json.dumps(sealed))})
 
 
 def read_sealed(path: Path, *, kind: str) -> dict[str, Any]:
@@ -242,15 +242,15 @@ def read_sealed(path: Path, *, kind: str) -> dict[str, Any]:
     if not path.is_file():
         raise IncompleteError(f"{path} is missing: what it belongs to did not finish; run it again.")
     try:
-        found = read_json(path)
+        record = read_json(path)
     except InputError as error:
         raise IncompleteError(f"{error} Run again what it belongs to.") from None
-    if not isinstance(found, dict) or found.get("format") != kind:
-        what = repr(found.get("format")) if isinstance(found, dict) else "no record"
+    if not isinstance(record, dict) or record.get("format") != kind:
+        what = repr(record.get("format")) if isinstance(record, dict) else "no record"
         raise IncompleteError(f"{path} is {what}; this version reads {kind!r}. Run again what it belongs to.")
-    if found.pop("seal", "") != digest(json.dumps(found)):
+    if record.pop("seal", "") != digest(json.dumps(record)):
         raise IncompleteError(f"{path} is not as it was written; run again what it belongs to.")
-    return found
+    return record
 
 
 def read_tsv(path: Path, *, needs: tuple[str, ...]) -> pd.DataFrame:
@@ -321,10 +321,10 @@ def _note_quotes(path: Path, rows: Iterable[list[str]]) -> None:
 
 def inside(package: str, *parts: str) -> Path | None:
     """Find a file or folder inside an installed package, without importing it; None if the package is not there."""
-    found = importlib.util.find_spec(package)
-    if found is None or not found.submodule_search_locations:
+    spec = importlib.util.find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
         return None
-    return Path(found.submodule_search_locations[0], *parts)
+    return Path(spec.submodule_search_locations[0], *parts)
 
 
 def sha256(path: Path) -> str:

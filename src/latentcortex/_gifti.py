@@ -289,8 +289,8 @@ class _Reader:
             self.name = ""
         elif name == "Data" and parents == ["GIFTI", "DataArray"]:
             intent = self.about.get("Intent", "")
-            known = intent if intent.isidentifier() and len(intent) < 64 else "an unknown intent"
-            self.arrays.append(Array(known, self._values("".join(self.text))))
+            named = intent if intent.isidentifier() and len(intent) < 64 else "an unknown intent"
+            self.arrays.append(Array(named, self._values("".join(self.text))))
             self.text = []
         elif name == "DataArray" and self.n_values < 0:
             raise self._none("an array has no values")

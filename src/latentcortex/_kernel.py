@@ -50,8 +50,8 @@ def _first_look(panel: FloatArray) -> tuple[FloatArray, int, FloatArray]:
 
 def _fill(gram: FloatArray, held: Sequence[Panel], other: Panel, offset: FloatArray) -> None:
     """Write the products of some panels with another one, on both sides of the diagonal."""
-    columns, there = other
-    tiles = share(lambda panel: _tile(panel[1], there, offset), held)
+    columns, their_columns = other
+    tiles = share(lambda panel: _tile(panel[1], their_columns, offset), held)
     for (rows, _), tile in zip(held, tiles, strict=True):
         gram[rows, columns] = tile
         gram[columns, rows] = tile.T
@@ -62,7 +62,7 @@ def _tile(one: FloatArray, other: FloatArray, offset: FloatArray) -> FloatArray:
     tile = np.zeros((len(one), len(other)))
     for start in range(0, one.shape[1], COLUMNS_AT_ONCE):
         columns = slice(start, start + COLUMNS_AT_ONCE)
-        here = one[:, columns] - offset[columns]
-        there = here if one is other else other[:, columns] - offset[columns]
-        tile += here @ there.T
+        centred = one[:, columns] - offset[columns]
+        there = centred if one is other else other[:, columns] - offset[columns]
+        tile += centred @ there.T
     return tile

@@ -92,11 +92,11 @@ def read_bibtex(text: str) -> dict[str, Reference]:
     InputError
         If an entry lacks its author, year or title.
     """
-    found = {}
+    references = {}
     for entry in ENTRY.finditer(text):
         fields = {name.lower(): value for name, value in FIELD.findall(entry["fields"])}
-        found[entry["key"]] = Reference.of_fields(entry["key"], entry["kind"].lower(), fields)
-    return found
+        references[entry["key"]] = Reference.of_fields(entry["key"], entry["kind"].lower(), fields)
+    return references
 
 
 @cache

@@ -119,8 +119,12 @@ class ResultsFolder:
         if isinstance(before, dict) and before:
             differs += [name for name, value in self.sources.items() if before.get(name) != value]
         differs += ["the format of its record"] if known.get("format") != FORMAT else []
-        what = listed(differs) or f"{', '.join(self.sources) or 'the data, the model'} or anything else it is made from"
-        raise InputError(f"{self.folder} holds results of another study ({what}); use another folder or --overwrite.")
+        changed = (
+            listed(differs) or f"{', '.join(self.sources) or 'the data, the model'} or anything else it is made from"
+        )
+        raise InputError(
+            f"{self.folder} holds results of another study ({changed}); use another folder or --overwrite."
+        )
 
     def is_done(self, stage: str) -> bool:
         """Tell whether a stage is done and every file that it left is as it was left; note those that are not."""

@@ -106,9 +106,9 @@ def condition(
     texts = list(dict.fromkeys(text for known in captions for text in (known or ("",))))
     embedded: dict[str, tuple[Tensor, ...]] = {}
     for start in range(0, len(texts), CAPTIONS):
-        some = texts[start : start + CAPTIONS]
-        found = _embedded(model, some + [""] * (CAPTIONS - len(some)), layer)
-        embedded |= dict(zip(some, zip(*found, strict=True), strict=False))
+        batch = texts[start : start + CAPTIONS]
+        found = _embedded(model, batch + [""] * (CAPTIONS - len(batch)), layer)
+        embedded |= dict(zip(batch, zip(*found, strict=True), strict=False))
     means = [
         torch.stack([torch.stack([embedded[t][part] for t in (known or ("",))]).mean(0) for known in captions])
         for part in range(len(next(iter(embedded.values()))))
@@ -175,8 +175,8 @@ def _t5(model: LatentDiffusion, texts: Sequence[str], like: Tensor) -> Tensor:
 
 def _tokens(tokenizer: Any, texts: Sequence[str], model: LatentDiffusion, n_tokens: int = 0) -> Tensor:
     longest = n_tokens or tokenizer.model_max_length
-    found = tokenizer(list(texts), padding="max_length", max_length=longest, truncation=True, return_tensors="pt")
-    ids: Tensor = found.input_ids.to(model.device)
+    tokens = tokenizer(list(texts), padding="max_length", max_length=longest, truncation=True, return_tensors="pt")
+    ids: Tensor = tokens.input_ids.to(model.device)
     return ids
 
 

@@ -121,8 +121,8 @@ class Layout:
             raise InputError(
                 f"{self.folder / self.denoiser} gives {denoiser['out_channels']} channels; the latent has {channels}."
             )
-        own = configuration.small_json(self.folder / "vae" / "config.json")
-        if (self.of_flow or "text_encoder_2" in self.kinds) and "scaling_factor" not in own:
+        config = configuration.small_json(self.folder / "vae" / "config.json")
+        if (self.of_flow or "text_encoder_2" in self.kinds) and "scaling_factor" not in config:
             raise InputError(f"{self.folder / 'vae' / 'config.json'} does not say scaling_factor, the size of latents.")
 
     def _check_texts(self) -> None:

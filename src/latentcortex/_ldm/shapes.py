@@ -40,31 +40,31 @@ def layer_shapes(
     with torch.device("meta"):
         denoiser, told = _transformer(config) if of_flow else _unet(config)
         x, t = torch.empty((1, *latent)), torch.tensor(1)
-    known = dict(denoiser.named_modules())
-    missing = [layer for layer in layers if layer not in known]
+    modules = dict(denoiser.named_modules())
+    missing = [layer for layer in layers if layer not in modules]
     if missing:
         name, blocks = (
             ("transformer", "transformer_blocks") if of_flow else ("U-Net", "down_blocks, mid_block, up_blocks")
         )
         raise InputError(f"The {name} has no module {missing[0]!r}; its blocks are {blocks}.")
-    found: dict[str, tuple[int, ...]] = {}
+    shapes: dict[str, tuple[int, ...]] = {}
 
     def keep(layer: str) -> Any:
         def hook(module: Any, _inputs: Any, output: Any) -> None:
-            found[layer] = tuple(flow.of_image(module, output).shape[1:])
+            shapes[layer] = tuple(flow.of_image(module, output).shape[1:])
 
         return hook
 
-    handles = [known[layer].register_forward_hook(keep(layer)) for layer in layers]
+    handles = [modules[layer].register_forward_hook(keep(layer)) for layer in layers]
     try:
         denoiser(x, t, **told)
     finally:
         for handle in handles:
             handle.remove()
-    silent = [layer for layer in layers if layer not in found]
+    silent = [layer for layer in layers if layer not in shapes]
     if silent:
         raise InputError(f"Module {silent[0]!r} is never called, and gives nothing; name one inside it.")
-    return found
+    return shapes
 
 
 def _unet(config: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:

@@ -402,11 +402,13 @@ def read_scheduler(folder: Path, *, of_flow: bool) -> Config:
     """
     path = folder / "scheduler_config.json"
     config = small_json(path)
-    name, known = config.get("_class_name"), (FLOW,) if of_flow else SCHEDULERS
-    if name not in known:
+    name, allowed = config.get("_class_name"), (FLOW,) if of_flow else SCHEDULERS
+    if name not in allowed:
         if of_flow:
             raise InputError(f"The scheduler of a transformer must be {FLOW}; got {name}. See {path}.")
-        raise InputError(f"{path} is of the class {name}, whose noise is not known here; known are {', '.join(known)}.")
+        raise InputError(
+            f"{path} is of the class {name}, whose noise is not known here; known are {', '.join(allowed)}."
+        )
     for key in (*OTHERWISE, *(GRIDS if of_flow else ())):
         if config.get(key):
             raise InputError(f"The scheduler has {key}, with which no trajectory is known here. See {path}.")

@@ -44,8 +44,8 @@ def _check_keys(path: Path, kind: Kind) -> None:
     if missing:
         raise InputError(f"{path} does not say {', '.join(missing)}, which a {kind.name} needs and no weight tells.")
     if kind.library == "diffusers":
-        known = {*signature(_class(kind).__init__).parameters, *LEFT_BY_TRAINING}
-        strange = [key for key in given if key not in known and not key.startswith("_")]
+        allowed = {*signature(_class(kind).__init__).parameters, *LEFT_BY_TRAINING}
+        strange = [key for key in given if key not in allowed and not key.startswith("_")]
         if strange:
             raise InputError(f"{path} has {listed(strange)}, which a {kind.name} does not have; correct or remove it.")
         return

@@ -80,8 +80,8 @@ def _files_of(folder: Path, kind: Kind) -> list[Path]:
         return [whole]
     if not index.is_file():
         others = sorted(path.name for path in folder.glob("*.safetensors"))
-        there = f"; it has {listed(others)}" if others else ""
-        raise InputError(f"{folder} cannot be loaded: no file named {whole.name} in it{there}.")
+        others_there = f"; it has {listed(others)}" if others else ""
+        raise InputError(f"{folder} cannot be loaded: no file named {whole.name} in it{others_there}.")
     named = small_json(index).get("weight_map")
     names = sorted(set(map(str, named.values()))) if isinstance(named, dict) else []
     if not names or any(Path(name).name != name or not name.endswith(".safetensors") for name in names):

@@ -67,8 +67,8 @@ def drawing(labels: IntArray, names: Mapping[int, str], template: str = "fsavera
         for column, row in outline.anchors:
             point = np.array([[column, row]])
             (x, y), vertex = sheet.places(point)[0], raster.closest[int(row), int(column)]
-            own = [line for line in outline.lines if sheet.is_right(line) == sheet.is_right(point)]
-            ElementTree.SubElement(groups[name], tag("path"), d=_path(sheet, own))
+            same_side = [line for line in outline.lines if sheet.is_right(line) == sheet.is_right(point)]
+            ElementTree.SubElement(groups[name], tag("path"), d=_path(sheet, same_side))
             place = {"x": f"{x:.3f}", "y": f"{y:.3f}", "data-ptidx": str(vertex)}
             ElementTree.SubElement(texts, tag("text"), place).text = name
     drawn: bytes = ElementTree.tostring(root, encoding="utf-8", xml_declaration=True)
@@ -120,20 +120,20 @@ def regions(path: Path, template: str) -> dict[str, BoolArray]:
         facts = {"file": str(path), "n_shapes": n_other}
         logger.info("%d shapes of %s are no paths of a region and are not read.", n_other, path, extra={"facts": facts})
     places, flat = _on_sheet(sheet.box(), template)
-    found = {name: np.zeros(len(flat), dtype=bool) for name in groups}
+    regions = {name: np.zeros(len(flat), dtype=bool) for name in groups}
     for name, paths in groups.items():
         for one in paths:
-            found[name][flat] |= sheet.inside(one, places[flat])
-    return found
+            regions[name][flat] |= sheet.inside(one, places[flat])
+    return regions
 
 
 def _layer(sheet: Drawing, above: ElementTree.Element, name: str) -> ElementTree.Element:
-    found = [group for group in above.findall(tag("g")) if label(group) == name]
-    if len(found) != 1:
+    matching = [group for group in above.findall(tag("g")) if label(group) == name]
+    if len(matching) != 1:
         raise InputError(
-            f"{sheet.path} has {len(found)} layers {name!r} where pycortex has one; expected rois, and in it shapes."
+            f"{sheet.path} has {len(matching)} layers {name!r} where pycortex has one; expected rois, and in it shapes."
         )
-    return found[0]
+    return matching[0]
 
 
 def _on_sheet(box: tuple[float, float, float, float], template: str) -> tuple[FloatArray, BoolArray]:

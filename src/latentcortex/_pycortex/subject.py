@@ -60,14 +60,17 @@ def build(filestore: Path, template: str = "fsaverage5") -> Path:
         If the filestore holds another subject of this name, or cannot be written.
     """
     place = filestore / name_of(template)
-    own = {"format": FORMAT, "template": template if template in _surfaces.DENSITIES else str(Path(template).resolve())}
+    facts = {
+        "format": FORMAT,
+        "template": template if template in _surfaces.DENSITIES else str(Path(template).resolve()),
+    }
     try:
         if not place.is_dir():
-            _put(place, template, own)
+            _put(place, template, facts)
     except OSError as error:
         raise InputError(f"The pycortex subject cannot be written into {filestore}: {error.strerror}.") from None
     mark = place / MARK
-    if not mark.is_file() or _files.read_json(mark) != own:
+    if not mark.is_file() or _files.read_json(mark) != facts:
         raise InputError(f"{place} is not the subject that this version writes; give another filestore.")
     return place
 
@@ -156,9 +159,9 @@ def flat(template: str = "fsaverage5") -> tuple[Mesh, Mesh]:
         return left, Mesh(right.coordinates + shift, right.triangles)
     meshes = []
     for first, size, mesh in zip((0, sizes[0]), sizes, _surfaces.surface("white", template), strict=True):
-        own = (patch.triangles >= first).all(axis=1) & (patch.triangles < first + size).all(axis=1)
+        inside = (patch.triangles >= first).all(axis=1) & (patch.triangles < first + size).all(axis=1)
         coordinates = patch.coordinates[first : first + size]
-        meshes.append(_unbridged(coordinates, patch.triangles[own] - first, mesh.triangles))
+        meshes.append(_unbridged(coordinates, patch.triangles[inside] - first, mesh.triangles))
     return meshes[0], meshes[1]
 
 

@@ -136,8 +136,8 @@ class Drawing:
         given = element.get("transform", "")
         if TRANSFORMS.fullmatch(given) is None:
             raise InputError(f"{self.path} has a transform{_named(element)} that is none: {given[:40]!r}.")
-        known = self._understood(element, lambda: _svgelements().Matrix(given))
-        return np.array([[known.a, known.c, known.e], [known.b, known.d, known.f], [0, 0, 1]], dtype=np.float64)
+        matrix = self._understood(element, lambda: _svgelements().Matrix(given))
+        return np.array([[matrix.a, matrix.c, matrix.e], [matrix.b, matrix.d, matrix.f], [0, 0, 1]], dtype=np.float64)
 
     def _understood(self, element: ElementTree.Element, read: Callable[[], Any]) -> Any:
         try:
@@ -221,8 +221,8 @@ def _pixels(size: str) -> float:
 
 
 def _fill_rule(element: ElementTree.Element) -> str:
-    found = re.search(r"(?:^|;)\s*fill-rule\s*:\s*(\w+)", element.get("style", ""))
-    return found[1] if found else element.get("fill-rule", "")
+    rule = re.search(r"(?:^|;)\s*fill-rule\s*:\s*(\w+)", element.get("style", ""))
+    return rule[1] if rule else element.get("fill-rule", "")
 
 
 def _points(point: Any) -> FloatArray:

@@ -85,8 +85,8 @@ class Shelf:
         """Import the class of this name; raise `InputError` with the nearest name if there is none."""
         self.known(name)
         module, attribute = self.where[name].split(":")
-        found: type[Any] = getattr(importlib.import_module(module), attribute)
-        return found
+        kind: type[Any] = getattr(importlib.import_module(module), attribute)
+        return kind
 
     def documented(self, make: _Make) -> _Make:
         """Write into the docstring of the function that makes things which names there are, and what each is."""
@@ -134,14 +134,14 @@ class Shelf:
         try:
             model.model_validate(written)
         except ValidationError as error:
-            what = f"of {self.kind} {name!r}"
+            whose = f"of {self.kind} {name!r}"
             # What is given and no file can say was left out of what is checked.
             errors = [
                 one
                 for one in error.errors(include_url=False)
                 if one["type"] != "missing" or one["loc"][0] not in arguments
             ]
-            lines = [line for _, line in picking.problems(model, errors, written, what=what)]
+            lines = [line for _, line in picking.problems(model, errors, written, what=whose)]
             if not lines:
                 return
             raise InputErrors(lines) if len(lines) > 1 else InputError(lines[0]) from None

@@ -218,12 +218,12 @@ def described(maker: Callable[..., Any]) -> dict[str, str]:
 
     A function that makes an instance of a class and says nothing of its parameters has those of the class.
     """
-    found = _parameters(inspect.getdoc(maker) or "")
+    documented = _parameters(inspect.getdoc(maker) or "")
     if not isinstance(maker, type):
         made = _resolved(maker, inspect.signature(maker).return_annotation)
         if isinstance(made, type):
-            found = {**_parameters(inspect.getdoc(made) or ""), **found}
-    return found
+            documented = {**_parameters(inspect.getdoc(made) or ""), **documented}
+    return documented
 
 
 def _parameters(doc: str) -> dict[str, str]:

@@ -103,12 +103,12 @@ def wrong(key: str, what: str, annotation: Any, value: Any, errors: list[Any]) -
     entries = dict.fromkeys(one["loc"][1] for one in errors if len(one["loc"]) > 1)
     if get_origin(bare) not in (list, tuple) or not all(isinstance(one, int) for one in entries) or not entries:
         return {key: _wrong_value(key, what, annotation, value, errors)}
-    known = _names(get_args(bare)[0])
-    misspelt = {i: value[i] for i in entries if known and isinstance(value[i], str)}
+    names = _names(get_args(bare)[0])
+    misspelt = {i: value[i] for i in entries if names and isinstance(value[i], str)}
     lines = {}
-    if known:
-        kind = known[0] or f"entry of `{key}` {what}:"
-        lines = {f"{key}, entry {i + 1}": str(unknown(kind, name, known[1])) for i, name in misspelt.items()}
+    if names:
+        kind = names[0] or f"entry of `{key}` {what}:"
+        lines = {f"{key}, entry {i + 1}": str(unknown(kind, name, names[1])) for i, name in misspelt.items()}
     got = " and ".join(f"{value[i]!r} as entry {i + 1}" for i in entries if i not in misspelt)
     return lines | ({key: f"`{key}` {what} must be {allowed(annotation)}; got {got}."} if got else {})
 
@@ -139,8 +139,8 @@ def _words(annotation: Any) -> list[str]:
     bare, _ = _parted(annotation)
     if get_origin(bare) in (Union, types.UnionType):
         return [name for one in get_args(bare) for name in _words(one)]
-    known = _names(annotation)
-    return known[1] if known else []
+    names = _names(annotation)
+    return names[1] if names else []
 
 
 def _percent(value: Any, marks: list[Any]) -> str:

@@ -31,20 +31,20 @@ NO_REGION: Final = (
 def parcellations(template: str) -> tuple[str, ...]:
     """Name the parcellations of a template: those of which a hemisphere is there; none but in FreeSurfer's layout."""
     try:
-        found = layout(template) if template else None
+        folder_layout = layout(template) if template else None
     except InputError:  # its surfaces are not on this machine, and nothing beside them
         return ()
-    if not isinstance(found, FreeSurferSubject):
+    if not isinstance(folder_layout, FreeSurferSubject):
         return ()
-    return tuple(sorted({path.name[3:-6] for path in found.folder.glob("label/[lr]h.?*.annot")}))
+    return tuple(sorted({path.name[3:-6] for path in folder_layout.folder.glob("label/[lr]h.?*.annot")}))
 
 
 def parcellation_files(name: str, template: str) -> tuple[Path, Path]:
     """Return where a parcellation of the left and the right hemisphere is, or would be."""
-    found = layout(template)
-    if not isinstance(found, FreeSurferSubject):
+    folder_layout = layout(template)
+    if not isinstance(folder_layout, FreeSurferSubject):
         raise InputError(f"{template} is no subject of FreeSurfer; it has no parcellation {name}.")
-    left, right = (found.folder / "label" / f"{side[0]}h.{name}.annot" for side in HEMISPHERES)
+    left, right = (folder_layout.folder / "label" / f"{side[0]}h.{name}.annot" for side in HEMISPHERES)
     return left, right
 
 
@@ -73,10 +73,10 @@ def parcellation(name: str, template: str) -> tuple[IntArray, dict[int, str]]:
     numbers: dict[str, int] = {}
     sides = []
     for path, n in zip(parcellation_files(name, template), n_vertices(template), strict=True):
-        own = np.zeros(n, dtype=np.intp)
+        of_side = np.zeros(n, dtype=np.intp)
         for region, members in _regions(path, n).items():
-            own[members] = numbers.setdefault(region, len(numbers) + 1)
-        sides.append(own)
+            of_side[members] = numbers.setdefault(region, len(numbers) + 1)
+        sides.append(of_side)
     return np.concatenate(sides), {number: region for region, number in numbers.items()}
 
 
@@ -85,19 +85,19 @@ def _regions(path: Path, n: int) -> dict[str, BoolArray]:
 
     They are told by their colour: nibabel gives a colour that the table lacks to the region of the next one.
     """
-    known = freesurfer.content(path, max_bytes=8 * (n + 1) + MAX_TABLE_BYTES)
-    of_vertex = _colours(known, path, n)
-    found: dict[str, BoolArray] = {}
+    data = freesurfer.content(path, max_bytes=8 * (n + 1) + MAX_TABLE_BYTES)
+    of_vertex = _colours(data, path, n)
+    regions: dict[str, BoolArray] = {}
     taken = np.zeros(n, dtype=bool)
-    for region, colour in freesurfer.colours(known[8 * n + 4 :], path):
+    for region, colour in freesurfer.colours(data[8 * n + 4 :], path):
         members = of_vertex == colour
         if not colour or not members.any() or region.lower() in NO_REGION:
             continue
         if taken[members].any():
             raise InputError(f"{path} gives {region} the colour of another region; they cannot be told apart.")
         taken |= members
-        found[region] = found.get(region, np.zeros(n, dtype=bool)) | members
-    return found
+        regions[region] = regions.get(region, np.zeros(n, dtype=bool)) | members
+    return regions
 
 
 def _colours(known: bytes, path: Path, n: int) -> IntArray:

@@ -86,20 +86,20 @@ def geometry(path: Path) -> Geometry:
     InputError
         If it is missing, no surface of triangles, or not a whole one.
     """
-    known = content(path)
-    first = known.find(b"\n", 0, 4096)
-    start = known.find(b"\n", first + 1, 8192) + 1
-    if not known.startswith(TRIANGULAR) or first < 0 or start == 0 or len(known) < start + 8:
+    data = content(path)
+    first = data.find(b"\n", 0, 4096)
+    start = data.find(b"\n", first + 1, 8192) + 1
+    if not data.startswith(TRIANGULAR) or first < 0 or start == 0 or len(data) < start + 8:
         raise unreadable(path, "it does not begin as a surface of triangles does")
-    n_points, n_triangles = (int(n) for n in np.frombuffer(known, ">i4", 2, start))
+    n_points, n_triangles = (int(n) for n in np.frombuffer(data, ">i4", 2, start))
     end = start + 8 + 12 * (n_points + n_triangles)
-    if n_points < 1 or n_triangles < 1 or len(known) < end:
-        raise unreadable(path, f"it says {n_points} vertices and {n_triangles} triangles, and has {len(known)} bytes")
-    if len(known) > end and not 0 < int.from_bytes(known[end : end + 4], "big") <= MAX_TAG:
+    if n_points < 1 or n_triangles < 1 or len(data) < end:
+        raise unreadable(path, f"it says {n_points} vertices and {n_triangles} triangles, and has {len(data)} bytes")
+    if len(data) > end and not 0 < int.from_bytes(data[end : end + 4], "big") <= MAX_TAG:
         raise unreadable(path, "what follows its triangles is none of FreeSurfer's, so that their number is not right")
-    points = np.frombuffer(known, ">f4", 3 * n_points, start + 8).reshape(-1, 3)
-    triangles = np.frombuffer(known, ">i4", 3 * n_triangles, start + 8 + 12 * n_points).reshape(-1, 3)
-    return Geometry(doubles(points), triangles.astype(np.int64), _about(known[end:]))
+    points = np.frombuffer(data, ">f4", 3 * n_points, start + 8).reshape(-1, 3)
+    triangles = np.frombuffer(data, ">i4", 3 * n_triangles, start + 8 + 12 * n_points).reshape(-1, 3)
+    return Geometry(doubles(points), triangles.astype(np.int64), _about(data[end:]))
 
 
 def _about(foot: bytes) -> dict[str, str]:
@@ -149,13 +149,13 @@ def numbers(path: Path) -> FloatArray:
     InputError
         If it is missing, no such file, or not a whole one.
     """
-    known = content(path)
-    if not known.startswith(PER_VERTEX) or len(known) < 15:
+    data = content(path)
+    if not data.startswith(PER_VERTEX) or len(data) < 15:
         raise unreadable(path, "it does not begin as numbers of vertices do")
-    n_vertices, _, each = (int(n) for n in np.frombuffer(known, ">i4", 3, 3))
-    if n_vertices < 1 or each != 1 or len(known) != 15 + 4 * n_vertices:
-        raise unreadable(path, f"it says {each} values for each of {n_vertices} vertices, and has {len(known)} bytes")
-    return doubles(np.frombuffer(known, ">f4", n_vertices, 15))
+    n_vertices, _, each = (int(n) for n in np.frombuffer(data, ">i4", 3, 3))
+    if n_vertices < 1 or each != 1 or len(data) != 15 + 4 * n_vertices:
+        raise unreadable(path, f"it says {each} values for each of {n_vertices} vertices, and has {len(data)} bytes")
+    return doubles(np.frombuffer(data, ">f4", n_vertices, 15))
 
 
 def patch(path: Path) -> tuple[IntArray, FloatArray]:
@@ -170,11 +170,11 @@ def patch(path: Path) -> tuple[IntArray, FloatArray]:
         If it is missing, no patch, not a whole one, or names a vertex twice.
     """
     kind = np.dtype([("vertex", ">i4"), ("at", ">f4", (3,))])
-    known = content(path)
-    head = np.frombuffer(known[:8], dtype=">i4")
-    if len(head) < 2 or head[0] != -1 or len(known) != 8 + int(head[1]) * kind.itemsize:
+    data = content(path)
+    head = np.frombuffer(data[:8], dtype=">i4")
+    if len(head) < 2 or head[0] != -1 or len(data) != 8 + int(head[1]) * kind.itemsize:
         raise InputError(f"{path} is not a patch of FreeSurfer, or not a whole one.")
-    rows = np.frombuffer(known, dtype=kind, offset=8)
+    rows = np.frombuffer(data, dtype=kind, offset=8)
     vertices = np.abs(rows["vertex"].astype(np.int64)) - 1
     if len(vertices) and (vertices.min() < 0 or len(np.unique(vertices)) < len(vertices)):
         raise InputError(f"{path} is not a patch of FreeSurfer, or damaged: it has a vertex 0, or one twice.")

@@ -93,13 +93,13 @@ class FreeSurferSubject:
         return self.folder / "surf" / f"{side[0]}h.{name}"
 
     def _patch(self, side: Hemisphere) -> Path | None:
-        known = [self._path(name, side) for name in FLAT_PATCHES]
+        usual = [self._path(name, side) for name in FLAT_PATCHES]
         others = [path for path in sorted(self.folder.glob(f"surf/{side[0]}h.*")) if "flat" in path.name.split(".")]
-        found = [path for path in known if path.is_file()][:1] or others
-        if len(found) > 1:
-            names = listed([path.name for path in found])
-            raise InputError(f"{self.folder / 'surf'} has several flat patches, {names}; name one {known[0].name}.")
-        return found[0] if found else None
+        paths = [path for path in usual if path.is_file()][:1] or others
+        if len(paths) > 1:
+            names = listed([path.name for path in paths])
+            raise InputError(f"{self.folder / 'surf'} has several flat patches, {names}; name one {usual[0].name}.")
+        return paths[0] if paths else None
 
     def mesh(self, kind: Kind, side: Hemisphere) -> Mesh:
         """Read a surface; a flat patch is turned so that posterior is in the middle and dorsal up."""

@@ -51,8 +51,8 @@ def outlines(raster: Raster, labels: IntArray, *, smoothing: float = 2.0) -> lis
         Of the regions that the picture shows, by ascending label.
     """
     on_all_vertices(labels, raster.template)
-    known = np.unique(labels[labels > 0])
-    traced = (_outline(raster, labels == label, int(label), smoothing) for label in known)
+    present = np.unique(labels[labels > 0])
+    traced = (_outline(raster, labels == label, int(label), smoothing) for label in present)
     return [outline for outline in traced if outline.lines]
 
 
@@ -70,10 +70,10 @@ def _outline(raster: Raster, member: BoolArray, label: int, smoothing: float) ->
 
 def _window(mask: BoolArray, margin: int) -> tuple[tuple[slice, slice], tuple[int, int]]:
     """Frame the mask: two slices, and the frame's first column and row."""
-    found = ndimage.find_objects(mask.astype(np.int8))
-    if not found:
+    boxes = ndimage.find_objects(mask.astype(np.int8))
+    if not boxes:
         return (slice(0, 2), slice(0, 2)), (0, 0)
-    rows, columns = (slice(max(s.start - margin, 0), s.stop + margin) for s in cast(Iterable[slice], found[0]))
+    rows, columns = (slice(max(s.start - margin, 0), s.stop + margin) for s in cast(Iterable[slice], boxes[0]))
     return (rows, columns), (columns.start, rows.start)
 
 

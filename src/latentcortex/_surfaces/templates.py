@@ -79,32 +79,32 @@ def layout(template: str) -> Layout:
         return NilearnFiles(_in_nilearn())
     if template in DENSITIES:
         places = list(_places(template))
-        found = next((one for place in places if (one := layout_in(place)) is not None), None)
-        if found is None:
+        folder_layout = next((one for place in places if (one := layout_in(place)) is not None), None)
+        if folder_layout is None:
             raise InputError(
                 f"The surfaces of {template} are not on this machine. Fetch them, "
                 f"nilearn.datasets.fetch_surf_fsaverage({template!r}), or set SUBJECTS_DIR to FreeSurfer's subjects."
             )
-        return found
-    found = layout_in(Path(template))
-    if found is None and Path(template).is_dir():
+        return folder_layout
+    folder_layout = layout_in(Path(template))
+    if folder_layout is None and Path(template).is_dir():
         raise InputError(
             f"{template} holds no surfaces; expected a subject of FreeSurfer (surf/lh.white) or of pycortex "
             "(surfaces/flat_lh.gii)."
         )
-    if found is None:
+    if folder_layout is None:
         # A study turns a name that is misspelt into a path.
         raise unknown(
             "surface template", Path(template).name, [*DENSITIES, f"or a subject's folder ({template} is none)"]
         )
-    return found
+    return folder_layout
 
 
 def _in_nilearn() -> Path:
-    found = _files.inside("nilearn", "datasets", "data", "fsaverage5")
-    if found is None:
+    folder = _files.inside("nilearn", "datasets", "data", "fsaverage5")
+    if folder is None:
         raise InputError("The surfaces come with nilearn, which is not installed: pip install nilearn.")
-    return found
+    return folder
 
 
 def _places(template: str) -> Iterator[Path]:
@@ -187,8 +187,8 @@ def surface(kind: Kind, template: str = "fsaverage5") -> tuple[Mesh, Mesh]:
     """
     if kind not in KINDS:
         raise unknown("surface", kind, KINDS)
-    found = layout(template)
-    left, right = (found.mesh(kind, side) for side in HEMISPHERES)
+    folder_layout = layout(template)
+    left, right = (folder_layout.mesh(kind, side) for side in HEMISPHERES)
     if kind != "white" or template in DENSITIES:
         _same_vertices(template, kind, (left, right))
     if kind == "white" and template in DENSITIES and template != "fsaverage5":

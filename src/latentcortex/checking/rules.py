@@ -62,8 +62,8 @@ class Rule:
 
     def can(self, design: Design) -> bool:
         """Tell whether the design holds what the rule needs."""
-        there = {"looks": bool(design.looks), "features": design.features is not None}
-        return all(there[name] for name in self.needs) and (there["features"] or not self.late(design))
+        available = {"looks": bool(design.looks), "features": design.features is not None}
+        return all(available[name] for name in self.needs) and (available["features"] or not self.late(design))
 
 
 def findings(design: Design, *, grave: bool = False) -> list[Finding]:
@@ -81,10 +81,10 @@ def refuse(design: Design, allow: Sequence[str] = ()) -> None:
         If a grave rule is broken that is not allowed to be, or the name of one is not known.
     """
     known_rules(allow)
-    found = [one for one in findings(design, grave=True) if one.rule not in allow]
-    if found:
-        more = f" {len(found) - 1} more: see `latentcortex check`." if len(found) > 1 else ""
-        raise InputError(f"{found[0]} To go on nevertheless: --allow {found[0].rule}.{more}")
+    broken = [one for one in findings(design, grave=True) if one.rule not in allow]
+    if broken:
+        more = f" {len(broken) - 1} more: see `latentcortex check`." if len(broken) > 1 else ""
+        raise InputError(f"{broken[0]} To go on nevertheless: --allow {broken[0].rule}.{more}")
 
 
 def tell(design: Design, allow: Sequence[str] = ()) -> None:

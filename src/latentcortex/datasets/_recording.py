@@ -108,15 +108,15 @@ class Recording:
     @cached_property
     def path(self) -> Path:
         """The file of the responses."""
-        there = [name for name in (RESPONSES, *SERIES, SURFACES["left"]) if (self.folder / name).is_file()]
-        if len(there) > 1:
-            raise InputError(f"{self.folder} has {' and '.join(there)}; keep one of them.")
-        if not there:
+        present = [name for name in (RESPONSES, *SERIES, SURFACES["left"]) if (self.folder / name).is_file()]
+        if len(present) > 1:
+            raise InputError(f"{self.folder} has {' and '.join(present)}; keep one of them.")
+        if not present:
             raise InputError(
                 f"{self.folder / RESPONSES} is missing; expected an array (n_trials, n_voxels), or with `mask` a "
                 f"series of volumes {SERIES[0]}, or with `template` {' and '.join(SURFACES.values())}."
             )
-        return self.folder / there[0]
+        return self.folder / present[0]
 
     @cached_property
     def matrix(self) -> Matrix | Blocks:
@@ -233,8 +233,8 @@ class Recording:
 
     def _inside(self, name: str) -> Path:
         """Find a file of the participant's own, or the one of all."""
-        own = self.folder / name
-        return own if own.exists() else self.root / name
+        path = self.folder / name
+        return path if path.exists() else self.root / name
 
     @property
     def _mask(self) -> Path | None:

@@ -81,8 +81,8 @@ def check_room(n_bytes: int, scratch: Path, source: Path) -> None:
     InputError
         If fewer bytes are free.
     """
-    there = next(folder for folder in (scratch, *scratch.absolute().parents) if folder.exists())
-    free = shutil.disk_usage(there).free
+    existing = next(folder for folder in (scratch, *scratch.absolute().parents) if folder.exists())
+    free = shutil.disk_usage(existing).free
     if n_bytes > free:
         raise InputError(
             f"{source} is not laid out by voxel, and a copy that is needs {n_bytes / 1e9:.1f} GB in {scratch}, where "

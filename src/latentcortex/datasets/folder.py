@@ -133,10 +133,10 @@ class Folder:
     def _check_known(self, path: Path, table: pd.DataFrame) -> None:
         strange = table["stimulus_id"][~table["stimulus_id"].isin(self._listed["stimulus_id"])]
         if len(strange):
-            unknown, known = sorted(set(strange)), listed(self._listed["stimulus_id"], 3)
+            unknown, present = sorted(set(strange)), listed(self._listed["stimulus_id"], 3)
             raise AlignmentError(
                 f"{path} names {len(unknown)} stimuli that stimuli.tsv does not have: {listed(unknown)}, the first in "
-                f"row {strange.index[0]}, column stimulus_id (it has {known}); ids are compared as text: 1 is not 001."
+                f"row {strange.index[0]}, column stimulus_id (it has {present}); ids are compared as text: 1 is no 001."
             )
 
     @cached_property

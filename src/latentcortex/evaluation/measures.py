@@ -65,15 +65,15 @@ class Seen:
     def comparisons(self) -> dict[str, BoolArray]:
         """How identifications are named -> who is compared with whom, (n_stimuli, n_stimuli)."""
         pool = _same(self.pools)
-        found = {f"pool-{pool_size(pool)}": pool}
+        by_pool = {f"pool-{pool_size(pool)}": pool}
         if self.category:
             labels = list(self.stimuli.table[self.category].astype(str))
             named = np.array([label not in NO_CATEGORY for label in labels])
             if not named.all():
                 logger.info("%d stimuli have no %s and are in no category.", int((~named).sum()), self.category)
             within = pool & _same(labels) & named & named[:, None]
-            found[f"within-{_word(self.category)}_pool-{pool_size(within)}"] = within
-        return found
+            by_pool[f"within-{_word(self.category)}_pool-{pool_size(within)}"] = within
+        return by_pool
 
     def clusters(self, groups: Mapping[str, str]) -> list[str]:
         """Name the cluster of each stimulus that is drawn with it: its category, if any, and stimuli as good as one.
@@ -165,16 +165,16 @@ def image_similarities(
     n, k = samples.shape[:2]
     flat = _sized(samples.reshape(-1, *samples.shape[2:]), seen.images.shape[1:3])
     pairs = np.repeat(wanted, k, axis=1) if wanted is not None else None
-    found = {"pixels": pixel_correlation(seen.images, flat), "ssim": ssim(seen.images, flat, pairs)}
+    similarities = {"pixels": pixel_correlation(seen.images, flat), "ssim": ssim(seen.images, flat, pairs)}
     if probe is not None:
         read, table = probe.read(flat), seen.stimuli.table
         words = {name: _numbered(name, list(table[name]), known) for name, known in probe.attributes.items()}
-        found["attributes"] = np.sum([read[name][:, own].T for name, own in words.items()], axis=0)
-        found |= {name: two_alternative(read[name], own) for name, own in words.items()}
-    undefined = int(np.isnan(found["pixels"]).all(0).sum())
+        similarities["attributes"] = np.sum([read[name][:, own].T for name, own in words.items()], axis=0)
+        similarities |= {name: two_alternative(read[name], own) for name, own in words.items()}
+    undefined = int(np.isnan(similarities["pixels"]).all(0).sum())
     if undefined:
         logger.info("%d of %d reconstructions are of one colour: no pixel correlation is defined.", undefined, n * k)
-    return {name: values.reshape(n, n, k) for name, values in found.items()}
+    return {name: values.reshape(n, n, k) for name, values in similarities.items()}
 
 
 def image_scores(
@@ -183,18 +183,19 @@ def image_scores(
     """Score the reconstructions of one route by every measure; name -> score."""
     n_samples = reconstructions.table["sample"].nunique()
     pairs = seen.sampled(n_samples, seed)
-    found = image_similarities(seen, reconstructions, probe, wanted=np.asarray(np.logical_or.reduce([*pairs.values()])))
+    wanted = np.asarray(np.logical_or.reduce([*pairs.values()]))
+    similarities = image_similarities(seen, reconstructions, probe, wanted=wanted)
     pool = next(iter(pairs.values()))
     scores = {
-        "correlation_space-pixels": own_score(found["pixels"], weights),
-        "ssim": own_score(found["ssim"], weights, among=pool),
+        "correlation_space-pixels": own_score(similarities["pixels"], weights),
+        "ssim": own_score(similarities["ssim"], weights, among=pool),
     }
     for name in probe.attributes if probe is not None else ():
-        scores[f"attribute_name-{name}"] = own_score(found[name], weights, limits=(0.0, 1.0))
+        scores[f"attribute_name-{name}"] = own_score(similarities[name], weights, limits=(0.0, 1.0))
     for space in ("pixels", "ssim", "attributes"):
-        if space in found:
+        if space in similarities:
             among = pairs if space == "ssim" else seen.comparisons
-            scores |= _identifications(space, found[space], among, weights)
+            scores |= _identifications(space, similarities[space], among, weights)
     return scores
 
 
@@ -227,13 +228,13 @@ def mean_image_scores(seen: Seen, means: Mapping[str, Images], probe: Probe | No
     """
     scores: dict[str, list[float]] = {}
     for pool, mean in means.items():
-        own = np.flatnonzero(np.asarray(seen.pools, dtype=str) == pool)
-        if not len(own):
+        in_pool = np.flatnonzero(np.asarray(seen.pools, dtype=str) == pool)
+        if not len(in_pool):
             continue
-        image, originals = _sized(mean[None], seen.images.shape[1:3]), seen.images[own]
+        image, originals = _sized(mean[None], seen.images.shape[1:3]), seen.images[in_pool]
         given = {"correlation_space-pixels": pixel_correlation(originals, image), "ssim": ssim(originals, image)}
         if probe is not None:
-            read, table = probe.read(image), seen.stimuli.table.iloc[own]
+            read, table = probe.read(image), seen.stimuli.table.iloc[in_pool]
             for name, known in probe.attributes.items():
                 given[f"attribute_name-{name}"] = two_alternative(read[name], _numbered(name, list(table[name]), known))
         for measure, values in given.items():
@@ -243,8 +244,8 @@ def mean_image_scores(seen: Seen, means: Mapping[str, Images], probe: Probe | No
 
 def _mean(values: Sequence[float]) -> float:
     """Average what is defined; nan where nothing is."""
-    known = np.asarray(values)[np.isfinite(values)]
-    return float(known.mean()) if len(known) else float("nan")
+    finite = np.asarray(values)[np.isfinite(values)]
+    return float(finite.mean()) if len(finite) else float("nan")
 
 
 def latent_scores(
@@ -262,11 +263,11 @@ def latent_scores(
         Pool -> training mean of the band, (n_dims,): in each fold another. Stimuli of two pools are not compared.
     weights : ndarray of shape (n_draws, n_stimuli)
     """
-    true, found = features.array(band, seen.stimuli.ids), decoded.array(band, seen.stimuli.ids)
+    true, given = features.array(band, seen.stimuli.ids), decoded.array(band, seen.stimuli.ids)
     similarity = np.full((len(true), len(true)), np.nan, dtype=np.float32)
     for pool, mean in means.items():
-        own = np.flatnonzero(np.asarray(seen.pools, dtype=str) == pool)
-        similarity[np.ix_(own, own)] = row_correlation(true[own], found[own], mean)
+        in_pool = np.flatnonzero(np.asarray(seen.pools, dtype=str) == pool)
+        similarity[np.ix_(in_pool, in_pool)] = row_correlation(true[in_pool], given[in_pool], mean)
     cube = similarity[:, :, None]
     space = _word(band)
     return {

@@ -80,8 +80,8 @@ class Score:
         """
         if not self.known.any():
             return float("nan"), float("nan")
-        own = self.each[self.known]
-        worst, best = self.limits or (float(own.min()), float(own.max()))
+        measured = self.each[self.known]
+        worst, best = self.limits or (float(measured.min()), float(measured.max()))
         low, high = float(np.percentile(self._draws(worst), 2.5)), float(np.percentile(self._draws(best), 97.5))
         # What an image adds, as a distractor, too, may lie a little beyond.
         return (max(low, worst), min(high, best)) if self.limits else (low, high)
@@ -214,9 +214,9 @@ def identification(
         cube = _mean_over_samples(cube)[:, :, None].astype(cube.dtype)  # no finer than what was averaged
     if fixed == "reconstruction":
         cube = cube.transpose(1, 0, 2)
-    own = cube[np.arange(len(cube)), np.arange(len(cube))][:, None]
-    undefined = np.isnan(own) | np.isnan(cube)
-    wins = _mean_over_samples(np.where(undefined, np.nan, beaten(cube, by=own)))
+    of_itself = cube[np.arange(len(cube)), np.arange(len(cube))][:, None]
+    undefined = np.isnan(of_itself) | np.isnan(cube)
+    wins = _mean_over_samples(np.where(undefined, np.nan, beaten(cube, by=of_itself)))
     compared = np.isfinite(wins) & ~np.eye(len(wins), dtype=bool)
     if among is not None:
         compared &= among
@@ -239,16 +239,16 @@ def _averaged(
     value: FloatArray, linear: FloatArray, weights: FloatArray, chance: float, limits: tuple[float, float] | None
 ) -> Score:
     """Average over the images that have a value; `linear` is what each adds to the mean, (n_stimuli,)."""
-    known = np.isfinite(value)
-    mean = float(value[known].mean()) if known.any() else float("nan")
-    return Score(mean, chance, np.where(known, linear, np.nan).astype(np.float64), weights, limits)
+    finite = np.isfinite(value)
+    mean = float(value[finite].mean()) if finite.any() else float("nan")
+    return Score(mean, chance, np.where(finite, linear, np.nan).astype(np.float64), weights, limits)
 
 
 def _mean_over_samples(cube: FloatArray) -> FloatArray:
     """Average over the samples that are defined; nan where none is."""
-    known = np.isfinite(cube)
+    finite = np.isfinite(cube)
     with np.errstate(invalid="ignore"):
-        return np.asarray(np.where(known, cube, 0).sum(2, dtype=np.float64) / known.sum(2))
+        return np.asarray(np.where(finite, cube, 0).sum(2, dtype=np.float64) / finite.sum(2))
 
 
 def _checked(

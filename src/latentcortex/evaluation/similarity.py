@@ -97,10 +97,10 @@ def ssim(originals: Images, images: Images, wanted: BoolArray | None = None) -> 
     var_x = _smooth(x * x) - mean_x**2
 
     def block(columns: slice) -> None:
-        y, own = _grey(images[columns]), pairs[:, columns]
+        y, of_columns = _grey(images[columns]), pairs[:, columns]
         mean_y = _smooth(y)
         var_y = _smooth(y * y) - mean_y**2
-        for i, j in zip(*np.nonzero(own), strict=True):
+        for i, j in zip(*np.nonzero(of_columns), strict=True):
             both = _smooth(x[i] * y[j]) - mean_x[i] * mean_y[j]
             light = (2 * mean_x[i] * mean_y[j] + 0.01**2) / (mean_x[i] ** 2 + mean_y[j] ** 2 + 0.01**2)
             form = (2 * both + 0.03**2) / (var_x[i] + var_y[j] + 0.03**2)
@@ -122,8 +122,8 @@ def row_correlation(true: FloatArray, decoded: FloatArray, mean: FloatArray | No
         centre = arrays(true=(true[:1], "one n_dims"), mean=(mean, "n_dims"))[1].astype(np.float32)
     rows, of_true = _distinct(true)
     columns, of_decoded = _distinct(decoded)
-    found = _unit(true[rows] - centre) @ _unit(decoded[columns] - centre).T
-    return np.asarray(found[np.ix_(of_true, of_decoded)])
+    cosines = _unit(true[rows] - centre) @ _unit(decoded[columns] - centre).T
+    return np.asarray(cosines[np.ix_(of_true, of_decoded)])
 
 
 def two_alternative(log_p: FloatArray, words: IntArray) -> FloatArray:

@@ -157,9 +157,9 @@ def widths_of_text(texts: Sequence[Config], config: Config, denoiser: str, n_mor
     """
     first, last = texts[0], texts[-1]
     n_tokens = int(first["max_position_embeddings"])
-    own = {"layer": n_tokens * first["hidden_size"]}
+    widths = {"layer": n_tokens * first["hidden_size"]}
     if denoiser == "dit":
         pooled = sum(text["projection_dim"] for text in texts)
-        return {"": (n_tokens + n_more) * config["joint_attention_dim"], "part": pooled, **own}
+        return {"": (n_tokens + n_more) * config["joint_attention_dim"], "part": pooled, **widths}
     pooled = first["hidden_size"] if len(texts) == 1 else last["projection_dim"]
-    return {"": n_tokens * sum(text["hidden_size"] for text in texts), "part": pooled, **own}
+    return {"": n_tokens * sum(text["hidden_size"] for text in texts), "part": pooled, **widths}

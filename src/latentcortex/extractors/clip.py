@@ -103,11 +103,13 @@ class CLIP:
     @cached_property
     def preparation(self) -> Preparation:
         """How images are prepared for the model."""
-        found = Preparation.read(self.folder / "preprocessor_config.json")
+        preparation = Preparation.read(self.folder / "preprocessor_config.json")
         size = self.config["vision_config"]["image_size"]
-        if found.side != size:
-            raise InputError(f"{self.folder} prepares images of {found.side} pixels for a model of {size} pixels.")
-        return found
+        if preparation.side != size:
+            raise InputError(
+                f"{self.folder} prepares images of {preparation.side} pixels for a model of {size} pixels."
+            )
+        return preparation
 
     @property
     def bands(self) -> tuple[str, ...]:
@@ -183,8 +185,8 @@ class CLIP:
         """Compute the bands of a few stimuli in padded passes; each (n_stimuli, n_dims), float32."""
         self._check_bands(bands, captions)
         seen = [band for band in bands if band != TEXT]
-        found = self._seen(images, seen) if seen else {}
-        return {band: found[band] if band in found else self._read(captions) for band in bands}
+        outputs = self._seen(images, seen) if seen else {}
+        return {band: outputs[band] if band in outputs else self._read(captions) for band in bands}
 
     def _seen(self, images: NDArray[np.uint8], bands: Sequence[str]) -> dict[str, FloatArray]:
         """Compute what the vision tower makes of images."""
@@ -197,9 +199,9 @@ class CLIP:
             with torch.inference_mode():
                 x = torch.from_numpy(self.preparation.of(images[rows]))
                 out = network.vision_model(pixel_values=x, output_hidden_states=bool(layers))
-                found = {VISION: network.visual_projection(out.pooler_output)}
-                found |= {band: POOLS[self.pool](out.hidden_states[layer]) for band, layer in layers.items()}
-            return {band: found[band][:n].numpy() for band in bands}
+                outputs = {VISION: network.visual_projection(out.pooler_output)}
+                outputs |= {band: POOLS[self.pool](out.hidden_states[layer]) for band, layer in layers.items()}
+            return {band: outputs[band][:n].numpy() for band in bands}
 
         parts = self._passes.map(one, list(passes(len(images), BATCH)))
         return {band: np.concatenate([part[band] for part in parts]) for band in bands}
@@ -213,11 +215,11 @@ class CLIP:
             import torch
 
             (network, tokenizer), (rows, n) = model, given
-            some = [texts[i] for i in rows]
-            read = tokenizer(some, padding="max_length", max_length=length, truncation=True, return_tensors="pt")
+            batch = [texts[i] for i in rows]
+            read = tokenizer(batch, padding="max_length", max_length=length, truncation=True, return_tensors="pt")
             with torch.inference_mode():
                 out = network.text_model(input_ids=read.input_ids, attention_mask=read.attention_mask)
-                return dict(zip(some[:n], network.text_projection(out.pooler_output).numpy()[:n], strict=True))
+                return dict(zip(batch[:n], network.text_projection(out.pooler_output).numpy()[:n], strict=True))
 
         embedded: dict[str, FloatArray] = {}
         for part in self._texts.map(one, list(passes(len(texts), TEXTS))):
@@ -275,16 +277,16 @@ class Preparation:
         try:
             edge, side = _length(config["size"], "shortest_edge"), _length(config["crop_size"], "height", "width")
             resample = int(Image.Resampling(config.get("resample", Image.Resampling.BICUBIC)))
-            found = cls(edge, side, (*config["image_mean"],), (*config["image_std"],), resample)
-            usual = all(config.get(step, True) for step in steps) and len(found.mean) == len(found.std) == 3
+            preparation = cls(edge, side, (*config["image_mean"],), (*config["image_std"],), resample)
+            usual = all(config.get(step, True) for step in steps) and len(preparation.mean) == len(preparation.std) == 3
         except (KeyError, TypeError, ValueError, AttributeError):
             usual = False
-        if not usual or found.side > found.edge:
+        if not usual or preparation.side > preparation.edge:
             raise InputError(
                 f"{path} is not the preparation of a CLIP model; expected `size` with the shortest edge, `crop_size` "
                 "of a square within it, `image_mean` and `image_std`, and no step left out."
             )
-        return found
+        return preparation
 
     def of(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Prepare images (n, height, width, 3); return (n, 3, side, side)."""

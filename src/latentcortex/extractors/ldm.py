@@ -265,8 +265,8 @@ class LDM:
     @property
     def made_by(self) -> dict[str, Any]:
         """What the features depend on."""
-        own = {"modules": self._own, "pool": self.pool, "n_projected": self.n_projected, "n_seeds": self.n_seeds}
-        how = {"trained": self.weights, "shown": self.shown, "start": self.start, "dtype": self.dtype}
+        recorded = {"modules": self._own, "pool": self.pool, "n_projected": self.n_projected, "n_seeds": self.n_seeds}
+        weights_and_noise = {"trained": self.weights, "shown": self.shown, "start": self.start, "dtype": self.dtype}
         usual = {"modules": {}, "pool": 0, "n_projected": 0, "n_seeds": 1, "trained": "trained", "shown": "images",
                  "start": "consistent", "dtype": "float32"}  # fmt: skip
         return {
@@ -283,7 +283,7 @@ class LDM:
             "seed": self.seed,
             **(threads.MADE_BY if self.device == "cpu" else {}),
             **({"unconditional": "zeros"} if self._zeros else {}),
-            **{key: value for key, value in {**own, **how}.items() if value != usual[key]},
+            **{key: value for key, value in {**recorded, **weights_and_noise}.items() if value != usual[key]},
         }
 
     def methods(self, bands: Sequence[str] = ()) -> str:
@@ -301,10 +301,10 @@ class LDM:
             return {}
         from latentcortex import _ldm
 
-        own = _ldm.n_steps_of(parsed.number("strength"), self.n_steps)
-        done = _ldm.step_index(parsed.number("step"), own)
+        n_steps = _ldm.n_steps_of(parsed.number("strength"), self.n_steps)
+        done = _ldm.step_index(parsed.number("step"), n_steps)
         scheduler = self._scheduler
-        left = own - done if parsed.kind == "zc" else own - done + 1
+        left = n_steps - done if parsed.kind == "zc" else n_steps - done + 1
         t = scheduler.timesteps[self.n_steps - left].item() if left > 0 else 0
         alpha_bar = scheduler.alpha_bar(t) if self.denoiser == "dit" else scheduler.alphas_cumprod[t]
         return {"timestep": t, "alpha_bar": float(alpha_bar)}
@@ -422,18 +422,18 @@ class LDM:
         z = self._drawn(pixel_hashes, "in place of the image") if self.shown == "noise" else None
         z = _ldm.encode_images(model, shown) if z is None else z
         c = _ldm.condition(model, captions, pixels=self.pixels)
-        found: dict[str, FloatArray] = {}
+        values: dict[str, FloatArray] = {}
         for name in bands:
             band = Band.parse(name)
             if band.kind == "z":
-                found[name] = flat(z if not band.entities else self._sampled(model, shown, pixel_hashes, band))
+                values[name] = flat(z if not band.entities else self._sampled(model, shown, pixel_hashes, band))
             if band.kind == "c":
-                found[name] = flat(self._texts(model, captions, band) if band.entities else c.states)
+                values[name] = flat(self._texts(model, captions, band) if band.entities else c.states)
         taps = self._taps(bands)
         if taps:
             runs = self._runs(model, z, c, pixel_hashes, taps)
-            found |= averaged(runs)
-        return {name: found[name] for name in [*bands, *(key for key in found if key.startswith(SPREAD))]}
+            values |= averaged(runs)
+        return {name: values[name] for name in [*bands, *(key for key in values if key.startswith(SPREAD))]}
 
     def _runs(
         self,
@@ -470,10 +470,10 @@ class LDM:
         for name in bands:
             band = Band.parse(name)
             if band.kind in ("zc", *DENOISERS):
-                what = self.modules[band.entities["layer"]] if band.kind in DENOISERS else "x_t"
-                what = "x0" if band.entities.get("as") == "x0" else what
+                output = self.modules[band.entities["layer"]] if band.kind in DENOISERS else "x_t"
+                output = "x0" if band.entities.get("as") == "x0" else output
                 at = band.number("strength"), band.number("step")
-                taps[name] = _ldm.Tap(what, *at, blind=band.entities.get("branch") == "unconditional")
+                taps[name] = _ldm.Tap(output, *at, blind=band.entities.get("branch") == "unconditional")
         return taps
 
     def _texts(self, model: _ldm.LatentDiffusion, captions: Sequence[tuple[str, ...]], band: Band) -> torch.Tensor:

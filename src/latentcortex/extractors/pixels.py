@@ -105,8 +105,8 @@ class Pixels:
         The settings of the other bands are not said where only `pixels` is asked for and they have their defaults,
         which belong to the version: stores from before there were other bands keep their keys.
         """
-        own = {"n_scales": self.n_scales, "n_orientations": self.n_orientations, "grid": self.grid}
-        said = {} if self.bands == ("pixels",) and own == DEFAULTS else own
+        options = {"n_scales": self.n_scales, "n_orientations": self.n_orientations, "grid": self.grid}
+        said = {} if self.bands == ("pixels",) and options == DEFAULTS else options
         return {"name": "pixels", "version": 1, "size": self.size, **said}
 
     @property

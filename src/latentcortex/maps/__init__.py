@@ -125,15 +125,15 @@ class Maps:
         InputError
             If none or several do.
         """
-        found = self.find(**facts)
-        if len(found.columns) != 1:
-            raise InputError(f"{len(found.columns)} columns are {facts}; expected one. {self._there(facts)}")
-        return found.column(0)
+        matching = self.find(**facts)
+        if len(matching.columns) != 1:
+            raise InputError(f"{len(matching.columns)} columns are {facts}; expected one. {self._there(facts)}")
+        return matching.column(0)
 
     def _there(self, facts: Mapping[str, str]) -> str:
         """List what each fact may be."""
-        known = {name: listed(list(dict.fromkeys(map(str, self.columns[name]))), 8) for name in facts}
-        return " ".join(f"Known as {name}: {values}." for name, values in known.items())
+        present = {name: listed(list(dict.fromkeys(map(str, self.columns[name]))), 8) for name in facts}
+        return " ".join(f"Known as {name}: {values}." for name, values in present.items())
 
     def __iter__(self) -> Iterator[tuple[FloatArray, dict[str, Any]]]:
         """Yield each column's values and what it is."""

@@ -198,17 +198,17 @@ def _read_tables(sidecars: Sequence[Path]) -> tuple[list[FloatArray], pd.DataFra
     columns: list[tuple[NDArray[np.generic], dict[str, Any]]] = []
     abouts: list[dict[str, Any]] = []
     for beside in sidecars:
-        path, known = beside.with_suffix(".tsv"), _files.read_json(beside)
-        abouts.append(known.pop("voxel"))
+        path, sidecar = beside.with_suffix(".tsv"), _files.read_json(beside)
+        abouts.append(sidecar.pop("voxel"))
         try:
             table = pd.read_csv(
-                path, sep="\t", na_values=["n/a"], keep_default_na=False, usecols=list(known), dtype=np.float32
+                path, sep="\t", na_values=["n/a"], keep_default_na=False, usecols=list(sidecar), dtype=np.float32
             )
         except (OSError, ValueError, KeyError) as error:
             if _files.is_refused(error):
                 raise
             raise IncompleteError(f"{path} is missing or damaged ({error}); make it again.") from None
-        columns += [(table[name].to_numpy(), facts) for name, facts in known.items()]
+        columns += [(table[name].to_numpy(), facts) for name, facts in sidecar.items()]
     func, facts = sidecars[0].parent, [facts for _, facts in columns]
     for about in abouts:
         _refuse_other_columns(func, facts, about)

@@ -203,10 +203,10 @@ def _said(labels: NDArray[np.intp], names: dict[int, str], atlas: str) -> NDArra
     """Return labels as they are; say which of them the table does not name, so that no region has them."""
     nameless = (labels != 0) & ~np.isin(labels, list(names))
     if nameless.any():
-        there = np.unique(labels[nameless]).tolist()
-        facts = {"atlas": atlas, "n_places": int(nameless.sum()), "labels": there[:100]}
+        unnamed = np.unique(labels[nameless]).tolist()
+        facts = {"atlas": atlas, "n_places": int(nameless.sum()), "labels": unnamed[:100]}
         said = "%d places of atlas %s have labels without a name and are in no region: %s."
-        logger.info(said, nameless.sum(), atlas, listed(there), extra={"facts": facts})
+        logger.info(said, nameless.sum(), atlas, listed(unnamed), extra={"facts": facts})
     return labels
 
 
@@ -248,8 +248,8 @@ def _folder(name: str) -> Path | None:
 
 
 def _unknown(name: str, cortex: str) -> InputError:
-    there = not cortex or cortex in TEMPLATES or Path(cortex).is_dir()
-    if not there:
+    is_available = not cortex or cortex in TEMPLATES or Path(cortex).is_dir()
+    if not is_available:
         return InputError(f"Atlas {name} was looked for in {cortex}, which is not there; was the subject moved?")
     return unknown("atlas", name, [*_atlas_folders(), *own.names(cortex)])
 
@@ -260,16 +260,16 @@ def _subject(template: str) -> str:
 
 
 def _only(folder: Path, pattern: str) -> Path:
-    found = sorted(folder.glob(pattern))
-    if len(found) != 1:
-        raise InputError(f"Atlas folder {folder} has {len(found)} files {pattern}; expected one.")
-    return found[0]
+    paths = sorted(folder.glob(pattern))
+    if len(paths) != 1:
+        raise InputError(f"Atlas folder {folder} has {len(paths)} files {pattern}; expected one.")
+    return paths[0]
 
 
 def _atlas_folders() -> dict[str, Path]:
     """List the atlases in the wheel, or beside the checkout that is run."""
-    here = Path(__file__).parents[1]
-    for place in (here / "_atlases", here.parents[1] / "atlases"):
+    package = Path(__file__).parents[1]
+    for place in (package / "_atlases", package.parents[1] / "atlases"):
         if place.is_dir():
             return {path.parent.name: path.parent for path in place.glob("*/atlas.json")}
     return {}

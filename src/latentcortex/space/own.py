@@ -51,15 +51,15 @@ def read(name: str, template: str) -> tuple[NDArray[np.intp], dict[int, str]]:
         If a drawing is to be read and the library for that is not installed.
     """
     if name in _surfaces.parcellations(template):
-        labels, known = _surfaces.parcellation(name, template)
+        labels, names = _surfaces.parcellation(name, template)
         missing = int((labels == 0).sum())
         facts = {"template": template, "n_vertices": missing}
         logger.info("%d vertices of %s are in no region of %s.", missing, template, name, extra={"facts": facts})
     else:
-        labels, known = exclusive(overlays.regions(files(name, template)[0], template), f"{name} of {template}")
-    if not known:
+        labels, names = exclusive(overlays.regions(files(name, template)[0], template), f"{name} of {template}")
+    if not names:
         raise InputError(f"Atlas {name} of {template} has no region with a vertex.")
-    return labels.astype(np.intp), known
+    return labels.astype(np.intp), names
 
 
 def exclusive(regions: dict[str, BoolArray], what: str) -> tuple[NDArray[np.intp], dict[int, str]]:

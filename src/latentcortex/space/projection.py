@@ -161,9 +161,9 @@ def crossed(template: str, to_voxels: FloatArray, numbers: IntArray) -> Votes:
         points = (1 - depth) * white + depth * pial
         nearest = np.rint(points @ to_voxels[:3, :3].T + to_voxels[:3, 3]).astype(np.int64)
         inside = np.flatnonzero(((nearest >= 0) & (nearest < numbers.shape)).all(axis=1))
-        found = numbers[tuple(nearest[inside].T)]
-        vertices.append(inside[found >= 0])
-        voxels.append(found[found >= 0])
+        of_nearest = numbers[tuple(nearest[inside].T)]
+        vertices.append(inside[of_nearest >= 0])
+        voxels.append(of_nearest[of_nearest >= 0])
     rows, columns = np.concatenate(vertices), np.concatenate(voxels)
     if not len(rows):
         raise InputError(
@@ -178,9 +178,9 @@ def crossed(template: str, to_voxels: FloatArray, numbers: IntArray) -> Votes:
 def means(votes: Votes, values: NDArray[np.generic]) -> FloatArray:
     """Average the values (n_voxels,) that each vertex meets, (n_vertices,) float32; nan where all are nan, or none."""
     numbers = np.asarray(values, dtype=np.float64)
-    known = ~np.isnan(numbers)
-    n_known = votes @ known.astype(np.float64)
-    total = votes @ np.where(known, numbers, 0.0)
+    measured = ~np.isnan(numbers)
+    n_known = votes @ measured.astype(np.float64)
+    total = votes @ np.where(measured, numbers, 0.0)
     return np.asarray(np.where(n_known > 0, total / np.maximum(n_known, 1), np.nan), dtype=np.float32)
 
 
@@ -190,28 +190,29 @@ def majorities(votes: Votes, labels: NDArray[np.generic]) -> FloatArray:
     Of labels that are met equally often it is the lowest that is not 0.
     """
     numbers = np.asarray(labels, dtype=np.float64)
-    known = np.flatnonzero(~np.isnan(numbers))
-    there = np.unique(numbers[known])
-    order = there[np.argsort(there == 0, kind="stable")]  # 0 last
-    column = np.argsort(order)[np.searchsorted(there, numbers[known])]
-    chosen = sparse.csr_array((np.ones(len(known)), (known, column)), shape=(len(numbers), max(len(order), 1)))
+    labelled = np.flatnonzero(~np.isnan(numbers))
+    distinct = np.unique(numbers[labelled])
+    order = distinct[np.argsort(distinct == 0, kind="stable")]  # 0 last
+    column = np.argsort(order)[np.searchsorted(distinct, numbers[labelled])]
+    chosen = sparse.csr_array((np.ones(len(labelled)), (labelled, column)), shape=(len(numbers), max(len(order), 1)))
     counts = (votes @ chosen).tocsr()
     counts.sort_indices()
-    found = np.full(votes.shape[0], np.nan)
-    some = np.flatnonzero(np.diff(counts.indptr))
-    best = np.asarray(counts.argmax(axis=1)).ravel()[some] if len(some) else np.empty(0, dtype=np.intp)
-    found[some] = order[best]
-    return found
+    most_frequent = np.full(votes.shape[0], np.nan)
+    met = np.flatnonzero(np.diff(counts.indptr))
+    best = np.asarray(counts.argmax(axis=1)).ravel()[met] if len(met) else np.empty(0, dtype=np.intp)
+    most_frequent[met] = order[best]
+    return most_frequent
 
 
 def matrix(name: str, value: Any) -> FloatArray:
     """Return a matrix that maps points to points; raise `InputError` for anything else."""
     try:
-        found = np.asarray(value, dtype=np.float64)
+        transform = np.asarray(value, dtype=np.float64)
     except (TypeError, ValueError):
         raise InputError(f"{name} must be a matrix of 4 x 4 numbers; got {value!r:.60}.") from None
-    if found.shape != (4, 4) or not np.isfinite(found).all() or not np.array_equal(found[3], [0, 0, 0, 1]):
-        raise InputError(f"{name} must be a finite matrix of 4 x 4 whose last row is 0 0 0 1; got {found.tolist()}.")
-    if np.linalg.matrix_rank(found[:3, :3]) < 3:
-        raise InputError(f"{name} cannot be inverted, so that voxels have no place: {found.tolist()}.")
-    return found
+    if transform.shape != (4, 4) or not np.isfinite(transform).all() or not np.array_equal(transform[3], [0, 0, 0, 1]):
+        rows = transform.tolist()
+        raise InputError(f"{name} must be a finite matrix of 4 x 4 whose last row is 0 0 0 1; got {rows}.")
+    if np.linalg.matrix_rank(transform[:3, :3]) < 3:
+        raise InputError(f"{name} cannot be inverted, so that voxels have no place: {transform.tolist()}.")
+    return transform

@@ -77,9 +77,9 @@ class Surface:
     def entities(self) -> str:
         """What the names of files say of it."""
         label = "".join(letter for letter in _surfaces.name_of(self.template) if letter.isascii() and letter.isalnum())
-        known = _surfaces.DENSITIES.get(self.template)
+        n_density = _surfaces.DENSITIES.get(self.template)
         label = label or "native"
-        return f"space-{label}_den-{known[1]}" if known else f"space-{label}"
+        return f"space-{label}_den-{n_density[1]}" if n_density else f"space-{label}"
 
     def methods(self) -> str:
         """Write where the voxels are for a methods section."""
@@ -128,8 +128,8 @@ class Surface:
     def where(self, voxel: int) -> str:
         """Say where a voxel is, to follow its number."""
         n_left, vertex = _surfaces.n_vertices(self.template)[0], int(self.vertices[voxel])
-        side, own = ("left", vertex) if vertex < n_left else ("right", vertex - n_left)
-        return f": vertex {own} of the {side} hemisphere"
+        side, number = ("left", vertex) if vertex < n_left else ("right", vertex - n_left)
+        return f": vertex {number} of the {side} hemisphere"
 
     def places(self) -> FloatArray:
         """Return where each voxel is on the sphere, or inflated where there is none, in mm, (n_voxels, 3).
@@ -138,5 +138,5 @@ class Surface:
         """
         kind: _surfaces.Kind = "sphere" if _surfaces.has("sphere", self.template) else "inflated"
         meshes = _surfaces.surface(kind, self.template)
-        found = [mesh.coordinates + 1000.0 * i * np.eye(3)[0] for i, mesh in enumerate(meshes)]
-        return np.asarray(np.concatenate(found)[self.vertices])
+        coordinates = [mesh.coordinates + 1000.0 * i * np.eye(3)[0] for i, mesh in enumerate(meshes)]
+        return np.asarray(np.concatenate(coordinates)[self.vertices])

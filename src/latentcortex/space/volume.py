@@ -76,8 +76,8 @@ class Volume:
                 raise InputError("A transform says where a cortex is; give `template`, too.")
             return
         given = self.to_voxels
-        known = projection.from_mm(self.affine, self.reference, self.template) if given is None else given
-        object.__setattr__(self, "to_voxels", projection.matrix("to_voxels", known))
+        to_voxels = projection.from_mm(self.affine, self.reference, self.template) if given is None else given
+        object.__setattr__(self, "to_voxels", projection.matrix("to_voxels", to_voxels))
 
     @classmethod
     def read(
@@ -149,9 +149,9 @@ class Volume:
     @cached_property
     def numbers(self) -> IntArray:
         """Number of the voxel at each place of the grid, (x, y, z); -1 where there is none."""
-        found = np.full(self.shape, -1, dtype=np.intp)
-        found[self.mask] = np.arange(self.n_voxels)
-        return found
+        numbers = np.full(self.shape, -1, dtype=np.intp)
+        numbers[self.mask] = np.arange(self.n_voxels)
+        return numbers
 
     @cached_property
     def n_voxels(self) -> int:
@@ -162,14 +162,14 @@ class Volume:
     def description(self) -> dict[str, object]:
         """What a sidecar says of it."""
         size = " x ".join(f"{edge:.3g}" for edge in nib.affines.voxel_sizes(self.affine))
-        known = {"Cortex": self.template, "CortexToVoxels": np.asarray(self.to_voxels).tolist()}
+        registration = {"Cortex": self.template, "CortexToVoxels": np.asarray(self.to_voxels).tolist()}
         return {
             "SpatialReference": self.reference,
             "n_voxels": self.n_voxels,
             "Resolution": f"{size} mm",
             "Grid": list(self.shape),
             "Affine": self.affine.tolist(),
-            **(known if self.template else {}),
+            **(registration if self.template else {}),
         }
 
     @property
@@ -297,9 +297,9 @@ class Volume:
 
         0 where no vertex meets a voxel, and outside the mask.
         """
-        found = np.zeros(self.shape, dtype=np.intp)
-        found[self.mask] = np.nan_to_num(projection.majorities(self.votes.T.tocsr(), labels))
-        return found.ravel()
+        nearest = np.zeros(self.shape, dtype=np.intp)
+        nearest[self.mask] = np.nan_to_num(projection.majorities(self.votes.T.tocsr(), labels))
+        return nearest.ravel()
 
     def _one_each(self, values: NDArray[np.generic]) -> None:
         if values.shape != (self.n_voxels,):
@@ -317,9 +317,9 @@ def _placed(shape: tuple[int, ...], affine: FloatArray, template: str, transform
     places = (Path(template) / "transforms" / transform, Path(transform))
     folder = next((place for place in places if (place / "matrices.xfm").is_file()), None)
     if folder is None:
-        there = sorted(path.parent.name for path in (Path(template) / "transforms").glob("*/matrices.xfm"))
+        transforms = sorted(path.parent.name for path in (Path(template) / "transforms").glob("*/matrices.xfm"))
         raise InputError(
             f"`transform` {transform!r} is none: neither {places[0]} nor {places[1]} holds a file matrices.xfm. Known: "
-            f"{listed(there) if there else 'none'}."
+            f"{listed(transforms) if transforms else 'none'}."
         )
     return projection.of_pycortex(folder, shape, affine)

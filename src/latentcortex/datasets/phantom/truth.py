@@ -80,12 +80,12 @@ class Truth:
         out = np.zeros((len(ids), len(self.vertices)), dtype=np.float32)
         bent = self.table["nonlinear"].to_numpy()
         for name, weights in self.weights.items():
-            own = np.flatnonzero(weights.any(axis=0))
-            part = factors[name][rows] @ weights[:, own]
+            driven = np.flatnonzero(weights.any(axis=0))
+            part = factors[name][rows] @ weights[:, driven]
             # An expansion beyond the linear span of every band: zero mean and unit variance kept.
-            size = np.sqrt((weights[:, own] ** 2).sum(0))
+            size = np.sqrt((weights[:, driven] ** 2).sum(0))
             square = (part**2 - size**2) / (np.sqrt(2) * size)
-            out[:, own] += np.where(bent[own], np.sqrt(0.9) * part + np.sqrt(0.1) * square, part)
+            out[:, driven] += np.where(bent[driven], np.sqrt(0.9) * part + np.sqrt(0.1) * square, part)
         return out
 
 
@@ -147,17 +147,17 @@ def _kinds(vertices: NDArray[np.intp]) -> pd.DataFrame:
     along, across = _coordinates(vertices, atlas)
     table.loc[names == "early", "kind"] = "z"
     for roi in ("ventral", "lateral"):
-        own = names == roi
-        table.loc[own, "kind"] = np.where(along[own] < 0.5, "zc", "c")
+        in_roi = names == roi
+        table.loc[in_roi, "kind"] = np.where(along[in_roi] < 0.5, "zc", "c")
     for roi in ("midventral", "midlateral"):
-        own = names == roi
-        table.loc[own, "kind"] = "mixed"
-        table.loc[own, "share"] = np.array(SHARES)[np.minimum((along[own] * 5).astype(int), 4)]
+        in_roi = names == roi
+        table.loc[in_roi, "kind"] = "mixed"
+        table.loc[in_roi, "share"] = np.array(SHARES)[np.minimum((along[in_roi] * 5).astype(int), 4)]
     for roi in ("midparietal", "parietal"):
-        own = names == roi
-        table.loc[own, "kind"] = "unet"
-        table.loc[own, "layer"] = np.minimum((along[own] * 5).astype(int), 4)
-        table.loc[own, "step"] = np.minimum((across[own] * 3).astype(int), 2)
+        in_roi = names == roi
+        table.loc[in_roi, "kind"] = "unet"
+        table.loc[in_roi, "layer"] = np.minimum((along[in_roi] * 5).astype(int), 4)
+        table.loc[in_roi, "step"] = np.minimum((across[in_roi] * 3).astype(int), 2)
     return table
 
 
@@ -169,11 +169,11 @@ def _coordinates(vertices: NDArray[np.intp], atlas: Atlas) -> tuple[FloatArray, 
     along, across = np.zeros(len(vertices)), np.zeros(len(vertices))
     for label in atlas.names:
         for hemisphere in (False, True):
-            own = (atlas.labels[vertices] == label) & (side == hemisphere)
-            centred = place[own] - place[own].mean(0)
+            in_roi = (atlas.labels[vertices] == label) & (side == hemisphere)
+            centred = place[in_roi] - place[in_roi].mean(0)
             axes = np.linalg.svd(centred, full_matrices=False)[2]
             axes = axes * np.sign(axes[:, 1:2] + 1e-9)  # point forwards, so that hemispheres agree
-            along[own], across[own] = (_ranked(centred @ axis) for axis in axes[:2])
+            along[in_roi], across[in_roi] = (_ranked(centred @ axis) for axis in axes[:2])
     return along, across
 
 
@@ -191,8 +191,8 @@ def _tuning(table: pd.DataFrame, vertices: NDArray[np.intp], rng: np.random.Gene
     for name in factors:
         if name.startswith("unet"):
             _, layer, step = name.split("-")
-            here = (table["layer"] == int(layer)) & (table["step"] == int(step))
-            amount[name] = here.to_numpy() * 1.0
+            of_layer = (table["layer"] == int(layer)) & (table["step"] == int(step))
+            amount[name] = of_layer.to_numpy() * 1.0
     beyond = np.where(table["unmodelled"], UNMODELLED_SHARE, 0.0)
     amount = {name: values * (1 - beyond) for name, values in amount.items()} | {"unmodelled": beyond}
     weights = {}
