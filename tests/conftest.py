@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,17 @@ from latentcortex.features import Features
 from latentcortex.stimuli import Stimuli
 
 Pictures = Callable[..., Stimuli]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(
+    collector: pytest.Collector,
+) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """Fail where a test module cannot be imported: for want of its doctests pytest would skip it, and all its tests."""
+    report = yield
+    if report.skipped and collector.path.name.startswith("test_") and "unable to import" in str(report.longrepr):
+        report.outcome = "failed"
+    return report
 
 
 @pytest.fixture(scope="session")
