@@ -52,7 +52,10 @@ class Case:
         """Encode images of the phantom, or draw at random what a full-size model would make of some."""
         if name == FULL_SIZE:
             return cls._full_size(n_images, n_steps)
-        extractor, stimuli = LDM(name, n_steps=n_steps), Phantom().stimuli().select(Phantom().stimuli().ids[:n_images])
+        extractor, stimuli = (
+            LDM(name, n_steps=n_steps),
+            Phantom().stimuli().select_stimuli(Phantom().stimuli().ids[:n_images]),
+        )
         z = _ldm.encode_images(extractor.parts, extractor._resized(stimuli.images(stimuli.ids)))
         c = _ldm.condition(extractor.parts, stimuli.captions(stimuli.ids), pixels=extractor.pixels)
         return cls(extractor, extractor.parts, z, c)

@@ -89,7 +89,7 @@ def main() -> None:
         found |= {"report, s": round(time.perf_counter() - begun, 1), "page, MB": round(page.stat().st_size / 1e6, 1)}
         if importlib.util.find_spec("plotly"):
             begun = time.perf_counter()
-            page = plotting.light(maps.find(statistic="r"), out / "light.html", rois=rois)
+            page = plotting.light(maps.find_columns(statistic="r"), out / "light.html", rois=rois)
             found |= {"light viewer, s": round(time.perf_counter() - begun, 1)}
             found |= {"light viewer, MB": round(page.stat().st_size / 1e6, 1)}
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -11,7 +11,7 @@ features = lc.extract(stimuli, lc.extractors.make("ldm", model="phantom"), bands
 decoder = lc.Decoder("takagi2023", atlas=lc.Atlas.find("phantom", "fsaverage5")).fit(features, train)
 decoded = decoder.decode(test)
 
-seen = lc.evaluation.Seen(stimuli.select(test_ids), category="scene")
+seen = lc.evaluation.Seen(stimuli.select_stimuli(test_ids), category="scene")
 counts = lc.evaluation.image_weights(len(test_ids), n_draws=500, seed=0)
 latent_diffusion = lc.reconstructors.make("ldm", model="phantom", guidance=3, n_samples=1)
 for route in latent_diffusion.routes:

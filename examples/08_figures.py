@@ -61,9 +61,9 @@ encoders: dict[str, lc.Encoder] = {}
 
 def fitted(analysis: str, *bands: str) -> lc.Maps:
     """Fit and score one model."""
-    encoder = lc.Encoder(estimator, analysis=analysis).fit(features.only(bands), train)
+    encoder = lc.Encoder(estimator, analysis=analysis).fit(features.select_bands(bands), train)
     encoders["+".join(bands)] = encoder
-    return encoder.score(features.only(bands), test, identifiability=False)
+    return encoder.score(features.select_bands(bands), test, identifiability=False)
 
 
 latents = {band: fitted("latents", band) for band in LATENTS}
@@ -107,7 +107,7 @@ affine = np.array([[3.0, 0, 0, -81], [0, 3, 0, -120], [0, 0, 3, -60], [0, 0, 0, 
 grid = lc.Volume(np.ones((55, 66, 50), dtype=bool), affine, "MNI152NLin2009cAsym", "fsaverage5")
 holds = grid.votes.T  # how often each voxel is met on the way through cortex at each vertex
 measured = holds @ np.isin(np.arange(grid.votes.shape[0]), surface.vertices).astype(float) > 0
-volume = grid.only(np.flatnonzero(measured))
+volume = grid.select_voxels(np.flatnonzero(measured))
 in_voxels = {}
 for name, values in r.items():
     n_known = (holds @ np.isfinite(values).astype(float))[measured]
@@ -119,7 +119,7 @@ write("glass_brain.png", plotting.glass_brain(cuts[1:2], label="prediction accur
 
 # --- regions: shares across strengths, and over strengths and steps -------------------------------------------------
 table = pd.concat(
-    maps.find(statistic="shareR2").summarise(list(atlas.labels[surface.vertices]), atlas.names)
+    maps.find_columns(statistic="shareR2").summarise(list(atlas.labels[surface.vertices]), atlas.names)
     for maps in joint.values()
 )
 profile = table[table["model"].isin([f"z+{band}" for band in levels])].copy()
@@ -136,7 +136,7 @@ words = {"x_label": "denoising step (%)", "y_label": "noise strength (%)", "labe
 write("strength_by_step.png", plotting.region_grids(cells, **words, style=PAGE))
 
 # --- two models against each other, with the paired test -----------------------------------------------------------
-held_out = {band: encoders[band].predict_held_out(features.only([band]), test) for band in ("z", "c")}
+held_out = {band: encoders[band].predict_held_out(features.select_bands([band]), test) for band in ("z", "c")}
 p = inference.paired_difference_p(
     held_out["z"].y, held_out["z"].yhat, held_out["c"].yhat, n_permutations=499, seed=0
 )  # fmt: skip
@@ -171,8 +171,8 @@ def picture(name: str) -> np.ndarray:
 
 
 stimuli = lc.Stimuli(pd.DataFrame({"captions": [()] * len(ids)}, index=pd.Index(ids)), picture)
-bands = features.only(["z", levels[-1]])
-write("voxel.png", lc.inspect(encoder, bands, test, best, stimuli=stimuli, atlas=atlas, style=PAGE))
+bands = features.select_bands(["z", levels[-1]])
+write("voxel.png", lc.inspect_voxel(encoder, bands, test, best, stimuli=stimuli, atlas=atlas, style=PAGE))
 
 mine = Figure(figsize=(85 / 25.4, 60 / 25.4))
 latents["c"].plot(ax=mine.add_axes((0.02, 0.2, 0.96, 0.7)), statistic="r", significant=True, style=COLUMN)

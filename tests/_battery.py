@@ -721,7 +721,7 @@ def pixel_shuffles(root: Path, n: int, *, every: int = 1) -> tuple[np.ndarray, n
         features = extract(folder.stimuli(), extractors.make("pixels"), store=Path(store), progress=False)
         features = Features.from_arrays(features.ids, {"pixels": features.array("pixels", features.ids)})
     responses = folder.responses("01")
-    responses = responses.only(np.arange(responses.space.n_voxels) % every == 0)
+    responses = responses.select_voxels(np.arange(responses.space.n_voxels) % every == 0)
     splits = Splits.k_fold(responses.ids, 10, seed=0)
     folds = Folds.of(features, responses, splits, "session")
     estimator = BandedRidge(seed=0)

@@ -45,7 +45,7 @@ def counts(n: int, smoothness: float) -> np.ndarray:
         with quiet():
             maps = scorer.score(Latents("latents", (("z",),)))
             own = scorer.shuffled().score(Latents("latents", (("z",),)))
-        (facts,) = maps.find(statistic="mask").columns.to_dict("records")
+        (facts,) = maps.find_columns(statistic="mask").columns.to_dict("records")
         false = maps.values(statistic="mask")[driven:].sum()
         naive = inference.fdr(own.values(statistic="p")).rejected.sum()
         rows.append([false, facts["n_false"], facts["n_false_low"], facts["n_false_high"], naive])
@@ -114,7 +114,7 @@ def wrong_null(n: int) -> list[Finding]:
             maps = Scorer(features, HeldOutSides(train, test), BandedRidge, criterion, twin=True).score(
                 Analysis("a", (("z",),))
             )
-        (facts,) = maps.find(statistic="mask").columns.to_dict("records")
+        (facts,) = maps.find_columns(statistic="mask").columns.to_dict("records")
         found_false = max(maps.values(statistic="mask").sum(), 1)
         expected.append(facts["n_false"] / found_false)
         nominal.append(0.05)

@@ -51,13 +51,13 @@ def baseline(n: int) -> list[Finding]:
             with quiet():
                 encoder, features, test = shifted(run, shift)
                 maps = encoder.score(features, test, shares=("unique",), identifiability=False)
-            (held_out,) = encoder.walk(features, test, shares=("unique",))
+            (held_out,) = encoder.predict_tiles(features, test, shares=("unique",))
             rates.append((maps.values(statistic="uniqueP", band="b") <= 0.05).mean())
             masked.append(np.nanmean(maps.values(statistic="uniqueMask", band="b")))
             raw = (held_out.y - held_out.nested["a",]) ** 2 - (held_out.y - held_out.yhat) ** 2
             naive.append((flipped(raw, run) <= 0.05).mean())
             joint.append(maps.values(statistic="r2").mean())
-            offsets.append(maps.find(statistic="r2").columns["offset"].iloc[0])
+            offsets.append(maps.find_columns(statistic="r2").columns["offset"].iloc[0])
         setting = f"features and responses of the test set raised by {shift:g} SD, 300 + 300 stimuli"
         what = "voxels whose unique share of a band without signal has p ≤ .05"
         out += [
@@ -150,8 +150,8 @@ def sets_of_duplicates(n: int) -> list[Finding]:
             # Five pairs, and one stimulus of every other set.
             first = np.unique(code, return_index=True)[1]
             kept = np.concatenate([first, [np.flatnonzero(code == code[i])[1] for i in first[:5]]])
-            maps = encoder.score(features, test.select([test.ids[i] for i in kept]))
-            once = encoder.predict_held_out(features, test.select([test.ids[i] for i in first])).p
+            maps = encoder.score(features, test.select_stimuli([test.ids[i] for i in kept]))
+            once = encoder.predict_held_out(features, test.select_stimuli([test.ids[i] for i in first])).p
         power.append((maps.values(statistic="mask")[:100] == 1).mean())
         all_once.append(inference.fdr(once).rejected[:100].mean())
     what, setting = "driven voxels found less than without the second of each pair", "5 pairs among 155 stimuli"

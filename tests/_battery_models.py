@@ -283,7 +283,7 @@ def padded_layers(n: int) -> list[Finding]:
             y = sum(parts) + np.sqrt(0.7) * rng.standard_normal(parts[0].shape)
             own = np.hstack([own + noise * rng.standard_normal(own.shape), rng.standard_normal((900, n_junk))])
             maps = preferred_layers(dict(zip(LAYERS[:2], (own, other), strict=True)), y, 600, n_refits=0)
-            column = maps.find(statistic="preferred")
+            column = maps.find_columns(statistic="preferred")
             wins.append(float((column.values() == 0).mean()))
             first, second = map(float, column.columns["effective_dims"].iloc[0].split("+"))
             ratio.append(first / second)

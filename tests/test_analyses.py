@@ -58,13 +58,15 @@ def test_a_shuffled_control_expects_few_of_what_is_found_to_be_false(planted) ->
         Analysis("noise-levels", ((Z, ZC),))
     )
     assert "identifiability" in set(maps.columns["statistic"])
-    facts = maps.find(statistic="mask").columns.iloc[0]
+    facts = maps.find_columns(statistic="mask").columns.iloc[0]
     assert maps.values(statistic="mask").sum() >= 9
     assert facts["n_false"] <= 2
     assert facts["n_false"] == pytest.approx(facts["n_control"] * facts["null_fraction"], rel=0.2, abs=0.1)
     assert facts["n_false_low"] <= facts["n_false"] <= facts["n_false_high"]
-    assert maps.find(statistic="uniqueMask").columns["n_false"].isna().all()  # tested where a control finds nothing
-    assert maps.find(statistic="r").columns["n_false"].isna().all()
+    assert (
+        maps.find_columns(statistic="uniqueMask").columns["n_false"].isna().all()
+    )  # tested where a control finds nothing
+    assert maps.find_columns(statistic="r").columns["n_false"].isna().all()
 
 
 def test_the_shuffled_participant_has_the_same_stimuli_and_other_responses(planted) -> None:
@@ -83,10 +85,10 @@ def test_latents_are_compared_in_pairs(planted) -> None:
     maps = own.score(Latents("latents", ((Z,), (ZC,))))
     level = {}
     for band in (Z, ZC):  # R² without what a shift of the mean takes
-        one = Encoder(BandedRidge()).fit(own.features.only([band]), train)
-        left = test.data - one.predict(own.features.only([band]), test.ids)
+        one = Encoder(BandedRidge()).fit(own.features.select_bands([band]), train)
+        left = test.data - one.predict(own.features.select_bands([band]), test.ids)
         level[band] = 1 - left.var(0) / test.data.var(0)
-    pair = maps.find(model=Z, band=ZC)
+    pair = maps.find_columns(model=Z, band=ZC)
     np.testing.assert_allclose(pair.values(statistic="differenceR2"), level[Z] - level[ZC], atol=1e-5)
     found = pair.values(statistic="differenceMask") == 1
     assert found[:20].sum() >= 18
@@ -96,8 +98,8 @@ def test_latents_are_compared_in_pairs(planted) -> None:
     np.testing.assert_array_equal(found, pair.values(statistic="differenceQ") <= 0.05)
     passed = (pair.values(statistic="differenceP")[20:] <= 0.05).mean()
     assert passed <= 0.05 + 3 * (0.05 * 0.95 / 200) ** 0.5
-    assert "the difference between z and" in pair.find(statistic="differenceQ").columns["family"].iloc[0]
-    assert not len(own.score(Analysis("other", ((Z,), (ZC,)))).find(statistic="differenceQ").columns)
+    assert "the difference between z and" in pair.find_columns(statistic="differenceQ").columns["family"].iloc[0]
+    assert not len(own.score(Analysis("other", ((Z,), (ZC,)))).find_columns(statistic="differenceQ").columns)
 
 
 def test_every_analysis_of_the_shelf_heads_its_section_with_a_title_of_its_own() -> None:
@@ -125,7 +127,7 @@ def test_half_fits_of_some_voxels_are_those_of_all(planted) -> None:
     halves = analyses.HalfFits(analyses.Halves(own.features, train, test.ids, BandedRidge, 0), train)
     among = np.array([1, 3, 11, 12, 40, 100, 219])
     wanted = np.array([3, 11, 40, 219])
-    some = halves.of(among)
+    some = halves.select_voxels(among)
     for k in (0, 1):
         np.testing.assert_allclose(some(k, np.searchsorted(among, wanted)), halves(k, wanted), rtol=1e-4, atol=1e-6)
     assert not np.allclose(halves(0, wanted), halves(1, wanted))
@@ -140,7 +142,7 @@ def test_maps_of_an_analysis_are_judged_together_where_the_family_is_hierarchica
         q = {name: maps.values(band=band, statistic="q") for name, maps in (("t", together), ("a", apart))}
         assert (q["t"] >= q["a"] * (1 - 1e-6)).all()
         np.testing.assert_array_equal(together.values(band=band, statistic="mask"), q["t"] <= 0.05)
-    families = set(together.find(statistic="mask").columns["family"])
+    families = set(together.find_columns(statistic="mask").columns["family"])
     assert families == {"latents: 2 of 2 maps were chosen first, this one with them: its voxels are tested at 0.05"}
 
 
@@ -151,7 +153,7 @@ def test_a_gain_that_only_few_stimuli_give_falls_to_nothing() -> None:
     zc = z @ rng.standard_normal((100, 10)) / 10
     y = zc @ rng.standard_normal((10, 60)) / 10**0.5 + 0.7 * rng.standard_normal((1800, 60))
     maps = analyses.make("learning-curve", [Z, ZC]).maps(scorer({Z: z, ZC: zc}, y, 1600))
-    own = maps.find(band=ZC).columns.set_index("statistic")
+    own = maps.find_columns(band=ZC).columns.set_index("statistic")
     ends = ["uniqueR2Limit", "uniqueR2LimitLow", "uniqueR2LimitHigh"]
     means = own["mean"].drop(ends)
     assert list(own["n_fitted"].dropna()) == [200, 336, 566, 951, 1600]
@@ -173,7 +175,7 @@ def test_shares_of_a_learning_curve_do_not_change_with_the_baseline_of_the_test_
     for shift in (0.0, 1.0):
         bands = {name: np.r_[band[:300], band[300:] + shift] for name, band in ((Z, z), (ZC, zc))}
         own = scorer(bands, np.r_[y[:300], y[300:] + 2 * shift], 300)
-        columns = analyses.make("learning-curve", [Z, ZC]).maps(own).find(band=Z).columns.set_index("statistic")
+        columns = analyses.make("learning-curve", [Z, ZC]).maps(own).find_columns(band=Z).columns.set_index("statistic")
         gains.append(columns.loc["uniqueR2N300", ["mean", "low", "high"]].to_numpy(dtype=float))
     assert gains[0][1] > 0.1
     np.testing.assert_allclose(gains[0], gains[1], atol=0.01)
@@ -217,12 +219,12 @@ def test_scores_fall_where_test_stimuli_are_unlike_those_that_were_fitted() -> N
         criterion=Criterion(),
         clusters=clusters,
     )
-    r = maps.find(statistic="r").columns.set_index("analysis")
+    r = maps.find_columns(statistic="r").columns.set_index("analysis")
     assert r.loc["generalisation-random", "mean"] > 0.4
     assert abs(r.loc["generalisation-cluster", "mean"]) < 0.15
     assert (r["low"] < r["mean"]).all()
     assert (r["mean"] < r["high"]).all()
-    null = maps.find(analysis="generalisation-cluster", statistic="p").columns["null"].iloc[0]
+    null = maps.find_columns(analysis="generalisation-cluster", statistic="p").columns["null"].iloc[0]
     assert null == "255 flips of signs of whole clusters"
 
 

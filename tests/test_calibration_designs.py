@@ -71,7 +71,7 @@ def test_adding_a_number_to_predictions_or_responses_changes_no_p_and_no_r2_abou
 def test_a_learning_curve_ends_at_the_unique_shares_that_are_mapped() -> None:
     encoder, features, test = battery.shifted(0, 0.5, n_voxels=20)
     maps = encoder.score(features, test, shares=("unique",), identifiability=False)
-    tiles = encoder.walk(features, test, shares=("unique",))
+    tiles = encoder.predict_tiles(features, test, shares=("unique",))
     gains = Piece.join([learning_curve.unique_gains(held_out, encoder.bands, seed=0) for held_out in tiles])
     shares, (low, high) = gains.values["shares"], learning_curve.interval(gains, len(test.ids), seed=0)
     mapped = np.stack([maps.values(statistic="uniqueR2", band=band) for band in ("a", "b")])
@@ -99,7 +99,7 @@ def test_stimuli_with_nearly_equal_features_are_averaged_for_p_and_flipped_toget
     (encoder, features, test), code = battery.near_duplicates(0, 4, n_voxels=20)
     maps = encoder.score(features, test)
     words = "independent Gaussian vectors (stimuli with nearly equal features averaged, which leaves 75)"
-    assert maps.find(statistic="p").columns["null"].iloc[0] == words
+    assert maps.find_columns(statistic="p").columns["null"].iloc[0] == words
     null = encoder.null_of(features, test, Criterion())
     assert len({(name, one) for name, one in zip(null.sets, code, strict=True)}) == len(set(null.sets)) == 75
     held_out = encoder.predict_held_out(features, test)

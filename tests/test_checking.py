@@ -121,7 +121,7 @@ def seeded(clean: Design) -> dict[str, Design]:
     z, zc = (features().array(band) for band in ("z", "zc"))
     slow = signal.lfilter([1], [1, -0.8], rng.standard_normal((160, 200)), axis=0)
     folds = Splits(tuple(IDS), np.repeat([0, 1], 80), tuple(IDS))
-    test_chosen = clean.responses.only(np.arange(200) < 50, chosen_on=IDS[90:110])
+    test_chosen = clean.responses.select_voxels(np.arange(200) < 50, chosen_on=IDS[90:110])
     return {
         "straddling": replace(clean, looks=looks(s150=picture("s003"))),
         "fitted-on-test": replace(clean, features=features().reduce(20, fit_on=IDS[:130])),

@@ -50,11 +50,11 @@ def test_of_the_phantom_as_many_discoveries_are_expected_to_be_false_as_are_plan
     responses, ids = phantom.responses("01"), phantom.ids
     train, test = responses.split(train_ids=ids[:900], test_ids=ids[900:], zscore="session")
     criterion = Criterion(identifiability=False)
-    sides = phantom_features.only(bands), HeldOutSides(train.averaged(), test.averaged())
+    sides = phantom_features.select_bands(bands), HeldOutSides(train.averaged(), test.averaged())
     maps = Scorer(*sides, BandedRidge, criterion, twin=True).score(Latents("latents", tuple((b,) for b in bands)))
     null = phantom.truth("01").table["kind"].to_numpy() == "null"
     for band in bands:
-        (facts,) = maps.find(model=band, band=band, statistic="mask").columns.to_dict("records")
+        (facts,) = maps.find_columns(model=band, band=band, statistic="mask").columns.to_dict("records")
         false = (maps.values(model=band, band=band, statistic="mask")[null] == 1).sum()
         assert false > 100
         assert facts["n_false_low"] <= false <= facts["n_false_high"] <= 1.5 * facts["n_false"]
@@ -235,11 +235,11 @@ def test_every_warning_of_scores_and_tests_names_its_statistic(n_fitted: int, ca
 def test_no_count_is_kept_where_maps_are_judged_together() -> None:
     """Across folds the draws are gone by then, and the threshold of the map alone is not the one that holds."""
     features, whole = battery.participant(0, 0, 60, 50)
-    responses = whole.only(np.arange(battery.N_VOXELS) < 100)
+    responses = whole.select_voxels(np.arange(battery.N_VOXELS) < 100)
     splits = Splits.k_fold(responses.ids, 3, seed=0)
     for family in ("map", "hierarchical"):
         criterion = Criterion(n_permutations=39, family=family)
         scorer = Scorer(features, ReadByChunk.of(responses, splits, "none"), BandedRidge, criterion)
-        columns = scorer.score(Latents("latents", (("z",),))).find(statistic="mask").columns
+        columns = scorer.score(Latents("latents", (("z",),))).find_columns(statistic="mask").columns
         assert columns["n_false"].notna().all() == (family == "map")
         assert columns["n_false_is"].notna().all() == (family == "map")

@@ -43,7 +43,7 @@ def rates(ar: float, n_runs: int, **criterion: object) -> tuple[np.ndarray, floa
     maps = [null_maps(seed, ar, **criterion) for seed in range(n_runs)]
     passed = np.array([(one.values(statistic="p") <= 0.05).mean() for one in maps])
     any_found = float(np.mean([one.values(statistic="mask").any() for one in maps]))
-    return passed, any_found, {str(one.find(statistic="p").columns["null"].iloc[0]) for one in maps}
+    return passed, any_found, {str(one.find_columns(statistic="p").columns["null"].iloc[0]) for one in maps}
 
 
 def held(passed: np.ndarray, any_found: float) -> bool:
@@ -123,7 +123,7 @@ def test_folds_of_clusters_flip_clusters_and_folds_of_stimuli_permute() -> None:
         encoder.cross_validate(features, responses, by_cluster, shares=("unique",))
     maps = encoder.cross_validate(features, responses, by_cluster, zscore="none")
     assert (
-        maps.find(statistic="p").columns["null"].iloc[0]
+        maps.find_columns(statistic="p").columns["null"].iloc[0]
         == "1000 flips of signs of whole clusters, each refitted in every fold"
     )
     with pytest.raises(InputError, match="null = 'analytic' is not valid for predictions pooled over folds"):
@@ -187,7 +187,7 @@ def test_where_the_slow_voxels_lie_does_not_change_the_null() -> None:
     features = Features.from_arrays(responses.ids, {"z": slow(rng, 900, 10, 0.8)})
     train, test = responses.split(test_ids=responses.ids[400:], zscore="none")
     maps = Encoder(BandedRidge(seed=0)).fit(features, train).score(features, test, n_permutations=99)
-    assert "stretches" in maps.find(statistic="p").columns["null"].iloc[0]
+    assert "stretches" in maps.find_columns(statistic="p").columns["null"].iloc[0]
 
 
 def test_counts_that_tie_have_the_p_of_their_ties() -> None:
@@ -213,7 +213,7 @@ def test_how_reliable_shares_are_does_not_depend_on_units_or_on_how_often_stimul
         train, test = responses.split(test_ids=ids[150:], zscore="none")
         alphas = np.logspace(-2, 7, 10) * (size**2 if scale is None else 1) * n_repeats
         encoder = Encoder(BandedRidge(scale=scale, alphas=alphas, seed=0)).fit(features, train)
-        found.append(encoder.score(features, test).find(statistic="identifiability").data)
+        found.append(encoder.score(features, test).find_columns(statistic="identifiability").data)
     for other in found[1:]:
         np.testing.assert_allclose(np.nanmean(other), np.nanmean(found[0]), atol=0.06)
 
@@ -238,7 +238,7 @@ def test_discoveries_expected_to_be_false_are_counted_in_folds_without_more_fits
     features = Features.from_arrays(responses.ids, {"z": z})
     splits = Splits.k_fold(responses.ids, 3, seed=0)
     maps = Encoder(BandedRidge(seed=0)).cross_validate(features, responses, splits, zscore="none", n_permutations=99)
-    (facts,) = maps.find(statistic="mask").columns.to_dict("records")
+    (facts,) = maps.find_columns(statistic="mask").columns.to_dict("records")
     assert maps.values(statistic="mask").sum() >= 18
     # 98 other draws and the ties of a p of 99: of 20 voxels without signal one at most.
     assert facts["n_shuffles"] == 99
@@ -261,13 +261,13 @@ def split_maps(overlap: float, *, shares: tuple[str, ...] = ("product", "unique"
 def test_what_makes_a_split_doubtful_is_said_beside_it() -> None:
     apart, near = split_maps(0.0), split_maps(0.995)
     for maps, low, high in ((apart, -0.1, 0.1), (near, 0.9, 1.0)):
-        for facts in maps.find(statistic="identifiability").columns.to_dict("records"):
+        for facts in maps.find_columns(statistic="identifiability").columns.to_dict("records"):
             assert low <= facts["overlap"] <= high
-    told = {name: np.nanmax(maps.find(statistic="identifiability").data, axis=1) for name, maps in
+    told = {name: np.nanmax(maps.find_columns(statistic="identifiability").data, axis=1) for name, maps in
             (("apart", apart), ("near", near))}  # fmt: skip
     assert (told["apart"] > MIN_RELIABILITY).mean() > 0.9
     assert (told["near"] < MIN_RELIABILITY).mean() > 0.8
-    stable = [maps.find(statistic="shareR2", band="a").columns["stability"].iloc[0] for maps in (apart, near)]
+    stable = [maps.find_columns(statistic="shareR2", band="a").columns["stability"].iloc[0] for maps in (apart, near)]
     assert stable[0] > 0.95 > stable[1]
 
 
@@ -310,7 +310,7 @@ def test_a_stricter_correction_gets_as_many_permutations_of_heavy_tails_as_it_ne
     features = Features.from_arrays(ids, {"x": x})
     estimator = BandedRidge(selection="gcv", alphas=np.logspace(0, 4, 5))
     maps = Encoder(estimator).fit(features, train).score(features, test, correction="by")
-    assert "permutations of stimuli" in maps.find(statistic="p").columns["null"].iloc[0]
+    assert "permutations of stimuli" in maps.find_columns(statistic="p").columns["null"].iloc[0]
     assert maps.values(statistic="mask")[:8].sum() >= 6
 
 
@@ -331,4 +331,4 @@ def test_many_voxels_are_sampled_for_the_null_and_all_are_scored() -> None:
     train, test = responses.split(test_ids=responses.ids[90:], zscore="none")
     maps = Encoder(BandedRidge(seed=0)).fit(features, train).score(features, test)
     assert np.isfinite(maps.values(statistic="p")).all()
-    assert maps.find(statistic="p").columns["null"].iloc[0] == "independent Gaussian vectors"
+    assert maps.find_columns(statistic="p").columns["null"].iloc[0] == "independent Gaussian vectors"

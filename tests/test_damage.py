@@ -152,7 +152,7 @@ def test_a_block_is_compared_with_its_hash_once_for_each_opened_store(finished, 
     monkeypatch.setattr(_files, "sha256", lambda path: (hashed.append(path.name), whole(path))[1])
     features = Features.open(next(finished[1].glob("features/*")))
     for ids in (features.ids, features.ids[:3]):
-        features.select(ids).only(["pixels"]).array("pixels")
+        features.select_stimuli(ids).select_bands(["pixels"]).array("pixels")
     assert hashed == ["block-0000.arrays", "block-0001.arrays"]
 
 

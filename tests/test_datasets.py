@@ -29,5 +29,5 @@ def test_some_voxels_of_a_dataset_are_columns_of_all_in_the_order_of_its_rows(na
         part = dataset.responses("01", voxels)
         np.testing.assert_array_equal(part.data, whole.data[:, voxels])
         assert part.rows.equals(rows[list(COLUMNS)])
-        assert part.space.description == space.only(np.arange(space.n_voxels)[voxels]).description
+        assert part.space.description == space.select_voxels(np.arange(space.n_voxels)[voxels]).description
     assert set(rows["split"]) == {"train", "test"}

@@ -58,7 +58,7 @@ def encoder(**arguments) -> Encoder:
 def test_the_fit_is_sklearns_on_single_trials() -> None:
     features, responses = study()
     train, _test = responses.split(test_ids=TEST, zscore="none")
-    one = features.only(["z"])
+    one = features.select_bands(["z"])
     found = encoder(alphas=[5.0], selection="gcv").fit(one, train).predict(one, TEST)
     rows = [IDS.index(name) for name in train.rows["stimulus"]]
     x = features.array("z").astype(np.float64)
@@ -93,7 +93,7 @@ def test_constant_and_nan_voxels_are_nan_in_every_map_and_outside_the_family() -
     maps = encoder().fit(features, train).score(features, test, identifiability=False)
     assert np.isnan(maps.data[:3]).all()
     assert np.isfinite(maps.data[3:]).all()
-    assert (maps.find(statistic="q").columns["n_tests"] == 9).all()
+    assert (maps.find_columns(statistic="q").columns["n_tests"] == 9).all()
     few = Responses(data[:, 3:], responses.rows, Bare(9)).split(test_ids=TEST)
     alone = encoder().fit(features, few[0]).score(features, few[1], identifiability=False)
     np.testing.assert_allclose(alone.data, maps.data[3:], rtol=1e-4, atol=1e-5)
@@ -114,7 +114,7 @@ def test_a_stimulus_that_was_fitted_on_cannot_be_scored() -> None:
     with pytest.raises(InputError, match="120 test stimuli were fitted on"):
         model.score(features, responses)
     with pytest.raises(AlignmentError, match="no features"):
-        encoder().fit(features.select(IDS[:50]), responses)
+        encoder().fit(features.select_stimuli(IDS[:50]), responses)
 
 
 def test_two_encoders_with_one_estimator_do_not_change_each_other() -> None:
@@ -123,7 +123,7 @@ def test_two_encoders_with_one_estimator_do_not_change_each_other() -> None:
     estimator = BandedRidge()
     one = Encoder(estimator).fit(features, train)
     before = one.predict(features, TEST)
-    Encoder(estimator).fit(features, train.select(IDS[:40]))
+    Encoder(estimator).fit(features, train.select_stimuli(IDS[:40]))
     np.testing.assert_array_equal(one.predict(features, TEST), before)
 
 
@@ -277,7 +277,7 @@ def test_the_preferred_layer_is_the_planted_one_and_ties_are_unsure() -> None:
     )
     train, test = responses.split(test_ids=TEST)
     predictions = {
-        name: encoder().fit(features.only([name]), train).predict_held_out(features.only([name]), test)
+        name: encoder().fit(features.select_bands([name]), train).predict_held_out(features.select_bands([name]), test)
         for name in layers
     }
     p = np.stack([inference.correlation_p(one.r, len(one.y)) for one in predictions.values()])
@@ -313,7 +313,11 @@ def test_a_tiny_p_is_not_0_in_float32_maps() -> None:
     x = features.array("z") @ np.random.default_rng(0).standard_normal((10, 3))
     exact = Responses.single_trials(x.astype(np.float32), Bare(3), stimulus=IDS, session=["1"] * 120, run=["1"] * 120)
     train, test = exact.split(test_ids=TEST)
-    maps = encoder(alphas=[1e-6], selection="gcv").fit(features.only(["z"]), train).score(features.only(["z"]), test)
+    maps = (
+        encoder(alphas=[1e-6], selection="gcv")
+        .fit(features.select_bands(["z"]), train)
+        .score(features.select_bands(["z"]), test)
+    )
     assert (maps.values(statistic="p") > 0).all()
     assert (maps.values(statistic="q") > 0).all()
 
@@ -354,7 +358,7 @@ def test_unique_and_shapley_shares_go_to_the_band_that_voxels_follow() -> None:
     product = sum(maps.values(band=band, statistic="shareR2") for band in features.bands)
     np.testing.assert_allclose(shapley[z] + shapley[zc], product, atol=1e-5)
     np.testing.assert_allclose(unique[z] + unique[zc] + common, product, atol=1e-5)
-    offset = maps.find(statistic="r2").columns["offset"].iloc[0]
+    offset = maps.find_columns(statistic="r2").columns["offset"].iloc[0]
     assert (r2 - product).mean() == pytest.approx(offset, abs=1e-5)
     assert unique[z][:10].mean() > 0.2 > 0.05 > abs(unique[z][10:20].mean())
     assert unique[zc][10:20].mean() > 0.1 > 0.05 > abs(unique[zc][:10].mean())
@@ -362,7 +366,7 @@ def test_unique_and_shapley_shares_go_to_the_band_that_voxels_follow() -> None:
     assert found[z][:10].mean() >= 0.6
     assert found[zc][:10].mean() < 0.2
     assert found[z][20:].sum() + found[zc][20:].sum() <= 2
-    facts = maps.find(band=z, statistic="uniqueQ").columns.iloc[0]
+    facts = maps.find_columns(band=z, statistic="uniqueQ").columns.iloc[0]
     assert facts["family"] == f"test: all 30 valid voxels of the unique share of {z} in {z}+{zc}"
     assert facts["null"].startswith("4999 flips")
 
@@ -374,7 +378,7 @@ def test_nested_models_are_those_fitted_alone() -> None:
     ids, y = test.averaged().ids, test.averaged().data
 
     def about_means(*bands: str) -> np.ndarray:
-        left = y - encoder().fit(features.only(bands), train).predict(features.only(bands), ids)
+        left = y - encoder().fit(features.select_bands(bands), train).predict(features.select_bands(bands), ids)
         return 1 - left.var(0) / y.var(0)
 
     for band, other in zip(features.bands, reversed(features.bands), strict=True):
@@ -409,7 +413,7 @@ def test_no_digit_depends_on_the_size_of_chunks(name: str) -> None:
         scorer = Scorer(*sides, criterion, Cells(chunk_voxels=size), twin=name == "latents", regions=regions)
         maps.append(analyses.make(name, BANDS).maps(scorer))
     if name != "learning-curve":
-        assert set(maps[0].find(statistic="r").columns["intervals"].iloc[0]) == {"early", "ventral", "late"}
+        assert set(maps[0].find_columns(statistic="r").columns["intervals"].iloc[0]) == {"early", "ventral", "late"}
     assert_same(maps)
 
 
@@ -528,7 +532,7 @@ def test_no_digit_of_a_profile_depends_on_the_size_of_chunks_and_no_cell_is_comp
         assert other.columns.equals(maps[0].columns)
     n_kinds, of_chunks = 2, 2 * 3  # which voxels are usable, and scores; once, the null is chosen
     assert computed == [0, 0, n_kinds * (of_chunks + 1), 0]
-    r = maps[0].find(statistic="r").columns
+    r = maps[0].find_columns(statistic="r").columns
     assert (r["normalised_low"] < r["normalised"]).all()
     assert (r["normalised"] < r["normalised_high"]).all()
 

@@ -246,7 +246,7 @@ def test_ssim_of_few_pairs_has_the_pools_mixture_of_categories(monkeypatch):
     fraction = (pool & alike & ~np.eye(80, dtype=bool)).sum() / (pool.sum() - 80)
     assert abs(fraction - 7 / 79) < 0.04
     assert (within <= alike).all()
-    moved = evaluation.Seen(one.stimuli.select(one.stimuli.ids[::-1]), category="kind").sampled(1, 0)
+    moved = evaluation.Seen(one.stimuli.select_stimuli(one.stimuli.ids[::-1]), category="kind").sampled(1, 0)
     np.testing.assert_array_equal(next(iter(moved.values()))[::-1, ::-1], pool)
 
 
@@ -404,7 +404,7 @@ def test_samples_are_found_by_id_and_a_missing_one_is_named():
     np.testing.assert_array_equal(found, samples[[3, 0]])
     some = reconstructed(samples)
     with pytest.raises(AlignmentError, match=r"1 of 2 .*s4 \(sample 2\)"):
-        evaluation.samples_of(some.select([name for name in some.ids if name != "s4_sample-2"]), ["s4"])
+        evaluation.samples_of(some.select_stimuli([name for name in some.ids if name != "s4_sample-2"]), ["s4"])
 
 
 def test_reconstructions_are_brought_to_the_size_of_the_originals():

@@ -349,8 +349,8 @@ def test_an_analysis_that_is_put_on_the_shelf_runs_a_study_up_to_its_title_in_th
     study.run(out, progress=False)
     maps = Maps.load(out, participant="01")
     assert set(maps.columns["analysis"]) == {"contrast-gain"}
-    assert set(maps.find(statistic="r").columns["model"]) == {"pixels", "contrast", "pixels+contrast"}
-    assert len(maps.find(model="pixels", band="contrast", statistic="differenceMask").columns) == 1
+    assert set(maps.find_columns(statistic="r").columns["model"]) == {"pixels", "contrast", "pixels+contrast"}
+    assert len(maps.find_columns(model="pixels", band="contrast", statistic="differenceMask").columns) == 1
     page = (out / "sub-01.html").read_text(encoding="utf-8")
     assert '<h2 id="contrast-gain">What contrast adds to pixels</h2>' in page
     assert "Contrast was compared with pixels in each voxel." in page
@@ -443,7 +443,7 @@ def test_a_statistic_of_one_file_is_in_sidecars_tables_by_region_and_maps(sole: 
     maps = encoder.score(features, test, shares=("unique", "common", "sole"))
 
     # Of two bands, what one explains alone is what it adds and what both have in common.
-    (common,) = (values for values, _ in maps.find(statistic="commonR2"))
+    (common,) = (values for values, _ in maps.find_columns(statistic="commonR2"))
     for band in bands:
         alone = maps.values(statistic="soleR2", band=band)
         np.testing.assert_allclose(alone, maps.values(statistic="uniqueR2", band=band) + common, atol=1e-5)

@@ -181,7 +181,7 @@ def test_other_pixels_captions_or_parameters_are_another_store(stimuli, pictures
     folders = {
         run(stimuli, tmp_path).folder,
         run(pictures(IDS, size=8), tmp_path).folder,
-        run(stimuli.select(IDS[::-1]), tmp_path).folder,
+        run(stimuli.select_stimuli(IDS[::-1]), tmp_path).folder,
         extract(stimuli, make("pixels", size=5), store=tmp_path, progress=False).folder,
     }
     assert len(folders) == 4
@@ -218,7 +218,7 @@ def test_a_latent_diffusion_model_is_extracted(tiny_model: Path, pictures, tmp_p
     model = make("ldm", model=str(tiny_model), n_steps=10)
     features = extract(stimuli, model, bands=["z", "c"], store=tmp_path, progress=False)
     assert features.dims == {"z": 256, "c": 16 * 12}
-    alone = extract(stimuli.select(["b"]), model, bands=["z", "c"], store=tmp_path, progress=False)
+    alone = extract(stimuli.select_stimuli(["b"]), model, bands=["z", "c"], store=tmp_path, progress=False)
     for band in ("z", "c"):
         np.testing.assert_array_equal(alone.array(band), features.array(band, ["b"]))
 

@@ -62,7 +62,7 @@ def test_the_kernel_does_not_depend_on_the_units_of_a_band() -> None:
 def test_the_kernel_of_selected_stimuli_is_that_of_all() -> None:
     features = Features.from_arrays(IDS, arrays())
     ids = IDS[20:90]
-    few = features.select(ids[::-1]).gram("z", ids, ids, fit_on=ids)
+    few = features.select_stimuli(ids[::-1]).gram("z", ids, ids, fit_on=ids)
     np.testing.assert_allclose(few, features.gram("z", ids, ids, fit_on=ids), rtol=1e-9, atol=1e-12)
 
 
@@ -114,7 +114,9 @@ def test_a_band_that_is_constant_over_the_fitted_stimuli_is_an_input_error() -> 
 
 def test_selected_stimuli_and_bands_come_in_the_asked_order() -> None:
     bands = arrays()
-    features = Features.from_arrays(IDS, bands).select(["s010", "s002"]).only(["zc_strength-80_step-100", "z"])
+    features = (
+        Features.from_arrays(IDS, bands).select_stimuli(["s010", "s002"]).select_bands(["zc_strength-80_step-100", "z"])
+    )
     assert features.bands == ("zc_strength-80_step-100", "z")
     np.testing.assert_array_equal(features.array("z"), bands["z"][[10, 2]].astype(np.float32))
     np.testing.assert_array_equal(features.array("z", ["s002"]), bands["z"][[2]].astype(np.float32))
@@ -138,7 +140,7 @@ def test_what_is_not_there_is_named() -> None:
     with pytest.raises(InputError, match=r"Unknown band 'zz'. Did you mean 'z'"):
         features.array("zz")
     with pytest.raises(AlignmentError, match="1 of 2 stimulus ids are not there: x"):
-        features.select(["s001", "x"])
+        features.select_stimuli(["s001", "x"])
     with pytest.raises(AlignmentError, match="1 of 2 stimuli have no features: x"):
         aligned(features, ["s001", "x"])
 
@@ -163,9 +165,9 @@ def test_a_store_is_read_by_id_across_blocks(tmp_path: Path) -> None:
     rows = [110, 3, 55, 49, 50]
     for band, values in bands.items():
         np.testing.assert_array_equal(features.array(band), values)
-        picked = features.select([IDS[i] for i in rows])
+        picked = features.select_stimuli([IDS[i] for i in rows])
         np.testing.assert_array_equal(picked.array(band), values[rows])
-        np.testing.assert_array_equal(picked.select([IDS[55]]).array(band), values[[55]])
+        np.testing.assert_array_equal(picked.select_stimuli([IDS[55]]).array(band), values[[55]])
 
 
 def test_an_unfinished_or_foreign_store_is_refused(tmp_path: Path) -> None:

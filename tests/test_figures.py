@@ -368,7 +368,7 @@ def test_inspecting_a_voxel_shows_what_its_maps_say() -> None:
     maps = encoder.score(features, test, identifiability=False)
     images = {f"s{i:02d}": np.full((4, 4, 3), i, dtype=np.uint8) for i in range(60)}
     table = pd.DataFrame({"captions": [()] * 60}, index=pd.Index(list(images)))
-    figure = lc.inspect(encoder, features, test, 1, stimuli=lc.Stimuli(table, images.__getitem__), n_images=2)
+    figure = lc.inspect_voxel(encoder, features, test, 1, stimuli=lc.Stimuli(table, images.__getitem__), n_images=2)
     assert figure.texts[0].get_text() == "Voxel 1: vertex 9 of the left hemisphere"
     words = [text.get_text() for ax in figure.axes for text in ax.texts]
     assert f"r: {maps.values(statistic='r')[1]:.3f}" in words
@@ -390,11 +390,11 @@ def test_inspecting_a_voxel_shows_what_its_maps_say() -> None:
 def test_what_is_not_there_cannot_be_inspected() -> None:
     encoder, features, test = encoded()
     with pytest.raises(InputError, match="no voxel 3: the responses have 3"):
-        lc.inspect(encoder, features, test, 3)
+        lc.inspect_voxel(encoder, features, test, 3)
     with pytest.raises(InputError, match="vertex 2 of the right hemisphere is not valid"):
-        lc.inspect(encoder, features, test, 2)
+        lc.inspect_voxel(encoder, features, test, 2)
     averaged = test.averaged()
-    words = [text.get_text() for ax in lc.inspect(encoder, features, averaged, 0).axes for text in ax.texts]
+    words = [text.get_text() for ax in lc.inspect_voxel(encoder, features, averaged, 0).axes for text in ax.texts]
     assert "noise ceiling (R²): n/a (no repeats)" in words
 
 

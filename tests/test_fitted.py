@@ -77,7 +77,7 @@ def test_some_stimuli_of_the_same_store_need_not_hold_the_fitted_ones(n_dims: in
     seen, _, train, _ = study(n_dims)
     stored = seen.save(tmp_path / "store")
     encoder = Encoder(estimators.make("banded_ridge")).fit(stored, train)
-    found = encoder.predict(stored.select(IDS[70:]))
+    found = encoder.predict(stored.select_stimuli(IDS[70:]))
     np.testing.assert_allclose(found, encoder.predict(stored, IDS[70:]), rtol=1e-4, atol=1e-5)
 
 
@@ -246,7 +246,7 @@ def test_what_cannot_be_loaded_is_one_clear_line(tmp_path: Path) -> None:
     with pytest.raises(AlignmentError, match="was fitted on other features: z, c differ"):
         Encoder.load(path, other)
     with pytest.raises(AlignmentError, match="bands that are not there: c"):
-        Encoder.load(path, seen.only(["z"]))
+        Encoder.load(path, seen.select_bands(["z"]))
     with pytest.raises(InputError, match="is not there; expected a model"):
         Encoder.load(tmp_path / "none.safetensors", seen)
     whole = bytearray(path.read_bytes())

@@ -109,7 +109,7 @@ def n_found(maps: Maps) -> int:
 
 
 def null_of(maps: Maps) -> str:
-    return str(maps.find(statistic="p").columns["null"].iloc[0])
+    return str(maps.find_columns(statistic="p").columns["null"].iloc[0])
 
 
 @pytest.fixture(scope="module")

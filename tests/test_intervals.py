@@ -116,9 +116,9 @@ def test_scores_across_folds_have_the_ceiling_of_what_is_scored(zscore: str) -> 
     assert maps is not None
     found = maps.values(statistic="ceiling").reshape(6, 50).mean(1)
     np.testing.assert_allclose(found, planted[::50], atol=0.04)
-    facts = maps.find(statistic="ceiling").columns.iloc[0]
+    facts = maps.find_columns(statistic="ceiling").columns.iloc[0]
     assert (facts["n_stimuli"], facts["n_averaged"], facts["n_single"], facts["n_within_run"]) == (80, 3, 0, 0)
-    alone = responses.select(responses.ids)
+    alone = responses.select_stimuli(responses.ids)
     once = Responses(alone.data[:80], alone.rows[:80], alone.space)
     assert analyses.ceiling_by_chunk(ReadByChunk.of(once, splits, "none"), Cells()) is None
 

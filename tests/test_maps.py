@@ -75,7 +75,7 @@ def test_columns_in_files_are_read_only_when_their_values_are_asked_for() -> Non
     read: list[int] = []
     found = kept_in_files(4, 5, read)
     both = found.join(Maps.of(Bare(4), [(np.ones(4), {**ABOUT, "statistic": "p", "unit": "probability"})]))
-    chosen = both.find(analysis="latents").select_columns(np.array([False, True, False, True, False, True]))
+    chosen = both.find_columns(analysis="latents").select_columns(np.array([False, True, False, True, False, True]))
     assert (read, len(chosen.columns)) == ([], 3)
     np.testing.assert_array_equal(chosen.values(statistic="r3"), 3)
     assert read == [3]

@@ -138,7 +138,7 @@ def test_the_text_names_the_null_of_a_test_set(null: str) -> None:
     scorer = Scorer(Features.from_arrays(responses.ids, bands), HeldOutSides(train, test), BandedRidge, how)
     maps = scorer.score(Latents("latents", (("a",),)))
     said = text(maps, estimator={"name": "banded_ridge"})
-    (words,) = maps.find(statistic="p").columns["null"]
+    (words,) = maps.find_columns(statistic="p").columns["null"]
     assert f"One-sided p-values came from the null of {words}." in said
     assert "fitted on 80 stimuli" in said
     assert "responses to 40 held-out stimuli" in said
@@ -160,7 +160,7 @@ def test_the_text_of_folds_says_where_pooled_r_lies_without_signal(unit: str, wo
     maps = Scorer(features, ReadByChunk.of(responses, splits, "none"), BandedRidge, how).score(
         Latents("latents", (("a",),))
     )
-    (median,) = maps.find(statistic="r").columns["null_median"]
+    (median,) = maps.find_columns(statistic="r").columns["null_median"]
     r = maps.values(statistic="r")
     assert median < -0.1
     assert abs(np.median(r) - median) < 0.12  # voxels share one draw of features

@@ -158,7 +158,7 @@ def test_sidecars_say_how_unique_shares_are_tested(test: str, words: str) -> Non
     features, train, new, how = shares(share=test)
     with quiet():
         maps = Encoder(BandedRidge()).fit(features, train).score(features, new, **vars(how))
-    facts = maps.find(statistic="uniqueP", band="a").columns.iloc[0]
+    facts = maps.find_columns(statistic="uniqueP", band="a").columns.iloc[0]
     assert facts["share"] == test
     assert words in facts["null"]
     assert "at least the p of the joint model, and 1 where that is not significant" in facts["null"]
@@ -235,7 +235,7 @@ def test_few_training_stimuli_leave_differences_to_flips_and_the_sidecar_says_so
     y = x["z"] @ rng.standard_normal((4, 10)) + 0.5 * rng.standard_normal((90, 10))
     with quiet():
         maps = battery.held_out(x, y, 39).score(Latents("latents", (("z",), ("c",))))
-    facts = maps.find(statistic="differenceP").columns.iloc[0]
+    facts = maps.find_columns(statistic="differenceP").columns.iloc[0]
     assert facts["n_refits"] == 0
     assert "with the variance of 0 refits" in facts["null"]
     assert (maps.values(statistic="differenceMask") == 1).mean() > 0.5

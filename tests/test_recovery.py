@@ -58,7 +58,7 @@ def participant(
     """Simulate one participant; `draw` changes the noise alone, `voxels` simulates only some."""
     phantom = Phantom(seed=seed)
     truth = phantom.truth("01")
-    truth = truth if voxels is None else truth.only(voxels)
+    truth = truth if voxels is None else truth.select_voxels(voxels)
     trials = simulation.schedule(phantom.ids, phantom.n_train, seed=seed, participant="01")
     data = simulation.trials(truth, trials, seed=seed if draw is None else 1000 + draw, participant="01")
     columns = {name: list(trials[name]) for name in ("stimulus", "session", "run")}
@@ -104,7 +104,7 @@ def test_false_discoveries_are_as_rare_as_promised(simulated, latents, band):
 def test_voxels_that_are_nan_or_constant_are_outside_every_family(simulated, latents):
     odd = (simulated.truth["state"] != "valid").to_numpy()
     assert np.isnan(latents.data[odd]).all()
-    n_tests = latents.find(statistic="q").columns["n_tests"]
+    n_tests = latents.find_columns(statistic="q").columns["n_tests"]
     assert (n_tests == (~odd).sum()).all()
 
 
@@ -261,7 +261,7 @@ def test_shares_that_can_be_told_are_the_planted_ones(recovered, kind):
 @pytest.mark.parametrize("seed", EVERY_SEED)
 def test_shares_and_the_offset_sum_to_r2(phantom_features, seed):
     """The offset is what the means' difference costs: they are subtracted from both sides before the split."""
-    one = participant(phantom_features.only((Z, ZC)), seed, voxels=with_signal(seed)[::5])
+    one = participant(phantom_features.select_bands((Z, ZC)), seed, voxels=with_signal(seed)[::5])
     ((train, test),) = one.scorer.responses.folds(slice(None))
     encoder = Encoder(BandedRidge()).fit(one.scorer.features, train)
     shares = ("product", "unique", "common")
@@ -292,7 +292,7 @@ def test_planted_ceilings_are_those_of_the_trials():
     phantom = Phantom(seed=0)
     truth = phantom.truth("01")
     voxels = np.flatnonzero((truth.table["kind"] != "null") & (truth.table["state"] == "valid"))[::5]
-    truth = truth.only(voxels)
+    truth = truth.select_voxels(voxels)
     trials = simulation.schedule(phantom.ids, phantom.n_train, seed=0, participant="01")
     data = simulation.trials(truth, trials, seed=0, participant="01")
     columns = {name: list(trials[name]) for name in ("stimulus", "session", "run")}

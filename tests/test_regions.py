@@ -43,7 +43,7 @@ def fitted() -> tuple[Encoder, Features, Responses]:
 def scored(fitted: tuple[Encoder, Features, Responses], labels: np.ndarray, *, n_pieces: int) -> tuple[Maps, list]:
     encoder, features, test = fitted
     how = Criterion(shares=("product", "unique"), null="analytic", identifiability=False)
-    (whole,) = encoder.walk(features, test, shares=how.shares)
+    (whole,) = encoder.predict_tiles(features, test, shares=how.shares)
     edges = np.linspace(0, N_VOXELS, n_pieces + 1).astype(int)
     pieces = [
         Prediction(
@@ -88,7 +88,7 @@ def test_intervals_are_those_of_scoring_anew_without_each_stimulus(fitted, n_pie
     for label, name in ((1, "early"), (2, "ventral")):
         voxels = np.flatnonzero((labels == label) & (np.arange(N_VOXELS) != 7))
         for (statistic, band), values in without(voxels).items():
-            (facts,) = maps.find(statistic=statistic, band=band).columns.to_dict("records")
+            (facts,) = maps.find_columns(statistic=statistic, band=band).columns.to_dict("records")
             mean = np.nanmean(maps.values(statistic=statistic, band=band)[voxels])
             pseudo = n * mean - (n - 1) * np.array(values)  # Tukey's
             expected = stats.t.interval(0.95, n - 1, pseudo.mean(), stats.sem(pseudo))
@@ -99,7 +99,7 @@ def test_intervals_are_those_of_scoring_anew_without_each_stimulus(fitted, n_pie
 def test_a_tile_has_sums_of_its_own_regions_only(fitted) -> None:
     """Those of 148 regions were 105 MB for each model of 300,000 voxels, nearly all of them 0."""
     encoder, features, test = fitted
-    (whole,) = encoder.walk(features, test, shares=("product",))
+    (whole,) = encoder.predict_tiles(features, test, shares=("product",))
     how = Criterion(shares=("product",), null="analytic")
     labels = np.repeat([140, 0, 3, 1000], 10)
     names = {label: f"region {label}" for label in range(1, 149)}
@@ -147,7 +147,7 @@ def test_intervals_do_not_depend_on_the_unit_of_responses(fitted, factor: float)
         for name, ends in intervals.items():
             np.testing.assert_allclose(facts["intervals"][name], ends, atol=5e-5)
     for statistic in ("r", "r2", "p", "shareR2", "shareR", "uniqueR2"):
-        values, wanted = (one.find(statistic=statistic).data for one in (maps, expected))
+        values, wanted = (one.find_columns(statistic=statistic).data for one in (maps, expected))
         np.testing.assert_allclose(values, wanted, rtol=1e-4, atol=1e-5)
 
 

@@ -33,7 +33,7 @@ def test_averages_are_pandas_and_carry_their_number_of_trials() -> None:
 
 def test_averages_of_averages_are_those_of_trials() -> None:
     responses = trials()
-    half = [responses.select(list("abc")).averaged(), responses.select(list("def")).averaged()]
+    half = [responses.select_stimuli(list("abc")).averaged(), responses.select_stimuli(list("def")).averaged()]
     rows = pd.concat([one.rows for one in half], ignore_index=True)
     joined = Responses(np.concatenate([one.data for one in half]), rows, Bare(4))
     np.testing.assert_allclose(joined.averaged().data, responses.averaged().data, rtol=1e-6)
@@ -63,7 +63,7 @@ def test_test_rows_never_change_the_training_rows() -> None:
 
 def test_rows_in_neither_side_are_left_out_and_need_no_statistics() -> None:
     responses = trials(times=3)
-    only = responses.select(list("abc"))
+    only = responses.select_stimuli(list("abc"))
     train, test = responses.split(train_ids=["a", "b", "c"], test_ids=["d"], zscore="none")
     assert (train.ids, test.ids) == (("a", "b", "c"), ("d",))
     np.testing.assert_array_equal(train.data, only.data)
@@ -228,7 +228,7 @@ def test_responses_in_any_unit_survive_and_those_that_cannot_are_said(caplog: py
         (lambda r: r.split(test_ids="a"), "test_ids must be a list of ids; got 'a'"),
         (lambda r: r.split(test_ids=["a", 3]), "test_ids must be strings; found 3"),
         (lambda r: r.split(test_ids=[*"abcdef"]), "train_ids is empty"),
-        (lambda r: r.only(np.array([0, 1, 2, 3])), "expected truth values"),
+        (lambda r: r.select_voxels(np.array([0, 1, 2, 3])), "expected truth values"),
         (lambda r: r.zscored(fit=np.ones(3, dtype=bool)), r"fit is \(3,\); expected \(15,\)"),
     ],
 )

@@ -12,12 +12,12 @@ from latentcortex.stimuli import Stimuli, pixel_hash
 
 def test_stimuli_are_taken_by_id_in_the_asked_order(pictures) -> None:
     stimuli = pictures(["a", "b", "c"])
-    some = stimuli.select(["c", "a"])
+    some = stimuli.select_stimuli(["c", "a"])
     assert some.ids == ("c", "a")
     np.testing.assert_array_equal(some.images(some.ids), stimuli.images(["c", "a"]))
     assert some.captions(["a"]) == stimuli.captions(["a"])
     with pytest.raises(AlignmentError, match="x"):
-        stimuli.select(["x"])
+        stimuli.select_stimuli(["x"])
 
 
 def test_equal_pixels_have_equal_hashes_whatever_they_are_called() -> None:

@@ -69,7 +69,7 @@ def test_hemispheres_may_have_different_numbers_of_vertices(native: str) -> None
     with pytest.raises(AlignmentError, match=f"has {N}"):
         space.take(np.arange(20484))
     with pytest.raises(AlignmentError, match="No voxel"):
-        space.only(np.array([], dtype=int))
+        space.select_voxels(np.array([], dtype=int))
 
 
 def test_maps_of_a_subject_come_back_with_their_vertices(native: str, tmp_path: Path) -> None:

@@ -180,7 +180,7 @@ def test_no_p_across_sessions_is_below_what_six_sessions_can_give() -> None:
     p = maps.values(statistic="p").astype(np.float64)
     assert p.min() == pytest.approx(2 / 64)
     np.testing.assert_allclose(p * 64, np.round(p * 64), atol=1e-4)
-    facts = maps.find(statistic="p").columns.iloc[0]
+    facts = maps.find_columns(statistic="p").columns.iloc[0]
     assert facts["null"] == "63 flips of signs of whole clusters, each refitted in every fold"
 
 

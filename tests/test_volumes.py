@@ -93,11 +93,11 @@ def test_a_voxel_says_where_it_is_and_some_can_be_taken() -> None:
     volume = some("fsaverage5")
     i, j, k = volume.indices[7]
     assert volume.where(7) == f": {i}, {j}, {k}; {4 * i - 90}, {4 * j - 126}, {4 * k - 72} mm"
-    few = volume.only(np.array([3, 7, 20]))
+    few = volume.select_voxels(np.array([3, 7, 20]))
     assert (few.n_voxels, few.template, few.where(1)) == (3, "fsaverage5", volume.where(7))
     np.testing.assert_array_equal(few.to_voxels, volume.to_voxels)
     with pytest.raises(AlignmentError, match="must ascend"):
-        volume.only(np.array([7, 3]))
+        volume.select_voxels(np.array([7, 3]))
 
 
 def test_places_are_in_mm() -> None:
@@ -352,7 +352,7 @@ def planted(space: Any, latents: tuple[str, ...] = ("z", "c", "zc_strength-80_st
     return Maps.of(space, columns)
 
 
-@pytest.mark.parametrize("space", [some(), some("fsaverage5"), whole(OBLIQUE).only(np.arange(0, 90000, 7))])
+@pytest.mark.parametrize("space", [some(), some("fsaverage5"), whole(OBLIQUE).select_voxels(np.arange(0, 90000, 7))])
 def test_maps_of_a_volume_are_read_back_as_they_were(space: Volume, tmp_path: Path) -> None:
     before = planted(space)
     written = before.save(tmp_path, participant="01")
@@ -665,7 +665,7 @@ def test_the_page_of_a_group_has_a_map_where_all_have_a_cortex_and_says_so_other
 ) -> None:
     settings = {"report": {"atlas": ""}}
     for name, n in (("01", 200), ("02", 300), ("03", 300)):
-        maps = planted(whole(template="").only(np.arange(0, 120000, n)))
+        maps = planted(whole(template="").select_voxels(np.arange(0, 120000, n)))
         maps = planted(Volume(maps.space.mask, RAS, MNI, template))
         maps.save(tmp_path, participant=name)
         reporting.Content(name, maps, None, {}, settings, {"name": "arrays"}, tmp_path / "log").write(tmp_path, [])
@@ -936,7 +936,9 @@ def on_bert(bert: str) -> Volume:
 @pytest.mark.parametrize("kind", ["surface", "volume"])
 def test_every_figure_of_a_participants_own_cortex_is_drawn_on_it(bert: str, kind: str) -> None:
     whole_volume = on_bert(bert)
-    space = Surface(bert) if kind == "surface" else whole_volume.only(np.unique(whole_volume.votes.indices)[::5])
+    space = (
+        Surface(bert) if kind == "surface" else whole_volume.select_voxels(np.unique(whole_volume.votes.indices)[::5])
+    )
     found = drawn(space, ["all"])
     assert {"latents-flat", "noise-levels", "latents-difference", "latents-winner", "latents-rgb"} <= set(found)
     for figure in found.values():
@@ -944,7 +946,7 @@ def test_every_figure_of_a_participants_own_cortex_is_drawn_on_it(bert: str, kin
 
 
 def test_differences_on_cortex_are_means_of_significant_voxels_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    volume = whole().only(np.unique(whole().votes.indices))
+    volume = whole().select_voxels(np.unique(whole().votes.indices))
     hit = np.arange(volume.n_voxels) % 3 == 0
     maps = planted(volume, ("z", "c"))
     pair = {**ABOUT, "model": "z", "band": "c"}
@@ -967,7 +969,7 @@ def test_differences_on_cortex_are_means_of_significant_voxels_only(monkeypatch:
 
 
 def test_the_winner_of_a_vertex_is_that_of_most_of_its_voxels(monkeypatch: pytest.MonkeyPatch) -> None:
-    volume = whole().only(np.unique(whole().votes.indices))
+    volume = whole().select_voxels(np.unique(whole().votes.indices))
     seen: list[Any] = []
     monkeypatch.setattr(plotting, "winner_map", lambda scores, **_: seen.append(scores))
     drawn(volume, ["winner"])["latents-winner"].draw(plotting.PAGE)
@@ -1004,7 +1006,7 @@ def test_a_volume_of_freesurfer_that_did_not_lie_straight_is_followed(tmp_path: 
 
 
 def test_maps_of_different_voxels_are_not_joined() -> None:
-    one, other = some(n=40), some(n=40).only(np.arange(20))
+    one, other = some(n=40), some(n=40).select_voxels(np.arange(20))
     mask = np.zeros(SHAPE, dtype=bool)
     mask.ravel()[np.flatnonzero(one.mask.ravel()) + 1] = True
     for space in (other, Volume(mask, RAS, MNI), Volume(one.mask, LAS, MNI), Volume(one.mask, RAS, "T1w")):

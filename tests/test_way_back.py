@@ -42,12 +42,12 @@ def sides(phantom: Phantom) -> list[tuple[Responses, Responses]]:
 @pytest.fixture(scope="module")
 def score(phantom, sides, phantom_features: Features, tmp_path_factory) -> Callable[..., Scores]:
     """Decode, reconstruct once and score the first test stimuli, by every route."""
-    stimuli, features = phantom.stimuli(), phantom_features.only(["z", "c"])
+    stimuli, features = phantom.stimuli(), phantom_features.select_bands(["z", "c"])
     (train, test), atlas = sides[0], Atlas.find("phantom", "fsaverage5")
 
     def run(given: Iterable[tuple[Responses, Responses]], n_images: int) -> Scores:
         ids = [name for name in phantom.ids if name.startswith("test")][:n_images]
-        seen = Seen(stimuli.select(ids), category="scene")
+        seen = Seen(stimuli.select_stimuli(ids), category="scene")
         counts = evaluation.image_weights(n_images, n_draws=500, seed=0)
         decoded = decode_held_out(lambda: Decoder("takagi2023", atlas=atlas), features, given)
         store = tmp_path_factory.mktemp("images")
@@ -128,7 +128,7 @@ def test_digits_are_identified_from_decoded_z_and_not_from_a_shuffled_brain(tmp_
     splits = list(Splits.k_fold(responses.ids, 10, seed=0))
     sides = [responses.split(test_ids=test, train_ids=train) for train, test in splits]
     ids = [name for _, test in splits for name in test]
-    seen = Seen(stimuli.select(ids), [str(k) for k, (_, test) in enumerate(splits) for _ in test])
+    seen = Seen(stimuli.select_stimuli(ids), [str(k) for k, (_, test) in enumerate(splits) for _ in test])
     means = {str(k): features.array("z", train).mean(0) for k, (train, _) in enumerate(splits)}
     counts = evaluation.image_weights(len(ids), n_draws=500, seed=0)
 

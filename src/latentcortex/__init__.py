@@ -28,7 +28,7 @@ _NAMES = {
     "reconstruct": "reconstruction",
     "BandedRidge": "estimators.banded_ridge",
     "plot_flatmap": "plotting",
-    "inspect": "reporting.voxel",
+    "inspect_voxel": "reporting.voxel",
 }
 _MODULES = (
     "datasets",

@@ -22,7 +22,7 @@ BoolArray = NDArray[np.bool_]
 TILE: Final = 1024
 """Voxels per block of the canonical grid. Results depend on it in the last bits, so nobody may choose it."""
 
-MOST_WHOLE: Final = 2**53
+MAX_WHOLE: Final = 2**53
 """The largest whole number up to which float64 holds every one."""
 
 CONSTANT: Final = {4: 1e-6, 8: 1e-14}
@@ -213,7 +213,7 @@ def _array(name: str, values: object) -> NDArray[Any]:
 def _check_kept(name: str, given: NDArray[Any], out: FloatArray) -> None:
     """Raise `InputError` where 64-bit integers or long doubles are beyond what float64 holds."""
     if given.dtype.kind in "iu":
-        lost = int(((out > MOST_WHOLE) | (out < -MOST_WHOLE)).sum())
+        lost = int(((out > MAX_WHOLE) | (out < -MAX_WHOLE)).sum())
     else:
         lost = int(((np.isinf(out) & ~np.isinf(given)) | ((out == 0) & (given != 0))).sum())
     if lost:

@@ -29,7 +29,7 @@ FRAME_LEVELS: Final = 24
 """Levels of 255 by which pixels of a frame differ from its colour at most; compression blurs its inner edge."""
 FRAME_SHARE: Final = 0.9
 """Share of a line's pixels that have the colour of the frame."""
-LEAST_INSIDE: Final = 0.5
+MIN_INSIDE: Final = 0.5
 """Height and width that a frame leaves at least."""
 FLAT: Final = 2.0
 """Standard deviation of lightness, of 255, below which an image shows nothing that could be compared."""
@@ -134,7 +134,7 @@ def _without_frame(image: NDArray[np.uint8]) -> NDArray[np.uint8] | None:
     left, right = _inside(small[top:bottom].swapaxes(0, 1))
     height, width = small.shape[:2]
     whole = (top, bottom, left, right) == (0, height, 0, width)
-    if whole or bottom - top < LEAST_INSIDE * height or right - left < LEAST_INSIDE * width:
+    if whole or bottom - top < MIN_INSIDE * height or right - left < MIN_INSIDE * width:
         return None
     return image[top * step : bottom * step, left * step : right * step]
 

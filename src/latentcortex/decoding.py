@@ -182,7 +182,9 @@ class Decoder:
         valid = averaged.valid() if usable is None else averaged.valid() & usable
         self._models = {}
         for band in features.bands:
-            voxels = self._best(self.candidates(band, averaged.space, valid), features.only([band]), averaged, shared)
+            voxels = self._best(
+                self.candidates(band, averaged.space, valid), features.select_bands([band]), averaged, shared
+            )
             model = self._ridge
             x, latents = {f"responses (decoding {band})": averaged.data[:, voxels]}, features.array(band, averaged.ids)
             model.fit(x, latents, sample_weight=averaged.n_repeats, groups=_told(shared, averaged))

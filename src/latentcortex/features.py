@@ -211,13 +211,13 @@ class Features:
             return self.folder == other.folder
         return all(self._memory.get(band) is other._memory.get(band, ()) for band in other.dims)
 
-    def select(self, ids: Sequence[str]) -> Features:
+    def select_stimuli(self, ids: Sequence[str]) -> Features:
         """Take these stimuli, in this order."""
         rows = positions(self.ids, ids, what="stimulus ids")
         memory = {band: values[rows] for band, values in self._memory.items()}
         return replace(self, ids=tuple(ids), _memory=memory, _grams={})
 
-    def only(self, bands: Sequence[str]) -> Features:
+    def select_bands(self, bands: Sequence[str]) -> Features:
         """Take these bands, in this order; they share the cache of Gram matrices."""
         for band in bands:
             self._check(band)

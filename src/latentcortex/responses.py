@@ -136,7 +136,7 @@ class Responses:
         """Tell which voxels are finite and vary by more than rounding, (n_voxels,)."""
         return varying(self.data)
 
-    def select(self, ids: Sequence[str]) -> Responses:
+    def select_stimuli(self, ids: Sequence[str]) -> Responses:
         """Take the rows of these stimuli, in their present order."""
         ids = id_list("Stimuli", ids)
         missing = sorted(set(ids) - set(self.rows["stimulus"]))
@@ -145,7 +145,7 @@ class Responses:
         kept = self.rows["stimulus"].isin(ids).to_numpy()
         return replace(self, data=self.data[kept], rows=self.rows[kept].reset_index(drop=True))
 
-    def only(self, voxels: BoolArray, *, chosen_on: Sequence[str] = ()) -> Responses:
+    def select_voxels(self, voxels: BoolArray, *, chosen_on: Sequence[str] = ()) -> Responses:
         """Take some voxels.
 
         Parameters
@@ -157,7 +157,7 @@ class Responses:
         """
         kept = np.flatnonzero(truths("voxels", voxels, self.space.n_voxels))
         chosen = tuple(dict.fromkeys([*self.chosen_on, *chosen_on]))
-        return Responses(self.data[:, kept], self.rows, self.space.only(kept), chosen)
+        return Responses(self.data[:, kept], self.rows, self.space.select_voxels(kept), chosen)
 
     def split(
         self, *, test_ids: Sequence[str], train_ids: Sequence[str] | None = None, zscore: Within = "session"
@@ -186,9 +186,9 @@ class Responses:
         both = sorted(set(train_ids) & set(test_ids))
         if both:
             raise InputError(f"{len(both)} stimuli are both in train and test: {listed(both)}.")
-        used = self.select([*train_ids, *test_ids])
+        used = self.select_stimuli([*train_ids, *test_ids])
         scored = used.zscored(fit=used.rows["stimulus"].isin(train_ids).to_numpy(), within=zscore)
-        return scored.select(train_ids), scored.select(test_ids)
+        return scored.select_stimuli(train_ids), scored.select_stimuli(test_ids)
 
     def zscored(self, *, fit: BoolArray, within: Within = "session") -> Responses:
         """Subtract the mean of the rows `fit` and divide by their standard deviation, per session or run.

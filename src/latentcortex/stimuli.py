@@ -56,7 +56,7 @@ class Stimuli:
         """The stimulus ids, in the order of the table."""
         return tuple(self.table.index)
 
-    def select(self, ids: Sequence[str]) -> Stimuli:
+    def select_stimuli(self, ids: Sequence[str]) -> Stimuli:
         """Take these stimuli, in this order."""
         return Stimuli(self.table.iloc[positions(self.ids, ids, what="stimulus ids")], self.load)
 

@@ -14,17 +14,17 @@ from latentcortex.errors import InputError
 
 Config = dict[str, Any]
 
-MOST_BYTES: Final = 2**20
+MAX_BYTES: Final = 2**20
 """Of a file of settings; those of known models have some kilobytes."""
-MOST_NUMBER: Final = 2**20
+MAX_NUMBER: Final = 2**20
 """No count, width or number of tokens of a known model comes near."""
-MOST_SIDE: Final = 4096
+MAX_SIDE: Final = 4096
 """Pixels, or places of a latent, each way."""
-MOST_BLOCKS: Final = 512
+MAX_BLOCKS: Final = 512
 """Blocks of a network, counted as if each stage were the longest; the largest known have some sixty."""
-MOST_ENTRIES: Final = 256
+MAX_ENTRIES: Final = 256
 """Entries of a list; T5 has a hundred tokens of no meaning."""
-MOST_DEPTH: Final = 6
+MAX_DEPTH: Final = 6
 """Tables within tables."""
 
 RUNNING: Final = (
@@ -202,8 +202,8 @@ def small_json(path: Path) -> Config:
         If it is missing, larger than any such file, no JSON table, or has a number that no known model has.
     """
     _files.refuse_pointer(path)
-    if path.is_file() and path.stat().st_size > MOST_BYTES:
-        raise InputError(f"{path} has {path.stat().st_size} bytes; a table of settings has at most {MOST_BYTES}.")
+    if path.is_file() and path.stat().st_size > MAX_BYTES:
+        raise InputError(f"{path} has {path.stat().st_size} bytes; a table of settings has at most {MAX_BYTES}.")
     content = _files.read_json(path)
     if not isinstance(content, dict):
         raise InputError(f"{path} must be a table of settings, {{...}}; got {type(content).__name__}.")
@@ -251,8 +251,8 @@ def _table(path: Path, name: str, value: Any) -> Config | None:
 def _bounded(path: Path, value: Any, key: str = "", depth: int = 0) -> None:
     """Refuse numbers, lists and depths that no model has, and settings that run something."""
     where = f"{path} has {key}" if key else f"{path}"
-    if depth > MOST_DEPTH:
-        raise InputError(f"{where} nested more than {MOST_DEPTH} deep; no table of settings is.")
+    if depth > MAX_DEPTH:
+        raise InputError(f"{where} nested more than {MAX_DEPTH} deep; no table of settings is.")
     if key in RUNNING and value not in (None, False, [], {}):
         raise InputError(f"{where}, with which code would be fetched or run, or weights read otherwise; remove it.")
     if "attn_implementation" in key and value not in ATTENTION:
@@ -261,8 +261,8 @@ def _bounded(path: Path, value: Any, key: str = "", depth: int = 0) -> None:
         for name, one in value.items():
             _bounded(path, one, str(name), depth + 1)
     elif isinstance(value, list):
-        if len(value) > MOST_ENTRIES and key != "trained_betas":
-            raise InputError(f"{where} with {len(value)} entries; expected at most {MOST_ENTRIES}.")
+        if len(value) > MAX_ENTRIES and key != "trained_betas":
+            raise InputError(f"{where} with {len(value)} entries; expected at most {MAX_ENTRIES}.")
         for one in value:
             _bounded(path, one, key, depth + 1)
     elif isinstance(value, (int, float)) and key not in UNBOUNDED and not abs(value) <= _most(key):
@@ -288,7 +288,7 @@ UNBOUNDED: Final = ("lambda_min_clipped", "model_max_length")
 
 
 def _most(key: str) -> int:
-    return MOST_SIDE if key in SIDES else MOST_NUMBER
+    return MAX_SIDE if key in SIDES else MAX_NUMBER
 
 
 def _check_types(path: Path, config: Mapping[str, Any], defaults: Mapping[str, Any]) -> None:
@@ -355,9 +355,9 @@ def _check_blocks(path: Path, config: Mapping[str, Any], counts: tuple[str, ...]
     """Bound how many blocks would be built."""
     lengths = [len(config[key]) for key in STAGES if key in config]
     n_blocks = math.prod([max(lengths, default=1), *(max(_flat(config[key])) for key in counts)])
-    if n_blocks > MOST_BLOCKS:
+    if n_blocks > MAX_BLOCKS:
         raise InputError(
-            f"{path} asks for {n_blocks} blocks ({', '.join(counts)}); a known model has at most {MOST_BLOCKS}."
+            f"{path} asks for {n_blocks} blocks ({', '.join(counts)}); a known model has at most {MAX_BLOCKS}."
         )
 
 
@@ -376,7 +376,7 @@ SCHEDULERS: Final = (
 )
 """Schedulers that stand for the same: noise by betas over the timesteps of training."""
 FLOW: Final = "FlowMatchEulerDiscreteScheduler"
-MOST_TIMESTEPS: Final = 10_000
+MAX_TIMESTEPS: Final = 10_000
 """Of training; known models have 1000."""
 BETAS: Final = ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule")
 """What says how much noise each timestep has; every class has values of its own for what is left out."""
@@ -417,8 +417,8 @@ def read_scheduler(folder: Path, *, of_flow: bool) -> Config:
     if missing:
         raise InputError(f"{path} does not say {', '.join(missing)}, without which the noise is not known.")
     timesteps = config["num_train_timesteps"]
-    if type(timesteps) is not int or not 1 < timesteps <= MOST_TIMESTEPS:
-        raise InputError(f"{path} has num_train_timesteps = {timesteps!r:.40}; expected 2 to {MOST_TIMESTEPS}.")
+    if type(timesteps) is not int or not 1 < timesteps <= MAX_TIMESTEPS:
+        raise InputError(f"{path} has num_train_timesteps = {timesteps!r:.40}; expected 2 to {MAX_TIMESTEPS}.")
     _check_flow(path, config) if of_flow else _check_betas(path, config, timesteps)
     return config
 

@@ -31,7 +31,7 @@ VOCABULARIES: Final[dict[str, tuple[tuple[str, ...], ...]]] = {
     "T5Tokenizer": (("tokenizer.json",), ("spiece.model",)),
 }
 """The files that a vocabulary lies in: without any, transformers makes a tokenizer that knows no word."""
-MOST_BYTES: Final = 2**26
+MAX_BYTES: Final = 2**26
 DAMAGED: Final = (AttributeError, ImportError, LookupError, OSError, RuntimeError, TypeError, ValueError)
 SPARE: Final = 128
 """Rows of T5's table of words that no word has, to make it a multiple of so many."""
@@ -86,8 +86,8 @@ def _check_files(folder: Path, name: str) -> None:
         raise InputError(f"{folder} has no {wanted}: a tokenizer without a vocabulary reads every text as the same.")
     for path in (folder / one for one in complete[0]):
         _files.refuse_pointer(path)
-        if path.stat().st_size > MOST_BYTES:
-            raise InputError(f"{path} has {path.stat().st_size} bytes; a vocabulary has at most {MOST_BYTES}.")
+        if path.stat().st_size > MAX_BYTES:
+            raise InputError(f"{path} has {path.stat().st_size} bytes; a vocabulary has at most {MAX_BYTES}.")
     for path in (folder / "tokenizer_config.json", folder / "special_tokens_map.json", folder / "added_tokens.json"):
         settings = small_json(path) if path.is_file() else {}
         given = str(settings.get("tokenizer_class") or name)
@@ -107,7 +107,7 @@ def _check_fit(folder: Path, tokenizer: Any, encoder: Mapping[str, Any], *, clip
     if not clip:
         return
     window, places = tokenizer.model_max_length, encoder["max_position_embeddings"]
-    if window < 3 or (window != places and window < MOST_WINDOW):
+    if window < 3 or (window != places and window < MAX_WINDOW):
         raise InputError(f"{folder} cuts texts at {window} tokens; the text encoder has {places} places.")
     tokenizer.model_max_length = places
     end = encoder["eos_token_id"]
@@ -115,7 +115,7 @@ def _check_fit(folder: Path, tokenizer: Any, encoder: Mapping[str, Any], *, clip
         raise InputError(f"{folder} ends texts with token {tokenizer.eos_token_id}; the text encoder looks for {end}.")
 
 
-MOST_WINDOW: Final = 10**6
+MAX_WINDOW: Final = 10**6
 """From here on a window means that none was given."""
 
 

@@ -15,7 +15,7 @@ from latentcortex._arrays import listed
 from latentcortex._loading.configuration import Kind, small_json
 from latentcortex.errors import InputError, first_line
 
-MOST_HEADER: Final = 2**23
+MAX_HEADER: Final = 2**23
 """Bytes; the headers of the largest known parts have some hundred thousand."""
 FLOATS: Final = ("F16", "BF16", "F32", "F64")
 """Types of weights that are read as numbers; anything else is packed and means something only to its own reader."""
@@ -97,7 +97,7 @@ def _header(path: Path) -> dict[str, tuple[tuple[int, ...], str]]:
     _files.refuse_pointer(path)
     with path.open("rb") as handle:
         n_bytes = int.from_bytes(handle.read(8), "little")
-    if not 2 <= n_bytes <= min(MOST_HEADER, path.stat().st_size):
+    if not 2 <= n_bytes <= min(MAX_HEADER, path.stat().st_size):
         raise InputError(f"{path} cannot be loaded: its first bytes are not the length of a header of safetensors.")
     try:
         with safe_open(path, framework="numpy") as opened:

@@ -25,7 +25,7 @@ from latentcortex.splits import Splits, clusters_of, farthest, linked
 
 FRACTION: Final = 5
 """One in so many stimuli is tested on."""
-LEAST_CLUSTERS: Final = 5
+MIN_CLUSTERS: Final = 5
 """Clusters that are held out: fewer cannot have their signs flipped."""
 
 
@@ -118,7 +118,7 @@ def profile_splits(
     }
     n_train = len(ids) - max(len(test) for test in tests.values())
     n_held = len({clusters[i] for i in tests["cluster"]})
-    if n_train < len(ids) / 2 or n_held < LEAST_CLUSTERS:
+    if n_train < len(ids) / 2 or n_held < MIN_CLUSTERS:
         raise InputError(
             f"The {len(ids)} stimuli make clusters too uneven for a profile of generalisation: {n_held} of them would "
             f"be held out, {n_train} stimuli fitted. Choose another n_clusters or embedding in [splits]."

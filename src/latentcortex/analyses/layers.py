@@ -78,7 +78,7 @@ def contested(
     voxels = candidates(inference.simes_p(p), criterion)
     if len(voxels):
         yhat = np.stack([chosen(prediction.varying, voxels) for prediction in predictions])
-        halves = None if refits is None else refits.of(voxels)
+        halves = None if refits is None else refits.select_voxels(voxels)
         with on_grid(voxels):
             how = resampling(halves, criterion, null.alike(len(y)))
             out[:, voxels] = contest(chosen(y, voxels), yhat, resampling=how, seed=criterion.seed)

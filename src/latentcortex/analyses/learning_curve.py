@@ -74,9 +74,9 @@ class LearningCurve(Analysis):
         for bands in self.models:
             plans = {}
             for n in sizes:
-                fitted = train.select([train.ids[i] for i in sorted(order[:n])])
+                fitted = train.select_stimuli([train.ids[i] for i in sorted(order[:n])])
                 usable(fitted)
-                folds = Folds.test_set(scorer.features.only(bands), (fitted, test))
+                folds = Folds.test_set(scorer.features.select_bands(bands), (fitted, test))
                 estimator = quiet(scorer.make_estimator())
                 plans[n] = ModelPlan(estimator, folds, scorer.criterion, scorer.sample.n_valid)
             curve = _Curve(self.name, bands, scorer.responses, plans, seed)
@@ -152,7 +152,7 @@ class _Curve:
         plan, ((train, test),) = self.plans[n], averaged(self.responses.folds(chunk))
         ((sampled, _),) = plan.folds.sides
         with self._telling_of(n):
-            fitted = plan.fitted([(train.select(sampled.ids), test)])
+            fitted = plan.fitted([(train.select_stimuli(sampled.ids), test)])
             predict = fitted.predictor(("unique",))
 
             def gained(tile: slice) -> Piece:

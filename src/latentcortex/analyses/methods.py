@@ -12,7 +12,7 @@ from latentcortex.statistics import CEILING, CONFIDENCE, DIFFERENCE, IDENTIFIABI
 
 def of_ceiling(maps: Maps) -> str:
     """Write how the noise ceiling was estimated; nothing where nothing was repeated."""
-    columns = maps.find(statistic=CEILING.name).columns.to_dict("records")
+    columns = maps.find_columns(statistic=CEILING.name).columns.to_dict("records")
     if not columns:
         return ""
     words = (
@@ -59,7 +59,7 @@ def of_control(maps: Maps, *, pooled: bool) -> str:
 
 
 def _differences(maps: Maps) -> str:
-    if not len(maps.find(statistic=DIFFERENCE.name).columns):
+    if not len(maps.find_columns(statistic=DIFFERENCE.name).columns):
         return ""
     return (
         "Every two latents were compared where Simes's test across both [@simes1986] found either, by the differences "
@@ -70,7 +70,7 @@ def _differences(maps: Maps) -> str:
 
 
 def _reliability(maps: Maps) -> str:
-    if not len(maps.find(statistic=IDENTIFIABILITY.name).columns):
+    if not len(maps.find_columns(statistic=IDENTIFIABILITY.name).columns):
         return ""
     return (
         "The reliability of shares between halves of the stimuli was predicted for every voxel by drawing responses "
@@ -80,7 +80,7 @@ def _reliability(maps: Maps) -> str:
 
 
 def _preferences(maps: Maps) -> str:
-    columns = maps.find(statistic=CONFIDENCE.name).columns
+    columns = maps.find_columns(statistic=CONFIDENCE.name).columns
     if not len(columns):
         return ""
     n_refits = columns["n_refits"].max()
@@ -97,7 +97,7 @@ def _preferences(maps: Maps) -> str:
 
 
 def _limits(maps: Maps) -> str:
-    if not len(maps.find(statistic=UNIQUE_LIMIT.name).columns):
+    if not len(maps.find_columns(statistic=UNIQUE_LIMIT.name).columns):
         return ""
     return (
         "Unique shares were also scored after fits to fewer stimuli, and extrapolated to unlimited ones by power laws "

@@ -77,7 +77,9 @@ def compared(
     if len(voxels):
         yhat = np.stack([chosen(prediction.yhat, voxels) for prediction in predictions])
         with on_grid(voxels):
-            how = replace(resampling(halves.of(voxels), criterion, null.alike(len(y))), n_permutations=N_FLIPS)
+            how = replace(
+                resampling(halves.select_voxels(voxels), criterion, null.alike(len(y))), n_permutations=N_FLIPS
+            )
             options: dict[str, Any] = {"two_sided": True, "resampling": how, "seed": criterion.seed}
             out[:, voxels] = inference.better_p(chosen(y, voxels), yhat, pairs, **options)
     return out

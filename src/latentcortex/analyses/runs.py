@@ -67,7 +67,7 @@ class Run:
 
     def _plan(self, bands: Bands) -> ModelPlan:
         scorer = self.scorer
-        estimator, folds = scorer.make_estimator(), scorer.folds(scorer.features.only(bands))
+        estimator, folds = scorer.make_estimator(), scorer.folds(scorer.features.select_bands(bands))
         if not folds.pooled:
             ((train, test),) = folds.sides
             check_share_test(scorer.criterion, folds.features, train, test, scale=bool(estimator.scale))

@@ -214,7 +214,7 @@ class Scorer:
 
     def halves(self, models: Sequence[Bands]) -> Halves:
         """Say how single-band models are fitted to halves of the training stimuli."""
-        features, ((train, test),) = self.features.only([band for (band,) in models]), self.sample.folds
+        features, ((train, test),) = self.features.select_bands([band for (band,) in models]), self.sample.folds
         return Halves(features, train, test.ids, self.make_estimator, self.criterion.seed)
 
 

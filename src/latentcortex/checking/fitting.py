@@ -41,7 +41,7 @@ def few_training_rows(design: Design) -> Iterator[str]:
     within, rows = design.zscore, Responses.of_rows(design.responses.rows)
     fewest: dict[str, int] = {}
     for train_ids, test_ids in design.splits:
-        used = rows.select([*train_ids, *test_ids])
+        used = rows.select_stimuli([*train_ids, *test_ids])
         fitted = used.rows["stimulus"].isin(train_ids).to_numpy()
         counts = used.training_rows(used.scored_with(fitted, within), within)
         fewest.update({name: min(n, fewest.get(name, n)) for name, n in counts.items()})

@@ -26,7 +26,7 @@ SOME_STIMULI: Final = 512
 """Stimuli, evenly spaced, whose kernels with all others say how alike stimuli are by chance."""
 DRIFTING: Final = 0.9
 """Quantile over voxels that says how much responses drift."""
-LEAST_PLACES: Final = 12
+MIN_PLACES: Final = 12
 """Places with unlike neighbours that drift is told from: at fewer, responses to these are alike by chance."""
 PAIRS_AT_ONCE: Final = 4096
 """Pairs of rows that are multiplied together."""
@@ -63,7 +63,7 @@ def mini_blocks(design: Design) -> Iterator[str]:
         return
     middle = float(np.median(elsewhere))
     unlike = [(one[k <= middle], other[k <= middle]) for (one, other), k in zip((near, apart), every, strict=True)]
-    drift = _drift(design, *unlike) if _n_places(unlike[0]) >= LEAST_PLACES else 0.0
+    drift = _drift(design, *unlike) if _n_places(unlike[0]) >= MIN_PLACES else 0.0
     if is_series(drift * likeness / size):
         yield (
             f"neighbouring trials have like stimuli (features correlate by {likeness / size:.2f} more than apart), "

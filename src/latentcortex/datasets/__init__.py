@@ -137,7 +137,7 @@ def of_slice(data: FloatArray, rows: pd.DataFrame, space: Space, voxels: slice) 
     voxels : slice
     """
     start, stop, _ = voxels.indices(space.n_voxels)
-    part = space if stop - start == space.n_voxels else space.only(np.arange(start, stop, dtype=np.intp))
+    part = space if stop - start == space.n_voxels else space.select_voxels(np.arange(start, stop, dtype=np.intp))
     return Responses(data, rows[list(COLUMNS)], part)
 
 

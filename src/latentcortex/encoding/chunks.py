@@ -86,7 +86,7 @@ class ReadByChunk:
     @cached_property
     def in_time(self) -> bool:
         """Whether the order of stimuli may be that of time; see `Responses.in_time`."""
-        return self.read(slice(0, 1)).select(self.splits.ids).in_time
+        return self.read(slice(0, 1)).select_stimuli(self.splits.ids).in_time
 
     def folds(self, voxels: slice) -> list[Sides]:
         """Read some voxels once, and part them anew for each fold."""

@@ -17,7 +17,7 @@ from latentcortex.encoding.prediction import Prediction
 from latentcortex.errors import InputError
 from latentcortex.executors import share
 from latentcortex.inference.corrections import bh_level
-from latentcortex.inference.halves import LEAST_CLUSTERS
+from latentcortex.inference.halves import MIN_CLUSTERS
 from latentcortex.inference.null import SLOWEST
 from latentcortex.inference.tails import ENOUGH, Draw, Family, draws_needed, finer_p, more_exchanges, tail_excess
 from latentcortex.scoring._centring import unit_columns
@@ -193,7 +193,7 @@ class Null:
         """
         widest = max(nulls, key=lambda null: (bool(null.clusters), -len(set(null.clusters)), null.block, null.counted))
         joined = linked(len(widest.clusters), *(null.clusters for null in nulls if null.clusters))
-        return replace(widest, clusters=tuple(joined)) if len(set(joined)) >= LEAST_CLUSTERS else widest
+        return replace(widest, clusters=tuple(joined)) if len(set(joined)) >= MIN_CLUSTERS else widest
 
     @property
     def counted(self) -> int:

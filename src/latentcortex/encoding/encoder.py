@@ -127,7 +127,7 @@ class Encoder:
         predicted = self._predicted(averaged, self.model.new_rows(features, averaged.ids), voxels)
         return replace(predicted, sets=duplicates(self.model, features, averaged.ids))
 
-    def walk(
+    def predict_tiles(
         self,
         features: Features,
         test: Responses,
@@ -248,7 +248,7 @@ class Encoder:
         """Gather what this model was fitted to and is tested on, for tests that fit again; None if it was loaded."""
         if self._train is None:
             return None
-        return RefitData(features.only(self.bands), self._train, self._averaged(test), estimator=self.estimator)
+        return RefitData(features.select_bands(self.bands), self._train, self._averaged(test), estimator=self.estimator)
 
     def null_of(
         self,

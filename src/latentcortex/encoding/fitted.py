@@ -260,7 +260,8 @@ class FittedModel:
             raise InputError(f"{name} does not refit subsets of bands; use banded_ridge for unique or Shapley shares.")
         models = self.estimator.nested(subsets)
         return {
-            b: FittedModel(m, self.features.only(b), self.ids, self.weights, self.by_columns) for b, m in models.items()
+            b: FittedModel(m, self.features.select_bands(b), self.ids, self.weights, self.by_columns)
+            for b, m in models.items()
         }
 
     # Kept on disk
@@ -311,7 +312,7 @@ class FittedModel:
         missing = [band for band in content["bands"] if band not in features.bands]
         if missing:
             raise AlignmentError(f"{path} was fitted on bands that are not there: {', '.join(missing)}.")
-        own, weights = features.only(content["bands"]), tensors.pop("weights")
+        own, weights = features.select_bands(content["bands"]), tensors.pop("weights")
         aligned(own, content["ids"])
         kept = SavedEstimator(
             own.bands, content["scale"], content["estimator"], **{f"{k}_": v for k, v in tensors.items()}
@@ -395,7 +396,7 @@ def ready_bytes(n_rows: int, features: Features) -> int:
 
 def _new_rows(model: PreparedModel | FittedModel, features: Features, ids: Sequence[str]) -> dict[str, FloatArray]:
     """Prepare stimuli to be predicted, by band; see `FittedModel.new_rows`."""
-    wanted = features.only(model.bands)
+    wanted = features.select_bands(model.bands)
     aligned(wanted, ids)
     for band, n_dims in model.features.dims.items():
         if wanted.dims[band] != n_dims:

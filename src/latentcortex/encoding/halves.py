@@ -99,17 +99,19 @@ class Halves:
     @property
     def _n_kept(self) -> int:
         n_rows = len(self.train.ids) // 2
-        return READY_BYTES // sum(ready_bytes(n_rows, self.features.only(bands)) for bands in self.models)
+        return READY_BYTES // sum(ready_bytes(n_rows, self.features.select_bands(bands)) for bands in self.models)
 
     def _made(self, k: int) -> Half:
         n_train = len(self.train.ids)
         order = random_for(self.seed, "half of the training stimuli", k).permutation(n_train)
-        half = self.train.select([self.train.ids[row] for row in np.sort(order[: n_train // 2])])
+        half = self.train.select_stimuli([self.train.ids[row] for row in np.sort(order[: n_train // 2])])
         options: dict[str, Any] = {"sample": half.data, "weights": half.n_repeats, "in_time": half.in_time}
 
         def ready(bands: tuple[str, ...]) -> tuple[PreparedModel, Mapping[str, FloatArray]]:
-            model = PreparedModel.of(quiet(self.make_estimator()), self.features.only(bands), half.ids, **options)
-            return model, model.new_rows((self.new or self.features).only(bands), self.test_ids)
+            model = PreparedModel.of(
+                quiet(self.make_estimator()), self.features.select_bands(bands), half.ids, **options
+            )
+            return model, model.new_rows((self.new or self.features).select_bands(bands), self.test_ids)
 
         return Half(half.ids, share(ready, self.models))
 
@@ -140,7 +142,7 @@ class HalfFits:
         inside = voxels - reach.start
         return np.stack([chosen(model.parts_of(rows, voxels=reach).sum(0), inside) for model, rows in self._kept[k]])
 
-    def of(self, voxels: IntArray) -> HalfFits:
+    def select_voxels(self, voxels: IntArray) -> HalfFits:
         """Fit these voxels only, ascending; they are asked for by their numbers among themselves."""
         train = replace(self.train, data=chosen(self.train.data, voxels), space=Bare(len(voxels)))
         return replace(self, train=train, _kept={})
@@ -148,7 +150,7 @@ class HalfFits:
     def _fitted(self, k: int) -> list[tuple[FittedModel, Mapping[str, FloatArray]]]:
         with telling_of(control="fits to halves of the training stimuli"):
             half = self.halves(k)
-            y = self.train.select(half.ids).data
+            y = self.train.select_stimuli(half.ids).data
             fitted = share(lambda one: (one[0].fit(y), one[1]), half.models)
             if not self.subsets:
                 return fitted

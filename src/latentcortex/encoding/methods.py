@@ -35,7 +35,7 @@ def of_tests(maps: Maps, criterion: Criterion, *, averaged: bool) -> str:
     """
     kind = "averaged responses" if averaged else "responses"
     words = [f"Predictions were scored in each voxel by their Pearson correlation with {kind}."]
-    tested = maps.find(statistic="p").columns
+    tested = maps.find_columns(statistic="p").columns
     of_models = ~tested["model"].str.startswith("layers_") & ~tested["analysis"].str.startswith("generalisation-")
     if not of_models.any():
         return words[0]
@@ -64,7 +64,7 @@ def of_shares(maps: Maps, criterion: Criterion) -> str:
 
 def variance_of_fitting(maps: Maps, statistic: str) -> str:
     """Continue a sentence on a comparison of models: whether the variance of fitting came into this p."""
-    columns = maps.find(statistic=statistic).columns
+    columns = maps.find_columns(statistic=statistic).columns
     n_refits = columns["n_refits"].max() if "n_refits" in columns else 0
     if not n_refits > 0:
         return ", which holds for these fitted models only"

@@ -78,7 +78,7 @@ def identifiable(
         1 where the model is found.
     seed : int
     """
-    if len(model.ids) < inference.LEAST_ROWS:
+    if len(model.ids) < inference.MIN_ROWS:
         said = "Identifiability is not known: %d fitted stimuli are too few to predict how reliable shares are."
         logger.warning(said, len(model.ids), extra={"facts": {"statistic": "identifiability"}})
         return np.empty((0, len(significant)))

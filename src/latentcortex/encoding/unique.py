@@ -148,7 +148,7 @@ class UniqueTests:
         if self.sides is None:
             return None
         halves = self.sides.halves_of(model, self.criterion.seed)
-        return HalfFits(halves, self.sides.train, self.subsets).of(voxels)
+        return HalfFits(halves, self.sides.train, self.subsets).select_voxels(voxels)
 
 
 def unique_columns(

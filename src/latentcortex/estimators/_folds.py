@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 AUTOCORRELATED: Final = 0.2
 """Mean correlation of neighbouring rows, of features and of responses, above which their order is time."""
-MOST_VOXELS: Final = 512
+MAX_VOXELS: Final = 512
 """Voxels, evenly spaced, that are looked at to tell whether rows are autocorrelated."""
 
 
@@ -96,7 +96,7 @@ def _lag_one(design: Design) -> float:
 
 def _lag_one_of_responses(y: FloatArray) -> float:
     """Average the correlation of neighbouring rows over voxels that vary."""
-    step = -(-y.shape[1] // MOST_VOXELS)
+    step = -(-y.shape[1] // MAX_VOXELS)
     some = np.asarray(y[:, ::step], dtype=np.float64)
     with np.errstate(invalid="ignore", divide="ignore"):
         some = some - some.mean(0)

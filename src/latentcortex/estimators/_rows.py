@@ -76,7 +76,7 @@ class FittedRows:
         """One Gram matrix per band."""
         return {band: values @ values.T for band, values in self.values.items()}
 
-    def only(self, bands: Sequence[str]) -> FittedRows:
+    def select_bands(self, bands: Sequence[str]) -> FittedRows:
         """Take these bands."""
         return replace(self, values={band: self.values[band] for band in bands})
 

@@ -354,7 +354,7 @@ class BandedRidge(BaseEstimator):  # type: ignore[misc]
     def _of(self, own: tuple[int, ...], fit: _ridge.RidgeFit) -> BandedRidge:
         model = copy.copy(self)
         model.bands, model._fit = tuple(self.bands[self._fit.bands.index(i)] for i in own), fit
-        model._rows = None if self._rows is None else self._rows.only(model.bands)
+        model._rows = None if self._rows is None else self._rows.select_bands(model.bands)
         return model
 
     def _number(self, band: str) -> int:

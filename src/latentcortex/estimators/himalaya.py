@@ -31,7 +31,7 @@ TILES_AT_ONCE: Final = 16
 """Of voxels, where these come piece by piece: each fit begins from nothing."""
 BACKENDS: Final = ("numpy", "torch", "torch_cuda", "torch_mps", "cupy")
 """What himalaya computes with."""
-LEAST_WEIGHT: Final = 1e-6
+MIN_WEIGHT: Final = 1e-6
 """A mixture's weight of exactly 0 becomes this: after a 0, himalaya's search returns nan."""
 
 
@@ -253,7 +253,7 @@ class Himalaya:
     def _candidates(self, n_bands: int) -> FloatArray | int:
         if isinstance(self.mixtures, str) and self.mixtures == "dirichlet":
             return self.n_iter
-        return np.maximum(mixtures_for(self.mixtures, n_bands, seed=self.seed), LEAST_WEIGHT)
+        return np.maximum(mixtures_for(self.mixtures, n_bands, seed=self.seed), MIN_WEIGHT)
 
     def _weighted(self, gram: FloatArray) -> FloatArray:
         return np.asarray(gram * np.outer(self._root, self._root))

@@ -21,7 +21,7 @@ SIDE: Final = 128
 """Height and width, in pixels, at which contrast, Gabor energy and colour are measured, whatever the image's size."""
 FINEST: Final = 32
 """Cycles per image of the first scale: a quarter of a cycle per pixel, so that its filters stay below Nyquist's."""
-MOST_SCALES: Final = 6
+MAX_SCALES: Final = 6
 """The sixth scale has one cycle per image."""
 WIDTH: Final = 3 * np.sqrt(np.log(2) / 2) / np.pi
 """Standard deviation of a Gabor's envelope in its own wavelengths: half its response at one octave's width."""
@@ -77,7 +77,7 @@ class Pixels:
         *,
         size: PositiveCount = 28,
         bands: Annotated[Sequence[Annotated[str, OneOf(BANDS, "band of pixels")]], Len(1), Distinct()] | None = None,
-        n_scales: Annotated[int, Interval(ge=1, le=MOST_SCALES)] = DEFAULTS["n_scales"],
+        n_scales: Annotated[int, Interval(ge=1, le=MAX_SCALES)] = DEFAULTS["n_scales"],
         n_orientations: PositiveCount = DEFAULTS["n_orientations"],
         grid: Annotated[int, Interval(ge=1, le=SIDE)] = DEFAULTS["grid"],
     ) -> None:
@@ -87,7 +87,7 @@ class Pixels:
         self.n_scales = whole_number("n_scales", n_scales, least=1)
         self.n_orientations = whole_number("n_orientations", n_orientations, least=1)
         self.grid = whole_number("grid", grid, least=1)
-        for name, most in (("n_scales", MOST_SCALES), ("grid", SIDE)):
+        for name, most in (("n_scales", MAX_SCALES), ("grid", SIDE)):
             if getattr(self, name) > most:
                 raise InputError(f"{name} must be at most {most}; got {getattr(self, name)}.")
         self._bands = words("bands", bands) if bands is not None else ("pixels",)
@@ -194,7 +194,7 @@ def _averaged(values: FloatArray, grid: int) -> FloatArray:
     return _summed(values, grid) / _summed(np.ones((SIDE, SIDE)), grid)
 
 
-@lru_cache(maxsize=MOST_SCALES)
+@lru_cache(maxsize=MAX_SCALES)
 def _gabors(scale: int, n_orientations: int) -> FloatArray:
     """Make the transfer functions of one scale's complex Gabor filters, whose real and imaginary part are the pair.
 

@@ -12,7 +12,7 @@ from latentcortex.inference.corrections import (
     true_discovery_bound,
 )
 from latentcortex.inference.halves import Resampling, better_p
-from latentcortex.inference.identifiability import LEAST_ROWS, identifiability
+from latentcortex.inference.identifiability import MIN_ROWS, identifiability
 from latentcortex.inference.jackknife import jackknife_interval, leave_out
 from latentcortex.inference.null import (
     block_length,
@@ -42,7 +42,7 @@ from latentcortex.inference.resampling import (
 from latentcortex.inference.spatial import map_similarity
 
 __all__ = [
-    "LEAST_ROWS",
+    "MIN_ROWS",
     "Fdr",
     "Penalties",
     "Preference",

@@ -11,7 +11,7 @@ from latentcortex._arrays import FloatArray, IntArray, arrays, tiles
 from latentcortex.inference.corrections import TAIL
 from latentcortex.inference.ties import at_most
 
-LEAST_SHUFFLES: Final = 39
+MIN_SHUFFLES: Final = 39
 """Shuffles from which 2.5 % on either side can be told: fewer give no interval."""
 SAID: Final = (
     "expected number of voxels that are significant without any relation of stimuli and responses: voxels of the "
@@ -94,7 +94,7 @@ def expected_false(p: FloatArray, threshold: float, shuffles: IntArray) -> Expec
     below, above = np.asarray(shuffles, dtype=np.float64).T
     fractions = np.minimum(1, (n_large + 1) / (above + 1))
     each = np.minimum(below * fractions, n_found) if threshold > 0 else np.zeros(len(below))
-    told = len(each) >= LEAST_SHUFFLES and threshold > 0
+    told = len(each) >= MIN_SHUFFLES and threshold > 0
     mean, fraction = float(each.mean()), float(fractions.mean())
     low, high = _ends(each, fraction, n_found) if told else (float("nan"), float("nan"))
     n_control = float(below.mean()) if threshold > 0 else 0.0

@@ -20,13 +20,13 @@ from latentcortex.executors import one_thread
 from latentcortex.inference.resampling import cluster_sums, paired_difference_p, share_p
 from latentcortex.scoring._centring import BY_BAND, PAIR
 
-LEAST_REFITS: Final = 5
+MIN_REFITS: Final = 5
 """Halves of the fitted stimuli that a variance is estimated from."""
 
-LEAST_CLUSTERS: Final = 5
+MIN_CLUSTERS: Final = 5
 """Held-out stimuli, or clusters of them, that a test needs."""
 
-MOST_FALL: Final = 2**0.5
+MAX_FALL: Final = 2**0.5
 """How much higher a score is than after half of the stimuli, at most: r where a fit is nearly all noise."""
 
 Refit = Callable[[int, IntArray], FloatArray]
@@ -62,14 +62,14 @@ class Resampling:
     def __post_init__(self) -> None:
         whole_number("n_draws", self.n_draws, least=1)
         whole_number("n_permutations", self.n_permutations, least=1)
-        whole_number("n_refits", self.n_refits, least=LEAST_REFITS)
+        whole_number("n_refits", self.n_refits, least=MIN_REFITS)
 
     def codes(self, n_stimuli: int) -> IntArray:
         """Find the number of each held-out stimulus's cluster; raise `InputError` if there are fewer than 5."""
         clusters = range(n_stimuli) if self.clusters is None else self.clusters
         names, code = np.unique(labels("clusters", clusters, n_stimuli), return_inverse=True)
-        if len(names) < LEAST_CLUSTERS:
-            raise InputError(f"{len(names)} held-out stimuli or clusters are too few; needs at least {LEAST_CLUSTERS}.")
+        if len(names) < MIN_CLUSTERS:
+            raise InputError(f"{len(names)} held-out stimuli or clusters are too few; needs at least {MIN_CLUSTERS}.")
         return np.asarray(code, dtype=np.intp)
 
     def refitted(self, k: int, voxels: IntArray, shape: tuple[int, int]) -> FloatArray:
@@ -278,6 +278,6 @@ def kept(deviation: FloatArray, chance: FloatArray) -> FloatArray:
 
 
 def fall(whole: FloatArray, halves: FloatArray) -> FloatArray:
-    """Compute how much higher a score is than after half of the stimuli, between 1 and `MOST_FALL`."""
+    """Compute how much higher a score is than after half of the stimuli, between 1 and `MAX_FALL`."""
     with np.errstate(invalid="ignore", divide="ignore"):
-        return np.asarray(np.clip(np.abs(whole) / np.maximum(halves, 0), 1, MOST_FALL))
+        return np.asarray(np.clip(np.abs(whole) / np.maximum(halves, 0), 1, MAX_FALL))

@@ -13,14 +13,14 @@ from latentcortex.errors import AlignmentError, InputError
 from latentcortex.executors import one_thread, share
 from latentcortex.scoring import product_shares
 
-MOST_MIXTURES: Final = 32
+MAX_MIXTURES: Final = 32
 """Mixtures that halves choose from; each costs a decomposition in each half."""
 
 PER_DECADE: Final = 4
 """Penalties that are told apart."""
 
-LEAST_ROWS: Final = 20
-LEAST_DRAWS: Final = 10
+MIN_ROWS: Final = 20
+MIN_DRAWS: Final = 10
 
 
 @one_thread()
@@ -78,7 +78,7 @@ def identifiability(
     ----------
     Dupré la Tour et al. (2022), doi:10.1016/j.neuroimage.2022.119728, for the model and its shares.
     """
-    whole_number("n_draws", n_draws, least=LEAST_DRAWS)
+    whole_number("n_draws", n_draws, least=MIN_DRAWS)
     kernels = [np.asarray(gram, dtype=np.float64) for gram in by_band("The Gram matrix", grams).values()]
     mixtures, alphas = arrays(mixtures=(mixtures, "n_bands n_voxels"), alphas=(alphas, "n_voxels"))
     fitted = _checked(kernels, mixtures, alphas)
@@ -105,8 +105,8 @@ def _checked(kernels: Sequence[FloatArray], mixtures: FloatArray, alphas: FloatA
         raise AlignmentError(f"Gram matrices must have one square shape; found {', '.join(map(str, sorted(shapes)))}.")
     if mixtures.shape != (len(kernels), len(alphas)):
         raise AlignmentError(f"mixtures are {mixtures.shape}; expected ({len(kernels)}, {len(alphas)}).")
-    if len(kernels[0]) < LEAST_ROWS:
-        raise InputError(f"{len(kernels[0])} stimuli cannot be halved; needs at least {LEAST_ROWS}.")
+    if len(kernels[0]) < MIN_ROWS:
+        raise InputError(f"{len(kernels[0])} stimuli cannot be halved; needs at least {MIN_ROWS}.")
     if not all(np.isfinite(kernel).all() for kernel in kernels):
         raise InputError("A Gram matrix is not finite.")
     fitted = np.flatnonzero(np.isfinite(alphas) & np.isfinite(mixtures).all(0))
@@ -119,16 +119,16 @@ def _checked(kernels: Sequence[FloatArray], mixtures: FloatArray, alphas: FloatA
 def _candidates(mixtures: FloatArray) -> tuple[FloatArray, IntArray]:
     """List the mixtures of the model, (n_mixtures, n_bands), the most frequent first, and which is each voxel's."""
     distinct, which, count = np.unique(mixtures, axis=0, return_inverse=True, return_counts=True)
-    if len(distinct) > MOST_MIXTURES:
+    if len(distinct) > MAX_MIXTURES:
         rounded = np.round(mixtures * 20)
         distinct, which, count = np.unique(rounded, axis=0, return_inverse=True, return_counts=True)
         total = distinct.sum(1, keepdims=True)
         # Of very many bands all weights can round to 0.
         distinct = np.where(total > 0, distinct / np.maximum(total, 1), 1 / distinct.shape[1])
     order = np.argsort(-count, kind="stable")
-    if len(distinct) <= MOST_MIXTURES:
+    if len(distinct) <= MAX_MIXTURES:
         return distinct[order], np.argsort(order)[which.reshape(-1)]
-    kept = distinct[order[:MOST_MIXTURES]]
+    kept = distinct[order[:MAX_MIXTURES]]
     apart = ((distinct[:, None] - kept) ** 2).sum(2)
     return kept, apart.argmin(1)[which.reshape(-1)]
 

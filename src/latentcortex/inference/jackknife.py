@@ -11,7 +11,7 @@ from scipy import stats
 from latentcortex._arrays import FloatArray, IntArray, arrays, labels, random_for, whole_number
 from latentcortex.errors import InputError
 
-MOST_GROUPS: Final = 100
+MAX_GROUPS: Final = 100
 """Of single rows: more rows are left out in so many random groups, whose Student's t has nearly the normal's width."""
 
 
@@ -36,7 +36,7 @@ def leave_out(
         The fraction of rows that each group is.
     """
     whole_number("n_rows", n_rows, least=1)
-    n_groups = min(n_rows, MOST_GROUPS)
+    n_groups = min(n_rows, MAX_GROUPS)
     drawn = random_for(seed, "jackknife", n_rows).permutation(n_rows) % n_groups
     code = np.unique(drawn if clusters is None else labels("clusters", clusters, n_rows), return_inverse=True)[1]
     if code.max() == 0:

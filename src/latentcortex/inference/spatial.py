@@ -12,11 +12,11 @@ from latentcortex._arrays import FloatArray, arrays, check_finite, random_for
 from latentcortex.errors import InputError
 from latentcortex.scoring._centring import standard
 
-MOST_VOXELS: Final = 1000
+MAX_VOXELS: Final = 1000
 """Drawn to tell how maps vary with distance."""
 N_BINS: Final = 40
 """Of distance, each wider than the one before by the same factor."""
-LEAST_PLACES: Final = 8
+MIN_PLACES: Final = 8
 """Independent places below which an interval over them means nothing."""
 
 
@@ -73,7 +73,7 @@ def map_similarity(values: FloatArray, places: FloatArray, *, level: float = 0.9
         unit = centred / np.sqrt((centred**2).mean(1, keepdims=True))
         out[0] = np.clip(unit @ unit.T / unit.shape[1], -1, 1)
         n_places = _independent(unit, np.asarray(places[finite], dtype=np.float64), seed)
-        enough = np.where(n_places >= LEAST_PLACES, n_places, np.nan)
+        enough = np.where(n_places >= MIN_PLACES, n_places, np.nan)
         # Student's t, since how many they are is itself estimated.
         reach = stats.t.ppf((1 + level) / 2, enough - 2) / np.sqrt(enough - 3)
         middle = np.arctanh(out[0])
@@ -84,7 +84,7 @@ def map_similarity(values: FloatArray, places: FloatArray, *, level: float = 0.9
 def _independent(unit: FloatArray, places: FloatArray, seed: int) -> FloatArray:
     """Count the independent places of every two maps of mean 0 and variance 1, (n_maps, n_maps)."""
     n = unit.shape[1]
-    drawn = np.sort(random_for(seed, "places", n).permutation(n)[:MOST_VOXELS])
+    drawn = np.sort(random_for(seed, "places", n).permutation(n)[:MAX_VOXELS])
     apart = pdist(places[drawn])
     code = np.zeros(len(apart), dtype=np.intp)
     if apart.max() > 0:

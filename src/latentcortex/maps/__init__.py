@@ -97,7 +97,7 @@ class Maps:
         vectors = [np.asarray(values, dtype=np.float32) for values, _ in columns]
         return cls(vectors, pd.DataFrame([dict(facts) for _, facts in columns]), space)
 
-    def find(self, **facts: str) -> Maps:
+    def find_columns(self, **facts: str) -> Maps:
         """Take the columns that agree with all given facts; raise `InputError` if columns have no such fact."""
         for name in facts:
             if name not in self.columns:
@@ -125,7 +125,7 @@ class Maps:
         InputError
             If none or several do.
         """
-        matching = self.find(**facts)
+        matching = self.find_columns(**facts)
         if len(matching.columns) != 1:
             raise InputError(f"{len(matching.columns)} columns are {facts}; expected one. {self._there(facts)}")
         return matching.column(0)
@@ -231,7 +231,7 @@ class Maps:
         """
         from latentcortex import plotting  # matplotlib is slow to import
 
-        values, (about,) = self.values(**facts), self.find(**facts).columns.to_dict("records")
+        values, (about,) = self.values(**facts), self.find_columns(**facts).columns.to_dict("records")
         statistic = statistics.named(str(about["statistic"]))
         if significant:
             values = np.where(self.values(**_mask_of(about)) == 1, values, np.nan)

@@ -29,7 +29,7 @@ SERIES: Final = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9
 INK: Final = "#222222"
 DRAWN: Final = 12.0
 """Points of a label at the size at which figures are laid out; print shrinks all lengths alike."""
-LEAST_TEXT: Final = 5.0
+MIN_TEXT: Final = 5.0
 """Points below which nobody reads letters in print."""
 FORMATS: Final[dict[str, dict[str, Any]]] = {
     "png": {"metadata": {"Software": None}},
@@ -96,12 +96,12 @@ class Style:
     @property
     def name(self) -> float:
         """Points of names on a map."""
-        return max(LEAST_TEXT, 8 * self.scale)
+        return max(MIN_TEXT, 8 * self.scale)
 
     @property
     def small(self) -> float:
         """Points of ticks and notes."""
-        return max(LEAST_TEXT, 10 * self.scale)
+        return max(MIN_TEXT, 10 * self.scale)
 
     @property
     def medium(self) -> float:

@@ -20,7 +20,7 @@ from latentcortex import _surfaces
 from latentcortex._arrays import FloatArray, IntArray
 from latentcortex._surfaces import HEMISPHERES, Outline, Raster, n_vertices, on_all_vertices
 from latentcortex.errors import InputError
-from latentcortex.plotting._canvas import INK, LEAST_TEXT, MM, Style, axes_in_inches, empty_figure
+from latentcortex.plotting._canvas import INK, MIN_TEXT, MM, Style, axes_in_inches, empty_figure
 from latentcortex.plotting._legends import CORTEX_GREY, GREY, Grid
 from latentcortex.space import Atlas, Space, Volume
 
@@ -31,7 +31,7 @@ NARROWEST: Final = 1.6
 """Inches of the layout below which a map shows nothing: about 24 mm in print."""
 LEGEND: Final = 4.5
 """Room that a colour bar needs, in inches of the layout."""
-MOST_NAMES: Final = 40
+MAX_NAMES: Final = 40
 """Regions beyond which numbers and their key would be all there is to see: outlines only."""
 NAMED: Final = 0.153
 """Size in print of what is drawn, below which names would cover it and regions get numbers: 100 mm of flat cortex."""
@@ -324,7 +324,7 @@ def _key(rois: Rois, width: float) -> list[str]:
             lines.append(one)
         else:
             lines[-1] += ("   " if lines[-1] else "") + one
-    return lines if 0 < len(rois.names) <= MOST_NAMES else []
+    return lines if 0 < len(rois.names) <= MAX_NAMES else []
 
 
 def inches_of(ax: Axes) -> float:
@@ -366,7 +366,7 @@ def draw_all(grid: Grid, raster: Raster, rois: Rois | None, maps: Sequence[tuple
     borders, longest = borders_of(raster, rois), max(len(title) for _, title, _ in maps)
     names = {} if rois is None else dict(rois.names)
     if numbered(raster, inches_of(grid.axes[0])):  # grid_of has written the key
-        names = {label: str(label) for label in names} if len(names) <= MOST_NAMES else {}
+        names = {label: str(label) for label in names} if len(names) <= MAX_NAMES else {}
     for (colours, title, note), ax in zip(maps, grid.axes, strict=True):
         draw(ax, raster, colours, title, grid.style, note, letters=longest)
         # Names on the other maps would cover what these are there to show.
@@ -399,7 +399,7 @@ def annotate(ax: Axes, borders: Sequence[Outline], style: Style, names: Mapping[
     if not known:
         return
     wide = inches_of(ax)
-    points = style.name if wide > 5 * style.scale else max(LEAST_TEXT, style.name - 1.5 * style.scale)
+    points = style.name if wide > 5 * style.scale else max(MIN_TEXT, style.name - 1.5 * style.scale)
     pixel = (ax.get_xlim()[1] - ax.get_xlim()[0]) / (72 * wide)
     places = _parted(np.array([xy for xy, _ in known]), [name for _, name in known], points * pixel)
     halo = [withStroke(linewidth=2.2 * style.scale, foreground="#000000cc")]

@@ -47,7 +47,7 @@ Background = Path | str | nib.Nifti1Image | None
 NARROWEST: Final = 1.25
 """Inches of the layout below which a cut shows nothing, of its longer side: about 19 mm in print."""
 WIDEST: Final = 2.4
-MOST_LINES: Final = 4
+MAX_LINES: Final = 4
 GAP: Final = 0.07
 HEAD: Final = 0.34
 """Above the cuts of a map, for its title."""
@@ -390,7 +390,7 @@ def _size(cut: Cut) -> tuple[float, float]:
 def _lines(cuts: Sequence[Cut], style: Style) -> tuple[list[Sequence[Cut]], float]:
     """Break the cuts of a map into as few lines as let them be seen; return the lines, and inches per mm."""
     room = style.room - 2 * EDGE
-    for n_lines in range(1, MOST_LINES + 1):
+    for n_lines in range(1, MAX_LINES + 1):
         each = -(-len(cuts) // n_lines)
         lines = [cuts[i : i + each] for i in range(0, len(cuts), each)]
         inch = min((room - GAP * len(line)) / sum(_size(cut)[0] for cut in line) for line in lines)

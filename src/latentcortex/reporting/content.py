@@ -208,19 +208,19 @@ def found_by_any(maps: Maps, maps_of: Sequence[Mapping[str, str]], *, of: Signif
         The test of each map: that of the model's score by default.
     """
     p = np.stack([maps.values(**facts, statistic=of.p) for facts in maps_of])
-    judged = maps.find(**maps_of[0], statistic=of.mask).columns.iloc[0]
+    judged = maps.find_columns(**maps_of[0], statistic=of.mask).columns.iloc[0]
     return inference.fdr(inference.simes_p(p), float(judged["q"]), str(judged["correction"])).rejected
 
 
 def models(maps: Maps, analysis: str) -> list[str]:
     """List the models of an analysis in their order."""
-    own = maps.find(analysis=analysis)
-    return list(dict.fromkeys(own.find(statistic="r").columns["model"]))
+    own = maps.find_columns(analysis=analysis)
+    return list(dict.fromkeys(own.find_columns(statistic="r").columns["model"]))
 
 
 def said_false(maps: Maps, analysis: str, mask: str = "mask") -> str:
     """Say how many voxels of these masks are expected to be false; nothing where there is no shuffled control."""
-    masks = maps.find(analysis=analysis, statistic=mask).columns
+    masks = maps.find_columns(analysis=analysis, statistic=mask).columns
     if "n_false" not in masks or masks["n_false"].isna().any():
         return ""
     each = [counted(row["n_false"], row["n_false_low"], row["n_false_high"]) for row in masks.to_dict("records")]
@@ -252,7 +252,7 @@ def facts_of(maps: Maps, rows: pd.DataFrame, splits: Splits) -> dict[str, Any]:
     splits : Splits
     """
     fitted = np.zeros(maps.space.n_voxels, dtype=bool)
-    for r, _ in maps.find(statistic="r"):
+    for r, _ in maps.find_columns(statistic="r"):
         fitted |= np.isfinite(r)
     trials, (train, test) = Responses.of_rows(rows), splits.folds[0]
     split = {"n_train": len(train), "n_test": len(test)}
@@ -270,7 +270,7 @@ def _held_out(trials: Responses, splits: Splits, within: Within) -> int:
     """Count the sessions or runs that have no training row, in any fold."""
     names: set[str] = set()
     for train_ids, test_ids in splits:
-        used = trials.select([*train_ids, *test_ids])
+        used = trials.select_stimuli([*train_ids, *test_ids])
         counts = used.training_rows(used.rows["stimulus"].isin(train_ids).to_numpy(), within)
         names |= {name for name, n in counts.items() if n == 0}
     return len(names)

@@ -98,7 +98,7 @@ def said_of_accuracy(content: Content, analysis: str) -> str:
 
 
 def _q(maps: Maps, analysis: str) -> float:
-    return float(maps.find(analysis=analysis, statistic="mask").columns["q"].iloc[0])
+    return float(maps.find_columns(analysis=analysis, statistic="mask").columns["q"].iloc[0])
 
 
 def accuracy_flat(content: Content, analysis: str) -> Iterator[Figure]:
@@ -131,7 +131,7 @@ def _scores(content: Content, analysis: str) -> dict[str, FloatArray]:
 
 def _said_of_any(content: Content, analysis: str) -> str:
     """Say in which voxels maps of several latents at once are coloured."""
-    mask = content.maps.find(analysis=analysis, statistic="mask").columns.iloc[0]
+    mask = content.maps.find_columns(analysis=analysis, statistic="mask").columns.iloc[0]
     name, n_latents = CORRECTIONS[str(mask["correction"])], len(models(content.maps, analysis))
     return (
         f"voxels that any of the {n_latents} predicts: q < {_q(content.maps, analysis):g} ({name}) of Simes's p across "
@@ -146,7 +146,7 @@ def _laid(content: Content, scores: Mapping[str, FloatArray]) -> dict[str, Float
 
 def _whether(content: Content, analysis: str) -> str:
     """Say whether latents were compared."""
-    if len(content.maps.find(analysis=analysis, statistic=PAIRED).columns):
+    if len(content.maps.find_columns(analysis=analysis, statistic=PAIRED).columns):
         return "Every two latents are compared by a paired test, see differences."
     return "Whether the best differs from the second best was not tested."
 
@@ -187,7 +187,7 @@ def rgb(content: Content, analysis: str) -> Iterator[Figure]:
 
 def _fits(maps: Maps) -> str:
     """Say whether differences count the variance of fitting."""
-    columns = maps.find(statistic=PAIRED).columns
+    columns = maps.find_columns(statistic=PAIRED).columns
     n_refits = columns["n_refits"].max() if "n_refits" in columns else 0
     return f" and of {n_refits:.0f} fits to halves of the training stimuli" if n_refits > 0 else ""
 
@@ -196,8 +196,8 @@ def differences(content: Content, analysis: str) -> Iterator[Figure]:
     """Draw how each two latents differ: in R² where a paired test says so, if there is one; else in r, untested."""
     maps, panels, masks, q = content.maps, [], [], _q(content.maps, analysis)
     for one, other in combinations(models(maps, analysis), 2):
-        name, pair = f"{title_of(one)} − {title_of(other)}", maps.find(analysis=analysis, model=one, band=other)
-        if len(pair.find(statistic=PAIRED).columns):
+        name, pair = f"{title_of(one)} − {title_of(other)}", maps.find_columns(analysis=analysis, model=one, band=other)
+        if len(pair.find_columns(statistic=PAIRED).columns):
             found = at_most(pair.values(statistic=PAIRED), q)
             values = np.where(found, pair.values(statistic=DIFFERENCE.name), np.nan)
             masks.append(np.isfinite(content.on_mesh(values)))
@@ -238,7 +238,7 @@ def shares(content: Content, analysis: str) -> Iterator[Figure]:
     """Draw the shares of z and z_c at every strength or step."""
     mask, about = said_of_shares(content, analysis)
     yield Figure(analysis, about, _drawn_shares(content, analysis, PRODUCT_SHARE.name, mask))
-    if len(content.maps.find(analysis=analysis, statistic=UNIQUE_SHARE.name).columns):
+    if len(content.maps.find_columns(analysis=analysis, statistic=UNIQUE_SHARE.name).columns):
         yield Figure(
             f"{analysis}-unique",
             "Unique shares: what the joint model of z and z_c loses when it is refitted without one of them, "
@@ -250,9 +250,9 @@ def shares(content: Content, analysis: str) -> Iterator[Figure]:
 
 def said_of_shares(content: Content, analysis: str) -> tuple[str, str]:
     """Name the statistic that says where product shares are drawn, and say what their maps show."""
-    own = content.maps.find(analysis=analysis)
-    unique = len(own.find(statistic=UNIQUE_SHARE.name).columns) > 0
-    grey = GREY if len(own.find(statistic=IDENTIFIABILITY.name).columns) else ""
+    own = content.maps.find_columns(analysis=analysis)
+    unique = len(own.find_columns(statistic=UNIQUE_SHARE.name).columns) > 0
+    grey = GREY if len(own.find_columns(statistic=IDENTIFIABILITY.name).columns) else ""
     by_own = unique and content.settings["report"]["mask"] == "own"
     where = OWN if by_own else "where the joint model is significant"
     mask = UNIQUE_MASK.name if by_own else "mask"
@@ -319,7 +319,7 @@ def _grey_on_mesh(content: Content, unsure: FloatArray) -> FloatArray:
 
 def preference_panels(content: Content, analysis: str) -> tuple[list[plotting.PreferencePanel], list[str]]:
     """Lay out the preferred layer at every step, where any layer is significant; also name the layers."""
-    found = content.maps.find(analysis=analysis, statistic=PREFERRED.name)
+    found = content.maps.find_columns(analysis=analysis, statistic=PREFERRED.name)
     layers = str(found.columns["layers"].iloc[0]).split("+")
     panels = []
     for model in found.columns["model"]:
@@ -344,7 +344,7 @@ def _of_same(content: Content, laid: FloatArray, labels: FloatArray, values: Flo
 
 def _widths(content: Content, analysis: str) -> str:
     """Say over how many dimensions the layers are spread, for which preferences are not corrected."""
-    known = content.maps.find(analysis=analysis, statistic=PREFERRED.name).columns
+    known = content.maps.find_columns(analysis=analysis, statistic=PREFERRED.name).columns
     if "effective_dims" not in known or known["effective_dims"].isna().any():
         return ""
     by_layer: dict[str, list[str]] = {}
@@ -362,7 +362,7 @@ def _widths(content: Content, analysis: str) -> str:
 def preferences(content: Content, analysis: str) -> Iterator[Figure]:
     """Draw the preferred layer of every step."""
     panels, layers = preference_panels(content, analysis)
-    told = content.maps.find(analysis=analysis, statistic=IDENTIFIABLE.name)
+    told = content.maps.find_columns(analysis=analysis, statistic=IDENTIFIABLE.name)
     counts = ", ".join(f"{(one == 1).sum():,} of {np.isfinite(one).sum():,}" for one, _ in told)
     yield Figure(
         "unet-layers",

@@ -20,7 +20,7 @@ def joint_models(maps: Maps) -> list[tuple[str, str]]:
 
 def unidentifiable(maps: Maps, analysis: str, model: str) -> BoolArray | None:
     """Tell where no band's share is expected to be reliable, (n_voxels,); None where that was not predicted."""
-    predicted = maps.find(analysis=analysis, model=model, statistic=IDENTIFIABILITY.name)
+    predicted = maps.find_columns(analysis=analysis, model=model, statistic=IDENTIFIABILITY.name)
     if not len(predicted.columns):
         return None
     best = np.full(maps.space.n_voxels, -np.inf)
@@ -44,10 +44,10 @@ def honesty(maps: Maps) -> list[dict[str, Any]]:
 
 def _entry(maps: Maps, analysis: str, model: str) -> dict[str, Any]:
     """Lay out the panel of one joint model; see `honesty`."""
-    of_model = maps.find(analysis=analysis, model=model)
+    of_model = maps.find_columns(analysis=analysis, model=model)
     significant = of_model.values(statistic=MASK.name) == 1
     grey = unidentifiable(maps, analysis, model)
-    excess = of_model.find(statistic=EXCESS.name)
+    excess = of_model.find_columns(statistic=EXCESS.name)
     return {
         "analysis": analysis,
         "model": short(model),
@@ -56,15 +56,15 @@ def _entry(maps: Maps, analysis: str, model: str) -> dict[str, Any]:
         if len(excess.columns)
         else None,
         "n_unidentifiable": None if grey is None else int((grey & significant).sum()),
-        "null": str(of_model.find(statistic=P.name).columns["null"].iloc[0]),
+        "null": str(of_model.find_columns(statistic=P.name).columns["null"].iloc[0]),
         "bands": [_band(of_model, band, significant) for band in model.split("+")],
     }
 
 
 def _band(of_model: Maps, band: str, significant: BoolArray) -> dict[str, Any]:
     """Lay out what the panel says of one band of a joint model."""
-    ((values, share),) = of_model.find(band=band, statistic=PRODUCT_SHARE.name)
-    reliability = of_model.find(band=band, statistic=IDENTIFIABILITY.name).columns.to_dict("records")
+    ((values, share),) = of_model.find_columns(band=band, statistic=PRODUCT_SHARE.name)
+    reliability = of_model.find_columns(band=band, statistic=IDENTIFIABILITY.name).columns.to_dict("records")
     return {
         "band": title_of(band),
         "n_negative": int((values[significant] < 0).sum()),

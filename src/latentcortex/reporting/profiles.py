@@ -19,7 +19,7 @@ from latentcortex.statistics import PRODUCT_SHARE, UNIQUE_LIMIT
 
 AXIS: Final = {"noise-levels": "strength", "denoising-steps": "step"}
 """Analyses of z with z_c, and the entity along which their models differ."""
-MOST_REGIONS: Final = 24
+MAX_REGIONS: Final = 24
 """Small pictures of a figure."""
 WORDS: Final = {"strength": "noise strength", "step": "denoising step"}
 
@@ -90,9 +90,9 @@ def _known_regions(table: pd.DataFrame, value: str) -> tuple[pd.DataFrame, str]:
     left_out, said = listed(largest.index[largest.isna()]), ""
     if left_out:
         said = f" Without a valid voxel: {left_out}."
-    if len(known) > MOST_REGIONS:
-        said += f" Of {len(known)} regions, the {MOST_REGIONS} with the largest mean are shown."
-        kept = set(known.nlargest(MOST_REGIONS).index)
+    if len(known) > MAX_REGIONS:
+        said += f" Of {len(known)} regions, the {MAX_REGIONS} with the largest mean are shown."
+        kept = set(known.nlargest(MAX_REGIONS).index)
         known = known[[name in kept for name in known.index]]
     return table[table["roi"].isin(known.index)].copy(), said
 
@@ -142,13 +142,13 @@ def histograms(content: Content, analysis: str) -> Iterator[Figure]:
 def learning_curve(content: Content, analysis: str) -> Iterator[Figure]:
     """Draw unique shares against the number of fitted stimuli."""
     rows = []
-    for facts in content.maps.find(analysis=analysis).columns.to_dict("records"):
+    for facts in content.maps.find_columns(analysis=analysis).columns.to_dict("records"):
         if not facts["statistic"].startswith(UNIQUE_LIMIT.name):
             here = {"roi": facts["model"].replace("_step-100", ""), "series": title_of(facts["band"])}
             rows.append(
                 {**here, "x": facts["n_fitted"], "y": facts["mean"], "low": facts["low"], "high": facts["high"]}
             )
-    limits = content.maps.find(analysis=analysis, statistic=UNIQUE_LIMIT.name).columns
+    limits = content.maps.find_columns(analysis=analysis, statistic=UNIQUE_LIMIT.name).columns
     said = ", ".join(f"{title_of(str(one['band']))} {_limit(one)}" for one in limits.to_dict("records"))
     yield Figure(
         "learning-curve",

@@ -39,7 +39,7 @@ MAX_BYTES: Final = 2**28
 """Of one row of the grid: ten images of 3,000 x 3,000 pixels."""
 KEPT: Final = ("participant", "names", "facts", "settings", "made_by", "report", "methods", "references")
 """What is kept beside pictures and scores."""
-LEAST_IMAGES: Final = 8
+MIN_IMAGES: Final = 8
 """Images from which an interval is shown: of fewer a bootstrap has few draws, and of a score of 1 only that one."""
 
 
@@ -173,7 +173,7 @@ def write_reconstructions(out: Path, content: Reconstructions, stages: Sequence[
             figures=figures,
             groups=_groups(content.scores),
             routes=ROUTES,
-            least_images=LEAST_IMAGES,
+            least_images=MIN_IMAGES,
             alterations=alterations(content.log, content.participant),
             methods=[with_citations(text, known) for text in texts],
             references=cited_by(texts, content.references),

@@ -23,10 +23,10 @@ COUNTED: Final = ("n_control", "null_fraction", "n_false", "n_false_low", "n_fal
 def summary_rows(participant: str, maps: Maps) -> list[dict[str, Any]]:
     """Summarise every model of every analysis, one row each."""
     rows = []
-    for facts in maps.find(statistic=statistics.MASK.name).columns.to_dict("records"):
+    for facts in maps.find_columns(statistic=statistics.MASK.name).columns.to_dict("records"):
         of_model = {"analysis": facts["analysis"], "model": facts["model"]}
         mask = maps.values(**of_model, statistic=statistics.MASK.name)
-        has_r = len(maps.find(**of_model, statistic=statistics.R.name).columns) > 0
+        has_r = len(maps.find_columns(**of_model, statistic=statistics.R.name).columns) > 0
         name = (statistics.R if has_r else statistics.CONFIDENCE).name
         score = maps.values(**of_model, statistic=name)
         finite = score[np.isfinite(score)]
@@ -76,7 +76,7 @@ def roi_table(content: Content) -> pd.DataFrame | None:
 def _normalised(maps: Maps, table: pd.DataFrame, inside: Mapping[str, BoolArray]) -> FloatArray:
     """Average what is scored relative to the noise ceiling; nan where that is not known or not above 0."""
     normalised = np.full(len(table), np.nan)
-    if not len(maps.find(statistic=statistics.CEILING.name).columns):
+    if not len(maps.find_columns(statistic=statistics.CEILING.name).columns):
         return normalised
     ceiling = maps.values(statistic=statistics.CEILING.name)
     # Those of the profile of generalisation have test sets, and ceilings, of their own.
@@ -85,7 +85,7 @@ def _normalised(maps: Maps, table: pd.DataFrame, inside: Mapping[str, BoolArray]
         relative = statistics.named(facts["statistic"]).relative
         if not relative:
             continue
-        values, (about,) = maps.values(**facts), maps.find(**facts).columns.to_dict("records")
+        values, (about,) = maps.values(**facts), maps.find_columns(**facts).columns.to_dict("records")
         n_stimuli = int(about["n_stimuli"]) if relative == "correlation" else None
         for row in rows:
             region = inside[table["roi"].iloc[row]]
@@ -114,7 +114,7 @@ def region_means(content: Content, analysis: str, statistic: str) -> pd.DataFram
     if content.atlas is None:
         raise InputError("Means by region need an atlas.")
     labels = content.maps.space.take(content.atlas.labels)
-    columns = content.maps.find(analysis=analysis, statistic=statistic)
+    columns = content.maps.find_columns(analysis=analysis, statistic=statistic)
     table = columns.summarise([int(label) for label in labels], content.atlas.names)
     ends = {name: table.get(name, np.nan) for name in ("low", "high")}
     return table[["roi", "model", "band", "mean"]].assign(**ends)

@@ -11,7 +11,7 @@ from latentcortex.features import Band
 from latentcortex.maps import Maps
 from latentcortex.reporting.content import Content
 
-LEAST_BIAS: Final = 0.005
+MIN_BIAS: Final = 0.005
 """Pooled r that lies so far below 0 without signal is said to be biased."""
 CORRECTIONS: Final = {"bh": "Benjamini-Hochberg", "by": "Benjamini-Yekutieli", "storey": "Storey"}
 """How each correction that `inference.fdr` knows is called."""
@@ -148,7 +148,7 @@ def said_of_pooled(maps: Maps) -> str:
         return ""
     ends = " to ".join(dict.fromkeys(f"{end:.2f}" for end in (min(medians), max(medians))))
     known = "p-values account for it, since every permutation is pooled alike; r itself is not corrected"
-    if max(medians) > -LEAST_BIAS:
+    if max(medians) > -MIN_BIAS:
         return f" Without signal, pooled r lies at {ends} (median over permutations and voxels); {known}."
     return (
         " Where nothing is predicted, r pooled over folds lies below 0, since the mean response that a fold is "

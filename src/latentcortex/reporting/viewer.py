@@ -88,7 +88,7 @@ def _groups(content: Content) -> Iterator[Group]:
     analyses = [name for name in dict.fromkeys(content.maps.columns["analysis"]) if name in _GROUPS]
     for analysis in sorted(analyses, key="ceiling".__eq__):
         make, needed = _GROUPS[analysis]
-        statistics = set(content.maps.find(analysis=analysis).columns["statistic"])
+        statistics = set(content.maps.find_columns(analysis=analysis).columns["statistic"])
         # Across folds there are no preferred layers; the accuracy of each is there.
         yield from (make if needed in statistics else _accuracy)(content, analysis)
 
@@ -103,13 +103,13 @@ def _ceiling(content: Content, analysis: str) -> Iterator[Group]:
 
 
 def _accuracy(content: Content, analysis: str) -> Iterator[Group]:
-    q = content.maps.find(analysis=analysis, statistic="mask").columns["q"].iloc[0]
+    q = content.maps.find_columns(analysis=analysis, statistic="mask").columns["q"].iloc[0]
     label = f"prediction accuracy r, where q < {q:g}"
     yield Group(cortex.accuracy_panels(content, analysis), _title(content, analysis), label)
 
 
 def _shares(content: Content, analysis: str) -> Iterator[Group]:
-    unique = len(content.maps.find(analysis=analysis, statistic=UNIQUE_SHARE.name).columns) > 0
+    unique = len(content.maps.find_columns(analysis=analysis, statistic=UNIQUE_SHARE.name).columns) > 0
     mask = UNIQUE_MASK.name if unique and content.settings["report"]["mask"] == "own" else "mask"
     product = cortex.share_panels(content, analysis, PRODUCT_SHARE.name, mask)
     yield Group(product, _title(content, analysis), "product share of variance (R²)")

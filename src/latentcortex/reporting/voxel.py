@@ -16,7 +16,7 @@ from latentcortex.space import Atlas, Space
 from latentcortex.stimuli import Stimuli
 
 
-def inspect(
+def inspect_voxel(
     encoder: Encoder,
     features: Features,
     test: Responses,
@@ -66,7 +66,7 @@ def inspect(
         raise InputError(f"There is no voxel {place}: the responses have {test.space.n_voxels}, counted from 0.")
     least_images = whole_number("n_images", n_images, least=1)
     only = np.arange(test.space.n_voxels) == place
-    own, here = test.only(only), slice(place, place + 1)
+    own, here = test.select_voxels(only), slice(place, place + 1)
     title = _title(test.space, place, atlas)
     if not own.valid()[0]:
         raise InputError(f"{title} is not valid: its test responses have a nan or do not vary.")
@@ -95,7 +95,7 @@ def inspect(
     )
     if stimuli is not None:
         wanted = [page.ids[i] for end in page.ends(least_images) for i in end]
-        pictures = dict(zip(wanted, stimuli.select(wanted).images(wanted), strict=True))
+        pictures = dict(zip(wanted, stimuli.select_stimuli(wanted).images(wanted), strict=True))
         page = plotting.Voxel(**{**vars(page), "images": pictures})
     return plotting.voxel_page(page, n_images=least_images, style=style)
 

@@ -11,7 +11,7 @@ from latentcortex.errors import InputError
 from latentcortex.executors import one_thread, share
 from latentcortex.scoring._centring import PAIR, less_mean, standard
 
-LEAST_GAIN: Final = 0.01
+MIN_GAIN: Final = 0.01
 """Expected R² of a voxel without noise below which a ridge predicts nothing."""
 
 
@@ -200,7 +200,7 @@ def corrected_r2(score: FloatArray, gram: FloatArray, across: FloatArray, alpha:
         left = 1 / (values + np.where(defined[tile], alpha[tile], 1.0)[:, None])
         gain = (2 * left - values * left**2) @ power / (np.trace(gram) / len(gram) * len(across))
         noise = (left**2) @ power / len(across)
-        return np.where(defined[tile] & (gain > LEAST_GAIN), (score[tile] + noise + means) / (gain + noise), np.nan)
+        return np.where(defined[tile] & (gain > MIN_GAIN), (score[tile] + noise + means) / (gain + noise), np.nan)
 
     parts = share(corrected, tiles(len(score)))
     return np.concatenate(parts) if parts else np.empty(0)

@@ -10,7 +10,7 @@ import numpy as np
 from latentcortex._arrays import FloatArray, IntArray, arrays, check_finite, tiles
 from latentcortex.errors import InputError
 
-LEAST_SIZES: Final = 3
+MIN_SIZES: Final = 3
 RANGE: Final = 8
 """How many times fewer than the most stimuli still count: below, a gain can rise before it falls."""
 N_SHIFTS: Final = 33
@@ -82,7 +82,7 @@ def why_no_limit(n: Sequence[int] | IntArray | FloatArray, gain: FloatArray) -> 
         return "no voxel has a gain at every size"
     mean = values[:, defined].mean(1)
     first = int(mean.argmax())
-    if len(mean) - first < LEAST_SIZES or not mean[-1] < mean[first]:
+    if len(mean) - first < MIN_SIZES or not mean[-1] < mean[first]:
         return "the curve still rises, or has hardly begun to fall"
     falls = -np.diff(mean[first:]) / np.diff(np.log(sizes[first:]))
     return "" if falls[-1] < falls[:-1].max() else "the curve falls ever faster"
@@ -94,10 +94,10 @@ def _checked(n: Sequence[int] | IntArray | FloatArray, gain: FloatArray) -> tupl
     check_finite("n", numbers_of_stimuli)
     sizes = numbers_of_stimuli.astype(np.float64)
     n_sizes = len(np.unique(sizes))
-    if n_sizes < LEAST_SIZES or not sizes.min() > 0:
-        raise InputError(f"A learning curve needs {LEAST_SIZES} different numbers of stimuli, above 0; got {n_sizes}.")
+    if n_sizes < MIN_SIZES or not sizes.min() > 0:
+        raise InputError(f"A learning curve needs {MIN_SIZES} different numbers of stimuli, above 0; got {n_sizes}.")
     used = sizes >= 0.99 * sizes.max() / RANGE  # sizes are whole numbers
-    if len(np.unique(sizes[used])) < LEAST_SIZES:
+    if len(np.unique(sizes[used])) < MIN_SIZES:
         used[:] = True
     # A size that is given twice counts as their mean.
     sizes, code = np.unique(sizes[used], return_inverse=True)

@@ -25,7 +25,7 @@ from latentcortex.scoring.accuracy import correlation
 
 N_NODES: Final = 64
 """Of the quadrature of the unbiased ceiling; its error is below 1e-6."""
-MOST_OFF: Final = 4
+MAX_OFF: Final = 4
 """How many times larger or smaller than 1 the variance of z-scores may be, over the stimuli at hand."""
 
 
@@ -336,7 +336,7 @@ def ncsnr(repeats: FloatArray) -> FloatArray:
         centre = np.nansum(n * mean, axis=0) / n_trials
         total = (within + np.where(n > 0, n * (mean - centre) ** 2, 0)).sum(0) / (n_trials - 1)
         middle = float(np.median(total[degrees > 0])) if (degrees > 0).any() else 1.0
-        if not 1 / MOST_OFF < middle < MOST_OFF:
+        if not 1 / MAX_OFF < middle < MAX_OFF:
             raise InputError(
                 f"Responses of the median voxel have a variance of {middle:.3g} over all trials; ncsnr expects 1, of "
                 "z-scores within sessions. Z-score them, or use noise_ceiling, which takes any unit."

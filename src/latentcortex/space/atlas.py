@@ -24,7 +24,7 @@ from latentcortex.space.volume import Volume
 
 logger = logging.getLogger(__name__)
 
-LEAST_MM: Final = 1e-3
+MIN_MM: Final = 1e-3
 """Of a difference between two affines that are not the same."""
 
 
@@ -233,7 +233,7 @@ def _of_volume(folder: Path, space: Volume) -> NDArray[np.intp]:
     """Read the labels of a grid, (x * y * z,), which must be that of the voxels."""
     path = _only(folder, "*_dseg.nii*")
     header = read_header(path, expected="labels")
-    if header.shape != space.shape or not np.allclose(header.affine, space.affine, rtol=0, atol=LEAST_MM):
+    if header.shape != space.shape or not np.allclose(header.affine, space.affine, rtol=0, atol=MIN_MM):
         raise InputError(
             f"{path} has a grid of {header.shape}, and the mask {space.shape} or another affine: resample it, with "
             'nilearn.image.resample_to_img(atlas, mask, interpolation="nearest").'

@@ -45,7 +45,7 @@ class Bare:
         """Raise `InputError`: nothing is known of where these voxels are in a whole."""
         raise InputError("Voxels without a known position are in no region.")
 
-    def only(self, voxels: NDArray[np.intp]) -> Bare:
+    def select_voxels(self, voxels: NDArray[np.intp]) -> Bare:
         """Take some voxels."""
         return Bare(len(voxels))
 

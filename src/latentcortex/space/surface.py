@@ -88,7 +88,7 @@ class Surface:
         of = Path(self.template).name if average else "the participant's own cortical surface"
         return f"Voxels are vertices of {of} ({sizes} on the left and right)."
 
-    def only(self, voxels: NDArray[np.intp]) -> Surface:
+    def select_voxels(self, voxels: NDArray[np.intp]) -> Surface:
         """Take some voxels, by number, ascending; at least one."""
         if len(voxels) == 0:
             raise AlignmentError(f"No voxel of {self.template} is left.")

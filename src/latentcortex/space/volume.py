@@ -210,7 +210,7 @@ class Volume:
         same = self.to_voxels is not None and np.allclose(usual, self.to_voxels)
         return "its coordinates in MNI305 became those of MNI152 by FreeSurfer's matrix; " if same else ""
 
-    def only(self, voxels: NDArray[np.intp]) -> Volume:
+    def select_voxels(self, voxels: NDArray[np.intp]) -> Volume:
         """Take some voxels, by number, ascending."""
         chosen = np.asarray(voxels)
         if np.any(np.diff(chosen) <= 0):

@@ -191,7 +191,7 @@ class Backward:
             parts: Iterable[tuple[Responses, Responses]] = self._split(participant)
             if kind == "shuffled":
                 parts = decoding.shuffled(parts, seed=self.study.seed)
-            features, groups = self.material.features.only(self.bands), self._groups(participant)
+            features, groups = self.material.features.select_bands(self.bands), self._groups(participant)
             make = partial(self.study.decoder, atlas)
             return decoding.decode_held_out(make, features, parts, groups=groups).save(folder)
 
@@ -277,7 +277,7 @@ class Backward:
     def _seen(self, ids: Sequence[str], participant: str) -> Seen:
         pools = {name: str(k) for k, (_, test) in enumerate(self.material.splits(participant)) for name in test}
         category = self.material.settings.evaluation.category
-        return Seen(self.material.stimuli.select(ids), [pools[name] for name in ids], category)
+        return Seen(self.material.stimuli.select_stimuli(ids), [pools[name] for name in ids], category)
 
     def _scores(
         self, seen: Seen, participant: str, decoded: Features, images: Reconstructed

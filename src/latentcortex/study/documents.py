@@ -46,7 +46,7 @@ PICKED: Final = {"dataset": "phantom", "extractor": "ldm", "estimator": "banded_
 """What that file, a study of the phantom, picks from each shelf."""
 ASIDE: Final = ("reconstructor.ldm.model", "reconstructor.ldm.revision", "reconstructor.ldm.n_steps")
 """Keys that it leaves to what another section says."""
-MOST_SHOWN: Final = 8
+MAX_SHOWN: Final = 8
 """Entries of a default that is a list, at most, which are listed."""
 
 
@@ -174,7 +174,7 @@ def _meaning(field: FieldInfo) -> str:
 
 
 def _is_long(value: Any) -> bool:
-    return isinstance(value, (list, tuple)) and len(value) > MOST_SHOWN
+    return isinstance(value, (list, tuple)) and len(value) > MAX_SHOWN
 
 
 def _comment(text: str) -> list[str]:

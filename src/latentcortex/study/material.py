@@ -222,7 +222,7 @@ class Material:
         if n_unseen:
             sentence = "%d of %d stimuli were shown to no participant of this study and are left out."
             logger.info(sentence, n_unseen, len(stimuli.ids))
-        return stimuli.select([name for name in stimuli.ids if name in seen]) if n_unseen else stimuli
+        return stimuli.select_stimuli([name for name in stimuli.ids if name in seen]) if n_unseen else stimuli
 
     def rows(self, participant: str) -> pd.DataFrame:
         """Describe the trials of a participant; see `datasets.Dataset.rows`."""
@@ -298,7 +298,7 @@ class Material:
                 parts.append(part.data[:, own - start])
                 chosen_on |= dict.fromkeys(part.chosen_on)
             rows, data = self.rows(participant)[list(COLUMNS)], np.concatenate(parts, axis=1)
-            self._samples[participant] = Responses(data, rows, space.only(chosen), tuple(chosen_on))
+            self._samples[participant] = Responses(data, rows, space.select_voxels(chosen), tuple(chosen_on))
         return self._samples[participant]
 
     def check_splits(self, participant: str) -> None:

@@ -68,7 +68,7 @@ class Truth:
         table.loc[odd[N_NAN:], "state"] = "constant"
         return cls(vertices, table, _tuning(table, vertices, rng))
 
-    def only(self, voxels: NDArray[np.intp]) -> Truth:
+    def select_voxels(self, voxels: NDArray[np.intp]) -> Truth:
         """Take some voxels, by their number."""
         table = self.table.iloc[voxels].reset_index(drop=True)
         return Truth(self.vertices[voxels], table, {name: w[:, voxels] for name, w in self.weights.items()})
