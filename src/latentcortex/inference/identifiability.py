@@ -19,6 +19,9 @@ MAX_MIXTURES: Final = 32
 PER_DECADE: Final = 4
 """Penalties that are told apart."""
 
+MIXTURES_AT_ONCE: Final = 4
+"""So many mixtures are tried at a time."""
+
 MIN_ROWS: Final = 20
 MIN_DRAWS: Final = 10
 
@@ -192,16 +195,25 @@ def _shares_of_half(
 def _chosen(
     bases: Sequence[_Basis], turned: Callable[[_Basis], FloatArray], mixing: FloatArray
 ) -> tuple[IntArray, IntArray]:
-    """Choose the mixture and the penalty of each kind of voxel and draw, two of shape (n_kinds, n_draws)."""
+    """Choose the mixture and the penalty of each kind of voxel and draw, two of shape (n_kinds, n_draws).
+
+    Few mixtures are tried at a time, and only the best so far is kept: errors of all of them, for every kind of voxel
+    that a large map has, would take more memory than its models.
+    """
 
     def errors(basis: _Basis) -> tuple[FloatArray, IntArray]:
         z = turned(basis)
         each = [basis.errors(np.tensordot(mix, z, axes=1)) for mix in mixing]
         return np.stack([error.min(0) for error in each]), np.stack([error.argmin(0) for error in each])
 
-    least, penalty = (np.stack(values) for values in zip(*share(errors, bases), strict=True))
-    chosen = least.argmin(0)
-    return chosen, np.take_along_axis(penalty, chosen[None], axis=0)[0]
+    ((least, penalty),) = share(errors, bases[:1])
+    chosen = np.zeros(least.shape, dtype=np.intp)
+    for start in range(1, len(bases), MIXTURES_AT_ONCE):
+        tried = share(errors, bases[start : start + MIXTURES_AT_ONCE])
+        for number, (error, of_mixture) in enumerate(tried, start):
+            better = error < least  # of equal ones the first
+            least[better], penalty[better], chosen[better] = error[better], of_mixture[better], number
+    return chosen, penalty
 
 
 @dataclass(frozen=True, eq=False)
