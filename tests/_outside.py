@@ -24,6 +24,7 @@ from latentcortex.datasets import folder
 from latentcortex.encoding import fitted
 
 said = []
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # whoever started the tests may have had it ignored, as nohup does
 
 def start(*arguments, before=lambda: None):
     stderr = tempfile.TemporaryFile()
