@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -83,6 +84,15 @@ def test_too_little_memory_for_torch_is_one_line() -> None:
     assert failed == Ending(f"the device failed (CUDA error: uncorrectable ECC error): look at it, then {GO_ON}", 2)
 
 
+@pytest.fixture
+def hung_up_on() -> Iterator[None]:
+    """SIGHUP does what it does by default, whoever started the tests and had it ignored, as nohup does."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.usefixtures("hung_up_on")
 def test_a_signal_ends_a_block_and_handlers_are_as_before() -> None:
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     for number in before:
@@ -115,6 +125,7 @@ def test_signals_that_are_ignored_stay_ignored() -> None:
         signal.signal(signal.SIGHUP, before)
 
 
+@pytest.mark.usefixtures("hung_up_on")
 def test_a_second_signal_does_not_break_off_what_the_first_one_closes() -> None:
     closed = []
 
