@@ -155,8 +155,8 @@ def named(name: str) -> Statistic:
     --------
     >>> named("uniqueR2N240").unit, named("uniqueR2N240") is UNIQUE_AT_N
     ('fraction of variance', True)
-    >>> named("somebodysOwn")
-    Statistic(name='somebodysOwn', ...)
+    >>> named("somebodysOwn").name, named("somebodysOwn").unit
+    ('somebodysOwn', '')
     """
     without_number = _REGISTERED.get(re.sub(r"\d+$", "", name))
     if name not in _REGISTERED and without_number is not None and without_number.numbered:
