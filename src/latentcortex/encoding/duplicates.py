@@ -33,7 +33,7 @@ def duplicates(model: PreparedModel | FittedModel, features: Features, ids: Sequ
 
     Parameters
     ----------
-    model : Prepared or FittedModel
+    model : PreparedModel or FittedModel
     features : Features
         They hold the test stimuli, and may hold the fitted ones.
     ids : sequence of str

@@ -37,7 +37,7 @@ class Half:
     ----------
     ids : tuple of str
         The stimuli of the half, in the order of the fit.
-    models : list of (Prepared, mapping of str to ndarray)
+    models : list of (PreparedModel, mapping of str to ndarray)
         Each with the test stimuli that it predicts, from `PreparedModel.new_rows`.
     """
 

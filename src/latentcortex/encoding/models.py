@@ -129,7 +129,7 @@ def columns_of(
         Facts of the model: analysis, model, band, n_stimuli.
     piece : Piece
         From `scored`, of all voxels.
-    model : Prepared or FittedModel
+    model : PreparedModel or FittedModel
     judging : Judging
     n_folds : int
         Over which predictions are pooled; 1 for a test set.

@@ -71,7 +71,7 @@ def identifiable(
 
     Parameters
     ----------
-    model : Prepared or FittedModel
+    model : PreparedModel or FittedModel
     chosen : Hyperparameters
         What the fit chose for every voxel.
     significant : ndarray of shape (n_voxels,)
