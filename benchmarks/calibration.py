@@ -4,9 +4,9 @@
     python benchmarks/calibration.py --quick
     python benchmarks/calibration.py --only ceilings widths
 
-Nothing is simulated here: it runs the functions that the tests assert, `tests/_battery*.py` with as many runs as their
-nightly form and the time series of `tests/test_criterion.py`, and writes down each number beside its target. Limit
-cores with taskset. All draws are seeded, so that the same versions give the same numbers.
+Nothing is simulated here: it runs the functions that the tests assert, `tests/calibration/_battery*.py` with as many
+runs as their nightly form and the time series of `tests/encoding/test_criterion.py`, and writes down each number beside
+its target. Limit cores with taskset. All draws are seeded, so that the same versions give the same numbers.
 
 - target: what the number must keep to. SE is its standard error: of a rate of yes and no that at the target, else that
   over runs. "must fail" is the target of a naive way, measured so that one sees what the measurement can see.
@@ -42,8 +42,9 @@ DIGITS = ROOT.parent / "shared" / "data" / "digits69"
 VERSIONS = ("latentcortex", "numpy", "scipy", "scikit-learn", "statsmodels")
 
 
-sys.path.insert(0, str(ROOT / "tests"))  # which is no package
-ROOMS = [import_module(path.stem) for path in sorted((ROOT / "tests").glob("_battery*.py"))]
+TESTS = ROOT / "tests"  # which is no package
+sys.path[:0] = [str(TESTS), str(TESTS / "calibration"), str(TESTS / "encoding")]
+ROOMS = [import_module(path.stem) for path in sorted((TESTS / "calibration").glob("_battery*.py"))]
 """The battery, by what its parts are about."""
 battery, criterion = import_module("_battery"), import_module("test_criterion")
 Part = Callable[[int], list[Any]]
@@ -131,8 +132,8 @@ def code() -> str:
     """Hash everything that is measured, and what measures it."""
     paths = [
         *(ROOT / "src").rglob("*.py"),
-        *(ROOT / "tests").glob("_battery*.py"),
-        ROOT / "tests" / "test_criterion.py",
+        *(TESTS / "calibration").glob("_battery*.py"),
+        TESTS / "encoding" / "test_criterion.py",
     ]
     return digest(*(path.read_text(encoding="utf-8") for path in sorted(paths)))
 

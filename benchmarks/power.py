@@ -5,8 +5,8 @@
 
 Every map that says what is significant, of three recordings: the phantom, from the results of `latentcortex demo`; one
 participant who saw a hundred digits once each, across folds (`examples/digits69.toml`); and the series of one
-participant who saw blocks of objects, as `tests/test_haxby.py` reads it. The two real ones are counted where they lie
-beside the checkout. Writes one JSON file with the versions, and prints a table in Markdown.
+participant who saw blocks of objects, as `tests/datasets/test_haxby.py` reads it. The two real ones are counted where
+they lie beside the checkout. Writes one JSON file with the versions, and prints a table in Markdown.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def digits() -> Counts:
 
 def haxby() -> Counts:
     """Score the series of objects, with what any object does and without it."""
-    sys.path.insert(0, str(ROOT / "tests"))
+    sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests" / "datasets")]
     tests = import_module("test_haxby")
     recording = tests.recording.__wrapped__()
     pairs = {"any object": (recording.y, recording.kinds), "which object": recording.selective}

@@ -13,10 +13,10 @@ from pathlib import Path
 from pathlib import PurePosixPath as Posix
 
 import pytest
+from _paths import ROOT
 
 import latentcortex
 
-ROOT = Path(__file__).resolve().parents[1]
 SRC = ROOT / "src" / "latentcortex"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 

@@ -6,10 +6,10 @@ Ten seeds of each case; the paired interval of the difference of mean held-out R
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 import pytest
+from _paths import DATA
 from scipy import stats
 
 from latentcortex import scoring
@@ -18,7 +18,7 @@ from latentcortex.estimators.banded_ridge import BandedRidge
 
 pytestmark = pytest.mark.slow
 
-DIGITS = Path(__file__).parents[2] / "shared" / "data" / "digits69"
+DIGITS = DATA / "digits69"
 N_FIT, N_TEST, N_VOXELS, SEEDS = 600, 400, 200, range(10)
 EXHAUSTIVE = np.stack([np.linspace(0, 1, 11), 1 - np.linspace(0, 1, 11)], axis=1)
 

@@ -18,6 +18,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import pytest
+from _paths import TESTS
 from _views import FORWARD, LEFT, MARKUP, N, regions
 from PIL import Image
 
@@ -44,7 +45,7 @@ assert "cortex" not in sys.modules
 
 def make(page: Path, *, filestore: Path | None = None, **environment: str) -> None:
     """Make a page in a process with other surroundings."""
-    code = SCRIPT.format(tests=str(Path(__file__).parent), page=str(page), filestore=filestore and str(filestore))
+    code = SCRIPT.format(tests=str(TESTS), page=str(page), filestore=filestore and str(filestore))
     left_out = ("XDG_", "MPL", "HOME")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(left_out)}
     subprocess.run([sys.executable, "-c", code], env=kept | environment, check=True, timeout=300)

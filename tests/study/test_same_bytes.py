@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 from _outside import in_one_process
+from _paths import ROOT
 
 from latentcortex.reporting import LOG
 
-ROOT = Path(__file__).parents[1]
 COMPUTED = "A cell was computed."
 """What the log says of each; its facts say which."""
 OF_TIME = ("logs/*", "study.json", "summary.json", "sub-*/sub-*_report.json", "sub-*.html", "work/*")

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from _paths import ROOT
 
 from latentcortex import cli, reporting
 from latentcortex.errors import InputError
@@ -339,7 +340,7 @@ def test_casts_made_while_checking_are_in_the_report(folder_study, tmp_path):
 
 
 def test_the_example_of_every_key_has_every_key_and_is_a_study():
-    path = Path(__file__).parents[1] / "examples" / "every_key.toml"
+    path = ROOT / "examples" / "every_key.toml"
     given = tomllib.loads(path.read_text())
     study = Study.read(path)
     defaults = Settings.read({name: {"name": given[name]["name"]} for name in ("dataset", "extractor")}).plain()

@@ -5,10 +5,10 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable, Iterable
-from pathlib import Path
 
 import numpy as np
 import pytest
+from _paths import DATA
 
 from latentcortex import evaluation, reconstructors
 from latentcortex.datasets.phantom import Phantom
@@ -112,7 +112,7 @@ def test_the_encoding_half_imports_nothing_of_the_decoding_half():
     assert done.stdout.strip() == "[]"
 
 
-DIGITS = Path(__file__).parents[2] / "shared" / "data" / "digits69"
+DIGITS = DATA / "digits69"
 
 
 @pytest.mark.skipif(not DIGITS.is_dir(), reason="the recording digits69 is not shipped with the project")

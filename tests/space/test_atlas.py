@@ -18,6 +18,7 @@ from xml.sax.saxutils import quoteattr
 import nibabel as nib
 import numpy as np
 import pytest
+from _paths import ROOT
 from nibabel.freesurfer import io as freesurfer
 
 from latentcortex import _surfaces, cli, plotting
@@ -644,7 +645,7 @@ def test_an_atlas_beside_the_study_is_found_from_everywhere_and_noticed_when_it_
     wide = np.random.default_rng(0).standard_normal((len(small), 20484)).astype(np.float32)
     wide[:, :500] = small[:, :1] + 0.1 * wide[:, :500]
     np.save(data / "responses.npy", wide)
-    shutil.copytree(Path(__file__).parents[1] / "atlases" / "phantom", folder)
+    shutil.copytree(ROOT / "atlases" / "phantom", folder)
     (folder / "atlas.json").write_text('{"name": "phantom", "space": "fsaverage5"}')  # without hashes of its files
     text = folder_study.read_text().replace('root = "data"', 'root = "data"\ntemplate = "fsaverage5"')
     folder_study.write_text(text + '\n[report]\natlas = "mine"\nfigures = ["prediction-against-ceiling"]\n')

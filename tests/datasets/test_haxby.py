@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
+from _paths import DATA
 
 from latentcortex import BandedRidge, Encoder, Features, Maps, Responses, inference, scoring
 from latentcortex.encoding import Folds
 from latentcortex.space import Bare
 from latentcortex.splits import Splits
 
-HAXBY = Path(__file__).parents[2] / "shared" / "data" / "haxby_bids"
+HAXBY = DATA / "haxby_bids"
 pytestmark = pytest.mark.skipif(not HAXBY.is_dir(), reason="the recording haxby_bids is not shipped with the project")
 
 N_RUNS, N_VOLUMES, TR = 12, 121, 2.5

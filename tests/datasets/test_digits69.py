@@ -9,6 +9,7 @@ from pathlib import Path
 import _battery as battery
 import numpy as np
 import pytest
+from _paths import ROOT
 
 from latentcortex import inference, scoring
 from latentcortex.encoding import Encoder, Folds, Null
@@ -18,7 +19,6 @@ from latentcortex.extractors import make
 from latentcortex.splits import Splits
 from latentcortex.study import Study
 
-ROOT = Path(__file__).parents[1]
 DIGITS = ROOT.parent / "shared" / "data" / "digits69"
 pytestmark = pytest.mark.skipif(not DIGITS.is_dir(), reason="the recording digits69 is not shipped with the project")
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from _paths import ROOT
 
 from latentcortex.study import Study
 
@@ -36,7 +37,7 @@ def report(folder_study: Path, tmp_path: Path) -> Path:
     wide = np.random.default_rng(0).standard_normal((len(small), N)).astype(np.float32)
     wide[:, ::3] = small[:, :1] + 0.1 * wide[:, ::3]
     np.save(data / "responses.npy", wide)
-    shutil.copytree(Path(__file__).parents[1] / "atlases" / "phantom", atlas)
+    shutil.copytree(ROOT / "atlases" / "phantom", atlas)
     table = next(atlas.glob("*_dseg.tsv"))
     table.write_text(table.read_text().replace("early", MARKUP))
     text = folder_study.read_text().replace('root = "data"', 'root = "data"\ntemplate = "fsaverage5"')

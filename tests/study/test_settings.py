@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 import jsonschema
 import numpy as np
 import pytest
+from _paths import ROOT
 from annotated_types import Interval
 
 import latentcortex
@@ -20,7 +21,6 @@ from latentcortex.errors import InputError, InputErrors
 from latentcortex.study import Study, documents
 from latentcortex.study.schema import LOOKS, Settings
 
-ROOT = Path(__file__).parents[1]
 LDM = '[dataset]\nname = "phantom"\n[extractor]\nname = "ldm"\nmodel = "phantom"\n'
 PIXELS = '[dataset]\nname = "phantom"\n[extractor]\nname = "pixels"\n'
 FOLDER = '[dataset]\nname = "folder"\nroot = "."\nKEY\n[extractor]\nname = "pixels"\n'

@@ -5,19 +5,19 @@ from __future__ import annotations
 import json
 from hashlib import sha256
 from itertools import pairwise
-from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
+from _paths import ROOT
 from scipy import sparse
 from scipy.sparse.csgraph import connected_components
 
 from latentcortex import _surfaces
 from latentcortex.errors import AlignmentError, InputError
 
-ATLAS = Path(__file__).parents[1] / "atlases" / "phantom"
+ATLAS = ROOT / "atlases" / "phantom"
 N = 20484
 LEFT = np.arange(N) < N // 2
 
