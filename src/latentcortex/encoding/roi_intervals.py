@@ -9,16 +9,16 @@ import numpy as np
 
 from latentcortex import inference, scoring
 from latentcortex._arrays import BoolArray, FloatArray, IntArray
-from latentcortex.encoding.columns import SHARES, Column
 from latentcortex.encoding.criterion import Null
+from latentcortex.encoding.map_columns import SHARES, Column
 from latentcortex.encoding.prediction import Prediction
 
-Key = tuple[str, str]
+ColumnKey = tuple[str, str]
 """A statistic and a band, as columns name them; the band is empty for the score of a model of several."""
 
 
 @dataclass(frozen=True, eq=False)
-class Regions:
+class RegionMeans:
     """Regions whose means are wanted with intervals.
 
     Parameters
@@ -118,7 +118,7 @@ class Regions:
         return ends
 
 
-def keys(bands: Sequence[str], shares: Sequence[str]) -> list[Key]:
+def keys(bands: Sequence[str], shares: Sequence[str]) -> list[ColumnKey]:
     """List the statistics whose means have intervals: r, R², and of several bands product and unique shares."""
     whole = "" if len(bands) > 1 else bands[0]
     split = [SHARES[share].statistics[0].name for share in ("product", "unique") if share in shares]
