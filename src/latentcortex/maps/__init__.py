@@ -14,7 +14,7 @@ from latentcortex._arrays import BoolArray, FloatArray, listed
 from latentcortex._shelf import unknown
 from latentcortex.errors import AlignmentError, InputError
 from latentcortex.maps import derivatives
-from latentcortex.maps.naming import KEYS, label, short, stem_of
+from latentcortex.maps.naming import KEYS, TEST_SET, is_of_study, label, short, stem_of
 from latentcortex.space import Atlas, Space, Volume
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from latentcortex.plotting import Style
 
-__all__ = ["KEYS", "Maps", "label", "short", "stem_of"]
+__all__ = ["KEYS", "TEST_SET", "Maps", "is_of_study", "label", "short", "stem_of"]
 
 
 Vector = FloatArray | Callable[[], FloatArray]
