@@ -12,6 +12,7 @@ import numpy as np
 
 from latentcortex import inference, scoring, statistics
 from latentcortex._arrays import BoolArray, FloatArray, IntArray
+from latentcortex.bands import Model
 from latentcortex.encoding.criterion import Criterion, Null
 from latentcortex.encoding.prediction import Prediction, by_tile
 from latentcortex.inference.corrections import bh_level
@@ -43,7 +44,7 @@ about_means = partial(scoring.r2, offset=False)
 def about_model(analysis: str, bands: Sequence[str], n_stimuli: int) -> dict[str, Any]:
     """State the facts that all columns of a model share; the band is empty where it has several."""
     band = bands[0] if len(bands) == 1 else ""
-    return {"analysis": analysis, "model": "+".join(bands), "band": band, "n_stimuli": n_stimuli}
+    return {"analysis": analysis, "model": Model(bands).name, "band": band, "n_stimuli": n_stimuli}
 
 
 def significance(
@@ -201,7 +202,7 @@ class Share(NamedTuple):
     def facts(self, bands: Bands) -> list[dict[str, str]]:
         """Say what each column is: `band`, `statistic` and `unit`."""
         subsets = self.subsets(bands)
-        return [{"band": "+".join(subset), **of.facts} for of in self.statistics for subset in subsets]
+        return [{"band": Model(subset).name, **of.facts} for of in self.statistics for subset in subsets]
 
 
 def _product_shares(held_out: Prediction, bands: Bands) -> FloatArray:

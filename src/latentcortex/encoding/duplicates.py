@@ -61,7 +61,7 @@ def duplicates(model: PreparedModel | FittedModel, features: Features, ids: Sequ
         return ()
     if n_sets < MIN_SETS:
         said = "%s: %d test stimuli have only %d different features, none of them fitted: p takes them one by one."
-        logger.warning(said, "+".join(model.bands), len(ids), n_sets, extra={"facts": {"statistic": "p"}})
+        logger.warning(said, model.bands.name, len(ids), n_sets, extra={"facts": {"statistic": "p"}})
         return ()
     return tuple(f"set {code}" for code in codes)
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from latentcortex._arrays import BoolArray, FloatArray, id_list, listed, tiles
 from latentcortex._files import telling_of
+from latentcortex.bands import Model
 from latentcortex.encoding.cells import Cells
 from latentcortex.encoding.chunks import ReadByChunk, Sample, sample_stretches, usable_voxels
 from latentcortex.encoding.columns import about_model
@@ -93,7 +94,7 @@ class Encoder:
         return self._model
 
     @property
-    def bands(self) -> tuple[str, ...]:
+    def bands(self) -> Model:
         """The bands of the fitted model."""
         return self.model.bands
 

@@ -16,6 +16,7 @@ from safetensors.numpy import save_file
 
 from latentcortex import _files, estimators
 from latentcortex._arrays import FloatArray, digest, fingerprint, tiles
+from latentcortex.bands import Model
 from latentcortex.errors import AlignmentError, IncompleteError, InputError
 from latentcortex.estimators import Estimator, Nesting
 from latentcortex.executors import share
@@ -95,7 +96,7 @@ class PreparedModel:
         # Without an intercept an estimator would not centre columns, and kernels are centred.
         narrow = sum(features.dims.values()) < len(ids) and getattr(estimator, "fit_intercept", True)
         if narrow:
-            rows = {band: features.array(band, ids) for band in features.bands}
+            rows: dict[str, FloatArray] = {band: features.array(band, ids) for band in features.bands}
             for band, values in rows.items():
                 if not np.ptp(values, axis=0).any():
                     raise InputError(f"Band {band} is constant over the {len(ids)} stimuli that are fitted on.")
@@ -107,9 +108,9 @@ class PreparedModel:
         return cls(estimator, features, tuple(ids), weights, bool(narrow), ready)
 
     @property
-    def bands(self) -> tuple[str, ...]:
+    def bands(self) -> Model:
         """The names of the bands."""
-        return self.features.bands
+        return Model(self.features.bands)
 
     def fit(self, y: FloatArray) -> FittedModel:
         """Fit the responses (n_fitted, n_voxels) of some voxels; each is as it would be among all."""
@@ -145,9 +146,9 @@ class FittedModel:
     by_columns: bool = False
 
     @property
-    def bands(self) -> tuple[str, ...]:
+    def bands(self) -> Model:
         """The names of the bands."""
-        return self.features.bands
+        return Model(self.features.bands)
 
     def parts(self, features: Features, ids: Sequence[str], *, voxels: slice = slice(None)) -> FloatArray:
         """Predict from each band, (n_bands, n_stimuli, n_voxels), without the estimator's `offset_`.
@@ -179,7 +180,7 @@ class FittedModel:
 
     def parts_of(self, rows: Mapping[str, FloatArray], *, voxels: slice = slice(None)) -> FloatArray:
         """Predict from each band, as `parts` does, what `new_rows` prepared."""
-        of_bands = {band: rows[band] for band in self.bands}
+        of_bands: dict[str, FloatArray] = {band: rows[band] for band in self.bands}
         if self.by_columns:
             return self.estimator.predict(of_bands, split=True, voxels=voxels)
         return self.estimator.predict_gram(of_bands, voxels=voxels)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from latentcortex import inference, statistics
 from latentcortex._arrays import tiles
 from latentcortex._shelf import unknown
+from latentcortex.bands import Model
 from latentcortex.encoding import partition
 from latentcortex.encoding.chunks import Sides
 from latentcortex.encoding.columns import SHARES, Column, scores, significance
@@ -238,9 +239,9 @@ class ModelPlan:
         vars(self).update(state, _lock=threading.Lock(), _ready=[])
 
     @property
-    def bands(self) -> tuple[str, ...]:
+    def bands(self) -> Model:
         """The bands of the model."""
-        return self.folds.features.bands
+        return Model(self.folds.features.bands)
 
     @property
     def model(self) -> PreparedModel:

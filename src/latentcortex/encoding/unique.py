@@ -277,7 +277,7 @@ def refitting_rows(sides: RefitData, *, scale: bool, block: int = 1, sets: Seque
     merged = sparse.block_diag([_averaging(n_fitted, ()), _averaging(len(ids) - n_fitted, sets)], format="csr")
     fitted = np.arange(merged.shape[0]) < n_fitted
     grams = {}
-    for band in sides.features.bands:
+    for band in sides.features.dims:
         gram = sides.features.gram(band, ids, ids, fit_on=sides.train.ids, weights=counts, scale=scale)
         gram = np.array(gram, dtype=np.float64)
         gram = merged @ (merged @ gram).T if sets else gram

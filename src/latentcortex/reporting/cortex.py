@@ -10,7 +10,7 @@ import numpy as np
 
 from latentcortex import plotting
 from latentcortex._arrays import FloatArray
-from latentcortex.features import Band
+from latentcortex.bands import Band
 from latentcortex.inference.ties import at_most
 from latentcortex.maps import Maps
 from latentcortex.reporting.content import Content, Figure, found_by_any, models, said_false, significant
@@ -126,7 +126,7 @@ def _scores(content: Content, analysis: str) -> dict[str, FloatArray]:
     somewhere = found_by_any(content.maps, [{"analysis": analysis, "model": model} for model in names])
     for model in names:
         r = content.maps.values(analysis=analysis, model=model, statistic="r")
-        kind = title_of(model) if "+" in model else Band.parse(model).kind
+        kind = title_of(model) if "+" in model else Band(model).kind
         name = {"zc": "z_c"}.get(kind, kind)
         found[title_of(model) if name in found else name] = np.where(somewhere, r, np.nan).astype(np.float32)
     return found
@@ -300,7 +300,7 @@ def found_shares(
         shown = np.where(found, share, np.where(found.any(0), 0, np.nan)).astype(np.float32)
         unsure = found_unsure(content, analysis, model) if statistic == PRODUCT_SHARE.name else None
         axis = content.section(analysis).axis
-        yield f"{axis} {Band.parse(model.split('+')[1]).entities[axis]} %", shown, unsure
+        yield f"{axis} {Band(model.split('+')[1]).entities[axis]} %", shown, unsure
 
 
 def found_unsure(content: Content, analysis: str, model: str) -> FloatArray | None:

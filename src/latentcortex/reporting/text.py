@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import latentcortex
 from latentcortex._methods import Reference, cited_keys, literature, read_bibtex, with_citations
-from latentcortex.features import Band
+from latentcortex.bands import Band, Model
 from latentcortex.maps import Maps
 from latentcortex.reporting.content import Content
 
@@ -32,8 +32,8 @@ def title_of(band: str) -> str:
     'z with z_c, strength 80 %'
     """
     if "+" in band:
-        return " with ".join(map(title_of, band.split("+")))
-    parsed = Band.parse(band)
+        return " with ".join(map(title_of, Model.parse(band)))
+    parsed = Band(band)
     if not {"strength", "step"} <= set(parsed.entities):  # a latent, or a name of one's own
         return band
     if parsed.kind == "zc":
