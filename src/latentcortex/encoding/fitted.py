@@ -313,13 +313,13 @@ class FittedModel:
         missing = [band for band in content["bands"] if band not in features.bands]
         if missing:
             raise AlignmentError(f"{path} was fitted on bands that are not there: {', '.join(missing)}.")
-        own, weights = features.select_bands(content["bands"]), tensors.pop("weights")
-        aligned(own, content["ids"])
+        selected, weights = features.select_bands(content["bands"]), tensors.pop("weights")
+        aligned(selected, content["ids"])
         kept = SavedEstimator(
-            own.bands, content["scale"], content["estimator"], **{f"{k}_": v for k, v in tensors.items()}
+            selected.bands, content["scale"], content["estimator"], **{f"{k}_": v for k, v in tensors.items()}
         )
-        model = cls(kept, own, tuple(content["ids"]), weights)
-        changed = [band for band, known in model._fingerprints().items() if known != content["features"][band]]
+        model = cls(kept, selected, tuple(content["ids"]), weights)
+        changed = [band for band, fitted in content["features"].items() if model._fingerprints()[band] != fitted]
         if changed:
             raise AlignmentError(f"{path} was fitted on other features: {', '.join(changed)} differ.")
         return model, content["about"]
@@ -333,22 +333,22 @@ class FittedModel:
 
     def _mean(self, band: str, features: Features) -> FloatArray:
         """Average features of the fitted stimuli, (n_dims,), in float64."""
-        total = [self.weights[some] @ features.array(band, self.ids[some]) for some in self._pieces()]
+        total = [self.weights[rows] @ features.array(band, self.ids[rows]) for rows in self._pieces()]
         return np.asarray(np.sum(total, axis=0) / self.weights.sum())
 
     def _size(self, band: str, mean: FloatArray) -> float:
         """Average the squared distance of the fitted stimuli from their mean: what kernels are divided by."""
         if not self.estimator.scale:
             return 1.0
-        return sum(float(((self._values(band, some) - mean) ** 2).sum()) for some in self._pieces()) / len(self.ids)
+        return sum(float(((self._values(band, rows) - mean) ** 2).sum()) for rows in self._pieces()) / len(self.ids)
 
     def _onto(self, band: str, mean: FloatArray, rows: FloatArray) -> FloatArray:
         """Multiply the centred features with one number per stimulus and voxel; (n_dims, n_voxels)."""
         out = np.zeros((self.features.dims[band], rows.shape[1]))
-        for some in self._pieces():
-            centred = self._values(band, some) - mean
+        for stimuli in self._pieces():
+            centred = self._values(band, stimuli) - mean
 
-            def add(tile: slice, centred: FloatArray = centred, here: FloatArray = rows[some]) -> None:
+            def add(tile: slice, centred: FloatArray = centred, here: FloatArray = rows[stimuli]) -> None:
                 out[:, tile] += centred.T @ here[:, tile]
 
             share(add, tiles(rows.shape[1]))
@@ -357,12 +357,12 @@ class FittedModel:
     def _pieces(self) -> Iterator[slice]:
         return (slice(i, i + STIMULI_AT_ONCE) for i in range(0, len(self.ids), STIMULI_AT_ONCE))
 
-    def _values(self, band: str, some: slice) -> FloatArray:
-        return self.features.array(band, self.ids[some]).astype(np.float64)
+    def _values(self, band: str, rows: slice) -> FloatArray:
+        return self.features.array(band, self.ids[rows]).astype(np.float64)
 
     def _fingerprints(self) -> dict[str, str]:
         parts = {
-            band: [fingerprint(self.features.array(band, self.ids[some])) for some in self._pieces()]
+            band: [fingerprint(self.features.array(band, self.ids[rows])) for rows in self._pieces()]
             for band in self.bands
         }
         return {band: digest(*hashes) for band, hashes in parts.items()}
