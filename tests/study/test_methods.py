@@ -118,7 +118,11 @@ def test_the_text_says_of_an_estimator_what_it_does(given: dict[str, Any]) -> No
     assert ("and between these" in said) >= bool((~inside).any())
     assert ("the penalty 10 for every voxel" in said) == (len(grid) == 1)
     folds = re.search(r"by (\d) folds of stimuli", said)
-    chosen = own.cv if isinstance(own, estimators.DescribedEstimator) and getattr(own, "selection", "kfold") == "kfold" else 0
+    chosen = (
+        own.cv
+        if isinstance(own, estimators.DescribedEstimator) and getattr(own, "selection", "kfold") == "kfold"
+        else 0
+    )
     assert (int(folds[1]) if folds else 0) == chosen
     assert ("generalised cross-validation" in said) == (getattr(own, "selection", "kfold") in ("auto", "gcv"))
     assert ("leaving one stimulus out" in said) == (getattr(own, "selection", "") == "loo")
