@@ -11,7 +11,7 @@ from typing import Any, Final, Literal, NamedTuple
 import numpy as np
 
 from latentcortex import inference, scoring, statistics
-from latentcortex._arrays import BoolArray, FloatArray
+from latentcortex._arrays import BoolArray, FloatArray, IntArray
 from latentcortex.bands import Model
 from latentcortex.encoding.criterion import Criterion, Null
 from latentcortex.encoding.prediction import Prediction, by_tile
@@ -183,12 +183,16 @@ class Share(NamedTuple):
     nested : callable
         Bands of the model -> the bands of nested models that are refitted for it, whose predictions `values` has as
         `Prediction.nested`; none by default.
+    weighted : callable, optional
+        Prediction, bands, weights of test stimuli (n_draws, n_stimuli), numbers of voxels -> the columns of the first
+        statistic in every draw, (n_columns, n_draws, n_voxels). Means over regions have intervals where there is one.
     """
 
     statistics: tuple[Statistic, ...]
     values: Callable[[Prediction, Sequence[str]], FloatArray]
     subsets: Callable[[Sequence[str]], list[Model]] = each_band
     nested: Callable[[Sequence[str]], list[Model]] = no_model
+    weighted: Callable[[Prediction, Sequence[str], FloatArray, IntArray], FloatArray] | None = None
 
     def facts(self, bands: Sequence[str]) -> list[dict[str, str]]:
         """Say what each column is: `band`, `statistic` and `unit`."""
@@ -203,9 +207,27 @@ def _product_shares(held_out: Prediction, bands: Sequence[str]) -> FloatArray:
     return np.concatenate([by_tile(split, held_out.y, held_out.yhat_bands) for split in splits])
 
 
+def _weighted_product_shares(
+    held_out: Prediction, bands: Sequence[str], weights: FloatArray, voxels: IntArray
+) -> FloatArray:
+    """Split R² by the product measure, with weights of test stimuli."""
+    return scoring.weighted_product_shares(held_out.y[:, voxels], held_out.yhat_bands[..., voxels], weights)
+
+
 def _unique_shares(held_out: Prediction, bands: Sequence[str]) -> FloatArray:
     """Compute what the joint model loses without each band, refitted; see `encoding.unique` for its p."""
     return scoring.unique_shares(_r2_by_subset(held_out, bands))
+
+
+def _weighted_unique_shares(
+    held_out: Prediction, bands: Sequence[str], weights: FloatArray, voxels: IntArray
+) -> FloatArray:
+    """Compute what the joint model loses without each band, with weights of test stimuli."""
+    nested = (held_out.nested[tuple(other for other in bands if other != band)] for band in bands)
+    predictions = (yhat[:, voxels] for yhat in (held_out.yhat, *nested))
+    y = held_out.y[:, voxels]
+    joint, *without = (scoring.weighted_r2(y, yhat, weights, own_mean=False, offset=False) for yhat in predictions)
+    return np.stack([joint - one for one in without])
 
 
 def _shapley_shares(held_out: Prediction, bands: Sequence[str]) -> FloatArray:
@@ -278,8 +300,10 @@ def models_needed(shares: Sequence[str], bands: Sequence[str]) -> list[Model]:
 
 
 SHARES: Final[dict[str, Share]] = {
-    "product": Share((statistics.PRODUCT_SHARE, statistics.PRODUCT_SHARE_OF_R), _product_shares),
-    "unique": Share((statistics.UNIQUE_SHARE,), _unique_shares, nested=without_each),
+    "product": Share(
+        (statistics.PRODUCT_SHARE, statistics.PRODUCT_SHARE_OF_R), _product_shares, weighted=_weighted_product_shares
+    ),
+    "unique": Share((statistics.UNIQUE_SHARE,), _unique_shares, nested=without_each, weighted=_weighted_unique_shares),
     "shapley": Share((statistics.SHAPLEY_SHARE,), _shapley_shares, nested=all_smaller),
     "common": Share((statistics.COMMON_SHARE,), _common_shares, subsets=several_bands, nested=all_smaller),
 }

@@ -25,7 +25,7 @@ from latentcortex.features import Features
 from latentcortex.maps import Maps
 from latentcortex.maps.state import load_maps, save_maps
 from latentcortex.study.material import Material
-from latentcortex.study.methods import of_analyses, of_parts, of_results, plain
+from latentcortex.study.methods import of_analyses, of_parts, of_results, plain, section_of
 from latentcortex.study.schema import FORWARD, LOOKS
 
 logger = logging.getLogger(__name__)
@@ -116,7 +116,8 @@ class Forward:
             settings = self.material.settings
             folders = [f"sub-{name}/{part}" for name in self.material.participants for part in ("func", "figures")]
             refuse_links(self.out, ["logs", "work", *folders])
-            reporting.check_viewer(settings.report.viewer, settings.analyses.run)
+            reporting.check_figures(self.material.figures)
+            reporting.check_viewer(settings.report.viewer, self.material.figures)
             self.material.check_refits()
             self.material.check_features()
             for name in reversed(self.material.participants):
@@ -338,7 +339,7 @@ class Forward:
                 background=anatomy,
                 methods=methods,
                 references=references,
-                titles={one.name: one.title for one in self._analyses if one.title},
+                sections={one.name: section_of(one) for one in self._analyses},
             )
             if content.viewer:
                 reporting.write_viewer(self.out / content.viewer, content)

@@ -17,6 +17,7 @@ from latentcortex import checking, datasets, reporting
 from latentcortex._arrays import TILE, BoolArray, FloatArray, digest, listed, refuse_beyond_memory
 from latentcortex._shelf import unknown
 from latentcortex._watch import Stages
+from latentcortex.analyses import SHELF as ANALYSES
 from latentcortex.analyses import Analysis, StimulusCounts
 from latentcortex.checking import Alike, Design, of_copies, of_equal_pixels, of_near_features
 from latentcortex.encoding import Criterion
@@ -473,11 +474,16 @@ class Material:
             self._atlas = space, Atlas.find(name, space)
         return self._atlas[1]
 
+    @property
+    def figures(self) -> dict[str, tuple[str, ...]]:
+        """The figures that each analysis of the study names."""
+        return {name: tuple(ANALYSES.find(name).figures) for name in self.settings.analyses.run}
+
     def check_report(self, participant: str) -> None:
         """Check that what the report draws on, and its viewer, are there."""
         space = self.space(participant)
         reporting.check_cortex(space)
-        reporting.check_viewer(self.settings.report.viewer, self.settings.analyses.run, space)
+        reporting.check_viewer(self.settings.report.viewer, self.figures, space)
 
     def log(self, folder: Path) -> Path:
         """Where a folder of results keeps its log."""
