@@ -19,7 +19,7 @@ from latentcortex.bands import Model
 from latentcortex.encoding import Cell, Cells, Column, Folds, ModelPlan, Piece, Prediction, usable
 from latentcortex.encoding.cells import Result
 from latentcortex.encoding.chunks import SplitResponses, averaged
-from latentcortex.encoding.columns import about_means
+from latentcortex.encoding.map_columns import about_means
 from latentcortex.errors import InputError
 from latentcortex.estimators import VoxelCounts, quiet
 from latentcortex.executors import share

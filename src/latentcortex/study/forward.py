@@ -277,12 +277,12 @@ class Forward:
             regions=None if across else self._regions(participant),
         )
 
-    def _regions(self, participant: str) -> encoding.Regions | None:
+    def _regions(self, participant: str) -> encoding.RegionMeans | None:
         """Say which regions of the atlas have means with intervals."""
         atlas, space = self.material.atlas(participant), self.material.space(participant)
         if atlas is None:
             return None
-        return encoding.Regions(space.take(atlas.labels).astype(np.intp), atlas.names, seed=self.study.seed)
+        return encoding.RegionMeans(space.take(atlas.labels).astype(np.intp), atlas.names, seed=self.study.seed)
 
     def _anatomy(self, participant: str) -> Path | None:
         """Copy the anatomy that cuts are drawn on beside the maps, so that figures can be made again."""

@@ -9,17 +9,17 @@ import numpy as np
 
 from latentcortex import inference, scoring
 from latentcortex._arrays import BoolArray, FloatArray, IntArray
-from latentcortex.encoding.columns import SHARES, Column, Share
 from latentcortex.encoding.criterion import Null
+from latentcortex.encoding.map_columns import SHARES, Column, Share
 from latentcortex.encoding.prediction import Prediction
 from latentcortex.statistics import R2, R
 
-Key = tuple[str, str]
+ColumnKey = tuple[str, str]
 """A statistic and a band, as columns name them; the band is empty for the score of a model of several."""
 
 
 @dataclass(frozen=True, eq=False)
-class Regions:
+class RegionMeans:
     """Regions whose means are wanted with intervals.
 
     Parameters
@@ -119,12 +119,10 @@ class Regions:
         return ends
 
 
-def keys(bands: Sequence[str], shares: Sequence[str]) -> list[Key]:
+def keys(bands: Sequence[str], shares: Sequence[str]) -> list[ColumnKey]:
     """List the statistics whose means have intervals: r, R², and of several bands those shares that can be weighted."""
     whole = "" if len(bands) > 1 else bands[0]
-    split = [
-        (share.statistics[0].name, "+".join(subset)) for share in _weighted(shares) for subset in share.subsets(bands)
-    ]
+    split = [(share.statistics[0].name, model.name) for share in _weighted(shares) for model in share.subsets(bands)]
     return [(R.name, whole), (R2.name, whole), *split]
 
 
