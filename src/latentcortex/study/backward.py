@@ -10,23 +10,23 @@ from typing import Any, Final
 
 import numpy as np
 
-from latentcortex import _files, decoding, evaluation, reporting
+from latentcortex import _files, decoding, evaluation, reconstructors, reporting
 from latentcortex._arrays import FloatArray, digest, refuse_beyond_memory
 from latentcortex._methods import Part, Sentences
 from latentcortex._results import LOG, ResultsFolder, refuse_links
 from latentcortex.errors import InputError
-from latentcortex.evaluation import Score, Seen
+from latentcortex.evaluation import Metric, Originals, Score, Seen
 from latentcortex.extraction import opened
 from latentcortex.features import Features
 from latentcortex.reconstruction import needed_bands, reconstruct
-from latentcortex.reconstructors import Checked, Reconstructor
+from latentcortex.reconstructors import Checked, Reconstructor, TitledReconstructor
 from latentcortex.reconstructors.retrieval import Retrieval
-from latentcortex.reporting.reconstructions import FOLDER
+from latentcortex.reporting.reconstructions import FOLDER, MetricTitle
 from latentcortex.responses import Responses
 from latentcortex.splits import Splits
 from latentcortex.stimuli import Stimuli
 from latentcortex.study.material import Material
-from latentcortex.study.methods import of_routes, plain
+from latentcortex.study.methods import of_metrics, of_routes, plain
 from latentcortex.study.schema import BACKWARD, DECODING, LOOKS
 
 logger = logging.getLogger(__name__)
@@ -40,6 +40,8 @@ OURS: Final = (
 KINDS: Final = ("decoded", "shuffled")
 PICTURES: Final = 10
 """Stimuli in the page's grid."""
+BASELINE: Final = "retrieval"
+"""The reconstructor, and its route, that every other one must beat."""
 DECODABLE: Final = ("z", "c")
 """Bands that are decoded where the study names none."""
 
@@ -62,7 +64,8 @@ class Backward:
     def __init__(self, material: Material) -> None:
         self.material, self.study, self.out = material, material.study, material.out / FOLDER
         made_by = [one.made_by for one in self.reconstructors[:-1]]
-        key, sources = digest(material.key(BACKWARD), made_by), {"the reconstructor": digest(made_by)}
+        made_by += [metric.made_by for metric in self.metrics.values()]
+        key, sources = digest(material.key(BACKWARD), made_by), {"the reconstructor or a metric": digest(made_by)}
         looks = material.settings.report.model_dump(mode="json", include=set(LOOKS) - {"figures"})
         sources |= material.sources
         self.record = ResultsFolder(self.out, key, material.depends(BACKWARD), OURS, looks, sources)
@@ -84,7 +87,7 @@ class Backward:
     def reconstructors(self) -> list[Reconstructor]:
         """The reconstructor of the study and, last, the baseline, which may be the same."""
         given = self.material.settings.reconstructor
-        if given.name == "retrieval":
+        if reconstructors.SHELF.find(given.name) is Retrieval:
             return [self.study.reconstructor(**({} if "bands" in given.arguments else {"bands": self.bands}))]
         return [self.study.reconstructor(), Retrieval(self.bands)]
 
@@ -95,6 +98,11 @@ class Backward:
         for one in self.reconstructors:
             possible = [route for route, needed in one.routes.items() if asked or set(needed) <= set(self.bands)]
             for route in possible or one.routes:
+                if route in found:
+                    raise InputError(
+                        f"The reconstructor {self.material.settings.reconstructor.name!r} calls a route {route!r}, as "
+                        "the baseline does; expected another name in its `routes`."
+                    )
                 needed_bands(one, route, self.bands)
                 found[route] = one
             for route in [name for name in one.routes if name not in found]:
@@ -122,7 +130,7 @@ class Backward:
                     one.check(material.extractor)
             self._methods()
             image = material.stimuli.load(material.stimuli.ids[0])
-            evaluation.check_size(image)
+            self._check_metrics()
             self._check_counts(image.nbytes)
             for name in reversed(material.participants):
                 with _files.telling_of(participant=name):
@@ -141,7 +149,19 @@ class Backward:
             material.check_fits(name, decoder)
             judge(name)
             seen = self._seen(self._images(material.splits(name)), name)
-        evaluation.check_words(seen, self._probe)
+        for metric in self.metrics.values():
+            metric.check(Originals(seen.stimuli.images(seen.stimuli.ids[:1]), seen.stimuli.table))
+
+    def _check_metrics(self) -> None:
+        """Refuse a metric that was asked for and lacks what it needs."""
+        asked = self.material.settings.evaluation
+        missing = [name for name in asked.metrics if name not in self.metrics]
+        if missing and "metrics" in asked.model_fields_set:
+            needed = evaluation.SHELF.find(missing[0]).network
+            raise InputError(
+                f"The metric {missing[0]!r} in `metrics` in [evaluation] needs {needed or 'what is not there'}, and "
+                f"the dataset {self.material.settings.dataset.name!r} has none; leave it out."
+            )
 
     def _check_counts(self, image_bytes: int) -> None:
         """Refuse counts of which more would be held at once than the memory that is free."""
@@ -238,7 +258,7 @@ class Backward:
                     scores[kind] = dict(self._scores(seen, participant, decoded[kind], images[kind]))
             folds = enumerate(splits)
             means = {str(k): evaluation.mean_image(self.material.stimuli, train) for k, (train, _) in folds}
-            beside = evaluation.mean_image_scores(seen, means, self._probe)
+            beside = evaluation.mean_image_scores(seen, means, self.metrics)
             table = evaluation.score_table(scores["decoded"], scores["shuffled"], beside)
             with self.record.turn():
                 reporting.write_table(self.out, participant, "scores", table)
@@ -247,6 +267,9 @@ class Backward:
             rows = {route: evaluation.samples_of(one, shown)[:, 0] for route, one in images["decoded"].items()}
             decoder = self.study.decoder(self.material.atlas(participant))
             methods, references = plain({"decoder": Sentences(decoder.methods())} | self._methods())
+            made_by = {"decoder": decoded["decoded"].made_by}
+            made_by |= {route: one.made_by for route, one in self.routes.items()}
+            made_by |= {f"metric {name}": metric.made_by for name, metric in self.metrics.items()}
             content = reporting.Reconstructions(
                 participant=participant,
                 names=shown,
@@ -254,12 +277,14 @@ class Backward:
                 scores=table,
                 facts=self._facts(decoded["decoded"], images["decoded"], seen, splits),
                 settings=self.material.settings.plain(BACKWARD),
-                made_by={"decoder": decoded["decoded"].made_by}
-                | {route: one.made_by for route, one in self.routes.items()},
+                made_by=made_by,
                 log=self.material.log(self.out),
                 report=f"../{page}" if (self.material.out / page).is_file() else "",
                 methods=methods,
                 references=references,
+                routes=self._route_titles,
+                baseline=BASELINE,
+                metrics={one.word: MetricTitle.of(one) for one in self.metrics.values()},
             )
             reporting.write_reconstructions(self.out, content, stages.table())
         with self.record.turn():
@@ -267,12 +292,22 @@ class Backward:
 
     def _methods(self) -> dict[str, Sentences]:
         """Let the reconstructors write what they do for the methods text."""
-        chosen, baseline = self.material.settings.reconstructor, Part(self.reconstructors[-1], "retrieval", {})
-        return of_routes(self.routes, [Part(self.reconstructors[0], chosen.name, chosen.arguments), baseline])
+        chosen, baseline = self.material.settings.reconstructor, Part(self.reconstructors[-1], BASELINE, {})
+        written = of_routes(self.routes, [Part(self.reconstructors[0], chosen.name, chosen.arguments), baseline])
+        return written | of_metrics(self.metrics)
 
     @property
-    def _probe(self) -> Any:
-        return self.material.dataset.probe()
+    def _route_titles(self) -> dict[str, str]:
+        """What each route is called in tables and figures, by its reconstructor; its name where that says nothing."""
+        titles = {
+            route: one.titles if isinstance(one, TitledReconstructor) else {} for route, one in self.routes.items()
+        }
+        return {route: given.get(route, route) for route, given in titles.items()}
+
+    @cached_property
+    def metrics(self) -> dict[str, Metric]:
+        """What images are compared by: of the metrics that are asked for those that have what they need."""
+        return evaluation.make_metrics(self.material.dataset.probe(), self.material.settings.evaluation.metrics)
 
     def _seen(self, ids: Sequence[str], participant: str) -> Seen:
         pools = {name: str(k) for k, (_, test) in enumerate(self.material.splits(participant)) for name in test}
@@ -295,7 +330,7 @@ class Backward:
         yield evaluation.DECODED, latents
         weights = evaluation.image_weights(seen.clusters(groups), n_draws=n_draws, seed=seed)
         for route, one in images.items():
-            yield route, evaluation.image_scores(seen, one, self._probe, weights, seed=seed)
+            yield route, evaluation.image_scores(seen, one, self.metrics, weights, seed=seed)
 
     def _groups(self, participant: str) -> dict[str, str]:
         return self.material.groups(self.material.ids(participant))
