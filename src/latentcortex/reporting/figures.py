@@ -12,7 +12,7 @@ from latentcortex._arrays import listed
 from latentcortex._shelf import unknown
 from latentcortex.reporting import cortex, cuts, profiles
 from latentcortex.reporting.content import Content, Figure, models
-from latentcortex.space import Bare, Space, Volume
+from latentcortex.space import Space, Unlocated, Volume
 from latentcortex.statistics import CEILING, PREFERRED, PRODUCT_SHARE, UNIQUE_LIMIT
 
 logger = logging.getLogger(__name__)
@@ -88,8 +88,8 @@ class Kind:
 POSITIONS: Final[dict[str, Callable[[Space], bool]]] = {
     "surface": lambda space: bool(space.template),
     "flat": lambda space: bool(space.template),
-    "atlas": lambda space: not isinstance(space, Bare),
-    "place": lambda space: not isinstance(space, Bare),
+    "atlas": lambda space: not isinstance(space, Unlocated),
+    "place": lambda space: not isinstance(space, Unlocated),
     "volume": lambda space: isinstance(space, Volume),
     "mni": lambda space: isinstance(space, Volume) and space.reference.startswith("MNI152"),
 }
