@@ -12,7 +12,6 @@ from latentcortex.errors import AlignmentError, IncompleteError, InputError
 from latentcortex.executors import n_cores
 from latentcortex.features import (
     MANIFEST,
-    Band,
     Features,
     aligned,
 )
@@ -143,14 +142,6 @@ def test_what_is_not_there_is_named() -> None:
         features.select_stimuli(["s001", "x"])
     with pytest.raises(AlignmentError, match="1 of 2 stimuli have no features: x"):
         aligned(features, ["s001", "x"])
-
-
-@pytest.mark.parametrize("name", ["", "z_", "_z", "z_strength", "z_strength-", "z-80", "a/b", "z__a-1", "é"])
-def test_a_name_that_is_not_made_like_a_band_is_an_input_error(name: str) -> None:
-    with pytest.raises(InputError, match="is not a name"):
-        Band.parse(name)
-    with pytest.raises(InputError):
-        Band.parse("zc_strength-a").number("strength")
 
 
 def store(folder: Path) -> dict[str, np.ndarray]:

@@ -219,7 +219,7 @@ class Decoder:
         for fitted, held_out in Splits.k_fold(train.ids, self.cv, groups=groups, seed=self.seed):
             rows, others = (positions(train.ids, ids) for ids in (fitted, held_out))
             shared: dict[str, Any] = {"fit_on": fitted, "weights": train.n_repeats[rows]}
-            inner, across = ({b: band.gram(b, ids, fitted, **shared) for b in band.bands} for ids in (fitted, held_out))
+            inner, across = ({b: band.gram(b, ids, fitted, **shared) for b in band.dims} for ids in (fitted, held_out))
             model = quiet(BandedRidge(alphas=self.alphas, cv=self.cv, seed=self.seed))
             with telling_of(control="fits that choose voxels"):
                 told = _told([groups[i] for i in rows], train)
@@ -285,7 +285,7 @@ def decode_held_out(
         decoder.warned = warned  # and for all folds
         decoded.append(decoder.fit(features, train, groups=groups, usable=finite).decode(test))
     ids = [name for part in decoded for name in part.ids]
-    bands = {band: np.concatenate([part.array(band) for part in decoded]) for band in decoded[0].bands}
+    bands = {band: np.concatenate([part.array(band) for part in decoded]) for band in decoded[0].dims}
     return Features.from_arrays(ids, bands, made_by=decoded[0].made_by)
 
 

@@ -15,9 +15,10 @@ from latentcortex import _files
 from latentcortex._arrays import FloatArray, digest, listed
 from latentcortex._blocks import BLOCK, CHANGED, FORMAT, MANIFEST, REMEDY, block_key, write_manifest
 from latentcortex._store import SUFFIX, Part, Store
+from latentcortex.bands import Band
 from latentcortex.errors import IncompleteError, InputError
 from latentcortex.extractors import Counting, Extractor, Sized, Windowed
-from latentcortex.features import SPREAD, Band, Features
+from latentcortex.features import SPREAD, Features
 from latentcortex.stimuli import Stimuli, pixel_hash
 
 logger = logging.getLogger(__name__)
@@ -61,7 +62,7 @@ def extract(
     """
     names = tuple(bands) if bands is not None else tuple(extractor.bands)
     for name in names:
-        Band.parse(name)
+        Band(name)
     extractor.check(names, stimuli.captions(stimuli.ids))
     made_by = {**extractor.made_by, "bands": list(names)}
     folder = _folder(stimuli, made_by, store)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import logging
-import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, Self
@@ -29,6 +28,7 @@ from latentcortex._blocks import BLOCK, CHANGED, MANIFEST, REMEDY, block_key, re
 from latentcortex._kernel import products
 from latentcortex._shelf import unknown
 from latentcortex._store import Store
+from latentcortex.bands import Band
 from latentcortex.errors import AlignmentError, IncompleteError, InputError
 from latentcortex.executors import one_thread
 
@@ -37,50 +37,6 @@ logger = logging.getLogger(__name__)
 SPREAD: Final = "spread."
 """Before the name of a band: the variance over seeds, summed over dimensions, of each stimulus."""
 COLUMNS_AT_ONCE: Final = 2048
-
-_BAND = re.compile(r"[a-zA-Z][a-zA-Z0-9]*(_[a-z]+-[a-zA-Z0-9]+)*")
-
-
-@dataclass(frozen=True)
-class Band:
-    """A band's name, taken apart.
-
-    Examples
-    --------
-    >>> Band.parse("zc_strength-80_step-100").entities
-    {'strength': '80', 'step': '100'}
-    >>> Band.parse("z").kind
-    'z'
-    """
-
-    kind: str
-    entities: dict[str, str]
-
-    @classmethod
-    def parse(cls, name: str) -> Band:
-        """Take a name apart; raise `InputError` if it is not made like `kind_key-value_key-value`."""
-        if not _BAND.fullmatch(name):
-            raise InputError(f"Band {name!r} is not a name; expected for example z or zc_strength-80_step-100.")
-        kind, *pairs = name.split("_")
-        return cls(kind, dict(pair.split("-", 1) for pair in pairs))
-
-    def number(self, key: str) -> int:
-        """Read an entity as a whole number."""
-        value = self.entities.get(key, "")
-        if not value.isdecimal():
-            raise InputError(f"A band of kind {self.kind} needs {key}-NUMBER; got {value or 'nothing'}.")
-        return int(value)
-
-
-def model_name(bands: Iterable[str]) -> str:
-    """Name a model by its bands, as files, tables and figures do.
-
-    Examples
-    --------
-    >>> model_name(["z", "zc_strength-80_step-100"])
-    'z+zc_strength-80_step-100'
-    """
-    return "+".join(bands)
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,7 +90,7 @@ class Features:
         names = unique_ids(id_list("Stimulus ids", ids), what="Stimulus ids")
         memory = {}
         for band, given in bands.items():
-            Band.parse(band)
+            Band(band)
             values = numbers(f"Band {band}", given)
             check_axes(f"Band {band}", values.shape, "n_stimuli n_dims", {"n_stimuli": len(names)})
             with np.errstate(over="ignore"):
@@ -159,7 +115,7 @@ class Features:
         manifest = read_manifest(folder)
         facts, ids, blocks = manifest.facts, tuple(manifest.facts["ids"]), tuple(manifest.files.items())
         for band in facts["dims"]:
-            Band.parse(band)
+            Band(band)
         return cls(ids, facts["dims"], facts["made_by"], folder, blocks, _stored=ids)
 
     def save(self, folder: Path) -> Features:
@@ -178,9 +134,9 @@ class Features:
         return Features.open(folder)
 
     @property
-    def bands(self) -> tuple[str, ...]:
+    def bands(self) -> tuple[Band, ...]:
         """The names of the bands."""
-        return tuple(self.dims)
+        return tuple(map(Band, self.dims))
 
     @property
     def fitted_on(self) -> dict[str, tuple[str, ...]]:
@@ -202,7 +158,7 @@ class Features:
 
     def shape(self, band: str) -> tuple[int, int, int] | None:
         """Tell how a latent lies in the image, (n_channels, height, width); None where that is not known."""
-        shape = self.made_by.get("shapes", {}).get(Band.parse(band).kind)
+        shape = self.made_by.get("shapes", {}).get(Band(band).kind)
         return None if shape is None else (int(shape[0]), int(shape[1]), int(shape[2]))
 
     def same_source(self, other: Features) -> bool:

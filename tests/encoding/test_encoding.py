@@ -19,6 +19,7 @@ from latentcortex.analyses import (
     profile,
 )
 from latentcortex.analyses.layers import contested
+from latentcortex.bands import Model
 from latentcortex.encoding import Cells, Criterion, Encoder, Folds, HeldOutSides, Null, ReadByChunk, Regions
 from latentcortex.errors import AlignmentError, InputError
 from latentcortex.estimators.banded_ridge import BandedRidge
@@ -260,7 +261,7 @@ def test_an_analysis_without_its_bands_is_an_input_error() -> None:
 
 
 def test_layers_are_grouped_by_step() -> None:
-    models = [*analyses.make("unet-layers", BANDS).models, ("z",)]
+    models = [*analyses.make("unet-layers", BANDS).models, Model(["z"])]
     assert by_step(models) == {"50": BANDS[5:8], "100": BANDS[8:]}
 
 

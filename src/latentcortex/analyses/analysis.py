@@ -8,8 +8,9 @@ from typing import ClassVar, Protocol, Self
 
 from latentcortex._arrays import FloatArray, listed
 from latentcortex.analyses.groups import Group
-from latentcortex.analyses.models import Bands, BandTable
+from latentcortex.analyses.models import BandTable
 from latentcortex.analyses.scorer import Scorer
+from latentcortex.bands import Model
 from latentcortex.errors import InputError
 from latentcortex.features import Features
 from latentcortex.maps import Maps
@@ -72,12 +73,12 @@ class Analysis:
     ----------
     name : str
         Of the analysis, in maps, files and the report.
-    models : tuple of tuple of str
-        The bands of each model.
+    models : sequence of sequences of str
+        The bands of each model; kept as a tuple of `Model`.
     """
 
     name: str
-    models: tuple[Bands, ...]
+    models: tuple[Model, ...]
 
     title: ClassVar[str] = ""
     """Heads its section of the report."""
@@ -90,6 +91,10 @@ class Analysis:
     refits_nested: ClassVar[bool] = False
     """Whether it refits its models without each of their bands, whichever shares are asked for."""
 
+    def __post_init__(self) -> None:
+        """Take models as sequences of names, too."""
+        object.__setattr__(self, "models", tuple(map(Model, self.models)))
+
     @classmethod
     def of(cls, name: str, bands: Sequence[str]) -> Self:
         """Choose the models among the bands that there are.
@@ -99,16 +104,16 @@ class Analysis:
         InputError
             If no band is there that the analysis needs.
         """
-        models = tuple(cls.choose(BandTable(tuple(bands))))
+        models = cls.choose(BandTable.of(bands))
         if not models:
             raise InputError(
                 f"Analysis {name!r} needs {cls.needs}; there are {listed(bands)}. Extract them, or leave it out of "
                 "`run` in [analyses]; 'latents' takes any bands."
             )
-        return cls(name, models)
+        return cls(name, tuple(map(Model, models)))
 
     @classmethod
-    def choose(cls, bands: BandTable) -> Sequence[Bands]:
+    def choose(cls, bands: BandTable) -> Sequence[Sequence[str]]:
         """List the models, each as the names of its bands; by default each band alone."""
         return [(band,) for band in bands.names]
 

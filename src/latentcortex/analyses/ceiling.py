@@ -11,8 +11,8 @@ import pandas as pd
 
 from latentcortex import scoring
 from latentcortex.analyses.analysis import AllStimuli, Analysis
-from latentcortex.analyses.models import Bands
 from latentcortex.analyses.scorer import Scorer
+from latentcortex.bands import Model
 from latentcortex.encoding import Cell, Cells, Piece
 from latentcortex.encoding.cells import Result
 from latentcortex.encoding.chunks import SplitResponses
@@ -28,7 +28,7 @@ class NoiseCeiling(Analysis):
     """How much of the scored responses any model could explain: it has no model, and stands before all others."""
 
     name: str = "ceiling"
-    models: tuple[Bands, ...] = ()
+    models: tuple[Model, ...] = ()
 
     title: ClassVar[str] = "How much any model could explain"
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final
@@ -11,10 +11,10 @@ import numpy as np
 
 from latentcortex import inference
 from latentcortex._arrays import FloatArray, IntArray
+from latentcortex.bands import Model
 from latentcortex.encoding import Null, Prediction
 from latentcortex.encoding.chunks import Sides, SplitResponses, averaged
 from latentcortex.executors import share
-from latentcortex.features import model_name
 from latentcortex.inference.control import expected_false, tally
 from latentcortex.maps import KEYS, Maps
 from latentcortex.responses import Responses
@@ -69,16 +69,14 @@ class Shuffles:
     limits: Mapping[Key, float]
     orders: IntArray
 
-    def counter(
-        self, bands: Sequence[str], null: Null, test: Responses
-    ) -> Callable[[Prediction, slice], IntArray] | None:
+    def counter(self, model: Model, null: Null, test: Responses) -> Callable[[Prediction, slice], IntArray] | None:
         """Make what counts voxels of a prediction in each order, (n_shuffles, 2), see `inference.control.tally`.
 
         Only the closed form gives p at once; by permutations each order would need as many again, and then, and where
         nothing is significant, there is no counter.
         """
-        model = model_name(bands)
-        threshold = self.limits.get((self.analysis, model, model if len(bands) == 1 else "", "mask"), 0.0)
+        band = model.name if len(model) == 1 else ""
+        threshold = self.limits.get((self.analysis, model.name, band, "mask"), 0.0)
         return partial(self._counted, threshold) if threshold > 0 and null.name == "analytic" else None
 
     def _counted(self, threshold: float, held_out: Prediction, _: slice) -> IntArray:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from latentcortex.analyses.analysis import Analysis
-from latentcortex.analyses.models import Bands, BandTable
+from latentcortex.analyses.models import BandTable
+from latentcortex.bands import Model
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,7 @@ class DenoisingSteps(Analysis):
     needs: ClassVar[str] = "z and z_c at several steps, such as zc_strength-80_step-50"
 
     @classmethod
-    def choose(cls, bands: BandTable) -> Sequence[Bands]:
+    def choose(cls, bands: BandTable) -> Sequence[Model]:
         """Take z with z_c at each step, of one strength."""
         strength, steps = bands.strength("zc"), bands.values("zc", "step")
         return bands.with_z([name for k in steps for name in bands.select("zc", strength=strength, step=k)])

@@ -13,8 +13,9 @@ from latentcortex._arrays import FloatArray, random_for
 from latentcortex._files import telling_of
 from latentcortex.analyses.analysis import AllStimuli, Analysis, StimulusCounts
 from latentcortex.analyses.joining import joined
-from latentcortex.analyses.models import Bands, BandTable
+from latentcortex.analyses.models import BandTable
 from latentcortex.analyses.scorer import Scorer
+from latentcortex.bands import Model
 from latentcortex.encoding import Cells, Criterion, Null, Prediction, ReadByChunk, rejudged
 from latentcortex.errors import InputError
 from latentcortex.features import Features
@@ -40,7 +41,7 @@ class Generalisation(Analysis):
     )
 
     @classmethod
-    def choose(cls, bands: BandTable) -> Sequence[Bands]:
+    def choose(cls, bands: BandTable) -> Sequence[Sequence[str]]:
         """Take each latent alone, or each band where there are no latents."""
         return [(band,) for band in bands.latents()]
 
@@ -218,7 +219,7 @@ class _MeanScores:
 
     seed: int
 
-    def counter(self, bands: Sequence[str], null: Null, test: Responses) -> Callable[[Prediction, slice], FloatArray]:
+    def counter(self, model: Model, null: Null, test: Responses) -> Callable[[Prediction, slice], FloatArray]:
         """Make what sums up r and ceilings in the prediction of a tile; see `_sums`."""
         repeats = test.repeats() if len(test.rows) > len(test.ids) else None
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 from latentcortex._arrays import FloatArray, listed
-from latentcortex.analyses.models import Bands
+from latentcortex.bands import Model
 from latentcortex.encoding import Column, Criterion, HalfFits, Null, Prediction
 from latentcortex.errors import InputError
-from latentcortex.features import Features, model_name
+from latentcortex.features import Features
 
 MIN_TEST_STIMULI: Final = 5
 """On which models are compared."""
@@ -102,18 +102,19 @@ class Group:
         If a model of several bands is to be compared.
     """
 
-    models: tuple[Bands, ...]
+    models: tuple[Model, ...]
     comparison: Comparison | None = None
 
     def __post_init__(self) -> None:
-        joint = [model_name(bands) for bands in self.models if len(bands) > 1]
+        object.__setattr__(self, "models", tuple(map(Model, self.models)))
+        joint = [model.name for model in self.models if len(model) > 1]
         if self.comparison is not None and joint:
             raise InputError(f"Models of one band each are compared; got {listed(joint)}. Put it in another group.")
 
     @property
     def name(self) -> str:
         """All its models."""
-        return " ".join(model_name(bands) for bands in self.models)
+        return " ".join(model.name for model in self.models)
 
 
 def batches(groups: Sequence[Group], n_models: int) -> Iterator[list[Group]]:

@@ -9,7 +9,7 @@ from typing import ClassVar, Final
 
 from latentcortex.analyses.analysis import Analysis
 from latentcortex.analyses.groups import MIN_TEST_STIMULI, Group
-from latentcortex.analyses.models import Bands, BandTable
+from latentcortex.analyses.models import BandTable
 from latentcortex.analyses.paired import Pairs
 from latentcortex.analyses.scorer import Scorer
 
@@ -26,7 +26,7 @@ class Latents(Analysis):
     title: ClassVar[str] = "Which band explains which part of cortex"
 
     @classmethod
-    def choose(cls, bands: BandTable) -> Sequence[Bands]:
+    def choose(cls, bands: BandTable) -> Sequence[Sequence[str]]:
         """Take each latent alone, or each band where there are no latents."""
         return [(band,) for band in bands.latents()]
 

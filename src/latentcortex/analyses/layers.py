@@ -11,9 +11,9 @@ import numpy as np
 from latentcortex import inference, scoring, statistics
 from latentcortex._arrays import FloatArray, chosen, on_grid
 from latentcortex.analyses.groups import ComparedScores
+from latentcortex.bands import Band
 from latentcortex.encoding import Column, Criterion, HalfFits, Null, Prediction, significance
 from latentcortex.encoding.halves import candidates, resampling
-from latentcortex.features import Band
 from latentcortex.inference.preferences import contest, decided
 
 
@@ -123,7 +123,7 @@ def preferred(
         nothing is found); p, q, mask. See `inference.preference`.
     """
     judged = decided(r, p, contested, q=criterion.q, correction=criterion.correction)
-    named = {"layers": "+".join(Band.parse(name).entities["layer"] for name in layers)}
+    named = {"layers": "+".join(Band(name).entities["layer"] for name in layers)}
     if np.isfinite(list(layers.values())).all():
         named["effective_dims"] = "+".join(f"{width:.1f}" for width in layers.values())
     yield judged.preferred, {**about, **statistics.PREFERRED.facts, **named}

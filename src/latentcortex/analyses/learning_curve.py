@@ -13,8 +13,9 @@ from latentcortex._arrays import FloatArray, random_for, tiles
 from latentcortex._files import telling_of
 from latentcortex.analyses.analysis import AllStimuli, Analysis, StimulusCounts
 from latentcortex.analyses.joining import joined
-from latentcortex.analyses.models import Bands, BandTable
+from latentcortex.analyses.models import BandTable
 from latentcortex.analyses.scorer import Scorer
+from latentcortex.bands import Model
 from latentcortex.encoding import Cell, Cells, Column, Folds, ModelPlan, Piece, Prediction, usable
 from latentcortex.encoding.cells import Result
 from latentcortex.encoding.chunks import SplitResponses, averaged
@@ -22,8 +23,7 @@ from latentcortex.encoding.columns import about_means
 from latentcortex.errors import InputError
 from latentcortex.estimators import VoxelCounts, quiet
 from latentcortex.executors import share
-from latentcortex.features import model_name
-from latentcortex.maps import Maps, short
+from latentcortex.maps import Maps
 from latentcortex.scoring.learning import why_no_limit
 from latentcortex.statistics import UNIQUE_AT_N, UNIQUE_LIMIT, UNIQUE_LIMIT_HIGH, UNIQUE_LIMIT_LOW
 
@@ -42,7 +42,7 @@ class LearningCurve(Analysis):
     refits_nested: ClassVar[bool] = True
 
     @classmethod
-    def choose(cls, bands: BandTable) -> Sequence[Bands]:
+    def choose(cls, bands: BandTable) -> Sequence[Model]:
         """Take z with z_c at the end of denoising from one strength."""
         return bands.with_z(bands.select("zc", strength=bands.strength("zc"), step=100))
 
@@ -71,17 +71,17 @@ class LearningCurve(Analysis):
         sizes = check_sizes(len(train.ids))
         order = random_for(seed, "learning curve").permutation(len(train.ids))
         maps = []
-        for bands in self.models:
+        for model in self.models:
             plans = {}
             for n in sizes:
                 fitted = train.select_stimuli([train.ids[i] for i in sorted(order[:n])])
                 usable(fitted)
-                folds = Folds.test_set(scorer.features.select_bands(bands), (fitted, test))
+                folds = Folds.test_set(scorer.features.select_bands(model), (fitted, test))
                 estimator = quiet(scorer.make_estimator())
                 plans[n] = ModelPlan(estimator, folds, scorer.criterion, scorer.sample.n_valid)
-            curve = _Curve(self.name, bands, scorer.responses, plans, seed)
+            curve = _Curve(self.name, model, scorer.responses, plans, seed)
             of_model = Maps.of(scorer.responses.space, list(curve.columns(cells)))
-            maps.append(cells.put_aside(of_model, {"analysis": self.name, "models": model_name(bands)}))
+            maps.append(cells.put_aside(of_model, {"analysis": self.name, "models": model.name}))
         return joined(maps)
 
 
@@ -99,7 +99,7 @@ class _Curve:
     Parameters
     ----------
     analysis : str
-    bands : tuple of str
+    model : Model
     responses : SplitResponses
     plans : mapping of int to ModelPlan
         By the number of stimuli, ascending.
@@ -108,7 +108,7 @@ class _Curve:
     """
 
     analysis: str
-    bands: tuple[str, ...]
+    model: Model
     responses: SplitResponses
     plans: Mapping[int, ModelPlan]
     seed: int
@@ -119,23 +119,23 @@ class _Curve:
         They are in float32, as maps are: there are so many that in float64 they would take the most memory of all.
         """
         n_test, pieces = len(self.plans[max(self.plans)].folds.ids), self._pieces(cells)
-        facts = {"analysis": self.analysis, "model": model_name(self.bands), "n_stimuli": n_test}
+        facts = {"analysis": self.analysis, "model": self.model.name, "n_stimuli": n_test}
         for n, piece in pieces.items():
             with self._telling_of(n):
-                VoxelCounts(*piece.total("fits").tolist()).tell(self.plans[n].estimator, self.bands)
+                VoxelCounts(*piece.total("fits").tolist()).tell(self.plans[n].estimator, self.model)
             shares, (low, high) = piece.values["shares"], interval(piece, n_test, seed=self.seed)
-            for b, band in enumerate(self.bands):
+            for b, band in enumerate(self.model):
                 about = {**facts, "band": band, **UNIQUE_AT_N.numbered_facts(n)}
                 mean = {"mean": _mean(shares[b]), "low": float(low[b]), "high": float(high[b])}
                 yield shares[b].astype(np.float32), {**about, "n_fitted": n, **mean}
-        for b, band in enumerate(self.bands):
+        for b, band in enumerate(self.model):
             gains = np.stack([piece.values["shares"][b] for piece in pieces.values()])
             yield from _limits({**facts, "band": band}, list(pieces), gains)
 
     def _pieces(self, cells: Cells) -> dict[int, Piece]:
         """Compute all cells; give the piece of each size, of all voxels."""
         chunks = cells.chunks(self.responses.space.n_voxels, self.plans[max(self.plans)].estimator)
-        facts = {"analysis": self.analysis, "models": model_name(self.bands)}
+        facts = {"analysis": self.analysis, "models": self.model.name}
         each = [
             Cell((n, chunk), {**facts, "n_fitted": n, "voxels": f"{chunk.start}-{chunk.stop}"})
             for n in self.plans
@@ -156,7 +156,7 @@ class _Curve:
             predict = fitted.predictor(("unique",))
 
             def gained(tile: slice) -> Piece:
-                return unique_gains(predict(tile), self.bands, seed=self.seed)
+                return unique_gains(predict(tile), self.model, seed=self.seed)
 
             piece = Piece.join(share(gained, tiles(test.space.n_voxels)))
         counts = np.array([astuple(fitted.counts)])
@@ -164,7 +164,7 @@ class _Curve:
 
     def _telling_of(self, n: int) -> Any:
         control = f"fits to {n} training stimuli"
-        return telling_of(analysis=self.analysis, model=short(model_name(self.bands)), control=control)
+        return telling_of(analysis=self.analysis, model=self.model.short, control=control)
 
 
 def _limits(about: dict[str, Any], sizes: list[int], gains: FloatArray) -> Iterator[Column]:

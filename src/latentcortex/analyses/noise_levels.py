@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from latentcortex.analyses.analysis import Analysis
-from latentcortex.analyses.models import Bands, BandTable
+from latentcortex.analyses.models import BandTable
+from latentcortex.bands import Model
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,7 @@ class NoiseLevels(Analysis):
     needs: ClassVar[str] = "z and z_c at several strengths, such as zc_strength-80_step-100"
 
     @classmethod
-    def choose(cls, bands: BandTable) -> Sequence[Bands]:
+    def choose(cls, bands: BandTable) -> Sequence[Model]:
         """Take z with z_c at the end of denoising from each strength."""
         strengths = bands.values("zc", "strength")
         return bands.with_z([name for s in strengths for name in bands.select("zc", strength=s, step=100)])

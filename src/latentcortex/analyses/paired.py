@@ -144,5 +144,5 @@ def differences(
         together = np.where(np.isfinite(difference) & np.isfinite(either), 1.0, np.nan)
         together[voxels] = np.maximum(tested[voxels], either[voxels])
         noted, n_flips = {**facts, "n_refits": refits}, flips_of(null, n_rows)
-        columns += significance(noted, together, criterion, null=words, n_permutations=n_flips, of=OF_DIFFERENCE)
+        columns += significance(noted, together, criterion, null=words, n_permutations=n_flips, test=OF_DIFFERENCE)
     return columns

@@ -13,7 +13,7 @@ import numpy as np
 from latentcortex._arrays import tiles
 from latentcortex._files import telling_of
 from latentcortex.analyses.groups import ComparedScores, Comparison, Group
-from latentcortex.analyses.models import Bands
+from latentcortex.bands import Model
 from latentcortex.encoding import (
     Cell,
     Column,
@@ -33,8 +33,7 @@ from latentcortex.encoding.models import Judging, columns_of, reliability_of, sc
 from latentcortex.encoding.permutations import Permutations
 from latentcortex.estimators import VoxelCounts
 from latentcortex.executors import share
-from latentcortex.features import model_name
-from latentcortex.maps import Maps, short
+from latentcortex.maps import Maps
 
 if TYPE_CHECKING:
     from latentcortex.analyses.scorer import Scorer
@@ -61,13 +60,13 @@ class Run:
     groups: Sequence[Group]
 
     @cached_property
-    def plans(self) -> dict[Bands, ModelPlan]:
+    def plans(self) -> dict[Model, ModelPlan]:
         """What is decided once of every model."""
-        return {bands: self._plan(bands) for bands in self._models}
+        return {model: self._plan(model) for model in self._models}
 
-    def _plan(self, bands: Bands) -> ModelPlan:
+    def _plan(self, model: Model) -> ModelPlan:
         scorer = self.scorer
-        estimator, folds = scorer.make_estimator(), scorer.folds(scorer.features.select_bands(bands))
+        estimator, folds = scorer.make_estimator(), scorer.folds(scorer.features.select_bands(model))
         if not folds.pooled:
             ((train, test),) = folds.sides
             check_share_test(scorer.criterion, folds.features, train, test, scale=bool(estimator.scale))
@@ -79,27 +78,27 @@ class Run:
         return {group: self.scorer.halves(group.models) for group in self.groups if group.comparison}
 
     @cached_property
-    def nulls(self) -> dict[Bands, Null]:
+    def nulls(self) -> dict[Model, Null]:
         """The null of every model; models side by side, each on one thread: most of a fit is too small to share."""
         _ = self.plans  # before threads ask for them
-        cells = [Cell(bands, {**self._facts, "plan": model_name(bands)}) for bands in self._models]
+        cells = [Cell(model, {**self._facts, "plan": model.name}) for model in self._models]
         results = self.scorer.cells.map(self._planned, cells, title=f"{self.analysis}, plans")
         return {
-            bands: Null.from_facts(json.loads(result["null"].values["json"].tobytes()))
-            for bands, result in zip(self._models, results, strict=True)
+            model: Null.from_facts(json.loads(result["null"].values["json"].tobytes()))
+            for model, result in zip(self._models, results, strict=True)
         }
 
     @property
-    def _models(self) -> list[Bands]:
-        return [bands for group in self.groups for bands in group.models]
+    def _models(self) -> list[Model]:
+        return [model for group in self.groups for model in group.models]
 
     @property
     def _facts(self) -> dict[str, str]:
         return self.scorer.facts(self.analysis)
 
-    def _planned(self, bands: Bands) -> Result:
-        with telling_of(analysis=self.analysis, model=short(model_name(bands))):
-            text = json.dumps(self.plans[bands].null().facts).encode()
+    def _planned(self, model: Model) -> Result:
+        with telling_of(analysis=self.analysis, model=model.short):
+            text = json.dumps(self.plans[model].null().facts).encode()
         return {"null": Piece({"json": np.frombuffer(text, dtype=np.uint8)})}
 
     def pieces(self) -> Iterator[tuple[Group, dict[str, Piece]]]:
@@ -132,19 +131,16 @@ class Run:
         criterion = self.scorer.criterion
         if self.scorer.pooled or not (criterion.identifiability and "product" in criterion.shares):
             return {}
-        joint = [bands for bands in self._models if len(bands) > 1]
+        joint = [model for model in self._models if len(model) > 1]
         of_model = {name: piece for group in pieces for name, piece in group.items()}
-        cells = [
-            Cell((bands, of_model[model_name(bands)]), {**self._facts, "identifiability": model_name(bands)})
-            for bands in joint
-        ]
+        cells = [Cell((model, of_model[model.name]), {**self._facts, "identifiability": model.name}) for model in joint]
         results = self.scorer.cells.map(self._reliability, cells, title=f"{self.analysis}, identifiability")
-        return {model_name(bands): result[RELIABILITY] for bands, result in zip(joint, results, strict=True)}
+        return {model.name: result[RELIABILITY] for model, result in zip(joint, results, strict=True)}
 
-    def _reliability(self, item: tuple[Bands, Piece]) -> Result:
-        bands, piece = item
-        with telling_of(analysis=self.analysis, model=short(model_name(bands))):
-            return {RELIABILITY: reliability_of(piece, self.plans[bands].model, self._judging(bands))}
+    def _reliability(self, item: tuple[Model, Piece]) -> Result:
+        model, piece = item
+        with telling_of(analysis=self.analysis, model=model.short):
+            return {RELIABILITY: reliability_of(piece, self.plans[model].model, self._judging(model))}
 
     def put_aside(self, group: Group, columns: Sequence[Column], of: str = "models") -> Maps:
         """Make maps of columns of a group, which stay in a part until they are read."""
@@ -155,19 +151,19 @@ class Run:
         """Fit, score and compare the models of a group in a chunk of voxels."""
         (group, chunk), scorer = item, self.scorer
         sides, tally = scorer.responses.folds(chunk), scorer.tally
-        counters = [tally.counter(bands, self.nulls[bands], sides[0][1]) if tally else None for bands in group.models]
+        counters = [tally.counter(model, self.nulls[model], sides[0][1]) if tally else None for model in group.models]
         sides = averaged(sides)
         pieces: dict[str, Piece] = {}
         predict: list[Callable[[slice], Prediction]] = []
-        for bands, count in zip(group.models, counters, strict=True):
-            plan = self.plans[bands]
-            with telling_of(analysis=self.analysis, model=short(model_name(bands))):
+        for model, count in zip(group.models, counters, strict=True):
+            plan = self.plans[model]
+            with telling_of(analysis=self.analysis, model=model.short):
                 fitted = plan.fitted(sides)
                 predict.append(fitted.predictor(scorer.criterion.shares))
                 how: dict[str, Any] = {"start": chunk.start, "sides": plan.refit_data(sides), "count": count}
-                stretches, judging = tiles(chunk.stop - chunk.start), self._judging(bands)
+                stretches, judging = tiles(chunk.stop - chunk.start), self._judging(model)
                 piece = scored(predict[-1], stretches, fitted.models, judging, **how)
-            pieces[model_name(bands)] = piece
+            pieces[model.name] = piece
         if group.comparison and scorer.compares:
             with telling_of(analysis=self.analysis):
                 pieces[COMPARISON] = self._compared(group, group.comparison, predict, pieces, sides)
@@ -183,39 +179,39 @@ class Run:
     ) -> Piece:
         """Compare the models of a group in a chunk of voxels."""
         ((train, test),) = sides
-        p = np.stack([pieces[model_name(bands)].values["p"] for bands in group.models])
+        p = np.stack([pieces[model.name].values["p"] for model in group.models])
         predictions = [side_by_side(share(of_tile, tiles(test.space.n_voxels))) for of_tile in predict]
         halves, criterion = HalfFits(self.halves[group], train), self.scorer.criterion
         return Piece({"tested": comparison.cell(predictions, p, criterion, self._widest(group), halves)})
 
-    def _judging(self, bands: Bands) -> Judging:
+    def _judging(self, model: Model) -> Judging:
         regions = None if self.scorer.pooled else self.scorer.regions
-        return Judging(self.scorer.criterion, self.nulls[bands], regions)
+        return Judging(self.scorer.criterion, self.nulls[model], regions)
 
-    def _permutations(self, bands: Bands) -> Permutations:
-        facts = {**self._facts, "model": model_name(bands)}
-        return Permutations(self.plans[bands], self.scorer.responses, self.nulls[bands], self.scorer.cells, facts)
+    def _permutations(self, model: Model) -> Permutations:
+        facts = {**self._facts, "model": model.name}
+        return Permutations(self.plans[model], self.scorer.responses, self.nulls[model], self.scorer.cells, facts)
 
     def forget_permutations(self, group: Group) -> None:
         """Delete the parts of permutations of a group, once its maps are kept."""
-        for bands in group.models if self.scorer.pooled else ():
-            self._permutations(bands).forget()
+        for model in group.models if self.scorer.pooled else ():
+            self._permutations(model).forget()
 
     def _widest(self, group: Group) -> Null:
-        return Null.widest([self.nulls[bands] for bands in group.models])
+        return Null.widest([self.nulls[model] for model in group.models])
 
     def columns(self, group: Group, pieces: Mapping[str, Piece]) -> tuple[list[list[Column]], list[Column]]:
         """Make the columns of each model of a group, and those of their comparison."""
         models = []
-        for bands in group.models:
-            plan, piece = self.plans[bands], pieces[model_name(bands)]
-            about = about_model(self.analysis, bands, len(plan.folds.ids))
-            with telling_of(model=short(model_name(bands))):
-                VoxelCounts(*piece.total("fits").tolist()).tell(plan.estimator, bands)
-                how: dict[str, Any] = {"reliability": pieces.get(f"{RELIABILITY} {model_name(bands)}")}
+        for model in group.models:
+            plan, piece = self.plans[model], pieces[model.name]
+            about = about_model(self.analysis, model, len(plan.folds.ids))
+            with telling_of(model=model.short):
+                VoxelCounts(*piece.total("fits").tolist()).tell(plan.estimator, model)
+                how: dict[str, Any] = {"reliability": pieces.get(f"{RELIABILITY} {model.name}")}
                 if self.scorer.pooled:
-                    how |= {"n_folds": len(plan.folds.sides), "drawn": self._permutations(bands).drawn()}
-                models.append(columns_of(about, piece, plan.model, self._judging(bands), **how))
+                    how |= {"n_folds": len(plan.folds.sides), "drawn": self._permutations(model).drawn()}
+                models.append(columns_of(about, piece, plan.model, self._judging(model), **how))
             plan.release()
         if group.comparison is None:
             return models, []
@@ -224,7 +220,7 @@ class Run:
     def _scores(self, group: Group, pieces: Mapping[str, Piece]) -> ComparedScores:
         """Put together what a comparison is finished from."""
         criterion, ((train, test),) = self.scorer.criterion, self.scorer.sample.folds
-        singles = [pieces[model_name(bands)].values for bands in group.models]
+        singles = [pieces[model.name].values for model in group.models]
         return ComparedScores(
             bands=tuple(band for (band,) in group.models),
             accuracy=np.stack([single["accuracy"] for single in singles]),

@@ -21,14 +21,14 @@ from latentcortex.analyses.control import (
 )
 from latentcortex.analyses.groups import Group, batches
 from latentcortex.analyses.joining import joined, sample_of, valid_voxels
-from latentcortex.analyses.models import Bands
 from latentcortex.analyses.runs import Run
+from latentcortex.bands import Model
 from latentcortex.encoding import Cells, Criterion, Folds, Halves, Null, Prediction, ReadByChunk, Regions, Sample
 from latentcortex.encoding.chunks import SplitResponses
 from latentcortex.encoding.columns import rejudged
 from latentcortex.errors import InputError
 from latentcortex.estimators import quiet
-from latentcortex.features import Features, model_name
+from latentcortex.features import Features
 from latentcortex.maps import Maps
 from latentcortex.responses import Responses
 
@@ -42,9 +42,7 @@ FITS_AT_ONCE: Final = 8
 class Tally(Protocol):
     """Counts, or sums up, something in the predictions of a model, tile by tile, beside its scores."""
 
-    def counter(
-        self, bands: Sequence[str], null: Null, test: Responses
-    ) -> Callable[[Prediction, slice], NDArray[Any]] | None:
+    def counter(self, model: Model, null: Null, test: Responses) -> Callable[[Prediction, slice], NDArray[Any]] | None:
         """Make what counts in the prediction of a tile, and is given also which voxels of the chunk it is of.
 
         Parameters
@@ -181,7 +179,7 @@ class Scorer:
                 maps[group] = run.put_aside(group, [column for columns in models for column in columns])
                 run.forget_permutations(group)
                 compared_maps += [run.put_aside(group, comparison, of="comparison")] if comparison else []
-                for model in map(model_name, group.models):
+                for model in (model.name for model in group.models):
                     if "counts" in pieces[model].sums:
                         counts[model] = pieces[model].total("counts")
         return joined([*(maps[group] for group in groups), *compared_maps]), counts
@@ -193,9 +191,10 @@ class Scorer:
         groups = analysis.plan(self)
         planned = [bands for group in groups for bands in group.models]
         if sorted(planned) != sorted(analysis.models):
+            plans, expected = (listed([model.name for model in models]) for models in (planned, analysis.models))
             raise InputError(
-                f"Analysis {analysis.name!r} plans {listed(map(model_name, planned))}; expected each of its models "
-                f"once: {listed(map(model_name, analysis.models))}. Mend its `plan`."
+                f"Analysis {analysis.name!r} plans {plans}; expected each of its models once: {expected}. "
+                "Mend its `plan`."
             )
         return groups
 
@@ -212,7 +211,7 @@ class Scorer:
         each = [(group, self.cells.aside({**facts, "models": group.name}, n_voxels=n_voxels)) for group in groups]
         return {group: maps for group, maps in each if maps is not None}
 
-    def halves(self, models: Sequence[Bands]) -> Halves:
+    def halves(self, models: Sequence[Model]) -> Halves:
         """Say how single-band models are fitted to halves of the training stimuli."""
         features, ((train, test),) = self.features.select_bands([band for (band,) in models]), self.sample.folds
         return Halves(features, train, test.ids, self.make_estimator, self.criterion.seed)

@@ -10,8 +10,9 @@ from typing import ClassVar
 from latentcortex.analyses.analysis import Analysis
 from latentcortex.analyses.groups import MIN_TEST_STIMULI, Group
 from latentcortex.analyses.layers import Layers
-from latentcortex.analyses.models import Bands, BandTable, by_step
+from latentcortex.analyses.models import BandTable, by_step
 from latentcortex.analyses.scorer import Scorer
+from latentcortex.bands import Model
 
 logger = logging.getLogger(__name__)
 
@@ -24,7 +25,7 @@ class UNetLayers(Analysis):
     needs: ClassVar[str] = "layers, such as unet_layer-mid_strength-80_step-50"
 
     @classmethod
-    def choose(cls, bands: BandTable) -> Sequence[Bands]:
+    def choose(cls, bands: BandTable) -> Sequence[Sequence[str]]:
         """Take each layer alone, step by step, of one strength."""
         return [(name,) for layers in bands.layers() for name in layers]
 
@@ -36,6 +37,6 @@ class UNetLayers(Analysis):
             if not enough:
                 text = "Step %s: no layer is preferred among %d on %d stimuli."
                 logger.info(text, step, len(names), scorer.n_test)
-            groups.append(Group(tuple((name,) for name in names), Layers(step) if enough else None))
+            groups.append(Group(tuple(Model([name]) for name in names), Layers(step) if enough else None))
         layers = {name for names in layers_of_step.values() for name in names}
         return groups + [Group((bands,)) for bands in self.models if bands[0] not in layers]

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from latentcortex.analyses.analysis import Analysis
-from latentcortex.analyses.models import Bands, BandTable
+from latentcortex.analyses.models import BandTable
+from latentcortex.bands import Model
 
 
 @dataclass(frozen=True)
@@ -18,6 +19,6 @@ class UNetPartition(Analysis):
     needs: ClassVar[str] = "layers, such as unet_layer-mid_strength-80_step-50"
 
     @classmethod
-    def choose(cls, bands: BandTable) -> Sequence[Bands]:
+    def choose(cls, bands: BandTable) -> Sequence[Model]:
         """Take the layers of each step as one model, of one strength."""
         return bands.layers()

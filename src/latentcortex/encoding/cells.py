@@ -189,8 +189,8 @@ def _packed(result: Result) -> dict[str, NDArray[Any]]:
     """Name every array by its piece, by what it is and by its name."""
     return {
         f"{piece}\t{kind}\t{name}": np.asarray(array)
-        for piece, of in result.items()
-        for kind, arrays in (("values", of.values), ("sums", of.sums))
+        for piece, parts in result.items()
+        for kind, arrays in (("values", parts.values), ("sums", parts.sums))
         for name, array in arrays.items()
     }
 
@@ -202,7 +202,8 @@ def _unpacked(store: Store, key: str, names: Iterable[str]) -> Result:
         piece, kind, array = name.split("\t")
         pieces.setdefault(piece, {"values": {}, "sums": {}})[kind][array] = name
     return {
-        piece: Piece(_InPart(store, key, of["values"]), _InPart(store, key, of["sums"])) for piece, of in pieces.items()
+        piece: Piece(_InPart(store, key, kinds["values"]), _InPart(store, key, kinds["sums"]))
+        for piece, kinds in pieces.items()
     }
 
 

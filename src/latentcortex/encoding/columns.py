@@ -12,6 +12,7 @@ import numpy as np
 
 from latentcortex import inference, scoring, statistics
 from latentcortex._arrays import BoolArray, FloatArray
+from latentcortex.bands import Model
 from latentcortex.encoding.criterion import Criterion, Null
 from latentcortex.encoding.prediction import Prediction, by_tile
 from latentcortex.inference.corrections import bh_level
@@ -43,74 +44,74 @@ about_means = partial(scoring.r2, offset=False)
 def about_model(analysis: str, bands: Sequence[str], n_stimuli: int) -> dict[str, Any]:
     """State the facts that all columns of a model share; the band is empty where it has several."""
     band = bands[0] if len(bands) == 1 else ""
-    return {"analysis": analysis, "model": "+".join(bands), "band": band, "n_stimuli": n_stimuli}
+    return {"analysis": analysis, "model": Model(bands).name, "band": band, "n_stimuli": n_stimuli}
 
 
 def significance(
-    about: dict[str, Any],
+    facts: dict[str, Any],
     p: FloatArray,
     criterion: Criterion,
     *,
     null: str,
     n_permutations: int = 0,
-    of: Significance = OF_MODEL,
+    test: Significance = OF_MODEL,
 ) -> list[Column]:
     """Make the columns p, q and mask of one map, whose valid voxels are one family.
 
     Parameters
     ----------
-    about : dict
-        Facts of the map.
+    facts : dict
+        Of the map: `analysis`, `model`, `band` and `n_stimuli`.
     p : ndarray of shape (n_voxels,)
     criterion : Criterion
     null : str
         What p comes from, in words.
     n_permutations : int
         That p is counted from; 0 for a closed form.
-    of : Significance
-        The test, which names the columns: that of the model's score by default.
+    test : Significance
+        It names the columns: that of the model's score by default.
     """
     q = criterion.q
     corrected = inference.fdr(p, q=q, method=criterion.correction)
     if n_permutations:
-        _tell_of_few(about, p, corrected, criterion, statistic=of.p, n_permutations=n_permutations)
-    tested = of.about.format(model=about["model"], band=about["band"])
-    name = f"{about['analysis']}: all {corrected.n_tests} valid voxels of {tested}"
+        _warn_of_few_permutations(facts, p, corrected, criterion, statistic=test.p, n_permutations=n_permutations)
+    tested = test.about.format(model=facts["model"], band=facts["band"])
+    name = f"{facts['analysis']}: all {corrected.n_tests} valid voxels of {tested}"
     family = {"correction": criterion.correction, "q": q, "family": name, "n_tests": corrected.n_tests, "null": null}
     mask = np.where(np.isnan(p), np.nan, corrected.rejected)
     return [
-        (np.maximum(p, MIN_FLOAT32), {**about, **statistics.named(of.p).facts, **family}),
-        (np.maximum(corrected.q_values, MIN_FLOAT32), {**about, **statistics.named(of.q).facts, **family}),
-        (mask, {**about, **statistics.named(of.mask).facts, **family, "threshold": corrected.threshold}),
+        (np.maximum(p, MIN_FLOAT32), {**facts, **statistics.named(test.p).facts, **family}),
+        (np.maximum(corrected.q_values, MIN_FLOAT32), {**facts, **statistics.named(test.q).facts, **family}),
+        (mask, {**facts, **statistics.named(test.mask).facts, **family, "threshold": corrected.threshold}),
     ]
 
 
-def _tell_of_few(
-    about: dict[str, Any],
+def _warn_of_few_permutations(
+    facts: dict[str, Any],
     p: FloatArray,
-    found: inference.Fdr,
+    corrected: inference.Fdr,
     criterion: Criterion,
     *,
     statistic: str,
     n_permutations: int,
 ) -> None:
     """Warn of a map that so few permutations cannot reject in, naming its model and its statistic."""
-    facts = {"analysis": about["analysis"], "model": short(about["model"]), "statistic": statistic}
-    facts |= {"band": about["band"]} if about["band"] not in ("", about["model"]) else {}
-    named = ", ".join(str(facts[key]) for key in ("analysis", "model", "band", "statistic") if key in facts)
+    of_map = {"analysis": facts["analysis"], "model": short(facts["model"]), "statistic": statistic}
+    of_map |= {"band": facts["band"]} if facts["band"] not in ("", facts["model"]) else {}
+    name = ", ".join(str(of_map[key]) for key in ("analysis", "model", "band", "statistic") if key in of_map)
     # Of the voxels below q, so many are there although nothing drives them.
     q = criterion.q
-    active = (int((p < q).sum()) - q * found.n_tests) / (1 - q)
-    level = bh_level(q, found.n_tests, criterion.correction)
-    needed = inference.permutations_needed(found.n_tests, max(round(active), 1), level)
+    active = (int((p < q).sum()) - q * corrected.n_tests) / (1 - q)
+    level = bh_level(q, corrected.n_tests, criterion.correction)
+    needed = inference.permutations_needed(corrected.n_tests, max(round(active), 1), level)
     if needed > n_permutations:
-        said = "%s: %d permutations are too few to reject as few voxels as seem active at q = %g; at least %d are"
-        said += " needed."
-        logger.warning(said, named, n_permutations, q, needed, extra={"facts": facts})
+        text = "%s: %d permutations are too few to reject as few voxels as seem active at q = %g; at least %d are"
+        text += " needed."
+        logger.warning(text, name, n_permutations, q, needed, extra={"facts": of_map})
     n_least = int(at_most(p, 1 / (n_permutations + 1)).sum())
-    if n_least and not found.rejected.any() and needed <= n_permutations:
-        said = "%s: none of %d voxels is significant, and %d have the smallest p that %d permutations can give."
-        logger.warning(said, named, found.n_tests, n_least, n_permutations, extra={"facts": facts})
+    if n_least and not corrected.rejected.any() and needed <= n_permutations:
+        text = "%s: none of %d voxels is significant, and %d have the smallest p that %d permutations can give."
+        logger.warning(text, name, corrected.n_tests, n_least, n_permutations, extra={"facts": of_map})
 
 
 def accuracy(held_out: Prediction) -> FloatArray:
@@ -119,26 +120,27 @@ def accuracy(held_out: Prediction) -> FloatArray:
     return np.stack([held_out.r, *explained])
 
 
-def scores(about: dict[str, Any], found: FloatArray) -> list[Column]:
+def scores(facts: dict[str, Any], accuracies: FloatArray) -> list[Column]:
     """Make the columns r and r2 from the `accuracy` of all voxels; beside r2 stands its `offset`, averaged over voxels.
 
     It is what R² is below R² about the means, of which shares and differences are. A warning says where it is more than
     estimating two means costs: then the baseline of the test set differs from that of the fitted stimuli.
     """
-    r, explained, level = found
+    r, explained, level = accuracies
     valid = np.isfinite(explained) & np.isfinite(level)
-    cost, mean = (float(one[valid].mean()) if valid.any() else float("nan") for one in (explained - level, level))
-    if cost < -LARGE_OFFSET - CHANCE_OFFSET / about["n_stimuli"]:
-        said = (
+    # Means over valid voxels: what the shift of the mean costs, and R² without it.
+    cost, mean = (float(r2[valid].mean()) if valid.any() else float("nan") for r2 in (explained - level, level))
+    if cost < -LARGE_OFFSET - CHANCE_OFFSET / facts["n_stimuli"]:
+        text = (
             "%s, %s: the mean of the test responses is not the predicted one, which takes %.2f from the mean R², %.2f "
             "without it: baselines of the test set and of the fitted stimuli differ. r, p, shares and differences do "
             "not depend on it."
         )
-        facts = {"statistic": "r2"}
-        logger.warning(said, about["analysis"], short(about["model"]), -cost, mean, extra={"facts": facts})
+        extra = {"facts": {"statistic": statistics.R2.name}}
+        logger.warning(text, facts["analysis"], short(facts["model"]), -cost, mean, extra=extra)
     return [
-        (r, {**about, **statistics.R.facts}),
-        (explained, {**about, **statistics.R2.facts, "offset": round(cost, 6)}),
+        (r, {**facts, **statistics.R.facts}),
+        (explained, {**facts, **statistics.R2.facts, "offset": round(cost, 6)}),
     ]
 
 
@@ -197,14 +199,14 @@ class Share(NamedTuple):
     def facts(self, bands: Bands) -> list[dict[str, str]]:
         """Say what each column is: `band`, `statistic` and `unit`."""
         subsets = self.subsets(bands)
-        return [{"band": "+".join(subset), **of.facts} for of in self.statistics for subset in subsets]
+        return [{"band": Model(subset).name, **of.facts} for of in self.statistics for subset in subsets]
 
 
 def _product_shares(held_out: Prediction, bands: Bands) -> FloatArray:
     """Split R², then r, by the product measure."""
     kinds: tuple[Literal["r2", "r"], ...] = ("r2", "r")
-    of = (partial(scoring.product_shares, of=kind) for kind in kinds)
-    return np.concatenate([by_tile(split, held_out.y, held_out.yhat_bands) for split in of])
+    splits = (partial(scoring.product_shares, of=kind) for kind in kinds)
+    return np.concatenate([by_tile(split, held_out.y, held_out.yhat_bands) for split in splits])
 
 
 def _unique_shares(held_out: Prediction, bands: Bands) -> FloatArray:
@@ -249,25 +251,25 @@ def rejudged(maps: Maps, criterion: Criterion) -> Maps:
     if criterion.family == "map":
         return maps
     columns, changed = maps.columns.copy(), dict[int, FloatArray]()
-    for of in (OF_MODEL, OF_UNIQUE_SHARE):
+    for test in (OF_MODEL, OF_UNIQUE_SHARE):
         # Simes's combinations over layers are no maps of their own.
         models = ~columns["model"].str.startswith("layers_")
-        places = {key: np.flatnonzero((columns["statistic"] == key) & models) for key in of.names}
-        if not len(places[of.p]):
+        places = {key: np.flatnonzero((columns["statistic"] == key) & models) for key in test.names}
+        if not len(places[test.p]):
             continue
-        p = {str(i): maps.column(int(i)) for i in places[of.p]}
+        p = {str(i): maps.column(int(i)) for i in places[test.p]}
         corrected = inference.hierarchical_fdr(p, criterion.q, criterion.correction)
-        n_chosen = sum(one.rejected.any() for one in corrected.values())
-        n_maps = sum(one.n_tests > 0 for one in corrected.values())
+        n_chosen = sum(result.rejected.any() for result in corrected.values())
+        n_maps = sum(result.n_tests > 0 for result in corrected.values())
         chosen = f"{', '.join(dict.fromkeys(columns['analysis']))}: {n_chosen} of {n_maps} maps were chosen first"
-        for one, i, j, k in zip(corrected.values(), *places.values(), strict=True):
+        for result, i, j, k in zip(corrected.values(), *places.values(), strict=True):
             level = criterion.q * n_chosen / max(n_maps, 1)
             words = f"{chosen}, this one with them: its voxels are tested at {level:.3g}"
-            words = words if one.rejected.any() else f"{chosen}, this one not"
-            changed[int(j)] = np.maximum(one.q_values, MIN_FLOAT32).astype(np.float32)
-            changed[int(k)] = np.where(np.isnan(one.q_values), np.nan, one.rejected).astype(np.float32)
+            words = words if result.rejected.any() else f"{chosen}, this one not"
+            changed[int(j)] = np.maximum(result.q_values, MIN_FLOAT32).astype(np.float32)
+            changed[int(k)] = np.where(np.isnan(result.q_values), np.nan, result.rejected).astype(np.float32)
             columns.loc[[i, j, k], "family"] = words
-            columns.loc[[k], "threshold"] = one.threshold
+            columns.loc[[k], "threshold"] = result.threshold
             # What was counted at the threshold of the map alone does not hold at another one.
             columns.loc[[k], [name for name in COUNTED if name in columns]] = np.nan
     return maps.described(columns, changed)

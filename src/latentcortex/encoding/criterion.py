@@ -10,7 +10,7 @@ from typing import Any, Final
 import numpy as np
 from scipy import stats
 
-from latentcortex import inference
+from latentcortex import inference, statistics
 from latentcortex._arrays import FloatArray, IntArray, tiles, whole_number
 from latentcortex._shelf import unknown
 from latentcortex.encoding.prediction import Prediction
@@ -328,7 +328,7 @@ def is_series(product: float) -> bool:
     return product > MIN_DEPENDENCE
 
 
-def tell_of_opposite(r: FloatArray, about: Mapping[str, Any], *, n_folds: int = 1) -> None:
+def warn_of_opposite_sign(r: FloatArray, facts: Mapping[str, Any], *, n_folds: int = 1) -> None:
     """Warn of a map whose median correlation is further below 0 than chance takes it.
 
     A model that predicts nothing has a median r of 0 on a test set. Pooled over folds it predicts the mean of the other
@@ -338,12 +338,12 @@ def tell_of_opposite(r: FloatArray, about: Mapping[str, Any], *, n_folds: int = 
     Parameters
     ----------
     r : ndarray of shape (n_voxels,)
-    about : dict
+    facts : dict
         Names the `model`, and has `n_stimuli`.
     n_folds : int
         Over which predictions are pooled; 1 for a test set.
     """
-    defined, n = r[np.isfinite(r)], int(about["n_stimuli"])
+    defined, n = r[np.isfinite(r)], int(facts["n_stimuli"])
     if not len(defined) or n <= max(n_folds, 3):
         return
     if n_folds > 1:
@@ -355,8 +355,9 @@ def tell_of_opposite(r: FloatArray, about: Mapping[str, Any], *, n_folds: int = 
     median = float(np.median(defined))
     if median < least:
         text = "%s: the median r of %d voxels is %.2f, and chance alone gives no less than %.2f; the likely reason: %s."
-        facts = {"statistic": "r"}
-        logger.warning(text, about["model"], len(defined), median, least, reason, extra={"facts": facts})
+        logger.warning(
+            text, facts["model"], len(defined), median, least, reason, extra={"facts": {"statistic": statistics.R.name}}
+        )
 
 
 def _exchanged_p(held_out: Prediction, orders: IntArray) -> FloatArray:
@@ -366,8 +367,8 @@ def _exchanged_p(held_out: Prediction, orders: IntArray) -> FloatArray:
         y, yhat = unit_columns(held_out.y[:, tile]), unit_columns(held_out.varying[:, tile])
 
         def draw(start: int, stop: int, voxels: IntArray) -> FloatArray:
-            own, other = y[:, voxels], yhat[:, voxels]
-            return np.stack([np.einsum("ij,ij->j", own[order], other) for order in orders[start:stop]])
+            measured, predicted = y[:, voxels], yhat[:, voxels]
+            return np.stack([np.einsum("ij,ij->j", measured[order], predicted) for order in orders[start:stop]])
 
         observed = np.where(np.isfinite(held_out.r[tile]), np.einsum("ij,ij->j", y, yhat), np.nan)
         return inference.sequential_p(observed, draw, n_permutations=len(orders), size=1.0)[0]

@@ -60,8 +60,8 @@ def duplicates(model: PreparedModel | FittedModel, features: Features, ids: Sequ
     if n_sets == len(ids):
         return ()
     if n_sets < MIN_SETS:
-        said = "%s: %d test stimuli have only %d different features, none of them fitted: p takes them one by one."
-        logger.warning(said, "+".join(model.bands), len(ids), n_sets, extra={"facts": {"statistic": "p"}})
+        text = "%s: %d test stimuli have only %d different features, none of them fitted: p takes them one by one."
+        logger.warning(text, model.bands.name, len(ids), n_sets, extra={"facts": {"statistic": "p"}})
         return ()
     return tuple(f"set {code}" for code in codes)
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from latentcortex._arrays import BoolArray, FloatArray, id_list, listed, tiles
 from latentcortex._files import telling_of
+from latentcortex.bands import Model
 from latentcortex.encoding.cells import Cells
 from latentcortex.encoding.chunks import ReadByChunk, Sample, sample_stretches, usable_voxels
 from latentcortex.encoding.columns import about_model
@@ -93,7 +94,7 @@ class Encoder:
         return self._model
 
     @property
-    def bands(self) -> tuple[str, ...]:
+    def bands(self) -> Model:
         """The bands of the fitted model."""
         return self.model.bands
 
@@ -151,8 +152,8 @@ class Encoder:
     ) -> Callable[[slice], Prediction]:
         """Make what predicts a tile of averaged test responses."""
         fit = FoldFit(self.model, self.model.new_rows(features, test.ids), test.data)
-        sets, alike = duplicates(self.model, features, test.ids), clusters or {}
-        clustered = tuple(alike[name] for name in test.ids) if alike else ()
+        sets, cluster_of = duplicates(self.model, features, test.ids), clusters or {}
+        clustered = tuple(cluster_of[name] for name in test.ids) if cluster_of else ()
         return fit.predictor(shares, sets=sets, clusters=clustered, in_time=test.in_time)
 
     def _averaged(self, test: Responses) -> Responses:
@@ -235,12 +236,12 @@ class Encoder:
             r, r2, p, q, mask; with several bands also the shares of each.
         """
         _check_nouns(features, test)
-        how, sides, averaged = Criterion(**criterion), self.sides(features, test), self._averaged(test)
-        check_shares(how.shares)
+        judged_by, sides, averaged = Criterion(**criterion), self.sides(features, test), self._averaged(test)
+        check_shares(judged_by.shares)
         if sides is not None:
-            check_share_test(how, sides.features, sides.train, test, scale=bool(self.model.estimator.scale))
-        null = self.null_of(features, test, how)
-        predict, judging = self._predictor(features, averaged, how.shares), Judging(how, null)
+            check_share_test(judged_by, sides.features, sides.train, test, scale=bool(self.model.estimator.scale))
+        null = self.null_of(features, test, judged_by)
+        predict, judging = self._predictor(features, averaged, judged_by.shares), Judging(judged_by, null)
         piece = scored(predict, tiles(averaged.space.n_voxels), [self.model], judging, sides=sides)
         return self._maps(piece, test.space, judging, n_stimuli=len(averaged.ids), can_refit=sides is not None)
 
@@ -293,8 +294,8 @@ class Encoder:
         return self._maps(piece, space, judging, n_stimuli=len(pieces[0].y), can_refit=sides is not None)
 
     def _maps(self, piece: Piece, space: Space, judging: Judging, *, n_stimuli: int, can_refit: bool) -> Maps:
-        about = about_model(self.analysis, self.bands, n_stimuli)
-        return Maps.of(space, columns_of(about, piece, self.model, judging, can_refit=can_refit))
+        facts = about_model(self.analysis, self.bands, n_stimuli)
+        return Maps.of(space, columns_of(facts, piece, self.model, judging, can_refit=can_refit))
 
     def cross_validate(
         self,
@@ -340,10 +341,10 @@ class Encoder:
         null, fitted = plan.null(), folds.fitted(plan.ready())
         fitted.counts.tell(self.estimator, features.bands)
         piece = scored(fitted.predictor(), tiles(responses.space.n_voxels), fitted.models, Judging(judged_by, null))
-        about = about_model(self.analysis, features.bands, len(folds.ids))
-        drawn = Permutations(plan, by_chunk, null, Cells(progress=self.progress), about).drawn()
+        facts = about_model(self.analysis, features.bands, len(folds.ids))
+        drawn = Permutations(plan, by_chunk, null, Cells(progress=self.progress), facts).drawn()
         options: dict[str, Any] = {"n_folds": len(splits), "drawn": drawn}
-        return Maps.of(responses.space, columns_of(about, piece, plan.model, Judging(judged_by, null), **options))
+        return Maps.of(responses.space, columns_of(facts, piece, plan.model, Judging(judged_by, null), **options))
 
     def null(self, folds: Folds, null: Null) -> FloatArray:
         """Refit and score after exchanging stimuli, or flipping clusters; r of shape (n_permutations, n_voxels)."""

@@ -16,6 +16,7 @@ from safetensors.numpy import save_file
 
 from latentcortex import _files, estimators
 from latentcortex._arrays import FloatArray, digest, fingerprint, tiles
+from latentcortex.bands import Model
 from latentcortex.errors import AlignmentError, IncompleteError, InputError
 from latentcortex.estimators import Estimator, Nesting
 from latentcortex.executors import share
@@ -95,7 +96,7 @@ class PreparedModel:
         # Without an intercept an estimator would not centre columns, and kernels are centred.
         narrow = sum(features.dims.values()) < len(ids) and getattr(estimator, "fit_intercept", True)
         if narrow:
-            rows = {band: features.array(band, ids) for band in features.bands}
+            rows: dict[str, FloatArray] = {band: features.array(band, ids) for band in features.bands}
             for band, values in rows.items():
                 if not np.ptp(values, axis=0).any():
                     raise InputError(f"Band {band} is constant over the {len(ids)} stimuli that are fitted on.")
@@ -107,9 +108,9 @@ class PreparedModel:
         return cls(estimator, features, tuple(ids), weights, bool(narrow), ready)
 
     @property
-    def bands(self) -> tuple[str, ...]:
+    def bands(self) -> Model:
         """The names of the bands."""
-        return self.features.bands
+        return Model(self.features.bands)
 
     def fit(self, y: FloatArray) -> FittedModel:
         """Fit the responses (n_fitted, n_voxels) of some voxels; each is as it would be among all."""
@@ -145,9 +146,9 @@ class FittedModel:
     by_columns: bool = False
 
     @property
-    def bands(self) -> tuple[str, ...]:
+    def bands(self) -> Model:
         """The names of the bands."""
-        return self.features.bands
+        return Model(self.features.bands)
 
     def parts(self, features: Features, ids: Sequence[str], *, voxels: slice = slice(None)) -> FloatArray:
         """Predict from each band, (n_bands, n_stimuli, n_voxels), without the estimator's `offset_`.
@@ -179,7 +180,7 @@ class FittedModel:
 
     def parts_of(self, rows: Mapping[str, FloatArray], *, voxels: slice = slice(None)) -> FloatArray:
         """Predict from each band, as `parts` does, what `new_rows` prepared."""
-        of_bands = {band: rows[band] for band in self.bands}
+        of_bands: dict[str, FloatArray] = {band: rows[band] for band in self.bands}
         if self.by_columns:
             return self.estimator.predict(of_bands, split=True, voxels=voxels)
         return self.estimator.predict_gram(of_bands, voxels=voxels)
@@ -312,13 +313,13 @@ class FittedModel:
         missing = [band for band in content["bands"] if band not in features.bands]
         if missing:
             raise AlignmentError(f"{path} was fitted on bands that are not there: {', '.join(missing)}.")
-        own, weights = features.select_bands(content["bands"]), tensors.pop("weights")
-        aligned(own, content["ids"])
+        selected, weights = features.select_bands(content["bands"]), tensors.pop("weights")
+        aligned(selected, content["ids"])
         kept = SavedEstimator(
-            own.bands, content["scale"], content["estimator"], **{f"{k}_": v for k, v in tensors.items()}
+            selected.bands, content["scale"], content["estimator"], **{f"{k}_": v for k, v in tensors.items()}
         )
-        model = cls(kept, own, tuple(content["ids"]), weights)
-        changed = [band for band, known in model._fingerprints().items() if known != content["features"][band]]
+        model = cls(kept, selected, tuple(content["ids"]), weights)
+        changed = [band for band, fitted in content["features"].items() if model._fingerprints()[band] != fitted]
         if changed:
             raise AlignmentError(f"{path} was fitted on other features: {', '.join(changed)} differ.")
         return model, content["about"]
@@ -332,22 +333,22 @@ class FittedModel:
 
     def _mean(self, band: str, features: Features) -> FloatArray:
         """Average features of the fitted stimuli, (n_dims,), in float64."""
-        total = [self.weights[some] @ features.array(band, self.ids[some]) for some in self._pieces()]
+        total = [self.weights[rows] @ features.array(band, self.ids[rows]) for rows in self._pieces()]
         return np.asarray(np.sum(total, axis=0) / self.weights.sum())
 
     def _size(self, band: str, mean: FloatArray) -> float:
         """Average the squared distance of the fitted stimuli from their mean: what kernels are divided by."""
         if not self.estimator.scale:
             return 1.0
-        return sum(float(((self._values(band, some) - mean) ** 2).sum()) for some in self._pieces()) / len(self.ids)
+        return sum(float(((self._values(band, rows) - mean) ** 2).sum()) for rows in self._pieces()) / len(self.ids)
 
     def _onto(self, band: str, mean: FloatArray, rows: FloatArray) -> FloatArray:
         """Multiply the centred features with one number per stimulus and voxel; (n_dims, n_voxels)."""
         out = np.zeros((self.features.dims[band], rows.shape[1]))
-        for some in self._pieces():
-            centred = self._values(band, some) - mean
+        for stimuli in self._pieces():
+            centred = self._values(band, stimuli) - mean
 
-            def add(tile: slice, centred: FloatArray = centred, here: FloatArray = rows[some]) -> None:
+            def add(tile: slice, centred: FloatArray = centred, here: FloatArray = rows[stimuli]) -> None:
                 out[:, tile] += centred.T @ here[:, tile]
 
             share(add, tiles(rows.shape[1]))
@@ -356,12 +357,12 @@ class FittedModel:
     def _pieces(self) -> Iterator[slice]:
         return (slice(i, i + STIMULI_AT_ONCE) for i in range(0, len(self.ids), STIMULI_AT_ONCE))
 
-    def _values(self, band: str, some: slice) -> FloatArray:
-        return self.features.array(band, self.ids[some]).astype(np.float64)
+    def _values(self, band: str, rows: slice) -> FloatArray:
+        return self.features.array(band, self.ids[rows]).astype(np.float64)
 
     def _fingerprints(self) -> dict[str, str]:
         parts = {
-            band: [fingerprint(self.features.array(band, self.ids[some])) for some in self._pieces()]
+            band: [fingerprint(self.features.array(band, self.ids[rows])) for rows in self._pieces()]
             for band in self.bands
         }
         return {band: digest(*hashes) for band, hashes in parts.items()}

@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 from latentcortex import inference, statistics
 from latentcortex._arrays import tiles
 from latentcortex._shelf import unknown
+from latentcortex.bands import Model
 from latentcortex.encoding import partition
 from latentcortex.encoding.chunks import Sides
 from latentcortex.encoding.columns import SHARES, Column, scores, significance
-from latentcortex.encoding.criterion import Criterion, Null, tell_of_opposite
+from latentcortex.encoding.criterion import Criterion, Null, warn_of_opposite_sign
 from latentcortex.encoding.draws import Draws, median
 from latentcortex.encoding.fitted import FittedModel, Hyperparameters, PreparedModel
 from latentcortex.encoding.folds import FittedFolds, FoldModel, Folds
@@ -111,7 +112,7 @@ def scored(
 
 
 def columns_of(
-    about: dict[str, Any],
+    facts: dict[str, Any],
     piece: Piece,
     model: PreparedModel | FittedModel,
     judging: Judging,
@@ -125,8 +126,8 @@ def columns_of(
 
     Parameters
     ----------
-    about : dict
-        Facts of the model: analysis, model, band, n_stimuli.
+    facts : dict
+        Of the model: `analysis`, `model`, `band` and `n_stimuli`.
     piece : Piece
         From `scored`, of all voxels.
     model : PreparedModel or FittedModel
@@ -145,23 +146,23 @@ def columns_of(
     p = np.asarray(piece.values["p"]) if drawn is None else drawn.p(r)
     if drawn is not None:
         null = replace(null, n_permutations=len(drawn))  # few groups have fewer orders
-    tell_of_opposite(r, about, n_folds=n_folds)
-    judged = significance(about, p, criterion, null=str(null), n_permutations=null.counted)
+    warn_of_opposite_sign(r, facts, n_folds=n_folds)
+    judged = significance(facts, p, criterion, null=str(null), n_permutations=null.counted)
     mask = np.asarray(judged[-1][0], dtype=np.float64)
     shares: list[Column] = []
     if len(bands) > 1:
-        facts = [{**about, **of_share} for share in criterion.shares for of_share in SHARES[share].facts(bands)]
-        shares = list(zip(piece.values["shares"], facts, strict=True))
-        suppression = {**about, **statistics.EXCESS.facts}
+        of_shares = [{**facts, **of_share} for share in criterion.shares for of_share in SHARES[share].facts(bands)]
+        shares = list(zip(piece.values["shares"], of_shares, strict=True))
+        suppression = {**facts, **statistics.EXCESS.facts}
         shares += [(values, suppression) for values in piece.values["excess"]]
     if "halves" in piece.values:
         shares = partition.with_stability(shares, piece.values["halves"], mask)
         if criterion.identifiability and n_folds == 1:
-            shares += _identifiability(about, bands, reliability or reliability_of(piece, model, judging))
+            shares += _identifiability(facts, bands, reliability or reliability_of(piece, model, judging))
     if "unique" in piece.values:
         refits = n_refits(criterion, len(model.ids)) if can_refit else 0
-        shares += unique_columns(about, bands, p, piece.values["unique"], criterion, null, refits=refits)
-    scored = scores(about, np.asarray(piece.values["accuracy"]))
+        shares += unique_columns(facts, bands, p, piece.values["unique"], criterion, null, refits=refits)
+    scored = scores(facts, np.asarray(piece.values["accuracy"]))
     if drawn is not None:
         scored[0][1]["null_median"] = median(drawn)
         judged[-1][1].update(drawn.expected_false(p, judged[-1][1]["threshold"]).facts)
@@ -188,11 +189,14 @@ def reliability_of(piece: Piece, model: PreparedModel | FittedModel, judging: Ju
     return Piece({"identifiability": values}, {"overlap": partition.overlaps_of(model)[None]})
 
 
-def _identifiability(about: dict[str, Any], bands: Sequence[str], reliability: Piece) -> list[Column]:
+def _identifiability(facts: dict[str, Any], bands: Sequence[str], reliability: Piece) -> list[Column]:
     """Make a column per band, if there are enough stimuli."""
-    facts = statistics.IDENTIFIABILITY.facts
+    # Without enough stimuli there are no values, and no column.
     each = zip(bands, reliability.values["identifiability"], reliability.total("overlap").tolist(), strict=False)
-    return [(values, {**about, "band": band, **facts, "overlap": round(overlap, 4)}) for band, values, overlap in each]
+    return [
+        (values, {**facts, "band": band, **statistics.IDENTIFIABILITY.facts, "overlap": round(overlap, 4)})
+        for band, values, overlap in each
+    ]
 
 
 @dataclass(eq=False)
@@ -238,9 +242,9 @@ class ModelPlan:
         vars(self).update(state, _lock=threading.Lock(), _ready=[])
 
     @property
-    def bands(self) -> tuple[str, ...]:
+    def bands(self) -> Model:
         """The bands of the model."""
-        return self.folds.features.bands
+        return Model(self.folds.features.bands)
 
     @property
     def model(self) -> PreparedModel:

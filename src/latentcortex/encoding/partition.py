@@ -79,8 +79,8 @@ def identifiable(
     seed : int
     """
     if len(model.ids) < inference.MIN_ROWS:
-        said = "Identifiability is not known: %d fitted stimuli are too few to predict how reliable shares are."
-        logger.warning(said, len(model.ids), extra={"facts": {"statistic": "identifiability"}})
+        text = "Identifiability is not known: %d fitted stimuli are too few to predict how reliable shares are."
+        logger.warning(text, len(model.ids), extra={"facts": {"statistic": "identifiability"}})
         return np.empty((0, len(significant)))
     # The penalty is relative to the weight of a trial; the noise is that of stimuli.
     noise = chosen.alphas / model.weights.mean()

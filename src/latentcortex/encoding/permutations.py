@@ -77,8 +77,8 @@ class Permutations:
     def _cells(self) -> list[Cell[FloatArray | IntArray]]:
         draws = self.plan.folds.draws(self.null)
         return [
-            Cell(draws[some], {**self.facts, "draws": f"{some.start}-{some.stop}"})
-            for some in _stretches(len(draws), DRAWS_AT_ONCE)
+            Cell(draws[stretch], {**self.facts, "draws": f"{stretch.start}-{stretch.stop}"})
+            for stretch in _stretches(len(draws), DRAWS_AT_ONCE)
         ]
 
     @property
@@ -102,8 +102,8 @@ class Permutations:
             self._refit([(models, signs) for signs in draws], r)
             return {"draws": Piece({"r": r})}
         with _ridge.keeping_none():  # another order has kernels of its own, which are used once
-            for some in _stretches(len(draws), self._at_once):
-                self._refit([(folds.models(silent, order), None) for order in draws[some]], r[some])
+            for stretch in _stretches(len(draws), self._at_once):
+                self._refit([(folds.models(silent, order), None) for order in draws[stretch]], r[stretch])
         return {"draws": Piece({"r": r})}
 
     def _refit(self, each: Sequence[tuple[list[FoldModel], FloatArray | None]], out: FloatArray) -> None:

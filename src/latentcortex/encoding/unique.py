@@ -152,7 +152,7 @@ class UniqueTests:
 
 
 def unique_columns(
-    about: dict[str, Any],
+    facts: dict[str, Any],
     bands: Sequence[str],
     p: FloatArray,
     tested: FloatArray,
@@ -165,8 +165,8 @@ def unique_columns(
 
     Parameters
     ----------
-    about : dict
-        Facts of the model.
+    facts : dict
+        Of the model: `analysis`, `model`, `n_stimuli`.
     bands : sequence of str
     p : ndarray of shape (n_voxels,)
         Of the joint model.
@@ -178,21 +178,23 @@ def unique_columns(
         Half-fits that the tests drew on.
     """
     significant = np.flatnonzero(inference.fdr(p, criterion.q, criterion.correction).rejected)
-    n_rows = int(about["n_stimuli"])
-    facts: dict[str, Any] = {"share": criterion.share}
+    n_rows = int(facts["n_stimuli"])
+    test_facts: dict[str, Any] = {"share": criterion.share}
     if criterion.share == "freedman-lane":
         n_drawn = criterion.n_permutations
         words = f"{n_drawn} permutations of the residuals of the other bands, refitted; {JOINT_MODEL_TEST}"
     else:
-        n_drawn, facts["n_refits"] = flips_of(null, n_rows), refits if len(significant) else 0
+        n_drawn, test_facts["n_refits"] = flips_of(null, n_rows), refits if len(significant) else 0
         flips = flips_in_words(FLIPPED_LOSS, null, n_rows)
-        words = f"{flips}, with the variance of {facts['n_refits']} refits; {JOINT_MODEL_TEST}"
+        words = f"{flips}, with the variance of {test_facts['n_refits']} refits; {JOINT_MODEL_TEST}"
     columns: list[Column] = []
     for band, of_band in zip(bands, tested, strict=True):
         together = np.where(np.isnan(p), np.nan, 1.0)
         together[significant] = np.maximum(of_band[significant], p[significant])
-        noted = {**about, "band": band, **facts}
-        columns += significance(noted, together, criterion, null=words, n_permutations=n_drawn, of=OF_UNIQUE_SHARE)
+        of_band_facts = {**facts, "band": band, **test_facts}
+        columns += significance(
+            of_band_facts, together, criterion, null=words, n_permutations=n_drawn, test=OF_UNIQUE_SHARE
+        )
     return columns
 
 
@@ -277,7 +279,7 @@ def refitting_rows(sides: RefitData, *, scale: bool, block: int = 1, sets: Seque
     merged = sparse.block_diag([_averaging(n_fitted, ()), _averaging(len(ids) - n_fitted, sets)], format="csr")
     fitted = np.arange(merged.shape[0]) < n_fitted
     grams = {}
-    for band in sides.features.bands:
+    for band in sides.features.dims:
         gram = sides.features.gram(band, ids, ids, fit_on=sides.train.ids, weights=counts, scale=scale)
         gram = np.array(gram, dtype=np.float64)
         gram = merged @ (merged @ gram).T if sets else gram

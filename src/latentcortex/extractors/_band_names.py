@@ -7,9 +7,9 @@ from typing import Final
 
 from latentcortex._arrays import listed
 from latentcortex._shelf import unknown
+from latentcortex.bands import Band
 from latentcortex.errors import InputError
 from latentcortex.extractors._configuration import DENOISERS
-from latentcortex.features import Band
 
 ENTITIES: Final[dict[str, tuple[str, ...]]] = {
     "z": ("sampled",),
@@ -39,7 +39,7 @@ def check_name(name: str, *, n_steps: int, layers: Collection[str], n_text_layer
     denoiser : {"unet", "dit"}
         Kind of the bands that are layers.
     """
-    band = Band.parse(name)
+    band = Band(name)
     if band.kind not in ENTITIES or band.kind in DENOISERS.keys() - {denoiser}:
         raise unknown("band of ldm", name, (*EXAMPLES, LAYERS[denoiser]))
     for key in band.entities:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
-from latentcortex.features import Band
+from latentcortex.bands import Band
 
 if TYPE_CHECKING:
     from latentcortex.extractors.ldm import LDM
@@ -29,7 +29,7 @@ def of_diffusion(source: LDM, bands: Sequence[str]) -> str:
     """Write how these bands of a latent diffusion model were made."""
     by_kind: dict[str, list[Band]] = {}
     for name in bands:
-        band = Band.parse(name)
+        band = Band(name)
         by_kind.setdefault(band.kind, []).append(band)
     flow = source.denoiser == "dit"
     work = "esser2024" if flow else "rombach2022"

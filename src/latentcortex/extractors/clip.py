@@ -18,8 +18,8 @@ from latentcortex._hub import model_folder, weights_hash
 from latentcortex._loading import configuration, modules, threads, tokens
 from latentcortex._ranges import Names, OneOf
 from latentcortex._shelf import unknown
+from latentcortex.bands import Band
 from latentcortex.errors import InputError, MissingExtraError
-from latentcortex.features import Band
 
 REPOSITORY: Final = "openai/clip-vit-large-patch14"
 PINNED: Final = {REPOSITORY: "32bd64288804d66eefd0ccbe215aa642df71cc41"}
@@ -141,7 +141,7 @@ class CLIP:
             words.append("Its image embedding was projected into the space that images and texts share.")
         if TEXT in asked:
             words.append("Its text embedding in that space was averaged over the captions of an image.")
-        layers = [str(Band.parse(band).number("layer")) for band in asked if band not in (VISION, TEXT)]
+        layers = [str(Band(band).number("layer")) for band in asked if band not in (VISION, TEXT)]
         if layers:
             kept = "class token" if self.pool == "cls" else "mean over patches"
             words.append(f"Of the hidden states {', '.join(layers)} of its vision tower the {kept} was taken.")
@@ -190,7 +190,7 @@ class CLIP:
 
     def _seen(self, images: NDArray[np.uint8], bands: Sequence[str]) -> dict[str, FloatArray]:
         """Compute what the vision tower makes of images."""
-        layers = {band: Band.parse(band).number("layer") for band in bands if band != VISION}
+        layers = {band: Band(band).number("layer") for band in bands if band != VISION}
 
         def one(model: tuple[Any, Any], given: tuple[list[int], int]) -> dict[str, FloatArray]:
             import torch

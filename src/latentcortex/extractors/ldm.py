@@ -18,6 +18,7 @@ from latentcortex._hub import model_folder, weights_hash
 from latentcortex._loading import configuration, modules, threads, tokens
 from latentcortex._ranges import AnyNames, Count, Device, OneOf, Percents, PositiveCount
 from latentcortex._shelf import unknown
+from latentcortex.bands import Band
 from latentcortex.errors import InputError, MissingExtraError
 from latentcortex.extractors._band_names import check_name, percents
 from latentcortex.extractors._configuration import (
@@ -32,7 +33,7 @@ from latentcortex.extractors._configuration import (
 )
 from latentcortex.extractors._methods import of_diffusion
 from latentcortex.extractors._outputs import Reduction, averaged, flat, resized
-from latentcortex.features import SPREAD, Band
+from latentcortex.features import SPREAD
 
 if TYPE_CHECKING:
     import torch
@@ -198,7 +199,7 @@ class LDM:
         """Log at which timestep each strength begins: a strength is a share of the grid, and that ends below all."""
         from latentcortex import _ldm
 
-        strengths = sorted({Band.parse(name).number("strength") for name in self.bands if "_strength-" in name})
+        strengths = sorted({Band(name).number("strength") for name in self.bands if "_strength-" in name})
         begins = _ldm.beginnings(model, strengths, n_steps=self.n_steps, start=self.start)
         if begins:
             total, said = model.scheduler.config["num_train_timesteps"], [f"{s} % at {t:g}" for s, t in begins.items()]
@@ -296,7 +297,7 @@ class LDM:
         Alpha-bar is the share of the signal in the variance; a flow with noise level sigma has
         (1 - sigma)^2 / ((1 - sigma)^2 + sigma^2).
         """
-        parsed = Band.parse(band)
+        parsed = Band(band)
         if parsed.kind not in ("zc", *DENOISERS):
             return {}
         from latentcortex import _ldm
@@ -321,7 +322,7 @@ class LDM:
         """Predict the width of each band from the model's configuration, without loading it."""
         from latentcortex import _ldm
 
-        parsed = {band: Band.parse(band) for band in bands}
+        parsed = {band: Band(band) for band in bands}
         latent = int(np.prod(self.latent))
         texts = [self._config(part) for part in ("text_encoder", "text_encoder_2") if (self.folder / part).is_dir()]
         of_text = widths_of_text(texts, self._denoising, self.denoiser, _ldm.T5_TOKENS)
@@ -362,12 +363,12 @@ class LDM:
 
     def cut(self, captions: Sequence[tuple[str, ...]]) -> str:
         """Say how many captions are longer than the window of the (first) text encoder; empty if none is."""
-        if all(Band.parse(name).kind == "z" for name in self.bands):
+        if all(Band(name).kind == "z" for name in self.bands):
             return ""
         return tokens.told(self._layout.tokenizer(""), captions, self.text["max_position_embeddings"])
 
     def _check_bands(self, bands: Sequence[str], captions: Sequence[tuple[str, ...]] | None) -> None:
-        conditioned = [name for name in bands if Band.parse(name).kind != "z"]
+        conditioned = [name for name in bands if Band(name).kind != "z"]
         if conditioned and captions is not None and not all(captions):
             missing = sum(not texts for texts in captions)
             raise InputError(f"Band {conditioned[0]} needs captions; {missing} stimuli have none. Ask for z alone.")
@@ -424,7 +425,7 @@ class LDM:
         c = _ldm.condition(model, captions, pixels=self.pixels)
         values: dict[str, FloatArray] = {}
         for name in bands:
-            band = Band.parse(name)
+            band = Band(name)
             if band.kind == "z":
                 values[name] = flat(z if not band.entities else self._sampled(model, shown, pixel_hashes, band))
             if band.kind == "c":
@@ -468,7 +469,7 @@ class LDM:
 
         taps = {}
         for name in bands:
-            band = Band.parse(name)
+            band = Band(name)
             if band.kind in ("zc", *DENOISERS):
                 output = self.modules[band.entities["layer"]] if band.kind in DENOISERS else "x_t"
                 output = "x0" if band.entities.get("as") == "x0" else output

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from latentcortex import statistics
+from latentcortex.bands import Model
 from latentcortex.space import Space
 
 KEYS: Final = ("analysis", "model", "band", "statistic")
@@ -26,19 +27,8 @@ def label(name: str) -> str:
 
 
 def short(model: str) -> str:
-    """Name a model of many bands by what they have in common, so that file names stay short.
-
-    Examples
-    --------
-    >>> short("unet_layer-mid_step-50+unet_layer-up0_step-50+unet_layer-up2_step-50")
-    'unet_step-50'
-    >>> short("z+zc_strength-80_step-100")
-    'z+zc_strength-80_step-100'
-    """
-    bands = [band.split("_") for band in model.split("+")]
-    if len(bands) < 3:
-        return model
-    return "_".join(part for part in bands[0] if all(part in other for other in bands)) or model
+    """Shorten the name of a model of many bands, see `Model.short`; of no model the name is empty."""
+    return Model.parse(model).short if model else ""
 
 
 def stem_of(facts: Mapping[str, Any]) -> str:

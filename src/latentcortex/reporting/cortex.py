@@ -10,7 +10,7 @@ import numpy as np
 
 from latentcortex import plotting
 from latentcortex._arrays import FloatArray
-from latentcortex.features import Band
+from latentcortex.bands import Band
 from latentcortex.inference.ties import at_most
 from latentcortex.maps import Maps
 from latentcortex.reporting.content import Content, Figure, found_by_any, models, said_false, significant
@@ -123,7 +123,7 @@ def _scores(content: Content, analysis: str) -> dict[str, FloatArray]:
     somewhere = found_by_any(content.maps, [{"analysis": analysis, "model": model} for model in names])
     for model in names:
         r = content.maps.values(analysis=analysis, model=model, statistic="r")
-        kind = Band.parse(model).kind
+        kind = Band(model).kind
         name = {"zc": "z_c"}.get(kind, kind)
         found[title_of(model) if name in found else name] = np.where(somewhere, r, np.nan).astype(np.float32)
     return found
@@ -296,7 +296,7 @@ def found_shares(
         # Where one of them is found, the other is nothing; where none is, there is nothing to draw.
         shown = np.where(found, share, np.where(found.any(0), 0, np.nan)).astype(np.float32)
         unsure = found_unsure(content, analysis, model) if statistic == PRODUCT_SHARE.name else None
-        step = Band.parse(model.split("+")[1])
+        step = Band(model.split("+")[1])
         word = f"strength {step.entities['strength']} %"
         if analysis == "denoising-steps":
             word = f"step {step.entities['step']} %"

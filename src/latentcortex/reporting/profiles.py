@@ -10,7 +10,7 @@ import pandas as pd
 
 from latentcortex import inference, plotting
 from latentcortex._arrays import listed
-from latentcortex.features import Band
+from latentcortex.bands import Band
 from latentcortex.maps import short
 from latentcortex.reporting.content import Content, Figure, found_by_any, models
 from latentcortex.reporting.tables import region_means
@@ -40,8 +40,8 @@ def profile(means: pd.DataFrame, analysis: str) -> Figure:
         A key of `AXIS`.
     """
     key, table = AXIS[analysis], means.copy()
-    table["x"] = [Band.parse(model.split("+")[1]).number(key) for model in table["model"]]
-    table["series"] = [{"zc": "z_c"}.get(Band.parse(band).kind, band) for band in table["band"]]
+    table["x"] = [Band(model.split("+")[1]).number(key) for model in table["model"]]
+    table["series"] = [{"zc": "z_c"}.get(Band(band).kind, band) for band in table["band"]]
     drawn, missing = _known_regions(table, "mean")
     rows = drawn.rename(columns={"mean": "y"})
     known = (rows["low"].notna() & rows["high"].notna()).any()
@@ -65,7 +65,7 @@ def surfaces(content: Content, analysis: str) -> Iterator[Figure]:
     table = pd.concat(found, ignore_index=True)
     table = table[table["band"].str.startswith("zc")].drop_duplicates(subset=["roi", "band"])
     for name, key in (("x", "step"), ("y", "strength")):
-        table[name] = [Band.parse(band).number(key) for band in table["band"]]
+        table[name] = [Band(band).number(key) for band in table["band"]]
     drawn, missing = _known_regions(table, "mean")
     rows = drawn.rename(columns={"mean": "value"})
     n_cells = len(rows[["x", "y"]].drop_duplicates())
@@ -112,7 +112,7 @@ def similarity(content: Content, analysis: str) -> Iterator[Figure]:
         tables[title] = inference.map_similarity(
             np.stack(values)[:, found], places, seed=int(content.settings["run"]["seed"])
         )
-    labels = [f"{Band.parse(m.split('+')[1]).number(key)} %" for m in names]
+    labels = [f"{Band(m.split('+')[1]).number(key)} %" for m in names]
     yield Figure(
         f"{analysis}-similarity",
         f"Pearson correlation between the maps of each two {WORDS[key]}s, over the {found.sum():,} voxels where any of "

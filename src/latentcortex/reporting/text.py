@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import latentcortex
 from latentcortex._methods import Reference, cited_keys, literature, read_bibtex, with_citations
-from latentcortex.features import Band
+from latentcortex.bands import Band
 from latentcortex.maps import Maps
 from latentcortex.reporting.content import Content
 
@@ -29,7 +29,7 @@ def title_of(band: str) -> str:
     >>> title_of("dit_layer-block12_strength-80_step-50")
     'block12, step 50 %'
     """
-    parsed = Band.parse(band)
+    parsed = Band(band)
     if not {"strength", "step"} <= set(parsed.entities):  # a latent, or a name of one's own
         return band
     if parsed.kind == "zc":
