@@ -7,6 +7,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from latentcortex import analyses
+from latentcortex.reporting import ReportSection
+from latentcortex.study.methods import section_of
+
 STUDY = """
 [dataset]
 name = "folder"
@@ -52,3 +56,9 @@ def write_folder_study(folder: Path) -> Path:
     np.save(data / "responses.npy", responses.astype(np.float32))
     (data.parent / "study.toml").write_text(STUDY)
     return data.parent / "study.toml"
+
+
+def sections() -> dict[str, ReportSection]:
+    """What every analysis of the shelf, and the noise ceiling, says of its section of the report."""
+    made = [analyses.NoiseCeiling(), *(analyses.SHELF.find(name)(name, ()) for name in analyses.SHELF)]
+    return {analysis.name: section_of(analysis) for analysis in made}

@@ -121,12 +121,12 @@ import numpy as np
 import pandas as pd
 
 from latentcortex import Responses, Stimuli
-from latentcortex.space import Unlocated
+from latentcortex.space import Unlocated, Surface
 
 
 class Greys:
-    def __init__(self, participants=("01",), *, n_voxels: int = 20) -> None:
-        self.participants, self.n_voxels = tuple(participants), n_voxels
+    def __init__(self, participants=("01",), *, n_voxels: int = 20, on_cortex: bool = False) -> None:
+        self.participants, self.n_voxels, self.on_cortex = tuple(participants), n_voxels, on_cortex
         self.names = [f"grey{i:02d}" for i in range(80)]
         self.grey = np.random.default_rng(0).random((80, 4, 4))
 
@@ -140,14 +140,15 @@ class Greys:
         return pd.DataFrame({"stimulus": self.names, "session": "1", "run": "1", "n_repeats": 1, "split": split})
 
     def space(self, participant):
-        return Unlocated(self.n_voxels)
+        return Surface("fsaverage5", np.arange(self.n_voxels)) if self.on_cortex else Unlocated(self.n_voxels)
 
     def responses(self, participant, voxels=slice(None)):
         numbers = range(*voxels.indices(self.n_voxels))
         drawn = [np.random.default_rng([1, i]).standard_normal(80 + 16) for i in numbers]
         data = [self.grey.reshape(80, 16) @ one[80:] + 0.1 * one[:80] for one in drawn]
         rows = self.rows(participant).drop(columns="split")
-        return Responses(np.stack(data, axis=1), rows, Unlocated(len(numbers)))
+        space = self.space(participant).select_voxels(np.array(numbers))
+        return Responses(np.stack(data, axis=1), rows, space)
 
     def tables(self, participant):
         return {}
@@ -305,6 +306,7 @@ class Contrast(Analysis):
     needs = "pixels and contrast"
     methods = "Contrast was compared with pixels in each voxel."
     needs_test_set = True
+    figures = ("accuracy-flat",)
 
     @classmethod
     def choose(cls, bands):
@@ -318,6 +320,7 @@ class Contrast(Analysis):
 CONTRAST = """
 [dataset]
 name = "greys"
+on_cortex = true
 
 [extractor]
 name = "pixels"
@@ -354,11 +357,25 @@ def test_an_analysis_that_is_put_on_the_shelf_runs_a_study_up_to_its_title_in_th
     page = (out / "sub-01.html").read_text(encoding="utf-8")
     assert '<h2 id="contrast-gain">What contrast adds to pixels</h2>' in page
     assert "Contrast was compared with pixels in each voxel." in page
+    assert [path.name for path in (out / "sub-01" / "figures").iterdir()] == ["contrast-gain-flat.png"]
+    assert page.index('id="contrast-gain"') < page.index("Prediction accuracy (r) of each model; only voxels")
 
     del analyses.SHELF.where["contrast-gain"]  # a page is made again from its folder alone
     (out / "sub-01.html").unlink()
     assert cli.main(["report", str(out)]) == 0
     assert (out / "sub-01.html").read_text(encoding="utf-8") == page
+
+
+def test_a_figure_that_an_analysis_names_and_nobody_has_stops_a_study_before_anything_is_computed(
+    contrast: Path, capsys
+) -> None:
+    (contrast / "careless_analysis.py").write_text(ANALYSIS.replace("accuracy-flat", "accuracy-flad"), encoding="utf-8")
+    importlib.invalidate_caches()
+    analyses.SHELF.add("contrast-gain", "careless_analysis:Contrast")
+    assert cli.main(["run", str(contrast / "study.toml"), "--out", str(contrast / "out"), "--quiet"]) == 2
+    said = "Unknown figure of the analysis 'contrast-gain': 'accuracy-flad'. Did you mean 'accuracy-flat'?"
+    assert said in capsys.readouterr().err
+    assert not (contrast / "out").exists()
 
 
 def test_an_analysis_of_an_installed_package_is_picked_and_refused_by_what_it_says_of_itself(

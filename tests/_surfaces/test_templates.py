@@ -306,7 +306,7 @@ def test_a_study_of_a_subject_without_a_flat_surface_says_that_maps_are_inflated
     folder_study: Path, tmp_path: Path
 ) -> None:
     subject = _subjects.freesurfer_subject(folder_study.parent / "bert", flat=False)
-    study = study_on(folder_study, subject, figures='["default", "latents-flat"]')
+    study = study_on(folder_study, subject, figures='["default", "accuracy-flat"]')
     out = tmp_path / "out"
     Study.read(study).run(out, progress=False)
     names = {path.name for path in (out / "sub-01" / "figures").iterdir()}
@@ -314,7 +314,7 @@ def test_a_study_of_a_subject_without_a_flat_surface_says_that_maps_are_inflated
     assert "latents-flat.png" not in names
     page = (out / "sub-01.html").read_text()
     assert "maps are drawn on inflated cortex" in page
-    assert "the cortex has no flat surface: latents-flat" in page
+    assert "the cortex has no flat surface: accuracy-flat" in page
 
 
 def test_surfaces_that_are_missing_are_missed_before_anything_is_computed(

@@ -20,7 +20,7 @@ from latentcortex.analyses import (
 )
 from latentcortex.analyses.layers import contested
 from latentcortex.bands import Model
-from latentcortex.encoding import Cells, Criterion, Encoder, Folds, HeldOutSides, Null, ReadByChunk, Regions
+from latentcortex.encoding import Cells, Criterion, Encoder, Folds, HeldOutSides, Null, ReadByChunk, RegionMeans
 from latentcortex.errors import AlignmentError, InputError
 from latentcortex.estimators.banded_ridge import BandedRidge
 from latentcortex.estimators.himalaya import Himalaya
@@ -408,7 +408,7 @@ def test_no_digit_depends_on_the_size_of_chunks(name: str) -> None:
         data[:, 100 * start : 100 * start + 40] += values[band] @ rng.standard_normal((6, 40)).astype(np.float32)
     data[:, [1024, -1]] += values["z"][:, :2] @ np.full((2, 2), 3, dtype=np.float32)
     data[:, 2000] = np.nan
-    regions = Regions(np.repeat([1, 2, 0, 5], 600)[: data.shape[1]], {1: "early", 2: "ventral", 5: "late"})
+    regions = RegionMeans(np.repeat([1, 2, 0, 5], 600)[: data.shape[1]], {1: "early", 2: "ventral", 5: "late"})
     maps = []
     for size in (1024, 0):
         criterion = Criterion(shares=("product", "unique"), n_refits=5, identifiability=False)

@@ -41,7 +41,7 @@ def report(folder_study: Path, tmp_path: Path) -> Path:
     table = next(atlas.glob("*_dseg.tsv"))
     table.write_text(table.read_text().replace("early", MARKUP))
     text = folder_study.read_text().replace('root = "data"', 'root = "data"\ntemplate = "fsaverage5"')
-    folder_study.write_text(text + '\n[report]\natlas = "<b>mine</b>"\nfigures = ["latents-flat"]\n')
+    folder_study.write_text(text + '\n[report]\natlas = "<b>mine</b>"\nfigures = ["accuracy-flat"]\n')
     Study.read(folder_study).run(tmp_path / "out", progress=False)
     return tmp_path / "out" / "sub-01.html"
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from _studies import sections
 from matplotlib.collections import LineCollection
 from matplotlib.text import Text
 from scipy import ndimage, stats
@@ -19,9 +20,11 @@ from latentcortex.errors import InputError
 from latentcortex.maps import Maps
 from latentcortex.plotting import _panels
 from latentcortex.reporting import cortex
-from latentcortex.reporting.figures import FIGURES, Kind, figures
+from latentcortex.reporting.figures import SHELF, figures
 from latentcortex.reporting.profiles import profile
+from latentcortex.reporting.report_figure import ReportFigure
 from latentcortex.reporting.tables import region_means
+from latentcortex.statistics import CEILING, R
 from latentcortex.study import Study
 
 SPACE = lc.Surface("fsaverage5", np.arange(0, 20484, 5))
@@ -65,7 +68,8 @@ def planted(space: Any = SPACE, *, latents: tuple[str, ...] = LATENTS) -> Maps:
 
 def content(maps: Maps, names: list[str], *, atlas: Any = ATLAS, width: float = 180.0) -> reporting.Content:
     report = {"atlas": "phantom", "mask": "own", "figures": names, "width_mm": width, "format": "png"}
-    return reporting.Content("01", maps, atlas, {}, {"report": report, "run": {"seed": 0}}, {}, Path("log"))
+    settings = {"report": report, "run": {"seed": 0}}
+    return reporting.Content("01", maps, atlas, {}, settings, {}, Path("log"), sections=sections())
 
 
 def drawn(*args: Any, **options: Any) -> dict[str, Any]:
@@ -73,10 +77,10 @@ def drawn(*args: Any, **options: Any) -> dict[str, Any]:
 
 
 def test_names_stand_for_figures_in_the_order_of_the_report() -> None:
-    assert reporting.chosen(["rgb", "latents-flat"]) == ("latents-flat", "rgb")
-    assert set(reporting.chosen(["all"])) == set(FIGURES)
+    assert reporting.chosen(["rgb", "accuracy-flat"]) == ("accuracy-flat", "rgb")
+    assert set(reporting.chosen(["all"])) == set(SHELF)
     default = reporting.chosen(["default"])
-    assert {"winner", "rgb", "share-profiles", "latents-flat"} <= set(default)
+    assert {"winner", "rgb", "share-profiles", "accuracy-flat"} <= set(default)
     assert not {"differences", "strength-by-step", "similarity", "histograms"} & set(default)
     assert set(reporting.chosen(["default", "similarity"])) == {*default, "similarity"}
     with pytest.raises(InputError, match=r"'winer'.*Did you mean 'winner'"):
@@ -124,7 +128,7 @@ def test_profiles_are_means_over_regions_with_intervals_only_where_the_table_has
     assert "Intervals" not in figure.caption
     means = region_means(content(planted(), []), "noise-levels", "shareR2")
     half_known = means.assign(low=0.05, high=np.where(means["band"] == "z", 0.15, np.nan))
-    figure = profile(half_known, "noise-levels")
+    figure = profile(half_known, "noise-levels", "strength")
     assert "Intervals are of 95 %" in figure.caption
     lines = [one for one in figure.draw(plotting.PAGE).axes[0].collections if isinstance(one, LineCollection)]
     known = [[part.tolist() for part in one.get_segments() if len(part) and np.isfinite(part).all()] for one in lines]
@@ -139,7 +143,7 @@ def test_of_many_regions_the_largest_are_shown_and_empty_ones_are_named() -> Non
     assert "Of 40 regions, the 24 with the largest mean are shown." in figure.caption
     assert "Without a valid voxel: r41, r42." in figure.caption
     assert sum(bool(ax.lines) for ax in figure.draw(plotting.Style(width_mm=85)).axes) == 24
-    flat = drawn(planted(), ["latents-flat"], atlas=many)["latents-flat"].draw(plotting.Style(width_mm=85))
+    flat = drawn(planted(), ["accuracy-flat"], atlas=many)["latents-flat"].draw(plotting.Style(width_mm=85))
     assert not flat.axes[0].texts  # outlines only
 
 
@@ -175,11 +179,11 @@ def test_a_preferred_layer_is_in_full_colour_where_it_is_clearly_the_best_and_el
     about = {"analysis": "unet-layers", "model": "layers_step-50", "band": "", "layers": "down0+mid"}
     columns = {"preferred": np.arange(n) // 2 % 2, "confidence": confidence, "identifiable": clear, "mask": clear >= 0}
     maps = Maps.of(SPACE, [(one.astype(float), {**about, "statistic": name}) for name, one in columns.items()])
-    (panel,), layers = cortex.preference_panels(content(maps, ["unet-layers"]), "unet-layers")
+    (panel,), layers = cortex.preference_panels(content(maps, ["preferred-layers"]), "unet-layers")
     assert layers == ["down0", "mid"]
     np.testing.assert_array_equal(SPACE.take(panel.preferred), columns["preferred"])
     np.testing.assert_array_equal(SPACE.take(panel.confidence), np.where(clear, 1.0, cortex.PALE))
-    figure = drawn(maps, ["unet-layers"])["unet-layers"]
+    figure = drawn(maps, ["preferred-layers"])["unet-layers"]
     assert f"(in {clear.sum():,} of {n:,} voxels" in figure.caption
     words = {text.get_text() for text in figure.draw(plotting.PAGE).findobj(Text)}
     assert {"clear winner", "no clear winner"} <= words
@@ -199,9 +203,9 @@ def test_what_was_asked_for_and_cannot_be_drawn_is_a_warning_with_the_reason(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.INFO)
-    assert not drawn(planted(latents=("z", "c")), ["rgb", "unet-layers"])
+    assert not drawn(planted(latents=("z", "c")), ["rgb", "preferred-layers"])
     assert "too few or too many bands: rgb" in caplog.text
-    assert "no map that it draws was computed: unet-layers" in caplog.text
+    assert "no map that it draws was computed: preferred-layers" in caplog.text
     assert {record.levelname for record in caplog.records} == {"WARNING"}
 
 
@@ -217,16 +221,19 @@ def test_without_a_surface_there_are_histograms_and_a_note(caplog: pytest.LogCap
     found = drawn(planted(lc.Unlocated(50)), ["default"])
     assert list(found)[:2] == ["latents-z", "latents-c"]
     assert "noise-levels-z-zc_strength-80_step-100" in found
-    assert "voxels have no place on a surface: latents-flat" in caplog.text
+    assert "voxels have no place on a surface: accuracy-flat" in caplog.text
 
 
 def test_a_kind_of_figure_says_what_it_lacks() -> None:
-    kind = Kind(lambda *_: iter(()), ("latents",), "r", "atlas", n_models=(4, 5))
+    kind = ReportFigure(lambda *_: iter(()), R, "atlas", n_models=(4, 5))
     assert kind.lacks(content(planted(), []), "latents") == "bands"
-    kind = Kind(lambda *_: iter(()), ("latents",), "r", "atlas")
+    kind = ReportFigure(lambda *_: iter(()), R, "atlas")
     assert kind.lacks(content(planted(), [], atlas=None), "latents") == "atlas"
     assert kind.lacks(content(planted(lc.Unlocated(9)), []), "latents") == "surface"
     assert kind.lacks(content(planted(), []), "unet-layers") == "maps"
+    assert ReportFigure(lambda *_: iter(()), R, beside=CEILING).lacks(content(planted(), []), "latents") == "maps"
+    assert ReportFigure(lambda *_: iter(()), R, along_axis=True).lacks(content(planted(), []), "latents") == "maps"
+    assert not ReportFigure(lambda *_: iter(()), R, along_axis=True).lacks(content(planted(), []), "noise-levels")
 
 
 # --- in a study -------------------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from _studies import sections
 
 from latentcortex.maps import Maps
 from latentcortex.reporting import Content, Group, latex, region_tables, write, write_group
@@ -77,7 +78,8 @@ def participant(out: Path, name: str, driven: slice) -> None:
     maps.save(out, participant=name)
     settings = {"report": {"atlas": "phantom"}}
     atlas = Atlas.find("phantom", "fsaverage5")
-    Content(name, maps, atlas, {}, settings, {"name": "arrays"}, out / "log.jsonl").write(out, [])
+    kept = (name, maps, atlas, {}, settings, {"name": "arrays"}, out / "log.jsonl")
+    Content(*kept, sections=sections()).write(out, [])
 
 
 def test_a_group_page_says_in_how_many_participants_something_is_found(tmp_path: Path) -> None:

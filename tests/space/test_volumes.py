@@ -20,6 +20,7 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
+from _studies import sections
 
 import latentcortex as lc
 from latentcortex import _surfaces, cli, plotting, reporting
@@ -595,15 +596,15 @@ def test_an_image_is_a_panel_and_what_is_none_is_refused(tmp_path: Path) -> None
 def drawn(space: Any, names: list[str], width: float = 180.0, **more: Any) -> dict[str, Any]:
     report = {"atlas": "", "mask": "own", "figures": names, "width_mm": width, "format": "png"}
     settings = {"report": report, "run": {"seed": 0}}
-    content = reporting.Content("01", planted(space), None, {}, settings, {}, Path("log"), **more)
+    content = reporting.Content("01", planted(space), None, {}, settings, {}, Path("log"), sections=sections(), **more)
     return {figure.name: figure for _, figure in figures(content)}
 
 
 def test_without_a_cortex_cuts_stand_for_flatmaps() -> None:
     assert list(drawn(some(), ["default"])) == [
         "latents-slices",
+        "latents-against-ceiling",
         "ceiling-slices",
-        "prediction-against-ceiling",
         "noise-levels-slices",
     ]
 
@@ -614,7 +615,7 @@ def test_with_a_cortex_flatmaps_are_there_beside_cuts_of_accuracy() -> None:
     assert not {"ceiling-slices", "noise-levels-slices", "latents-glass"} & set(found)
     assert "a vertex has the mean of the coloured voxels" in found["latents-flat"].caption
     assert "vertex" not in found["latents-slices"].caption
-    assert "latents-glass" in drawn(some(), ["latents-glass"])
+    assert "latents-glass" in drawn(some(), ["accuracy-glass"])
     assert "noise-levels-slices" in drawn(some("fsaverage5"), ["shares-slices"])
 
 
@@ -640,7 +641,8 @@ def test_a_vertex_counts_for_a_group_where_all_its_voxels_are_found(tmp_path: Pa
     p = np.where(np.arange(volume.n_voxels) % 2 == 0, 0.01, 0.5).astype(np.float32)
     facts = {**ABOUT, "model": "z", "band": "z"}
     maps = Maps.of(volume, [(1 - p, {**facts, "statistic": "r"}), (p, {**facts, "statistic": "p", **TESTS})])
-    hits = _hits(maps)["z"]
+    settings: dict[str, Any] = {}
+    hits = _hits(reporting.Content("01", maps, None, {}, settings, {}, Path("log"), sections=sections()))["z"]
     assert set(np.unique(hits[np.isfinite(hits)])) == {0.0, 1.0}
     all_found = np.asarray(volume.votes @ (p > 0.05)) == 0
     np.testing.assert_array_equal(hits[np.isfinite(hits)] == 1, all_found[np.isfinite(hits)])
@@ -651,7 +653,7 @@ def test_without_a_cortex_there_are_profiles_of_regions_and_similarity_of_maps(t
     halves = Atlas.find(str(atlas(tmp_path / "halves")), space)
     report = {"atlas": "halves", "mask": "own", "figures": ["share-profiles", "similarity"], "width_mm": 180.0}
     settings = {"report": {**report, "format": "png"}, "run": {"seed": 0}}
-    content = reporting.Content("01", planted(space), halves, {}, settings, {}, Path("log"))
+    content = reporting.Content("01", planted(space), halves, {}, settings, {}, Path("log"), sections=sections())
     found = {figure.name: figure for _, figure in figures(content)}
     assert list(found) == ["noise-levels-profiles", "noise-levels-similarity"]
     assert "independent places" in found["noise-levels-similarity"].caption
@@ -668,7 +670,8 @@ def test_the_page_of_a_group_has_a_map_where_all_have_a_cortex_and_says_so_other
         maps = planted(whole(template="").select_voxels(np.arange(0, 120000, n)))
         maps = planted(Volume(maps.space.mask, RAS, MNI, template))
         maps.save(tmp_path, participant=name)
-        reporting.Content(name, maps, None, {}, settings, {"name": "arrays"}, tmp_path / "log").write(tmp_path, [])
+        about = (name, maps, None, {}, settings, {"name": "arrays"}, tmp_path / "log")
+        reporting.Content(*about, sections=sections()).write(tmp_path, [])
     page = reporting.write_group(tmp_path)
     assert page is not None
     text = page.read_text()
@@ -710,7 +713,7 @@ def test_a_study_of_a_mask_writes_valid_bids_and_a_report_that_is_made_again(
     assert {path.stem for path in (out / "sub-01" / "figures").iterdir()} == {
         "ceiling-slices",
         "latents-slices",
-        "prediction-against-ceiling",
+        "latents-against-ceiling",
     }
     rows = json.loads((out / "summary.json").read_text())["results"]
     assert rows[0]["n_voxels"] == 30
@@ -749,7 +752,7 @@ def test_a_study_on_a_cortex_says_how_voxels_came_there(volume_study: Path, tmp_
     assert re.search(r"FreeSurfer.{1,8}s matrix; \d+ of the 30 voxels are met by a vertex", page)
     assert {path.stem for path in (tmp_path / "out" / "sub-01" / "figures").iterdir()} == {
         "ceiling",
-        "prediction-against-ceiling",
+        "latents-against-ceiling",
         "latents-flat",
         "latents-inflated",
         "latents-slices",
@@ -961,7 +964,7 @@ def test_differences_on_cortex_are_means_of_significant_voxels_only(monkeypatch:
     monkeypatch.setattr(plotting, "difference_maps", lambda panels, *_, **__: seen.extend(panels))
     report = {"atlas": "", "mask": "own", "figures": ["differences"], "width_mm": 180.0, "format": "png"}
     settings = {"report": report, "run": {"seed": 0}}
-    content = reporting.Content("01", maps.join(extra), None, {}, settings, {}, Path("log"))
+    content = reporting.Content("01", maps.join(extra), None, {}, settings, {}, Path("log"), sections=sections())
     (figure,) = [one for _, one in figures(content)]
     figure.draw(plotting.PAGE)
     (panel,) = seen

@@ -90,6 +90,10 @@ class Analysis:
     """Whether it cannot be run across folds."""
     refits_nested: ClassVar[bool] = False
     """Whether it refits its models without each of their bands, whichever shares are asked for."""
+    figures: ClassVar[tuple[str, ...]] = ()
+    """Names of the figures that stand below it in the report, in this order; without any, histograms of r do."""
+    axis: ClassVar[str] = ""
+    """The entity of bands, such as `strength`, along which its models differ, for figures across them."""
 
     def __post_init__(self) -> None:
         """Take models as sequences of names, too."""
@@ -111,6 +115,11 @@ class Analysis:
                 "`run` in [analyses]; 'latents' takes any bands."
             )
         return cls(name, tuple(map(Model, models)))
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """What its maps are called in the column `analysis`, where these are several; by default as it is itself."""
+        return ()
 
     @classmethod
     def choose(cls, bands: BandTable) -> Sequence[Sequence[str]]:

@@ -31,6 +31,7 @@ class NoiseCeiling(Analysis):
     models: tuple[Model, ...] = ()
 
     title: ClassVar[str] = "How much any model could explain"
+    figures: ClassVar[tuple[str, ...]] = ("ceiling", "ceiling-slices")
 
     def maps(self, scorer: Scorer, stimuli: AllStimuli | None = None) -> Maps | None:
         """Estimate the ceiling; None where no stimulus was repeated."""

@@ -16,6 +16,8 @@ class DenoisingSteps(Analysis):
     """Splits what z and z_c explain together, from early to late denoising."""
 
     title: ClassVar[str] = "Shares of z and z_c, from early to late denoising"
+    figures: ClassVar[tuple[str, ...]] = ("shares", "shares-slices", "share-profiles", "strength-by-step", "similarity")
+    axis: ClassVar[str] = "step"
     needs: ClassVar[str] = "z and z_c at several steps, such as zc_strength-80_step-50"
 
     @classmethod

@@ -19,7 +19,7 @@ from latentcortex.bands import Model
 from latentcortex.encoding import Cells, Criterion, Null, Prediction, ReadByChunk, rejudged
 from latentcortex.errors import InputError
 from latentcortex.features import Features
-from latentcortex.maps import Maps
+from latentcortex.maps import TEST_SET, Maps
 from latentcortex.responses import Responses
 from latentcortex.scoring.reliability import normalised_by_sums, normalised_sums
 from latentcortex.splits import Splits, clusters_of, farthest, linked
@@ -28,6 +28,8 @@ FRACTION: Final = 5
 """One in so many stimuli is tested on."""
 MIN_CLUSTERS: Final = 5
 """Clusters that are held out: fewer cannot have their signs flipped."""
+TEST_SETS: Final = ("random", "cluster", "far")
+"""What `profile_splits` calls the three test sets, from the most to the least like what is fitted."""
 
 
 @dataclass(frozen=True)
@@ -35,10 +37,16 @@ class Generalisation(Analysis):
     """Scores each latent on three test sets of all stimuli, which are less and less like what is fitted."""
 
     title: ClassVar[str] = "Scores on stimuli that are unlike the fitted ones"
+    figures: ClassVar[tuple[str, ...]] = ("accuracy-by-test-set",)
     methods: ClassVar[str] = (
         "For the profile of generalisation all stimuli were split anew: at random, by whole clusters, whose signs were "
         "flipped for p-values, and with the stimuli farthest from all others held out."
     )
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """Its maps are called after the analysis and the test set."""
+        return tuple(f"{self.name}-{kind}" for kind in TEST_SETS)
 
     @classmethod
     def choose(cls, bands: BandTable) -> Sequence[Sequence[str]]:
@@ -112,11 +120,8 @@ def profile_splits(
     """
     n_test = -(-len(ids) // FRACTION)
     clusters = linked(len(ids), groups, clusters_of(places, n_clusters, seed=seed))
-    tests = {
-        "random": _whole(groups, n_test, seed=seed),
-        "cluster": _whole(clusters, n_test, seed=seed),
-        "far": farthest(places, groups, n_test),
-    }
+    drawn = (_whole(groups, n_test, seed=seed), _whole(clusters, n_test, seed=seed), farthest(places, groups, n_test))
+    tests = dict(zip(TEST_SETS, drawn, strict=True))
     n_train = len(ids) - max(len(test) for test in tests.values())
     n_held = len({clusters[i] for i in tests["cluster"]})
     if n_train < len(ids) / 2 or n_held < MIN_CLUSTERS:
@@ -172,10 +177,10 @@ def profile(
     Returns
     -------
     Maps
-        r, r2, p, q, mask of each model, where `analysis` ends in the kind of split. Columns of r also say the `mean`
-        over valid voxels with its 95 % interval (`low`, `high`), `normalised`, r relative to the noise ceiling
-        (`scoring.normalised_mean`), with `normalised_low` and `normalised_high`, and n_train. Intervals are
-        those of `inference.jackknife_interval` over test stimuli, or whole clusters of them.
+        r, r2, p, q, mask of each model, where `analysis` ends in the kind of split, which `test_set` says, too.
+        Columns of r also say the `mean` over valid voxels with its 95 % interval (`low`, `high`), `normalised`, r
+        relative to the noise ceiling (`scoring.normalised_mean`), with `normalised_low` and `normalised_high`, and
+        n_train. Intervals are those of `inference.jackknife_interval` over test stimuli, or whole clusters of them.
     """
     maps, fixed = [], cells or Cells()
     for kind, of_kind in responses.items():
@@ -192,6 +197,7 @@ def profile(
         for model, total in totals.items():
             means = _means(total, len(test.ids), clusters=of_test, seed=criterion.seed)
             noted[model] = {**means, "n_train": len(train.ids)}
+        scored = scored.described(scored.columns.assign(**{TEST_SET: kind}))
         maps.append(_noted(scored, noted))
     return joined(maps)
 

@@ -24,6 +24,16 @@ class Latents(Analysis):
     """Fits z, c and z_c alone (z_c at 80 percent strength, or the nearest), and compares every two of them."""
 
     title: ClassVar[str] = "Which band explains which part of cortex"
+    figures: ClassVar[tuple[str, ...]] = (
+        "accuracy-flat",
+        "accuracy-inflated",
+        "accuracy-slices",
+        "accuracy-glass",
+        "prediction-against-ceiling",
+        "winner",
+        "rgb",
+        "differences",
+    )
 
     @classmethod
     def choose(cls, bands: BandTable) -> Sequence[Sequence[str]]:

@@ -19,7 +19,7 @@ from latentcortex.bands import Model
 from latentcortex.encoding import Cell, Cells, Column, Folds, ModelPlan, Piece, Prediction, usable
 from latentcortex.encoding.cells import Result
 from latentcortex.encoding.chunks import SplitResponses, averaged
-from latentcortex.encoding.columns import about_means
+from latentcortex.encoding.map_columns import about_means
 from latentcortex.errors import InputError
 from latentcortex.estimators import VoxelCounts, quiet
 from latentcortex.executors import share
@@ -37,6 +37,7 @@ class LearningCurve(Analysis):
     """Refits z with z_c to fewer and fewer training stimuli, and extrapolates each band's unique share to all."""
 
     title: ClassVar[str] = "Unique shares against the number of fitted stimuli"
+    figures: ClassVar[tuple[str, ...]] = ("learning-curve",)
     needs: ClassVar[str] = "z and z_c, such as zc_strength-80_step-100"
     needs_test_set: ClassVar[bool] = True
     refits_nested: ClassVar[bool] = True

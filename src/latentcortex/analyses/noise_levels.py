@@ -16,6 +16,8 @@ class NoiseLevels(Analysis):
     """Splits what z and z_c explain together, from low to high noise."""
 
     title: ClassVar[str] = "Shares of z and z_c, from low to high noise"
+    figures: ClassVar[tuple[str, ...]] = ("shares", "shares-slices", "share-profiles", "strength-by-step", "similarity")
+    axis: ClassVar[str] = "strength"
     needs: ClassVar[str] = "z and z_c at several strengths, such as zc_strength-80_step-100"
 
     @classmethod

@@ -13,8 +13,8 @@ from latentcortex import inference
 from latentcortex._arrays import FloatArray, chosen, on_grid
 from latentcortex.analyses.groups import ComparedScores
 from latentcortex.encoding import Column, Criterion, HalfFits, Null, Prediction, significance
-from latentcortex.encoding.columns import N_FLIPS, flips_in_words, flips_of
 from latentcortex.encoding.halves import candidates, resampling, significant_by_any
+from latentcortex.encoding.map_columns import N_FLIPS, flips_in_words, flips_of
 from latentcortex.statistics import DIFFERENCE, OF_DIFFERENCE
 
 FIRST: Final = "at least Simes's p that either latent predicts the voxel, and 1 where that is not significant"

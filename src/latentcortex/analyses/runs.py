@@ -27,8 +27,8 @@ from latentcortex.encoding import (
 )
 from latentcortex.encoding.cells import Result
 from latentcortex.encoding.chunks import Sides, averaged
-from latentcortex.encoding.columns import about_model
 from latentcortex.encoding.halves import n_refits
+from latentcortex.encoding.map_columns import about_model
 from latentcortex.encoding.models import Judging, columns_of, reliability_of, scored, side_by_side
 from latentcortex.encoding.permutations import Permutations
 from latentcortex.estimators import VoxelCounts

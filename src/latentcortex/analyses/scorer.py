@@ -23,9 +23,9 @@ from latentcortex.analyses.groups import Group, batches
 from latentcortex.analyses.joining import joined, sample_of, valid_voxels
 from latentcortex.analyses.runs import Run
 from latentcortex.bands import Model
-from latentcortex.encoding import Cells, Criterion, Folds, Halves, Null, Prediction, ReadByChunk, Regions, Sample
+from latentcortex.encoding import Cells, Criterion, Folds, Halves, Null, Prediction, ReadByChunk, RegionMeans, Sample
 from latentcortex.encoding.chunks import SplitResponses
-from latentcortex.encoding.columns import rejudged
+from latentcortex.encoding.map_columns import rejudged
 from latentcortex.errors import InputError
 from latentcortex.estimators import quiet
 from latentcortex.features import Features
@@ -75,7 +75,7 @@ class Scorer:
     twin : bool
         Whether a shuffled control is fitted as well, which says how many discoveries are expected to be false. Across
         folds the permutations say it.
-    regions : Regions, optional
+    regions : RegionMeans, optional
         Whose means have intervals, on a test set.
     tally : Tally, optional
         What is counted in the predictions of every model beside its scores, such as a control's in further orders.
@@ -93,7 +93,7 @@ class Scorer:
     criterion: Criterion
     cells: Cells = field(default_factory=Cells)
     twin: bool = False
-    regions: Regions | None = None
+    regions: RegionMeans | None = None
     tally: Tally | None = None
     clusters: Mapping[str, str] | None = None
     valid: BoolArray | None = None

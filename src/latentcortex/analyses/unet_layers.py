@@ -22,6 +22,7 @@ class UNetLayers(Analysis):
     """Fits each layer alone, of a U-Net or of a transformer in its place, and finds each voxel's preferred layer."""
 
     title: ClassVar[str] = "Preferred layer, step by step"
+    figures: ClassVar[tuple[str, ...]] = ("preferred-layers",)
     needs: ClassVar[str] = "layers, such as unet_layer-mid_strength-80_step-50"
 
     @classmethod

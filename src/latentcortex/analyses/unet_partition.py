@@ -16,6 +16,7 @@ class UNetPartition(Analysis):
     """Splits what all layers of a step explain together, of a U-Net or of a transformer in its place."""
 
     title: ClassVar[str] = "Shares of the layers, fitted jointly"
+    figures: ClassVar[tuple[str, ...]] = ("layer-shares",)
     needs: ClassVar[str] = "layers, such as unet_layer-mid_strength-80_step-50"
 
     @classmethod

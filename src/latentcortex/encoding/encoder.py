@@ -14,16 +14,16 @@ from latentcortex._files import telling_of
 from latentcortex.bands import Model
 from latentcortex.encoding.cells import Cells
 from latentcortex.encoding.chunks import ReadByChunk, Sample, sample_stretches, usable_voxels
-from latentcortex.encoding.columns import about_model
 from latentcortex.encoding.criterion import Criterion, Null
 from latentcortex.encoding.duplicates import duplicates
 from latentcortex.encoding.fitted import FittedModel, PreparedModel
 from latentcortex.encoding.folds import FoldFit, Folds
+from latentcortex.encoding.map_columns import about_model
 from latentcortex.encoding.models import Judging, ModelPlan, check_shares, columns_of, scored, side_by_side
 from latentcortex.encoding.permutations import Permutations
 from latentcortex.encoding.pieces import Piece
 from latentcortex.encoding.prediction import Prediction
-from latentcortex.encoding.regions import Regions
+from latentcortex.encoding.roi_intervals import RegionMeans
 from latentcortex.encoding.unique import RefitData, check_share_test
 from latentcortex.errors import InputError
 from latentcortex.estimators import Estimator, VoxelCounts, quiet
@@ -272,7 +272,7 @@ class Encoder:
         criterion: Criterion | None = None,
         *,
         null: Null | None = None,
-        regions: Regions | None = None,
+        regions: RegionMeans | None = None,
         sides: RefitData | None = None,
     ) -> Maps:
         """Score a prediction of held-out stimuli, or its pieces; see `score`.

@@ -14,10 +14,10 @@ import numpy as np
 from latentcortex import inference
 from latentcortex._arrays import BoolArray, FloatArray, IntArray, listed, positions
 from latentcortex.encoding.chunks import ReadByChunk, Sides, averaged
-from latentcortex.encoding.columns import models_needed
 from latentcortex.encoding.criterion import Criterion, Null
 from latentcortex.encoding.duplicates import duplicates
 from latentcortex.encoding.fitted import FittedModel, PreparedModel
+from latentcortex.encoding.map_columns import models_needed
 from latentcortex.encoding.prediction import Prediction
 from latentcortex.errors import InputError
 from latentcortex.estimators import Estimator, VoxelCounts, telling_once

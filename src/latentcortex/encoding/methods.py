@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from latentcortex.encoding.criterion import NULLS, Criterion
-from latentcortex.maps import Maps
-from latentcortex.statistics import COMMON_SHARE, PRODUCT_SHARE, SHAPLEY_SHARE, UNIQUE_SHARE
+from latentcortex.maps import Maps, is_of_study
+from latentcortex.statistics import COMMON_SHARE, PRODUCT_SHARE, SHAPLEY_SHARE, UNIQUE_P, UNIQUE_SHARE, P, R
 
 CORRECTED: Final = {
     "bh": "by the Benjamini-Hochberg procedure [@benjamini1995]",
@@ -35,11 +35,12 @@ def of_tests(maps: Maps, criterion: Criterion, *, averaged: bool) -> str:
     """
     kind = "averaged responses" if averaged else "responses"
     words = [f"Predictions were scored in each voxel by their Pearson correlation with {kind}."]
-    tested = maps.find_columns(statistic="p").columns
-    of_models = ~tested["model"].str.startswith("layers_") & ~tested["analysis"].str.startswith("generalisation-")
-    if not of_models.any():
+    # What is tested without an r is no prediction, such as the preference for a layer.
+    scored = {(one["analysis"], one["model"]) for one in maps.find_columns(statistic=R.name).columns.to_dict("records")}
+    tested = [one for one in maps.find_columns(statistic=P.name).columns.to_dict("records") if is_of_study(one)]
+    nulls = list(dict.fromkeys(one["null"] for one in tested if (one["analysis"], one["model"]) in scored))
+    if not nulls:
         return words[0]
-    nulls = list(dict.fromkeys(tested.loc[of_models, "null"]))
     drawn = any(not null.startswith(NULLS["analytic"]) for null in nulls)
     words.append(f"One-sided p-values came from the null of {'; '.join(nulls)}.")
     if drawn:
@@ -88,8 +89,8 @@ def _unique(maps: Maps, criterion: Criterion) -> str:
     else:
         test = (
             "by flipping the signs of the differences of squared error over test stimuli"
-            f"{variance_of_fitting(maps, 'uniqueP')}: the null is that the band does not help to predict after a fit "
-            "to as many stimuli"
+            f"{variance_of_fitting(maps, UNIQUE_P.name)}: the null is that the band does not help to predict after a "
+            "fit to as many stimuli"
         )
     return (
         "The unique share of a band is what the joint model lost when it was refitted without it, with penalties of "

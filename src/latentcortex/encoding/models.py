@@ -16,17 +16,17 @@ from latentcortex import inference, statistics
 from latentcortex._arrays import tiles
 from latentcortex._shelf import unknown
 from latentcortex.bands import Model
-from latentcortex.encoding import partition
+from latentcortex.encoding import share_reliability
 from latentcortex.encoding.chunks import Sides
-from latentcortex.encoding.columns import SHARES, Column, scores, significance
 from latentcortex.encoding.criterion import Criterion, Null, warn_of_opposite_sign
 from latentcortex.encoding.draws import Draws, median
 from latentcortex.encoding.fitted import FittedModel, Hyperparameters, PreparedModel
 from latentcortex.encoding.folds import FittedFolds, FoldModel, Folds
 from latentcortex.encoding.halves import Halves, n_refits
+from latentcortex.encoding.map_columns import SHARES, Column, scores, significance
 from latentcortex.encoding.pieces import Piece, score
 from latentcortex.encoding.prediction import Prediction
-from latentcortex.encoding.regions import Regions
+from latentcortex.encoding.roi_intervals import RegionMeans
 from latentcortex.encoding.unique import Candidates, RefitData, UniqueTests, unique_columns
 from latentcortex.errors import InputError
 from latentcortex.estimators import Estimator, VoxelCounts
@@ -42,13 +42,13 @@ class Judging:
     criterion : Criterion
     null : Null
         From which p comes.
-    regions : Regions, optional
+    regions : RegionMeans, optional
         Whose means have intervals.
     """
 
     criterion: Criterion
     null: Null
-    regions: Regions | None = None
+    regions: RegionMeans | None = None
 
 
 def scored(
@@ -156,7 +156,7 @@ def columns_of(
         suppression = {**facts, **statistics.EXCESS.facts}
         shares += [(values, suppression) for values in piece.values["excess"]]
     if "halves" in piece.values:
-        shares = partition.with_stability(shares, piece.values["halves"], mask)
+        shares = share_reliability.with_stability(shares, piece.values["halves"], mask)
         if criterion.identifiability and n_folds == 1:
             shares += _identifiability(facts, bands, reliability or reliability_of(piece, model, judging))
     if "unique" in piece.values:
@@ -180,13 +180,13 @@ def reliability_of(piece: Piece, model: PreparedModel | FittedModel, judging: Ju
     Returns
     -------
     Piece
-        Values `identifiability`, see `partition.identifiable`; sums `overlap` (1, n_bands).
+        Values `identifiability`, see `share_reliability.identifiable`; sums `overlap` (1, n_bands).
     """
     criterion, p = judging.criterion, np.asarray(piece.values["p"])
     significant = np.asarray(inference.fdr(p, criterion.q, criterion.correction).rejected, dtype=np.float64)
     chosen = Hyperparameters(piece.values["alphas"], piece.values["mixtures"])
-    values = partition.identifiable(model, chosen, significant, seed=criterion.seed)
-    return Piece({"identifiability": values}, {"overlap": partition.overlaps_of(model)[None]})
+    values = share_reliability.identifiable(model, chosen, significant, seed=criterion.seed)
+    return Piece({"identifiability": values}, {"overlap": share_reliability.overlaps_of(model)[None]})
 
 
 def _identifiability(facts: dict[str, Any], bands: Sequence[str], reliability: Piece) -> list[Column]:

@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from latentcortex._arrays import FloatArray, IntArray
-from latentcortex.encoding import partition
-from latentcortex.encoding.columns import SHARES, accuracy
+from latentcortex.encoding import share_reliability
 from latentcortex.encoding.criterion import Criterion, Null
+from latentcortex.encoding.map_columns import SHARES, accuracy
 from latentcortex.encoding.prediction import Prediction
-from latentcortex.encoding.regions import Regions
+from latentcortex.encoding.roi_intervals import RegionMeans
 
 Vectors = Mapping[str, NDArray[Any]]
 
@@ -77,7 +77,7 @@ def score(
     criterion: Criterion,
     null: Null,
     *,
-    regions: Regions | None = None,
+    regions: RegionMeans | None = None,
     labels: IntArray | None = None,
 ) -> Piece:
     """Score the prediction of one tile of voxels.
@@ -90,7 +90,7 @@ def score(
     criterion : Criterion
     null : Null
         From which p comes.
-    regions : Regions, optional
+    regions : RegionMeans, optional
         Whose means have intervals.
     labels : ndarray of int, shape (n_voxels,), optional
         The region of each of these voxels.
@@ -101,16 +101,16 @@ def score(
         Values `p` (n_voxels,), unless each permutation refits, and `accuracy` (3, n_voxels), see `columns.accuracy`; of
         a model of several bands `shares` (n_columns, n_voxels), in the order of the criterion's shares and their facts,
         `excess` (0 or 1, n_voxels) and, with product shares, those on either half of the test stimuli, `halves`
-        (2 n_bands, n_voxels). Sums `region_numbers` and `regions`, see `Regions.sums`.
+        (2 n_bands, n_voxels). Sums `region_numbers` and `regions`, see `RegionMeans.sums`.
     """
     values: dict[str, NDArray[Any]] = {} if null.refits else {"p": null.p(held_out)}
     values["accuracy"] = accuracy(held_out)
     shares = criterion.shares if len(bands) > 1 else ()
     if shares:
         values["shares"] = np.concatenate([SHARES[share].values(held_out, bands) for share in shares])
-        values["excess"] = partition.excess(held_out, bands)
+        values["excess"] = share_reliability.excess(held_out, bands)
     if "product" in shares:
-        values["halves"] = np.concatenate(partition.shares_of_halves(held_out))
+        values["halves"] = np.concatenate(share_reliability.shares_of_halves(held_out))
     sums: dict[str, NDArray[Any]] = {}
     if regions is not None and labels is not None:
         sums["region_numbers"], sums["regions"] = regions.sums(held_out, bands, shares, null, labels)

@@ -12,10 +12,10 @@ from scipy.sparse import csr_array
 
 from latentcortex import inference
 from latentcortex._arrays import FloatArray, IntArray, chosen, on_grid
-from latentcortex.encoding.columns import N_FLIPS, Column, flips_in_words, flips_of, significance
 from latentcortex.encoding.criterion import Criterion, Null
 from latentcortex.encoding.fitted import FittedModel, Hyperparameters
 from latentcortex.encoding.halves import HalfFits, Halves, candidates, resampling
+from latentcortex.encoding.map_columns import N_FLIPS, Column, flips_in_words, flips_of, significance
 from latentcortex.encoding.prediction import Prediction
 from latentcortex.errors import InputError
 from latentcortex.estimators import Estimator

@@ -13,6 +13,20 @@ from latentcortex.space import Space
 KEYS: Final = ("analysis", "model", "band", "statistic")
 """What identifies a column: no two columns of `Maps` agree in all four."""
 
+TEST_SET: Final = "test_set"
+"""The fact that names the test set of a column, where that is another one than the study's."""
+
+
+def is_of_study(facts: Mapping[Any, Any]) -> bool:
+    """Tell whether a column is scored on what the study holds out, whose noise ceiling is among the maps.
+
+    Examples
+    --------
+    >>> is_of_study({"analysis": "latents"}), is_of_study({"analysis": "mine-far", "test_set": "far"})
+    (True, False)
+    """
+    return not isinstance(facts.get(TEST_SET), str)
+
 
 def label(name: str) -> str:
     """Turn a name into what BIDS allows after a hyphen.

@@ -1,13 +1,16 @@
 """Maps -> what a paper needs: BIDS derivatives, figures, an ROI table, a methods paragraph and one page."""
 
 from latentcortex.reporting.content import LOG, Content, Figure, background_of, facts_of, models, significant
-from latentcortex.reporting.figures import FIGURES, check_cortex, chosen
+from latentcortex.reporting.figures import SHELF as FIGURES
+from latentcortex.reporting.figures import check_cortex, check_figures, chosen
 from latentcortex.reporting.group import Group, write_group
 from latentcortex.reporting.honesty import honesty, unidentifiable
 from latentcortex.reporting.page import write, write_dataset
 from latentcortex.reporting.rebuilding import rebuild
 from latentcortex.reporting.reconstructions import Reconstructions, measure_title, write_reconstructions
 from latentcortex.reporting.regions import RegionRow, latex, region_tables
+from latentcortex.reporting.report_figure import ReportFigure
+from latentcortex.reporting.section import ReportSection
 from latentcortex.reporting.tables import alterations, bands_table, roi_table, summary_rows, write_summary, write_table
 from latentcortex.reporting.text import SOFTWARE, methods, references, title_of
 from latentcortex.reporting.viewer import check_viewer, viewer_of, viewer_page, write_viewer
@@ -21,10 +24,13 @@ __all__ = [
     "Group",
     "Reconstructions",
     "RegionRow",
+    "ReportFigure",
+    "ReportSection",
     "alterations",
     "background_of",
     "bands_table",
     "check_cortex",
+    "check_figures",
     "check_viewer",
     "chosen",
     "facts_of",

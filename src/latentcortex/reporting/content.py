@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,19 +18,20 @@ from latentcortex._results import refuse_damaged
 from latentcortex._shelf import unknown
 from latentcortex.errors import IncompleteError, InputError
 from latentcortex.maps import Maps
+from latentcortex.reporting.section import ReportSection
 from latentcortex.responses import Responses, Within
 from latentcortex.space import Atlas, Unlocated, Volume, atlas_print
 from latentcortex.splits import Splits
-from latentcortex.statistics import OF_MODEL, Significance
+from latentcortex.statistics import MASK, OF_MODEL, R, Significance
 
-FORMAT: Final = "latentcortex-report 2"
+FORMAT: Final = "latentcortex-report 3"
 CONTENT: Final = "_report.json"
 """How the file ends that holds what a report states beside the maps."""
 BACKGROUND: Final = "_background.nii.gz"
 """How the copy ends of the anatomy that a dataset gives."""
 KEPT: Final = (
     *("participant", "facts", "settings", "made_by", "reconstructions", "viewer"),
-    *("methods", "references", "titles"),
+    *("methods", "references", "sections"),
 )
 """What of it is kept in that file, beside a hash of the atlas."""
 LOG: Final = Path(LOG_NAME)
@@ -65,8 +66,8 @@ class Content:
         What each part of the run wrote of itself for the methods text, with keys of references.
     references : str
         BibTeX of references that parts brought along, beyond the package's own.
-    titles : mapping of str to str
-        Analysis -> what heads its section. One without a title is called by its name.
+    sections : mapping of str to ReportSection
+        Analysis -> what stands below it; of one that is not among them only histograms.
     """
 
     participant: str
@@ -81,11 +82,12 @@ class Content:
     background: Path | None = None
     methods: Mapping[str, str] = field(default_factory=dict)
     references: str = ""
-    titles: Mapping[str, str] = field(default_factory=dict)
+    sections: Mapping[str, ReportSection] = field(default_factory=dict)
 
     def write(self, out: Path, stages: Sequence[Mapping[str, Any]]) -> None:
         """Keep all but the maps beside them, so that the report can be made again from the folder alone."""
         kept = {name: getattr(self, name) for name in KEPT}
+        kept["sections"] = {analysis: asdict(section) for analysis, section in self.sections.items()}
         kept["atlas"] = atlas_print(self.settings["report"]["atlas"], [self.maps.space])
         path = out / f"sub-{self.participant}" / f"sub-{self.participant}{CONTENT}"
         _files.write_sealed(path, {"format": FORMAT, **kept, "stages": list(stages)})
@@ -115,7 +117,31 @@ class Content:
         if given and not there.is_file():
             raise IncompleteError(f"{there} is missing, the anatomy behind the cuts; run the study again.")
         found = {name: kept[name] for name in KEPT} | {"background": there if given else None}
+        found["sections"] = {name: ReportSection.from_plain(one) for name, one in kept["sections"].items()}
         return cls(maps=maps, atlas=atlas, log=log, **found), kept["stages"]
+
+    @property
+    def analyses(self) -> list[str]:
+        """The analyses that the maps are of, in the order of the maps; parts of one are one."""
+        whole = {part: name for name, section in self.sections.items() for part in section.parts}
+        return list(dict.fromkeys(whole.get(str(name), str(name)) for name in self.maps.columns["analysis"]))
+
+    def section(self, analysis: str) -> ReportSection:
+        """Take what an analysis says of its section of the report; nothing of one that is not known."""
+        return self.sections.get(analysis, ReportSection())
+
+    def title(self, analysis: str) -> str:
+        """Head the section of an analysis."""
+        return self.section(analysis).title or analysis
+
+    def columns_of(self, analysis: str) -> pd.DataFrame:
+        """List the columns of the maps of an analysis, of all its parts."""
+        columns = self.maps.columns
+        return columns[columns["analysis"].isin(self.section(analysis).parts or (analysis,))]
+
+    def statistics_of(self, analysis: str) -> set[str]:
+        """Name the statistics that the maps of an analysis hold."""
+        return set(self.columns_of(analysis)["statistic"])
 
     @property
     def rois(self) -> plotting.Rois | None:
@@ -189,7 +215,7 @@ class Figure:
 
 def significant(maps: Maps, values: FloatArray, *, analysis: str, model: str) -> FloatArray:
     """Keep values where the model's own mask says so; nan elsewhere."""
-    mask = maps.values(analysis=analysis, model=model, statistic="mask")
+    mask = maps.values(analysis=analysis, model=model, statistic=MASK.name)
     return np.asarray(np.where(mask == 1, values, np.nan), dtype=np.float32)
 
 
@@ -215,10 +241,10 @@ def found_by_any(maps: Maps, maps_of: Sequence[Mapping[str, str]], *, of: Signif
 def models(maps: Maps, analysis: str) -> list[str]:
     """List the models of an analysis in their order."""
     own = maps.find_columns(analysis=analysis)
-    return list(dict.fromkeys(own.find_columns(statistic="r").columns["model"]))
+    return list(dict.fromkeys(own.find_columns(statistic=R.name).columns["model"]))
 
 
-def said_false(maps: Maps, analysis: str, mask: str = "mask") -> str:
+def said_false(maps: Maps, analysis: str, mask: str = MASK.name) -> str:
     """Say how many voxels of these masks are expected to be false; nothing where there is no shuffled control."""
     masks = maps.find_columns(analysis=analysis, statistic=mask).columns
     if "n_false" not in masks or masks["n_false"].isna().any():
@@ -252,7 +278,7 @@ def facts_of(maps: Maps, rows: pd.DataFrame, splits: Splits) -> dict[str, Any]:
     splits : Splits
     """
     fitted = np.zeros(maps.space.n_voxels, dtype=bool)
-    for r, _ in maps.find_columns(statistic="r"):
+    for r, _ in maps.find_columns(statistic=R.name):
         fitted |= np.isfinite(r)
     trials, (train, test) = Responses.of_rows(rows), splits.folds[0]
     split = {"n_train": len(train), "n_test": len(test)}

@@ -25,6 +25,7 @@ from latentcortex.statistics import (
     OF_UNIQUE_SHARE,
     PREFERRED,
     PRODUCT_SHARE,
+    R2,
     UNIQUE_MASK,
     UNIQUE_SHARE,
 )
@@ -55,7 +56,7 @@ def ceiling(content: Content, analysis: str) -> Iterator[Figure]:
     """Draw the noise ceiling."""
     panel = ceiling_panel(content)
     yield Figure(
-        "ceiling",
+        analysis,
         SAID_OF_CEILING,
         lambda style: plotting.flatmaps(
             [panel], rois=content.rois, label="explainable variance", limits=(0, 1), style=style
@@ -66,13 +67,14 @@ def ceiling(content: Content, analysis: str) -> Iterator[Figure]:
 def against_ceiling(content: Content, analysis: str) -> Iterator[Figure]:
     """Draw scores against the noise ceiling."""
     values = content.maps.values(statistic=CEILING.name)
-    names = models(content.maps, "latents")
-    best = np.stack([content.maps.values(analysis="latents", model=m, statistic="r2") for m in names])
+    names = models(content.maps, analysis)
+    word = "model" if any("+" in model for model in names) else "band"
+    best = np.stack([content.maps.values(analysis=analysis, model=m, statistic=R2.name) for m in names])
     score = np.where(np.isnan(best).all(0), np.nan, np.nan_to_num(best, nan=-np.inf).max(0))
     yield Figure(
-        "prediction-against-ceiling",
-        "Variance explained by the best single band against the noise ceiling; the line is equality.",
-        lambda style: plotting.prediction_against_ceiling(score, values, label="R², best band", style=style),
+        f"{analysis}-against-ceiling",
+        f"Variance explained by the best single {word} against the noise ceiling; the line is equality.",
+        lambda style: plotting.prediction_against_ceiling(score, values, label=f"R², best {word}", style=style),
     )
 
 
@@ -94,7 +96,8 @@ def _accuracy(content: Content, analysis: str) -> tuple[list[plotting.Panel], st
 def said_of_accuracy(content: Content, analysis: str) -> str:
     """Say what maps of accuracy show."""
     coloured = f"q < {_q(content.maps, analysis):g} are coloured{said_false(content.maps, analysis)}"
-    return f"Prediction accuracy (r) of each latent alone; only voxels with {coloured}"
+    each = "each model" if any("+" in model for model in models(content.maps, analysis)) else "each latent alone"
+    return f"Prediction accuracy (r) of {each}; only voxels with {coloured}"
 
 
 def _q(maps: Maps, analysis: str) -> float:
@@ -105,7 +108,7 @@ def accuracy_flat(content: Content, analysis: str) -> Iterator[Figure]:
     """Draw the accuracy of each latent on flattened cortex."""
     panels, about = _accuracy(content, analysis)
     how: dict[str, Any] = {"rois": content.rois, "label": ACCURACY}
-    yield Figure("latents-flat", f"{about}.", lambda style: plotting.flatmaps(panels, **how, style=style))
+    yield Figure(f"{analysis}-flat", f"{about}.", lambda style: plotting.flatmaps(panels, **how, style=style))
 
 
 def accuracy_inflated(content: Content, analysis: str) -> Iterator[Figure]:
@@ -113,7 +116,7 @@ def accuracy_inflated(content: Content, analysis: str) -> Iterator[Figure]:
     panels, about = _accuracy(content, analysis)
     how: dict[str, Any] = {"rois": content.rois, "label": ACCURACY}
     about += ", on inflated cortex."
-    yield Figure("latents-inflated", about, lambda style: plotting.inflated(panels, **how, style=style))
+    yield Figure(f"{analysis}-inflated", about, lambda style: plotting.inflated(panels, **how, style=style))
 
 
 def _scores(content: Content, analysis: str) -> dict[str, FloatArray]:
@@ -123,7 +126,7 @@ def _scores(content: Content, analysis: str) -> dict[str, FloatArray]:
     somewhere = found_by_any(content.maps, [{"analysis": analysis, "model": model} for model in names])
     for model in names:
         r = content.maps.values(analysis=analysis, model=model, statistic="r")
-        kind = Band(model).kind
+        kind = title_of(model) if "+" in model else Band(model).kind
         name = {"zc": "z_c"}.get(kind, kind)
         found[title_of(model) if name in found else name] = np.where(somewhere, r, np.nan).astype(np.float32)
     return found
@@ -163,7 +166,7 @@ def winner(content: Content, analysis: str) -> Iterator[Figure]:
     counts = ", ".join(f"{name} {n:,}" for name, n in zip(scores, n_voxels, strict=True))
     how: dict[str, Any] = {"rois": content.rois, "label": "highest r", "template": content.template}
     yield Figure(
-        "latents-winner",
+        f"{analysis}-winner",
         f"The latent with the highest prediction accuracy, in {_said_of_any(content, analysis)}; with the number of "
         f"voxels of each ({counts}). {_whether(content, analysis)}",
         lambda style: plotting.winner_map(laid, **how, counts=n_voxels, style=style),
@@ -176,7 +179,7 @@ def rgb(content: Content, analysis: str) -> Iterator[Figure]:
     how: dict[str, Any] = {"rois": content.rois, "label": ACCURACY, "template": content.template}
     colours = ", ".join(f"{name} {light}" for name, light in zip(scores, ("red", "green", "blue"), strict=True))
     yield Figure(
-        "latents-rgb",
+        f"{analysis}-rgb",
         f"Prediction accuracy (r) of each latent alone, mixed as light ({colours}) in proportion to r, none below 0; "
         f"the higher the best of them, the more opaque. In {_said_of_any(content, analysis)}. Mixtures are predicted "
         "by several latents alike: yellow is red with green, magenta red with blue, cyan green with blue, white all "
@@ -216,7 +219,7 @@ def differences(content: Content, analysis: str) -> Iterator[Figure]:
     )
     how: dict[str, Any] = {"rois": content.rois, "label": f"difference of {'R²' if tested else 'r'}"}
     yield Figure(
-        "latents-difference",
+        f"{analysis}-difference",
         about,
         lambda style: plotting.difference_maps(panels, masks if tested else None, **how, style=style),
     )
@@ -296,11 +299,8 @@ def found_shares(
         # Where one of them is found, the other is nothing; where none is, there is nothing to draw.
         shown = np.where(found, share, np.where(found.any(0), 0, np.nan)).astype(np.float32)
         unsure = found_unsure(content, analysis, model) if statistic == PRODUCT_SHARE.name else None
-        step = Band(model.split("+")[1])
-        word = f"strength {step.entities['strength']} %"
-        if analysis == "denoising-steps":
-            word = f"step {step.entities['step']} %"
-        yield word, shown, unsure
+        axis = content.section(analysis).axis
+        yield f"{axis} {Band(model.split('+')[1]).entities[axis]} %", shown, unsure
 
 
 def found_unsure(content: Content, analysis: str, model: str) -> FloatArray | None:
@@ -365,7 +365,7 @@ def preferences(content: Content, analysis: str) -> Iterator[Figure]:
     told = content.maps.find_columns(analysis=analysis, statistic=IDENTIFIABLE.name)
     counts = ", ".join(f"{(one == 1).sum():,} of {np.isfinite(one).sum():,}" for one, _ in told)
     yield Figure(
-        "unet-layers",
+        analysis,
         "The layer that predicts each voxel best. In full colour where it is clearly better than the second best "
         f"(in {counts} voxels, step by step), pale where it is not, or no layer is better than any other. How often "
         f"each wins again among other stimuli is a map of its own (confidence).{_widths(content, analysis)}",
@@ -392,7 +392,7 @@ def partition(content: Content, analysis: str) -> Iterator[Figure]:
     grey = GREY if panels[0].unsure is not None else ""
     n_layers = len(models(maps, analysis)[0].split("+"))
     yield Figure(
-        "unet-partition",
+        analysis,
         "Product share of each layer in the variance that the joint model of all layers explains, where that "
         f"model is significant{said_false(maps, analysis)}.{grey}",
         lambda style: plotting.flatmaps(

@@ -58,7 +58,7 @@ def ceiling(content: Content, analysis: str) -> Iterator[Figure]:
     panel = VolumePanel("noise ceiling", cortex.shown_ceiling(content), content.volume)
     how: dict[str, Any] = {"background": content.background, "label": "explainable variance", "limits": (0.0, 1.0)}
     yield Figure(
-        "ceiling-slices",
+        f"{analysis}-slices",
         f"{cortex.SAID_OF_CEILING} {_where(content)}",
         lambda style: plotting.slices([panel], **how, style=style),
     )

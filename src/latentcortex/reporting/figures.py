@@ -3,128 +3,96 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Final
 
 from latentcortex import _surfaces
 from latentcortex._arrays import listed
-from latentcortex._shelf import unknown
-from latentcortex.reporting import cortex, cuts, profiles
-from latentcortex.reporting.content import Content, Figure, models
-from latentcortex.space import Space, Unlocated, Volume
-from latentcortex.statistics import CEILING, PREFERRED, PRODUCT_SHARE, UNIQUE_LIMIT
+from latentcortex._shelf import Shelf, unknown
+from latentcortex.errors import InputError
+from latentcortex.reporting.content import Content, Figure
+from latentcortex.reporting.report_figure import REASONS, ReportFigure
+from latentcortex.space import Space, Volume
 
 logger = logging.getLogger(__name__)
 
 SETS: Final = ("default", "all")
 """Words that stand for several figures."""
-WITHOUT: Final = {
-    "surface": "voxels have no place on a surface",
-    "flat": "the cortex has no flat surface",
-    "place": "voxels have no known position",
-    "volume": "voxels are not those of a volume",
-    "mni": "voxels are not those of a volume in MNI152",
-    "atlas": "no atlas is named in [report]",
-    "bands": "there are too few or too many bands",
-    "maps": "no map that it draws was computed",
-}
-"""Why a figure is not drawn."""
-
-
-@dataclass(frozen=True)
-class Kind:
-    """A figure that a report can have.
-
-    Parameters
-    ----------
-    make : callable
-        Makes it, or several, of one analysis.
-    analyses : tuple of str
-        Below which it stands; empty for every one.
-    statistic : str
-        That the analysis must hold.
-    needs : {"", "surface", "flat", "atlas", "place", "volume", "mni"}
-        What it cannot be drawn without: a cortex, one that is flat, regions, any position, a volume, one in MNI152.
-    default : bool
-        Whether it is there unless others are named.
-    n_models : (int, int)
-        The least and the largest number of models that it can draw.
-    beside : str
-        Another analysis that must be there.
-    instead : bool
-        Whether it is there by default only where there is no cortex to draw on.
-    """
-
-    make: Callable[[Content, str], Iterator[Figure]]
-    analyses: tuple[str, ...]
-    statistic: str
-    needs: str = "surface"
-    default: bool = True
-    n_models: tuple[int, int] = (0, 10_000)
-    beside: str = ""
-    instead: bool = False
-
-    def lacks(self, content: Content, analysis: str) -> str:
-        """Say what is missing to draw it below an analysis: a word of `WITHOUT`, or nothing."""
-        own = content.maps.columns
-        there = own[own["analysis"].str.startswith(analysis)]
-        if not (there["statistic"] == self.statistic).any() or (
-            self.beside and not (own["analysis"] == self.beside).any()
-        ):
-            return "maps"
-        low, high = self.n_models
-        if not low <= len(models(content.maps, analysis)) <= high:
-            return "bands"
-        if self.needs and not POSITIONS[self.needs](content.maps.space):
-            return "surface" if self.needs in ("flat", "atlas") else self.needs
-        if self.needs == "flat" and not _surfaces.has("flat", content.template):
-            return "flat"
-        if self.needs == "atlas" and content.atlas is None:
-            return "atlas"
-        return ""
-
-
-POSITIONS: Final[dict[str, Callable[[Space], bool]]] = {
-    "surface": lambda space: bool(space.template),
-    "flat": lambda space: bool(space.template),
-    "atlas": lambda space: not isinstance(space, Unlocated),
-    "place": lambda space: not isinstance(space, Unlocated),
-    "volume": lambda space: isinstance(space, Volume),
-    "mni": lambda space: isinstance(space, Volume) and space.reference.startswith("MNI152"),
-}
-"""Whether a space has what a figure needs."""
 LAID: Final = (
     " On cortex, a vertex has the mean of the coloured voxels between white and pial surface, or of kinds the most "
     "frequent."
 )
 """Said in captions of maps on cortex whose voxels are those of a volume."""
-SPLIT: Final = ("noise-levels", "denoising-steps")
-FIGURES: Final[dict[str, Kind]] = {
-    "ceiling": Kind(cortex.ceiling, ("ceiling",), CEILING.name),
-    "ceiling-slices": Kind(cuts.ceiling, ("ceiling",), CEILING.name, "volume", instead=True),
-    "prediction-against-ceiling": Kind(cortex.against_ceiling, ("ceiling",), CEILING.name, "place", beside="latents"),
-    "latents-flat": Kind(cortex.accuracy_flat, ("latents",), "r", "flat"),
-    "latents-inflated": Kind(cortex.accuracy_inflated, ("latents",), "r"),
-    "latents-slices": Kind(cuts.accuracy, ("latents",), "r", "volume"),
-    "latents-glass": Kind(cuts.glass, ("latents",), "r", "mni", default=False),
-    "winner": Kind(cortex.winner, ("latents",), "r", n_models=(2, 7)),
-    "rgb": Kind(cortex.rgb, ("latents",), "r", n_models=(3, 3)),
-    "differences": Kind(cortex.differences, ("latents",), "r", default=False, n_models=(2, 4)),
-    "shares": Kind(cortex.shares, SPLIT, PRODUCT_SHARE.name),
-    "shares-slices": Kind(cuts.shares, SPLIT, PRODUCT_SHARE.name, "volume", instead=True),
-    "share-profiles": Kind(profiles.share_profiles, SPLIT, PRODUCT_SHARE.name, "atlas"),
-    "strength-by-step": Kind(profiles.surfaces, SPLIT, PRODUCT_SHARE.name, "atlas", default=False),
-    "similarity": Kind(profiles.similarity, SPLIT, PRODUCT_SHARE.name, "place", default=False, n_models=(2, 12)),
-    "unet-layers": Kind(cortex.preferences, ("unet-layers",), PREFERRED.name),
-    "unet-partition": Kind(cortex.partition, ("unet-partition",), PRODUCT_SHARE.name),
-    "learning-curve": Kind(profiles.learning_curve, ("learning-curve",), UNIQUE_LIMIT.name, ""),
-    "generalisation": Kind(profiles.generalisation, ("generalisation",), "r", ""),
-    "histograms": Kind(profiles.histograms, (), "r", "", default=False),
-}
-"""Every figure by the name that `figures` in [report] takes."""
-INSTEAD: Final = "histograms"
+SHELF: Final = Shelf(
+    "figure",
+    {
+        "ceiling": "latentcortex.reporting.catalogue:CEILING_MAP",
+        "ceiling-slices": "latentcortex.reporting.catalogue:CEILING_SLICES",
+        "accuracy-flat": "latentcortex.reporting.catalogue:ACCURACY_FLAT",
+        "accuracy-inflated": "latentcortex.reporting.catalogue:ACCURACY_INFLATED",
+        "accuracy-slices": "latentcortex.reporting.catalogue:ACCURACY_SLICES",
+        "accuracy-glass": "latentcortex.reporting.catalogue:ACCURACY_GLASS",
+        "prediction-against-ceiling": "latentcortex.reporting.catalogue:PREDICTION_AGAINST_CEILING",
+        "winner": "latentcortex.reporting.catalogue:WINNER",
+        "rgb": "latentcortex.reporting.catalogue:RGB",
+        "differences": "latentcortex.reporting.catalogue:DIFFERENCES",
+        "shares": "latentcortex.reporting.catalogue:SHARES",
+        "shares-slices": "latentcortex.reporting.catalogue:SHARES_SLICES",
+        "share-profiles": "latentcortex.reporting.catalogue:SHARE_PROFILES",
+        "strength-by-step": "latentcortex.reporting.catalogue:STRENGTH_BY_STEP",
+        "similarity": "latentcortex.reporting.catalogue:SIMILARITY",
+        "preferred-layers": "latentcortex.reporting.catalogue:PREFERRED_LAYERS",
+        "layer-shares": "latentcortex.reporting.catalogue:LAYER_SHARES",
+        "learning-curve": "latentcortex.reporting.catalogue:LEARNING_CURVE",
+        "accuracy-by-test-set": "latentcortex.reporting.catalogue:ACCURACY_BY_TEST_SET",
+        "histograms": "latentcortex.reporting.catalogue:HISTOGRAMS",
+    },
+)
+"""Every figure by the name that `figures` in [report] takes, and by which analyses name those that stand below them."""
+
+
+class Choices(Collection[str]):
+    """What `figures` in [report] takes: the sets, and whatever is on the shelf when it is asked."""
+
+    def __contains__(self, name: object) -> bool:
+        return name in SETS or name in SHELF
+
+    def __iter__(self) -> Iterator[str]:
+        return iter((*SETS, *SHELF))
+
+    def __len__(self) -> int:
+        return len(SETS) + len(SHELF)
+
+
+FALLBACK: Final = "histograms"
 """Drawn by default where nothing else shows the scores of an analysis."""
+
+
+def named(name: str) -> ReportFigure:
+    """Find a figure on the shelf.
+
+    Raises
+    ------
+    InputError
+        If there is none of this name, or what a package offers as it is no `ReportFigure`.
+    """
+    figure: object = SHELF.find(name)
+    if not isinstance(figure, ReportFigure):
+        raise InputError(
+            f"Figure {name!r} is {SHELF.where[name]}, a {type(figure).__name__}; expected a `ReportFigure` of "
+            "latentcortex.reporting."
+        )
+    return figure
+
+
+def check_figures(by_analysis: Mapping[str, Sequence[str]]) -> None:
+    """Raise `InputError` unless every figure that an analysis names is on the shelf."""
+    for analysis, names in by_analysis.items():
+        for name in names:
+            if name not in SHELF:
+                raise unknown(f"figure of the analysis {analysis!r}:", name, SHELF)
+            named(name)
 
 
 def check_cortex(space: Space) -> None:
@@ -143,7 +111,7 @@ def check_cortex(space: Space) -> None:
 
 
 def chosen(names: Sequence[str]) -> tuple[str, ...]:
-    """List the figures that names stand for, in the order of the report.
+    """List the figures that names stand for, in the order of the shelf.
 
     Parameters
     ----------
@@ -155,73 +123,65 @@ def chosen(names: Sequence[str]) -> tuple[str, ...]:
     InputError
         If a name is not known; it names the nearest.
     """
+    choices = Choices()
     for name in names:
-        if name not in (*SETS, *FIGURES):
-            raise unknown("figure in [report]:", name, (*SETS, *FIGURES))
-    wanted = [
-        name
-        for name, kind in FIGURES.items()
-        if name in names or "all" in names or ("default" in names and kind.default)
-    ]
+        if name not in choices:
+            raise unknown("figure in [report]:", name, choices)
+    wanted = [name for name in SHELF if name in names or "all" in names or ("default" in names and named(name).default)]
     return tuple(wanted)
 
 
 def figures(content: Content) -> Iterator[tuple[str, Figure]]:
     """Yield the figures that the settings ask for, with the name of the analysis below which each stands.
 
-    One that was asked for and cannot be drawn is a warning in the log, one of the default set a note.
+    Below an analysis stand the figures that it names, in its order, and then those that stand below any. One that was
+    asked for and cannot be drawn is a warning in the log, one of the default set a note.
     """
-    names = tuple(content.settings["report"]["figures"])
-    wanted = [name for name in chosen(names) if not _needless(name, names, content.maps.space)]
+    asked = tuple(content.settings["report"]["figures"])
+    wanted = [name for name in chosen(asked) if not _is_replaced(name, asked, content.maps.space)]
+    below_any = [name for name in wanted if named(name).below_any]
     drawn: set[str] = set()
     missing: dict[str, str] = {}
-    for analysis in _sections(content):
+    for analysis in content.analyses:
         shown = False
-        for name in wanted:
-            kind = FIGURES[name]
-            # Strengths and steps together are one picture, below the first of them.
-            if (analysis not in kind.analyses and kind.analyses) or (name == "strength-by-step" and name in drawn):
+        for name in dict.fromkeys([*content.section(analysis).figures, *below_any]):
+            figure = named(name)
+            if name not in wanted or (figure.of_all_together and name in drawn):
                 continue
-            lack = kind.lacks(content, analysis)
+            lack = figure.lacks(content, analysis)
             if lack:
                 missing.setdefault(name, lack)
                 continue
             shown = True
             drawn.add(name)
-            for figure in kind.make(content, analysis):
-                yield analysis, _said(figure, kind, content.maps.space)
-        if not shown and "default" in names and not FIGURES[INSTEAD].lacks(content, analysis):
-            for figure in profiles.histograms(content, analysis):
-                yield analysis, figure
-    _tell(names, {name: missing.get(name, "maps") for name in wanted if name not in drawn})
+            for picture in figure.make(content, analysis):
+                yield analysis, _with_projection(picture, figure, content.maps.space)
+        if not shown and "default" in asked and not named(FALLBACK).lacks(content, analysis):
+            for picture in named(FALLBACK).make(content, analysis):
+                yield analysis, picture
+    _log_missing(asked, {name: missing.get(name, "maps") for name in wanted if name not in drawn})
 
 
-def _needless(name: str, names: Sequence[str], space: Space) -> bool:
+def _is_replaced(name: str, asked: Sequence[str], space: Space) -> bool:
     """Tell whether a figure is there by default only in place of one on cortex, which is there."""
-    asked = name in names or "all" in names
-    return FIGURES[name].instead and bool(space.template) and not asked
+    return named(name).instead_of_cortex and bool(space.template) and name not in asked and "all" not in asked
 
 
-def _said(figure: Figure, kind: Kind, space: Space) -> Figure:
+def _with_projection(picture: Figure, figure: ReportFigure, space: Space) -> Figure:
     """Say in the caption of a map on cortex how voxels of a volume came there."""
-    laid = kind.needs in ("surface", "flat") and isinstance(space, Volume)
-    return replace(figure, caption=figure.caption + LAID) if laid else figure
+    on_cortex = figure.position in ("surface", "flat") and isinstance(space, Volume)
+    return replace(picture, caption=picture.caption + LAID) if on_cortex else picture
 
 
-def _sections(content: Content) -> list[str]:
-    """List the analyses that the maps hold; the parts of a profile of generalisation are one."""
-    there = dict.fromkeys(content.maps.columns["analysis"])
-    profile = [name for name in there if name.startswith("generalisation-")]
-    return [*(name for name in there if name not in profile), *(["generalisation"] if profile else [])]
-
-
-def _tell(names: Sequence[str], missing: dict[str, str]) -> None:
-    """Say which figures are not there, and why."""
-    for why in dict.fromkeys(missing.values()):
-        named = [name for name, lack in missing.items() if lack == why and name in names]
-        if named:
-            logger.warning("Figures that were asked for are not drawn, since %s: %s.", WITHOUT[why], listed(named))
-        other = [name for name, lack in missing.items() if lack == why and name not in names]
+def _log_missing(asked: Sequence[str], missing: Mapping[str, str]) -> None:
+    """Write into the log which figures are not there, and why."""
+    for lack in dict.fromkeys(missing.values()):
+        named_ones = [name for name, reason in missing.items() if reason == lack and name in asked]
+        if named_ones:
+            logger.warning(
+                "Figures that were asked for are not drawn, since %s: %s.", REASONS[lack], listed(named_ones)
+            )
+        others = [name for name, reason in missing.items() if reason == lack and name not in asked]
         # What was not computed is not missed by those who did not ask for it.
-        if other and why in ("surface", "flat", "atlas", "place"):
-            logger.info("Figures are not drawn, since %s: %s.", WITHOUT[why], listed(other))
+        if others and lack in ("surface", "flat", "atlas", "place"):
+            logger.info("Figures are not drawn, since %s: %s.", REASONS[lack], listed(others))

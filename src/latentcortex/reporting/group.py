@@ -16,8 +16,9 @@ import latentcortex
 from latentcortex import _files, inference, plotting
 from latentcortex._arrays import FloatArray
 from latentcortex.inference.ties import at_most
-from latentcortex.maps import Maps, short
+from latentcortex.maps import short
 from latentcortex.reporting.content import CONTENT, LOG, Content, models
+from latentcortex.reporting.figures import named
 from latentcortex.reporting.page import as_data, environment
 from latentcortex.reporting.regions import decimals, region_tables
 from latentcortex.reporting.tables import roi_table, summary_rows
@@ -33,8 +34,8 @@ Q: Final = 0.05
 """False discovery rate of the vertices where anybody at all is said to show an effect."""
 NAME: Final = "group.html"
 MISSING: Final = (
-    "There is no map of how many people show it: it needs the analysis latents, and that all participants have the "
-    "same cortex (`template` in [dataset])."
+    "There is no map of how many people show it: it needs an analysis whose accuracy is drawn on flat cortex, and that "
+    "all participants have the same cortex (`template` in [dataset])."
 )
 """Sentence of the page where no map of prevalence can be made."""
 
@@ -61,7 +62,7 @@ class Group:
         Whether voxels are those of volumes.
     rois : Rois, optional
     titles : dict of str to str
-        What heads the rows of each analysis that has a title.
+        What heads the rows of each analysis.
     """
 
     participants: tuple[str, ...]
@@ -83,11 +84,11 @@ class Group:
             names.append(content.participant)
             found.append({_named(row): row["n_significant"] for row in summary_rows(content.participant, content.maps)})
             regions.append(_region_rows(content))
-            hits.append(_hits(content.maps))
+            hits.append(_hits(content))
             templates.add(content.template)
             laid = laid or isinstance(content.maps.space, Volume)
             rois = content.rois
-            titles |= content.titles
+            titles |= {name: content.title(name) for name in content.analyses}
         table = pd.DataFrame(found, index=names).T
         # The vertices of a participant's own cortex are nobody else's, however many there are.
         template = next(iter(templates)) if len(templates) == 1 and templates <= set(TEMPLATES) else ""
@@ -166,19 +167,23 @@ def _together(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _hits(maps: Maps) -> dict[str, FloatArray]:
-    """Say where each latent's own test rejects, on all vertices of the template; nan outside the family.
+def _hits(content: Content) -> dict[str, FloatArray]:
+    """Say where each model's own test rejects, on all vertices of the template; nan outside the family.
 
-    Of a volume it must reject in every voxel of a vertex: that is no more often wrong than the test of one voxel.
+    Models are those of analyses that name a figure of which the page of several participants has a map. Of a volume it
+    must reject in every voxel of a vertex: that is no more often wrong than the test of one voxel.
     """
+    maps, hits = content.maps, dict[str, FloatArray]()
     if not maps.space.template:
         return {}
-    found = {}
-    for model in models(maps, "latents"):
-        p = maps.values(analysis="latents", model=model, statistic=P.name)
-        share = maps.space.on_mesh(np.where(np.isnan(p), np.nan, at_most(p, ALPHA)).astype(np.float32))
-        found[model] = np.where(np.isnan(share), np.nan, share == 1).astype(np.float32)
-    return found
+    for analysis in content.analyses:
+        if not any(named(figure).prevalence for figure in content.section(analysis).figures):
+            continue
+        for model in models(maps, analysis):
+            p = maps.values(analysis=analysis, model=model, statistic=P.name)
+            share = maps.space.on_mesh(np.where(np.isnan(p), np.nan, at_most(p, ALPHA)).astype(np.float32))
+            hits[model] = np.where(np.isnan(share), np.nan, share == 1).astype(np.float32)
+    return hits
 
 
 def _prevalence(hits: Sequence[Mapping[str, FloatArray]]) -> dict[str, FloatArray]:

@@ -19,7 +19,7 @@ from latentcortex import _files, plotting
 from latentcortex._methods import Reference
 from latentcortex.errors import IncompleteError, InputError
 from latentcortex.maps import Maps, short
-from latentcortex.reporting.content import CONTENT, FORMAT, Content, counted
+from latentcortex.reporting.content import CONTENT, FORMAT, Content, counted, models
 from latentcortex.reporting.figures import figures
 from latentcortex.reporting.honesty import honesty
 from latentcortex.reporting.regions import columns_beside, interval, latex, region_tables
@@ -135,7 +135,7 @@ def _render(
             version=latentcortex.__version__,
             facts=content.facts,
             sections=sections,
-            titles=content.titles,
+            titles={name: content.title(name) for name in content.analyses},
             rows=rows,
             control=any(row["n_false"] is not None for row in rows),
             of_one_draw=bool((content.maps.columns.get("n_shuffles", pd.Series(dtype=float)) == 1).any()),
@@ -143,6 +143,7 @@ def _render(
             pooled=said_of_pooled(content.maps),
             honesty=honesty(content.maps),
             regions=region_tables(table) if table is not None else {},
+            opened=opened(content),
             interval=interval,
             columns_beside=columns_beside,
             downloads={} if table is None else {f"sub-{content.participant}_rois.tsv": as_data(table)},
@@ -159,6 +160,12 @@ def _render(
             viewer=content.viewer,
         )
     )
+
+
+def opened(content: Content) -> tuple[str, ...]:
+    """Name the analyses whose tables by region are open when the page is: the first, and the first that has models."""
+    with_models = [name for name in content.analyses if models(content.maps, name)]
+    return (*content.analyses[:1], *with_models[:1])
 
 
 def as_data(table: pd.DataFrame) -> str:

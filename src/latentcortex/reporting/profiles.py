@@ -15,10 +15,8 @@ from latentcortex.maps import short
 from latentcortex.reporting.content import Content, Figure, found_by_any, models
 from latentcortex.reporting.tables import region_means
 from latentcortex.reporting.text import number, title_of
-from latentcortex.statistics import PRODUCT_SHARE, UNIQUE_LIMIT
+from latentcortex.statistics import MASK, PRODUCT_SHARE, UNIQUE_LIMIT, R
 
-AXIS: Final = {"noise-levels": "strength", "denoising-steps": "step"}
-"""Analyses of z with z_c, and the entity along which their models differ."""
 MAX_REGIONS: Final = 24
 """Small pictures of a figure."""
 WORDS: Final = {"strength": "noise strength", "step": "denoising step"}
@@ -26,10 +24,10 @@ WORDS: Final = {"strength": "noise strength", "step": "denoising step"}
 
 def share_profiles(content: Content, analysis: str) -> Iterator[Figure]:
     """Draw the mean share of z and z_c in every region, across strengths or steps."""
-    yield profile(region_means(content, analysis, PRODUCT_SHARE.name), analysis)
+    yield profile(region_means(content, analysis, PRODUCT_SHARE.name), analysis, content.section(analysis).axis)
 
 
-def profile(means: pd.DataFrame, analysis: str) -> Figure:
+def profile(means: pd.DataFrame, analysis: str, key: str) -> Figure:
     """Make the figure of a table of mean shares.
 
     Parameters
@@ -37,9 +35,11 @@ def profile(means: pd.DataFrame, analysis: str) -> Figure:
     means : DataFrame
         Columns `roi`, `model`, `band`, `mean`, and `low` and `high`, the ends of its interval; nan for none.
     analysis : str
-        A key of `AXIS`.
+        That they are of, after which the file is named.
+    key : str
+        The entity of z_c along which the models differ, a key of `WORDS`.
     """
-    key, table = AXIS[analysis], means.copy()
+    table = means.copy()
     table["x"] = [Band(model.split("+")[1]).number(key) for model in table["model"]]
     table["series"] = [{"zc": "z_c"}.get(Band(band).kind, band) for band in table["band"]]
     drawn, missing = _known_regions(table, "mean")
@@ -57,11 +57,9 @@ def profile(means: pd.DataFrame, analysis: str) -> Figure:
 
 def surfaces(content: Content, analysis: str) -> Iterator[Figure]:
     """Draw the mean share of z_c in every region, by strength and step."""
-    found = [
-        region_means(content, name, PRODUCT_SHARE.name)
-        for name in AXIS
-        if (content.maps.columns["analysis"] == name).any()
-    ]
+    alike = [name for name in content.analyses if content.section(name).axis in WORDS]
+    with_shares = [name for name in alike if PRODUCT_SHARE.name in content.statistics_of(name)]
+    found = [region_means(content, name, PRODUCT_SHARE.name) for name in with_shares]
     table = pd.concat(found, ignore_index=True)
     table = table[table["band"].str.startswith("zc")].drop_duplicates(subset=["roi", "band"])
     for name, key in (("x", "step"), ("y", "strength")):
@@ -99,10 +97,10 @@ def _known_regions(table: pd.DataFrame, value: str) -> tuple[pd.DataFrame, str]:
 
 def similarity(content: Content, analysis: str) -> Iterator[Figure]:
     """Draw how alike the maps of all strengths or steps are."""
-    space, key = content.maps.space, AXIS[analysis]
+    space, key = content.maps.space, content.section(analysis).axis
     names = models(content.maps, analysis)
     found = found_by_any(content.maps, [{"analysis": analysis, "model": model} for model in names])
-    kinds = {"accuracy of z with z_c": ("r", ""), "share of z_c": (PRODUCT_SHARE.name, "zc")}
+    kinds = {"accuracy of z with z_c": (R.name, ""), "share of z_c": (PRODUCT_SHARE.name, "zc")}
     places = space.places()[found]
     tables = {}
     for title, (statistic, kind) in kinds.items():
@@ -126,8 +124,8 @@ def similarity(content: Content, analysis: str) -> Iterator[Figure]:
 def histograms(content: Content, analysis: str) -> Iterator[Figure]:
     """Draw how the scores of every model are spread."""
     for model in models(content.maps, analysis):
-        r = content.maps.values(analysis=analysis, model=model, statistic="r")
-        found = content.maps.values(analysis=analysis, model=model, statistic="mask") == 1
+        r = content.maps.values(analysis=analysis, model=model, statistic=R.name)
+        found = content.maps.values(analysis=analysis, model=model, statistic=MASK.name) == 1
         # A permutation null belongs to each voxel, and then no one value of r parts the significant from the rest.
         parts = found.any() and np.nanmin(r[found]) > np.nanmax(r[~found], initial=-1)
         threshold = float(r[found].min()) if parts else None
@@ -151,7 +149,7 @@ def learning_curve(content: Content, analysis: str) -> Iterator[Figure]:
     limits = content.maps.find_columns(analysis=analysis, statistic=UNIQUE_LIMIT.name).columns
     said = ", ".join(f"{title_of(str(one['band']))} {_limit(one)}" for one in limits.to_dict("records"))
     yield Figure(
-        "learning-curve",
+        analysis,
         "Unique share of each band, mean over all valid voxels, against the number of fitted stimuli; intervals by "
         "jackknife over test stimuli. A gain that is the band's own stays; one that only few stimuli give falls. "
         f"Extrapolated to unlimited stimuli: {said}. In brackets: what other forms of the curve give.",
@@ -171,17 +169,17 @@ def _limit(facts: Mapping[Hashable, Any]) -> str:
 def generalisation(content: Content, analysis: str) -> Iterator[Figure]:
     """Draw scores on three kinds of test stimuli."""
     rows, said = [], []
-    columns = content.maps.columns
-    for facts in columns[columns["analysis"].str.startswith("generalisation-")].to_dict("records"):
-        if facts["statistic"] == "r":
-            kind = facts["analysis"].removeprefix("generalisation-")
+    columns = content.columns_of(analysis)
+    for facts in columns.to_dict("records"):
+        if facts["statistic"] == R.name:
+            kind = facts["test_set"]
             rows.append({"roi": title_of(facts["band"]), "x": kind, "y": facts["mean"], "series": "mean r"})
             rows[-1] |= {"low": facts["low"], "high": facts["high"]}
             relative, *ends = (number(facts.get(f"normalised{end}")) for end in ("", "_low", "_high"))
             said.append(f"{title_of(facts['band'])} {kind} {relative} [{', '.join(ends)}]")
-    n_train = int(columns.loc[columns["analysis"].str.startswith("generalisation-"), "n_train"].max())
+    n_train = int(columns["n_train"].max())
     yield Figure(
-        "generalisation",
+        analysis,
         "Mean r over all valid voxels on test stimuli that are drawn at random, held out as whole clusters, or "
         f"farthest from all others, each after a fit to {n_train} stimuli; intervals by jackknife over test stimuli, "
         "or over clusters where such are held out. Relative to the noise ceiling (root of summed "

@@ -12,7 +12,7 @@ import pandas as pd
 from latentcortex import _files, inference, scoring, statistics
 from latentcortex._arrays import BoolArray, FloatArray
 from latentcortex.errors import InputError
-from latentcortex.maps import KEYS, Maps
+from latentcortex.maps import KEYS, Maps, is_of_study
 from latentcortex.reporting.content import Content
 from latentcortex.reporting.text import title_of
 
@@ -79,13 +79,13 @@ def _normalised(maps: Maps, table: pd.DataFrame, inside: Mapping[str, BoolArray]
     if not len(maps.find_columns(statistic=statistics.CEILING.name).columns):
         return normalised
     ceiling = maps.values(statistic=statistics.CEILING.name)
-    # Those of the profile of generalisation have test sets, and ceilings, of their own.
-    elsewhere = table["analysis"].str.startswith("generalisation")
-    for facts, rows in _by_column(table[~elsewhere]):
+    for facts, rows in _by_column(table):
         relative = statistics.named(facts["statistic"]).relative
-        if not relative:
+        (about,) = maps.find_columns(**facts).columns.to_dict("records")
+        # The ceiling is that of the study's test set.
+        if not relative or not is_of_study(about):
             continue
-        values, (about,) = maps.values(**facts), maps.find_columns(**facts).columns.to_dict("records")
+        values = maps.values(**facts)
         n_stimuli = int(about["n_stimuli"]) if relative == "correlation" else None
         for row in rows:
             region = inside[table["roi"].iloc[row]]

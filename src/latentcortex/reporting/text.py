@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import latentcortex
 from latentcortex._methods import Reference, cited_keys, literature, read_bibtex, with_citations
-from latentcortex.bands import Band
+from latentcortex.bands import Band, Model
 from latentcortex.maps import Maps
 from latentcortex.reporting.content import Content
 
@@ -18,7 +18,7 @@ CORRECTIONS: Final = {"bh": "Benjamini-Hochberg", "by": "Benjamini-Yekutieli", "
 
 
 def title_of(band: str) -> str:
-    """Say a band's name in words.
+    """Say a band's name in words, or those of the bands of a model.
 
     Examples
     --------
@@ -28,7 +28,11 @@ def title_of(band: str) -> str:
     'mid, step 50 %'
     >>> title_of("dit_layer-block12_strength-80_step-50")
     'block12, step 50 %'
+    >>> title_of("z+zc_strength-80_step-100")
+    'z with z_c, strength 80 %'
     """
+    if "+" in band:
+        return " with ".join(map(title_of, Model.parse(band)))
     parsed = Band(band)
     if not {"strength", "step"} <= set(parsed.entities):  # a latent, or a name of one's own
         return band

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -11,9 +11,10 @@ from latentcortex._shelf import unknown
 from latentcortex.errors import InputError
 from latentcortex.plotting import Group
 from latentcortex.reporting import cortex
-from latentcortex.reporting.content import Content
+from latentcortex.reporting.content import Content, models
+from latentcortex.reporting.figures import named
 from latentcortex.space import Space
-from latentcortex.statistics import CEILING, PREFERRED, PRODUCT_SHARE, UNIQUE_MASK, UNIQUE_SHARE
+from latentcortex.statistics import MASK, PRODUCT_SHARE, UNIQUE_MASK, UNIQUE_SHARE
 
 VIEWERS: Final = {"webgl": "sub-{}_viewer.html", "light": "sub-{}_light.html"}
 """What `viewer` in [report] may name, functions of `plotting`, and the page of each; `true` means the first."""
@@ -38,18 +39,19 @@ def viewer_of(asked: Any) -> str:
 
 def viewer_page(participant: str, asked: Any) -> str:
     """Name the file of a participant's viewer; empty for none. Each viewer has a name of its own."""
-    named = viewer_of(asked)
-    return VIEWERS[named].format(participant) if named else ""
+    kind = viewer_of(asked)
+    return VIEWERS[kind].format(participant) if kind else ""
 
 
-def check_viewer(asked: Any, analyses: Sequence[str], space: Space | None = None) -> None:
+def check_viewer(asked: Any, figures: Mapping[str, Sequence[str]], space: Space | None = None) -> None:
     """Raise unless the report of these analyses can have its viewer, so that nothing is computed in vain.
 
     Parameters
     ----------
     asked : bool or str
         `viewer` in [report]; nothing is checked if it is false.
-    analyses : sequence of str
+    figures : mapping of str to sequence of str
+        Analysis -> the figures that it names.
     space : Space, optional
         Of the responses, once it is known.
 
@@ -61,14 +63,16 @@ def check_viewer(asked: Any, analyses: Sequence[str], space: Space | None = None
         If there is no such viewer, no analysis is shown in it, voxels have no place on cortex, or their cortex lacks a
         surface that it shows: WebGL needs a flat one.
     """
-    named = viewer_of(asked)
-    if not named:
+    kind = viewer_of(asked)
+    if not kind:
         return
-    require = plotting.require_light if named == "light" else plotting.require_viewer
+    require = plotting.require_light if kind == "light" else plotting.require_viewer
     require()
-    known = [name for name in _GROUPS if name != "ceiling"]
-    if not set(analyses) & set(known):
-        raise InputError(f"`viewer` in [report] shows none of these analyses; it shows {', '.join(known)}.")
+    if not any(named(name).viewer for names in figures.values() for name in names):
+        raise InputError(
+            f"`viewer` in [report] shows none of the analyses {', '.join(figures)}: none of their figures is a map "
+            "that it can turn. Leave it out, or run others."
+        )
     if space is not None and not space.template:
         raise InputError("`viewer` in [report] needs voxels with a place on cortex: give `template` in [dataset].")
     if space is not None:
@@ -84,55 +88,48 @@ def write_viewer(path: Path, content: Content) -> Path:
 
 
 def _groups(content: Content) -> Iterator[Group]:
-    """Yield the maps of every analysis that is shown; a viewer opens on the first, so the noise ceiling is the last."""
-    analyses = [name for name in dict.fromkeys(content.maps.columns["analysis"]) if name in _GROUPS]
-    for analysis in sorted(analyses, key="ceiling".__eq__):
-        make, needed = _GROUPS[analysis]
-        statistics = set(content.maps.find_columns(analysis=analysis).columns["statistic"])
+    """Yield the maps of every analysis that is shown; a viewer opens on the first, so what has no model is last."""
+    for analysis in sorted(content.analyses, key=lambda name: not models(content.maps, name)):
+        turned = [named(name) for name in content.section(analysis).figures if named(name).viewer]
+        drawn = [figure for figure in turned if figure.statistic.name in content.statistics_of(analysis)]
+        for figure in drawn:
+            if figure.viewer is not None:
+                yield from figure.viewer(content, analysis)
         # Across folds there are no preferred layers; the accuracy of each is there.
-        yield from (make if needed in statistics else _accuracy)(content, analysis)
+        if turned and not drawn and models(content.maps, analysis):
+            yield from accuracy(content, analysis)
 
 
-def _title(content: Content, analysis: str) -> str:
-    return content.titles.get(analysis, analysis)
-
-
-def _ceiling(content: Content, analysis: str) -> Iterator[Group]:
+def ceiling(content: Content, analysis: str) -> Iterator[Group]:
+    """Show the noise ceiling."""
     panel = cortex.ceiling_panel(content)
-    yield Group([panel], _title(content, analysis), "explainable variance", limits=(0.0, 1.0))
+    yield Group([panel], content.title(analysis), "explainable variance", limits=(0.0, 1.0))
 
 
-def _accuracy(content: Content, analysis: str) -> Iterator[Group]:
-    q = content.maps.find_columns(analysis=analysis, statistic="mask").columns["q"].iloc[0]
+def accuracy(content: Content, analysis: str) -> Iterator[Group]:
+    """Show where each model predicts, and how well."""
+    q = content.maps.find_columns(analysis=analysis, statistic=MASK.name).columns["q"].iloc[0]
     label = f"prediction accuracy r, where q < {q:g}"
-    yield Group(cortex.accuracy_panels(content, analysis), _title(content, analysis), label)
+    yield Group(cortex.accuracy_panels(content, analysis), content.title(analysis), label)
 
 
-def _shares(content: Content, analysis: str) -> Iterator[Group]:
+def shares(content: Content, analysis: str) -> Iterator[Group]:
+    """Show product shares of z and z_c, and unique ones where they were computed."""
     unique = len(content.maps.find_columns(analysis=analysis, statistic=UNIQUE_SHARE.name).columns) > 0
-    mask = UNIQUE_MASK.name if unique and content.settings["report"]["mask"] == "own" else "mask"
+    mask = UNIQUE_MASK.name if unique and content.settings["report"]["mask"] == "own" else MASK.name
     product = cortex.share_panels(content, analysis, PRODUCT_SHARE.name, mask)
-    yield Group(product, _title(content, analysis), "product share of variance (R²)")
+    yield Group(product, content.title(analysis), "product share of variance (R²)")
     if unique:
         panels = cortex.share_panels(content, analysis, UNIQUE_SHARE.name, UNIQUE_MASK.name)
-        yield Group(panels, f"{_title(content, analysis)}: unique shares", "unique share of variance (R²)")
+        yield Group(panels, f"{content.title(analysis)}: unique shares", "unique share of variance (R²)")
 
 
-def _preferences(content: Content, analysis: str) -> Iterator[Group]:
+def preferences(content: Content, analysis: str) -> Iterator[Group]:
+    """Show the preferred layer at every step."""
     panels, layers = cortex.preference_panels(content, analysis)
-    yield Group(panels, _title(content, analysis), "preferred layer; pale where it is no clear winner", names=layers)
+    yield Group(panels, content.title(analysis), "preferred layer; pale where it is no clear winner", names=layers)
 
 
-def _partition(content: Content, analysis: str) -> Iterator[Group]:
-    yield Group(cortex.partition_panels(content, analysis), _title(content, analysis), "product share of variance (R²)")
-
-
-_GROUPS: Final[dict[str, tuple[Callable[[Content, str], Iterator[Group]], str]]] = {
-    "ceiling": (_ceiling, CEILING.name),
-    "latents": (_accuracy, "r"),
-    "noise-levels": (_shares, PRODUCT_SHARE.name),
-    "denoising-steps": (_shares, PRODUCT_SHARE.name),
-    "unet-layers": (_preferences, PREFERRED.name),
-    "unet-partition": (_partition, PRODUCT_SHARE.name),
-}
-"""How each analysis is shown, and the statistic that this needs."""
+def partition(content: Content, analysis: str) -> Iterator[Group]:
+    """Show the share of every layer."""
+    yield Group(cortex.partition_panels(content, analysis), content.title(analysis), "product share of variance (R²)")

@@ -14,6 +14,7 @@ import pandas as pd
 from latentcortex import datasets
 from latentcortex._arrays import TILE, BoolArray, FloatArray, listed
 from latentcortex._profiling import StageTimer
+from latentcortex.analyses import SHELF as ANALYSES
 from latentcortex.analyses import Analysis
 from latentcortex.checking import Alike, of_copies, of_equal_pixels, of_near_features
 from latentcortex.encoding import Criterion
@@ -261,6 +262,11 @@ class StudyData:
     def analyses(self) -> list[Analysis]:
         """The analyses that are asked for, with their models."""
         return self.study.analyses(self.extractor.bands)
+
+    @property
+    def figures(self) -> dict[str, tuple[str, ...]]:
+        """The figures that each analysis of the study names."""
+        return {name: tuple(ANALYSES.find(name).figures) for name in self.settings.analyses.run}
 
     @property
     def models(self) -> list[tuple[str, ...]]:

@@ -26,7 +26,7 @@ from latentcortex.maps import Maps
 from latentcortex.maps.checkpoint import load_maps, save_maps
 from latentcortex.study import requirements
 from latentcortex.study.data import StudyData
-from latentcortex.study.methods import of_analyses, of_parts, of_results, plain
+from latentcortex.study.methods import of_analyses, of_parts, of_results, plain, section_of
 from latentcortex.study.schema import ENCODING_SECTIONS, FIGURE_SETTINGS
 
 logger = logging.getLogger(__name__)
@@ -122,7 +122,8 @@ class EncodingStages:
             settings = self.data.settings
             folders = [f"sub-{name}/{part}" for name in self.data.participants for part in ("func", "figures")]
             refuse_links(self.out, ["logs", "work", *folders])
-            reporting.check_viewer(settings.report.viewer, settings.analyses.run)
+            reporting.check_figures(self.data.figures)
+            reporting.check_viewer(settings.report.viewer, self.data.figures)
             requirements.check_refits(self.data)
             requirements.check_features(self.data)
             for name in reversed(self.data.participants):
@@ -278,12 +279,12 @@ class EncodingStages:
             regions=None if across else self._regions(participant),
         )
 
-    def _regions(self, participant: str) -> encoding.Regions | None:
+    def _regions(self, participant: str) -> encoding.RegionMeans | None:
         """Say which regions of the atlas have means with intervals."""
         atlas, space = self.data.atlas(participant), self.data.space(participant)
         if atlas is None:
             return None
-        return encoding.Regions(space.take(atlas.labels).astype(np.intp), atlas.names, seed=self.study.seed)
+        return encoding.RegionMeans(space.take(atlas.labels).astype(np.intp), atlas.names, seed=self.study.seed)
 
     def _anatomy(self, participant: str) -> Path | None:
         """Copy the anatomy that cuts are drawn on beside the maps, so that figures can be made again."""
@@ -340,7 +341,7 @@ class EncodingStages:
                 background=anatomy,
                 methods=methods,
                 references=references,
-                titles={one.name: one.title for one in self._analyses if one.title},
+                sections={one.name: section_of(one) for one in self._analyses},
             )
             if content.viewer:
                 reporting.write_viewer(self.out / content.viewer, content)

@@ -1,4 +1,4 @@
-"""What the parts of a study write of themselves for the methods sections of its pages."""
+"""What the parts of a study say of themselves for its pages: methods, and what stands below each analysis."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from latentcortex._methods import Part, Sentences, sentences_of
 from latentcortex.analyses.methods import of_ceiling, of_comparisons, of_control
 from latentcortex.encoding.methods import of_shares, of_tests
 from latentcortex.maps import Maps
+from latentcortex.reporting import ReportSection
 
 if TYPE_CHECKING:
     from latentcortex.analyses import Analysis
@@ -85,6 +86,11 @@ def of_routes(routes: Mapping[str, Reconstructor], reconstructors: Sequence[Part
         for part in reconstructors
         if used[part.name]
     }
+
+
+def section_of(analysis: Analysis) -> ReportSection:
+    """Keep what an analysis says of its section of the report."""
+    return ReportSection(analysis.title, tuple(analysis.figures), tuple(analysis.parts), analysis.axis)
 
 
 def plain(sentences: Mapping[str, Sentences]) -> tuple[dict[str, str], str]:

@@ -75,7 +75,7 @@ def check_report(data: StudyData, participant: str) -> None:
     """Check that the surfaces and images that the report draws on, and its viewer, are there."""
     space = data.space(participant)
     reporting.check_cortex(space)
-    reporting.check_viewer(data.settings.report.viewer, data.settings.analyses.run, space)
+    reporting.check_viewer(data.settings.report.viewer, data.figures, space)
 
 
 def design_of(data: StudyData, participant: str, *, extracted: bool) -> Design:

@@ -16,7 +16,7 @@ from latentcortex.encoding import SHARES
 from latentcortex.encoding.criterion import FAMILIES, NULLS, SHARE_TESTS
 from latentcortex.errors import InputError
 from latentcortex.inference.corrections import PROCEDURES
-from latentcortex.reporting.figures import FIGURES, SETS
+from latentcortex.reporting.figures import Choices
 from latentcortex.reporting.viewer import VIEWERS, viewer_of
 from latentcortex.splits import UNITS
 
@@ -134,7 +134,7 @@ class ReportSettings(Section):
     """Where shares are drawn: where they are significant themselves, if unique shares are computed, or where the joint
     model is."""
     figures: Annotated[
-        tuple[Annotated[str, OneOf((*SETS, *FIGURES), "figure in [report]:")], ...],
+        tuple[Annotated[str, OneOf(Choices(), "figure in [report]:")], ...],
         LIST,
         Len(1),
         Distinct(),

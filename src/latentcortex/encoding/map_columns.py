@@ -11,7 +11,7 @@ from typing import Any, Final, Literal, NamedTuple
 import numpy as np
 
 from latentcortex import inference, scoring, statistics
-from latentcortex._arrays import BoolArray, FloatArray
+from latentcortex._arrays import BoolArray, FloatArray, IntArray
 from latentcortex.bands import Model
 from latentcortex.encoding.criterion import Criterion, Null
 from latentcortex.encoding.prediction import Prediction, by_tile
@@ -144,34 +144,28 @@ def scores(facts: dict[str, Any], accuracies: FloatArray) -> list[Column]:
     ]
 
 
-Bands = Sequence[str]
-"""The bands of a model, in its order."""
-Subset = tuple[str, ...]
-"""Some of these bands, in the same order."""
+def each_band(bands: Sequence[str]) -> list[Model]:
+    """List the model of each band alone."""
+    return [Model([band]) for band in bands]
 
 
-def each_band(bands: Bands) -> list[Subset]:
-    """List each band alone."""
-    return [(band,) for band in bands]
+def without_each(bands: Sequence[str]) -> list[Model]:
+    """List the models of all bands but one, from that without the last band to that without the first."""
+    return list(map(Model, combinations(bands, len(bands) - 1)))
 
 
-def without_each(bands: Bands) -> list[Subset]:
-    """List all bands but one, from that without the last band to that without the first."""
-    return list(combinations(bands, len(bands) - 1))
+def all_smaller(bands: Sequence[str]) -> list[Model]:
+    """List the models of all subsets but that of all bands, the smaller ones first."""
+    return [Model(subset) for k in range(1, len(bands)) for subset in combinations(bands, k)]
 
 
-def all_smaller(bands: Bands) -> list[Subset]:
-    """List all subsets but that of all bands, the smaller ones first."""
-    return [subset for k in range(1, len(bands)) for subset in combinations(bands, k)]
+def several_bands(bands: Sequence[str]) -> list[Model]:
+    """List the models of all subsets of two bands and more, the smaller ones first, as `scoring.commonality` does."""
+    return [Model(subset) for k in range(2, len(bands) + 1) for subset in combinations(bands, k)]
 
 
-def several_bands(bands: Bands) -> list[Subset]:
-    """List all subsets of two bands and more, the smaller ones first, as `scoring.commonality` does."""
-    return [subset for k in range(2, len(bands) + 1) for subset in combinations(bands, k)]
-
-
-def _none(bands: Bands) -> list[Subset]:
-    """List no subset."""
+def no_model(bands: Sequence[str]) -> list[Model]:
+    """List no model: a share that needs none beside the joint one."""
     return []
 
 
@@ -189,43 +183,65 @@ class Share(NamedTuple):
     nested : callable
         Bands of the model -> the bands of nested models that are refitted for it, whose predictions `values` has as
         `Prediction.nested`; none by default.
+    weighted : callable, optional
+        Prediction, bands, weights of test stimuli (n_draws, n_stimuli), numbers of voxels -> the columns of the first
+        statistic in every draw, (n_columns, n_draws, n_voxels). Means over regions have intervals where there is one.
     """
 
     statistics: tuple[Statistic, ...]
-    values: Callable[[Prediction, Bands], FloatArray]
-    subsets: Callable[[Bands], list[Subset]] = each_band
-    nested: Callable[[Bands], list[Subset]] = _none
+    values: Callable[[Prediction, Sequence[str]], FloatArray]
+    subsets: Callable[[Sequence[str]], list[Model]] = each_band
+    nested: Callable[[Sequence[str]], list[Model]] = no_model
+    weighted: Callable[[Prediction, Sequence[str], FloatArray, IntArray], FloatArray] | None = None
 
-    def facts(self, bands: Bands) -> list[dict[str, str]]:
+    def facts(self, bands: Sequence[str]) -> list[dict[str, str]]:
         """Say what each column is: `band`, `statistic` and `unit`."""
         subsets = self.subsets(bands)
         return [{"band": Model(subset).name, **of.facts} for of in self.statistics for subset in subsets]
 
 
-def _product_shares(held_out: Prediction, bands: Bands) -> FloatArray:
+def _product_shares(held_out: Prediction, bands: Sequence[str]) -> FloatArray:
     """Split R², then r, by the product measure."""
     kinds: tuple[Literal["r2", "r"], ...] = ("r2", "r")
     splits = (partial(scoring.product_shares, of=kind) for kind in kinds)
     return np.concatenate([by_tile(split, held_out.y, held_out.yhat_bands) for split in splits])
 
 
-def _unique_shares(held_out: Prediction, bands: Bands) -> FloatArray:
+def _weighted_product_shares(
+    held_out: Prediction, bands: Sequence[str], weights: FloatArray, voxels: IntArray
+) -> FloatArray:
+    """Split R² by the product measure, with weights of test stimuli."""
+    return scoring.weighted_product_shares(held_out.y[:, voxels], held_out.yhat_bands[..., voxels], weights)
+
+
+def _unique_shares(held_out: Prediction, bands: Sequence[str]) -> FloatArray:
     """Compute what the joint model loses without each band, refitted; see `encoding.unique` for its p."""
     return scoring.unique_shares(_r2_by_subset(held_out, bands))
 
 
-def _shapley_shares(held_out: Prediction, bands: Bands) -> FloatArray:
+def _weighted_unique_shares(
+    held_out: Prediction, bands: Sequence[str], weights: FloatArray, voxels: IntArray
+) -> FloatArray:
+    """Compute what the joint model loses without each band, with weights of test stimuli."""
+    nested = (held_out.nested[tuple(other for other in bands if other != band)] for band in bands)
+    predictions = (yhat[:, voxels] for yhat in (held_out.yhat, *nested))
+    y = held_out.y[:, voxels]
+    joint, *without = (scoring.weighted_r2(y, yhat, weights, own_mean=False, offset=False) for yhat in predictions)
+    return np.stack([joint - one for one in without])
+
+
+def _shapley_shares(held_out: Prediction, bands: Sequence[str]) -> FloatArray:
     """Compute what each band adds on average over all orders of the bands."""
     return scoring.shapley_shares(_r2_by_subset(held_out, bands))
 
 
-def _common_shares(held_out: Prediction, bands: Bands) -> FloatArray:
+def _common_shares(held_out: Prediction, bands: Sequence[str]) -> FloatArray:
     """Compute what only all bands of each set of two and more explain."""
     shared = scoring.commonality(_r2_by_subset(held_out, bands))
     return np.stack([shared[subset] for subset in several_bands(bands)])
 
 
-def _r2_by_subset(held_out: Prediction, bands: Bands) -> dict[Subset, FloatArray]:
+def _r2_by_subset(held_out: Prediction, bands: Sequence[str]) -> dict[tuple[str, ...], FloatArray]:
     """Score the joint model, whose order of bands shares have, and every nested one, about the means; as is tested."""
     models = {tuple(bands): held_out.yhat, **held_out.nested}
     return {subset: by_tile(about_means, held_out.y, yhat) for subset, yhat in models.items()}
@@ -275,7 +291,7 @@ def rejudged(maps: Maps, criterion: Criterion) -> Maps:
     return maps.described(columns, changed)
 
 
-def models_needed(shares: Sequence[str], bands: Bands) -> list[Subset]:
+def models_needed(shares: Sequence[str], bands: Sequence[str]) -> list[Model]:
     """List the nested models that shares are computed from, the smaller ones first; none of a single band."""
     if len(bands) < 2:
         return []
@@ -284,8 +300,10 @@ def models_needed(shares: Sequence[str], bands: Bands) -> list[Subset]:
 
 
 SHARES: Final[dict[str, Share]] = {
-    "product": Share((statistics.PRODUCT_SHARE, statistics.PRODUCT_SHARE_OF_R), _product_shares),
-    "unique": Share((statistics.UNIQUE_SHARE,), _unique_shares, nested=without_each),
+    "product": Share(
+        (statistics.PRODUCT_SHARE, statistics.PRODUCT_SHARE_OF_R), _product_shares, weighted=_weighted_product_shares
+    ),
+    "unique": Share((statistics.UNIQUE_SHARE,), _unique_shares, nested=without_each, weighted=_weighted_unique_shares),
     "shapley": Share((statistics.SHAPLEY_SHARE,), _shapley_shares, nested=all_smaller),
     "common": Share((statistics.COMMON_SHARE,), _common_shares, subsets=several_bands, nested=all_smaller),
 }

@@ -10,7 +10,7 @@ import pytest
 from scipy import stats
 
 from latentcortex import inference, scoring
-from latentcortex.encoding import Criterion, Encoder, Null, Prediction, Regions
+from latentcortex.encoding import Criterion, Encoder, Null, Prediction, RegionMeans
 from latentcortex.encoding.pieces import Piece
 from latentcortex.errors import AlignmentError, InputError
 from latentcortex.estimators.banded_ridge import BandedRidge
@@ -54,7 +54,7 @@ def scored(fitted: tuple[Encoder, Features, Responses], labels: np.ndarray, *, n
         )
         for a, b in pairwise(edges)
     ]
-    regions = Regions(labels, NAMES, seed=3)
+    regions = RegionMeans(labels, NAMES, seed=3)
     return encoder.maps_of(pieces, test.space, how, null=Null.of(whole, how), regions=regions), [whole]
 
 
@@ -103,7 +103,7 @@ def test_a_tile_has_sums_of_its_own_regions_only(fitted) -> None:
     how = Criterion(shares=("product",), null="analytic")
     labels = np.repeat([140, 0, 3, 1000], 10)
     names = {label: f"region {label}" for label in range(1, 149)}
-    numbers, sums = Regions(labels, names).sums(whole, BANDS, how.shares, Null.of(whole, how), labels)
+    numbers, sums = RegionMeans(labels, names).sums(whole, BANDS, how.shares, Null.of(whole, how), labels)
     assert numbers.tolist() == [2, 139]
     assert sums.shape == (2, 4, 61)
     assert sums[:, :, 0].tolist() == [[10] * 4, [9] * 4]  # a voxel of region 140 is constant
@@ -140,7 +140,7 @@ def test_intervals_do_not_depend_on_the_unit_of_responses(fitted, factor: float)
     nested = {bands: yhat * by for bands, yhat in whole.nested.items()}
     other = Prediction(whole.y * by, whole.yhat_bands * by, whole.offset * factor, nested)
     how = Criterion(shares=("product", "unique"), null="analytic", identifiability=False)
-    regions = Regions(labels, NAMES, seed=3)
+    regions = RegionMeans(labels, NAMES, seed=3)
     maps = encoder.maps_of(other, test.space, how, null=Null.of(whole, how), regions=regions)
     for facts, wanted in zip(maps.columns.to_dict("records"), expected.columns.to_dict("records"), strict=True):
         intervals = wanted["intervals"] if isinstance(wanted["intervals"], dict) else {}

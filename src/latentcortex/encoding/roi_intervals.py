@@ -9,16 +9,17 @@ import numpy as np
 
 from latentcortex import inference, scoring
 from latentcortex._arrays import BoolArray, FloatArray, IntArray
-from latentcortex.encoding.columns import SHARES, Column
 from latentcortex.encoding.criterion import Null
+from latentcortex.encoding.map_columns import SHARES, Column, Share
 from latentcortex.encoding.prediction import Prediction
+from latentcortex.statistics import R2, R
 
-Key = tuple[str, str]
+ColumnKey = tuple[str, str]
 """A statistic and a band, as columns name them; the band is empty for the score of a model of several."""
 
 
 @dataclass(frozen=True, eq=False)
-class Regions:
+class RegionMeans:
     """Regions whose means are wanted with intervals.
 
     Parameters
@@ -118,11 +119,16 @@ class Regions:
         return ends
 
 
-def keys(bands: Sequence[str], shares: Sequence[str]) -> list[Key]:
-    """List the statistics whose means have intervals: r, R², and of several bands product and unique shares."""
+def keys(bands: Sequence[str], shares: Sequence[str]) -> list[ColumnKey]:
+    """List the statistics whose means have intervals: r, R², and of several bands those shares that can be weighted."""
     whole = "" if len(bands) > 1 else bands[0]
-    split = [SHARES[share].statistics[0].name for share in ("product", "unique") if share in shares]
-    return [("r", whole), ("r2", whole), *((name, band) for name in split for band in bands)]
+    split = [(share.statistics[0].name, model.name) for share in _weighted(shares) for model in share.subsets(bands)]
+    return [(R.name, whole), (R2.name, whole), *split]
+
+
+def _weighted(shares: Sequence[str]) -> list[Share]:
+    """Take the shares that can be computed with weights of test stimuli, in the order of their registry."""
+    return [share for name, share in SHARES.items() if name in shares and share.weighted is not None]
 
 
 def _without_groups(
@@ -132,10 +138,6 @@ def _without_groups(
     y, yhat = held_out.y[:, voxels], held_out.yhat[:, voxels]
     yield scoring.weighted_correlation(y, held_out.varying[:, voxels], weights)
     yield scoring.weighted_r2(y, yhat, weights, own_mean=False)
-    if "product" in shares:
-        yield from scoring.weighted_product_shares(y, held_out.yhat_bands[..., voxels], weights)
-    if "unique" in shares:
-        joint = scoring.weighted_r2(y, yhat, weights, own_mean=False, offset=False)
-        for band in bands:
-            without = held_out.nested[tuple(other for other in bands if other != band)][:, voxels]
-            yield joint - scoring.weighted_r2(y, without, weights, own_mean=False, offset=False)
+    for share in _weighted(shares):
+        if share.weighted is not None:
+            yield from share.weighted(held_out, bands, weights, voxels)

@@ -11,8 +11,8 @@ import numpy as np
 
 from latentcortex import inference, scoring, statistics
 from latentcortex._arrays import FloatArray
-from latentcortex.encoding.columns import Column, about_means
 from latentcortex.encoding.fitted import FittedModel, Hyperparameters, PreparedModel
+from latentcortex.encoding.map_columns import Column, about_means
 from latentcortex.encoding.prediction import Prediction, by_tile
 from latentcortex.executors import share
 
