@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from latentcortex import Responses, Stimuli
-from latentcortex.space import Bare, Surface
+from latentcortex.space import Surface, Unlocated
 
 
 class Greys:
@@ -35,7 +36,7 @@ class Greys:
         return pd.DataFrame({"stimulus": self.names, "session": "1", "run": "1", "n_repeats": 1, "split": split})
 
     def space(self, participant):
-        return Surface("fsaverage5", np.arange(self.n_voxels)) if self.on_cortex else Bare(self.n_voxels)
+        return Surface("fsaverage5", np.arange(self.n_voxels)) if self.on_cortex else Unlocated(self.n_voxels)
 
     def responses(self, participant, voxels=slice(None)):
         numbers = range(*voxels.indices(self.n_voxels))
@@ -85,7 +86,7 @@ SHELVES = {
 
 @contextmanager
 def forgetting() -> Iterator[None]:
-    """Take from the shelves what was put there meanwhile."""
+    """Take from the shelves, and from Python, what was put there meanwhile."""
     before = {name: dict(shelf.where) for name, shelf in SHELVES.items()}
     try:
         yield
@@ -93,6 +94,8 @@ def forgetting() -> Iterator[None]:
         for name, shelf in SHELVES.items():
             shelf.where.clear()
             shelf.where.update(before[name])
+        for name in [name for name in sys.modules if name.startswith("somebodys_")]:
+            del sys.modules[name]
 
 
 def write_module(folder: Path, name: str, text: str) -> None:

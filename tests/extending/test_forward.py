@@ -20,7 +20,7 @@ from latentcortex.maps import Maps
 from latentcortex.reporting import region_tables
 from latentcortex.reporting.tables import roi_table
 from latentcortex.study import Study
-from latentcortex.study.material import Material
+from latentcortex.study.data import StudyData
 
 EXECUTOR = '''
 """Runs cells from the last to the first, each on a copy of what it is sent, as another process would."""
@@ -167,7 +167,7 @@ def test_a_dataset_that_gives_other_voxels_or_trials_than_asked_for_is_refused(g
         datasets.SHELF.where["greys"] = f"{name}:Greys"
         (greys / "study.toml").write_text(STUDY.replace("n_voxels = 12", "n_voxels = 200"), encoding="utf-8")
         with pytest.raises(InputError, match=says):
-            Material(Study.read(greys / "study.toml"), greys / "out", progress=False).responses("01", slice(0, 9))
+            StudyData(Study.read(greys / "study.toml"), greys / "out", progress=False).reader("01")(slice(0, 9))
 
 
 METHODS = '''
