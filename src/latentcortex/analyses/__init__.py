@@ -14,7 +14,6 @@ from latentcortex.analyses.ceiling import NoiseCeiling, ceiling, ceiling_by_chun
 from latentcortex.analyses.generalisation import profile, profile_splits
 from latentcortex.analyses.groups import ComparedScores, Comparison, Group
 from latentcortex.analyses.joining import joined
-from latentcortex.analyses.layers import preferred
 from latentcortex.analyses.models import BandTable, by_step
 from latentcortex.analyses.scorer import Scorer
 from latentcortex.encoding import HalfFits, Halves
@@ -38,7 +37,6 @@ __all__ = [
     "ceiling_by_chunk",
     "joined",
     "make",
-    "preferred",
     "profile",
     "profile_splits",
 ]

@@ -231,5 +231,5 @@ class Run:
             criterion=criterion,
             null=self._widest(group),
             n_refits=n_refits(criterion, len(train.ids)),
-            about={"analysis": self.analysis, "n_stimuli": len(test.ids)},
+            facts={"analysis": self.analysis, "n_stimuli": len(test.ids)},
         )
