@@ -12,7 +12,7 @@ from latentcortex._shelf import Shelf
 from latentcortex.analyses.analysis import AllStimuli, Analysis, StimulusCounts
 from latentcortex.analyses.ceiling import NoiseCeiling, ceiling, ceiling_by_chunk
 from latentcortex.analyses.generalisation import profile, profile_splits
-from latentcortex.analyses.groups import ComparedScores, Comparison, Group
+from latentcortex.analyses.groups import ComparedScores, Comparison, ModelGroup
 from latentcortex.analyses.joining import joined
 from latentcortex.analyses.models import BandTable, by_step
 from latentcortex.analyses.scorer import Scorer
@@ -26,9 +26,9 @@ __all__ = [
     "BandTable",
     "ComparedScores",
     "Comparison",
-    "Group",
     "HalfFits",
     "Halves",
+    "ModelGroup",
     "NoiseCeiling",
     "Scorer",
     "StimulusCounts",

@@ -92,7 +92,7 @@ class Comparison(Protocol):
 
 
 @dataclass(frozen=True)
-class Group:
+class ModelGroup:
     """Models that one cell fits, since they are compared.
 
     Parameters
@@ -123,9 +123,9 @@ class Group:
         return " ".join(model.name for model in self.models)
 
 
-def batches(groups: Sequence[Group], n_models: int) -> Iterator[list[Group]]:
+def batches(groups: Sequence[ModelGroup], n_models: int) -> Iterator[list[ModelGroup]]:
     """Take as many groups at a time as have few enough models to be ready together, and at least one."""
-    batch: list[Group] = []
+    batch: list[ModelGroup] = []
     for group in groups:
         if batch and sum(len(one.models) for one in (*batch, group)) > n_models:
             yield batch
