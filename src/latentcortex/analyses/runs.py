@@ -160,9 +160,9 @@ class Run:
             with telling_of(analysis=self.analysis, model=model.short):
                 fitted = plan.fitted(sides)
                 predict.append(fitted.predictor(scorer.criterion.shares))
-                how: dict[str, Any] = {"start": chunk.start, "sides": plan.refit_data(sides), "count": count}
+                tests: dict[str, Any] = {"start": chunk.start, "sides": plan.refit_data(sides), "count": count}
                 stretches, judging = tiles(chunk.stop - chunk.start), self._judging(model)
-                piece = scored(predict[-1], stretches, fitted.models, judging, **how)
+                piece = scored(predict[-1], stretches, fitted.models, judging, **tests)
             pieces[model.name] = piece
         if group.comparison and scorer.compares:
             with telling_of(analysis=self.analysis):
@@ -205,13 +205,13 @@ class Run:
         models = []
         for model in group.models:
             plan, piece = self.plans[model], pieces[model.name]
-            about = about_model(self.analysis, model, len(plan.folds.ids))
+            facts = about_model(self.analysis, model, len(plan.folds.ids))
             with telling_of(model=model.short):
                 VoxelCounts(*piece.total("fits").tolist()).tell(plan.estimator, model)
-                how: dict[str, Any] = {"reliability": pieces.get(f"{RELIABILITY} {model.name}")}
+                beside: dict[str, Any] = {"reliability": pieces.get(f"{RELIABILITY} {model.name}")}
                 if self.scorer.pooled:
-                    how |= {"n_folds": len(plan.folds.sides), "drawn": self._permutations(model).drawn()}
-                models.append(columns_of(about, piece, plan.model, self._judging(model), **how))
+                    beside |= {"n_folds": len(plan.folds.sides), "drawn": self._permutations(model).drawn()}
+                models.append(columns_of(facts, piece, plan.model, self._judging(model), **beside))
             plan.release()
         if group.comparison is None:
             return models, []
