@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from latentcortex import statistics
-from latentcortex.reporting.text import title_of
+from latentcortex.reporting.titles import title_of
 from latentcortex.statistics import R
 
 HEADS: Final = {"normalised": "normalised", "significant": "significant", "bound": "truly active, at least"}
