@@ -47,6 +47,8 @@ class Score:
         From `image_weights`.
     limits : (float, float), optional
         Between what the score of any image lies; without them between the worst and the best that were seen.
+    higher_is_better : bool
+        Whether it is a likeness, and no distance.
     """
 
     value: float
@@ -54,6 +56,7 @@ class Score:
     each: FloatArray = field(repr=False)
     weights: FloatArray = field(repr=False)
     limits: tuple[float, float] | None = None
+    higher_is_better: bool = True
 
     @property
     def known(self) -> BoolArray:

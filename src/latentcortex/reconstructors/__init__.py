@@ -5,9 +5,14 @@ from __future__ import annotations
 from typing import Any, Final
 
 from latentcortex._shelf import Shelf
-from latentcortex.reconstructors.reconstructor import Checked, DescribedReconstructor, Reconstructor
+from latentcortex.reconstructors.reconstructor import (
+    Checked,
+    DescribedReconstructor,
+    Reconstructor,
+    TitledReconstructor,
+)
 
-__all__ = ["SHELF", "Checked", "DescribedReconstructor", "Reconstructor", "make"]
+__all__ = ["SHELF", "Checked", "DescribedReconstructor", "Reconstructor", "TitledReconstructor", "make"]
 
 SHELF: Final = Shelf(
     "reconstructor",

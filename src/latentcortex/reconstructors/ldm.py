@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Annotated, Any, Final, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Self
 
 import numpy as np
 from annotated_types import Len
@@ -34,6 +34,9 @@ logger = logging.getLogger(__name__)
 SHARED: Final = ("model", "revision", "pixels", "dtype", "device")
 """Fields of an extractor on which it depends what its z and c mean, and how the model is run."""
 ROUTES: Final = {"zc": ("z", "c"), "z": ("z",), "c": ("c",)}
+"""The bands that each route needs."""
+TITLES: Final = {"zc": "z_c", "z": "z alone", "c": "c alone"}
+"""What each route is called."""
 
 
 class LDM:
@@ -74,6 +77,9 @@ class LDM:
     ----------
     Takagi and Nishimoto (2023), doi:10.1109/CVPR52729.2023.01389
     """
+
+    extractor: ClassVar[type] = Extractor
+    """Whose model it runs: the settings of that extractor in a study are also those of the reconstructor."""
 
     def __init__(
         self,
@@ -116,6 +122,11 @@ class LDM:
     def routes(self) -> dict[str, tuple[str, ...]]:
         """The routes that were asked for, and the bands that each needs."""
         return {route: ROUTES[route] for route in self._routes}
+
+    @property
+    def titles(self) -> dict[str, str]:
+        """What the routes are called in tables and figures."""
+        return TITLES
 
     @property
     def made_by(self) -> dict[str, Any]:

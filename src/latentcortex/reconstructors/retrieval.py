@@ -44,6 +44,11 @@ class Retrieval:
         return {"retrieval": self.bands}
 
     @property
+    def titles(self) -> dict[str, str]:
+        """What the route is called in tables and figures."""
+        return {"retrieval": "nearest training image"}
+
+    @property
     def made_by(self) -> dict[str, Any]:
         """What the images depend on, the training stimuli among them."""
         return {"name": "retrieval", "version": 1, "bands": list(self.bands), "training": self._training}
