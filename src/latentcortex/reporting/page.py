@@ -22,7 +22,7 @@ from latentcortex.maps import Maps, short
 from latentcortex.reporting.content import CONTENT, FORMAT, Content, counted, models
 from latentcortex.reporting.figures import figures
 from latentcortex.reporting.honesty import honesty
-from latentcortex.reporting.regions import columns_beside, interval, latex, region_tables
+from latentcortex.reporting.roi_tables import columns_beside, interval, latex, region_tables
 from latentcortex.reporting.tables import alterations, bands_table, roi_table, summary_rows, write_table
 from latentcortex.reporting.text import SOFTWARE, cited_by, methods, references, said_of_pooled
 

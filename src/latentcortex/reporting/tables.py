@@ -81,12 +81,12 @@ def _normalised(maps: Maps, table: pd.DataFrame, inside: Mapping[str, BoolArray]
     ceiling = maps.values(statistic=statistics.CEILING.name)
     for facts, rows in _by_column(table):
         relative = statistics.named(facts["statistic"]).relative
-        (about,) = maps.find_columns(**facts).columns.to_dict("records")
+        (column,) = maps.find_columns(**facts).columns.to_dict("records")
         # The ceiling is that of the study's test set.
-        if not relative or not is_of_study(about):
+        if not relative or not is_of_study(column):
             continue
         values = maps.values(**facts)
-        n_stimuli = int(about["n_stimuli"]) if relative == "correlation" else None
+        n_stimuli = int(column["n_stimuli"]) if relative == "correlation" else None
         for row in rows:
             region = inside[table["roi"].iloc[row]]
             if region.any():

@@ -77,8 +77,8 @@ def methods(content: Content) -> list[str]:
     }
     rest = [name for name in texts if not any(name in names for names in PARAGRAPHS)]
     paragraphs = (" ".join(texts[name].strip() for name in names if texts.get(name)) for names in (*PARAGRAPHS, rest))
-    known = _literature(content)
-    return [with_citations(paragraph, known) for paragraph in paragraphs if paragraph]
+    works = {**read_bibtex(content.references), **literature()}
+    return [with_citations(paragraph, works) for paragraph in paragraphs if paragraph]
 
 
 def references(content: Content) -> tuple[Reference, ...]:
@@ -95,13 +95,9 @@ def cited_by(texts: Iterable[str], more: str = "") -> tuple[Reference, ...]:
     more : str
         BibTeX of references beyond the package's own.
     """
-    known = {**read_bibtex(more), **literature()}
+    works = {**read_bibtex(more), **literature()}
     keys = {key for text in texts for key in cited_keys(text)}
-    return tuple(known[key] for key in sorted(keys) if key in known)
-
-
-def _literature(content: Content) -> dict[str, Reference]:
-    return {**read_bibtex(content.references), **literature()}
+    return tuple(works[key] for key in sorted(keys) if key in works)
 
 
 def _responses(content: Content) -> str:
@@ -151,13 +147,13 @@ def said_of_pooled(maps: Maps) -> str:
     if not medians:
         return ""
     ends = " to ".join(dict.fromkeys(f"{end:.2f}" for end in (min(medians), max(medians))))
-    known = "p-values account for it, since every permutation is pooled alike; r itself is not corrected"
+    tested = "p-values account for it, since every permutation is pooled alike; r itself is not corrected"
     if max(medians) > -MIN_BIAS:
-        return f" Without signal, pooled r lies at {ends} (median over permutations and voxels); {known}."
+        return f" Without signal, pooled r lies at {ends} (median over permutations and voxels); {tested}."
     return (
         " Where nothing is predicted, r pooled over folds lies below 0, since the mean response that a fold is "
         "predicted with is that of the others, which is low where the fold's is high: here at "
-        f"{ends} (median over permutations and voxels). {known}, and understates how well weak voxels "
+        f"{ends} (median over permutations and voxels). {tested}, and understates how well weak voxels "
         "are predicted."
     )
 
