@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from latentcortex import statistics
+from latentcortex.bands import Model
 from latentcortex.reporting.titles import title_of
 from latentcortex.statistics import R
 
@@ -90,7 +91,7 @@ def _named(model: str, band: str, title: str) -> str:
     """Name the statistic of this title with its band, and with the other band of a pair."""
     if not model:
         return title
-    beside = [title_of(other) for other in model.split("+") if other != band]
+    beside = [title_of(other) for other in Model.parse(model) if other != band]
     among = f" beside {beside[0]}" if len(beside) == 1 else ""
     return f"{title_of(band)}{among}: {title}"
 

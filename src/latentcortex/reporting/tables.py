@@ -11,6 +11,7 @@ import pandas as pd
 
 from latentcortex import _files, inference, scoring, statistics
 from latentcortex._arrays import BoolArray, FloatArray
+from latentcortex.bands import Model
 from latentcortex.errors import InputError
 from latentcortex.maps import KEYS, Maps, is_of_study
 from latentcortex.reporting.content import Content
@@ -140,8 +141,8 @@ def bands_table(content: Content) -> list[dict[str, Any]]:
     """
     reliable, dims = content.made_by.get("seed_reliability", {}), content.made_by.get("dims", {})
     columns = content.maps.columns.reindex(columns=["model", "timestep", "alpha_bar", "band"])
-    rows = []
-    for band in dict.fromkeys(part for model in columns["model"] for part in str(model).split("+") if part in dims):
+    models, rows = map(Model.parse, filter(None, dict.fromkeys(columns["model"]))), []  # a ceiling has no model
+    for band in dict.fromkeys(band for model in models for band in model if band in dims):
         of_band = columns[columns["band"] == band].iloc[:1].to_dict("records")
         place = of_band or [{"timestep": np.nan, "alpha_bar": np.nan}]
         at = {key: None if place[0][key] != place[0][key] else place[0][key] for key in ("timestep", "alpha_bar")}
