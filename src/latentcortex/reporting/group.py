@@ -22,7 +22,7 @@ from latentcortex.reporting.figures import named
 from latentcortex.reporting.page import as_data, environment
 from latentcortex.reporting.roi_tables import decimals, region_tables
 from latentcortex.reporting.tables import roi_table, summary_rows
-from latentcortex.reporting.text import title_of
+from latentcortex.reporting.titles import title_of
 from latentcortex.space import TEMPLATES, Volume
 from latentcortex.statistics import P
 

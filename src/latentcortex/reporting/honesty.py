@@ -9,7 +9,7 @@ import numpy as np
 from latentcortex._arrays import BoolArray
 from latentcortex.bands import Model
 from latentcortex.maps import Maps, short
-from latentcortex.reporting.text import title_of
+from latentcortex.reporting.titles import title_of
 from latentcortex.statistics import EXCESS, IDENTIFIABILITY, MASK, MIN_RELIABILITY, PRODUCT_SHARE, P
 
 

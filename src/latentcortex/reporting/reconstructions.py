@@ -20,9 +20,9 @@ from latentcortex import _files, _npy, plotting
 from latentcortex._methods import literature, read_bibtex, with_citations
 from latentcortex._results import refuse_damaged
 from latentcortex.errors import IncompleteError, InputError
+from latentcortex.reporting.methods_text import cited_by
 from latentcortex.reporting.page import environment
 from latentcortex.reporting.tables import alterations
-from latentcortex.reporting.text import cited_by
 
 DECODED: Final = "decoded"
 """Stands for a route where a score is of decoded bands and not of images; see `evaluation.DECODED`."""

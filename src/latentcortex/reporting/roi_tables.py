@@ -11,7 +11,7 @@ import pandas as pd
 
 from latentcortex import statistics
 from latentcortex.bands import Model
-from latentcortex.reporting.text import title_of
+from latentcortex.reporting.titles import title_of
 from latentcortex.statistics import R
 
 HEADS: Final = {"normalised": "normalised", "significant": "significant", "bound": "truly active, at least"}

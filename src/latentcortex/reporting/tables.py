@@ -15,7 +15,7 @@ from latentcortex.bands import Model
 from latentcortex.errors import InputError
 from latentcortex.maps import KEYS, Maps, is_of_study
 from latentcortex.reporting.content import Content
-from latentcortex.reporting.text import title_of
+from latentcortex.reporting.titles import title_of
 
 COUNTED: Final = ("n_control", "null_fraction", "n_false", "n_false_low", "n_false_high")
 """Facts of a mask from the shuffled control, see `inference.control.ExpectedFalse`; None without one."""
