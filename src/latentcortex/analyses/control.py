@@ -44,6 +44,7 @@ def thresholds(maps: Maps) -> dict[Key, float]:
 
 
 def _key(facts: Mapping[Any, Any]) -> Key:
+    """Name the column by which a mask of the participant and one of the control are the same."""
     return tuple(str(facts[name]) for name in KEYS)
 
 
@@ -80,6 +81,7 @@ class Shuffles:
         return partial(self._counted, threshold) if threshold > 0 and null.name == "analytic" else None
 
     def _counted(self, threshold: float, held_out: Prediction, _: slice) -> IntArray:
+        """Count a control's voxels at a threshold in every order of its test stimuli, (n_shuffles, 2)."""
         n_rows, valid = len(held_out.y), np.isfinite(held_out.r)
         y, yhat = (unit_columns(side[:, valid]) for side in (held_out.y, held_out.varying))
 

@@ -164,6 +164,7 @@ class _Curve:
         return {"gains": Piece({**piece.values}, {**piece.sums, "fits": counts})}
 
     def _telling_of(self, n: int) -> Any:
+        """Mark in the log what is told of fits to so many stimuli."""
         control = f"fits to {n} training stimuli"
         return telling_of(analysis=self.analysis, model=self.model.short, control=control)
 
@@ -221,5 +222,6 @@ def interval(piece: Piece, n_stimuli: int, *, seed: int) -> tuple[FloatArray, Fl
 
 
 def _mean(values: FloatArray) -> float:
+    """Average what is finite; nan where nothing is."""
     finite = values[np.isfinite(values)]
     return float(finite.mean()) if len(finite) else float("nan")

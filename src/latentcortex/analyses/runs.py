@@ -65,6 +65,7 @@ class Run:
         return {model: self._plan(model) for model in self._models}
 
     def _plan(self, model: Model) -> ModelPlan:
+        """Decide of a model, from the sample of voxels, what must be the same in every chunk."""
         scorer = self.scorer
         estimator, folds = scorer.make_estimator(), scorer.folds(scorer.features.select_bands(model))
         if not folds.pooled:
@@ -90,13 +91,16 @@ class Run:
 
     @property
     def _models(self) -> list[Model]:
+        """List the models of all groups."""
         return [model for group in self.groups for model in group.models]
 
     @property
     def _facts(self) -> dict[str, str]:
+        """Say what all cells of the analysis are of."""
         return self.scorer.facts(self.analysis)
 
     def _planned(self, model: Model) -> Result:
+        """Choose the null of one model; a cell, whose piece is that in JSON."""
         with telling_of(analysis=self.analysis, model=model.short):
             text = json.dumps(self.plans[model].null().facts).encode()
         return {"null": Piece({"json": np.frombuffer(text, dtype=np.uint8)})}
@@ -121,6 +125,7 @@ class Run:
             yield group, of_models | {f"{RELIABILITY} {name}": reliable[name] for name in of_models if name in reliable}
 
     def _release_halves(self) -> None:
+        """Free what fits to halves were prepared with."""
         for halves in self.halves.values():
             halves.release_halves()
         for plan in self.plans.values():
@@ -138,6 +143,7 @@ class Run:
         return {model.name: result[RELIABILITY] for model, result in zip(joint, results, strict=True)}
 
     def _reliability(self, item: tuple[Model, Piece]) -> Result:
+        """Predict how reliable the shares of one joint model are; a cell."""
         model, piece = item
         with telling_of(analysis=self.analysis, model=model.short):
             return {RELIABILITY: reliability_of(piece, self.plans[model].model, self._judging(model))}
@@ -185,10 +191,12 @@ class Run:
         return Piece({"tested": comparison.cell(predictions, p, criterion, self._widest(group), halves)})
 
     def _judging(self, model: Model) -> Judging:
+        """Put together by what the predictions of a model are tested; regions have intervals on a test set only."""
         regions = None if self.scorer.pooled else self.scorer.regions
         return Judging(self.scorer.criterion, self.nulls[model], regions)
 
     def _permutations(self, model: Model) -> Permutations:
+        """Make what permutes and refits a model whose predictions are pooled over folds."""
         facts = {**self._facts, "model": model.name}
         return Permutations(self.plans[model], self.scorer.responses, self.nulls[model], self.scorer.cells, facts)
 
@@ -198,6 +206,7 @@ class Run:
             self._permutations(model).forget()
 
     def _widest(self, group: ModelGroup) -> Null:
+        """Take the null of a group that keeps most stimuli together, for all of its comparisons."""
         return Null.widest([self.nulls[model] for model in group.models])
 
     def columns(self, group: ModelGroup, pieces: Mapping[str, Piece]) -> tuple[list[list[Column]], list[Column]]:

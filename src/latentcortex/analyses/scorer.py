@@ -101,6 +101,7 @@ class Scorer:
 
     @cached_property
     def _valid(self) -> BoolArray:
+        """Tell which voxels are usable, (n_voxels,); looked for once."""
         if self.valid is not None:
             return self.valid
         return valid_voxels(self.responses, self.cells, getattr(self.responses, "zscore", "session"))

@@ -75,4 +75,5 @@ def _band(of_model: Maps, band: str, significant: BoolArray) -> dict[str, Any]:
 
 
 def _none_for_nan(value: float) -> float | None:
+    """Return None in place of nan, which JSON and templates have no word for."""
     return None if value != value else value

@@ -59,6 +59,7 @@ def cited_by(texts: Iterable[str], more: str = "") -> tuple[Reference, ...]:
 
 
 def _responses(content: Content) -> str:
+    """Write what was measured, how it was z-scored and averaged, and on what voxels."""
     facts, zscore = content.facts, content.settings["responses"]["zscore"]
     z = {"session": "within sessions", "run": "within runs", "none": ""}[zscore]
     scored = f"z-scored {z} with the statistics of training rows" if z else "not z-scored"

@@ -126,6 +126,7 @@ def _render(
     table: pd.DataFrame | None,
     stages: Sequence[Mapping[str, Any]],
 ) -> str:
+    """Write the page of one participant as HTML."""
     rows = [row | {"band": short(row["band"])} for row in summary_rows(content.participant, content.maps)]
     return (
         environment()

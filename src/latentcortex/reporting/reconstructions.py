@@ -252,6 +252,7 @@ def write_reconstructions(out: Path, content: Reconstructions, stages: Sequence[
 
 
 def _grid(content: Reconstructions, style: plotting.Style) -> Figure:
+    """Draw what was seen above what came back by each route."""
     rows = {content.routes.get(name, name): images for name, images in content.pictures.items()}
     return plotting.image_grid(rows, content.names, style=style)
 
