@@ -398,9 +398,9 @@ def test_values_that_cannot_be_fitted_are_errors(kind: type) -> None:
     with pytest.raises(InputError, match="0 of 20 voxels are usable"):
         kind().fit_gram(gram, np.full_like(y, np.inf))
     with pytest.raises(InputError, match="weights must be > 0"):
-        kind().fit_gram(gram, y, weights=np.zeros(20))
+        kind().fit_gram(gram, y, sample_weight=np.zeros(20))
     with pytest.raises(AlignmentError, match="expected \\(20,\\)"):
-        kind().fit_gram(gram, y, weights=np.ones(19))
+        kind().fit_gram(gram, y, sample_weight=np.ones(19))
     with pytest.raises(InputError, match="at least one voxel"):
         kind().fit_gram(gram, y[:, :0])
     with pytest.raises(AlignmentError, match="Fitted on z; asked to predict from c"):
@@ -549,8 +549,8 @@ def test_himalaya_agrees_with_banded_ridge() -> None:
     inner = {b: a[:200] @ a[:200].T for b, a in scaled.items()}
     new = {b: a[200:] @ a[:200].T for b, a in scaled.items()}
     weights = np.random.default_rng(0).integers(1, 4, 200)
-    ours = BandedRidge(selection="kfold").fit_gram(inner, y[:200], weights=weights)
-    theirs = make("himalaya").fit_gram(inner, y[:200], weights=weights)
+    ours = BandedRidge(selection="kfold").fit_gram(inner, y[:200], sample_weight=weights)
+    theirs = make("himalaya").fit_gram(inner, y[:200], sample_weight=weights)
     predicted = [model.predict_gram(new).sum(0) + model.intercept_ for model in (ours, theirs)]
     assert (scoring.correlation(*predicted) > 0.99).all()
     assert abs(r2_score(y[200:], predicted[0]) - r2_score(y[200:], predicted[1])) < 0.01

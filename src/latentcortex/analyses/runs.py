@@ -207,7 +207,7 @@ class Run:
             plan, piece = self.plans[model], pieces[model.name]
             about = about_model(self.analysis, model, len(plan.folds.ids))
             with telling_of(model=model.short):
-                VoxelCounts(*piece.total("fits").tolist()).tell(plan.estimator, model)
+                VoxelCounts(*piece.total("fits").tolist()).log_findings(plan.estimator, model)
                 how: dict[str, Any] = {"reliability": pieces.get(f"{RELIABILITY} {model.name}")}
                 if self.scorer.pooled:
                     how |= {"n_folds": len(plan.folds.sides), "drawn": self._permutations(model).drawn()}
