@@ -297,7 +297,7 @@ def test_the_preferred_layer_is_the_planted_one_and_ties_are_unsure() -> None:
         null=null,
         n_refits=20,
     )
-    maps = Maps.of(Unlocated(81), list(columns))
+    maps = Maps.build(Unlocated(81), list(columns))
     winner, confidence = maps.values(statistic="preferred"), maps.values(statistic="confidence")
     np.testing.assert_array_equal(winner[:60], np.repeat([0, 1, 2], 20))
     assert (maps.values(statistic="identifiable")[:60] == 1).mean() > 0.9

@@ -81,7 +81,7 @@ class LearningCurve(Analysis):
                 estimator = without_warnings(scorer.make_estimator())
                 plans[n] = ModelPlan(estimator, folds, scorer.criterion, scorer.sample.n_valid)
             curve = _Curve(self.name, model, scorer.responses, plans, seed)
-            of_model = Maps.of(scorer.responses.space, list(curve.columns(cells)))
+            of_model = Maps.build(scorer.responses.space, list(curve.columns(cells)))
             maps.append(cells.put_aside(of_model, {"analysis": self.name, "models": model.name}))
         return joined(maps)
 

@@ -144,7 +144,7 @@ class Run:
 
     def put_aside(self, group: Group, columns: Sequence[Column], of: str = "models") -> Maps:
         """Make maps of columns of a group, which stay in a part until they are read."""
-        maps = Maps.of(self.scorer.responses.space, columns)
+        maps = Maps.build(self.scorer.responses.space, columns)
         return self.scorer.cells.put_aside(maps, {**self._facts, of: group.name})
 
     def _cell(self, item: tuple[Group, slice]) -> Result:

@@ -295,7 +295,7 @@ class Encoder:
 
     def _maps(self, piece: Piece, space: Space, judging: Judging, *, n_stimuli: int, can_refit: bool) -> Maps:
         facts = about_model(self.analysis, self.bands, n_stimuli)
-        return Maps.of(space, columns_of(facts, piece, self.model, judging, can_refit=can_refit))
+        return Maps.build(space, columns_of(facts, piece, self.model, judging, can_refit=can_refit))
 
     def cross_validate(
         self,
@@ -344,7 +344,7 @@ class Encoder:
         facts = about_model(self.analysis, features.bands, len(folds.ids))
         drawn = Permutations(plan, by_chunk, null, Cells(progress=self.progress), facts).drawn()
         options: dict[str, Any] = {"n_folds": len(splits), "drawn": drawn}
-        return Maps.of(responses.space, columns_of(facts, piece, plan.model, Judging(judged_by, null), **options))
+        return Maps.build(responses.space, columns_of(facts, piece, plan.model, Judging(judged_by, null), **options))
 
     def null(self, folds: Folds, null: Null) -> FloatArray:
         """Refit and score after exchanging stimuli, or flipping clusters; r of shape (n_permutations, n_voxels)."""
