@@ -258,16 +258,18 @@ class Study:
 
         Also another one is run as the extractor's is: at its pixels, in its precision, on its device.
         """
-        name, source = self.settings.extractor.name, self.settings.extractor.arguments
-        of, given = self.settings.reconstructor.name, self.settings.reconstructor.arguments
-        if not runs_model_of(of, name):
+        chosen, given = self.settings.reconstructor.name, self.settings.reconstructor.arguments
+        extractor, of_extractor = self.settings.extractor.name, self.settings.extractor.arguments
+        if not runs_model_of(chosen, extractor):
             return self._make(reconstructors.SHELF, "reconstructor", paths=("model",), seeded=True, **arguments)
-        named = ("model", "revision")
-        taken = ("pixels", "n_steps", "dtype", "device", *(named if "model" not in given else ()))
-        run = {key: source[key] for key in taken if key in source} | {key: given[key] for key in named if key in given}
-        model = self._make(extractors.SHELF, "reconstructor", paths=("model",), given=(name, run))
-        rest = {key: value for key, value in given.items() if key not in named} | {"model": model}
-        return self._make(reconstructors.SHELF, "reconstructor", seeded=True, given=(of, rest), **arguments)
+        model_keys = ("model", "revision")
+        shared = ("pixels", "n_steps", "dtype", "device", *(model_keys if "model" not in given else ()))
+        run = {key: of_extractor[key] for key in shared if key in of_extractor}
+        run |= {key: given[key] for key in model_keys if key in given}
+        model = self._make(extractors.SHELF, "reconstructor", paths=("model",), given=(extractor, run))
+        others = {key: value for key, value in given.items() if key not in model_keys}
+        picked = (chosen, others | {"model": model})
+        return self._make(reconstructors.SHELF, "reconstructor", seeded=True, given=picked, **arguments)
 
     def analyses(self, bands: tuple[str, ...]) -> list[Analysis]:
         """Make the analyses that are asked for, each with its models among these bands."""
