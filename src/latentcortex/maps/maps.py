@@ -236,12 +236,12 @@ class Maps:
         compared = (
             f"{about['model']} − {about['band']}" if statistic.compares else f"{about['band']} in {about['model']}"
         )
+        title = compared if several else str(about["model"])
+        is_categorical = statistic.kind != "number"
         return plotting.plot_flatmap(
-            plotting.Panel(
-                compared if several else str(about["model"]), self.on_mesh(values, about), template=self.space.template
-            ),
+            plotting.Panel(title, values, self.space, categorical=is_categorical),
             ax=ax,
-            rois=plotting.Rois.of(atlas, self.space) if atlas is not None else None,
+            atlas=atlas,
             cmap=cmap or statistic.cmap,
             limits=limits or statistic.scale(values),
             label=f"{about['statistic']} ({about['unit']})" if about.get("unit") else str(about["statistic"]),
