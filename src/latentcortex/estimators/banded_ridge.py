@@ -17,7 +17,7 @@ from latentcortex import _ridge
 from latentcortex._arrays import FloatArray, IntArray, by_band, labels, listed, whole_number
 from latentcortex._methods import software
 from latentcortex._ranges import Alphas, Count, Folds, NoEffect
-from latentcortex._ridge.candidates import alphas_of, faces_of, mixtures_for
+from latentcortex._ridge.candidates import alphas_of, candidates_of, mixtures_for
 from latentcortex._shelf import unknown
 from latentcortex.errors import AlignmentError, InputError
 from latentcortex.estimators import _methods
@@ -347,7 +347,7 @@ class BandedRidge(BaseEstimator):  # type: ignore[misc]
         fit, found = self._fit, {}
         refitted = [own for own in numbers if own != fit.bands]  # the model of all its bands is this one
         if refitted:
-            candidates = faces_of(self.mixtures, refitted, n_bands, seed=self.seed)
+            candidates = candidates_of(self.mixtures, refitted, n_bands, seed=self.seed)
             found = dict(zip(refitted, self._ready.among(*candidates).fit(fit.y), strict=True))
         return {model.bands: model for model in (self._of(own, found.get(own, fit)) for own in numbers)}
 
@@ -449,12 +449,12 @@ class BandedRidge(BaseEstimator):  # type: ignore[misc]
         self._check()
         if groups is not None:
             groups = labels("groups", groups, design.n_rows).tolist()
-        mixtures, faces = faces_of(self.mixtures, [range(len(bands))], len(bands), seed=self.seed)
+        mixtures, models = candidates_of(self.mixtures, [range(len(bands))], len(bands), seed=self.seed)
         selection, folds = self._chosen_by(design, sample, groups)
         criterion = _ridge.SearchSpace(
             mixtures=mixtures,
             alphas=alphas_of(self.alphas),
-            faces=faces,
+            models=models,
             selection=selection,
             folds=folds,
             refine=self.refine,
