@@ -39,7 +39,7 @@ lc.plotting.save(agreement.plot(), Path("agreement.png"))
 ids = [f"image{i}" for i in range(400)]
 features = lc.Features.from_arrays(ids, x)
 trials = {"stimulus": ids[:300], "session": ["1"] * 300, "run": ["1"] * 300}
-train = lc.Responses.single_trials(y[:300].astype(np.float32), lc.Bare(60), **trials)
+train = lc.Responses.single_trials(y[:300].astype(np.float32), lc.Unlocated(60), **trials)
 encoder = lc.Encoder(lc.estimators.make("banded_ridge")).fit(features, train)
 encoder.save(Path("model.safetensors"))
 again = lc.Encoder.load(Path("model.safetensors"), features)

@@ -19,7 +19,7 @@ from latentcortex.maps import Maps
 from latentcortex.reporting import region_tables
 from latentcortex.reporting.tables import roi_table
 from latentcortex.study import Study
-from latentcortex.study.material import Material
+from latentcortex.study.data import StudyData
 
 EXECUTOR = '''
 """Runs cells from the last to the first, each on a copy of what it is sent, as another process would."""
@@ -121,7 +121,7 @@ import numpy as np
 import pandas as pd
 
 from latentcortex import Responses, Stimuli
-from latentcortex.space import Bare, Surface
+from latentcortex.space import Unlocated, Surface
 
 
 class Greys:
@@ -140,7 +140,7 @@ class Greys:
         return pd.DataFrame({"stimulus": self.names, "session": "1", "run": "1", "n_repeats": 1, "split": split})
 
     def space(self, participant):
-        return Surface("fsaverage5", np.arange(self.n_voxels)) if self.on_cortex else Bare(self.n_voxels)
+        return Surface("fsaverage5", np.arange(self.n_voxels)) if self.on_cortex else Unlocated(self.n_voxels)
 
     def responses(self, participant, voxels=slice(None)):
         numbers = range(*voxels.indices(self.n_voxels))
@@ -233,7 +233,7 @@ def test_a_dataset_that_gives_other_voxels_or_trials_than_asked_for_is_refused(g
         datasets.SHELF.where["greys"] = f"{name}:Greys"
         (greys / "study.toml").write_text(STUDY.replace("n_voxels = 12", "n_voxels = 200"), encoding="utf-8")
         with pytest.raises(InputError, match=says):
-            Material(Study.read(greys / "study.toml"), greys / "out", progress=False).responses("01", slice(0, 9))
+            StudyData(Study.read(greys / "study.toml"), greys / "out", progress=False).reader("01")(slice(0, 9))
 
 
 METHODS = '''

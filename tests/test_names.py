@@ -38,7 +38,7 @@ def nouns() -> dict[str, Any]:
         "40 stimuli in 40 groups, 4 folds": lc.Splits.k_fold(ids, 4, seed=0),
         "3 of the 20484 vertices of fsaverage5": lc.Surface("fsaverage5", np.arange(3)),
         "8 voxels in MNI152": space,
-        "7 voxels without a known position": lc.Bare(7),
+        "7 voxels without a known position": lc.Unlocated(7),
         "Atlas(phantom, ": lc.Atlas.find("phantom", "fsaverage5"),
         "not fitted": lc.Encoder(BandedRidge()),
         "z fitted on 40 stimuli": encoder,

@@ -9,7 +9,7 @@ import pytest
 from latentcortex import scoring
 from latentcortex.errors import AlignmentError, InputError
 from latentcortex.responses import MIN_TRAIN_ROWS, Responses
-from latentcortex.space import Bare
+from latentcortex.space import Unlocated
 
 SHOWN = [*"abcab", *"cdeab", *"fdefc"]
 SESSION = [*"11111", *"22222", *"33333"]
@@ -19,7 +19,7 @@ def trials(n_voxels: int = 4, *, times: int = 1) -> Responses:
     n = 15 * times
     data = np.random.default_rng(0).standard_normal((n, n_voxels)).astype(np.float32) * 3 + 10
     shown = {"stimulus": SHOWN * times, "session": SESSION * times, "run": ["1"] * n}
-    return Responses.single_trials(data, Bare(n_voxels), **shown)
+    return Responses.single_trials(data, Unlocated(n_voxels), **shown)
 
 
 def test_averages_are_pandas_and_carry_their_number_of_trials() -> None:
@@ -35,7 +35,7 @@ def test_averages_of_averages_are_those_of_trials() -> None:
     responses = trials()
     half = [responses.select_stimuli(list("abc")).averaged(), responses.select_stimuli(list("def")).averaged()]
     rows = pd.concat([one.rows for one in half], ignore_index=True)
-    joined = Responses(np.concatenate([one.data for one in half]), rows, Bare(4))
+    joined = Responses(np.concatenate([one.data for one in half]), rows, Unlocated(4))
     np.testing.assert_allclose(joined.averaged().data, responses.averaged().data, rtol=1e-6)
 
 
@@ -80,7 +80,7 @@ def test_a_session_that_is_held_out_is_z_scored_with_statistics_of_its_own(withi
     rows = rows.assign(run=rows["session"], n_repeats=1)
     data = rng.standard_normal((60, 4)) + np.repeat([[0.0], [5.0], [-7.0]], 20, axis=0)
     ids = list(rows["stimulus"])
-    train, test = Responses(data, rows, Bare(4)).split(train_ids=ids[:35], test_ids=ids[35:], zscore=within)
+    train, test = Responses(data, rows, Unlocated(4)).split(train_ids=ids[:35], test_ids=ids[35:], zscore=within)
     np.testing.assert_allclose(test.data[5:].mean(0), 0, atol=1e-6)
     np.testing.assert_allclose(test.data[5:].std(0), 1, atol=1e-5)
     np.testing.assert_allclose(train.data[20:].mean(0), 0, atol=1e-6)
@@ -99,7 +99,7 @@ def test_a_held_out_session_of_few_rows_is_an_input_error() -> None:
 def test_runs_are_told_apart_by_session() -> None:
     responses = trials(times=4)
     rows = responses.rows.assign(run=["1", "1", "2", "2", "2"] * 12)
-    scored = Responses(responses.data, rows, Bare(4)).zscored(fit=np.ones(60, bool), within="run")
+    scored = Responses(responses.data, rows, Unlocated(4)).zscored(fit=np.ones(60, bool), within="run")
     one = ((rows["session"] == "1") & (rows["run"] == "1")).to_numpy()
     assert responses.data[one].shape == (8, 4)
     np.testing.assert_allclose(scored.data[one].mean(0), 0, atol=1e-6)
@@ -131,7 +131,7 @@ def test_with_as_many_rows_as_the_floor_scores_are_near_those_of_known_sessions(
         data = (gain * noise + offset).reshape(-1, 500).astype(np.float32)
         session = [str(i) for i in range(60) for _ in range(n_rows + 1)]
         shown = {"stimulus": [*["a"] * n_rows, "b"] * 60, "session": session, "run": ["1"] * len(data)}
-        _, test = Responses.single_trials(data, Bare(500), **shown).split(test_ids=["b"])
+        _, test = Responses.single_trials(data, Unlocated(500), **shown).split(test_ids=["b"])
         r2[n_rows] = float(np.mean(np.corrcoef(test.data.ravel(), signal.ravel())[0, 1] ** 2))
         assert np.abs(test.data).max() < 40
     assert 0.6 < r2[MIN_TRAIN_ROWS] / r2[64] < 0.9
@@ -164,7 +164,7 @@ def test_repeats_are_laid_out_for_the_noise_ceiling() -> None:
         (lambda r: r.split(test_ids=["a"], train_ids=["a", "b"]), InputError, "both in train and test: a"),
         (lambda r: r.split(test_ids=["a"], zscore="sesion"), InputError, "Did you mean 'session'"),
         (lambda r: Responses(r.data[1:], r.rows, r.space), AlignmentError, "14"),
-        (lambda r: Responses(r.data, r.rows, Bare(3)), AlignmentError, "expected \\(n_rows, 3\\)"),
+        (lambda r: Responses(r.data, r.rows, Unlocated(3)), AlignmentError, "expected \\(n_rows, 3\\)"),
         (lambda r: Responses(r.data, r.rows.drop(columns="run"), r.space), InputError, "lack run"),
     ],
 )
@@ -178,7 +178,7 @@ def test_what_does_not_fit_is_an_error(call, error: type, says: str) -> None:
 def test_responses_of_any_type_are_those_of_float32(dtype: str, zscore: str) -> None:
     responses = trials(times=4)
     whole = np.round(10 * np.abs(responses.data))
-    plain, other = (Responses(values, responses.rows, Bare(4)) for values in (whole, whole.astype(dtype)))
+    plain, other = (Responses(values, responses.rows, Unlocated(4)) for values in (whole, whole.astype(dtype)))
     assert other.data.dtype == np.float32
     sides = (one.split(test_ids=["a", "f"], zscore=zscore) for one in (plain, other))
     for one, same in zip(*sides, strict=True):
@@ -190,7 +190,7 @@ def test_what_a_masked_array_hides_makes_the_voxel_invalid() -> None:
     responses = trials()
     hidden = np.zeros(responses.data.shape, dtype=bool)
     hidden[3, 1] = True
-    masked = Responses(np.ma.array(responses.data, mask=hidden), responses.rows, Bare(4))
+    masked = Responses(np.ma.array(responses.data, mask=hidden), responses.rows, Unlocated(4))
     assert masked.valid().tolist() == [True, False, True, True]
 
 
@@ -198,27 +198,27 @@ def test_responses_in_any_unit_survive_and_those_that_cannot_are_said(caplog: py
     responses = trials(times=4)
     wide = responses.data.astype(np.float64)
     for factor in (1e-15, 1e15):
-        other = Responses(wide * factor, responses.rows, Bare(4))
+        other = Responses(wide * factor, responses.rows, Unlocated(4))
         np.testing.assert_allclose(
             other.split(test_ids=["a"])[0].data, responses.split(test_ids=["a"])[0].data, rtol=1e-4, atol=1e-5
         )
     assert not caplog.text
     with pytest.raises(InputError, match="240 responses are larger than float32 can hold"):
-        Responses(wide * 1e300, responses.rows, Bare(4))
+        Responses(wide * 1e300, responses.rows, Unlocated(4))
     for values in (wide * 1e-60, wide + 1e12):
         caplog.clear()
-        Responses(values, responses.rows, Bare(4))
+        Responses(values, responses.rows, Unlocated(4))
         assert "4 voxels vary by less than float32 can tell" in caplog.text
 
 
 @pytest.mark.parametrize(
     ("call", "says"),
     [
-        (lambda r: Responses(r.data[:, 0], r.rows, Bare(1)), r"Responses is \(15,\); expected \(n_rows, 1\)"),
-        (lambda r: Responses([*r.data.tolist(), [None] * 4], r.rows, Bare(4)), "got object"),
-        (lambda r: Responses(pd.DataFrame(r.data), r.rows, Bare(4)), "DataFrame; expected an array"),
-        (lambda r: Responses(r.data * 1j, r.rows, Bare(4)), "got complex64"),
-        (lambda r: Responses(r.data > 0, r.rows, Bare(4)), "got bool"),
+        (lambda r: Responses(r.data[:, 0], r.rows, Unlocated(1)), r"Responses is \(15,\); expected \(n_rows, 1\)"),
+        (lambda r: Responses([*r.data.tolist(), [None] * 4], r.rows, Unlocated(4)), "got object"),
+        (lambda r: Responses(pd.DataFrame(r.data), r.rows, Unlocated(4)), "DataFrame; expected an array"),
+        (lambda r: Responses(r.data * 1j, r.rows, Unlocated(4)), "got complex64"),
+        (lambda r: Responses(r.data > 0, r.rows, Unlocated(4)), "got bool"),
         (lambda r: Responses(r.data, r.rows.assign(session=[None, *SESSION[1:]]), r.space), "session must be strings"),
         (lambda r: Responses(r.data, r.rows.assign(run=[np.nan] * 15), r.space), "run must be strings"),
         (lambda r: Responses(r.data, r.rows.assign(stimulus=[3, *SHOWN[1:]]), r.space), "found 3, of type int"),

@@ -19,7 +19,7 @@ _NAMES = {
     "Splits": "splits",
     "Surface": "space",
     "Volume": "space",
-    "Bare": "space",
+    "Unlocated": "space",
     "Atlas": "space",
     "Encoder": "encoding",
     "Study": "study",

@@ -51,7 +51,7 @@ class ResultsFolder:
     ours : tuple of str
         Patterns of what is written here. Only a file that a run wrote, as it wrote it, is ever deleted; whatever else
         lies in the folder is the user's and is never touched, whatever it is called.
-    looks : dict
+    figure_settings : dict
         Settings on which no number depends, but files of figures do: when they change, figures are drawn anew.
     sources : dict of str to str
         What else the key is a hash of, in words, each with its value or hash.
@@ -61,7 +61,7 @@ class ResultsFolder:
     key: str
     settings: Mapping[str, Mapping[str, Any]]
     ours: tuple[str, ...]
-    looks: Mapping[str, Any] = field(default_factory=dict)
+    figure_settings: Mapping[str, Any] = field(default_factory=dict)
     sources: Mapping[str, str] = field(default_factory=dict)
     _written: dict[str, str] = field(default_factory=dict, repr=False)
     _stored: dict[str, str] = field(default_factory=dict, repr=False)
@@ -73,7 +73,7 @@ class ResultsFolder:
     _seen: list[dict[str, Any]] = field(default_factory=list, repr=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "_lease", _lease_of(self.folder, self.key, self.looks))
+        object.__setattr__(self, "_lease", _lease_of(self.folder, self.key, self.figure_settings))
 
     @property
     def _known(self) -> dict[str, Any]:
@@ -193,7 +193,11 @@ class ResultsFolder:
 
     def _is_mine(self, known: Mapping[str, Any]) -> bool:
         """Tell whether a record is that of this study, with figures that look like its own."""
-        return not self._is_of_another(known) and known["key"] == self.key and known.get("looks", {}) == self.looks
+        return (
+            not self._is_of_another(known)
+            and known["key"] == self.key
+            and known.get("figure_settings", {}) == self.figure_settings
+        )
 
     def _is_of_another(self, known: Mapping[str, Any]) -> bool:
         """Tell whether a record is that of another study, or in the words of another version."""
@@ -300,7 +304,7 @@ class ResultsFolder:
     def _write(self, *, done: Sequence[str], files: dict[str, str], stored: Mapping[str, str] | None = None) -> None:
         content = {"format": FORMAT, "key": self.key, "settings": self.settings, "done": list(done), "files": files}
         content |= {"stored": dict(sorted(stored.items()))} if stored is not None else {}
-        content |= {"looks": self.looks} if self.looks else {}
+        content |= {"figure_settings": self.figure_settings} if self.figure_settings else {}
         content |= {"sources": self.sources} if self.sources else {}
         _files.write_json(self.folder / NAME, content)
 
@@ -410,7 +414,7 @@ def amending(folder: Path) -> Iterator[None]:
     if not (folder / NAME).is_file():
         yield
         return
-    lease = _lease_of(folder, read_record(folder)["key"], read_record(folder).get("looks", {}))
+    lease = _lease_of(folder, read_record(folder)["key"], read_record(folder).get("figure_settings", {}))
     with lease.held(), lease.turn(), _amending(folder):
         yield
 
@@ -445,9 +449,9 @@ def refuse_links(folder: Path, names: Iterable[str]) -> None:
             )
 
 
-def _lease_of(folder: Path, key: str, looks: Mapping[str, Any]) -> Lease:
+def _lease_of(folder: Path, key: str, figure_settings: Mapping[str, Any]) -> Lease:
     """Make the lease of a study with figures that look so: it decides the content of every file."""
-    return Lease(folder, digest(key, json.dumps(_files.plain(dict(looks)), sort_keys=True)))
+    return Lease(folder, digest(key, json.dumps(_files.plain(dict(figure_settings)), sort_keys=True)))
 
 
 def _is_inside(name: str) -> bool:

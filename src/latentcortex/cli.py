@@ -175,15 +175,14 @@ def _rebuild(out: Path) -> int:
 
 def _check(study: Study, out: Path | None) -> int:
     """Print what every rule says; return the exit code."""
-    seen = study.check(out)
-    widest = max((len(one.rule) for one in seen), default=0)
-    for one in seen:
-        allowed = one.rule in study.allowed
-        said = "not looked at before features are extracted" if not one.looked else "ok"
-        for what in one.found or (said,):
-            mark = "allowed: " if one.found and allowed else "refused: " if one.found else ""
-            _say(f"Participant {one.participant}  {one.rule:<{widest}} {mark}{what}")
-    refused = sorted({one.rule for one in seen if one.found and one.rule not in study.allowed})
+    inspections = study.check(out)
+    widest = max((len(inspection.rule) for inspection in inspections), default=0)
+    for inspection in inspections:
+        verdict = "allowed: " if inspection.rule in study.allowed else "refused: "
+        nothing = "ok" if inspection.examined else "not looked at before features are extracted"
+        for line in [verdict + finding for finding in inspection.findings] or [nothing]:
+            _say(f"Participant {inspection.participant}  {inspection.rule:<{widest}} {line}")
+    refused = sorted({one.rule for one in inspections if one.findings and one.rule not in study.allowed})
     if refused:
         line = f"{', '.join(refused)}: mend what is refused, or give --allow RULE for each that you can justify."
         print(f"latentcortex: {line}", file=sys.stderr)

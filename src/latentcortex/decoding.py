@@ -26,7 +26,7 @@ from latentcortex.estimators import quiet
 from latentcortex.estimators.banded_ridge import ALPHAS, BandedRidge
 from latentcortex.features import Features, aligned
 from latentcortex.responses import Responses
-from latentcortex.space import Atlas, Bare, Space
+from latentcortex.space import Atlas, Space, Unlocated
 from latentcortex.splits import Splits
 
 logger = logging.getLogger(__name__)
@@ -141,7 +141,7 @@ class Decoder:
         if self.rois:
             if band not in self.rois:
                 raise unknown("band of the regions' table", band, self.rois)
-            if self.atlas is None or isinstance(space, Bare):
+            if self.atlas is None or isinstance(space, Unlocated):
                 raise InputError("Responses have no known position: decode without `rois`.")
             voxels = self.atlas.voxels(space, self.rois[band])
         voxels = voxels[valid[voxels]]

@@ -29,7 +29,7 @@ from latentcortex._arrays import (
 )
 from latentcortex._shelf import unknown
 from latentcortex.errors import AlignmentError, InputError
-from latentcortex.space import Bare, Space
+from latentcortex.space import Space, Unlocated
 
 logger = logging.getLogger(__name__)
 
@@ -105,7 +105,7 @@ class Responses:
     @classmethod
     def of_rows(cls, rows: pd.DataFrame) -> Responses:
         """Make responses of no voxel: what rows alone tell (repeats, sessions, order in time, splits) costs nothing."""
-        return cls(np.empty((len(rows), 0), dtype=np.float32), rows, Bare(0))
+        return cls(np.empty((len(rows), 0), dtype=np.float32), rows, Unlocated(0))
 
     @cached_property
     def ids(self) -> tuple[str, ...]:

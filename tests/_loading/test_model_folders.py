@@ -590,7 +590,7 @@ def diffusion_study(folder_study: Path, tiny_model: Path) -> Path:
 
 def test_check_counts_captions_that_are_cut(diffusion_study: Path) -> None:
     (one,) = [one for one in Study.read(diffusion_study).check() if one.rule == "cut-captions"]
-    assert one.found[0].startswith("2 of 60 captions are longer than the model's window of 16 tokens")
+    assert one.findings[0].startswith("2 of 60 captions are longer than the model's window of 16 tokens")
 
 
 def test_a_study_refuses_before_it_extracts_what_its_reconstructor_cannot_use(diffusion_study: Path) -> None:

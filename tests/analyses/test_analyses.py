@@ -18,7 +18,7 @@ from latentcortex.encoding import Criterion, HeldOutSides, ReadByChunk
 from latentcortex.errors import InputError
 from latentcortex.estimators.banded_ridge import BandedRidge
 from latentcortex.maps import Maps
-from latentcortex.space import Bare
+from latentcortex.space import Unlocated
 
 Z, ZC = "z", "zc_strength-80_step-100"
 IDS = [f"s{i:04d}" for i in range(500)]
@@ -28,7 +28,7 @@ def trials(data: np.ndarray, ids: list[str], n_repeats: int = 1) -> Responses:
     n = len(ids)
     return Responses.single_trials(
         data.astype(np.float32),
-        Bare(data.shape[1]),
+        Unlocated(data.shape[1]),
         stimulus=ids * n_repeats,
         session=[str(k) for k in range(n_repeats) for _ in range(n)],
         run=["1"] * n * n_repeats,
@@ -283,7 +283,7 @@ def joint_maps() -> Maps:
     ):
         facts = {**about, "band": band, "statistic": statistic, "unit": "", **more}
         columns.append((np.array(values, dtype=float), facts))
-    return Maps.of(Bare(4), columns)
+    return Maps.of(Unlocated(4), columns)
 
 
 def test_the_honesty_panel_counts_among_significant_voxels() -> None:

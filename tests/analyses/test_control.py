@@ -25,7 +25,7 @@ from latentcortex.estimators.banded_ridge import BandedRidge
 from latentcortex.features import Features
 from latentcortex.inference.control import expected_false, tally, tally_draws
 from latentcortex.reporting import alterations
-from latentcortex.space import Bare
+from latentcortex.space import Unlocated
 from latentcortex.splits import Splits
 
 runs = partial(runs_of, battery.BATTERY)
@@ -218,7 +218,7 @@ def test_every_warning_of_scores_and_tests_names_its_statistic(n_fitted: int, ca
     y = bands["a"] @ rng.standard_normal((3, 300)) + 0.5 * rng.standard_normal((len(ids), 300))
     y[n_fitted:] = 3 - y[n_fitted:]
     about = {"stimulus": ids, "session": ["1"] * len(ids), "run": ["1"] * len(ids)}
-    responses = Responses.single_trials(y.astype(np.float32), Bare(300), **about)
+    responses = Responses.single_trials(y.astype(np.float32), Unlocated(300), **about)
     train, test = responses.split(test_ids=ids[n_fitted:], zscore="none")
     criterion = Criterion(null="permutation", n_permutations=9, n_refits=0)
     features = Features.from_arrays(ids, bands)

@@ -23,7 +23,7 @@ from latentcortex import BandedRidge, Encoder, Features, Maps, Responses, extrac
 from latentcortex.datasets.folder import Folder
 from latentcortex.encoding import Folds, Null
 from latentcortex.extraction import extract
-from latentcortex.space import Bare
+from latentcortex.space import Unlocated
 from latentcortex.splits import Splits
 
 EDGE = 12
@@ -133,7 +133,7 @@ def recording(data: np.ndarray) -> Responses:
     n = len(data)
     ids = [f"t{i:05d}" for i in range(n)]
     return Responses.single_trials(
-        data.astype(np.float32), Bare(data.shape[1]), stimulus=ids, session=["1"] * n, run=["1"] * n
+        data.astype(np.float32), Unlocated(data.shape[1]), stimulus=ids, session=["1"] * n, run=["1"] * n
     )
 
 
@@ -409,9 +409,9 @@ def leaked(run: int) -> dict[str, float]:
     x = x[rng.permutation(60)]
     alike = {"session": ["1"] * 240, "run": ["1"] * 240}
     names = [f"s{i:02d}" for i in stimulus]
-    shown = Responses.single_trials(data, Bare(100), stimulus=names, **alike)
+    shown = Responses.single_trials(data, Unlocated(100), stimulus=names, **alike)
     trials = [f"t{i:03d}" for i in range(240)]
-    single = Responses.single_trials(data, Bare(100), stimulus=trials, **alike)
+    single = Responses.single_trials(data, Unlocated(100), stimulus=trials, **alike)
     by_stimulus = Features.from_arrays(sorted(set(names)), {"x": x})
     by_trial = Features.from_arrays(trials, {"x": x[stimulus]})
     ways = {

@@ -18,10 +18,10 @@ from PIL import Image
 from latentcortex import BandedRidge, Encoder, Features, Responses, checking, scoring
 from latentcortex.encoding import Criterion, Folds
 from latentcortex.errors import InputError
-from latentcortex.space import Bare
+from latentcortex.space import Unlocated
 from latentcortex.splits import Splits
 from latentcortex.study import Study
-from latentcortex.study.material import Material
+from latentcortex.study.data import StudyData
 
 N_RUNS, N_TRIALS, BLOCK = 16, 24, 6
 """Runs, trials of a run, and like stimuli that follow each other."""
@@ -54,7 +54,7 @@ class Session:
     @property
     def responses(self) -> Responses:
         run = [str(k) for k in self.run]
-        space, one = Bare(self.y.shape[1]), ["1"] * len(run)
+        space, one = Unlocated(self.y.shape[1]), ["1"] * len(run)
         return Responses.single_trials(self.y.astype(np.float32), space, stimulus=self.ids, session=one, run=run)
 
     @property
@@ -209,9 +209,9 @@ def jittered(n: int) -> list[Finding]:
         for run in range(n):
             folder = Path(name) / str(run)
             study = write_jittered(folder, run)
-            material = Material(study, folder / "out", progress=False)
-            features, responses = material.features, material.responses("01")
-            splits = material.splits("01")
+            data = StudyData(study, folder / "out", progress=False)
+            features, responses = data.features, data.all_voxels("01")
+            splits = data.splits("01")
             alike.append(float(len(set(splits.groups))))
             encoder = Encoder(study.estimator())
             options: dict[str, Any] = {"zscore": "session", "n_permutations": 19}

@@ -11,7 +11,7 @@ from latentcortex.analyses import Analysis, Scorer
 from latentcortex.analyses.latents import Latents
 from latentcortex.encoding import Criterion, HeldOutSides
 from latentcortex.estimators.banded_ridge import BandedRidge
-from latentcortex.space import Bare
+from latentcortex.space import Unlocated
 
 N_VOXELS = 1000
 SMOOTHNESS = (0, 5)
@@ -29,7 +29,9 @@ def participant(run: int, smoothness: float, n: int, driven: int) -> tuple[Featu
     y[:, :driven] += 0.6 * z @ rng.standard_normal((6, driven)) / 6**0.5
     ids = [f"s{i:04d}" for i in range(n)]
     about = {"stimulus": ids, "session": ["1"] * n, "run": ["1"] * n}
-    return Features.from_arrays(ids, {"z": z}), Responses.single_trials(y.astype(np.float32), Bare(N_VOXELS), **about)
+    return Features.from_arrays(ids, {"z": z}), Responses.single_trials(
+        y.astype(np.float32), Unlocated(N_VOXELS), **about
+    )
 
 
 def counts(n: int, smoothness: float) -> np.ndarray:
@@ -100,7 +102,7 @@ def series(run: int, n: int, n_voxels: int) -> tuple[Features, Responses]:
     ids = [f"s{i:04d}" for i in range(n)]
     about = {"stimulus": ids, "session": ["1"] * n, "run": ["1"] * n}
     data = slow(n_voxels).astype(np.float32)
-    return Features.from_arrays(ids, {"z": slow(4)}), Responses.single_trials(data, Bare(n_voxels), **about)
+    return Features.from_arrays(ids, {"z": slow(4)}), Responses.single_trials(data, Unlocated(n_voxels), **about)
 
 
 def wrong_null(n: int) -> list[Finding]:

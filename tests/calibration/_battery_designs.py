@@ -13,7 +13,7 @@ from _battery import BROKEN, HELD, Finding, fdp, found, quiet, recording
 
 from latentcortex import BandedRidge, Encoder, Features, Responses, inference
 from latentcortex.encoding import Criterion, Null, Prediction
-from latentcortex.space import Bare
+from latentcortex.space import Unlocated
 
 Sides = tuple[Encoder, Features, Responses]
 """A fitted encoder, all features, and the responses to the test stimuli."""
@@ -189,7 +189,7 @@ def ordered(run: int, order: str) -> Sides:
     data = y[shown] + 0.5 * rng.standard_normal((len(shown), 1000))
     names = [ids[i] for i in shown]
     responses = Responses.single_trials(
-        data.astype(np.float32), Bare(1000), stimulus=names, session=["1"] * len(shown), run=runs
+        data.astype(np.float32), Unlocated(1000), stimulus=names, session=["1"] * len(shown), run=runs
     )
     features = Features.from_arrays(ids, {"x": x})
     train, test = responses.split(test_ids=ids[1::2], zscore="none")

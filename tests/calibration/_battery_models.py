@@ -18,7 +18,7 @@ from latentcortex.analyses import Analysis, Scorer
 from latentcortex.analyses.latents import Latents
 from latentcortex.encoding import Criterion, HeldOutSides, significance
 from latentcortex.reporting.content import found_by_any
-from latentcortex.space import Bare
+from latentcortex.space import Unlocated
 
 RATE: dict[str, Any] = {"most": 0.055}
 """What a rate of 5 % may reach in these fixtures."""
@@ -118,7 +118,7 @@ def winner_maps(n: int) -> list[Finding]:
         for name, own in zip(("z", "c", "zc"), p, strict=True):
             about = {"analysis": "latents", "model": name, "band": name, "n_stimuli": 100}
             columns += significance(about, own, Criterion(), null="closed form")
-        maps = Maps.of(Bare(2000), columns)
+        maps = Maps.of(Unlocated(2000), columns)
         together = [{"analysis": "latents", "model": name} for name in ("z", "c", "zc")]
         union = np.stack([maps.values(**facts, statistic="mask") == 1 for facts in together]).any(0)
         for name, rejected in (("ours", found_by_any(maps, together)), ("union", union)):

@@ -23,7 +23,7 @@ from latentcortex.decoding import Decoder
 from latentcortex.encoding import Criterion, Null, Piece, Prediction
 from latentcortex.encoding.duplicates import duplicates
 from latentcortex.inference.tails import Family, finer_p, more_exchanges
-from latentcortex.space import Bare
+from latentcortex.space import Unlocated
 
 runs = partial(runs_of, battery.BATTERY)
 
@@ -162,7 +162,7 @@ def test_a_series_is_what_runs_and_the_order_of_rows_say() -> None:
 
     def in_time(stimulus: list[str], run: list[str]) -> tuple[bool, bool]:
         data, n = np.random.default_rng(0).standard_normal((len(run), 2)), len(run)
-        one = Responses.single_trials(data, Bare(2), stimulus=stimulus, session=["1"] * n, run=run)
+        one = Responses.single_trials(data, Unlocated(2), stimulus=stimulus, session=["1"] * n, run=run)
         return one.in_time, one.averaged().in_time
 
     assert in_time(ids, ["1"] * 6 + ["2"] * 6) == (True, True)
@@ -189,7 +189,7 @@ def test_folds_that_choose_a_penalty_are_stretches_only_in_the_order_of_time() -
     features = Features.from_arrays(ids, {"x": x})
 
     def n_cuts(run: list[str]) -> list[int]:
-        shown = Responses.single_trials(y, Bare(30), stimulus=ids, session=["1"] * 100, run=run)
+        shown = Responses.single_trials(y, Unlocated(30), stimulus=ids, session=["1"] * 100, run=run)
         encoded = Encoder(BandedRidge(seed=0)).fit(features, shown).model.estimator
         _, decoded, _ = Decoder(seed=0).fit(features, shown)._models["x"]
         return [int((np.diff(one._ready.search.folds) != 0).sum()) for one in (encoded, decoded)]

@@ -17,7 +17,7 @@ from _rates import runs as runs_of
 from latentcortex import Responses, analyses, scoring
 from latentcortex.encoding import Cells, ReadByChunk
 from latentcortex.errors import AlignmentError, InputError
-from latentcortex.space import Bare
+from latentcortex.space import Unlocated
 from latentcortex.splits import Splits
 
 runs = partial(runs_of, battery.BATTERY)
@@ -103,7 +103,7 @@ def trials(rng: np.random.Generator, *, one_run: bool) -> tuple[Responses, np.nd
     sessions = ["1"] * 240 if one_run else [str(k) for k in range(3) for _ in range(80)]
     ids = [f"s{i:02d}" for i in range(80)] * 3
     return (
-        Responses.single_trials(data, Bare(300), stimulus=ids, session=sessions, run=["1"] * 240),
+        Responses.single_trials(data, Unlocated(300), stimulus=ids, session=sessions, run=["1"] * 240),
         planted,
     )
 

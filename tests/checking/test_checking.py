@@ -17,7 +17,7 @@ from latentcortex import Features, Responses, checking, cli, reporting
 from latentcortex.checking import RULES, Design, findings
 from latentcortex.encoding import Criterion
 from latentcortex.errors import InputError
-from latentcortex.space import Bare, Surface
+from latentcortex.space import Surface, Unlocated
 from latentcortex.splits import Splits
 from latentcortex.stimuli import Look, Stimuli
 
@@ -45,7 +45,7 @@ def looks(**changed: np.ndarray) -> dict[str, Look]:
 def responses(data: np.ndarray) -> Responses:
     n = len(IDS)
     return Responses.single_trials(
-        data.astype(np.float32), Bare(data.shape[1]), stimulus=IDS, session=["1"] * n, run=["1"] * n
+        data.astype(np.float32), Unlocated(data.shape[1]), stimulus=IDS, session=["1"] * n, run=["1"] * n
     )
 
 

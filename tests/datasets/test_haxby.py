@@ -13,7 +13,7 @@ from _paths import DATA
 
 from latentcortex import BandedRidge, Encoder, Features, Maps, Responses, inference, scoring
 from latentcortex.encoding import Folds
-from latentcortex.space import Bare
+from latentcortex.space import Unlocated
 from latentcortex.splits import Splits
 
 HAXBY = DATA / "haxby_bids"
@@ -94,7 +94,9 @@ def recording() -> Recording:
 
 def rows(y: np.ndarray) -> Responses:
     n = len(IDS)
-    return Responses.single_trials(y.astype(np.float32), Bare(y.shape[1]), stimulus=IDS, session=["1"] * n, run=RUNS)
+    return Responses.single_trials(
+        y.astype(np.float32), Unlocated(y.shape[1]), stimulus=IDS, session=["1"] * n, run=RUNS
+    )
 
 
 def scored(y: np.ndarray, kinds: np.ndarray, **criterion: object) -> Maps:
@@ -208,7 +210,7 @@ def blocks_of_runs() -> tuple[Responses, Features]:
     y = y[:, y.std(0) > 0]
     names, ids = sorted(set(kinds)), [f"{run}-{kind}" for run, kind in zip(runs, kinds, strict=True)]
     one_hot = np.eye(len(names))[[names.index(kind) for kind in kinds]]
-    responses = Responses.single_trials(y, Bare(y.shape[1]), stimulus=ids, session=runs, run=runs)
+    responses = Responses.single_trials(y, Unlocated(y.shape[1]), stimulus=ids, session=runs, run=runs)
     return responses, Features.from_arrays(ids, {"kind": one_hot})
 
 

@@ -12,7 +12,7 @@ from latentcortex.errors import AlignmentError, InputError
 from latentcortex.features import Features
 from latentcortex.responses import Responses
 from latentcortex.scoring import correlation
-from latentcortex.space import Atlas, Bare, Surface
+from latentcortex.space import Atlas, Surface, Unlocated
 
 IDS = [f"s{i:03d}" for i in range(120)]
 TRAIN, TEST = IDS[:90], IDS[90:]
@@ -27,10 +27,10 @@ def planted(n_voxels: int = 40, n_driven: int = 20, noise: float = 0.5, seed: in
     return Features.from_arrays(IDS, {"z": z}), responses(data)
 
 
-def responses(data: np.ndarray, ids: list[str] | None = None, space: Surface | Bare | None = None) -> Responses:
+def responses(data: np.ndarray, ids: list[str] | None = None, space: Surface | Unlocated | None = None) -> Responses:
     names = ids or IDS
     columns = {"stimulus": names, "session": ["01"] * len(names), "run": ["01"] * len(names)}
-    return Responses.single_trials(data.astype(np.float32), space or Bare(data.shape[1]), **columns)
+    return Responses.single_trials(data.astype(np.float32), space or Unlocated(data.shape[1]), **columns)
 
 
 def split(both: Responses) -> tuple[Responses, Responses]:

@@ -19,7 +19,7 @@ from latentcortex.encoding.cells import Cell, Cells, Result
 from latentcortex.encoding.pieces import Piece
 from latentcortex.errors import IncompleteError
 from latentcortex.reporting import LOG
-from latentcortex.study import Study, forward
+from latentcortex.study import Study, encoding_stages
 
 
 def constant(number: int) -> Result:
@@ -115,7 +115,7 @@ def test_maps_whose_cells_are_gone_are_read_if_another_process_finished_them_or_
 
 
 def test_maps_that_cannot_be_read_back_are_never_left_out(study: Study, tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr(forward, "save_maps", lambda *_: None)
+    monkeypatch.setattr(encoding_stages, "save_maps", lambda *_: None)
     with pytest.raises(
         IncompleteError, match=r"sub-01_ceiling-\w+.arrays was written and cannot be read back: look at"
     ):

@@ -11,7 +11,7 @@ from scipy import signal
 from latentcortex import BandedRidge, Encoder, Features, Maps, Responses, inference
 from latentcortex.encoding import Criterion, Folds, Null, Prediction
 from latentcortex.errors import InputError
-from latentcortex.space import Bare
+from latentcortex.space import Unlocated
 from latentcortex.splits import Splits
 from latentcortex.statistics import MIN_RELIABILITY
 
@@ -25,7 +25,7 @@ def slow(rng: np.random.Generator, n: int, n_columns: int, ar: float) -> np.ndar
 def recording(data: np.ndarray) -> Responses:
     ids = [f"t{i:05d}" for i in range(len(data))]
     n = len(ids)
-    return Responses.single_trials(data, Bare(data.shape[1]), stimulus=ids, session=["1"] * n, run=["1"] * n)
+    return Responses.single_trials(data, Unlocated(data.shape[1]), stimulus=ids, session=["1"] * n, run=["1"] * n)
 
 
 def null_maps(seed: int, ar: float, *, n_voxels: int = 100, n_test: int = 1000, **criterion: object) -> Maps:
@@ -208,7 +208,7 @@ def test_how_reliable_shares_are_does_not_depend_on_units_or_on_how_often_stimul
     found = []
     for n_repeats, size, scale in ((1, 1.0, "trace"), (4, 1.0, "trace"), (1, 1.0, None), (1, 10.0, None)):
         rows = {"stimulus": ids * n_repeats, "session": ["1"] * 200 * n_repeats, "run": ["1"] * 200 * n_repeats}
-        responses = Responses.single_trials(np.tile(y, (n_repeats, 1)), Bare(60), **rows)
+        responses = Responses.single_trials(np.tile(y, (n_repeats, 1)), Unlocated(60), **rows)
         features = Features.from_arrays(ids, {"z": size * z, "c": size * c})
         train, test = responses.split(test_ids=ids[150:], zscore="none")
         alphas = np.logspace(-2, 7, 10) * (size**2 if scale is None else 1) * n_repeats
@@ -304,7 +304,7 @@ def test_a_stricter_correction_gets_as_many_permutations_of_heavy_tails_as_it_ne
     y[:, :8] += 3 * x @ rng.standard_normal((20, 8))
     ids = [f"s{i:03d}" for i in range(400)]
     responses = Responses.single_trials(
-        y.astype(np.float32), Bare(2000), stimulus=ids, session=["1"] * 400, run=["n/a"] * 400
+        y.astype(np.float32), Unlocated(2000), stimulus=ids, session=["1"] * 400, run=["n/a"] * 400
     )
     train, test = responses.split(test_ids=ids[200:], zscore="none")
     features = Features.from_arrays(ids, {"x": x})

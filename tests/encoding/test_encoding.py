@@ -25,7 +25,7 @@ from latentcortex.errors import AlignmentError, InputError
 from latentcortex.estimators.banded_ridge import BandedRidge
 from latentcortex.estimators.himalaya import Himalaya
 from latentcortex.inference import exchange
-from latentcortex.space import Bare
+from latentcortex.space import Unlocated
 from latentcortex.splits import Splits
 
 IDS = [f"s{i:03d}" for i in range(120)]
@@ -47,7 +47,7 @@ def study(n_voxels: int = 12, signal: float = 1.0, n_repeats: int = 2, seed: int
     data = (mean[shown] + rng.standard_normal((len(shown), n_voxels))).astype(np.float32)
     session = [str(i % 3) for i in range(len(shown))]
     responses = Responses.single_trials(
-        data, Bare(n_voxels), stimulus=[IDS[i] for i in shown], session=session, run=["1"] * len(shown)
+        data, Unlocated(n_voxels), stimulus=[IDS[i] for i in shown], session=session, run=["1"] * len(shown)
     )
     return Features.from_arrays(IDS, bands), responses
 
@@ -95,7 +95,7 @@ def test_constant_and_nan_voxels_are_nan_in_every_map_and_outside_the_family() -
     assert np.isnan(maps.data[:3]).all()
     assert np.isfinite(maps.data[3:]).all()
     assert (maps.find_columns(statistic="q").columns["n_tests"] == 9).all()
-    few = Responses(data[:, 3:], responses.rows, Bare(9)).split(test_ids=TEST)
+    few = Responses(data[:, 3:], responses.rows, Unlocated(9)).split(test_ids=TEST)
     alone = encoder().fit(features, few[0]).score(features, few[1], identifiability=False)
     np.testing.assert_allclose(alone.data, maps.data[3:], rtol=1e-4, atol=1e-5)
 
@@ -274,7 +274,7 @@ def test_the_preferred_layer_is_the_planted_one_and_ties_are_unsure() -> None:
     mean = np.hstack([mean, np.zeros((120, 20)), np.ones((120, 1))])
     data = mean + np.r_[np.ones(80), 0] * rng.standard_normal(mean.shape)
     responses = Responses.single_trials(
-        data.astype(np.float32), Bare(81), stimulus=IDS, session=["1"] * 120, run=["1"] * 120
+        data.astype(np.float32), Unlocated(81), stimulus=IDS, session=["1"] * 120, run=["1"] * 120
     )
     train, test = responses.split(test_ids=TEST)
     predictions = {
@@ -297,7 +297,7 @@ def test_the_preferred_layer_is_the_planted_one_and_ties_are_unsure() -> None:
         null=null,
         n_refits=20,
     )
-    maps = Maps.of(Bare(81), list(columns))
+    maps = Maps.of(Unlocated(81), list(columns))
     winner, confidence = maps.values(statistic="preferred"), maps.values(statistic="confidence")
     np.testing.assert_array_equal(winner[:60], np.repeat([0, 1, 2], 20))
     assert (maps.values(statistic="identifiable")[:60] == 1).mean() > 0.9
@@ -312,7 +312,9 @@ def test_the_preferred_layer_is_the_planted_one_and_ties_are_unsure() -> None:
 def test_a_tiny_p_is_not_0_in_float32_maps() -> None:
     features, _ = study()
     x = features.array("z") @ np.random.default_rng(0).standard_normal((10, 3))
-    exact = Responses.single_trials(x.astype(np.float32), Bare(3), stimulus=IDS, session=["1"] * 120, run=["1"] * 120)
+    exact = Responses.single_trials(
+        x.astype(np.float32), Unlocated(3), stimulus=IDS, session=["1"] * 120, run=["1"] * 120
+    )
     train, test = exact.split(test_ids=TEST)
     maps = (
         encoder(alphas=[1e-6], selection="gcv")
@@ -421,7 +423,7 @@ def test_no_digit_depends_on_the_size_of_chunks(name: str) -> None:
 def once(data: np.ndarray) -> HeldOutSides:
     """Take responses to stimuli that were shown once, in one run."""
     alone = {"session": ["1"] * 120, "run": ["1"] * 120}
-    responses = Responses.single_trials(data.astype(np.float32), Bare(data.shape[1]), stimulus=IDS, **alone)
+    responses = Responses.single_trials(data.astype(np.float32), Unlocated(data.shape[1]), stimulus=IDS, **alone)
     return HeldOutSides(*responses.split(test_ids=TEST))
 
 
@@ -516,7 +518,7 @@ def test_no_digit_of_a_profile_depends_on_the_size_of_chunks_and_no_cell_is_comp
     data[..., -1] += z[:, 0].astype(np.float32)
     data[0, 3, 1500] = np.nan
     shown = {"stimulus": IDS * 2, "session": ["1"] * 120 + ["2"] * 120, "run": ["1"] * 240}
-    trials = Responses.single_trials(data.reshape(240, -1), Bare(n_voxels), **shown)
+    trials = Responses.single_trials(data.reshape(240, -1), Unlocated(n_voxels), **shown)
     splits = {"random": Splits.held_out(IDS[:80], TEST), "cluster": Splits.held_out(IDS[40:], IDS[:40])}
     kinds = {kind: ReadByChunk.of(trials, split, "session") for kind, split in splits.items()}
     clusters = {name: str(i // 8) for i, name in enumerate(IDS)}
@@ -540,7 +542,7 @@ def test_no_digit_of_a_profile_depends_on_the_size_of_chunks_and_no_cell_is_comp
 
 def test_no_digit_of_pooled_predictions_depends_on_the_size_of_chunks() -> None:
     features, responses = study(n_voxels=30)
-    many = Responses(np.tile(responses.data, (1, 36)), responses.rows, Bare(1080))
+    many = Responses(np.tile(responses.data, (1, 36)), responses.rows, Unlocated(1080))
     by_chunk = ReadByChunk.of(many, Splits.k_fold(IDS, 3, seed=0), "session")
     analysis, maps = analyses.make("noise-levels", features.bands), []
     for size in (1024, 0):

@@ -12,7 +12,7 @@ from sklearn.decomposition import PCA
 
 from latentcortex import Encoder, Features, Responses, estimators
 from latentcortex.errors import AlignmentError, IncompleteError, InputError
-from latentcortex.space import Bare
+from latentcortex.space import Unlocated
 
 IDS = [f"s{i:03d}" for i in range(90)]
 NEW = [f"new{i}" for i in range(20)]
@@ -28,7 +28,7 @@ def study(n_dims: int, *, n_voxels: int = 8, offset: float = 0.0):
     seen = Features.from_arrays(IDS, {b: x[:90] for b, x in bands.items()})
     new = Features.from_arrays(NEW, {b: x[90:] for b, x in bands.items()})
     shown = {"stimulus": FIT, "session": ["1"] * 70, "run": ["1"] * 70}
-    return seen, new, Responses.single_trials(y[:70], Bare(n_voxels), **shown), y
+    return seen, new, Responses.single_trials(y[:70], Unlocated(n_voxels), **shown), y
 
 
 def torch_like() -> np.ndarray:
@@ -173,7 +173,7 @@ def test_a_pattern_shows_a_feature_that_only_goes_along_where_the_weight_does_no
     along = cause + 0.5 * rng.standard_normal(90)
     features = Features.from_arrays(IDS, {"z": np.stack([cause, along], axis=1)})
     y = (cause + 0.05 * rng.standard_normal(90))[:70, None].astype(np.float32)
-    train = Responses.single_trials(y, Bare(1), stimulus=FIT, session=["1"] * 70, run=["1"] * 70)
+    train = Responses.single_trials(y, Unlocated(1), stimulus=FIT, session=["1"] * 70, run=["1"] * 70)
     encoder = Encoder(estimators.make("banded_ridge", alphas=[1e-3], selection="gcv")).fit(features, train)
     weights, patterns = encoder.weights("z")[:, 0], encoder.patterns("z")[:, 0]
     assert abs(weights[1]) < 0.1 * weights[0]

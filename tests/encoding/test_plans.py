@@ -19,7 +19,7 @@ from latentcortex.encoding import Cells, Criterion, ReadByChunk, halves
 from latentcortex.encoding.chunks import sample_stretches
 from latentcortex.errors import InputError
 from latentcortex.responses import sample_valid_voxels
-from latentcortex.space import Bare
+from latentcortex.space import Unlocated
 from latentcortex.splits import Splits
 
 IDS = [f"s{i:03d}" for i in range(90)]
@@ -41,7 +41,7 @@ def made(n_voxels: int, rows: dict[str, list[str]], *, lost: int | None = None) 
     y = slow(rng, n_voxels) + bands["a"][:, :1]
     if lost is not None:
         y[np.array(rows["session"]) == "0", lost] = 1
-    responses = Responses.single_trials(y, Bare(n_voxels), stimulus=IDS, **rows)
+    responses = Responses.single_trials(y, Unlocated(n_voxels), stimulus=IDS, **rows)
     splits = Splits.labelled(IDS, ["train"] * 60 + ["test"] * 30)
     return Features.from_arrays(IDS, bands), ReadByChunk.of(responses, splits, "session")
 
@@ -81,7 +81,7 @@ def test_no_usable_voxel_in_any_chunk_is_told_of_the_whole_map() -> None:
     features, responses = made(2048, NEVER_IN_TIME)
     data = responses.read(slice(None)).data.copy()
     data[4] = data[7, :1024] = np.nan
-    empty = Responses.single_trials(data, Bare(2048), stimulus=IDS, **NEVER_IN_TIME)
+    empty = Responses.single_trials(data, Unlocated(2048), stimulus=IDS, **NEVER_IN_TIME)
     scorer = Scorer(
         features, ReadByChunk.of(empty, responses.splits, "none"), BandedRidge, FEW, Cells(chunk_voxels=1024)
     )

@@ -17,7 +17,7 @@ from latentcortex.estimators.banded_ridge import BandedRidge
 from latentcortex.features import Features
 from latentcortex.maps import Maps
 from latentcortex.responses import Responses
-from latentcortex.space import Bare
+from latentcortex.space import Unlocated
 
 BANDS = ("z", "c")
 NAMES = {1: "early", 2: "ventral", 5: "none of these"}
@@ -34,7 +34,7 @@ def fitted() -> tuple[Encoder, Features, Responses]:
     data[:, 7] = 1.0
     features = Features.from_arrays(ids, values)
     sides = [
-        Responses.single_trials(data[rows], Bare(N_VOXELS), stimulus=ids[rows], session=["1"] * n, run=["1"] * n)
+        Responses.single_trials(data[rows], Unlocated(N_VOXELS), stimulus=ids[rows], session=["1"] * n, run=["1"] * n)
         for rows, n in ((slice(0, 100), 100), (slice(100, 160), 60))
     ]
     return Encoder(BandedRidge(), analysis="both").fit(features, sides[0]), features, sides[1]

@@ -12,7 +12,7 @@ from latentcortex.encoding import Criterion, Folds, Null, Prediction
 from latentcortex.estimators.banded_ridge import BandedRidge
 from latentcortex.evaluation import identification, image_weights, two_alternative
 from latentcortex.inference.ties import at_most
-from latentcortex.space import Bare
+from latentcortex.space import Unlocated
 from latentcortex.splits import Splits
 
 IDS = [f"s{i:03d}" for i in range(120)]
@@ -142,7 +142,7 @@ def sessions(n_dims: int, *, zscored: bool):
         y[session == k] = (y[session == k] - y[session == k].mean(0)) / y[session == k].std(0)
     names = [str(k) for k in session]
     shown = {"stimulus": IDS, "session": names, "run": ["1"] * 120}
-    responses = Responses.single_trials(y.astype(np.float32), Bare(60), **shown)
+    responses = Responses.single_trials(y.astype(np.float32), Unlocated(60), **shown)
     splits = Splits.k_fold(IDS, 6, groups=names, unit="session", seed=0)
     return Features.from_arrays(IDS, {"z": x}), responses, splits
 
@@ -152,7 +152,7 @@ def test_no_intercept_is_fitted_across_sessions_where_none_is_asked_for() -> Non
     x = rng.standard_normal((96, 8))
     y = 5 + x @ rng.standard_normal((8, 4)) + rng.standard_normal((96, 4))
     ids, session = tuple(IDS[:96]), tuple(str(i // 16) for i in range(96))
-    responses = Responses.single_trials(y, Bare(4), stimulus=ids, session=session, run=["1"] * 96)
+    responses = Responses.single_trials(y, Unlocated(4), stimulus=ids, session=session, run=["1"] * 96)
     features, fold = Features.from_arrays(ids, {"x": x}), np.arange(96) // 16
     for intercept in (True, False):
         one, other = (
@@ -195,7 +195,7 @@ def test_an_exact_multiple_of_a_band_adds_nothing_anywhere(n_dims: int) -> None:
     y = x @ rng.standard_normal((n_dims, 200)) / np.sqrt(n_dims) * np.linspace(0, 2, 200)
     y = (y + rng.standard_normal((120, 200))).astype(np.float32)
     shown = {"stimulus": IDS, "session": ["1"] * 120, "run": ["1"] * 120}
-    train, test = Responses.single_trials(y, Bare(200), **shown).split(test_ids=IDS[80:], zscore="none")
+    train, test = Responses.single_trials(y, Unlocated(200), **shown).split(test_ids=IDS[80:], zscore="none")
     features = Features.from_arrays(IDS, {"z": x, "c": 2.7 * x})
     maps = Encoder(BandedRidge()).fit(features, train).score(features, test, shares=("unique",), identifiability=False)
     for band in features.bands:

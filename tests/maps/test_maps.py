@@ -13,8 +13,8 @@ import pytest
 from latentcortex._store import Store
 from latentcortex.errors import AlignmentError, IncompleteError, InputError
 from latentcortex.maps import Maps, label, stem_of
-from latentcortex.maps.state import load_maps, save_maps
-from latentcortex.space import Bare, Surface
+from latentcortex.maps.checkpoint import load_maps, save_maps
+from latentcortex.space import Surface, Unlocated
 
 ABOUT = {"analysis": "latents", "model": "z", "band": "z", "n_stimuli": 40}
 LAYERS = [f"unet_layer-{la}_strength-80_step-100" for la in ("down0", "down2", "mid", "up1", "up3")]
@@ -34,7 +34,7 @@ def maps(space) -> Maps:
 
 
 def test_a_column_is_found_by_what_it_is() -> None:
-    found = maps(Bare(5))
+    found = maps(Unlocated(5))
     np.testing.assert_array_equal(found.values(statistic="mask"), [0, 0, 0, 1, 1])
     assert [facts["statistic"] for _, facts in found] == ["r", "mask"]
     with pytest.raises(InputError, match="0 columns are"):
@@ -42,16 +42,16 @@ def test_a_column_is_found_by_what_it_is() -> None:
 
 
 def test_columns_that_do_not_fit_or_stand_twice_are_errors() -> None:
-    found = maps(Bare(5))
+    found = maps(Unlocated(5))
     with pytest.raises(AlignmentError, match="Two columns are the same thing"):
         found.join(found)
     with pytest.raises(AlignmentError, match="expected \\(n_voxels, n_columns\\) = \\(4, 2\\)"):
-        Maps(found.data, found.columns, Bare(4))
+        Maps(found.data, found.columns, Unlocated(4))
 
 
 def test_joined_maps_keep_their_columns() -> None:
-    found = maps(Bare(5))
-    other = Maps.of(Bare(5), [(np.ones(5), {**ABOUT, "statistic": "ceiling", "unit": "fraction"})])
+    found = maps(Unlocated(5))
+    other = Maps.of(Unlocated(5), [(np.ones(5), {**ABOUT, "statistic": "ceiling", "unit": "fraction"})])
     joined = found.join(other)
     assert joined.data.shape == (5, 3)
     np.testing.assert_array_equal(joined.values(statistic="ceiling"), 1)
@@ -68,13 +68,13 @@ def kept_in_files(n_voxels: int, n_columns: int, read: list[int]) -> Maps:
         return read_column
 
     facts = [{**ABOUT, "statistic": f"r{i}", "unit": "correlation"} for i in range(n_columns)]
-    return Maps([reader(i) for i in range(n_columns)], pd.DataFrame(facts), Bare(n_voxels))
+    return Maps([reader(i) for i in range(n_columns)], pd.DataFrame(facts), Unlocated(n_voxels))
 
 
 def test_columns_in_files_are_read_only_when_their_values_are_asked_for() -> None:
     read: list[int] = []
     found = kept_in_files(4, 5, read)
-    both = found.join(Maps.of(Bare(4), [(np.ones(4), {**ABOUT, "statistic": "p", "unit": "probability"})]))
+    both = found.join(Maps.of(Unlocated(4), [(np.ones(4), {**ABOUT, "statistic": "p", "unit": "probability"})]))
     chosen = both.find_columns(analysis="latents").select_columns(np.array([False, True, False, True, False, True]))
     assert (read, len(chosen.columns)) == ([], 3)
     np.testing.assert_array_equal(chosen.values(statistic="r3"), 3)
@@ -85,10 +85,10 @@ def test_columns_in_files_are_read_only_when_their_values_are_asked_for() -> Non
 
 def test_a_column_in_a_file_of_another_length_is_an_error() -> None:
     with pytest.raises(AlignmentError, match=r"is \(3,\); expected \(n_voxels,\) = \(4,\)"):
-        Maps([lambda: np.ones(3)], pd.DataFrame([{**ABOUT, "statistic": "r"}]), Bare(4)).values(statistic="r")
+        Maps([lambda: np.ones(3)], pd.DataFrame([{**ABOUT, "statistic": "r"}]), Unlocated(4)).values(statistic="r")
 
 
-@pytest.mark.parametrize("space", [Bare(70_000), Surface("fsaverage5")], ids=["table", "surface"])
+@pytest.mark.parametrize("space", [Unlocated(70_000), Surface("fsaverage5")], ids=["table", "surface"])
 @pytest.mark.parametrize("kept", [False, True], ids=["derivatives", "state"])
 def test_no_more_than_two_whole_columns_are_in_memory_while_maps_are_written(space, kept, tmp_path: Path) -> None:
     alive: list[int] = []
@@ -116,20 +116,20 @@ class Watched(np.ndarray):
 
 
 def test_values_that_a_caller_changes_leave_the_maps_as_they_are() -> None:
-    found = maps(Bare(5))
+    found = maps(Unlocated(5))
     found.values(statistic="r")[:] = 9
     assert found.values(statistic="r")[1] == 1
 
 
 def test_rois_are_summarised_over_all_valid_voxels_as_pandas_does() -> None:
-    found = maps(Bare(6))
+    found = maps(Unlocated(6))
     table = found.summarise([1, 1, 1, 2, 2, 0], {1: "V1", 2: "V2", 3: "none"})
     row = table[(table["roi"] == "V1") & (table["statistic"] == "r")].iloc[0]
     assert (row["n_voxels"], row["n_valid"], row["mean"], row["median"]) == (3, 2, 1.5, 1.5)
     assert table[table["roi"] == "none"]["mean"].isna().all()
 
 
-@pytest.mark.parametrize("space", [Bare(7), Surface("fsaverage5", np.array([0, 5, 10242, 20483]))])
+@pytest.mark.parametrize("space", [Unlocated(7), Surface("fsaverage5", np.array([0, 5, 10242, 20483]))])
 def test_state_is_read_back_as_it_was(space, tmp_path: Path) -> None:
     before = maps(space)
     save_maps(Store(tmp_path), "x", before)
@@ -141,7 +141,7 @@ def test_state_is_read_back_as_it_was(space, tmp_path: Path) -> None:
     assert after.columns["threshold"][1] == 0.0123456789012345
 
 
-@pytest.mark.parametrize("space", [Bare(7), Surface("fsaverage5", np.array([0, 5, 10242, 20483]))])
+@pytest.mark.parametrize("space", [Unlocated(7), Surface("fsaverage5", np.array([0, 5, 10242, 20483]))])
 def test_derivatives_are_read_back_as_they_were(space, tmp_path: Path) -> None:
     before = maps(space)
     before.columns["intervals"] = [{"V1": [0.25, 0.5]}, np.nan]
@@ -161,14 +161,14 @@ def test_derivatives_are_read_back_as_they_were(space, tmp_path: Path) -> None:
 @pytest.mark.parametrize("left", [0, 50, 300])
 def test_damaged_state_counts_as_not_there(left: int, tmp_path: Path) -> None:
     store = Store(tmp_path)
-    save_maps(store, "x", maps(Bare(7)))
+    save_maps(store, "x", maps(Unlocated(7)))
     store.path("x").write_bytes(store.path("x").read_bytes()[:left])
     assert load_maps(store, "x", n_voxels=7) is None
 
 
 def test_a_column_of_a_state_that_is_deleted_or_damaged_while_it_is_in_use_is_an_error(tmp_path: Path) -> None:
     store = Store(tmp_path)
-    save_maps(store, "x", maps(Bare(7)))
+    save_maps(store, "x", maps(Unlocated(7)))
     found = load_maps(store, "x", n_voxels=7)
     assert found is not None
     np.testing.assert_array_equal(found.values(statistic="r")[1:], np.arange(1, 7))
@@ -181,7 +181,7 @@ def test_a_column_of_a_state_that_is_deleted_or_damaged_while_it_is_in_use_is_an
 
 def test_state_of_other_voxels_counts_as_not_there_and_is_named(tmp_path: Path, caplog) -> None:
     store = Store(tmp_path)
-    save_maps(store, "x", maps(Bare(7)))
+    save_maps(store, "x", maps(Unlocated(7)))
     assert load_maps(store, "x", n_voxels=8) is None
     assert "x.arrays counts as not there: it holds float32 of shape (7,); expected float32 of (8,)" in caplog.text
 
@@ -202,7 +202,7 @@ def test_surface_maps_are_gifti_that_nibabel_reads(tmp_path: Path) -> None:
 
 
 def test_bare_maps_are_a_table_with_a_sidecar(tmp_path: Path) -> None:
-    table, sidecar = maps(Bare(5)).save(tmp_path, participant="01")
+    table, sidecar = maps(Unlocated(5)).save(tmp_path, participant="01")
     read = pd.read_csv(table, sep="\t")
     np.testing.assert_array_equal(read["r[z]"], [np.nan, 1, 2, 3, 4])
     assert set(json.loads(sidecar.read_text())) == set(read.columns)
@@ -260,7 +260,7 @@ def test_what_is_not_on_the_mesh_is_an_input_error(call, says: str) -> None:
 
 
 def test_facts_that_no_column_knows_are_there_when_read_back(tmp_path: Path) -> None:
-    before = maps(Bare(5))
+    before = maps(Unlocated(5))
     before.columns["stability"] = np.nan
     before.save(tmp_path, participant="01")
     assert Maps.load(tmp_path, participant="01").columns["stability"].isna().all()

@@ -464,7 +464,7 @@ def test_maps_become_a_table_with_vertices_of_each_hemisphere() -> None:
     assert table.xs("r", axis=1, level="statistic").loc[("R", 10241)].item() == pytest.approx(0.5)
     long = table.stack(list(table.columns.names), future_stack=True)
     assert long.loc[("L", 7, "latents", "z", "z", "mask")] == 0
-    bare = some_maps(lc.Bare(4), 4).to_dataframe()
+    bare = some_maps(lc.Unlocated(4), 4).to_dataframe()
     assert bare.index.name == "voxel"
     assert list(bare.index) == [0, 1, 2, 3]
 
@@ -487,6 +487,6 @@ def test_maps_are_drawn_in_axes_of_ones_own_and_leave_pyplot_alone() -> None:
 
 def test_what_cannot_be_drawn_on_cortex_says_so() -> None:
     with pytest.raises(InputError, match="to_dataframe"):
-        some_maps(lc.Bare(4), 4).plot(statistic="r")
+        some_maps(lc.Unlocated(4), 4).plot(statistic="r")
     with pytest.raises(InputError, match="expected one"):
         some_maps(lc.Surface("fsaverage5"), N).plot(analysis="latents")

@@ -23,7 +23,7 @@ from PIL import Image
 from latentcortex import _surfaces, plotting, reporting
 from latentcortex.errors import InputError, MissingExtraError
 from latentcortex.maps import Maps
-from latentcortex.space import Bare, Surface
+from latentcortex.space import Surface, Unlocated
 from latentcortex.study import Study, schema
 
 HALF = N // 2
@@ -89,7 +89,7 @@ def test_what_cannot_be_shown_is_refused_before_anything_is_computed(tmp_path: P
     path = tmp_path / "light.html"
     with pytest.raises(InputError, match="no map"):
         plotting.light([], path)
-    nowhere = Maps.of(Bare(3), [(np.zeros(3), {"analysis": "a", "model": "z", "band": "z", "statistic": "r"})])
+    nowhere = Maps.of(Unlocated(3), [(np.zeros(3), {"analysis": "a", "model": "z", "band": "z", "statistic": "r"})])
     with pytest.raises(InputError, match="without a known position"):
         plotting.light(nowhere, path)
     folder_study.write_text(folder_study.read_text() + '\n[report]\nviewer = "light"\n')

@@ -26,7 +26,7 @@ from latentcortex import _surfaces, plotting
 from latentcortex._pycortex import overlays, subject, view
 from latentcortex.errors import InputError, LatentcortexError, MissingExtraError
 from latentcortex.maps import Maps
-from latentcortex.space import Bare, Surface
+from latentcortex.space import Surface, Unlocated
 from latentcortex.study import Study
 
 with_pycortex = pytest.mark.skipif(
@@ -172,7 +172,7 @@ def test_without_pycortex_one_line_names_the_extra(
 def test_what_cannot_be_shown_is_refused_before_anything_is_computed(tmp_path: Path, folder_study: Path) -> None:
     with pytest.raises(InputError, match="no map"):
         plotting.webgl([], tmp_path / "viewer.html")
-    nowhere = Maps.of(Bare(3), [(np.zeros(3), {"analysis": "a", "model": "z", "band": "z", "statistic": "r"})])
+    nowhere = Maps.of(Unlocated(3), [(np.zeros(3), {"analysis": "a", "model": "z", "band": "z", "statistic": "r"})])
     with pytest.raises(InputError, match="without a known position"):
         plotting.webgl(nowhere, tmp_path / "viewer.html")
     folder_study.write_text(folder_study.read_text() + "\n[report]\nviewer = true\n")

@@ -218,7 +218,7 @@ def test_without_an_atlas_profiles_are_left_out_and_that_is_noted(caplog: pytest
 
 def test_without_a_surface_there_are_histograms_and_a_note(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
-    found = drawn(planted(lc.Bare(50)), ["default"])
+    found = drawn(planted(lc.Unlocated(50)), ["default"])
     assert list(found)[:2] == ["latents-z", "latents-c"]
     assert "noise-levels-z-zc_strength-80_step-100" in found
     assert "voxels have no place on a surface: accuracy-flat" in caplog.text
@@ -229,7 +229,7 @@ def test_a_kind_of_figure_says_what_it_lacks() -> None:
     assert kind.lacks(content(planted(), []), "latents") == "bands"
     kind = ReportFigure(lambda *_: iter(()), R, "atlas")
     assert kind.lacks(content(planted(), [], atlas=None), "latents") == "atlas"
-    assert kind.lacks(content(planted(lc.Bare(9)), []), "latents") == "surface"
+    assert kind.lacks(content(planted(lc.Unlocated(9)), []), "latents") == "surface"
     assert kind.lacks(content(planted(), []), "unet-layers") == "maps"
     assert ReportFigure(lambda *_: iter(()), R, beside=CEILING).lacks(content(planted(), []), "latents") == "maps"
     assert ReportFigure(lambda *_: iter(()), R, along_axis=True).lacks(content(planted(), []), "latents") == "maps"
@@ -268,7 +268,7 @@ def test_another_format_draws_the_figures_anew_and_computes_nothing(folder_study
     assert kept.stat().st_mtime_ns == before
     assert "data:image/png;base64" in (out / "sub-01.html").read_text()
     assert not Study.read(folder_study).run(out, progress=False).computed
-    assert json.loads((out / "study.json").read_text())["looks"]["format"] == "pdf"
+    assert json.loads((out / "study.json").read_text())["figure_settings"]["format"] == "pdf"
 
 
 # --- similarity of maps -----------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from _studies import sections
 
 from latentcortex.maps import Maps
 from latentcortex.reporting import Content, Group, latex, region_tables, write, write_group
-from latentcortex.space import Atlas, Bare, Surface
+from latentcortex.space import Atlas, Surface, Unlocated
 
 NAN = float("nan")
 
@@ -115,7 +115,7 @@ def test_the_confidence_of_a_preferred_layer_stands_in_no_column_of_r(tmp_path: 
     settings |= {"splits": {"cross_validation": 0, "unit": "stimulus", "test": "split", "embedding": ""}}
     settings |= {"inference": {"q": 0.05, "correction": "bh", "family": "map"}}
     facts = {"n_trials": 9, "n_sessions": 1, "n_voxels": 2, "n_valid": 2, "n_train": 5, "n_test": 4}
-    content = Content("01", Maps.of(Bare(2), columns), None, facts, settings, {"name": "pixels"}, tmp_path / "log")
+    content = Content("01", Maps.of(Unlocated(2), columns), None, facts, settings, {"name": "pixels"}, tmp_path / "log")
     text = write(tmp_path, content, []).read_text()
     table = text[text.index("<thead>") : text.index("</table>")]
     heads = re.findall(r"<button[^>]*>([^<]*)</button>", table)

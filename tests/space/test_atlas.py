@@ -24,10 +24,10 @@ from nibabel.freesurfer import io as freesurfer
 from latentcortex import _surfaces, cli, plotting
 from latentcortex._pycortex import overlays, subject, svg
 from latentcortex.errors import AlignmentError, InputError, MissingExtraError
-from latentcortex.space import Atlas, Bare, Surface, atlas_print
-from latentcortex.space.own import exclusive
+from latentcortex.space import Atlas, Surface, Unlocated, atlas_print
+from latentcortex.space.subject_atlases import exclusive
 from latentcortex.study import Study
-from latentcortex.study.material import Material
+from latentcortex.study.data import StudyData
 
 N = 20484
 MARKUP = 'V1 <b>&amp;</b> "ü" λ\' 🧠'
@@ -605,11 +605,11 @@ def test_the_hash_of_an_atlas_changes_with_its_files(tmp_path: Path, drawn_on: P
         path.write_bytes(path.read_bytes() + b"\n")
         assert before != atlas_print(name, [Surface(template)])
         path.unlink()
-    assert atlas_print("", [Bare(3)]) == ""
+    assert atlas_print("", [Unlocated(3)]) == ""
     with pytest.raises(InputError, match=r"needs .*overlays.svg, which is not there"):
         atlas_print("overlays", [Surface(str(drawn_on))])
     with pytest.raises(InputError, match="Unknown atlas 'aparc'"):
-        atlas_print("aparc", [Bare(3)])
+        atlas_print("aparc", [Unlocated(3)])
 
 
 def test_an_edited_drawing_is_another_study(folder_study: Path, drawn_on: Path) -> None:
@@ -621,10 +621,10 @@ def test_an_edited_drawing_is_another_study(folder_study: Path, drawn_on: Path) 
     folder_study.write_text(text + '\n[report]\natlas = "overlays"\n')
 
     def look() -> tuple[str, Atlas | None]:
-        material = Material(Study.read(folder_study), folder_study.parent / "out", progress=False)
-        found = material.atlas("01")
-        assert found is material.atlas("01")
-        return material.key(["report"]), found
+        study_data = StudyData(Study.read(folder_study), folder_study.parent / "out", progress=False)
+        found = study_data.atlas("01")
+        assert found is study_data.atlas("01")
+        return study_data.provenance.key(["report"]), found
 
     (key, before), (same, _) = look(), look()
     assert key == same

@@ -27,7 +27,7 @@ from latentcortex import _surfaces, cli, plotting, reporting
 from latentcortex._store import Store
 from latentcortex.errors import AlignmentError, IncompleteError, InputError
 from latentcortex.maps import Maps
-from latentcortex.maps.state import load_maps, save_maps
+from latentcortex.maps.checkpoint import load_maps, save_maps
 from latentcortex.plotting import VolumePanel, VolumeSharePanel, _cuts, _panels
 from latentcortex.reporting.figures import figures
 from latentcortex.space import Atlas, Surface, Volume, projection
@@ -407,7 +407,7 @@ def test_a_column_is_an_image_and_rows_of_the_table_know_their_place() -> None:
     assert table.index.names == ["i", "j", "k"]
     np.testing.assert_array_equal(np.array(table.index.to_list()), np.argwhere(space.mask))
     with pytest.raises(InputError, match="Only voxels of a volume"):
-        planted(lc.Bare(5)).to_image(model="c", statistic="r")
+        planted(lc.Unlocated(5)).to_image(model="c", statistic="r")
     with pytest.raises(InputError, match="without `template`"):
         maps.plot(model="c", statistic="r")
     assert planted(some("fsaverage5")).plot(model="c", statistic="r").axes
@@ -1042,7 +1042,7 @@ def test_a_cut_lies_where_voxels_are_and_not_between_two() -> None:
     assert x == 4 * 10 - 90
 
 
-@pytest.mark.parametrize("name", ["volume", "bare"])
+@pytest.mark.parametrize("name", ["volume", "unlocated"])
 def test_a_subject_may_be_called_anything(bert: str, tmp_path: Path, name: str) -> None:
     shutil.copytree(bert, tmp_path / name)
     before = planted(Surface(str(tmp_path / name)), ("z",))

@@ -17,9 +17,9 @@ from latentcortex import Maps, cli
 from latentcortex._store import Store
 from latentcortex.errors import IncompleteError, InputError, LatentcortexError
 from latentcortex.features import MANIFEST, Features
-from latentcortex.maps.state import load_maps, save_maps
+from latentcortex.maps.checkpoint import load_maps, save_maps
 from latentcortex.reconstruction import open_reconstructions
-from latentcortex.space import Bare, Surface, Volume
+from latentcortex.space import Surface, Unlocated, Volume
 
 WAY_BACK = """
 [decoding]
@@ -193,7 +193,7 @@ def test_after_a_report_was_made_again_the_study_is_still_done(finished, copied,
 ABOUT = {"analysis": "latents", "model": "z", "band": "z", "statistic": "r", "unit": "correlation", "n_stimuli": 9}
 
 
-def planted(space: Bare | Surface | Volume) -> Maps:
+def planted(space: Unlocated | Surface | Volume) -> Maps:
     values = np.random.default_rng(0).standard_normal((2, space.n_voxels)).astype(np.float32)
     facts = [ABOUT, {**ABOUT, "statistic": "r2"}]
     return Maps.of(space, list(zip(values, facts, strict=True)))
@@ -204,7 +204,7 @@ def volume() -> Volume:
     return Volume(mask, np.diag([2.0, 2.0, 2.0, 1.0]), "T1w")
 
 
-@pytest.mark.parametrize("space", [Bare(30), Surface("fsaverage5", np.arange(0, 20000, 500)), volume()])
+@pytest.mark.parametrize("space", [Unlocated(30), Surface("fsaverage5", np.arange(0, 20000, 500)), volume()])
 def test_a_flipped_bit_of_a_state_is_never_used(space: Any, tmp_path: Path) -> None:
     store, rng = Store(tmp_path), random.Random(4)
     save_maps(store, "x", planted(space))

@@ -24,7 +24,7 @@ from latentcortex.estimators.banded_ridge import BandedRidge
 from latentcortex.inference.corrections import PROCEDURES
 from latentcortex.maps import Maps
 from latentcortex.reporting import Content, methods, references
-from latentcortex.space import Bare
+from latentcortex.space import Unlocated
 from latentcortex.splits import UNITS, Splits
 from latentcortex.study.methods import of_parts, of_results, of_routes, plain
 
@@ -51,7 +51,7 @@ def recording(n: int = 120, n_voxels: int = 12) -> tuple[dict[str, np.ndarray], 
     y = sum(x @ w for x, w in zip(bands.values(), weights, strict=True)) + 3 + rng.standard_normal((n, n_voxels))
     ids = [f"s{i:03d}" for i in range(n)]
     about = {"stimulus": ids, "session": ["1"] * n, "run": ["1"] * n}
-    return bands, y, Responses.single_trials(y.astype(np.float32), Bare(n_voxels), **about)
+    return bands, y, Responses.single_trials(y.astype(np.float32), Unlocated(n_voxels), **about)
 
 
 IDS = [f"s{i:03d}" for i in range(120)]
@@ -156,7 +156,7 @@ def test_the_text_of_folds_says_where_pooled_r_lies_without_signal(unit: str, wo
     ids = [f"s{i:02d}" for i in range(n)]
     about = {"stimulus": ids, "session": [f"{i % 6}" for i in range(n)], "run": ["1"] * n}
     noise = rng.standard_normal((n, n_voxels)).astype(np.float32)
-    responses = Responses.single_trials(noise, Bare(n_voxels), **about)
+    responses = Responses.single_trials(noise, Unlocated(n_voxels), **about)
     groups = ids if unit == "stimulus" else about["session"]
     splits = Splits.k_fold(ids, 6, groups=groups, unit=unit, seed=0)
     features = Features.from_arrays(ids, {"a": rng.standard_normal((n, 4))})
@@ -225,7 +225,7 @@ def planned(null: Null, *, joint: bool) -> Maps:
     columns = [(values, {**about, "statistic": name}) for name in ("r", "r2")]
     columns += [(values, {**about, **tested, "statistic": name}) for name in ("p", "q", "mask")]
     columns += [(values, {**about, "band": band, "statistic": "shareR2"}) for band in ("a", "b") if joint]
-    return Maps.of(Bare(12), columns)
+    return Maps.of(Unlocated(12), columns)
 
 
 def sentences(said: str) -> list[str]:
@@ -400,7 +400,7 @@ def test_every_way_to_split_a_score_is_written_of_where_it_was_done_and_nowhere_
             (values, {**about, "band": "", "statistic": "r"}),
             (values, {**about, "band": "a", "statistic": statistic}),
         ]
-        said = text(Maps.of(Bare(12), columns))
+        said = text(Maps.of(Unlocated(12), columns))
         assert [one for one in words if words[one] in said] == [statistic]
 
 
@@ -413,7 +413,7 @@ def test_the_text_says_by_which_test_unique_shares_were_tested(share: str, n_ref
         (values, {**about, "statistic": "uniqueP", "n_refits": n_refits}),
     ]
     columns.append((values, {**about, "band": "", "statistic": "r"}))
-    content = content_of(Maps.of(Bare(12), columns), criterion=Criterion(share=share))
+    content = content_of(Maps.of(Unlocated(12), columns), criterion=Criterion(share=share))
     said, gain = " ".join(methods(content)), share == "gain"
     assert ("a linear function of the other bands plus noise" in said) != gain
     assert ("does not help to predict" in said) == gain

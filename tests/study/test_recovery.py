@@ -24,7 +24,7 @@ from latentcortex.estimators.banded_ridge import BandedRidge
 from latentcortex.features import Features
 from latentcortex.maps import Maps
 from latentcortex.responses import Responses
-from latentcortex.space import Bare
+from latentcortex.space import Unlocated
 from latentcortex.statistics import MIN_RELIABILITY
 
 pytest.importorskip("torch", reason="the phantom's features need the extra [ldm]")
@@ -62,7 +62,7 @@ def participant(
     trials = simulation.schedule(phantom.ids, phantom.n_train, seed=seed, participant="01")
     data = simulation.trials(truth, trials, seed=seed if draw is None else 1000 + draw, participant="01")
     columns = {name: list(trials[name]) for name in ("stimulus", "session", "run")}
-    responses = Responses.single_trials(data, Bare(data.shape[1]), **columns)
+    responses = Responses.single_trials(data, Unlocated(data.shape[1]), **columns)
     test_ids = [name for name in phantom.ids if name.startswith("test")]
     train, test = responses.split(test_ids=test_ids)
     how = Criterion(**{"null": "analytic", "seed": seed, "identifiability": False, **criterion})
@@ -296,7 +296,7 @@ def test_planted_ceilings_are_those_of_the_trials():
     trials = simulation.schedule(phantom.ids, phantom.n_train, seed=0, participant="01")
     data = simulation.trials(truth, trials, seed=0, participant="01")
     columns = {name: list(trials[name]) for name in ("stimulus", "session", "run")}
-    responses = Responses.single_trials(data, Bare(data.shape[1]), **columns)
+    responses = Responses.single_trials(data, Unlocated(data.shape[1]), **columns)
     _, test = responses.split(test_ids=[name for name in phantom.ids if name.startswith("test")])
     estimated = scoring.noise_ceiling(test.repeats(), n_averaged=3)
     assert abs(np.mean(estimated - truth.table["ceiling"].to_numpy())) < 0.05

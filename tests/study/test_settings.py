@@ -19,7 +19,7 @@ import latentcortex
 from latentcortex import cli, datasets, estimators, extractors
 from latentcortex.errors import InputError, InputErrors
 from latentcortex.study import Study, documents
-from latentcortex.study.schema import LOOKS, Settings
+from latentcortex.study.schema import FIGURE_SETTINGS, Settings
 
 LDM = '[dataset]\nname = "phantom"\n[extractor]\nname = "ldm"\nmodel = "phantom"\n'
 PIXELS = '[dataset]\nname = "phantom"\n[extractor]\nname = "pixels"\n'
@@ -230,7 +230,7 @@ def test_no_number_depends_on_how_a_study_is_computed(folder_study: Path, tmp_pa
         folder_study.write_text(changed)
         with pytest.raises(InputError, match=rf"another study \({key}\)"):
             Study.read(folder_study).run(out, until="extract", progress=False)
-    assert LOOKS == ("figures", "width_mm", "format", "viewer")
+    assert FIGURE_SETTINGS == ("figures", "width_mm", "format", "viewer")
 
 
 # What is on a shelf, whoever put it there

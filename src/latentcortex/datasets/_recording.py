@@ -17,7 +17,7 @@ from latentcortex._nifti import read_grid, read_series_header, volumes
 from latentcortex._npy import Matrix
 from latentcortex.datasets._voxel_major import Blocks, voxel_major
 from latentcortex.errors import AlignmentError, InputError
-from latentcortex.space import Bare, Space, Surface, Volume
+from latentcortex.space import Space, Surface, Unlocated, Volume
 
 logger = logging.getLogger(__name__)
 
@@ -223,7 +223,7 @@ class Recording:
                 )
             return self._volume
         template = self.placement.template
-        space: Space = Surface(template) if template else Bare(n_columns)
+        space: Space = Surface(template) if template else Unlocated(n_columns)
         if space.n_voxels != n_columns:
             raise AlignmentError(
                 f"{path} has {n_columns} columns, {template} has {space.n_voxels} vertices; expected all of them, "

@@ -17,7 +17,7 @@ from latentcortex._store import Store
 from latentcortex.encoding.chunks import chunks_of
 from latentcortex.encoding.pieces import Piece
 from latentcortex.maps import Maps
-from latentcortex.maps.state import load_maps, save_maps
+from latentcortex.maps.checkpoint import load_maps, save_maps
 from latentcortex.responses import counting_lost
 
 logger = logging.getLogger(__name__)

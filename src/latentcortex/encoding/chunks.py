@@ -12,7 +12,7 @@ import numpy as np
 from latentcortex._arrays import TILE, BoolArray
 from latentcortex.errors import InputError
 from latentcortex.responses import N_STRETCHES, STRETCH, Responses, Within
-from latentcortex.space import Bare, Space
+from latentcortex.space import Space, Unlocated
 from latentcortex.splits import Splits
 
 MAX_STRETCH: Final = 16 * STRETCH
@@ -97,7 +97,7 @@ class ReadByChunk:
 def _taken(responses: Responses, voxels: slice) -> Responses:
     """Take some voxels, whose place nobody asks for."""
     data = responses.data[:, voxels]
-    return replace(responses, data=data, space=Bare(data.shape[1]))
+    return replace(responses, data=data, space=Unlocated(data.shape[1]))
 
 
 def chunks_of(n_voxels: int, chunk_voxels: int) -> list[slice]:
@@ -190,4 +190,4 @@ def sample_stretches(valid: BoolArray) -> list[slice]:
 def _side_by_side(parts: Sequence[Responses]) -> Responses:
     """Put the voxels of the same rows beside each other."""
     data = np.concatenate([part.data for part in parts], axis=1)
-    return replace(parts[0], data=data, space=Bare(data.shape[1]))
+    return replace(parts[0], data=data, space=Unlocated(data.shape[1]))

@@ -21,7 +21,7 @@ from latentcortex.features import Features
 from latentcortex.inference.corrections import TAIL
 from latentcortex.inference.ties import at_most
 from latentcortex.responses import Responses
-from latentcortex.space import Bare
+from latentcortex.space import Unlocated
 
 MIN_TRAIN_STIMULI: Final = 40
 """Half-fits need so many training stimuli; with fewer, comparisons hold for the fitted models only."""
@@ -144,7 +144,7 @@ class HalfFits:
 
     def select_voxels(self, voxels: IntArray) -> HalfFits:
         """Fit these voxels only, ascending; they are asked for by their numbers among themselves."""
-        train = replace(self.train, data=chosen(self.train.data, voxels), space=Bare(len(voxels)))
+        train = replace(self.train, data=chosen(self.train.data, voxels), space=Unlocated(len(voxels)))
         return replace(self, train=train, _kept={})
 
     def _fitted(self, k: int) -> list[tuple[FittedModel, Mapping[str, FloatArray]]]:

@@ -20,6 +20,7 @@ from latentcortex._ranges import AnyNames, Count, Device, OneOf, Percents, Posit
 from latentcortex._shelf import unknown
 from latentcortex.bands import Band
 from latentcortex.errors import InputError, MissingExtraError
+from latentcortex.extractors._band_names import check_name, percents
 from latentcortex.extractors._configuration import (
     CHOICES,
     DENOISERS,
@@ -31,7 +32,6 @@ from latentcortex.extractors._configuration import (
     widths_of_text,
 )
 from latentcortex.extractors._methods import of_diffusion
-from latentcortex.extractors._names import check_name, percents
 from latentcortex.extractors._outputs import Reduction, averaged, flat, resized
 from latentcortex.features import SPREAD
 

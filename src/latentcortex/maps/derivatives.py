@@ -19,7 +19,7 @@ from latentcortex._nifti import packed, read_grid, read_header
 from latentcortex._results import refuse_damaged
 from latentcortex.errors import IncompleteError, InputError, LatentcortexError, first_line
 from latentcortex.maps.naming import KEYS, label, sidecar, stem_of
-from latentcortex.space import Bare, Space, Surface, Volume
+from latentcortex.space import Space, Surface, Unlocated, Volume
 
 VOXELS: Final = "desc-voxels_mask"
 """What the file is called that says which vertices, or places of a grid, are voxels."""
@@ -57,7 +57,7 @@ def write(column: Callable[[int], FloatArray], facts: Facts, space: Space, func:
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise InputError(f"Several columns would be one file, {twice[0]}; give their models other names.")
-    if isinstance(space, Bare):
+    if isinstance(space, Unlocated):
         return _write_tables(column, facts, space, func, stem)
     return _write_images(column, facts, space, func, stem)
 
@@ -212,7 +212,7 @@ def _read_tables(sidecars: Sequence[Path]) -> tuple[list[FloatArray], pd.DataFra
     func, facts = sidecars[0].parent, [facts for _, facts in columns]
     for about in abouts:
         _refuse_other_columns(func, facts, about)
-    return _ordered(Bare(len(columns[0][0])), columns, abouts[0])
+    return _ordered(Unlocated(len(columns[0][0])), columns, abouts[0])
 
 
 def _refuse_other_columns(func: Path, facts: Sequence[Mapping[str, Any]], about: Mapping[str, Any]) -> None:
@@ -255,7 +255,9 @@ def _gifti_bytes(values: FloatArray, hemisphere: str) -> bytes:
     return written
 
 
-def _write_tables(column: Callable[[int], FloatArray], facts: Facts, space: Bare, func: Path, stem: str) -> list[Path]:
+def _write_tables(
+    column: Callable[[int], FloatArray], facts: Facts, space: Unlocated, func: Path, stem: str
+) -> list[Path]:
     """Write one table for every model."""
     models: dict[str, list[int]] = {}
     for i, one in enumerate(facts):

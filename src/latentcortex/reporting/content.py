@@ -20,7 +20,7 @@ from latentcortex.errors import IncompleteError, InputError
 from latentcortex.maps import Maps
 from latentcortex.reporting.section import ReportSection
 from latentcortex.responses import Responses, Within
-from latentcortex.space import Atlas, Bare, Volume, atlas_print
+from latentcortex.space import Atlas, Unlocated, Volume, atlas_print
 from latentcortex.splits import Splits
 from latentcortex.statistics import MASK, OF_MODEL, R, Significance
 
@@ -109,7 +109,7 @@ class Content:
         _refuse_foreign(kept, path)
         maps = Maps.load(path.parents[1], participant=kept["participant"])
         name = kept["settings"]["report"]["atlas"]
-        atlas = Atlas.find(name, maps.space) if name and not isinstance(maps.space, Bare) else None
+        atlas = Atlas.find(name, maps.space) if name and not isinstance(maps.space, Unlocated) else None
         if atlas is not None and kept.get("atlas") not in (None, atlas_print(name, [maps.space])):
             raise InputError(f"Atlas {name} is not as it was when its regions were scored; run the study again.")
         there = background_of(path.parents[1], kept["participant"])

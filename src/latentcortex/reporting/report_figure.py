@@ -9,7 +9,7 @@ from typing import Final, Literal
 from latentcortex import _surfaces
 from latentcortex.plotting import Group
 from latentcortex.reporting.content import Content, Figure, models
-from latentcortex.space import Bare, Space, Volume
+from latentcortex.space import Space, Unlocated, Volume
 from latentcortex.statistics import Statistic
 
 Position = Literal["", "surface", "flat", "atlas", "place", "volume", "mni"]
@@ -29,8 +29,8 @@ POSITIONS: Final[dict[Position, Callable[[Space], bool]]] = {
     "": lambda space: True,
     "surface": lambda space: bool(space.template),
     "flat": lambda space: bool(space.template),
-    "atlas": lambda space: not isinstance(space, Bare),
-    "place": lambda space: not isinstance(space, Bare),
+    "atlas": lambda space: not isinstance(space, Unlocated),
+    "place": lambda space: not isinstance(space, Unlocated),
     "volume": lambda space: isinstance(space, Volume),
     "mni": lambda space: isinstance(space, Volume) and space.reference.startswith("MNI152"),
 }

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from latentcortex.space.atlas import Atlas, atlas_print
-from latentcortex.space.bare import Bare
 from latentcortex.space.surface import TEMPLATES, Surface
+from latentcortex.space.unlocated import Unlocated
 from latentcortex.space.volume import Volume
 
-Space = Bare | Surface | Volume
+Space = Unlocated | Surface | Volume
 
-__all__ = ["TEMPLATES", "Atlas", "Bare", "Space", "Surface", "Volume", "atlas_print"]
+__all__ = ["TEMPLATES", "Atlas", "Space", "Surface", "Unlocated", "Volume", "atlas_print"]

@@ -17,9 +17,9 @@ from latentcortex._arrays import digest, listed
 from latentcortex._nifti import MAX_LABEL, label_image, read_header, whole_numbers
 from latentcortex._shelf import unknown
 from latentcortex.errors import AlignmentError, InputError
-from latentcortex.space import own
-from latentcortex.space.bare import Bare
+from latentcortex.space import subject_atlases
 from latentcortex.space.surface import TEMPLATES, Surface
+from latentcortex.space.unlocated import Unlocated
 from latentcortex.space.volume import Volume
 
 logger = logging.getLogger(__name__)
@@ -53,7 +53,7 @@ class Atlas:
         return f"Atlas({self.name}, {len(self.names)} regions: {listed(list(self.names.values()), 4)})"
 
     @classmethod
-    def find(cls, name: str, on: str | Bare | Surface | Volume) -> Atlas:
+    def find(cls, name: str, on: str | Unlocated | Surface | Volume) -> Atlas:
         """Read an atlas that comes with the package, a folder of the same layout, or one of the subject's own.
 
         Parameters
@@ -77,9 +77,9 @@ class Atlas:
         places, folder = _places(on), _folder(name)
         if folder is None:
             cortex = places[-1] if places else ""
-            if name not in own.names(cortex):
+            if name not in subject_atlases.names(cortex):
                 raise _unknown(name, cortex)
-            labels, names = own.read(name, cortex)
+            labels, names = subject_atlases.read(name, cortex)
         else:
             title, given = _described(folder)
             place = next((place for place in places if given in (place, _subject(place))), None)
@@ -93,7 +93,7 @@ class Atlas:
             return cls(name, on.on_grid(labels), names, labels)
         return cls(name, labels, names)
 
-    def voxels(self, space: Bare | Surface | Volume, regions: Sequence[str]) -> NDArray[np.intp]:
+    def voxels(self, space: Unlocated | Surface | Volume, regions: Sequence[str]) -> NDArray[np.intp]:
         """Find the voxels that lie in any of these regions, ascending.
 
         Raises
@@ -111,7 +111,7 @@ class Atlas:
         return np.flatnonzero(np.isin(of_voxel, [labels[region] for region in regions]))
 
 
-def atlas_print(name: str, spaces: Iterable[Bare | Surface | Volume]) -> str:
+def atlas_print(name: str, spaces: Iterable[Unlocated | Surface | Volume]) -> str:
     """Hash the files of an atlas; empty for no name.
 
     Parameters
@@ -136,16 +136,16 @@ def atlas_print(name: str, spaces: Iterable[Bare | Surface | Volume]) -> str:
 
 
 def _own_print(name: str, cortex: str) -> list[str]:
-    if name not in own.names(cortex):
+    if name not in subject_atlases.names(cortex):
         raise _unknown(name, cortex)
-    paths = own.files(name, cortex)
+    paths = subject_atlases.files(name, cortex)
     missing = [path for path in paths if not path.is_file()]
     if missing:
         raise InputError(f"Atlas {name} of {cortex} needs {listed(missing)}, which is not there.")
     return [_files.sha256(path) for path in paths]
 
 
-def _places(on: str | Bare | Surface | Volume) -> tuple[str, ...]:
+def _places(on: str | Unlocated | Surface | Volume) -> tuple[str, ...]:
     """Name what regions may be on: the template of a surface; the space of a volume, and the cortex that is in it."""
     if isinstance(on, str):
         return (on,)
@@ -251,7 +251,7 @@ def _unknown(name: str, cortex: str) -> InputError:
     is_available = not cortex or cortex in TEMPLATES or Path(cortex).is_dir()
     if not is_available:
         return InputError(f"Atlas {name} was looked for in {cortex}, which is not there; was the subject moved?")
-    return unknown("atlas", name, [*_atlas_folders(), *own.names(cortex)])
+    return unknown("atlas", name, [*_atlas_folders(), *subject_atlases.names(cortex)])
 
 
 def _subject(template: str) -> str:

@@ -14,21 +14,22 @@ class Inspection:
     Parameters
     ----------
     participant, rule : str
-    looked : bool
+    examined : bool
         False if the rule needs features that are not extracted yet.
-    found : tuple of str
+    findings : tuple of str
+        A sentence for each way in which the design breaks the rule.
     """
 
     participant: str
     rule: str
-    looked: bool
-    found: tuple[str, ...]
+    examined: bool
+    findings: tuple[str, ...]
 
 
-def inspected(design: checking.Design) -> list[Inspection]:
-    """List what every rule says of a design."""
-    against = checking.findings(design)
+def inspect_design(design: checking.Design) -> list[Inspection]:
+    """Hold a design against every rule."""
+    findings = checking.findings(design)
     return [
-        Inspection(design.participant, rule, one.can(design), tuple(f.what for f in against if f.rule == rule))
-        for rule, one in checking.RULES.items()
+        Inspection(design.participant, name, rule.can(design), tuple(f.what for f in findings if f.rule == name))
+        for name, rule in checking.RULES.items()
     ]

@@ -26,15 +26,24 @@ from latentcortex.study.sections import (
     SplitsSettings,
 )
 
-LOOKS: Final = tuple(key for key, field in ReportSettings.model_fields.items() if NoEffect in field.metadata)
+FIGURE_SETTINGS: Final = tuple(key for key, field in ReportSettings.model_fields.items() if NoEffect in field.metadata)
 """Keys of [report] on which no number depends: a change draws the figures anew, and fits nothing."""
-COMPANION: Final = ("decoding", "reconstructor", "evaluation")
+DECODING_ONLY_SECTIONS: Final = ("decoding", "reconstructor", "evaluation")
 """Sections on which no map depends."""
-FORWARD: Final = ("dataset", "extractor", "estimator", "responses", "splits", "analyses", "inference", "report")
+ENCODING_SECTIONS: Final = (
+    "dataset",
+    "extractor",
+    "estimator",
+    "responses",
+    "splits",
+    "analyses",
+    "inference",
+    "report",
+)
 """Sections on which the maps and their report depend."""
-DECODING: Final = ("dataset", "extractor", "responses", "splits")
+DECODED_FEATURES_SECTIONS: Final = ("dataset", "extractor", "responses", "splits")
 """Sections on which decoded features depend, beside the settings of the decoder."""
-BACKWARD: Final = ("dataset", "extractor", "responses", "splits", "report", *COMPANION)
+DECODING_SECTIONS: Final = ("dataset", "extractor", "responses", "splits", "report", *DECODING_ONLY_SECTIONS)
 """Sections on which decoding, reconstructions and their page depend."""
 
 

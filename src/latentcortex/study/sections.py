@@ -65,6 +65,16 @@ class SplitsSettings(Section):
     n_clusters: Annotated[int, Ge(25)] = 50
     """Clusters of stimuli; at least 25, so that a fifth of them can be flipped."""
 
+    @property
+    def across_folds(self) -> bool:
+        """Whether every stimulus is predicted by a fit to the other folds, in place of one test set."""
+        return self.cross_validation > 0
+
+    @property
+    def by_embedding(self) -> bool:
+        """Whether sides are chosen by distances in a band, and so are known only once it is extracted."""
+        return self.unit == "cluster" or self.test == "far"
+
 
 class AnalysesSettings(Section):
     """Which models are fitted, and how what they predict is shared between their bands."""

@@ -7,6 +7,7 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,13 +17,15 @@ from latentcortex._shelf.signatures import Chosen
 from latentcortex.analyses import Analysis
 from latentcortex.decoding import Decoder
 from latentcortex.errors import InputError, InputErrors
+from latentcortex.extraction import check_room, is_extracted
 from latentcortex.space import TEMPLATES, Atlas
-from latentcortex.study.backward import STAGES as BACKWARD_STAGES
-from latentcortex.study.backward import Backward
-from latentcortex.study.forward import STAGES as FORWARD_STAGES
-from latentcortex.study.forward import Forward
-from latentcortex.study.inspection import Inspection, inspected
-from latentcortex.study.material import Material
+from latentcortex.study import requirements
+from latentcortex.study.data import StudyData
+from latentcortex.study.decoding_stages import STAGES as DECODING_STAGES
+from latentcortex.study.decoding_stages import DecodingStages
+from latentcortex.study.encoding_stages import STAGES as ENCODING_STAGES
+from latentcortex.study.encoding_stages import EncodingStages
+from latentcortex.study.inspection import Inspection, inspect_design
 from latentcortex.study.outcome import Outcome
 from latentcortex.study.schema import Settings
 from latentcortex.study.sections import CheckSettings
@@ -33,7 +36,7 @@ NOT_PATHS: Final = ("phantom", *TEMPLATES)
 """Names that stand where a path could."""
 MAX_STUDY_BYTES: Final = 2**16
 """Of a study file; a long one has a few thousand. Python's reader needs seconds for a key of thousands of dots."""
-STAGES: Final = (*FORWARD_STAGES, *BACKWARD_STAGES)
+STAGES: Final = (*ENCODING_STAGES, *DECODING_STAGES)
 
 
 @dataclass(frozen=True)
@@ -129,25 +132,28 @@ class Study:
         InputError
             If a run would stop.
         """
-        material = Material(self, out or self.out or Path(), progress=False)
-        there = material.extracted
-        judged: dict[str, list[Inspection]] = {}
+        data = StudyData(self, out or self.out or Path(), progress=False)
+        store = data.out / "features"
+        extracted = is_extracted(data.stimuli, data.extractor, store=store)
+        inspections: dict[str, list[Inspection]] = {}
 
-        def judge(participant: str) -> None:
-            """Look at a participant's design, once for both halves."""
-            if participant not in judged:
-                judged[participant] = inspected(material.design(participant, extracted=there))
+        def inspect_participant(participant: str) -> None:
+            """Hold a participant's design against the rules, once for all stages."""
+            if participant not in inspections:
+                inspections[participant] = inspect_design(
+                    requirements.design_of(data, participant, extracted=extracted)
+                )
 
-        for half, _ in self._goals(None):
-            half(material).check(judge)
-        material.check_room()
-        if material.by_embedding and not there:
+        for stages, _ in self._goals(None):
+            stages(data).check(inspect_participant)
+        check_room(data.stimuli, data.extractor, data.extractor.bands, store=store)
+        if data.settings.splits.by_embedding and not extracted:
             raise InputError("These splits are made from features: run `latentcortex extract` first.")
-        for name in material.participants if material.by_embedding else ():
-            material.check_splits(name)
-            material.check_fits(name, self.estimator())
-            judge(name)
-        return [one for name in material.participants for one in judged[name]]
+        for name in data.participants if data.settings.splits.by_embedding else ():
+            requirements.check_splits(data, name)
+            requirements.check_fits(data, name, self.estimator())
+            inspect_participant(name)
+        return [inspection for name in data.participants for inspection in inspections[name]]
 
     @property
     def out(self) -> Path | None:
@@ -189,33 +195,33 @@ class Study:
             raise unknown("stage", str(until), STAGES)
         if out is None:
             raise InputError("No folder for results: give --out, or `out` in [run].")
-        with _files.remembering() as noticed:
-            material = Material(self, out, progress)
-            halves = [(half(material), goal) for half, goal in self._goals(until)]
-        material.noticed.extend(noticed)
-        for half, _ in halves:
-            half.record.refuse(overwrite=overwrite)
-        todo = [(half, goal) for half, goal in halves if not half.record.is_done(goal)]
-        for half, _ in todo:
-            half.check(material.refuse)
+        with _files.remembering() as early_log:
+            data = StudyData(self, out, progress)
+            asked = [(stages(data), last) for stages, last in self._goals(until)]
+        data.early_log.extend(early_log)
+        for stages, _ in asked:
+            stages.results.refuse(overwrite=overwrite)
+        todo = [(stages, last) for stages, last in asked if not stages.results.is_done(last)]
+        for stages, _ in todo:
+            stages.check(partial(requirements.refuse, data))
         with ExitStack() as owned:
-            for half, _ in halves if todo else ():  # both at once: what one makes, the other is made from
-                owned.enter_context(half.record.owning(overwrite=overwrite, tidy=half.tidy))
-            for half, goal in todo:
-                if not half.record.was_done_meanwhile(goal):
-                    half.through(goal)
+            for stages, _ in asked if todo else ():  # both at once: decoding reads what encoding writes
+                owned.enter_context(stages.results.owning(overwrite=overwrite, tidy=stages.delete_intermediate))
+            for stages, last in todo:
+                if not stages.results.was_done_meanwhile(last):
+                    stages.run(last)
         pages = {
-            name: [half.out / f"sub-{name}.html" for half, goal in halves if goal in ("report", "evaluate")]
-            for name in material.participants
+            name: [stages.out / f"sub-{name}.html" for stages, last in asked if last in ("report", "evaluate")]
+            for name in data.participants
         }
-        kept = tuple(note for half, _ in todo for note in half.record.kept)
+        kept = tuple(note for stages, _ in todo for note in stages.results.kept)
         return Outcome(out, pages, computed=bool(todo), kept=kept)
 
-    def _goals(self, until: str | None) -> list[tuple[type[Forward | Backward], str]]:
-        """Name the last stage of each half; the way back needs only the features of the way there."""
-        if until in BACKWARD_STAGES or (until is None and self.decodes):
-            return [(Forward, "extract" if until else "report"), (Backward, until or "evaluate")]
-        return [(Forward, until or "report")]
+    def _goals(self, until: str | None) -> list[tuple[type[EncodingStages | DecodingStages], str]]:
+        """Name the last stage that is run of encoding and of decoding; decoding alone needs only the features."""
+        if until in DECODING_STAGES or (until is None and self.decodes):
+            return [(EncodingStages, "extract" if until else "report"), (DecodingStages, until or "evaluate")]
+        return [(EncodingStages, until or "report")]
 
     def dataset(self) -> Any:
         """Make the dataset."""

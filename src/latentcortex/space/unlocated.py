@@ -14,7 +14,7 @@ from latentcortex.errors import InputError
 
 
 @dataclass(frozen=True)
-class Bare:
+class Unlocated:
     """Voxels without a known position.
 
     Parameters
@@ -26,7 +26,7 @@ class Bare:
 
     def __repr__(self) -> str:
         """Say what it is, in one line."""
-        return f"Bare({self.n_voxels} voxels without a known position)"
+        return f"Unlocated({self.n_voxels} voxels without a known position)"
 
     @property
     def template(self) -> str:
@@ -45,9 +45,9 @@ class Bare:
         """Raise `InputError`: nothing is known of where these voxels are in a whole."""
         raise InputError("Voxels without a known position are in no region.")
 
-    def select_voxels(self, voxels: NDArray[np.intp]) -> Bare:
+    def select_voxels(self, voxels: NDArray[np.intp]) -> Unlocated:
         """Take some voxels."""
-        return Bare(len(voxels))
+        return Unlocated(len(voxels))
 
     def methods(self) -> str:
         """Write where the voxels are for a methods section: nothing, since it is not known."""

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from latentcortex._store import Store
 from latentcortex.errors import InputError
 from latentcortex.maps import Maps
-from latentcortex.space import Bare, Space, Surface, Volume
+from latentcortex.space import Space, Surface, Unlocated, Volume
 
 logger = logging.getLogger(__name__)
 
@@ -76,13 +76,13 @@ def _packed(space: Space) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
         return {"mask": space.mask, "affine": space.affine, **placed}, about
     if isinstance(space, Surface):
         return {"vertices": space.vertices}, {"kind": "surface", "template": space.template}
-    return {}, {"kind": "bare"}
+    return {}, {"kind": "unlocated"}
 
 
 def _unpacked(arrays: dict[str, NDArray[Any]], about: dict[str, Any], n_voxels: int) -> Space:
     """Make the space of what `_packed` made of it."""
-    if about["kind"] == "bare":
-        return Bare(n_voxels)
+    if about["kind"] == "unlocated":
+        return Unlocated(n_voxels)
     if about["kind"] == "surface":
         return Surface(about["template"], arrays["vertices"])
     if about["kind"] != "volume":

@@ -15,14 +15,14 @@ INTERVAL: Final = 0.1
 """Seconds between two looks at memory."""
 
 
-class Stages:
+class StageTimer:
     """A stopwatch that also looks at memory, summed over this process and its children."""
 
     def __init__(self) -> None:
         self._rows: dict[str, dict[str, float]] = {}
 
     @contextmanager
-    def watch(self, name: str) -> Iterator[None]:
+    def measure(self, name: str) -> Iterator[None]:
         """Measure one stage; a stage that comes again adds its seconds."""
         peak = [_resident()]
 
