@@ -15,6 +15,7 @@ from sklearn.metrics import r2_score
 from latentcortex import _ridge, scoring
 from latentcortex._arrays import TILE
 from latentcortex._ridge.candidates import default_mixtures
+from latentcortex._ridge.search import held_out_errors
 from latentcortex.errors import AlignmentError, InputError
 from latentcortex.estimators import make
 from latentcortex.estimators._folds import near_duplicates
@@ -198,7 +199,7 @@ def test_kfold_errors_are_those_of_sklearn_refitted_on_each_fold(kind: str) -> N
     criterion = _ridge.SearchSpace(ONE, alphas, (_ridge.ModelCandidates((0,), (0,)),), folds=folds)
     place = {"dtype": np.float64, "backend": _ridge.backend("numpy")}
     made = _ridge.PreparedFit.of(design, criterion, weights=weights, **place).folds
-    errors = sum(fold.errors(y, criterion) for fold in made)
+    errors = sum(held_out_errors(fold, y, criterion) for fold in made)
     expected = np.zeros((len(alphas), 4))
     for a, alpha in enumerate(alphas):
         for k in range(5):
