@@ -326,13 +326,8 @@ def _summary(values: FloatArray, facts: Mapping[str, Any], region: str) -> dict[
     """Summarise the values of one column in one region, (n_voxels of the region,), beside the facts of the column."""
     valid = values[np.isfinite(values)]
     mean, median = (valid.mean(), np.median(valid)) if len(valid) else (np.nan, np.nan)
-    low, high = _interval(facts.get("intervals"), region)
+    intervals = facts.get("intervals")
+    low, high = intervals.get(region, (np.nan, np.nan)) if isinstance(intervals, dict) else (np.nan, np.nan)
     counts = {"n_voxels": len(values), "n_valid": len(valid)}
-    means = {"mean": float(mean), "low": low, "high": high, "median": float(median)}
+    means = {"mean": float(mean), "low": float(low), "high": float(high), "median": float(median)}
     return {**{key: facts[key] for key in KEYS}, **counts, **means}
-
-
-def _interval(intervals: Any, name: str) -> tuple[float, float]:
-    """Return the interval of a region's mean; nan where the column has none."""
-    low, high = intervals.get(name, (np.nan, np.nan)) if isinstance(intervals, dict) else (np.nan, np.nan)
-    return float(low), float(high)

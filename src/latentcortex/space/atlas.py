@@ -82,7 +82,9 @@ class Atlas:
             labels, names = subject_atlases.read(name, cortex)
         else:
             title, atlas_space = _described(folder)
-            place = next((place for place in places if atlas_space in (place, _subject(place))), None)
+            # A subject's folder is also named by the subject alone.
+            subjects = {place: Path(place).resolve().name for place in places if place not in TEMPLATES}
+            place = next((place for place in places if atlas_space in (place, subjects.get(place))), None)
             if place is None:
                 raise InputError(f"Atlas {name} is on {atlas_space}; the responses are on {' and '.join(places)}.")
             name, names = title, _names(_only(folder, "*_dseg.tsv"), name)
@@ -256,11 +258,6 @@ def _unknown(name: str, cortex: str) -> InputError:
     if not is_available:
         return InputError(f"Atlas {name} was looked for in {cortex}, which is not there; was the subject moved?")
     return unknown("atlas", name, [*_atlas_folders(), *subject_atlases.names(cortex)])
-
-
-def _subject(template: str) -> str:
-    """Name the subject whose folder a template is; empty if it has a name of its own."""
-    return "" if template in TEMPLATES or not template else Path(template).resolve().name
 
 
 def _only(folder: Path, pattern: str) -> Path:
