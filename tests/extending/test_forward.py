@@ -226,7 +226,7 @@ def test_sentences_that_cite_what_is_not_known_stop_a_study_before_anything_is_w
 ANALYSIS = '''
 """Pixels and contrast: each alone, compared, and both jointly."""
 
-from latentcortex.analyses import Analysis, Group
+from latentcortex.analyses import Analysis, ModelGroup
 from latentcortex.analyses.paired import Pairs
 
 
@@ -244,7 +244,7 @@ class Contrast(Analysis):
 
     def plan(self, scorer):
         *alone, both = self.models
-        return [Group(tuple(alone), Pairs()), Group((both,))]
+        return [ModelGroup(tuple(alone), Pairs()), ModelGroup((both,))]
 '''
 CONTRAST = """
 [dataset]
@@ -403,4 +403,4 @@ def test_a_statistic_of_one_file_is_in_sidecars_tables_by_region_and_maps(sole: 
     assert table is not None
     assert set(table.loc[table["statistic"] == "soleR2", "band"]) == set(bands)
     (rows_of_page,) = region_tables(table).values()
-    assert {"z beside c: R² alone", "c beside z: R² alone"} <= {row.what for row in rows_of_page}
+    assert {"z beside c: R² alone", "c beside z: R² alone"} <= {row.mean_of for row in rows_of_page}

@@ -10,7 +10,7 @@ from statsmodels.stats.multitest import multipletests
 from latentcortex import inference
 from latentcortex.errors import InputError
 from latentcortex.inference.corrections import PROCEDURES
-from latentcortex.reporting.text import CORRECTIONS
+from latentcortex.reporting.titles import CORRECTIONS
 
 
 @pytest.mark.parametrize(("method", "name"), [("bh", "fdr_bh"), ("by", "fdr_by")])

@@ -64,14 +64,14 @@ def test_every_figure_of_a_volume_can_be_drawn_in_the_width_of_a_column() -> Non
 
 
 def test_a_vertex_counts_for_a_group_where_all_its_voxels_are_found(tmp_path: Path) -> None:
-    from latentcortex.reporting.group import _hits
+    from latentcortex.reporting.group import _rejected
 
     volume = whole()
     p = np.where(np.arange(volume.n_voxels) % 2 == 0, 0.01, 0.5).astype(np.float32)
     facts = {**ABOUT, "model": "z", "band": "z"}
     maps = Maps.of(volume, [(1 - p, {**facts, "statistic": "r"}), (p, {**facts, "statistic": "p", **TESTS})])
     settings: dict[str, Any] = {}
-    hits = _hits(reporting.Content("01", maps, None, {}, settings, {}, Path("log"), sections=sections()))["z"]
+    hits = _rejected(reporting.Content("01", maps, None, {}, settings, {}, Path("log"), sections=sections()))["z"]
     assert set(np.unique(hits[np.isfinite(hits)])) == {0.0, 1.0}
     all_found = np.asarray(volume.votes @ (p > 0.05)) == 0
     np.testing.assert_array_equal(hits[np.isfinite(hits)] == 1, all_found[np.isfinite(hits)])
@@ -106,7 +106,7 @@ def test_the_page_of_a_group_has_a_map_where_all_have_a_cortex_and_says_so_other
     text = page.read_text()
     assert ("There is no map of how many people show it" in text) == (template == "")
     assert (tmp_path / "group_prevalence.png").is_file() == (template != "")
-    assert reporting.Group.read(tmp_path).found.loc["latents: z"].to_list()[1:] == [399, 399]
+    assert reporting.GroupResults.read(tmp_path).n_significant.loc["latents: z"].to_list()[1:] == [399, 399]
 
 
 @pytest.mark.slow

@@ -187,8 +187,8 @@ def profile(
         name, alike = f"{analysis.name}-{kind}", clusters if kind == "cluster" else None
         # Stimuli of a cluster are alike: whatever null is asked for, one by one they would not be exchangeable.
         judged = replace(criterion, shares=("product",), null="auto" if alike else criterion.null)
-        how: dict[str, Any] = {"tally": _MeanScores(criterion.seed), "clusters": alike}
-        scorer = Scorer(features, of_kind, make_estimator, judged, fixed.of(name), **how)
+        counted: dict[str, Any] = {"tally": _MeanScores(criterion.seed), "clusters": alike}
+        scorer = Scorer(features, of_kind, make_estimator, judged, fixed.of(name), **counted)
         with telling_of(analysis=name):
             scored, totals = scorer.tallied(Analysis(name, analysis.models))
         ((train, test),) = scorer.sample.folds

@@ -59,6 +59,7 @@ def of_control(maps: Maps, *, pooled: bool) -> str:
 
 
 def _differences(maps: Maps) -> str:
+    """Write how every two latents were compared, where they were."""
     if not len(maps.find_columns(statistic=DIFFERENCE.name).columns):
         return ""
     return (
@@ -70,6 +71,7 @@ def _differences(maps: Maps) -> str:
 
 
 def _reliability(maps: Maps) -> str:
+    """Write how the reliability of shares was predicted, where it was."""
     if not len(maps.find_columns(statistic=IDENTIFIABILITY.name).columns):
         return ""
     return (
@@ -80,6 +82,7 @@ def _reliability(maps: Maps) -> str:
 
 
 def _preferences(maps: Maps) -> str:
+    """Write how preferred layers were tested, where there are any."""
     columns = maps.find_columns(statistic=CONFIDENCE.name).columns
     if not len(columns):
         return ""
@@ -97,6 +100,7 @@ def _preferences(maps: Maps) -> str:
 
 
 def _limits(maps: Maps) -> str:
+    """Write how unique shares were extrapolated to unlimited stimuli, where they were."""
     if not len(maps.find_columns(statistic=UNIQUE_LIMIT.name).columns):
         return ""
     return (

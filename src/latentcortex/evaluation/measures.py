@@ -314,6 +314,7 @@ def score_table(
 
 
 def _named(name: str, score: Score) -> dict[str, float]:
+    """Lay a score out as columns of the table: the value and both ends of its interval."""
     low, high = score.interval
     return {name: score.value, f"{name}_low": low, f"{name}_high": high}
 
@@ -336,11 +337,13 @@ def _identifications(
 
 
 def _same(labels: Sequence[str]) -> BoolArray:
+    """Tell which stimuli share a label with which, (n_stimuli, n_stimuli)."""
     codes = np.unique(np.asarray(labels, dtype=str), return_inverse=True)[1]
     return np.asarray(codes[:, None] == codes)
 
 
 def _sized(images: Images, size: tuple[int, ...]) -> Images:
+    """Bring images to a size (height, width), bicubic, which is noted; as they are where they have it."""
     if images.shape[1:3] == size:
         return images
     height, width = size

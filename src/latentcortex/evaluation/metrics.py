@@ -99,8 +99,9 @@ class Attributes(Metric):
         return {name: _numbered(name, list(originals.table[name]), words) for name, words in attributes.items()}
 
 
-def _numbered(attribute: str, words: Sequence[str], known: Sequence[str]) -> IntArray:
-    strange = sorted(set(words) - set(known))
+def _numbered(attribute: str, words: Sequence[str], vocabulary: Sequence[str]) -> IntArray:
+    """Find the numbers of words in a vocabulary."""
+    strange = sorted(set(words) - set(vocabulary))
     if strange:
         raise InputError(f"Column {attribute} has words that the probe does not know: {listed(strange)}.")
-    return np.array([known.index(word) for word in words], dtype=np.intp)
+    return np.array([vocabulary.index(word) for word in words], dtype=np.intp)

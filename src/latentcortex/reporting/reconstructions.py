@@ -20,9 +20,9 @@ from latentcortex import _files, _npy, plotting
 from latentcortex._methods import literature, read_bibtex, with_citations
 from latentcortex._results import refuse_damaged
 from latentcortex.errors import IncompleteError, InputError
+from latentcortex.reporting.methods_text import cited_by
 from latentcortex.reporting.page import environment
 from latentcortex.reporting.tables import alterations
-from latentcortex.reporting.text import cited_by
 
 DECODED: Final = "decoded"
 """Stands for a route where a score is of decoded bands and not of images; see `evaluation.DECODED`."""
@@ -160,8 +160,8 @@ class Reconstructions:
         pictures = path.with_name(f"sub-{who}{PICTURES}")
         refuse_damaged(path.parents[1], [path, pictures], "evaluate")
         kept = _files.read_sealed(path, kind=FORMAT)
-        known = kept["participant"] == who and path.name == f"sub-{who}{CONTENT}"
-        if not known or kept["report"] not in ("", f"../sub-{who}.html"):
+        is_of_folder = kept["participant"] == who and path.name == f"sub-{who}{CONTENT}"
+        if not is_of_folder or kept["report"] not in ("", f"../sub-{who}.html"):
             raise InputError(f"{path} is of participant {kept['participant']!r}, or links elsewhere; run again.")
         if kept["settings"]["report"]["format"] not in plotting.FORMATS:
             raise InputError(f"{path} names a format of figures that there is not; run the study again.")
@@ -175,9 +175,9 @@ class Reconstructions:
                 name: _npy.read_member(archive, f"row{i}", source=str(pictures), max_bytes=MAX_BYTES)
                 for i, name in enumerate(kept["rows"])
             }
-        found = {name: kept[name] for name in KEPT}
-        found["metrics"] = {name: MetricTitle(*titled) for name, titled in kept["metrics"].items()}
-        return cls(**found, pictures=rows, scores=scores, log=log), kept["stages"]
+        fields = {name: kept[name] for name in KEPT}
+        fields["metrics"] = {name: MetricTitle(*titled) for name, titled in kept["metrics"].items()}
+        return cls(**fields, pictures=rows, scores=scores, log=log), kept["stages"]
 
 
 def measure_title(measure: str, metrics: Mapping[str, MetricTitle] | None = None) -> tuple[str, str]:
@@ -221,7 +221,7 @@ def write_reconstructions(out: Path, content: Reconstructions, stages: Sequence[
     for name, figure in drawn.items():
         plotting.save(figure, folder / f"{name}.{report['format']}")
         figures[name] = base64.b64encode(plotting.png(figure)).decode()
-    texts, known = _methods(content).values(), {**read_bibtex(content.references), **literature()}
+    texts, works = _methods(content).values(), {**read_bibtex(content.references), **literature()}
     page = (
         environment()
         .get_template("reconstructions.html")
@@ -237,7 +237,7 @@ def write_reconstructions(out: Path, content: Reconstructions, stages: Sequence[
             baseline_title=content.routes.get(content.baseline, content.baseline),
             least_images=MIN_IMAGES,
             alterations=alterations(content.log, content.participant),
-            methods=[with_citations(text, known) for text in texts],
+            methods=[with_citations(text, works) for text in texts],
             references=cited_by(texts, content.references),
             settings=json.dumps(content.settings, indent=2, default=str),
             made_by=json.dumps(dict(content.made_by), indent=2, default=str),
@@ -252,24 +252,25 @@ def write_reconstructions(out: Path, content: Reconstructions, stages: Sequence[
 
 
 def _grid(content: Reconstructions, style: plotting.Style) -> Figure:
+    """Draw what was seen above what came back by each route."""
     rows = {content.routes.get(name, name): images for name, images in content.pictures.items()}
     return plotting.image_grid(rows, content.names, style=style)
 
 
 def _score_figure(content: Reconstructions, style: plotting.Style) -> Figure:
     """Draw the scores of images; those of decoded bands stand in the table."""
-    own = content.scores[content.scores["route"] != DECODED]
-    titles = [measure_title(measure, content.metrics) for measure in own["measure"]]
+    of_images = content.scores[content.scores["route"] != DECODED]
+    titles = [measure_title(measure, content.metrics) for measure in of_images["measure"]]
     table = pd.DataFrame(
         {
             "panel": [group for group, _ in titles],
             "measure": [name for _, name in titles],
-            "series": [content.routes.get(route, route) for route in own["route"]],
-            "value": own["score"].to_numpy(),
-            "low": own["score_low"].to_numpy(),
-            "high": own["score_high"].to_numpy(),
-            "chance": own["chance"].to_numpy(),
-            "control": own["shuffled"].to_numpy(),
+            "series": [content.routes.get(route, route) for route in of_images["route"]],
+            "value": of_images["score"].to_numpy(),
+            "low": of_images["score_low"].to_numpy(),
+            "high": of_images["score_high"].to_numpy(),
+            "chance": of_images["chance"].to_numpy(),
+            "control": of_images["shuffled"].to_numpy(),
         }
     )
     return plotting.score_intervals(table, n_columns=2, style=style)
@@ -300,19 +301,14 @@ def _groups(content: Reconstructions) -> list[dict[str, Any]]:
 
 def _chance(rows: Iterable[Mapping[str, Any]]) -> str:
     """Write out what chance gives: one number where it is the same for all routes, its range otherwise."""
-    known = sorted({f"{row['chance']:.3f}" for row in rows}, key=float)
-    return known[0] if len(known) == 1 else f"{known[0]} to {known[-1]}"
-
-
-def _together(content: Reconstructions) -> str:
-    """Say which images are drawn together."""
-    category = content.settings["evaluation"]["category"]
-    return f", those of one {category} together," if category else ""
+    chances = sorted({f"{row['chance']:.3f}" for row in rows}, key=float)
+    return chances[0] if len(chances) == 1 else f"{chances[0]} to {chances[-1]}"
 
 
 def _methods(content: Reconstructions) -> dict[str, str]:
     """Join what decoder and reconstructors wrote of themselves with what the run tells; keys are not replaced yet."""
-    facts, parts = content.facts, dict(content.methods)
+    facts, parts, category = content.facts, dict(content.methods), content.settings["evaluation"]["category"]
+    together = f", those of one {category} together," if category else ""
     fitted = f"in {facts['n_folds']} folds" if facts["n_folds"] else f"on {facts['n_train']} training stimuli"
     decoded = (
         f"{parts.pop('decoder', '')} Decoders were fitted {fitted}. {facts['n_decoded']} test stimuli were decoded, "
@@ -324,7 +320,7 @@ def _methods(content: Reconstructions) -> dict[str, str]:
     )
     scored = (
         "Every score is a mean over images of the mean over all samples; intervals of 95 % are by Bayesian bootstrap "
-        f"[@rubin1981] over images{_together(content)}, as targets and as distractors, with one more that was not seen "
+        f"[@rubin1981] over images{together}, as targets and as distractors, with one more that was not seen "
         "and has the worst score at the lower and the best at the upper end [@gaffke2005]. In identification a tie "
         "counts half. Chance is that of reconstructions of other images, and one half in identification; the mean "
         "training image is scored as if it were the reconstruction of every stimulus, and may be well above chance."

@@ -142,7 +142,7 @@ class StudyData:
     def reader(self, participant: str) -> Callable[[slice], Responses]:
         """Make what reads the trials of some voxels, and holds nothing else, so that other processes may be sent it."""
         stimuli, n_voxels = self.rows(participant)["stimulus"], self.space(participant).n_voxels
-        return partial(datasets.read, self.dataset, participant, stimuli, n_voxels)
+        return partial(datasets.read_voxels, self.dataset, participant, stimuli, n_voxels)
 
     def all_voxels(self, participant: str) -> Responses:
         """Read all voxels, chunk by chunk, for a step that needs them together: memory grows with them."""
