@@ -62,7 +62,7 @@ def planted(space: Any, latents: tuple[str, ...] = ("z", "c", "zc_strength-80_st
         columns.append((np.full(n, 1e-4), {**facts, "band": "", "statistic": "p", **TESTS}))
         columns.append((np.ones(n), {**facts, "band": "", "statistic": "mask", **TESTS}))
         columns += [(np.full(n, 0.1), {**facts, "band": one, "statistic": "shareR2"}) for one in ("z", band)]
-    return Maps.of(space, columns)
+    return Maps.build(space, columns)
 
 
 def atlas(folder: Path, affine: np.ndarray = RAS, reference: str = MNI, dtype: Any = np.int16) -> Path:

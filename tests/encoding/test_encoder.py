@@ -256,7 +256,7 @@ def test_the_preferred_layer_is_the_planted_one_and_ties_are_unsure() -> None:
         n_refits=20,
         facts={"analysis": "unet-layers", "n_stimuli": 40},
     )
-    maps = Maps.of(Unlocated(81), comparison.finish(scores))
+    maps = Maps.build(Unlocated(81), comparison.finish(scores))
     winner, confidence = maps.values(statistic="preferred"), maps.values(statistic="confidence")
     np.testing.assert_array_equal(winner[:60], np.repeat([0, 1, 2], 20))
     assert (maps.values(statistic="identifiable")[:60] == 1).mean() > 0.9

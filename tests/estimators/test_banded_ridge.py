@@ -293,9 +293,9 @@ def test_values_that_cannot_be_fitted_are_errors(kind: type) -> None:
     with pytest.raises(InputError, match="0 of 20 voxels are usable"):
         kind().fit_gram(gram, np.full_like(y, np.inf))
     with pytest.raises(InputError, match="weights must be > 0"):
-        kind().fit_gram(gram, y, weights=np.zeros(20))
+        kind().fit_gram(gram, y, sample_weight=np.zeros(20))
     with pytest.raises(AlignmentError, match="expected \\(20,\\)"):
-        kind().fit_gram(gram, y, weights=np.ones(19))
+        kind().fit_gram(gram, y, sample_weight=np.ones(19))
     with pytest.raises(InputError, match="at least one voxel"):
         kind().fit_gram(gram, y[:, :0])
     with pytest.raises(AlignmentError, match="Fitted on z; asked to predict from c"):

@@ -18,7 +18,7 @@ def test_near_duplicates_never_straddle_folds() -> None:
     twins = np.vstack([x, x + 0.01 * rng.standard_normal(x.shape)])
     centred = twins - twins.mean(0)
     model = BandedRidge(selection="kfold")
-    _, folds = model._chosen_by(_ridge.Kernels([centred @ centred.T]), noise(120), None)
+    _, folds = model._selection_and_folds(_ridge.Kernels([centred @ centred.T]), noise(120), None)
     np.testing.assert_array_equal(folds[:60], folds[60:])
     assert len(np.unique(folds)) == 5
 
@@ -59,7 +59,9 @@ def test_few_distinct_rows_are_never_divided_between_folds() -> None:
     rng = np.random.default_rng(0)
     x = np.repeat(rng.standard_normal((3, 50)), 10, axis=0)
     centred = x - x.mean(0)
-    _, folds = BandedRidge(selection="kfold", cv=3)._chosen_by(_ridge.Kernels([centred @ centred.T]), noise(30), None)
+    _, folds = BandedRidge(selection="kfold", cv=3)._selection_and_folds(
+        _ridge.Kernels([centred @ centred.T]), noise(30), None
+    )
     assert [len(np.unique(folds[i : i + 10])) for i in (0, 10, 20)] == [1, 1, 1]
 
 
@@ -88,11 +90,11 @@ def test_auto_is_kfold_for_few_repeated_or_autocorrelated_rows_and_gcv_otherwise
     designs = {"many": many, "few": few, "twins": twins, "slow": slow}
     designs = {name: _ridge.Columns([x - x.mean(0)]) for name, x in designs.items()}
     y = noise(320)
-    assert BandedRidge()._chosen_by(designs["many"], y, None) == ("gcv", None)
-    assert BandedRidge()._chosen_by(designs["few"], y[:50], None)[0] == "kfold"
-    assert BandedRidge()._chosen_by(designs["twins"], y, None)[0] == "kfold"
+    assert BandedRidge()._selection_and_folds(designs["many"], y, None) == ("gcv", None)
+    assert BandedRidge()._selection_and_folds(designs["few"], y[:50], None)[0] == "kfold"
+    assert BandedRidge()._selection_and_folds(designs["twins"], y, None)[0] == "kfold"
     # Only where responses are slow, too, do neighbouring rows tell of each other.
-    assert BandedRidge()._chosen_by(designs["slow"], y, None) == ("gcv", None)
-    how, folds = BandedRidge()._chosen_by(designs["slow"], np.cumsum(y, axis=0), None)
+    assert BandedRidge()._selection_and_folds(designs["slow"], y, None) == ("gcv", None)
+    how, folds = BandedRidge()._selection_and_folds(designs["slow"], np.cumsum(y, axis=0), None)
     assert how == "kfold"
     assert (np.diff(folds) != 0).sum() == 4  # five stretches

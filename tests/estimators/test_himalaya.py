@@ -23,8 +23,8 @@ def test_himalaya_agrees_with_banded_ridge() -> None:
     inner = {b: a[:200] @ a[:200].T for b, a in scaled.items()}
     new = {b: a[200:] @ a[:200].T for b, a in scaled.items()}
     weights = np.random.default_rng(0).integers(1, 4, 200)
-    ours = BandedRidge(selection="kfold").fit_gram(inner, y[:200], weights=weights)
-    theirs = make("himalaya").fit_gram(inner, y[:200], weights=weights)
+    ours = BandedRidge(selection="kfold").fit_gram(inner, y[:200], sample_weight=weights)
+    theirs = make("himalaya").fit_gram(inner, y[:200], sample_weight=weights)
     predicted = [model.predict_gram(new).sum(0) + model.intercept_ for model in (ours, theirs)]
     assert (scoring.correlation(*predicted) > 0.99).all()
     assert abs(r2_score(y[200:], predicted[0]) - r2_score(y[200:], predicted[1])) < 0.01

@@ -69,7 +69,7 @@ def test_a_vertex_counts_for_a_group_where_all_its_voxels_are_found(tmp_path: Pa
     volume = whole()
     p = np.where(np.arange(volume.n_voxels) % 2 == 0, 0.01, 0.5).astype(np.float32)
     facts = {**ABOUT, "model": "z", "band": "z"}
-    maps = Maps.of(volume, [(1 - p, {**facts, "statistic": "r"}), (p, {**facts, "statistic": "p", **TESTS})])
+    maps = Maps.build(volume, [(1 - p, {**facts, "statistic": "r"}), (p, {**facts, "statistic": "p", **TESTS})])
     settings: dict[str, Any] = {}
     hits = _rejected(reporting.Content("01", maps, None, {}, settings, {}, Path("log"), sections=sections()))["z"]
     assert set(np.unique(hits[np.isfinite(hits)])) == {0.0, 1.0}
@@ -136,7 +136,7 @@ def test_differences_on_cortex_are_means_of_significant_voxels_only(monkeypatch:
     hit = np.arange(volume.n_voxels) % 3 == 0
     maps = planted(volume, ("z", "c"))
     pair = {**ABOUT, "model": "z", "band": "c"}
-    extra = Maps.of(
+    extra = Maps.build(
         volume,
         [
             (np.where(hit, 1.0, -1.0), {**pair, "statistic": "differenceR2"}),

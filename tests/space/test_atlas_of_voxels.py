@@ -65,6 +65,6 @@ def test_regions_of_overlays_are_those_of_the_voxels_and_keep_their_outlines(bun
     np.testing.assert_array_equal(plotting.Rois.of(found, volume).labels, own.labels)
     sizes = {name: np.mean(volume.take(found.labels) == label) for label, name in found.names.items()}
     assert sizes["V1"] > sizes["FFA"] > 0
-    maps = Maps.of(volume, [(volume.coordinates[:, 2], {**ABOUT, "model": "c", "band": "c", "statistic": "r"})])
+    maps = Maps.build(volume, [(volume.coordinates[:, 2], {**ABOUT, "model": "c", "band": "c", "statistic": "r"})])
     table = maps.summarise(volume.take(found.labels), found.names).set_index("roi")
     assert table.loc["IPS", "mean"] > table.loc["PPA", "mean"] + 20  # dorsal and ventral

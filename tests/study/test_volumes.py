@@ -211,7 +211,7 @@ def test_a_mask_with_a_fourth_axis_of_one_is_a_mask_and_of_two_is_not(
 
 def test_a_moved_cortex_is_another_study_and_an_edited_atlas_another_report(tmp_path: Path, bert: str) -> None:
     volume = on_bert(bert)
-    before = volume.prints
+    before = volume.digests
     moved = Volume(volume.mask, RAS, "T1w", bert, np.linalg.inv(RAS))
-    assert moved.prints != before
-    assert on_bert(bert).prints == before
+    assert moved.digests != before
+    assert on_bert(bert).digests == before

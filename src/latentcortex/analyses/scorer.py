@@ -27,7 +27,7 @@ from latentcortex.encoding import Cells, Criterion, Folds, Halves, Null, Predict
 from latentcortex.encoding.chunks import SplitResponses
 from latentcortex.encoding.map_columns import rejudged
 from latentcortex.errors import InputError
-from latentcortex.estimators import quiet
+from latentcortex.estimators import without_warnings
 from latentcortex.features import Features
 from latentcortex.maps import Maps
 from latentcortex.responses import Responses
@@ -220,4 +220,4 @@ class Scorer:
 
 def _quietly(make: Callable[[], Any]) -> Any:
     """Make an estimator of whose fits nobody needs to be warned."""
-    return quiet(make())
+    return without_warnings(make())

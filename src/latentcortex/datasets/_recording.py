@@ -268,6 +268,6 @@ class Recording:
         background, volume = self.background, self._volume
         right = [self.folder / SURFACES["right"]] if self.path.name == SURFACES["left"] else []
         paths = [self.path, *right, *filter(None, (self._mask, background))]
-        placed = [] if volume is None else [volume.description, *volume.prints]
+        placed = [] if volume is None else [volume.description, *volume.digests]
         trials = [self.table.columns.tolist(), self.table.to_numpy().tolist(), self.trial_rows.tolist(), self.n_rows]
         return digest(self.placement.template, trials, [self._hash(path) for path in paths], placed)

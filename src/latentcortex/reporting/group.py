@@ -208,7 +208,7 @@ def _picture(out: Path, group: GroupResults) -> dict[str, str] | None:
     plotting.save(figure, path)
     of_vertices = " A vertex counts where all voxels that it meets reject, which fewer do than single ones."
     caption = (
-        "Most probable fraction of the population in which each latent predicts the voxel (Ince et al., 2021), from "
+        "Most probable fraction of the population in which each band predicts the voxel (Ince et al., 2021), from "
         f"{len(group.participants)} participants' own tests at {ALPHA:g}; coloured where more of them reject than "
         f"their tests would by chance, at a false discovery rate of {Q:g}.{of_vertices if group.of_volumes else ''}"
     )
