@@ -14,7 +14,7 @@ import pytest
 from _studies import write_folder_study
 
 from latentcortex.features import Features
-from latentcortex.plotting import _panels
+from latentcortex.plotting import cortex
 from latentcortex.stimuli import Stimuli
 
 Pictures = Callable[..., Stimuli]
@@ -127,8 +127,8 @@ def phantom_features(tmp_path_factory: pytest.TempPathFactory) -> Features:
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Draw cortex with few pixels, so that figures take little time."""
-    monkeypatch.setattr(_panels, "FLAT_PIXELS", 60)
-    monkeypatch.setattr(_panels, "INFLATED_PIXELS", 40)
+    monkeypatch.setattr(cortex, "FLAT_PIXELS", 60)
+    monkeypatch.setattr(cortex, "INFLATED_PIXELS", 40)
 
 
 @pytest.fixture(scope="module")

@@ -12,10 +12,12 @@ import pytest
 from _studies import sections
 from _volumes import ABOUT, MNI, RAS, TESTS, atlas, on_bert, on_bundled, planted, some, whole
 
+import latentcortex as lc
 from latentcortex import plotting, reporting
 from latentcortex._store import Store
 from latentcortex.maps import Maps
 from latentcortex.maps.checkpoint import load_maps, save_maps
+from latentcortex.plotting import cortex
 from latentcortex.reporting.figures import figures
 from latentcortex.space import Atlas, Surface, Volume
 
@@ -87,7 +89,7 @@ def test_without_a_cortex_there_are_profiles_of_regions_and_similarity_of_maps(t
     assert list(found) == ["noise-levels-profiles", "noise-levels-similarity"]
     assert "independent places" in found["noise-levels-similarity"].caption
     assert "Without a valid voxel: right" in found["noise-levels-profiles"].caption
-    assert content.rois is None
+    assert content.maps.space.canvases == ("slices", "glass")
 
 
 @pytest.mark.parametrize("template", ["", "fsaverage5"])
@@ -113,8 +115,8 @@ def test_the_page_of_a_group_has_a_map_where_all_have_a_cortex_and_says_so_other
 def test_a_viewer_of_a_volume_is_on_the_subjects_own_cortex(bundled: Path, tmp_path: Path) -> None:
     volume = on_bundled(bundled, tmp_path)
     before = {path: path.stat().st_mtime_ns for path in bundled.rglob("*")}
-    panel = plotting.Panel("height", volume.on_mesh(volume.coordinates[:, 2]), template=str(bundled))
-    page = plotting.webgl([panel], tmp_path / "viewer.html")
+    panel = plotting.Panel("height", volume.on_mesh(volume.coordinates[:, 2]), lc.Surface(str(bundled)))
+    page = plotting.webgl(plotting.Scores([panel]), tmp_path / "viewer.html")
     assert "All 304,380 vertices" in page.read_text(encoding="utf-8")
     assert {path: path.stat().st_mtime_ns for path in bundled.rglob("*")} == before
 
@@ -144,23 +146,31 @@ def test_differences_on_cortex_are_means_of_significant_voxels_only(monkeypatch:
         ],
     )
     seen: list[Any] = []
-    monkeypatch.setattr(plotting, "difference_maps", lambda panels, *_, **__: seen.extend(panels))
+    monkeypatch.setattr(plotting, "draw", lambda painting, *_, **__: seen.append(painting))
     report = {"atlas": "", "mask": "own", "figures": ["differences"], "width_mm": 180.0, "format": "png"}
     settings = {"report": report, "run": {"seed": 0}}
     content = reporting.Content("01", maps.join(extra), None, {}, settings, {}, Path("log"), sections=sections())
     (figure,) = [one for _, one in figures(content)]
     figure.draw(plotting.PAGE)
-    (panel,) = seen
-    assert set(np.unique(panel.values[np.isfinite(panel.values)])) == {1.0}
+    (painting,) = seen
+    (panel,) = painting.panels
+    (laid,) = painting.laid(panel, cortex.Vertices(volume))
+    assert set(np.unique(laid[np.isfinite(laid)])) == {1.0}
 
 
 def test_the_winner_of_a_vertex_is_that_of_most_of_its_voxels(monkeypatch: pytest.MonkeyPatch) -> None:
     volume = whole().select_voxels(np.unique(whole().votes.indices))
     seen: list[Any] = []
-    monkeypatch.setattr(plotting, "winner_map", lambda scores, **_: seen.append(scores))
+    monkeypatch.setattr(plotting, "draw", lambda painting, *_, **__: seen.append(painting))
     drawn(volume, ["winner"])["latents-winner"].draw(plotting.PAGE)
     numbers = np.where(np.arange(volume.n_voxels) == 0, np.nan, np.arange(volume.n_voxels) % 3)
-    np.testing.assert_array_equal(plotting.winners(list(seen[0].values())), volume.labels_on_mesh(numbers))
+    (painting,) = seen
+    colours = painting.paint(painting.panels[0], cortex.Vertices(volume))
+    expected = volume.labels_on_mesh(numbers)
+    np.testing.assert_array_equal(colours[:, 3] == 1, np.isfinite(expected))
+    palette = np.array([matplotlib.colors.to_rgb(one) for one in ("#0072B2", "#D55E00", "#009E73")])
+    is_coloured = np.isfinite(expected)
+    np.testing.assert_allclose(colours[is_coloured, :3], palette[expected[is_coloured].astype(int)])
 
 
 @pytest.mark.parametrize("name", ["volume", "unlocated"])

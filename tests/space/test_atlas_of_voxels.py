@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from _volumes import ABOUT, AFFINES, AT_152, LAS, MIDDLE, MNI, atlas, on_bundled, some, whole
 
-from latentcortex import plotting
 from latentcortex.errors import InputError
 from latentcortex.maps import Maps
 from latentcortex.space import Atlas
@@ -20,7 +19,7 @@ def test_regions_of_a_volume_are_where_their_labels_are(tmp_path: Path) -> None:
     np.testing.assert_array_equal(found.voxels(space, ["left"]), np.arange(40))
     with pytest.raises(InputError, match="Region right of atlas halves has no voxel"):
         found.voxels(space, ["right"])
-    rois = plotting.Rois.of(found, whole())
+    rois = found.on_cortex(whole())
     behind = AT_152[:, 1] < -8
     half = len(MIDDLE) // 2
     assert (rois.labels[:half][behind[:half] & (AT_152[:half, 0] < -4)] == 1).mean() > 0.99
@@ -44,7 +43,7 @@ def test_regions_of_the_cortex_are_those_of_the_voxels_that_it_crosses(affine: s
     volume, given = whole(AFFINES[affine]), Atlas.find("phantom", "fsaverage5")
     found = Atlas.find("phantom", volume)
     assert found.names == given.names
-    np.testing.assert_array_equal(plotting.Rois.of(found, volume).labels, given.labels)
+    np.testing.assert_array_equal(found.on_cortex(volume).labels, given.labels)
     of_voxel = volume.take(found.labels)
     met = np.asarray((volume.votes > 0).sum(axis=0)).ravel() > 0
     assert not of_voxel[~met].any()
@@ -62,7 +61,7 @@ def test_regions_of_overlays_are_those_of_the_voxels_and_keep_their_outlines(bun
     pytest.importorskip("svgelements", reason="reads drawings: pip install 'latentcortex[pycortex]'")
     volume = on_bundled(bundled, tmp_path)
     found, own = Atlas.find("overlays", volume), Atlas.find("overlays", str(bundled))
-    np.testing.assert_array_equal(plotting.Rois.of(found, volume).labels, own.labels)
+    np.testing.assert_array_equal(found.on_cortex(volume).labels, own.labels)
     sizes = {name: np.mean(volume.take(found.labels) == label) for label, name in found.names.items()}
     assert sizes["V1"] > sizes["FFA"] > 0
     maps = Maps.build(volume, [(volume.coordinates[:, 2], {**ABOUT, "model": "c", "band": "c", "statistic": "r"})])

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from _atlases import RECTANGLE, SHEET, N, flat_points, write
 
-from latentcortex import _surfaces, plotting
+from latentcortex import _surfaces
 from latentcortex._pycortex import overlays
 from latentcortex.errors import InputError, MissingExtraError
 from latentcortex.space import Atlas, Surface
@@ -114,7 +114,7 @@ def test_regions_that_we_draw_are_read_back(stray: bool, drawn_on: Path) -> None
     assert found.names == names
     assert [dice(labels == number, found.labels == number) > 0.95 for number in names] == [True] * 3
     assert len(found.voxels(Surface(template), [MARKUP])) == (found.labels == 1).sum()
-    plotting.Rois(found.labels, found.names, template)
+    np.testing.assert_array_equal(found.on_cortex(Surface(template)).labels, found.labels)
 
 
 def test_overlaps_and_what_is_left_out_are_said(drawn_on: Path, caplog: pytest.LogCaptureFixture) -> None:

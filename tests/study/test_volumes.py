@@ -188,11 +188,11 @@ def test_what_belongs_to_a_mask_is_given_with_it(volume_study: Path) -> None:
 
 
 def test_a_viewer_needs_a_cortex(volume_study: Path) -> None:
-    from latentcortex.plotting._groups import shown
+    from latentcortex.plotting._viewer_maps import viewer_maps
 
     with pytest.raises(InputError, match="without a known position on cortex"):
-        shown(planted(some()))
-    template, views = shown(planted(some("fsaverage5")))
+        viewer_maps(planted(some()), None)
+    template, _, views = viewer_maps(planted(some("fsaverage5")), None)
     assert template == "fsaverage5"
     assert any(np.isfinite(view.values).any() for view, about in views if about["heading"] == "r")
 
