@@ -1,4 +1,4 @@
-"""One voxel of a fitted encoder on one page."""
+"""One voxel on one page: what its page says is what its maps say."""
 
 from __future__ import annotations
 
