@@ -1,4 +1,6 @@
-"""Rows before any responses: the decomposition of each mixture of their kernels, made once.
+"""The part of a ridge fit that needs no responses: the decomposition of each mixture of the bands' kernels.
+
+Rows are stimuli, or trials; a mixture is a weight for the kernel of each band.
 
 All fits to these rows share the decompositions, whichever voxels they are of: other tiles, other threads, and nested
 models, whose mixtures are further ones of the same rows.
@@ -76,9 +78,9 @@ class SplitRows:
     design : Design
         Of the fitted rows.
     basis : Basis
-        Of the fitted rows at their weights.
+        Of the fitted rows, each scaled by the square root of its weight.
     held_out : list of ndarrays
-        By band the rows that are held out, measured from the mean of the fitted ones; empty where none are.
+        By band the rows that are held out, less the weighted mean of the fitted rows; empty where none are.
     """
 
     design: Design
@@ -114,7 +116,8 @@ class PreparedRows:
     weights : ndarray of shape (n_rows,)
         How many trials each row averages.
     search : SearchSpace
-        Its mixtures are made from one basis, which then goes; other mixtures may be asked for later.
+        All its mixtures share one basis, whose memory is freed when the last is made; any other mixture that is asked
+        for later computes the basis again.
     train : ndarray of bool, shape (n_rows,), optional
         Rows that are fitted, the others being held out; by default all are fitted.
     dtype : dtype
@@ -216,7 +219,7 @@ class PreparedRows:
             return np.dtype(np.float64)
 
         def largest_eigenvalue() -> float:
-            """Bound it over bands: no eigenvalue exceeds the largest row sum of magnitudes, nor the trace."""
+            """Bound it for all mixtures, whose weights sum to 1, by the band whose row sums or trace are largest."""
             grams = [gram for gram in split().basis.grams if len(gram)]  # each (m, m)
             return max((min(float(np.abs(g).sum(0).max()), float(np.trace(g))) for g in grams), default=0.0)
 
@@ -237,12 +240,12 @@ class PreparedRows:
             directions = backend.put(rows.basis.outward(vectors), dtype)  # (n_fitted, m)
             if not rows.held_out:
                 return DecomposedMixture(values, directions)
-            exact = backend.get(directions).astype(np.float64)
+            directions64 = backend.get(directions).astype(np.float64)
             ahead = np.sum(
                 [
-                    weight * (new @ rows.design.applied(band, exact))  # (n_held_out, m)
-                    for band, (weight, new) in enumerate(zip(gamma, rows.held_out, strict=True))
-                    if weight
+                    gamma_b * (new @ rows.design.applied(band, directions64))  # (n_held_out, m)
+                    for band, (gamma_b, new) in enumerate(zip(gamma, rows.held_out, strict=True))
+                    if gamma_b
                 ],
                 axis=0,
             )
@@ -253,7 +256,7 @@ class PreparedRows:
     def targets(self, y: FloatArray) -> CentredResponses:
         """Take the weighted mean off the responses (n_fitted, n_voxels) of a tile, in float64."""
         valid = varying(y)  # (n_voxels,)
-        # A voxel that is constant in these rows only, those of one fold perhaps, has a mean like any other.
+        # A voxel that is constant in these rows only, those of one fold perhaps, is not valid here, but needs its mean.
         finite = y if valid.all() else np.where(np.isfinite(y).all(0), y, 0)
         mean = self.weights @ finite / self.weights.sum() if self.intercept else np.zeros(y.shape[1])
         return CentredResponses(self.centred(finite, mean), mean, valid)

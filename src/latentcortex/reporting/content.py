@@ -116,7 +116,7 @@ class Content:
         if given and not background.is_file():
             raise IncompleteError(f"{background} is missing, the anatomy behind the slices; run the study again.")
         fields = {name: kept[name] for name in KEPT} | {"background": background if given else None}
-        fields["sections"] = {name: ReportSection.from_plain(one) for name, one in kept["sections"].items()}
+        fields["sections"] = {name: ReportSection.from_json(one) for name, one in kept["sections"].items()}
         return cls(maps=maps, atlas=atlas, log=log, **fields), kept["stages"]
 
     @property

@@ -114,9 +114,9 @@ def similarity(content: Content, analysis: str) -> Iterator[Figure]:
     yield Figure(
         f"{analysis}-similarity",
         f"Pearson correlation between the maps of each two {WORDS[key]}s, over the {is_any_significant.sum():,} "
-        "voxels where any of the models is significant, by Simes's p across them. Brackets: 95 % interval by Fisher's z for as many "
-        "independent places as maps of this smoothness have (Dutilleul, 1993); none where these are fewer than 8. They "
-        "are about the choice of voxels, not of stimuli or participants.",
+        "voxels where any of the models is significant, by Simes's p across them. Brackets: 95 % interval by Fisher's "
+        "z for as many independent places as maps of this smoothness have (Dutilleul, 1993); none where these are "
+        "fewer than 8. They are about the choice of voxels, not of stimuli or participants.",
         lambda style: plotting.similarity_matrices(tables, labels, label=f"{WORDS[key]}", style=style),
     )
 
