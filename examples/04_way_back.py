@@ -13,10 +13,11 @@ decoded = decoder.decode(test)
 
 seen = lc.evaluation.Seen(stimuli.select_stimuli(test_ids), category="scene")
 counts = lc.evaluation.image_weights(len(test_ids), n_draws=500, seed=0)
+metrics = lc.evaluation.make_metrics(phantom.probe())
 latent_diffusion = lc.reconstructors.make("ldm", model="phantom", guidance=3, n_samples=1)
 for route in latent_diffusion.routes:
     images = lc.reconstruct(decoded, latent_diffusion, route, store="reconstructions")
-    scores = lc.evaluation.image_scores(seen, images, phantom.probe(), counts)
+    scores = lc.evaluation.image_scores(seen, images, metrics, counts)
     for measure in ("identification_space-pixels_fixed-original_pool-30", "attribute_name-shape"):
         low, high = scores[measure].interval
         print(f"{route}, {measure}: {scores[measure].value:.3f} [{low:.3f}, {high:.3f}], chance .5")

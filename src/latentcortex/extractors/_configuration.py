@@ -79,7 +79,7 @@ def denoiser_blocks(config: Config, denoiser: str) -> dict[str, str]:
 
     Examples
     --------
-    >>> blocks({"num_layers": 2}, "dit")
+    >>> denoiser_blocks({"num_layers": 2}, "dit")
     {'block0': 'transformer_blocks.0', 'block1': 'transformer_blocks.1'}
     """
     if denoiser == "dit":
@@ -94,7 +94,7 @@ def default_layers(config: Config, denoiser: str) -> tuple[str, ...]:
 
     Examples
     --------
-    >>> five({"num_layers": 24}, "dit")
+    >>> default_layers({"num_layers": 24}, "dit")
     ('block0', 'block6', 'block12', 'block17', 'block23')
     """
     if denoiser == "dit":
