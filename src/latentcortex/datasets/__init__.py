@@ -24,6 +24,7 @@ SHELF: Final = Shelf(
     "dataset",
     {
         "folder": "latentcortex.datasets.folder:Folder",
+        "glmsingle": "latentcortex.datasets.glmsingle:GLMsingle",
         "phantom": "latentcortex.datasets.phantom:Phantom",
     },
 )
