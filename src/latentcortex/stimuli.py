@@ -1,8 +1,9 @@
-"""What was shown: images and their captions, by stimulus id."""
+"""Stimuli: images and their captions, by stimulus id."""
 
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
@@ -14,6 +15,8 @@ from numpy.typing import NDArray
 from latentcortex._arrays import listed, positions, unique_ids
 from latentcortex._copies import View, views
 from latentcortex.errors import InputError
+
+logger = logging.getLogger(__name__)
 
 Image = NDArray[np.uint8]
 T = TypeVar("T")
@@ -111,8 +114,8 @@ class Stimuli:
             return [id_hash(name) for name in self.ids]
         return list(self._each(pixel_hash).values())
 
-    def looks(self) -> dict[str, Look]:
-        """Look at every image: what identifies it, and what its copies share, by stimulus id.
+    def fingerprints(self) -> dict[str, ImageFingerprint]:
+        """Load every image and return, by stimulus id, what identifies it and what its copies share with it.
 
         Raises
         ------
@@ -120,44 +123,47 @@ class Stimuli:
             If the images differ in size, and may not.
         """
         if not self.has_images:
-            return {name: Look(id_hash(name), ()) for name in self.ids}
-        return self._each(Look.of)
+            return {name: ImageFingerprint(id_hash(name), ()) for name in self.ids}
+        return self._each(ImageFingerprint.from_image)
 
-    def _each(self, read: Callable[[Image], T]) -> dict[str, T]:
-        """Read something off every image, each loaded once; check that all have one size, if they must."""
-        shapes, read_off = {}, {}
+    def _each(self, function: Callable[[Image], T]) -> dict[str, T]:
+        """Apply a function to every image, each loaded once; check that all have one size, if they must."""
+        shapes, results = {}, {}
         for name in self.ids:
             image = self.load(name)
             shapes[name] = image.shape
-            read_off[name] = read(image)
+            results[name] = function(image)
         if not self.any_size:
             _one_size(shapes.items())
-        return read_off
+        elif len(sizes := {shape[:2] for shape in shapes.values()}) > 1:
+            sentence = "Images differ in size (%s pixels): each is brought to the extractor's size, whatever its shape."
+            logger.info(sentence, listed(f"{height} x {width}" for height, width in sorted(sizes)))
+        return results
 
 
 @dataclass(frozen=True, eq=False)
-class Look:
-    """What identifies an image, and what its copies share: see `_copies`.
+class ImageFingerprint:
+    """What identifies an image, and what its resized or framed copies share with it; see `_copies`.
 
     Parameters
     ----------
     hash : str
-        Of size and pixels: equal images have equal hashes, whatever they are called.
+        SHA-256 of size and pixels: equal images have equal hashes, whatever they are called.
     views : tuple of View
-        The image, and what is left of it without its frame, as copies are looked for.
+        The whole image and, if it has a frame, the picture inside it, as copies are searched for.
     """
 
     hash: str
     views: tuple[View, ...]
 
     @classmethod
-    def of(cls, image: Image) -> Look:
-        """Look at one image, uint8 RGB of shape (height, width, 3)."""
+    def from_image(cls, image: Image) -> ImageFingerprint:
+        """Make the fingerprint of one image, uint8 RGB of shape (height, width, 3)."""
         return cls(pixel_hash(image), views(image))
 
 
 def _one_size(shapes: Iterable[tuple[str, tuple[int, ...]]]) -> None:
-    """Raise unless all have one size; the line names a stimulus of each, the rarest size first."""
+    """Raise `InputError` unless all have one size; it names a stimulus of each size, the rarest size first."""
     names: dict[tuple[int, ...], list[str]] = {}
     for name, shape in shapes:
         names.setdefault(shape[:2], []).append(name)

@@ -283,7 +283,7 @@ def joint_maps() -> Maps:
     ):
         facts = {**about, "band": band, "statistic": statistic, "unit": "", **more}
         columns.append((np.array(values, dtype=float), facts))
-    return Maps.of(Unlocated(4), columns)
+    return Maps.build(Unlocated(4), columns)
 
 
 def test_the_honesty_panel_counts_among_significant_voxels() -> None:

@@ -240,7 +240,7 @@ def test_stimuli_without_a_category_are_in_none():
 
 def test_ssim_of_few_pairs_has_the_pools_mixture_of_categories(monkeypatch):
     """The pairs within a category must not enter the pool: they would be harder distractors."""
-    monkeypatch.setattr(evaluation.measures, "SSIM_PAIRS", 800)
+    monkeypatch.setattr(evaluation.measures, "MAX_SLOW_PAIRS", 800)
     images = pictures(80)
     one = seen(images, kind=[str(i // 8) for i in range(80)])
     pairs = one.sampled(1, 0)

@@ -18,8 +18,8 @@ import latentcortex as lc
 from latentcortex import inference, plotting, reporting
 from latentcortex.errors import InputError
 from latentcortex.maps import Maps
-from latentcortex.plotting import _panels
-from latentcortex.reporting import cortex
+from latentcortex.plotting import cortex
+from latentcortex.reporting import map_figures
 from latentcortex.reporting.figures import SHELF, figures
 from latentcortex.reporting.profiles import profile
 from latentcortex.reporting.report_figure import ReportFigure
@@ -36,8 +36,8 @@ STEPS = ["zc_strength-80_step-25", "zc_strength-80_step-100"]
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_panels, "FLAT_PIXELS", 60)
-    monkeypatch.setattr(_panels, "INFLATED_PIXELS", 40)
+    monkeypatch.setattr(cortex, "FLAT_PIXELS", 60)
+    monkeypatch.setattr(cortex, "INFLATED_PIXELS", 40)
 
 
 def planted(space: Any = SPACE, *, latents: tuple[str, ...] = LATENTS) -> Maps:
@@ -63,7 +63,7 @@ def planted(space: Any = SPACE, *, latents: tuple[str, ...] = LATENTS) -> Maps:
             columns.append((np.full(n, 0.1), {**about, "band": "z"}))
             noise = 0.001 * rng.standard_normal(n)
             columns.append((np.full(n, strength * step / 2e4) + noise, {**about, "band": band}))
-    return Maps.of(space, columns)
+    return Maps.build(space, columns)
 
 
 def content(maps: Maps, names: list[str], *, atlas: Any = ATLAS, width: float = 180.0) -> reporting.Content:
@@ -138,7 +138,7 @@ def test_profiles_are_means_over_regions_with_intervals_only_where_the_table_has
 
 def test_of_many_regions_the_largest_are_shown_and_empty_ones_are_named() -> None:
     labels = np.arange(20484) // 512  # 41 regions, of which the first has the number 0: none
-    many = lc.Atlas("many", labels, {i: f"r{i:02d}" for i in range(1, 43)})
+    many = lc.Atlas("many", labels, {i: f"r{i:02d}" for i in range(1, 43)}, "fsaverage5")
     figure = drawn(planted(), ["share-profiles"], atlas=many)["noise-levels-profiles"]
     assert "Of 40 regions, the 24 with the largest mean are shown." in figure.caption
     assert "Without a valid voxel: r41, r42." in figure.caption
@@ -166,7 +166,7 @@ def test_a_difference_without_a_paired_test_says_so_and_one_with_it_is_masked() 
     about = {"analysis": "latents", "statistic": "differenceQ", "unit": "rate", "n_stimuli": 100}
     columns = [(q, {**about, "model": one, "band": other}) for one, other in pairs]
     columns += [(q, {**facts, "statistic": "differenceR2"}) for _, facts in columns]
-    paired = Maps.of(SPACE, columns)
+    paired = Maps.build(SPACE, columns)
     figure = drawn(maps.join(paired), ["differences"])["latents-difference"]
     assert "a paired two-sided test of their losses says that they differ" in figure.caption
     assert "q < 0.05, each pair's map a family" in figure.caption
@@ -178,11 +178,13 @@ def test_a_preferred_layer_is_in_full_colour_where_it_is_clearly_the_best_and_el
     clear, confidence = np.arange(n) % 2 == 0, np.linspace(0.3, 1.0, n)
     about = {"analysis": "unet-layers", "model": "layers_step-50", "band": "", "layers": "down0+mid"}
     columns = {"preferred": np.arange(n) // 2 % 2, "confidence": confidence, "identifiable": clear, "mask": clear >= 0}
-    maps = Maps.of(SPACE, [(one.astype(float), {**about, "statistic": name}) for name, one in columns.items()])
-    (panel,), layers = cortex.preference_panels(content(maps, ["preferred-layers"]), "unet-layers")
-    assert layers == ["down0", "mid"]
-    np.testing.assert_array_equal(SPACE.take(panel.preferred), columns["preferred"])
-    np.testing.assert_array_equal(SPACE.take(panel.confidence), np.where(clear, 1.0, cortex.PALE))
+    maps = Maps.build(SPACE, [(one.astype(float), {**about, "statistic": name}) for name, one in columns.items()])
+    (preferred,) = map_figures.preferences(content(maps, ["preferred-layers"]), "unet-layers")
+    (panel,), points = preferred.painting.panels, cortex.Vertices(SPACE)
+    assert preferred.painting.layers == ["down0", "mid"]
+    np.testing.assert_array_equal(SPACE.take(preferred.painting.laid(panel, points)[0]), columns["preferred"])
+    opacity = SPACE.take(preferred.painting.paint(panel, points)[:, 3])
+    np.testing.assert_array_equal(opacity, np.where(clear, 1.0, map_figures.UNCLEAR_OPACITY))
     figure = drawn(maps, ["preferred-layers"])["unet-layers"]
     assert f"(in {clear.sum():,} of {n:,} voxels" in figure.caption
     words = {text.get_text() for text in figure.draw(plotting.PAGE).findobj(Text)}

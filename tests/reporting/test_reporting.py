@@ -67,7 +67,7 @@ def participant(out: Path, name: str, driven: slice) -> None:
     about = {"analysis": "latents", "model": "z", "band": "z", "n_stimuli": 50, "null": "none", "correction": "bh"}
     about |= {"q": 0.05, "family": "all"}
     ends = {"intervals": {"early": [0.2, 0.4]}}
-    maps = Maps.of(
+    maps = Maps.build(
         space,
         [
             (1 - p, {**about, "statistic": "r", "unit": "correlation", **ends}),
@@ -115,7 +115,9 @@ def test_the_confidence_of_a_preferred_layer_stands_in_no_column_of_r(tmp_path: 
     settings |= {"splits": {"cross_validation": 0, "unit": "stimulus", "test": "split", "embedding": ""}}
     settings |= {"inference": {"q": 0.05, "correction": "bh", "family": "map"}}
     facts = {"n_trials": 9, "n_sessions": 1, "n_voxels": 2, "n_valid": 2, "n_train": 5, "n_test": 4}
-    content = Content("01", Maps.of(Unlocated(2), columns), None, facts, settings, {"name": "pixels"}, tmp_path / "log")
+    content = Content(
+        "01", Maps.build(Unlocated(2), columns), None, facts, settings, {"name": "pixels"}, tmp_path / "log"
+    )
     text = write(tmp_path, content, []).read_text()
     table = text[text.index("<thead>") : text.index("</table>")]
     heads = re.findall(r"<button[^>]*>([^<]*)</button>", table)

@@ -40,7 +40,7 @@ def maps_of_two_analyses() -> Maps:
     for kind, mean in MEANS.items():
         ends = {"mean": mean, "low": mean - 0.05, "high": mean + 0.05, "normalised": 2 * mean, "n_train": 90}
         model(f"generalisation-{kind}", mean, f"the null of {kind}", test_set=kind, **ends)
-    return Maps.of(SPACE, columns)
+    return Maps.build(SPACE, columns)
 
 
 @pytest.fixture

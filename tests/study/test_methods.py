@@ -230,7 +230,7 @@ def planned(null: Null, *, joint: bool) -> Maps:
     columns = [(values, {**about, "statistic": name}) for name in ("r", "r2")]
     columns += [(values, {**about, **tested, "statistic": name}) for name in ("p", "q", "mask")]
     columns += [(values, {**about, "band": band, "statistic": "shareR2"}) for band in ("a", "b") if joint]
-    return Maps.of(Unlocated(12), columns)
+    return Maps.build(Unlocated(12), columns)
 
 
 def sentences(said: str) -> list[str]:
@@ -409,7 +409,7 @@ def test_every_way_to_split_a_score_is_written_of_where_it_was_done_and_nowhere_
             (values, {**about, "band": "", "statistic": "r"}),
             (values, {**about, "band": "a", "statistic": statistic}),
         ]
-        said = text(Maps.of(Unlocated(12), columns))
+        said = text(Maps.build(Unlocated(12), columns))
         assert [one for one in words if words[one] in said] == [statistic]
 
 
@@ -422,7 +422,7 @@ def test_the_text_says_by_which_test_unique_shares_were_tested(share: str, n_ref
         (values, {**about, "statistic": "uniqueP", "n_refits": n_refits}),
     ]
     columns.append((values, {**about, "band": "", "statistic": "r"}))
-    content = content_of(Maps.of(Unlocated(12), columns), criterion=Criterion(share=share))
+    content = content_of(Maps.build(Unlocated(12), columns), criterion=Criterion(share=share))
     said, gain = " ".join(methods(content)), share == "gain"
     assert ("a linear function of the other bands plus noise" in said) != gain
     assert ("does not help to predict" in said) == gain

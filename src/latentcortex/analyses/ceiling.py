@@ -56,7 +56,7 @@ def ceiling(test: Responses) -> Maps | None:
     facts |= {"n_single": int((counts == 1).sum()), "n_within_run": len(test.repeated_within_run())}
     columns = zip(STATISTICS, (values, *ends), strict=True)
     valid = test.valid()
-    return Maps.of(
+    return Maps.build(
         test.space,
         [(np.where(valid, column, np.nan), {**facts, "statistic": statistic.name}) for statistic, column in columns],
     )
@@ -76,7 +76,7 @@ def ceiling_by_chunk(responses: SplitResponses, cells: Cells) -> Maps | None:
     each = [Cell(voxels, {"ceiling": f"{voxels.start}-{voxels.stop}"}) for voxels in chunks]
     results = cells.map(partial(_estimated, responses), each, title="noise ceiling")
     values = np.concatenate([result["ceiling"].values["ceiling"] for result in results], axis=-1)
-    return Maps.of(responses.space, list(zip(values, first.columns.to_dict("records"), strict=True)))  # type: ignore[arg-type]
+    return Maps.build(responses.space, list(zip(values, first.columns.to_dict("records"), strict=True)))  # type: ignore[arg-type]
 
 
 def _estimated(responses: SplitResponses, voxels: slice) -> Result:

@@ -160,4 +160,4 @@ def beside(maps: Maps, control: Maps, limits: Mapping[Key, float], counts: Mappi
     names = list(dict.fromkeys(name for facts in noted for name in facts))
     empty: dict[str, Any] = {"n_false_is": ""}
     counted = {name: [facts.get(name, empty.get(name, np.nan)) for facts in noted] for name in names}
-    return maps.described(maps.columns.assign(**counted))
+    return maps.replace_columns(maps.columns.assign(**counted))

@@ -21,7 +21,7 @@ from latentcortex.encoding.cells import Result
 from latentcortex.encoding.chunks import SplitResponses, averaged
 from latentcortex.encoding.map_columns import about_means
 from latentcortex.errors import InputError
-from latentcortex.estimators import VoxelCounts, quiet
+from latentcortex.estimators import VoxelCounts, without_warnings
 from latentcortex.executors import share
 from latentcortex.maps import Maps
 from latentcortex.scoring.learning import why_no_limit
@@ -78,10 +78,10 @@ class LearningCurve(Analysis):
                 fitted = train.select_stimuli([train.ids[i] for i in sorted(order[:n])])
                 usable(fitted)
                 folds = Folds.test_set(scorer.features.select_bands(model), (fitted, test))
-                estimator = quiet(scorer.make_estimator())
+                estimator = without_warnings(scorer.make_estimator())
                 plans[n] = ModelPlan(estimator, folds, scorer.criterion, scorer.sample.n_valid)
             curve = _Curve(self.name, model, scorer.responses, plans, seed)
-            of_model = Maps.of(scorer.responses.space, list(curve.columns(cells)))
+            of_model = Maps.build(scorer.responses.space, list(curve.columns(cells)))
             maps.append(cells.put_aside(of_model, {"analysis": self.name, "models": model.name}))
         return joined(maps)
 
@@ -123,7 +123,7 @@ class _Curve:
         facts = {"analysis": self.analysis, "model": self.model.name, "n_stimuli": n_test}
         for n, piece in pieces.items():
             with self._telling_of(n):
-                VoxelCounts(*piece.total("fits").tolist()).tell(self.plans[n].estimator, self.model)
+                VoxelCounts(*piece.total("fits").tolist()).log_findings(self.plans[n].estimator, self.model)
             shares, (low, high) = piece.values["shares"], interval(piece, n_test, seed=self.seed)
             for b, band in enumerate(self.model):
                 of_band = {**facts, "band": band, **UNIQUE_AT_N.numbered_facts(n)}

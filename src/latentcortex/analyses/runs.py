@@ -150,7 +150,7 @@ class Run:
 
     def put_aside(self, group: ModelGroup, columns: Sequence[Column], of: str = "models") -> Maps:
         """Make maps of columns of a group, which stay in a part until they are read."""
-        maps = Maps.of(self.scorer.responses.space, columns)
+        maps = Maps.build(self.scorer.responses.space, columns)
         return self.scorer.cells.put_aside(maps, {**self._facts, of: group.name})
 
     def _cell(self, item: tuple[ModelGroup, slice]) -> Result:
@@ -216,7 +216,7 @@ class Run:
             plan, piece = self.plans[model], pieces[model.name]
             facts = about_model(self.analysis, model, len(plan.folds.ids))
             with telling_of(model=model.short):
-                VoxelCounts(*piece.total("fits").tolist()).tell(plan.estimator, model)
+                VoxelCounts(*piece.total("fits").tolist()).log_findings(plan.estimator, model)
                 beside: dict[str, Any] = {"reliability": pieces.get(f"{RELIABILITY} {model.name}")}
                 if self.scorer.pooled:
                     beside |= {"n_folds": len(plan.folds.sides), "drawn": self._permutations(model).drawn()}

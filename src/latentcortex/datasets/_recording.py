@@ -337,6 +337,6 @@ class Recording:
         right = [self._hemispheres["right"]] if self.path.name.endswith(".gii") else []
         more = [self.files.find(VOXELS)] if self.voxels is not None else []
         paths = [self.path, *right, *more, *filter(None, (self._mask, background))]
-        placed = [] if volume is None else [volume.description, *volume.prints]
+        placed = [] if volume is None else [volume.description, *volume.digests]
         trials = [self.table.columns.tolist(), self.table.to_numpy().tolist(), self.trial_rows.tolist(), self.n_rows]
         return digest(self.placement.template, trials, [self._hash(path) for path in paths], placed)

@@ -416,7 +416,7 @@ class Estimates:
     def fingerprint(self) -> str:
         """Hash the trials, samples of the betas, and where the voxels are."""
         space = self.space
-        placed = [space.description, *space.prints] if isinstance(space, Volume) else [space.description]
+        placed = [space.description, *space.digests] if isinstance(space, Volume) else [space.description]
         trials = self.table.columns.tolist(), self.table.to_numpy().tolist()
         drawn = None if self.background is None else sha256(self.background)
         betas = sampled_print(self.betas.path), self.betas.key

@@ -4,30 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import Any, Final, Self
 
 import numpy as np
 import pandas as pd
 
 from latentcortex import inference, scoring
-from latentcortex._arrays import BoolArray, FloatArray, listed, tiles
+from latentcortex._arrays import FloatArray, listed, tiles
 from latentcortex.errors import AlignmentError, InputError
 from latentcortex.estimators import Estimator
 from latentcortex.estimators._rows import Bands, checked, floating
 from latentcortex.executors import share
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.collections import QuadMesh
-    from matplotlib.figure import Figure
 
 N_DRAWS: Final = 1000
 SEED: Final = 0
 """Of the bootstrap."""
 APART: Final = 0.1
 """Mixtures further apart than this differ."""
-MANY: Final = 500
-"""From so many voxels on, a picture shows how many lie where, and no longer each."""
 ALIKE: Final = ("one", "other")
 """What two estimators are called that do not have names of their own."""
 
@@ -65,8 +58,8 @@ class Agreement:
     @property
     def interval(self) -> tuple[float, float]:
         """The 95 % basic bootstrap interval of the mean difference of R², under paired draws of test rows."""
-        known = self.draws[np.isfinite(self.draws)]
-        low, high = np.percentile(known, [2.5, 97.5]) if len(known) else (np.nan, np.nan)
+        finite = self.draws[np.isfinite(self.draws)]
+        low, high = np.percentile(finite, [2.5, 97.5]) if len(finite) else (np.nan, np.nan)
         mean = self.table["r2_difference"].mean()
         return float(2 * mean - high), float(2 * mean - low)
 
@@ -125,48 +118,6 @@ class Agreement:
             "largest_differences": [(int(voxel), float(difference[voxel])) for voxel in order],
         }
 
-    def plot(self) -> Figure:
-        """Draw R² against R², a histogram of their differences, and alpha against alpha.
-
-        Returns
-        -------
-        Figure
-            Three panels, and a colour bar from 500 voxels on. A voxel that is nan is not drawn; the titles count those
-            that are not valid, and those far from all others, which are left outside.
-        """
-        from latentcortex.plotting._canvas import house_style  # matplotlib is slow to import
-
-        with house_style():
-            return self._figure()
-
-    def _figure(self) -> Figure:
-        from latentcortex.plotting._canvas import INK, Style, empty_figure, plain
-
-        style = Style(width_mm=356, text=12)
-        figure = empty_figure(14.0, 5.4, style)
-        figure.set_layout_engine("constrained")
-        left, middle, right = axes = figure.subplots(1, 3)
-        first, second = self.names
-        counts = [
-            _one_against_other(left, *self._pair("r2"), names=self.names, of="R²"),
-            _one_against_other(right, *map(_log10, self._pair("alpha")), names=self.names, of="log10 alpha"),
-        ]
-        _differences(middle, self.table["r2_difference"].to_numpy(), self.interval)
-        middle.set_xlabel(f"R² of {first} − R² of {second}")
-        for ax in axes:
-            plain(ax, style)
-            for label in (ax.title, ax.xaxis.label, ax.yaxis.label):
-                label.set(fontsize=style.medium, color=INK)
-        drawn = [one for one in counts if one is not None]
-        if drawn:
-            _share_colours(drawn)
-            bar = figure.colorbar(drawn[0], ax=axes, shrink=0.75, pad=0.01, format="{x:,.0f}")
-            bar.set_label("voxels", fontsize=style.medium, color=INK)
-        return figure
-
-    def _pair(self, statistic: str) -> list[FloatArray]:
-        return [self.table[f"{statistic}_{name}"].to_numpy() for name in self.names]
-
 
 def compare(
     one: Estimator,
@@ -220,18 +171,18 @@ def compare(
     True
     """
     fitted, test = (checked(bands), floating("y", y)), (checked(test_bands), floating("test_y", test_y))
-    rows = _Rows(*fitted, *test, groups, sample_weight)
+    rows = _RowsOfBoth(*fitted, *test, groups, sample_weight)
     names = _names_of(one, other)
-    sides = [_Side.of(estimator, name, rows) for estimator, name in zip((one, other), names, strict=True)]
+    sides = [_EstimatorResults.fit(estimator, name, rows) for estimator, name in zip((one, other), names, strict=True)]
     table = _table(tuple(rows.bands), *sides)
     if table["r2_difference"].isna().all():
         raise InputError(f"0 of {len(table)} voxels are valid for both {names[0]} and {names[1]} on the test rows.")
-    return Agreement(names, tuple(rows.bands), table, _drawn(rows.test_y, *sides))
+    return Agreement(names, tuple(rows.bands), table, _bootstrap_differences(rows.test_y, *sides))
 
 
 @dataclass(frozen=True, eq=False)
-class _Rows:
-    """What both estimators are given.
+class _RowsOfBoth:
+    """The rows that both estimators are fitted to and tested on.
 
     Raises
     ------
@@ -249,25 +200,25 @@ class _Rows:
     sample_weight: FloatArray | None
 
     def __post_init__(self) -> None:
-        for what, y, bands in (("y", self.y, self.bands), ("test_y", self.test_y, self.test_bands)):
+        for name, y, bands in (("y", self.y, self.bands), ("test_y", self.test_y, self.test_bands)):
             if y.ndim != 2 or 0 in y.shape:
-                raise InputError(f"{what} is {y.shape}; expected (n_rows, n_voxels), at least one of each.")
+                raise InputError(f"{name} is {y.shape}; expected (n_rows, n_voxels), at least one of each.")
             for band, values in bands.items():
                 if len(values) != len(y):
-                    raise AlignmentError(f"Band {band} has {len(values)} rows and {what} has {len(y)}.")
+                    raise AlignmentError(f"Band {band} has {len(values)} rows and {name} has {len(y)}.")
         if self.y.shape[1] != self.test_y.shape[1]:
             raise AlignmentError(f"y has {self.y.shape[1]} voxels and test_y has {self.test_y.shape[1]}.")
         if set(self.bands) != set(self.test_bands):
             raise AlignmentError(f"bands are {listed(self.bands)}; test_bands are {listed(self.test_bands)}.")
         for band in self.bands:
-            found, expected = self.test_bands[band].shape[1], self.bands[band].shape[1]
-            if found != expected:
-                raise AlignmentError(f"Band {band} has {expected} columns in bands and {found} in test_bands.")
+            got, expected = self.test_bands[band].shape[1], self.bands[band].shape[1]
+            if got != expected:
+                raise AlignmentError(f"Band {band} has {expected} columns in bands and {got} in test_bands.")
 
 
 @dataclass(frozen=True, eq=False)
-class _Side:
-    """What one estimator made of the rows; everything is nan in a voxel whose R² is undefined.
+class _EstimatorResults:
+    """Penalties, predictions and scores of one fitted estimator; all are nan in a voxel whose R² is undefined.
 
     Parameters
     ----------
@@ -289,7 +240,7 @@ class _Side:
     shares: FloatArray
 
     @classmethod
-    def of(cls, estimator: Estimator, name: str, rows: _Rows) -> Self:
+    def fit(cls, estimator: Estimator, name: str, rows: _RowsOfBoth) -> Self:
         """Fit, predict and score, and keep copies: the next fit may be of the same estimator.
 
         Raises
@@ -310,23 +261,25 @@ class _Side:
             "mixtures_": (estimator.mixtures_, (len(order), *y.shape[1:])),
             "split prediction": (parts, (len(order), *y.shape)),
         }
-        for what, (values, shape) in expected.items():
+        for result, (values, shape) in expected.items():
             if np.shape(values) != shape:
-                raise InputError(f"{what} of {name} is {np.shape(values)}; expected {shape}.")
+                raise InputError(f"{result} of {name} is {np.shape(values)}; expected {shape}.")
         offset, yhat = estimator.offset_, parts.sum(0)
-        r2, r, shares = _by_tile(lambda at: _scores(y[:, at], parts[:, :, at], offset[at]), y.shape[1])
+
+        def score(tile: slice) -> tuple[FloatArray, ...]:
+            measured, predicted = y[:, tile], yhat[:, tile]
+            r2 = scoring.r2(measured, predicted + offset[tile])
+            return r2, scoring.correlation(measured, predicted), scoring.product_shares(measured, parts[:, :, tile])
+
+        r2, r, shares = _by_tile(score, y.shape[1])
         defined = (offset, estimator.alphas_, estimator.mixtures_[order], yhat, r2, r, shares[order])
         return cls(name, *(np.where(np.isfinite(r2), values, np.nan) for values in defined))
 
 
-def _scores(y: FloatArray, parts: FloatArray, offset: FloatArray) -> tuple[FloatArray, ...]:
-    yhat = parts.sum(0)
-    return scoring.r2(y, yhat + offset), scoring.correlation(y, yhat), scoring.product_shares(y, parts)
-
-
-def _table(bands: Sequence[str], one: _Side, other: _Side) -> pd.DataFrame:
+def _table(bands: Sequence[str], one: _EstimatorResults, other: _EstimatorResults) -> pd.DataFrame:
+    """Lay results of both estimators and their differences side by side, a row for each voxel."""
     (prediction_r,) = _by_tile(lambda at: (scoring.correlation(one.yhat[:, at], other.yhat[:, at]),), len(one.r2))
-    columns = {f"{what}_{side.name}": getattr(side, what) for what in ("r2", "r", "alpha") for side in (one, other)}
+    columns = {f"{score}_{side.name}": getattr(side, score) for score in ("r2", "r", "alpha") for side in (one, other)}
     columns["r2_difference"] = one.r2 - other.r2
     columns["log10_alpha_ratio"] = _log10(one.alpha) - _log10(other.alpha)
     columns["mixture_distance"] = np.abs(one.mixtures - other.mixtures).sum(0) / 2
@@ -338,31 +291,31 @@ def _table(bands: Sequence[str], one: _Side, other: _Side) -> pd.DataFrame:
     return table.rename_axis(index="voxel")
 
 
-def _drawn(y: FloatArray, one: _Side, other: _Side) -> FloatArray:
+def _bootstrap_differences(y: FloatArray, one: _EstimatorResults, other: _EstimatorResults) -> FloatArray:
     """Average the difference of R² over voxels in each bootstrap draw of rows, (n_draws,)."""
     rows = inference.bootstrap_rows(len(y), n_draws=N_DRAWS, seed=SEED)
     counts = np.stack([np.bincount(row, minlength=len(y)) for row in rows]).astype(np.float64)
 
-    def drawn(at: slice) -> tuple[FloatArray, ...]:
-        own = np.asarray(y[:, at], dtype=np.float64)
-        errors = [(own - side.offset[at] - side.yhat[:, at]) ** 2 for side in (one, other)]
-        own = own - own.mean(0)
-        squares = counts @ own**2
-        total = squares - (counts @ own) ** 2 / len(y)
+    def sums_of_tile(tile: slice) -> tuple[FloatArray, ...]:
+        measured = np.asarray(y[:, tile], dtype=np.float64)
+        errors = [(measured - side.offset[tile] - side.yhat[:, tile]) ** 2 for side in (one, other)]
+        centred = measured - measured.mean(0)
+        squares = counts @ centred**2
+        total = squares - (counts @ centred) ** 2 / len(y)
         varies = total > 1e-12 * squares
         with np.errstate(invalid="ignore", divide="ignore"):
             difference = np.where(varies, counts @ (errors[1] - errors[0]) / total, np.nan)
-        known = np.isfinite(difference)
-        return np.where(known, difference, 0).sum(1)[:, None], known.sum(1)[:, None]
+        finite = np.isfinite(difference)
+        return np.where(finite, difference, 0).sum(1)[:, None], finite.sum(1)[:, None]
 
-    sums, n_known = _by_tile(drawn, y.shape[1])
+    sums, n_finite = _by_tile(sums_of_tile, y.shape[1])
     with np.errstate(invalid="ignore"):
-        return np.asarray(sums.sum(1) / n_known.sum(1))
+        return np.asarray(sums.sum(1) / n_finite.sum(1))
 
 
 def _by_tile(function: Callable[[slice], tuple[FloatArray, ...]], n_voxels: int) -> list[FloatArray]:
     """Join what a function gives for tiles of voxels, which its arrays have last."""
-    return [np.concatenate(own, axis=-1) for own in zip(*share(function, tiles(n_voxels)), strict=True)]
+    return [np.concatenate(of_tiles, axis=-1) for of_tiles in zip(*share(function, tiles(n_voxels)), strict=True)]
 
 
 def _names_of(one: Estimator, other: Estimator) -> tuple[str, str]:
@@ -373,67 +326,3 @@ def _names_of(one: Estimator, other: Estimator) -> tuple[str, str]:
 def _log10(values: FloatArray) -> FloatArray:
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.asarray(np.log10(values))
-
-
-def _limits(*values: FloatArray) -> tuple[float, float]:
-    """Find where all values lie but for a few in a thousand that are far from the rest."""
-    together = np.concatenate(values)
-    if not len(together):
-        return -0.5, 0.5
-    low, high = np.quantile(together, [0.001, 0.999])
-    low, high = max(together.min(), 2 * low - high), min(together.max(), 2 * high - low)
-    room = 0.04 * (high - low) or 0.5
-    return float(low - room), float(high + room)
-
-
-def _one_against_other(
-    ax: Axes, one: FloatArray, other: FloatArray, *, names: tuple[str, str], of: str
-) -> QuadMesh | None:
-    """Draw the first upwards against the second, each voxel or, where they are many, how many lie where."""
-    known = np.isfinite(one) & np.isfinite(other)
-    low, high = _limits(one[known], other[known])
-    inside = known & (np.minimum(one, other) >= low) & (np.maximum(one, other) <= high)
-    ax.plot([low, high], [low, high], color="#888888", linewidth=1.2, zorder=3)
-    ax.set(xlim=(low, high), ylim=(low, high), aspect="equal", xlabel=f"{of} of {names[1]}")
-    ax.set(ylabel=f"{of} of {names[0]}", title=_counted(len(one), known, inside))
-    ax.locator_params(nbins=6)
-    x, y = other[inside], one[inside]
-    if len(x) < MANY:
-        ax.plot(x, y, "o", color="#0072B2", alpha=0.5, markersize=4, markeredgewidth=0)
-        return None
-    return ax.hist2d(x, y, bins=60, range=[[low, high], [low, high]], cmin=1, cmap="viridis")[3]
-
-
-def _differences(ax: Axes, values: FloatArray, interval: tuple[float, float]) -> None:
-    """Draw how differences are spread about 0, which is the middle of the middle bin, and where their mean lies."""
-    known = np.isfinite(values)
-    reach = max(map(abs, _limits(values[known])))
-    inside = known & (np.abs(values) <= reach)
-    mean = values[known].mean()
-    n_bins = 61 if known.sum() >= MANY else 31
-    ax.hist(values[inside], np.linspace(-reach, reach, n_bins + 1).tolist(), color="#b8b8b8")
-    ax.axvspan(*interval, color="#D55E00", alpha=0.25, linewidth=0)
-    ax.axvline(mean, color="#D55E00", linewidth=1.6)
-    ax.axvline(0, color="#222222", linewidth=1.2, linestyle=(0, (4, 2)))
-    words = f"mean {mean:.3g}, 95 % from {interval[0]:.3g} to {interval[1]:.3g}".replace("-", "−")
-    ax.set(xlim=(-reach, reach), ylabel="voxels", box_aspect=1, title=words + _outside(known, inside))
-    ax.locator_params(axis="x", nbins=6)
-
-
-def _counted(n_voxels: int, known: BoolArray, inside: BoolArray) -> str:
-    undefined = n_voxels - int(known.sum())
-    return f"{known.sum():,} voxels" + (f"; {undefined:,} undefined" if undefined else "") + _outside(known, inside)
-
-
-def _outside(known: BoolArray, inside: BoolArray) -> str:
-    n_outside = int(known.sum() - inside.sum())
-    return f"\n{n_outside:,} outside the picture" if n_outside else ""
-
-
-def _share_colours(counts: Sequence[QuadMesh]) -> None:
-    """Give the same colours to the same number of voxels."""
-    from matplotlib.colors import LogNorm
-
-    most = max(float(np.nanmax(np.asarray(one.get_array()))) for one in counts)
-    for one in counts:
-        one.set_norm(LogNorm(1, max(most, 2)))

@@ -25,8 +25,8 @@ from latentcortex.stimuli import Stimuli
 
 logger = logging.getLogger(__name__)
 
-SSIM_PAIRS: Final = 20_000
-"""Of a slow metric: beside its own reconstructions an original is held against as many others as make so many pairs."""
+MAX_SLOW_PAIRS: Final = 20_000
+"""Pairs that a slow metric looks at: beside its own reconstructions an original is held against as many others."""
 DECODED: Final = "decoded"
 """Stands for a route in the table where a score is of decoded bands and not of images."""
 NO_CATEGORY: Final = ("", "n/a", "nan", "None", "<NA>")
@@ -98,7 +98,7 @@ class Seen:
     def sampled(self, n_samples: int, seed: int) -> dict[str, BoolArray]:
         """Choose, for each comparison, the pairs that slow metrics look at; all where they are few enough."""
         n, ids = len(self.stimuli.ids), np.array(self.stimuli.ids)
-        most = max(5, SSIM_PAIRS // (n * n_samples))
+        most = max(5, MAX_SLOW_PAIRS // (n * n_samples))
         chosen = {}
         for name, among in self.comparisons.items():
             # Drawn in the order of ids, so that no order of rows decides.
@@ -185,8 +185,9 @@ def image_scores(
 ) -> dict[str, Score]:
     """Score the reconstructions of one route by every metric, and identify by each; measure -> score."""
     n_samples = reconstructions.table["sample"].nunique()
-    pairs = seen.sampled(n_samples, seed)
-    wanted = np.asarray(np.logical_or.reduce([*pairs.values()]))
+    is_slow = any(metric.of_few_pairs for metric in metrics.values())
+    pairs = seen.sampled(n_samples, seed) if is_slow else seen.comparisons
+    wanted = np.asarray(np.logical_or.reduce([*pairs.values()])) if is_slow else None
     compared, pool = image_similarities(seen, reconstructions, metrics, wanted=wanted), next(iter(pairs.values()))
     scores = {}
     for name, metric in metrics.items():

@@ -17,7 +17,7 @@ __all__ = ["SHELF", "Checked", "DescribedReconstructor", "Reconstructor", "Title
 SHELF: Final = Shelf(
     "reconstructor",
     {
-        "ldm": "latentcortex.reconstructors.ldm:LDM",
+        "ldm": "latentcortex.reconstructors.ldm:LDMReconstructor",
         "retrieval": "latentcortex.reconstructors.retrieval:Retrieval",
     },
 )

@@ -9,7 +9,6 @@ from typing import Any, Final
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from latentcortex import _files, inference, plotting
 from latentcortex._arrays import BoolArray, FloatArray
@@ -20,7 +19,7 @@ from latentcortex.errors import IncompleteError, InputError
 from latentcortex.maps import Maps
 from latentcortex.reporting.section import ReportSection
 from latentcortex.responses import Responses, Within
-from latentcortex.space import Atlas, Unlocated, Volume, atlas_print
+from latentcortex.space import Atlas, atlas_digest
 from latentcortex.splits import Splits
 from latentcortex.statistics import MASK, OF_MODEL, R, Significance
 
@@ -88,7 +87,7 @@ class Content:
         """Keep all but the maps beside them, so that the report can be made again from the folder alone."""
         kept = {name: getattr(self, name) for name in KEPT}
         kept["sections"] = {analysis: asdict(section) for analysis, section in self.sections.items()}
-        kept["atlas"] = atlas_print(self.settings["report"]["atlas"], [self.maps.space])
+        kept["atlas"] = atlas_digest(self.settings["report"]["atlas"], [self.maps.space])
         path = out / f"sub-{self.participant}" / f"sub-{self.participant}{CONTENT}"
         _files.write_sealed(path, {"format": FORMAT, **kept, "stages": list(stages)})
 
@@ -109,15 +108,15 @@ class Content:
         _refuse_foreign(kept, path)
         maps = Maps.load(path.parents[1], participant=kept["participant"])
         name = kept["settings"]["report"]["atlas"]
-        atlas = Atlas.find(name, maps.space) if name and not isinstance(maps.space, Unlocated) else None
-        if atlas is not None and kept.get("atlas") not in (None, atlas_print(name, [maps.space])):
+        atlas = Atlas.find(name, maps.space) if name and maps.space.canvases else None
+        if atlas is not None and kept.get("atlas") not in (None, atlas_digest(name, [maps.space])):
             raise InputError(f"Atlas {name} is not as it was when its regions were scored; run the study again.")
         there = background_of(path.parents[1], kept["participant"])
         given = bool(kept["settings"].get("dataset", {}).get("background"))
         if given and not there.is_file():
             raise IncompleteError(f"{there} is missing, the anatomy behind the cuts; run the study again.")
         found = {name: kept[name] for name in KEPT} | {"background": there if given else None}
-        found["sections"] = {name: ReportSection.from_plain(one) for name, one in kept["sections"].items()}
+        found["sections"] = {name: ReportSection.from_json(one) for name, one in kept["sections"].items()}
         return cls(maps=maps, atlas=atlas, log=log, **found), kept["stages"]
 
     @property
@@ -144,13 +143,6 @@ class Content:
         return set(self.columns_of(analysis)["statistic"])
 
     @property
-    def rois(self) -> plotting.Rois | None:
-        """The regions as figures draw them on cortex."""
-        if self.atlas is None or not self.maps.space.template:
-            return None
-        return plotting.Rois.of(self.atlas, self.maps.space)
-
-    @property
     def style(self) -> plotting.Style:
         """How wide the figures may be."""
         return plotting.Style(width_mm=float(self.settings["report"]["width_mm"]))
@@ -159,21 +151,6 @@ class Content:
     def template(self) -> str:
         """The cortex that maps are drawn on."""
         return self.maps.space.template
-
-    def on_mesh(self, values: FloatArray) -> FloatArray:
-        """Lay values (n_voxels,) onto the mesh."""
-        return self.maps.space.on_mesh(values)
-
-    def labels_on_mesh(self, labels: NDArray[np.generic]) -> FloatArray:
-        """Lay what has no mean, (n_voxels,), onto the mesh: of several voxels the most frequent."""
-        return self.maps.space.labels_on_mesh(labels)
-
-    @property
-    def volume(self) -> Volume:
-        """Where the voxels are, which must be those of a volume."""
-        if not isinstance(self.maps.space, Volume):
-            raise InputError("These maps are not of a volume.")
-        return self.maps.space
 
 
 def _refuse_foreign(kept: Mapping[str, Any], path: Path) -> None:
@@ -280,7 +257,7 @@ def facts_of(maps: Maps, rows: pd.DataFrame, splits: Splits) -> dict[str, Any]:
     fitted = np.zeros(maps.space.n_voxels, dtype=bool)
     for r, _ in maps.find_columns(statistic=R.name):
         fitted |= np.isfinite(r)
-    trials, (train, test) = Responses.of_rows(rows), splits.folds[0]
+    trials, (train, test) = Responses.without_voxels(rows), splits.folds[0]
     split = {"n_train": len(train), "n_test": len(test)}
     return {
         "n_trials": len(rows),

@@ -1,10 +1,10 @@
-"""Regions of interest."""
+"""Atlases: regions of interest on cortex or in a volume."""
 
 from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -24,8 +24,8 @@ from latentcortex.space.volume import Volume
 
 logger = logging.getLogger(__name__)
 
-MIN_MM: Final = 1e-3
-"""Of a difference between two affines that are not the same."""
+MAX_AFFINE_DIFFERENCE_MM: Final = 1e-3
+"""Largest difference between two affines, in mm, at which they still count as the same grid."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,15 +38,21 @@ class Atlas:
     labels : ndarray of int, shape (n_vertices,) or (x * y * z,)
         The region of each vertex, left then right hemisphere, or of each place of the grid; 0 is none.
     names : dict
-        Label -> name.
+        Label -> name. A region without a name gets an outline only.
+    template : str
+        The cortex whose vertices have the regions; empty where only places of a grid have them.
     vertices : ndarray of int, shape (n_vertices,), optional
         Of a volume whose regions were given on its cortex: the region of each vertex.
     """
 
     name: str
     labels: NDArray[np.intp]
-    names: dict[int, str]
+    names: Mapping[int, str]
+    template: str = ""
     vertices: NDArray[np.intp] | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "template", _surfaces.resolved(self.template))
 
     def __repr__(self) -> str:
         """Say what it holds, in one line."""
@@ -81,17 +87,47 @@ class Atlas:
                 raise _unknown(name, cortex)
             labels, names = subject_atlases.read(name, cortex)
         else:
-            title, given = _described(folder)
-            place = next((place for place in places if given in (place, _subject(place))), None)
+            title, atlas_space = _described(folder)
+            # A subject's folder is also named by the subject alone.
+            subjects = {place: Path(place).resolve().name for place in places if place not in TEMPLATES}
+            place = next((place for place in places if atlas_space in (place, subjects.get(place))), None)
             if place is None:
-                raise InputError(f"Atlas {name} is on {given}; the responses are on {' and '.join(places)}.")
+                raise InputError(f"Atlas {name} is on {atlas_space}; the responses are on {' and '.join(places)}.")
             name, names = title, _names(_only(folder, "*_dseg.tsv"), name)
             if isinstance(on, Volume) and place == on.reference:
-                return cls(name, _said(_of_volume(folder, on), names, name), names)
-            labels = _said(_of_surface(folder, name, place), names, name)
+                return cls(name, _log_nameless(_of_volume(folder, on), names, name), names)
+            labels = _log_nameless(_of_surface(folder, name, place), names, name)
         if isinstance(on, Volume):
-            return cls(name, on.on_grid(labels), names, labels)
-        return cls(name, labels, names)
+            return cls(name, on.on_grid(labels), names, on.template, labels)
+        return cls(name, labels, names, on if isinstance(on, str) else on.template)
+
+    def on_cortex(self, space: Unlocated | Surface | Volume) -> Atlas:
+        """Give the regions of each vertex of the cortex that a space is drawn on.
+
+        Where only places of a grid have regions, a vertex has the most frequent one of the voxels that it meets.
+
+        Returns
+        -------
+        Atlas
+            With `labels` of shape (n_vertices,), on the template of the space.
+
+        Raises
+        ------
+        AlignmentError
+            If there is not one label per vertex, or the regions are on another cortex, or on a grid and the space is
+            not a volume: as many vertices need not be the same ones.
+        """
+        if not self.template and space.volume is not None:
+            laid = space.labels_on_mesh(space.take(self.labels))
+            return Atlas(self.name, np.nan_to_num(laid).astype(np.intp), self.names, space.template)
+        if self.template != space.template:
+            raise AlignmentError(
+                f"A picture shows one cortex; maps are on {space.template}, which has "
+                f"{sum(_surfaces.n_vertices(space.template))} vertices, regions on {self.template or 'no cortex'}."
+            )
+        labels = self.labels if self.vertices is None else self.vertices
+        _surfaces.on_all_vertices(labels, self.template)
+        return Atlas(self.name, labels, self.names, self.template)
 
     def voxels(self, space: Unlocated | Surface | Volume, regions: Sequence[str]) -> NDArray[np.intp]:
         """Find the voxels that lie in any of these regions, ascending.
@@ -111,8 +147,8 @@ class Atlas:
         return np.flatnonzero(np.isin(of_voxel, [labels[region] for region in regions]))
 
 
-def atlas_print(name: str, spaces: Iterable[Unlocated | Surface | Volume]) -> str:
-    """Hash the files of an atlas; empty for no name.
+def atlas_digest(name: str, spaces: Iterable[Unlocated | Surface | Volume]) -> str:
+    """Return a digest of the files of an atlas; empty for no name.
 
     Parameters
     ----------
@@ -132,10 +168,11 @@ def atlas_print(name: str, spaces: Iterable[Unlocated | Surface | Volume]) -> st
     if folder is not None:
         files = [path for path in sorted(folder.glob("*.*")) if path.is_file()]
         return digest([_files.sha256(path) for path in files if not _files.is_incidental(path)])
-    return digest([_own_print(name, space.template) for space in spaces])
+    return digest([_subject_hashes(name, space.template) for space in spaces])
 
 
-def _own_print(name: str, cortex: str) -> list[str]:
+def _subject_hashes(name: str, cortex: str) -> list[str]:
+    """Hash the files of an atlas that comes with a subject's own cortex."""
     if name not in subject_atlases.names(cortex):
         raise _unknown(name, cortex)
     paths = subject_atlases.files(name, cortex)
@@ -146,7 +183,7 @@ def _own_print(name: str, cortex: str) -> list[str]:
 
 
 def _places(on: str | Unlocated | Surface | Volume) -> tuple[str, ...]:
-    """Name what regions may be on: the template of a surface; the space of a volume, and the cortex that is in it."""
+    """Name the spaces that regions may be in: the template of a surface; the reference of a volume, and its cortex."""
     if isinstance(on, str):
         return (on,)
     named = (on.reference, on.template) if isinstance(on, Volume) else (on.template,)
@@ -170,8 +207,8 @@ def _described(folder: Path) -> tuple[str, str]:
                 "reference of a mask or the subject that it is on."
             )
     files = facts.get("files", {})
-    for name, about in files.items() if isinstance(files, dict) else ():
-        expected, file = about.get("sha256") if isinstance(about, dict) else None, folder / Path(name).name
+    for name, entry in files.items() if isinstance(files, dict) else ():
+        expected, file = entry.get("sha256") if isinstance(entry, dict) else None, folder / Path(name).name
         if expected is not None and file.is_file() and _files.sha256(file) != expected:
             raise InputError(f"{file} is not the file of which {path} gives the hash; restore it, or correct the hash.")
     return facts["name"], facts["space"]
@@ -199,14 +236,14 @@ def _names(path: Path, atlas: str) -> dict[int, str]:
     return names
 
 
-def _said(labels: NDArray[np.intp], names: dict[int, str], atlas: str) -> NDArray[np.intp]:
-    """Return labels as they are; say which of them the table does not name, so that no region has them."""
+def _log_nameless(labels: NDArray[np.intp], names: dict[int, str], atlas: str) -> NDArray[np.intp]:
+    """Return labels as they are; log those that the table does not name, which belong to no region."""
     nameless = (labels != 0) & ~np.isin(labels, list(names))
     if nameless.any():
         unnamed = np.unique(labels[nameless]).tolist()
         facts = {"atlas": atlas, "n_places": int(nameless.sum()), "labels": unnamed[:100]}
-        said = "%d places of atlas %s have labels without a name and are in no region: %s."
-        logger.info(said, nameless.sum(), atlas, listed(unnamed), extra={"facts": facts})
+        sentence = "%d places of atlas %s have labels without a name and are in no region: %s."
+        logger.info(sentence, nameless.sum(), atlas, listed(unnamed), extra={"facts": facts})
     return labels
 
 
@@ -233,7 +270,9 @@ def _of_volume(folder: Path, space: Volume) -> NDArray[np.intp]:
     """Read the labels of a grid, (x * y * z,), which must be that of the voxels."""
     path = _only(folder, "*_dseg.nii*")
     header = read_header(path, expected="labels")
-    if header.shape != space.shape or not np.allclose(header.affine, space.affine, rtol=0, atol=MIN_MM):
+    if header.shape != space.shape or not np.allclose(
+        header.affine, space.affine, rtol=0, atol=MAX_AFFINE_DIFFERENCE_MM
+    ):
         raise InputError(
             f"{path} has a grid of {header.shape}, and the mask {space.shape} or another affine: resample it, with "
             'nilearn.image.resample_to_img(atlas, mask, interpolation="nearest").'
@@ -248,18 +287,15 @@ def _folder(name: str) -> Path | None:
 
 
 def _unknown(name: str, cortex: str) -> InputError:
+    """Make the error for an atlas that is not there, which names those that are."""
     is_available = not cortex or cortex in TEMPLATES or Path(cortex).is_dir()
     if not is_available:
         return InputError(f"Atlas {name} was looked for in {cortex}, which is not there; was the subject moved?")
     return unknown("atlas", name, [*_atlas_folders(), *subject_atlases.names(cortex)])
 
 
-def _subject(template: str) -> str:
-    """Name the subject whose folder a template is; empty if it has a name of its own."""
-    return "" if template in TEMPLATES or not template else Path(template).resolve().name
-
-
 def _only(folder: Path, pattern: str) -> Path:
+    """Return the one file of an atlas folder that matches a pattern; raise `InputError` unless there is one."""
     paths = sorted(folder.glob(pattern))
     if len(paths) != 1:
         raise InputError(f"Atlas folder {folder} has {len(paths)} files {pattern}; expected one.")
