@@ -22,7 +22,6 @@ from typing import Annotated, Final, Literal
 import numpy as np
 import pandas as pd
 
-from latentcortex import executors
 from latentcortex._arrays import FloatArray, IntArray, digest, fingerprint, listed
 from latentcortex._files import sha256, writing
 from latentcortex._nifti import read_grid
@@ -35,6 +34,7 @@ from latentcortex.datasets._stimulus_table import StimulusTable
 from latentcortex.datasets._trials import check_columns, described, in_time, note_scale, read_events, read_trials
 from latentcortex.datasets._voxel_major import TrialBlocks, default_scratch
 from latentcortex.errors import AlignmentError, InputError
+from latentcortex.executors import run_program
 from latentcortex.responses import Responses
 from latentcortex.space import Space, Surface, Unlocated, Volume
 from latentcortex.stimuli import Stimuli
@@ -232,7 +232,7 @@ class GLMsingle(GLMsingleKeys):
         with writing(target) as part:
             program = str(Path(__file__).with_name("_pickled.py"))
             environment = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "OMP_NUM_THREADS": "1"}
-            done = executors.process(
+            done = run_program(
                 [sys.executable, "-P", program, str(path.absolute()), str(part.absolute())],
                 environment=environment,
                 folder=target.parent,
