@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from latentcortex import cli
 from latentcortex.datasets.folder import Folder
 from latentcortex.errors import AlignmentError, InputError
 from latentcortex.extraction import extract
@@ -259,3 +260,27 @@ def test_a_study_without_images_runs_to_its_report(folder_study: Path, tmp_path:
     Study.read(folder_study).run(tmp_path / "out", progress=False)
     page = (tmp_path / "out" / "sub-01.html").read_text()
     assert "Features (grey) were used as they were given" in page
+
+
+def test_regions_of_voxels_without_a_position_are_those_of_voxels_tsv(folder_study: Path, tmp_path: Path) -> None:
+    data = folder_study.parent / "data"
+    listed = ["driven"] * 10 + ["noise"] * 15 + ["n/a"] * 5
+    (data / "voxels.tsv").write_text("region\tprf\n" + "\n".join(f"{name}\t1.5" for name in listed) + "\n")
+    folder_study.write_text(folder_study.read_text() + '\n[report]\natlas = "voxels"\n')
+    Study.read(folder_study).run(tmp_path / "out", progress=False)
+    page = (tmp_path / "out" / "sub-01.html").read_text()
+    assert "Regions are those of the atlas voxels" in page
+    assert "<td>driven" in page or ">driven<" in page
+    again = cli.main(["report", str(tmp_path / "out")])
+    assert again == 0
+    assert (tmp_path / "out" / "sub-01.html").read_text() == page
+
+
+def test_columns_of_0_and_1_name_regions_too(root: Path) -> None:
+    np.save(root / "responses.npy", RESPONSES)
+    (root / "voxels.tsv").write_text("V1\tV2\tnc\n1\t0\t.5\n0\t1\t.2\n0\t0\t.1\n1\t0\t.1\n0\t0\t.3\n")
+    atlas = Folder(str(root)).regions("01")
+    assert [atlas.names.get(label) for label in atlas.labels.tolist()] == ["V1", "V2", None, "V1", None]
+    (root / "voxels.tsv").write_text("V1\tV2\n1\t0\n1\t1\n0\t0\n1\t0\n0\t0\n")
+    with pytest.raises(InputError, match="row 3 is in V1, V2; expected each voxel in one region"):
+        Folder(str(root)).regions("01")

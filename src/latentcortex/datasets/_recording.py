@@ -19,7 +19,7 @@ from latentcortex.datasets._response_files import CIFTI, HDF5, CiftiMatrix, HDF5
 from latentcortex.datasets._trials import described, note_scale
 from latentcortex.datasets._voxel_major import TrialBlocks, voxel_major
 from latentcortex.errors import AlignmentError, InputError
-from latentcortex.space import Space, Surface, Unlocated, Volume
+from latentcortex.space import Atlas, Space, Surface, Unlocated, Volume
 
 logger = logging.getLogger(__name__)
 
@@ -320,6 +320,11 @@ class Recording:
                 f"{path} has {len(table)} rows, {self.path} {self.space.n_voxels} voxels; expected one row per voxel."
             )
         return table
+
+    @cached_property
+    def regions(self) -> Atlas | None:
+        """The regions that `voxels.tsv` lists; see `Atlas.listed`."""
+        return None if self.voxels is None else Atlas.listed(self.voxels, self.files.find(VOXELS))
 
     @cached_property
     def background(self) -> Path | None:

@@ -7,7 +7,7 @@ FOLDER/responses.npy     (n_trials, n_voxels), float; some voxels are read at a 
 FOLDER/mask.nii.gz       if voxels are those of a volume: the columns of responses.npy in numpy's C order
 FOLDER/responses.nii.gz  with a mask, in place of responses.npy: one volume per trial
 FOLDER/responses_hemi-L.func.gii and responses_hemi-R.func.gii, with a template: one array per trial in each
-FOLDER/voxels.tsv        one row per voxel, whatever is known of it: a column region, columns of 0 and 1, ...
+FOLDER/voxels.tsv        one row per voxel; a column region, or columns of 0 and 1, name regions
 
 `responses` names another file: also HDF5, or CIFTI. Of several participants, `trials.tsv`, `responses.npy` and what is
 their own lie in FOLDER/sub-01, FOLDER/sub-02, ...; or one `trials.tsv` has a column `participant`, where all have the
@@ -34,7 +34,7 @@ from latentcortex.datasets._trials import check_columns, read_trials, response_r
 from latentcortex.datasets._voxel_major import default_scratch
 from latentcortex.errors import InputError
 from latentcortex.responses import Responses
-from latentcortex.space import Space
+from latentcortex.space import Atlas, Space
 from latentcortex.stimuli import Stimuli
 
 
@@ -194,6 +194,10 @@ class Folder(FolderKeys):
         """Return `voxels.tsv`, if there is one."""
         table = self._recording(participant).voxels
         return {} if table is None else {"voxels": table}
+
+    def regions(self, participant: str) -> Atlas | None:
+        """Return the regions that `voxels.tsv` lists, if it does: `atlas = "voxels"` in [report] uses them."""
+        return self._recording(participant).regions
 
     def probe(self) -> None:
         """Return None: no network comes with a folder that reads attributes off its images."""

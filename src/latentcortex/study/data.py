@@ -23,7 +23,7 @@ from latentcortex.estimators.banded_ridge import BandedRidge
 from latentcortex.extraction import extract
 from latentcortex.features import Features
 from latentcortex.responses import COLUMNS, Responses, none_usable, sample_valid_voxels
-from latentcortex.space import Atlas, Space, Unlocated
+from latentcortex.space import LISTED_REGIONS, Atlas, Space, Unlocated
 from latentcortex.splits import Splits, coordinates
 from latentcortex.stimuli import ImageFingerprint, Stimuli
 from latentcortex.study.provenance import Provenance
@@ -131,13 +131,21 @@ class StudyData:
         if not name:
             return None
         if isinstance(space, Unlocated):
+            regions = self._listed_regions(participant)
+            if regions is not None:
+                return regions
             raise InputError(
-                "`atlas` in [report] needs voxels of known position: give `template` or `mask` in [dataset], or no "
-                "atlas."
+                "`atlas` in [report] needs voxels of known position: give `template` or `mask` in [dataset], or "
+                "no atlas; regions that a table lists by voxel are the atlas 'voxels'."
             )
         if self._atlas is None or self._atlas[0] is not space:
             self._atlas = space, Atlas.find(name, space)
         return self._atlas[1]
+
+    def _listed_regions(self, participant: str) -> Atlas | None:
+        """Return the regions that the dataset lists for voxels without a position, if [report] asks for these."""
+        dataset, is_asked_for = self.dataset, self.settings.report.atlas == LISTED_REGIONS
+        return dataset.regions(participant) if is_asked_for and isinstance(dataset, datasets.WithRegions) else None
 
     def reader(self, participant: str) -> Callable[[slice], Responses]:
         """Make what reads the trials of some voxels, and holds nothing else, so that other processes may be sent it."""
