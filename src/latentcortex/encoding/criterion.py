@@ -19,7 +19,15 @@ from latentcortex.executors import share
 from latentcortex.inference.corrections import bh_level
 from latentcortex.inference.halves import MIN_CLUSTERS
 from latentcortex.inference.null import SLOWEST
-from latentcortex.inference.tails import ENOUGH, Draw, Family, draws_needed, finer_p, more_exchanges, tail_excess
+from latentcortex.inference.tails import (
+    ENOUGH,
+    DrawCorrelations,
+    Family,
+    draws_needed,
+    finer_p,
+    more_exchanges,
+    tail_excess,
+)
 from latentcortex.scoring._centring import unit_columns
 from latentcortex.splits import linked
 
@@ -263,7 +271,7 @@ class Null:
         n_draws = draws_needed(p[small], self.n_permutations, observed, draw, family, **sizes)
         return replace(self, family=replace(family, n_draws=n_draws))
 
-    def _open(self, held_out: Prediction, p: FloatArray) -> tuple[IntArray, Draw, FloatArray]:
+    def _open(self, held_out: Prediction, p: FloatArray) -> tuple[IntArray, DrawCorrelations, FloatArray]:
         """Take the voxels whose p may still be small, what exchanges their stimuli, and their correlations."""
         small = np.flatnonzero(p <= ENOUGH / self.n_permutations)
         y, yhat = unit_columns(held_out.y[:, small]), unit_columns(held_out.varying[:, small])

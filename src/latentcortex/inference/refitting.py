@@ -39,7 +39,7 @@ from latentcortex.executors import one_thread, share
 from latentcortex.inference.null import exchange, sequential_p
 from latentcortex.inference.penalties import Penalties
 
-Draw = Callable[[int, int, IntArray], FloatArray]
+DrawGains = Callable[[int, int, IntArray], FloatArray]
 _Dtype = np.dtype[np.floating[Any]]
 
 AT_ONCE: Final = 50
@@ -472,7 +472,7 @@ class _Test:
 
         return np.concatenate(share(applied, self.tiles()))
 
-    def p(self, observed: FloatArray, draw: Draw, n_permutations: int) -> tuple[FloatArray, IntArray]:
+    def p(self, observed: FloatArray, draw: DrawGains, n_permutations: int) -> tuple[FloatArray, IntArray]:
         """Count until it is clear; gains are measured by the held-out sum of squares."""
         defined = np.where(self.valid, observed, np.nan)
         return sequential_p(defined, draw, n_permutations=n_permutations, size=self.size, at_once=AT_ONCE)

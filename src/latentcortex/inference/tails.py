@@ -23,7 +23,7 @@ AT_ONCE: Final = 4_000_000
 WORK: Final = 1_000_000_000
 """Rows times voxels that are drawn between two looks even where fewer would do: p is then known better."""
 
-Draw = Callable[[int, int, IntArray], FloatArray]
+DrawCorrelations = Callable[[int, int, IntArray], FloatArray]
 """First draw, one after the last, voxels -> null values (n_draws, n_these_voxels)."""
 
 
@@ -77,7 +77,7 @@ class _Drawing:
     p: FloatArray
     n_drawn: int
     observed: FloatArray
-    draw: Draw
+    draw: DrawCorrelations
 
     def __post_init__(self) -> None:
         first = self.p * (self.n_drawn + 1) - 1
@@ -96,7 +96,7 @@ class _Drawing:
 
 
 def finer_p(
-    p: FloatArray, n_drawn: int, observed: FloatArray, draw: Draw, family: Family, *, n_rows: int
+    p: FloatArray, n_drawn: int, observed: FloatArray, draw: DrawCorrelations, family: Family, *, n_rows: int
 ) -> FloatArray:
     """Go on drawing for the voxels whose p may still be small, up to what their family needs.
 
@@ -131,7 +131,14 @@ def finer_p(
 
 
 def draws_needed(
-    p: FloatArray, n_drawn: int, observed: FloatArray, draw: Draw, family: Family, *, n_rows: int, n_sampled: int
+    p: FloatArray,
+    n_drawn: int,
+    observed: FloatArray,
+    draw: DrawCorrelations,
+    family: Family,
+    *,
+    n_rows: int,
+    n_sampled: int,
 ) -> int:
     """Count the draws from which BH could reject as many voxels as no draw has reached, by a sample of them.
 
@@ -165,7 +172,7 @@ def _at_once(n_rows: int) -> int:
     return max(AT_ONCE // n_rows, 100)
 
 
-def more_exchanges(y: FloatArray, yhat: FloatArray, seed: int) -> Draw:
+def more_exchanges(y: FloatArray, yhat: FloatArray, seed: int) -> DrawCorrelations:
     """Draw correlations after exchanging all rows; draws of one start depend on (seed, start) only.
 
     Parameters
