@@ -14,6 +14,7 @@ SHELF: Final = Shelf(
     "dataset",
     {
         "folder": "latentcortex.datasets.folder:Folder",
+        "nsd": "latentcortex.datasets.nsd:NSD",
         "phantom": "latentcortex.datasets.phantom:Phantom",
     },
 )
