@@ -57,7 +57,7 @@ def drawn(n_maps: int) -> Maps:
             (np.minimum(2 * p, 1), {**about, "statistic": "q", "unit": "rate", **tested}),
             (p < 0.02, {**about, "statistic": "mask", "unit": "0 or 1", **tested}),
         ]
-    return Maps.of(space, columns)
+    return Maps.build(space, columns)
 
 
 def flatmap(values: FloatArray, rois: plotting.Rois, path: Path) -> float:

@@ -14,13 +14,13 @@ PRINTS = {
     "01_arrays.py": "voxels at q < 0.05",
     "02_phantom.py": "mean share",
     "03_folder.py": "report: ",
-    "07_atlas.py": "| unet_layer-mid_strength-80_step-50 |",
+    "07_components.py": "| unet_layer-mid_strength-80_step-50 |",
     "06_how_sure.py": "that the second band adds (Freedman, Lane)",
     "05_engine.py": "the model in the file predicts the same: True",
     "08_figures.py": "rgb.png: 85 mm wide, letters of 5.0 pt and more",
     "04_way_back.py": "zc, identification_space-pixels_fixed-original_pool-30: ",
 }
-NEEDS_TORCH = {"02_phantom.py", "04_way_back.py", "07_atlas.py"}
+NEEDS_TORCH = {"02_phantom.py", "04_way_back.py", "07_components.py"}
 
 
 def test_every_example_is_run_here():

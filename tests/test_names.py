@@ -34,7 +34,7 @@ def nouns() -> dict[str, Any]:
         "40 images": Phantom(n_train=30, n_test=10).stimuli(),
         "80 rows of 40 stimuli": responses,
         "40 stimuli, 1 bands: z (5)": features,
-        "1 columns of Volume(8 voxels in MNI152)": lc.Maps.of(space, [(np.ones(8), column)]),
+        "1 columns of Volume(8 voxels in MNI152)": lc.Maps.build(space, [(np.ones(8), column)]),
         "40 stimuli in 40 groups, 4 folds": lc.Splits.k_fold(ids, 4, seed=0),
         "3 of the 20484 vertices of fsaverage5": lc.Surface("fsaverage5", np.arange(3)),
         "8 voxels in MNI152": space,

@@ -32,7 +32,7 @@ def registry() -> Iterator[dict[str, Statistic]]:
 def one_column(statistic: str, band: str = "z", **more: object) -> Maps:
     facts = {"analysis": "a", "model": "z+c", "band": band, "statistic": statistic, "unit": ""}
     values = np.linspace(-2, 1, lc.Surface("fsaverage5").n_voxels)
-    return Maps.of(lc.Surface("fsaverage5"), [(values, {**facts, **more})])
+    return Maps.build(lc.Surface("fsaverage5"), [(values, {**facts, **more})])
 
 
 def test_p_q_and_mask_of_every_test_are_statistics_of_that_test() -> None:

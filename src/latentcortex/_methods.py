@@ -39,6 +39,8 @@ class Reference:
     title, venue, doi : str
     kind : str
         Of BibTeX: `article`, `inproceedings`, `misc`.
+    volume, pages : str
+        Of the journal, or of the proceedings; empty where there is none.
     """
 
     key: str
@@ -48,12 +50,15 @@ class Reference:
     venue: str
     doi: str = ""
     kind: str = "article"
+    volume: str = ""
+    pages: str = ""
 
     def __str__(self) -> str:
         """Write it as a list of references does."""
         *first, last = self.authors
         joined = f"{', '.join(first)}, & {last}" if first else last
-        place = f" {self.venue}." if self.venue else ""
+        place = ", ".join(part for part in (self.venue, self.volume, self.pages.replace("--", "-")) if part)
+        place = f" {place}." if place else ""
         return f"{joined} ({self.year}). {self.title}.{place}" + (f" doi:{self.doi}" if self.doi else "")
 
     @property
@@ -66,7 +71,8 @@ class Reference:
     def bibtex(self) -> str:
         """Write it for BibTeX."""
         fields = {"author": " and ".join(self.authors), "year": str(self.year), "title": f"{{{self.title}}}"}
-        fields |= {VENUES.get(self.kind, "note"): self.venue, "doi": self.doi}
+        fields |= {VENUES.get(self.kind, "note"): self.venue, "volume": self.volume, "pages": self.pages}
+        fields["doi"] = self.doi
         lines = [f"  {name} = {{{value}}}," for name, value in fields.items() if value]
         return "\n".join([f"@{self.kind}{{{self.key},", *lines, "}", ""])
 
@@ -80,8 +86,9 @@ class Reference:
                 "title, one field a line."
             )
         venue = fields.get(VENUES.get(kind, "note"), "")
-        authors = tuple(fields["author"].split(" and "))
-        return cls(key, authors, int(fields["year"]), fields["title"].strip("{}"), venue, fields.get("doi", ""), kind)
+        doi, volume, pages = (fields.get(name, "") for name in ("doi", "volume", "pages"))
+        authors, title = tuple(fields["author"].split(" and ")), fields["title"].strip("{}")
+        return cls(key, authors, int(fields["year"]), title, venue, doi, kind, volume, pages)
 
 
 def read_bibtex(text: str) -> dict[str, Reference]:

@@ -22,7 +22,7 @@ from latentcortex._arrays import (
 from latentcortex._files import telling_of
 from latentcortex._shelf import unknown
 from latentcortex.errors import AlignmentError, InputError
-from latentcortex.estimators import quiet
+from latentcortex.estimators import without_warnings
 from latentcortex.estimators.banded_ridge import ALPHAS, BandedRidge
 from latentcortex.features import Features, aligned
 from latentcortex.responses import Responses
@@ -220,10 +220,10 @@ class Decoder:
             rows, others = (positions(train.ids, ids) for ids in (fitted, held_out))
             shared: dict[str, Any] = {"fit_on": fitted, "weights": train.n_repeats[rows]}
             inner, across = ({b: band.gram(b, ids, fitted, **shared) for b in band.dims} for ids in (fitted, held_out))
-            model = quiet(BandedRidge(alphas=self.alphas, cv=self.cv, seed=self.seed))
+            model = without_warnings(BandedRidge(alphas=self.alphas, cv=self.cv, seed=self.seed))
             with telling_of(control="fits that choose voxels"):
                 told = _told([groups[i] for i in rows], train)
-                model.fit_gram(inner, y[rows], weights=train.n_repeats[rows], groups=told)
+                model.fit_gram(inner, y[rows], sample_weight=train.n_repeats[rows], groups=told)
             predicted[others] = model.predict_gram(across).sum(0) + model.offset_
         r = scoring.correlation(y, predicted)
         return np.sort(voxels[np.argsort(-np.nan_to_num(r, nan=-2), kind="stable")[: self.n_voxels]])

@@ -1,4 +1,4 @@
-"""Stimuli -> features: one pass over the images, into a store that survives interruption."""
+"""Extraction of features: one pass over the images, into a store from which an interrupted run goes on."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def check_room(stimuli: Stimuli, extractor: Extractor, bands: Sequence[str], *, 
 
 
 def _announce(folder: Path, stimuli: Stimuli, extractor: Extractor, bands: Sequence[str]) -> None:
-    """Say what will be computed, written and left out, and refuse what has no room."""
+    """Log how much will be computed and written and which captions are cut; refuse features that have no room."""
     cut = extractor.cut(stimuli.captions(stimuli.ids)) if isinstance(extractor, Windowed) else ""
     if cut:
         logger.warning("%s", cut)
@@ -185,10 +185,11 @@ def _extract_block(
 
 
 def _checked(band: str, values: FloatArray, ids: Sequence[str]) -> FloatArray:
+    """Return a band as float32 (n_stimuli, n_dims); raise `InputError` if a value is not finite."""
     flat = np.asarray(values, dtype=np.float32).reshape(len(ids), -1)
-    bad = np.asarray(~np.isfinite(flat).all(axis=1))
-    if bad.any():
-        names = listed(name for name, wrong in zip(ids, bad.tolist(), strict=True) if wrong)
+    finite = np.isfinite(flat).all(axis=1)
+    if not finite.all():
+        names = listed(np.array(ids)[~finite])
         raise InputError(f"Band {band} is not finite for {names}; compute in float32.")
     return flat
 

@@ -1,4 +1,4 @@
-"""What a model sees in each stimulus: named bands, in a store on disk."""
+"""Features of stimuli in named bands, in a store on disk or in memory."""
 
 from __future__ import annotations
 
@@ -35,8 +35,9 @@ from latentcortex.executors import one_thread
 logger = logging.getLogger(__name__)
 
 SPREAD: Final = "spread."
-"""Before the name of a band: the variance over seeds, summed over dimensions, of each stimulus."""
+"""Prefix of a band's name for the variance over seeds of each stimulus, summed over dimensions."""
 COLUMNS_AT_ONCE: Final = 2048
+"""Feature columns that are multiplied together, so that memory does not grow with a band's width."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +54,7 @@ class Features:
     dims : dict
         Band -> n_dims.
     made_by : dict
-        What made them, for the record.
+        The extractor and its settings, as the store keeps them.
     folder : Path, optional
         The store; None where the bands are in memory.
     """
@@ -66,7 +67,7 @@ class Features:
     _memory: dict[str, FloatArray] = field(default_factory=dict, repr=False)
     _grams: dict[object, FloatArray] = field(default_factory=dict, repr=False)
     _stored: tuple[str, ...] = ()
-    _reduced: dict[str, Reduction] = field(default_factory=dict, repr=False)
+    _reduced: dict[str, BandReduction] = field(default_factory=dict, repr=False)
     _verified: set[str] = field(default_factory=set, repr=False)
 
     def __repr__(self) -> str:
@@ -89,9 +90,9 @@ class Features:
         """
         names = unique_ids(id_list("Stimulus ids", ids), what="Stimulus ids")
         memory = {}
-        for band, given in bands.items():
+        for band, array in bands.items():
             Band(band)
-            values = numbers(f"Band {band}", given)
+            values = numbers(f"Band {band}", array)
             check_axes(f"Band {band}", values.shape, "n_stimuli n_dims", {"n_stimuli": len(names)})
             with np.errstate(over="ignore"):
                 memory[band] = np.array(values, dtype=np.float32)
@@ -141,10 +142,10 @@ class Features:
     @property
     def fitted_on(self) -> dict[str, tuple[str, ...]]:
         """Reduced band -> the stimuli that its components were fitted on."""
-        return {band: one.fit_on for band, one in self._reduced.items() if band in self.dims}
+        return {band: reduction.fit_on for band, reduction in self._reduced.items() if band in self.dims}
 
     def seed_reliability(self, band: str) -> float | None:
-        """Tell how much of a band's variance over stimuli does not depend on the noise that was drawn.
+        """Estimate the fraction of a band's variance over stimuli that does not depend on the noise that was drawn.
 
         One less the variance that averaging over seeds leaves, divided by the variance over stimuli, both summed over
         dimensions; at most 1, and possibly below 0 by chance. None where the band was made with one seed, or with none.
@@ -157,7 +158,7 @@ class Features:
         return float(1 - within / self.made_by["n_seeds"] / values.var(axis=0, ddof=1).sum())
 
     def shape(self, band: str) -> tuple[int, int, int] | None:
-        """Tell how a latent lies in the image, (n_channels, height, width); None where that is not known."""
+        """Return the shape of a latent, (n_channels, height, width); None where the extractor did not record it."""
         shape = self.made_by.get("shapes", {}).get(Band(band).kind)
         return None if shape is None else (int(shape[0]), int(shape[1]), int(shape[2]))
 
@@ -183,15 +184,15 @@ class Features:
     def array(self, band: str, ids: Sequence[str] | None = None) -> FloatArray:
         """Read one band, float32 (n_stimuli, n_dims)."""
         self._check(band)
-        wanted = self.ids if ids is None else tuple(ids)
+        asked_ids = self.ids if ids is None else tuple(ids)
         if self.folder is None:
-            return self._memory[band][positions(self.ids, wanted, what="stimulus ids")]
-        rows = positions(self._stored, wanted, what="stimulus ids")
-        out = np.empty((len(rows), self.dims[band]), dtype=np.float32)
+            return self._memory[band][positions(self.ids, asked_ids, what="stimulus ids")]
+        rows = positions(self._stored, asked_ids, what="stimulus ids")
+        values = np.empty((len(rows), self.dims[band]), dtype=np.float32)
         for k in np.unique(rows // BLOCK):
             in_block = rows // BLOCK == k
-            out[in_block] = self._block(self.folder, k, band)[rows[in_block] % BLOCK]
-        return out
+            values[in_block] = self._block(self.folder, k, band)[rows[in_block] % BLOCK]
+        return values
 
     def _block(self, folder: Path, k: int, band: str) -> FloatArray:
         """Read one band of one block, whose hash is compared the first time; (n_stimuli, n_dims)."""
@@ -213,13 +214,13 @@ class Features:
         return values
 
     def damaged(self) -> list[Path]:
-        """List the blocks that are not as they were written; what was compared with its hash before is not again."""
+        """List the blocks that are not as they were written; each is compared with its hash only once."""
         if self.folder is None:
             return []
         unread = [(name, expected) for name, expected in self._blocks if name not in self._verified]
-        wrong = [name for name, expected in unread if not _files.is_as_written(self.folder / name, expected)]
-        self._verified.update(name for name, _ in unread if name not in wrong)
-        return [self.folder / name for name in wrong]
+        changed = [name for name, expected in unread if not _files.is_as_written(self.folder / name, expected)]
+        self._verified.update(name for name, _ in unread if name not in changed)
+        return [self.folder / name for name in changed]
 
     @property
     def files(self) -> dict[Path, str]:
@@ -293,7 +294,7 @@ class Features:
         weights: FloatArray | None = None,
         scale: bool = True,
     ) -> FloatArray:
-        """Compute the kernel between stimuli of other features and those here that are fitted on.
+        """Compute the kernel between stimuli of other features and the stimuli of these that are fitted on.
 
         Parameters
         ----------
@@ -312,15 +313,15 @@ class Features:
         w = np.ones(len(fit_on)) if weights is None else np.asarray(weights, dtype=np.float64)
         same_length(fit_on=fit_on, weights=w)
         fitted, others = self.array(band, fit_on), new.array(band, ids)
-        out, size = np.zeros((len(ids), len(fit_on))), 0.0
+        kernel, size = np.zeros((len(ids), len(fit_on))), 0.0
         for start in range(0, fitted.shape[1], COLUMNS_AT_ONCE):
             of_fitted, of_others = (x[:, start : start + COLUMNS_AT_ONCE].astype(np.float64) for x in (fitted, others))
             mean = w @ of_fitted / w.sum()
             of_fitted -= mean
             of_others -= mean
             size += float((of_fitted * of_fitted).sum()) / len(fit_on)
-            out += of_others @ of_fitted.T
-        return out / size if scale else out
+            kernel += of_others @ of_fitted.T
+        return kernel / size if scale else kernel
 
     @one_thread()
     def reduce(self, n_dims: int, *, fit_on: Sequence[str], weights: FloatArray | None = None) -> Features:
@@ -364,7 +365,7 @@ class Features:
                 )
             basis = np.sqrt(w)[:, None] * vectors[:, ::-1] / np.sqrt(values[::-1])
             memory[band] = (kernel @ basis).astype(np.float32)
-            reduced[band] = Reduction(self, tuple(fit_on), w, basis)
+            reduced[band] = BandReduction(self, tuple(fit_on), w, basis)
         made_by = {**self.made_by, "reduced_to": n_dims, "reduced_on": digest(*fit_on)}
         dims = {band: values.shape[1] for band, values in memory.items()}
         return Features(self.ids, dims, made_by, None, (), memory, {}, (), reduced)
@@ -391,18 +392,19 @@ class Features:
         return self._grams[band, self.ids]
 
     def _check(self, band: str) -> None:
+        """Raise `InputError` unless there is such a band."""
         if band not in self.dims:
             raise unknown("band", band, self.dims)
 
 
 @dataclass(frozen=True, eq=False)
-class Reduction:
-    """How a band was reduced: components are the centred features of some stimuli, times a basis.
+class BandReduction:
+    """How a band was reduced: its components are the centred features of the fitted stimuli, times a basis.
 
     Parameters
     ----------
     features : Features
-        Before.
+        The features before they were reduced.
     fit_on : tuple of str
     weights : ndarray of shape (n_fit_on,)
     basis : ndarray of shape (n_fit_on, n_components)

@@ -1,4 +1,4 @@
-"""What a participant's voxels did, trial by trial."""
+"""Response amplitudes of a participant's voxels, trial by trial, and how they are z-scored, averaged and split."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ MIN_TRAIN_ROWS: Final = 8
 all have 5 nearly half, and where all have 2 everything: their standard deviation is the distance of two numbers."""
 
 N_STRETCHES: Final = 16
-"""Stretches of voxels, all over the valid ones, by which what holds for all voxels is decided."""
+"""Stretches of voxels, all over the valid ones, from which decisions are made that hold for all voxels."""
 STRETCH: Final = 128
 """Voxels of one stretch."""
 
@@ -77,7 +77,7 @@ class Responses:
     chosen_on: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "data", _narrow(numbers("Responses", self.data)))
+        object.__setattr__(self, "data", _as_float32(numbers("Responses", self.data)))
         check_axes("Responses", self.data.shape, "n_rows n_voxels", {"n_voxels": self.space.n_voxels})
         _check_rows(self.rows)
         same_length(data=self.data, rows=self.rows)
@@ -103,8 +103,8 @@ class Responses:
         return cls(data, rows, space)
 
     @classmethod
-    def of_rows(cls, rows: pd.DataFrame) -> Responses:
-        """Make responses of no voxel: what rows alone tell (repeats, sessions, order in time, splits) costs nothing."""
+    def without_voxels(cls, rows: pd.DataFrame) -> Responses:
+        """Make responses without voxels, for all that depends on rows alone: repeats, sessions, order, splits."""
         return cls(np.empty((len(rows), 0), dtype=np.float32), rows, Unlocated(0))
 
     @cached_property
@@ -207,7 +207,7 @@ class Responses:
         training, fit = self.training_rows(fit, within), self.scored_with(fit, within)
         few = {label: n for label, n in self.training_rows(fit, within).items() if n < MIN_TRAIN_ROWS}
         if few:
-            label, least = min(few.items(), key=lambda one: one[1])
+            label, least = min(few.items(), key=lambda item: item[1])
             kind = "training" if training[label] else "held-out"
             more = f", and {len(few) - 1} more {within}s have too few" if len(few) > 1 else ""
             wider = "zscore='session', " if within == "run" else ""
@@ -225,7 +225,7 @@ class Responses:
             lost[label] = int((np.isnan(data[rows]).any(0) & np.isfinite(self.data[rows]).all(0)).sum())
         counted = _lost.get()
         if counted is None:
-            tell_of_lost(lost, within)
+            log_lost(lost, within)
         else:
             counted.append(lost)
         return replace(self, data=data)
@@ -280,10 +280,10 @@ class Responses:
     def repeats(self) -> FloatArray:
         """Lay out single trials by repeat, (n_repeats, n_stimuli, n_voxels); nan where there are fewer."""
         codes, first = pd.factorize(self.rows["stimulus"])
-        turn = self.rows.groupby("stimulus", sort=False).cumcount().to_numpy()
-        out = np.full((int(turn.max()) + 1, len(first), self.data.shape[1]), np.nan, dtype=np.float32)
-        out[turn, codes] = self.data
-        return out
+        repeat = self.rows.groupby("stimulus", sort=False).cumcount().to_numpy()
+        by_repeat = np.full((int(repeat.max()) + 1, len(first), self.data.shape[1]), np.nan, dtype=np.float32)
+        by_repeat[repeat, codes] = self.data
+        return by_repeat
 
 
 Lost = dict[str, int]
@@ -293,9 +293,9 @@ _lost: ContextVar[list[Lost] | None] = ContextVar("lost", default=None)
 
 @contextmanager
 def counting_lost() -> Iterator[list[Lost]]:
-    """Count the voxels that z-scoring loses in the block, one entry for each time, instead of telling of them.
+    """Count the voxels that z-scoring loses in the block, one entry for each time, instead of logging them.
 
-    Of a chunk nobody wants to be told: those of all chunks add up, and are told once.
+    Counts of all chunks of voxels are added up and logged once.
     """
     counted: list[Lost] = []
     token = _lost.set(counted)
@@ -305,8 +305,8 @@ def counting_lost() -> Iterator[list[Lost]]:
         _lost.reset(token)
 
 
-def tell_of_lost(lost: Mapping[str, int], within: str) -> None:
-    """Say in the log how many voxels a session or run loses by z-scoring."""
+def log_lost(lost: Mapping[str, int], within: str) -> None:
+    """Log how many voxels a session or run loses by z-scoring."""
     for label, n_voxels in lost.items():
         if n_voxels:
             sentence = "%d voxels do not vary over the training rows of a %s and are left out."
@@ -316,9 +316,9 @@ def tell_of_lost(lost: Mapping[str, int], within: str) -> None:
 def sample_valid_voxels(valid: BoolArray) -> NDArray[np.intp]:
     """Choose valid voxels in stretches all over the map, in full number however far apart they lie.
 
-    This is for what is kept in memory and looked at voxel by voxel. Where a sample is read and fitted like a chunk, by
-    slices, `encoding.chunks.sample_stretches` bounds what is read, and takes what is valid of it. If all voxels are
-    valid, both choose the same. Neighbours stay together, since they are alike as those of a region are.
+    This is for a sample that is kept in memory and examined voxel by voxel. Where a sample is read and fitted like a
+    chunk, by slices, `encoding.chunks.sample_stretches` bounds what is read, and takes what is valid of it. If all
+    voxels are valid, both choose the same. Neighbours stay together, since they are alike as those of a region are.
 
     Parameters
     ----------
@@ -361,26 +361,26 @@ def none_usable(n_voxels: int, empty_rows: BoolArray, rows: pd.DataFrame) -> Inp
     return InputError(f"0 of {n_voxels} voxels are usable: {reason}.")
 
 
-def _narrow(values: FloatArray) -> FloatArray:
-    """Return responses in float32, which they are computed with; say what that does to them."""
+def _as_float32(values: FloatArray) -> FloatArray:
+    """Cast responses to float32; refuse those beyond its range, and warn of voxels that no longer vary."""
     if values.dtype == np.float32:
         return values
     with np.errstate(over="ignore", under="ignore"):
-        out = np.asarray(values, dtype=np.float32)
-    beyond = int((np.isinf(out) & np.isfinite(values)).sum())
-    if beyond:
-        most = np.finfo(np.float32).max
+        narrowed = np.asarray(values, dtype=np.float32)
+    n_too_large = int((np.isinf(narrowed) & np.isfinite(values)).sum())
+    if n_too_large:
+        largest = np.finfo(np.float32).max
         raise InputError(
-            f"{beyond} responses are larger than float32 can hold ({most:.3g}); divide them by their size."
+            f"{n_too_large} responses are larger than float32 can hold ({largest:.3g}); divide them by their size."
         )
-    lost = int((varying(values) & ~varying(out)).sum()) if values.ndim == 2 and len(values) else 0
-    if lost:
+    n_constant = int((varying(values) & ~varying(narrowed)).sum()) if values.ndim == 2 and len(values) else 0
+    if n_constant:
         logger.warning(
             "%d voxels vary by less than float32 can tell (beside their mean, or from 0) and are left out: take the "
             "mean off, or scale them.",
-            lost,
+            n_constant,
         )
-    return out
+    return narrowed
 
 
 def _check_rows(rows: pd.DataFrame) -> None:
@@ -391,22 +391,24 @@ def _check_rows(rows: pd.DataFrame) -> None:
     if missing:
         raise InputError(f"The rows of responses lack {listed(missing)}.")
     for name in ("stimulus", "session", "run"):
-        odd = [value for value in rows[name].unique() if not isinstance(value, str)]
-        if odd:
-            kind = type(odd[0]).__name__
-            raise InputError(f"{name} must be strings in every row of responses; found {odd[0]!r}, of type {kind}.")
+        not_text = [value for value in rows[name].unique() if not isinstance(value, str)]
+        if not_text:
+            got = f"{not_text[0]!r}, of type {type(not_text[0]).__name__}"
+            raise InputError(f"{name} must be strings in every row of responses; found {got}.")
     n_repeats = numbers("n_repeats", rows["n_repeats"].to_numpy())
     if not (np.isfinite(n_repeats).all() and n_repeats.min(initial=1) > 0):
         raise InputError("n_repeats must be above 0 and finite in every row of responses.")
 
 
 def _keys(within: Within) -> list[str]:
+    """Name the columns by which rows belong to one session, or one run of a session."""
     if within not in ("session", "run"):
         raise unknown("zscore", within, ("session", "run", "none"))
     return ["session"] if within == "session" else ["session", "run"]
 
 
 def _scored(values: FloatArray, fitted: FloatArray) -> FloatArray:
+    """Z-score rows by the mean and standard deviation of fitted rows; nan where a voxel does not vary over these."""
     with np.errstate(invalid="ignore", divide="ignore"):
         mean = fitted.mean(0, dtype=np.float64)
         spread = fitted.std(0, dtype=np.float64)

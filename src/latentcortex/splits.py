@@ -1,4 +1,4 @@
-"""Who is fitted on what: stimulus ids in folds, with groups that may not straddle."""
+"""Which stimuli models are fitted to and tested on: ids in folds, with groups that may not straddle folds."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from latentcortex.executors import one_thread
 UNITS: Final = ("stimulus", "session", "run", "cluster")
 """What folds can hold out."""
 N_DIMS: Final = 50
-"""Dimensions of the space in which stimuli are near or far."""
+"""Number of principal dimensions of a band in which distances between stimuli are measured."""
 
 
 class Fold(NamedTuple):
@@ -58,7 +58,7 @@ class Splits:
     participant : str
         Whose stimuli they are; participants may have seen different stimuli, or the same on different sides.
     name : str
-        What tells several splits of one participant apart.
+        Name that tells several splits of one participant apart.
     embedding : str
         The band by whose features stimuli are near or far, of a split by cluster or of the farthest stimuli.
 
@@ -93,14 +93,14 @@ class Splits:
 
     def __repr__(self) -> str:
         """Say what it holds, in one line."""
-        whose = f"sub-{self.participant}, " if self.participant else ""
+        prefix = f"sub-{self.participant}, " if self.participant else ""
         if len(self) == 1:
             (fold,) = self.folds
-            return f"Splits({whose}{len(self.ids)} stimuli: {len(fold.train)} to fit on, {len(fold.test)} held out)"
+            return f"Splits({prefix}{len(self.ids)} stimuli: {len(fold.train)} to fit on, {len(fold.test)} held out)"
         n_groups = len(set(self.groups))
         counted = f"{len(self.ids)} stimuli in {n_groups} groups, {len(self)} folds"
         units = "stimuli" if self.unit == "stimulus" else f"whole {self.unit}s"
-        return f"Splits({whose}{counted} that hold out {units})"
+        return f"Splits({prefix}{counted} that hold out {units})"
 
     @classmethod
     def k_fold(
@@ -199,11 +199,11 @@ class Splits:
         if wrong:
             raise InputError(f"`split` must be train or test; found {listed(wrong)}.")
         side = dict(zip(stimulus, split, strict=True))
-        mixed = sorted({name for name, said in zip(stimulus, split, strict=True) if said != side[name]})
+        mixed = sorted({name for name, label in zip(stimulus, split, strict=True) if label != side[name]})
         if mixed:
             raise InputError(f"{len(mixed)} stimuli are both in train and test: {listed(mixed)}.")
-        train = [name for name, said in side.items() if said == "train"]
-        test = [name for name, said in side.items() if said == "test"]
+        train = [name for name, label in side.items() if label == "train"]
+        test = [name for name, label in side.items() if label == "test"]
         if not train or not test:
             raise InputError(f"`split` gives {len(train)} train and {len(test)} test stimuli; both are needed.")
         return cls.held_out(train, test, participant=participant)
@@ -225,11 +225,11 @@ class Splits:
 
     @cached_property
     def key(self) -> str:
-        """A hash of all of it: equal keys, equal folds of the same participant."""
+        """Digest of participant, ids, folds and groups: equal keys, equal folds of the same participant."""
         return digest(self.participant, self.name, self.ids, self.fold.tolist(), self.groups, self.unit)
 
     def methods(self) -> str:
-        """Write who was fitted on what for a methods section."""
+        """Write for a methods section which stimuli were fitted to and tested on."""
         if len(self) == 1:
             (fold,) = self.folds
             far = f", those farthest from all others in the features of {self.embedding}" if self.embedding else ""
@@ -294,12 +294,12 @@ def sessions_of(stimulus: Sequence[str], session: Sequence[str], ids: Sequence[s
 
 @one_thread()
 def coordinates(gram: FloatArray, n_dims: int = N_DIMS) -> FloatArray:
-    """Lay stimuli out in the few dimensions that hold most of a centred kernel, (n_stimuli, n_dims)."""
-    wide = np.asarray(gram, dtype=np.float64)
-    if len(wide) < 4:
-        raise InputError(f"{len(wide)} stimuli are too few to lay out by their features; needs at least 4.")
-    start = random_for(0, "coordinates", len(wide)).standard_normal(len(wide))
-    values, vectors = eigsh(wide, k=min(n_dims, len(wide) - 2), v0=start)
+    """Compute principal coordinates (n_stimuli, n_dims) of stimuli from a centred kernel (n_stimuli, n_stimuli)."""
+    kernel = np.asarray(gram, dtype=np.float64)
+    if len(kernel) < 4:
+        raise InputError(f"{len(kernel)} stimuli are too few to lay out by their features; needs at least 4.")
+    start = random_for(0, "coordinates", len(kernel)).standard_normal(len(kernel))
+    values, vectors = eigsh(kernel, k=min(n_dims, len(kernel) - 2), v0=start)
     return np.asarray(vectors * np.sqrt(np.maximum(values, 0)))
 
 
@@ -319,8 +319,8 @@ def clusters_of(positions: FloatArray, n_clusters: int, *, seed: int) -> list[st
         raise InputError(f"{len(positions)} stimuli make 2 to {len(positions) - 1} clusters; got {n_clusters}.")
     from sklearn.cluster import KMeans  # a second to import, for those who need it
 
-    state = int(random_for(seed, "clusters", n_clusters).integers(2**31))
-    codes = KMeans(n_clusters, n_init=4, random_state=state).fit_predict(positions)
+    seed_of_kmeans = int(random_for(seed, "clusters", n_clusters).integers(2**31))
+    codes = KMeans(n_clusters, n_init=4, random_state=seed_of_kmeans).fit_predict(positions)
     return [str(code) for code in codes]
 
 
@@ -356,5 +356,5 @@ def farthest(positions: FloatArray, groups: Sequence[str], n_test: int) -> IntAr
     of_group = np.full(code.max() + 1, np.inf)
     np.minimum.at(of_group, code, nearest)
     order = np.argsort(-of_group, kind="stable")
-    enough = int(np.searchsorted(np.cumsum(np.bincount(code)[order]), n_test)) + 1
-    return np.flatnonzero(np.isin(code, order[:enough]))
+    n_groups = int(np.searchsorted(np.cumsum(np.bincount(code)[order]), n_test)) + 1
+    return np.flatnonzero(np.isin(code, order[:n_groups]))

@@ -1,4 +1,4 @@
-"""What was shown: images and their captions, by stimulus id."""
+"""Stimuli: images and their captions, by stimulus id."""
 
 from __future__ import annotations
 
@@ -91,50 +91,50 @@ class Stimuli:
         """
         return list(self._each(pixel_hash).values())
 
-    def looks(self) -> dict[str, Look]:
-        """Look at every image: what identifies it, and what its copies share, by stimulus id.
+    def fingerprints(self) -> dict[str, ImageFingerprint]:
+        """Load every image and return, by stimulus id, what identifies it and what its copies share with it.
 
         Raises
         ------
         InputError
             If the images differ in size.
         """
-        return self._each(Look.of)
+        return self._each(ImageFingerprint.from_image)
 
-    def _each(self, read: Callable[[Image], T]) -> dict[str, T]:
-        """Read something off every image, each loaded once; check that all have one size."""
-        shapes, read_off = {}, {}
+    def _each(self, function: Callable[[Image], T]) -> dict[str, T]:
+        """Apply a function to every image, each loaded once; check that all have one size."""
+        shapes, results = {}, {}
         for name in self.ids:
             image = self.load(name)
             shapes[name] = image.shape
-            read_off[name] = read(image)
+            results[name] = function(image)
         _one_size(shapes.items())
-        return read_off
+        return results
 
 
 @dataclass(frozen=True, eq=False)
-class Look:
-    """What identifies an image, and what its copies share: see `_copies`.
+class ImageFingerprint:
+    """What identifies an image, and what its resized or framed copies share with it; see `_copies`.
 
     Parameters
     ----------
     hash : str
-        Of size and pixels: equal images have equal hashes, whatever they are called.
+        SHA-256 of size and pixels: equal images have equal hashes, whatever they are called.
     views : tuple of View
-        The image, and what is left of it without its frame, as copies are looked for.
+        The whole image and, if it has a frame, the picture inside it, as copies are searched for.
     """
 
     hash: str
     views: tuple[View, ...]
 
     @classmethod
-    def of(cls, image: Image) -> Look:
-        """Look at one image, uint8 RGB of shape (height, width, 3)."""
+    def from_image(cls, image: Image) -> ImageFingerprint:
+        """Make the fingerprint of one image, uint8 RGB of shape (height, width, 3)."""
         return cls(pixel_hash(image), views(image))
 
 
 def _one_size(shapes: Iterable[tuple[str, tuple[int, ...]]]) -> None:
-    """Raise unless all have one size; the line names a stimulus of each, the rarest size first."""
+    """Raise `InputError` unless all have one size; it names a stimulus of each size, the rarest size first."""
     names: dict[tuple[int, ...], list[str]] = {}
     for name, shape in shapes:
         names.setdefault(shape[:2], []).append(name)

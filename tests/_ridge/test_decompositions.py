@@ -30,7 +30,7 @@ def planted(n: int, dims: int, dtype: type = np.float32) -> tuple[dict, np.ndarr
 def sha_of_fit(bands: dict, y: np.ndarray, **options: object) -> str:
     weights = options.pop("weights", None)
     estimator = BandedRidge(**{"alphas": ALPHAS, "selection": "gcv", "cv": 2, **options})
-    model = estimators.prepare(estimator, bands, sample=y, weights=weights).fit(y)
+    model = estimators.prepare(estimator, bands, sample=y, sample_weight=weights).fit(y)
     arrays = [model.alphas_, model.mixtures_, model.cv_scores_, model.offset_, model.dual(), model.predict(bands)]
     arrays += [inner.predict({b: bands[b] for b in inner.bands}) for inner in model.nested().values()]
     return hashlib.sha256(b"".join(np.ascontiguousarray(array).tobytes() for array in arrays)).hexdigest()
@@ -107,7 +107,7 @@ def test_whatever_a_decomposition_depends_on_makes_another_one(decomposed: list[
             assert len(decomposed) == known
             given = own.get("weights")
             estimator = BandedRidge(**{name: value for name, value in own.items() if name != "weights"})
-            estimators.prepare(estimator, rows, sample=y, weights=given).fit(y)
+            estimators.prepare(estimator, rows, sample=y, sample_weight=given).fit(y)
     assert len(decomposed) == 1 + len(others)
 
 

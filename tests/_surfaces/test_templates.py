@@ -74,7 +74,7 @@ def test_hemispheres_may_have_different_numbers_of_vertices(native: str) -> None
 
 def test_maps_of_a_subject_come_back_with_their_vertices(native: str, tmp_path: Path) -> None:
     space = Surface(native, np.arange(0, N, 7))
-    before = Maps.of(space, [(np.linspace(0, 1, space.n_voxels), ABOUT)])
+    before = Maps.build(space, [(np.linspace(0, 1, space.n_voxels), ABOUT)])
     written = before.save(tmp_path, participant="01")
     assert all("space-fsnative_" in path.name and "den-" not in path.name for path in written)
     sizes = [len(nib.load(path).agg_data()) for path in written if path.suffix == ".gii"]
@@ -95,7 +95,7 @@ def test_a_density_is_found_where_nilearn_keeps_it(fsaverage4: str, tmp_path: Pa
     assert np.ptp(space.places(), axis=0)[0] > 1000
     panel = plotting.Panel("y", forward(fsaverage4), template=fsaverage4)
     plotting.save(plotting.flatmaps([panel]), tmp_path / "flat.png")
-    names = [path.name for path in Maps.of(space, [(np.ones(2 * COARSE), ABOUT)]).save(tmp_path, participant="01")]
+    names = [path.name for path in Maps.build(space, [(np.ones(2 * COARSE), ABOUT)]).save(tmp_path, participant="01")]
     assert all("den-3k" in name for name in names)
 
 

@@ -110,7 +110,7 @@ def test_every_analysis_of_the_shelf_heads_its_section_with_a_title_of_its_own()
 
 
 class Forgetful(Analysis):
-    def plan(self, scorer: Scorer) -> list[analyses.Group]:
+    def plan(self, scorer: Scorer) -> list[analyses.ModelGroup]:
         return super().plan(scorer)[1:]
 
 
@@ -118,7 +118,7 @@ def test_a_plan_that_leaves_a_model_out_or_compares_joint_models_is_refused(plan
     with pytest.raises(InputError, match="Analysis 'mine' plans c; expected each of its models once: z, c"):
         scorer({"z": planted[0][Z], "c": planted[0][ZC]}, planted[1], 300).score(Forgetful("mine", (("z",), ("c",))))
     with pytest.raises(InputError, match=r"Models of one band each are compared; got z\+c"):
-        analyses.Group((("z", "c"), ("z",)), Pairs())
+        analyses.ModelGroup((("z", "c"), ("z",)), Pairs())
 
 
 def test_half_fits_of_some_voxels_are_those_of_all(planted) -> None:
@@ -283,7 +283,7 @@ def joint_maps() -> Maps:
     ):
         facts = {**about, "band": band, "statistic": statistic, "unit": "", **more}
         columns.append((np.array(values, dtype=float), facts))
-    return Maps.of(Unlocated(4), columns)
+    return Maps.build(Unlocated(4), columns)
 
 
 def test_the_honesty_panel_counts_among_significant_voxels() -> None:

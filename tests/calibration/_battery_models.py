@@ -118,7 +118,7 @@ def winner_maps(n: int) -> list[Finding]:
         for name, own in zip(("z", "c", "zc"), p, strict=True):
             about = {"analysis": "latents", "model": name, "band": name, "n_stimuli": 100}
             columns += significance(about, own, Criterion(), null="closed form")
-        maps = Maps.of(Unlocated(2000), columns)
+        maps = Maps.build(Unlocated(2000), columns)
         together = [{"analysis": "latents", "model": name} for name in ("z", "c", "zc")]
         union = np.stack([maps.values(**facts, statistic="mask") == 1 for facts in together]).any(0)
         for name, rejected in (("ours", found_by_any(maps, together)), ("union", union)):

@@ -19,7 +19,7 @@ from latentcortex.encoding import Criterion
 from latentcortex.errors import InputError
 from latentcortex.space import Surface, Unlocated
 from latentcortex.splits import Splits
-from latentcortex.stimuli import Look, Stimuli
+from latentcortex.stimuli import ImageFingerprint, Stimuli
 
 IDS = [f"s{i:03d}" for i in range(160)]
 TRAIN, TEST = IDS[:100], IDS[100:]
@@ -37,9 +37,9 @@ def jpeg(image: np.ndarray, quality: int) -> np.ndarray:
     return np.asarray(Image.open(file).convert("RGB"))
 
 
-def looks(**changed: np.ndarray) -> dict[str, Look]:
+def fingerprints(**changed: np.ndarray) -> dict[str, ImageFingerprint]:
     load: Callable[[str], np.ndarray] = lambda name: changed.get(name, picture(name))  # noqa: E731
-    return Stimuli(pd.DataFrame({"captions": [()] * len(IDS)}, index=pd.Index(IDS)), load).looks()
+    return Stimuli(pd.DataFrame({"captions": [()] * len(IDS)}, index=pd.Index(IDS)), load).fingerprints()
 
 
 def responses(data: np.ndarray) -> Responses:
@@ -62,7 +62,7 @@ def clean() -> Design:
         responses(rng.standard_normal((160, 200))),
         Splits.held_out(TRAIN, TEST),
         Criterion(),
-        looks=looks(),
+        fingerprints=fingerprints(),
         features=features(),
         models=[("z",), ("zc",), ("z", "zc")],
     )
@@ -123,11 +123,11 @@ def seeded(clean: Design) -> dict[str, Design]:
     folds = Splits(tuple(IDS), np.repeat([0, 1], 80), tuple(IDS))
     test_chosen = clean.responses.select_voxels(np.arange(200) < 50, chosen_on=IDS[90:110])
     return {
-        "straddling": replace(clean, looks=looks(s150=picture("s003"))),
+        "straddling": replace(clean, fingerprints=fingerprints(s150=picture("s003"))),
         "fitted-on-test": replace(clean, features=features().reduce(20, fit_on=IDS[:130])),
         "voxel-selection": replace(clean, responses=test_chosen),
         "parametric-null": replace(clean, splits=folds, criterion=Criterion(null="analytic")),
-        "same-image": replace(clean, looks=looks(s050=picture("s003"))),
+        "same-image": replace(clean, fingerprints=fingerprints(s050=picture("s003"))),
         "near-duplicate": replace(clean, features=features(z=near(z, 5, 106), zc=near(zc, 5, 106))),
         "near-duplicate-within": replace(clean, features=features(z=near(z, 5, 6), zc=near(zc, 5, 6))),
         "mini-blocks": in_blocks(clean, held_out="trials"),
@@ -150,8 +150,8 @@ def seeded(clean: Design) -> dict[str, Design]:
             clean, features=features(z=near(z, 105, 106), zc=near(zc, 105, 106)), criterion=Criterion(null="analytic")
         ),
         "few-permutations of clusters": replace(clean, unit="session", clusters=["1", "2", "3"] * 40),
-        "near-duplicate-within by eye": replace(clean, looks=looks(s050=jpeg(picture("s003"), 60))),
-        "near-duplicate by a mirror": replace(clean, looks=looks(s150=picture("s003")[:, ::-1])),
+        "near-duplicate-within by eye": replace(clean, fingerprints=fingerprints(s050=jpeg(picture("s003"), 60))),
+        "near-duplicate by a mirror": replace(clean, fingerprints=fingerprints(s150=picture("s003")[:, ::-1])),
     }
 
 
@@ -218,7 +218,7 @@ def test_few_borders_between_categories_say_nothing_of_drift(clean, n_kinds: int
     design = replace(
         clean, responses=shown, features=Features.from_arrays(ids, {"z": z}), models=[("z",)], splits=splits
     )
-    assert "mini-blocks" not in {one.rule for one in findings(replace(design, looks={}))}
+    assert "mini-blocks" not in {one.rule for one in findings(replace(design, fingerprints={}))}
 
 
 def test_another_mean_of_test_sessions_is_told_unless_they_are_z_scored(clean) -> None:
@@ -262,7 +262,7 @@ def test_sessions_of_few_training_rows_are_told_with_what_they_cost(clean) -> No
 
 
 def test_rules_of_features_wait_until_there_are_some(clean) -> None:
-    before = replace(clean, features=None, looks={})
+    before = replace(clean, features=None, fingerprints={})
     assert findings(before) == []
     assert {name for name, rule in RULES.items() if not rule.can(before)} == {
         *("fitted-on-test", "mini-blocks", "same-image", "collinear-bands", "unequal-widths"),
@@ -288,7 +288,7 @@ def test_copies_of_another_quality_or_size_look_alike_and_other_pictures_do_not(
     small = {name: np.asarray(Image.fromarray(picture(name)).resize((40, 40)).resize((48, 48))) for name in IDS[:40]}
     compressed = {name: jpeg(picture(name), 60) for name in IDS[:40]}
     for altered in (small, compressed):
-        changed = looks(**{f"s{int(name[1:]) + 40:03d}": image for name, image in altered.items()})
+        changed = fingerprints(**{f"s{int(name[1:]) + 40:03d}": image for name, image in altered.items()})
         assert checking.of_copies(changed, IDS) == [(IDS[i], IDS[i + 40]) for i in range(40)]
 
 

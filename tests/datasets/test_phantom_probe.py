@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from latentcortex.datasets import make
 from latentcortex.datasets.phantom import scenes
-from latentcortex.datasets.phantom.probe import Probe
+from latentcortex.datasets.phantom.probe import SceneProbe
 from latentcortex.errors import InputError
 
 N_SCENES = 250
@@ -33,14 +33,14 @@ def true_word(scene: scenes.Scene, attribute: str) -> str:
 @pytest.mark.parametrize(("attribute", "least"), [("scene", 0.97), ("colour", 0.97), ("place", 0.97), ("shape", 0.93)])
 def test_the_best_word_is_what_was_drawn(drawn: Drawn, attribute: str, least: float) -> None:
     shown, images = drawn
-    probe = Probe()
+    probe = SceneProbe()
     words = probe.attributes[attribute]
     best = probe.read(images)[attribute].argmax(1)
     assert np.mean([words[k] == true_word(scene, attribute) for k, scene in zip(best, shown, strict=True)]) >= least
 
 
 def test_each_attribute_has_one_distribution_over_its_words(drawn: Drawn) -> None:
-    probe = Probe()
+    probe = SceneProbe()
     read = probe.read(drawn[1][:20])
     assert list(read) == list(probe.attributes) == ["scene", "colour", "shape", "place"]
     assert probe.attributes["place"][:4] == ("top left", "top centre", "top right", "middle left")
@@ -52,32 +52,32 @@ def test_each_attribute_has_one_distribution_over_its_words(drawn: Drawn) -> Non
 
 def test_an_image_is_read_alike_alone_and_among_others(drawn: Drawn) -> None:
     images = drawn[1][:37]
-    together = Probe().read(images)
-    backwards = Probe().read(images[::-1])
+    together = SceneProbe().read(images)
+    backwards = SceneProbe().read(images[::-1])
     for i in range(len(images)):
-        alone = Probe().read(images[i : i + 1])
+        alone = SceneProbe().read(images[i : i + 1])
         for name in together:
             np.testing.assert_array_equal(alone[name][0], together[name][i])
             np.testing.assert_array_equal(backwards[name][-1 - i], together[name][i])
 
 
 def test_no_image_gives_no_row() -> None:
-    read = Probe().read(np.empty((0, 64, 64, 3), np.uint8))
+    read = SceneProbe().read(np.empty((0, 64, 64, 3), np.uint8))
     assert {name: values.shape for name, values in read.items()} == {
-        name: (0, len(words)) for name, words in Probe().attributes.items()
+        name: (0, len(words)) for name, words in SceneProbe().attributes.items()
     }
 
 
 @pytest.mark.parametrize("shape", [(2, 32, 32, 3), (64, 64, 3), (2, 64, 64), (2, 3, 64, 64)])
 def test_images_of_another_size_are_refused_in_one_line(shape: tuple[int, ...]) -> None:
     with pytest.raises(InputError, match=r"64, 64, 3") as caught:
-        Probe().read(np.zeros(shape, np.uint8))
+        SceneProbe().read(np.zeros(shape, np.uint8))
     assert "\n" not in str(caught.value)
 
 
 def test_images_that_are_not_bytes_are_refused() -> None:
     with pytest.raises(InputError, match="uint8"):
-        Probe().read(np.zeros((1, 64, 64, 3), np.float32))  # type: ignore[arg-type]
+        SceneProbe().read(np.zeros((1, 64, 64, 3), np.float32))  # type: ignore[arg-type]
 
 
 def test_every_attribute_is_a_column_of_the_stimuli_with_known_words() -> None:

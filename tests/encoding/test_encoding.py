@@ -11,14 +11,14 @@ from latentcortex._arrays import positions
 from latentcortex._store import Store
 from latentcortex.analyses import (
     Analysis,
+    ComparedScores,
     HalfFits,
     Halves,
     Scorer,
     by_step,
-    preferred,
     profile,
 )
-from latentcortex.analyses.layers import contested
+from latentcortex.analyses.layers import Layers
 from latentcortex.bands import Model
 from latentcortex.encoding import Cells, Criterion, Encoder, Folds, HeldOutSides, Null, ReadByChunk, RegionMeans
 from latentcortex.errors import AlignmentError, InputError
@@ -286,18 +286,20 @@ def test_the_preferred_layer_is_the_planted_one_and_ties_are_unsure() -> None:
     halves = HalfFits(Halves(features, averaged, test.ids, encoder().estimator.__class__, 0), averaged)
     each, how = list(predictions.values()), Criterion()
     null, r = Null.widest([Null.of(one, how) for one in each]), np.stack([one.r for one in each])
-    about = {"analysis": "unet-layers", "model": "layers_step-50", "band": "", "n_stimuli": 40}
-    columns = preferred(
-        dict.fromkeys(layers, np.nan),
-        r,
-        p,
-        contested(each, p, how, null, halves),
-        how,
-        about=about,
+    comparison = Layers("50")
+    scores = ComparedScores(
+        bands=tuple(layers),
+        accuracy=np.repeat(r[:, None], 3, axis=1),
+        p=p,
+        tested=comparison.cell(each, p, how, null, halves),
+        features=features,
+        train_ids=averaged.ids,
+        criterion=how,
         null=null,
         n_refits=20,
+        facts={"analysis": "unet-layers", "n_stimuli": 40},
     )
-    maps = Maps.of(Unlocated(81), list(columns))
+    maps = Maps.build(Unlocated(81), comparison.finish(scores))
     winner, confidence = maps.values(statistic="preferred"), maps.values(statistic="confidence")
     np.testing.assert_array_equal(winner[:60], np.repeat([0, 1, 2], 20))
     assert (maps.values(statistic="identifiable")[:60] == 1).mean() > 0.9

@@ -66,9 +66,9 @@ def test_a_tile_that_is_fitted_alone_has_the_bits_that_it_has_among_all(
     new = {band: values[:7] for band, values in rows.items()}
     options = {"selection": selection, "cv": 2, "alphas": ALPHAS}
     whole = BandedRidge(**options)
-    whole = whole.fit(rows, y, sample_weight=weights) if by == "columns" else whole.fit_gram(rows, y, weights=weights)
+    whole = (whole.fit if by == "columns" else whole.fit_gram)(rows, y, sample_weight=weights)
     expected = numbers(whole, new, by)
-    prepared = estimators.prepare(BandedRidge(**options), rows, sample=y[:, ::40], weights=weights, by=by)
+    prepared = estimators.prepare(BandedRidge(**options), rows, sample=y[:, ::40], sample_weight=weights, by=by)
     assert prepared.voxels_at_once == TILE
     for tile in reversed(tiles(N_VOXELS)):
         for name, values in numbers(prepared.fit(y[:, tile]), new, by).items():
@@ -81,7 +81,7 @@ def test_a_tile_without_a_valid_voxel_is_nan_everywhere_and_an_error_only_to_fit
     prepared = estimators.prepare(BandedRidge(), bands, sample=y[:, ::40])
     model = prepared.fit(y[:, TILE : 2 * TILE])
     assert all(np.isnan(values).all() for values in numbers(model, bands, "columns").values())
-    assert VoxelCounts.of(model) == VoxelCounts(TILE, TILE)
+    assert VoxelCounts.count(model) == VoxelCounts(TILE, TILE)
     with pytest.raises(InputError, match="0 of 1024 voxels are usable"):
         BandedRidge().fit(bands, y[:, TILE : 2 * TILE])
 
@@ -140,9 +140,9 @@ def test_what_is_odd_is_told_once_from_counts_that_add_up(caplog: pytest.LogCapt
     with caplog.at_level(logging.DEBUG, logger="latentcortex.estimators._counts"):
         models = [prepared.fit(y[:, tile]) for tile in tiles(N_VOXELS)]
         assert not caplog.records
-        counts = sum(map(VoxelCounts.of, models), VoxelCounts())
-        counts.tell(estimator, tuple(bands))
-    assert counts == VoxelCounts.of(whole)
+        counts = sum(map(VoxelCounts.count, models), VoxelCounts())
+        counts.log_findings(estimator, tuple(bands))
+    assert counts == VoxelCounts.count(whole)
     assert [(record.levelname, record.getMessage()) for record in caplog.records] == expected
 
 
@@ -171,7 +171,7 @@ def test_an_estimator_that_does_not_prepare_is_fitted_to_each_piece_by_a_copy() 
     nothing = prepared.fit(np.ones((30, 4)))
     assert np.isnan(nothing.predict_gram({"x": x["x"][:2]})).all()
     assert nothing.predict_gram({"x": x["x"][:2]}, voxels=slice(1, 3)).shape == (1, 2, 2)
-    assert VoxelCounts.of(nothing) == VoxelCounts(4, 4)
+    assert VoxelCounts.count(nothing) == VoxelCounts(4, 4)
 
 
 def test_many_voxels_are_fitted_one_tile_after_the_other_where_an_estimator_does_not_prepare() -> None:
@@ -190,7 +190,7 @@ def test_many_voxels_are_fitted_one_tile_after_the_other_where_an_estimator_does
             joined = np.concatenate([ask(part, slice(None)) for part in parts], axis=-1)[..., voxels]
             np.testing.assert_array_equal(ask(whole, voxels), joined)
     assert (whole.bands, whole.scale, whole.parameters["name"]) == (("x",), "trace", "himalaya")
-    assert VoxelCounts.of(whole) == sum(map(VoxelCounts.of, parts), VoxelCounts())
+    assert VoxelCounts.count(whole) == sum(map(VoxelCounts.count, parts), VoxelCounts())
     assert not isinstance(whole, estimators.Nesting)
     with pytest.raises(InputError, match="some voxels at a time; fit another copy"):
         whole.fit(x, y)

@@ -278,7 +278,7 @@ def test_near_duplicates_never_straddle_folds() -> None:
     twins = np.vstack([x, x + 0.01 * rng.standard_normal(x.shape)])
     centred = twins - twins.mean(0)
     model = BandedRidge(selection="kfold")
-    _, folds = model._chosen_by(_ridge.Kernels([centred @ centred.T]), noise(120), None)
+    _, folds = model._selection_and_folds(_ridge.Kernels([centred @ centred.T]), noise(120), None)
     np.testing.assert_array_equal(folds[:60], folds[60:])
     assert len(np.unique(folds)) == 5
 
@@ -319,7 +319,9 @@ def test_few_distinct_rows_are_never_divided_between_folds() -> None:
     rng = np.random.default_rng(0)
     x = np.repeat(rng.standard_normal((3, 50)), 10, axis=0)
     centred = x - x.mean(0)
-    _, folds = BandedRidge(selection="kfold", cv=3)._chosen_by(_ridge.Kernels([centred @ centred.T]), noise(30), None)
+    _, folds = BandedRidge(selection="kfold", cv=3)._selection_and_folds(
+        _ridge.Kernels([centred @ centred.T]), noise(30), None
+    )
     assert [len(np.unique(folds[i : i + 10])) for i in (0, 10, 20)] == [1, 1, 1]
 
 
@@ -348,12 +350,12 @@ def test_auto_is_kfold_for_few_repeated_or_autocorrelated_rows_and_gcv_otherwise
     designs = {"many": many, "few": few, "twins": twins, "slow": slow}
     designs = {name: _ridge.Columns([x - x.mean(0)]) for name, x in designs.items()}
     y = noise(320)
-    assert BandedRidge()._chosen_by(designs["many"], y, None) == ("gcv", None)
-    assert BandedRidge()._chosen_by(designs["few"], y[:50], None)[0] == "kfold"
-    assert BandedRidge()._chosen_by(designs["twins"], y, None)[0] == "kfold"
+    assert BandedRidge()._selection_and_folds(designs["many"], y, None) == ("gcv", None)
+    assert BandedRidge()._selection_and_folds(designs["few"], y[:50], None)[0] == "kfold"
+    assert BandedRidge()._selection_and_folds(designs["twins"], y, None)[0] == "kfold"
     # Only where responses are slow, too, do neighbouring rows tell of each other.
-    assert BandedRidge()._chosen_by(designs["slow"], y, None) == ("gcv", None)
-    how, folds = BandedRidge()._chosen_by(designs["slow"], np.cumsum(y, axis=0), None)
+    assert BandedRidge()._selection_and_folds(designs["slow"], y, None) == ("gcv", None)
+    how, folds = BandedRidge()._selection_and_folds(designs["slow"], np.cumsum(y, axis=0), None)
     assert how == "kfold"
     assert (np.diff(folds) != 0).sum() == 4  # five stretches
 
@@ -398,9 +400,9 @@ def test_values_that_cannot_be_fitted_are_errors(kind: type) -> None:
     with pytest.raises(InputError, match="0 of 20 voxels are usable"):
         kind().fit_gram(gram, np.full_like(y, np.inf))
     with pytest.raises(InputError, match="weights must be > 0"):
-        kind().fit_gram(gram, y, weights=np.zeros(20))
+        kind().fit_gram(gram, y, sample_weight=np.zeros(20))
     with pytest.raises(AlignmentError, match="expected \\(20,\\)"):
-        kind().fit_gram(gram, y, weights=np.ones(19))
+        kind().fit_gram(gram, y, sample_weight=np.ones(19))
     with pytest.raises(InputError, match="at least one voxel"):
         kind().fit_gram(gram, y[:, :0])
     with pytest.raises(AlignmentError, match="Fitted on z; asked to predict from c"):
@@ -549,8 +551,8 @@ def test_himalaya_agrees_with_banded_ridge() -> None:
     inner = {b: a[:200] @ a[:200].T for b, a in scaled.items()}
     new = {b: a[200:] @ a[:200].T for b, a in scaled.items()}
     weights = np.random.default_rng(0).integers(1, 4, 200)
-    ours = BandedRidge(selection="kfold").fit_gram(inner, y[:200], weights=weights)
-    theirs = make("himalaya").fit_gram(inner, y[:200], weights=weights)
+    ours = BandedRidge(selection="kfold").fit_gram(inner, y[:200], sample_weight=weights)
+    theirs = make("himalaya").fit_gram(inner, y[:200], sample_weight=weights)
     predicted = [model.predict_gram(new).sum(0) + model.intercept_ for model in (ours, theirs)]
     assert (scoring.correlation(*predicted) > 0.99).all()
     assert abs(r2_score(y[200:], predicted[0]) - r2_score(y[200:], predicted[1])) < 0.01

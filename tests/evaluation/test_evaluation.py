@@ -14,6 +14,7 @@ from latentcortex.evaluation import (
     Seen,
     identification,
     image_weights,
+    make_metrics,
     own_score,
     pixel_correlation,
     pool_size,
@@ -218,7 +219,10 @@ def test_a_constant_answer_is_at_the_chance_of_unbalanced_words():
     always = np.repeat(images[1:2], 20, axis=0)
     probe = Halves()
     scores = evaluation.image_scores(
-        seen(images, half=halves), reconstructed(always[:, None]), probe, image_weights(20, n_draws=20, seed=0)
+        seen(images, half=halves),
+        reconstructed(always[:, None]),
+        make_metrics(probe),
+        image_weights(20, n_draws=20, seed=0),
     )
     one = scores["attribute_name-half"]
     assert one.value == pytest.approx(0.8)
@@ -236,7 +240,7 @@ def test_stimuli_without_a_category_are_in_none():
 
 def test_ssim_of_few_pairs_has_the_pools_mixture_of_categories(monkeypatch):
     """The pairs within a category must not enter the pool: they would be harder distractors."""
-    monkeypatch.setattr(evaluation.measures, "SSIM_PAIRS", 800)
+    monkeypatch.setattr(evaluation.measures, "MAX_SLOW_PAIRS", 800)
     images = pictures(80)
     one = seen(images, kind=[str(i // 8) for i in range(80)])
     pairs = one.sampled(1, 0)
@@ -380,7 +384,10 @@ def with_halves(n: int) -> tuple[np.ndarray, list[str]]:
 def test_perfect_reconstructions_score_perfectly_by_every_measure():
     images, halves = with_halves(20)
     scores = evaluation.image_scores(
-        seen(images, half=halves), reconstructed(images[:, None]), Halves(), image_weights(20, n_draws=50, seed=0)
+        seen(images, half=halves),
+        reconstructed(images[:, None]),
+        make_metrics(Halves()),
+        image_weights(20, n_draws=50, seed=0),
     )
     assert set(scores) == {
         "correlation_space-pixels",
@@ -410,8 +417,8 @@ def test_samples_are_found_by_id_and_a_missing_one_is_named():
 def test_reconstructions_are_brought_to_the_size_of_the_originals():
     images, _ = with_halves(6)
     larger = np.repeat(np.repeat(images, 2, axis=1), 2, axis=2)
-    found = evaluation.image_similarities(seen(images), reconstructed(larger[:, None]))
-    assert np.diagonal(found["pixels"][:, :, 0]).min() > 0.9
+    found = evaluation.image_similarities(seen(images), reconstructed(larger[:, None]), make_metrics())
+    assert np.diagonal(found["pixels"].identifying[:, :, 0]).min() > 0.9
 
 
 def test_pools_are_not_mixed():
@@ -444,7 +451,7 @@ def test_the_mean_training_image_is_scored_as_if_it_came_back_for_every_stimulus
     one = Seen(seen(images, half=["upper"] * 12).stimuli, ["0"] * 6 + ["1"] * 6)
     means = {str(k): evaluation.mean_image(one.stimuli, one.stimuli.ids[6 * (1 - k) : 6 * (2 - k)]) for k in (0, 1)}
     np.testing.assert_array_equal(means["0"], np.rint(images[6:].mean(0)))
-    scores = evaluation.mean_image_scores(one, means, Halves())
+    scores = evaluation.mean_image_scores(one, means, make_metrics(Halves()))
     theirs = [np.corrcoef(images[i].ravel(), means[str(i // 6)].ravel())[0, 1] for i in range(12)]
     assert scores["correlation_space-pixels"] == pytest.approx(np.mean(theirs), abs=1e-5)
     assert scores["correlation_space-pixels"] > 0.5
@@ -459,7 +466,7 @@ def test_the_mean_training_image_is_scored_as_if_it_came_back_for_every_stimulus
 def test_words_that_the_probe_does_not_know_are_named():
     images, halves = with_halves(4)
     with pytest.raises(InputError, match="middle"):
-        evaluation.check_words(seen(images, half=[*halves[:3], "middle"]), Halves())
+        make_metrics(Halves())["attributes"].check(seen(images, half=[*halves[:3], "middle"]).originals)
 
 
 def test_an_unknown_category_is_named():

@@ -292,7 +292,7 @@ def clip_of(model, stimuli, ids, bands):
 def test_the_image_embedding_is_that_of_transformers(clip, theirs, pictures) -> None:
     torch = pytest.importorskip("torch")
     stimuli = pictures(["a", "b", "c"], size=24)
-    pixels = torch.from_numpy(clip.preparation.of(stimuli.images(stimuli.ids)))
+    pixels = torch.from_numpy(clip.preparation.prepare(stimuli.images(stimuli.ids)))
     with torch.inference_mode():
         expected = theirs.get_image_features(pixel_values=pixels).pooler_output.numpy()
     found = clip_of(clip, stimuli, stimuli.ids, [VISION])[VISION]
@@ -322,7 +322,7 @@ def test_a_layer_is_a_hidden_state_of_the_vision_tower(tiny_clip: Path, theirs, 
     heard = []
     handle = theirs.vision_model.encoder.layers[1].register_forward_hook(lambda m, i, o: heard.append(o))
     with torch.inference_mode():
-        theirs.vision_model(pixel_values=torch.from_numpy(model.preparation.of(stimuli.images(["a", "b"]))))
+        theirs.vision_model(pixel_values=torch.from_numpy(model.preparation.prepare(stimuli.images(["a", "b"]))))
     handle.remove()
     state = heard[0][0] if isinstance(heard[0], tuple) else heard[0]
     expected = state[:, 0] if pool == "cls" else state[:, 1:].mean(1)
@@ -350,10 +350,10 @@ def test_clip_goes_into_a_store(clip, pictures, tmp_path: Path) -> None:
 @pytest.mark.parametrize("edge", [16, 18])
 def test_images_are_prepared_as_transformers_does(tiny_clip: Path, shape: tuple[int, int], edge: int) -> None:
     processing = pytest.importorskip("transformers.models.clip.image_processing_pil_clip")
-    from latentcortex.extractors.clip import Preparation
+    from latentcortex.extractors.clip import ImagePreparation
 
     known = json.loads((tiny_clip / "preprocessor_config.json").read_text())
-    ours = Preparation(edge, 16, tuple(known["image_mean"]), tuple(known["image_std"]), 3)
+    ours = ImagePreparation(edge, 16, tuple(known["image_mean"]), tuple(known["image_std"]), 3)
     processor = processing.CLIPImageProcessorPil(
         size={"shortest_edge": edge},
         crop_size={"height": 16, "width": 16},
@@ -362,16 +362,16 @@ def test_images_are_prepared_as_transformers_does(tiny_clip: Path, shape: tuple[
     )
     images = np.random.default_rng(0).integers(0, 256, (2, *shape, 3), dtype=np.uint8)
     expected = np.stack(processor([Image.fromarray(image) for image in images])["pixel_values"])
-    assert np.abs(ours.of(images) - expected).max() < 1e-5
+    assert np.abs(ours.prepare(images) - expected).max() < 1e-5
 
 
 def test_new_and_old_ways_to_write_a_preparation_are_read_alike(tiny_clip: Path, tmp_path: Path) -> None:
-    from latentcortex.extractors.clip import Preparation
+    from latentcortex.extractors.clip import ImagePreparation
 
     known = json.loads((tiny_clip / "preprocessor_config.json").read_text())
     path = tmp_path / "new.json"
     path.write_text(json.dumps({**known, "size": {"shortest_edge": 16}, "crop_size": {"height": 16, "width": 16}}))
-    assert Preparation.read(path) == Preparation.read(tiny_clip / "preprocessor_config.json")
+    assert ImagePreparation.read(path) == ImagePreparation.read(tiny_clip / "preprocessor_config.json")
 
 
 @pytest.mark.parametrize(
@@ -387,12 +387,12 @@ def test_new_and_old_ways_to_write_a_preparation_are_read_alike(tiny_clip: Path,
     ],
 )
 def test_another_preparation_than_that_of_clip_is_an_input_error(tiny_clip: Path, tmp_path: Path, other: dict) -> None:
-    from latentcortex.extractors.clip import Preparation
+    from latentcortex.extractors.clip import ImagePreparation
 
     known = json.loads((tiny_clip / "preprocessor_config.json").read_text())
     (tmp_path / "p.json").write_text(json.dumps({**known, **other}))
     with pytest.raises(InputError, match="is not the preparation of a CLIP model"):
-        Preparation.read(tmp_path / "p.json")
+        ImagePreparation.read(tmp_path / "p.json")
 
 
 def test_a_model_in_the_local_cache_is_found_by_repository_and_commit(clip, tiny_clip, tmp_path, monkeypatch) -> None:

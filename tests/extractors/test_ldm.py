@@ -132,7 +132,7 @@ def test_the_start_of_compvis_is_one_grid_step_noisier_and_denoises_alike(tiny_m
     torch.testing.assert_close(caught[first], alpha_bar.sqrt() * z + (1 - alpha_bar).sqrt() * noise)
     x = _ldm.denoised(model, caught[first], c, n_own=40, n_steps=50, guidance=1.0)
     torch.testing.assert_close(caught[last], x, rtol=1e-5, atol=1e-5)
-    with pytest.raises(InputError, match="lies beyond the grid of start = 'compvis'"):
+    with pytest.raises(InputError, match="lies beyond the grid of noise_start = 'compvis'"):
         _ldm.trajectory(model, z, c, noise, n_steps=50, taps=[_ldm.Tap("x_t", 100, 100)], start="compvis")
 
 
@@ -253,7 +253,7 @@ def test_several_seeds_are_averaged_and_say_how_reliable_the_average_is(tiny_mod
 def test_baselines_share_the_architecture_or_the_noise_but_not_what_was_learned(tiny_model: Path, pictures) -> None:
     stimuli, name = pictures(["a", "b"]), "unet_layer-mid_strength-40_step-100"
     options = {"model": str(tiny_model), "n_steps": 10, "bands": [name, "z"]}
-    usual, untrained, noise = (LDM(**options, **more) for more in ({}, {"weights": "untrained"}, {"shown": "noise"}))
+    usual, untrained, noise = (LDM(**options, **more) for more in ({}, {"weights": "untrained"}, {"input": "noise"}))
     found = {id(m): extracted(m, stimuli, ["a", "b"], [name, "z"]) for m in (usual, untrained, noise)}
     assert untrained.dims([name]) == usual.dims([name])
     assert not np.allclose(found[id(usual)][name], found[id(untrained)][name])
@@ -294,8 +294,8 @@ def test_a_band_does_not_depend_on_which_others_are_asked_for(model: LDM, pictur
 
 
 def test_noise_belongs_to_the_pixels_and_the_seed(model: LDM, tiny_model: Path) -> None:
-    drawn = model._drawn(["x", "x", "y"], "diffusion noise")
-    other = LDM(model=str(tiny_model), n_steps=10, seed=1)._drawn(["x"], "diffusion noise")
+    drawn = model._noise(["x", "x", "y"], "diffusion noise")
+    other = LDM(model=str(tiny_model), n_steps=10, seed=1)._noise(["x"], "diffusion noise")
     assert torch.equal(drawn[0], drawn[1])
     assert not torch.equal(drawn[0], drawn[2])
     assert not torch.equal(drawn[0], other[0])
@@ -332,8 +332,8 @@ def test_the_log_says_at_which_timestep_each_strength_begins(tiny_model: Path, c
 
 
 def test_a_strength_beyond_the_grid_of_compvis_is_refused_before_anything_is_loaded(tiny_model: Path) -> None:
-    with pytest.raises(InputError, match="A strength of 100 % lies beyond the grid of start = 'compvis'"):
-        LDM(str(tiny_model), n_steps=10, strengths=[100], start="compvis")
+    with pytest.raises(InputError, match="A strength of 100 % lies beyond the grid of noise_start = 'compvis'"):
+        LDM(str(tiny_model), n_steps=10, strengths=[100], noise_start="compvis")
 
 
 def test_captions_that_the_window_cuts_are_counted(tiny_model: Path, pictures, tmp_path: Path, caplog) -> None:
@@ -385,7 +385,7 @@ def test_an_impossible_band_is_an_input_error(model: LDM, band: str, says: str) 
         {"strengths": [101]},
         {"pixels": 20},
         {"dtype": "float8"},
-        {"start": "diffusers"},
+        {"noise_start": "diffusers"},
         {"n_seeds": 0},
     ],
 )

@@ -21,7 +21,7 @@ from latentcortex.analyses import by_step  # noqa: E402
 from latentcortex.errors import InputError  # noqa: E402
 from latentcortex.extraction import extract, predicted_bytes  # noqa: E402
 from latentcortex.extractors.ldm import LDM  # noqa: E402
-from latentcortex.reconstructors.ldm import LDM as Reconstructor  # noqa: E402
+from latentcortex.reconstructors.ldm import LDMReconstructor as Reconstructor  # noqa: E402
 from latentcortex.stimuli import pixel_hash  # noqa: E402
 
 STEPS = 10

@@ -9,7 +9,7 @@ from statsmodels.stats.multitest import multipletests
 from latentcortex import inference, scoring
 from latentcortex.errors import InputError
 from latentcortex.inference.corrections import PROCEDURES
-from latentcortex.reporting.text import CORRECTIONS
+from latentcortex.reporting.titles import CORRECTIONS
 
 
 def null_correlations(n: int, n_voxels: int, seed: int = 0) -> np.ndarray:

@@ -24,7 +24,7 @@ def maps(space) -> Maps:
     values = np.arange(space.n_voxels, dtype=np.float32)
     values[0] = np.nan
     q = {"correction": "bh", "q": 0.05, "n_tests": 9, "threshold": 0.0123456789012345}
-    return Maps.of(
+    return Maps.build(
         space,
         [
             (values, {**ABOUT, "statistic": "r", "unit": "correlation"}),
@@ -51,7 +51,7 @@ def test_columns_that_do_not_fit_or_stand_twice_are_errors() -> None:
 
 def test_joined_maps_keep_their_columns() -> None:
     found = maps(Unlocated(5))
-    other = Maps.of(Unlocated(5), [(np.ones(5), {**ABOUT, "statistic": "ceiling", "unit": "fraction"})])
+    other = Maps.build(Unlocated(5), [(np.ones(5), {**ABOUT, "statistic": "ceiling", "unit": "fraction"})])
     joined = found.join(other)
     assert joined.data.shape == (5, 3)
     np.testing.assert_array_equal(joined.values(statistic="ceiling"), 1)
@@ -74,7 +74,7 @@ def kept_in_files(n_voxels: int, n_columns: int, read: list[int]) -> Maps:
 def test_columns_in_files_are_read_only_when_their_values_are_asked_for() -> None:
     read: list[int] = []
     found = kept_in_files(4, 5, read)
-    both = found.join(Maps.of(Unlocated(4), [(np.ones(4), {**ABOUT, "statistic": "p", "unit": "probability"})]))
+    both = found.join(Maps.build(Unlocated(4), [(np.ones(4), {**ABOUT, "statistic": "p", "unit": "probability"})]))
     chosen = both.find_columns(analysis="latents").select_columns(np.array([False, True, False, True, False, True]))
     assert (read, len(chosen.columns)) == ([], 3)
     np.testing.assert_array_equal(chosen.values(statistic="r3"), 3)
@@ -274,7 +274,7 @@ def test_maps_of_several_savings_or_with_a_missing_column_are_refused(tmp_path: 
     with pytest.raises(IncompleteError, match="some are missing, or were saved at another time"):
         Maps.load(tmp_path, participant="01")
     (tmp_path / "aside").rename(sidecar)
-    more = Maps.of(surface, [(np.ones(3), {**ABOUT, "model": "c", "band": "c", "statistic": "r", "unit": "x"})])
+    more = Maps.build(surface, [(np.ones(3), {**ABOUT, "model": "c", "band": "c", "statistic": "r", "unit": "x"})])
     more.save(tmp_path, participant="01")
     with pytest.raises(IncompleteError, match="saved at another time"):
         Maps.load(tmp_path, participant="01")

@@ -453,7 +453,7 @@ def test_the_values_of_one_hemisphere_are_told_how_to_become_both() -> None:
 def some_maps(space: object, n_voxels: int) -> lc.Maps:
     about = {"analysis": "latents", "model": "z", "band": "z", "unit": "correlation"}
     r = np.linspace(-0.5, 0.5, n_voxels)
-    return lc.Maps.of(space, [(r, {**about, "statistic": "r"}), (r > 0, {**about, "statistic": "mask"})])
+    return lc.Maps.build(space, [(r, {**about, "statistic": "r"}), (r > 0, {**about, "statistic": "mask"})])
 
 
 def test_maps_become_a_table_with_vertices_of_each_hemisphere() -> None:

@@ -89,7 +89,7 @@ def test_what_cannot_be_shown_is_refused_before_anything_is_computed(tmp_path: P
     path = tmp_path / "light.html"
     with pytest.raises(InputError, match="no map"):
         plotting.light([], path)
-    nowhere = Maps.of(Unlocated(3), [(np.zeros(3), {"analysis": "a", "model": "z", "band": "z", "statistic": "r"})])
+    nowhere = Maps.build(Unlocated(3), [(np.zeros(3), {"analysis": "a", "model": "z", "band": "z", "statistic": "r"})])
     with pytest.raises(InputError, match="without a known position"):
         plotting.light(nowhere, path)
     folder_study.write_text(folder_study.read_text() + '\n[report]\nviewer = "light"\n')
@@ -195,7 +195,7 @@ def test_twenty_maps_are_one_page_of_less_than_12_mb(tmp_path: Path) -> None:
 def test_columns_of_maps_share_a_scale_by_statistic(tmp_path: Path) -> None:
     vertices = np.arange(0, N, 2)
     of = {"analysis": "latents", "unit": "1", "n_stimuli": 3}
-    maps = Maps.of(
+    maps = Maps.build(
         Surface("fsaverage5", vertices),
         [
             (np.linspace(0, 0.5, len(vertices)), of | {"model": "z", "band": "z", "statistic": "r"}),

@@ -398,7 +398,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     facts = {"analysis": "latents", "model": "z", "band": "z", "statistic": "r", "unit": "1", "n_stimuli": 3}
     for label, name in planted:
         values = np.where(planted.labels == label, PIAL[:, 1], np.nan)[cortex]
-        Maps.of(Surface("fsaverage5", cortex), [(values, facts)]).save(folder / name, participant="01")
+        Maps.build(Surface("fsaverage5", cortex), [(values, facts)]).save(folder / name, participant="01")
     return folder
 
 

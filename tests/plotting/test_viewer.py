@@ -172,7 +172,7 @@ def test_without_pycortex_one_line_names_the_extra(
 def test_what_cannot_be_shown_is_refused_before_anything_is_computed(tmp_path: Path, folder_study: Path) -> None:
     with pytest.raises(InputError, match="no map"):
         plotting.webgl([], tmp_path / "viewer.html")
-    nowhere = Maps.of(Unlocated(3), [(np.zeros(3), {"analysis": "a", "model": "z", "band": "z", "statistic": "r"})])
+    nowhere = Maps.build(Unlocated(3), [(np.zeros(3), {"analysis": "a", "model": "z", "band": "z", "statistic": "r"})])
     with pytest.raises(InputError, match="without a known position"):
         plotting.webgl(nowhere, tmp_path / "viewer.html")
     folder_study.write_text(folder_study.read_text() + "\n[report]\nviewer = true\n")
@@ -239,7 +239,7 @@ def test_every_map_says_its_scale_and_what_is_special_about_it(page: Path) -> No
 def test_columns_of_maps_share_a_scale_by_statistic(tmp_path: Path) -> None:
     vertices = np.arange(0, N, 2)
     of = {"analysis": "latents", "unit": "1", "n_stimuli": 3}
-    maps = Maps.of(
+    maps = Maps.build(
         Surface("fsaverage5", vertices),
         [
             (np.linspace(0, 0.5, len(vertices)), of | {"model": "z", "band": "z", "statistic": "r"}),

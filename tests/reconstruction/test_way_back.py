@@ -48,7 +48,10 @@ def score(phantom, sides, phantom_features: Features, tmp_path_factory) -> Calla
     def run(given: Iterable[tuple[Responses, Responses]], n_images: int) -> Scores:
         ids = [name for name in phantom.ids if name.startswith("test")][:n_images]
         seen = Seen(stimuli.select_stimuli(ids), category="scene")
-        counts = evaluation.image_weights(n_images, n_draws=500, seed=0)
+        counts, metrics = (
+            evaluation.image_weights(n_images, n_draws=500, seed=0),
+            evaluation.make_metrics(phantom.probe()),
+        )
         decoded = decode_held_out(lambda: Decoder("takagi2023", atlas=atlas), features, given)
         store = tmp_path_factory.mktemp("images")
         ldm = reconstructors.make("ldm", model="phantom", guidance=3, n_samples=1)
@@ -57,7 +60,7 @@ def score(phantom, sides, phantom_features: Features, tmp_path_factory) -> Calla
         for one in (ldm, nearest):
             for route in one.routes:
                 images = reconstruct(decoded, one, route, store=store, ids=ids, progress=False)
-                found[route] = evaluation.image_scores(seen, images, phantom.probe(), counts)
+                found[route] = evaluation.image_scores(seen, images, metrics, counts)
         return found
 
     return run

@@ -63,7 +63,7 @@ def planted(space: Any = SPACE, *, latents: tuple[str, ...] = LATENTS) -> Maps:
             columns.append((np.full(n, 0.1), {**about, "band": "z"}))
             noise = 0.001 * rng.standard_normal(n)
             columns.append((np.full(n, strength * step / 2e4) + noise, {**about, "band": band}))
-    return Maps.of(space, columns)
+    return Maps.build(space, columns)
 
 
 def content(maps: Maps, names: list[str], *, atlas: Any = ATLAS, width: float = 180.0) -> reporting.Content:
@@ -166,7 +166,7 @@ def test_a_difference_without_a_paired_test_says_so_and_one_with_it_is_masked() 
     about = {"analysis": "latents", "statistic": "differenceQ", "unit": "rate", "n_stimuli": 100}
     columns = [(q, {**about, "model": one, "band": other}) for one, other in pairs]
     columns += [(q, {**facts, "statistic": "differenceR2"}) for _, facts in columns]
-    paired = Maps.of(SPACE, columns)
+    paired = Maps.build(SPACE, columns)
     figure = drawn(maps.join(paired), ["differences"])["latents-difference"]
     assert "a paired two-sided test of their losses says that they differ" in figure.caption
     assert "q < 0.05, each pair's map a family" in figure.caption
@@ -178,7 +178,7 @@ def test_a_preferred_layer_is_in_full_colour_where_it_is_clearly_the_best_and_el
     clear, confidence = np.arange(n) % 2 == 0, np.linspace(0.3, 1.0, n)
     about = {"analysis": "unet-layers", "model": "layers_step-50", "band": "", "layers": "down0+mid"}
     columns = {"preferred": np.arange(n) // 2 % 2, "confidence": confidence, "identifiable": clear, "mask": clear >= 0}
-    maps = Maps.of(SPACE, [(one.astype(float), {**about, "statistic": name}) for name, one in columns.items()])
+    maps = Maps.build(SPACE, [(one.astype(float), {**about, "statistic": name}) for name, one in columns.items()])
     (panel,), layers = cortex.preference_panels(content(maps, ["preferred-layers"]), "unet-layers")
     assert layers == ["down0", "mid"]
     np.testing.assert_array_equal(SPACE.take(panel.preferred), columns["preferred"])

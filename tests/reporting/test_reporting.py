@@ -10,7 +10,7 @@ import pandas as pd
 from _studies import sections
 
 from latentcortex.maps import Maps
-from latentcortex.reporting import Content, Group, latex, region_tables, write, write_group
+from latentcortex.reporting import Content, GroupResults, latex, region_tables, write, write_group
 from latentcortex.space import Atlas, Surface, Unlocated
 
 NAN = float("nan")
@@ -41,9 +41,9 @@ def test_a_region_has_a_row_for_each_score_and_share_beside_its_test() -> None:
     assert list(tables) == ["ceiling", "latents", "both"]
     first, second = tables["latents"]
     assert (first.roi, second.roi) == ("V1_left & right", "PPA")
-    assert (first.what, first.n_valid, first.mean, first.normalised) == ("z: r", 30, 0.4, 0.8)
+    assert (first.mean_of, first.n_valid, first.mean, first.normalised) == ("z: r", 30, 0.4, 0.8)
     assert (first.significant, first.bound) == (0.75, 0.6)
-    assert [row.what for row in tables["both"][:2]] == ["z beside c: share of R²", "c beside z: share of R²"]
+    assert [row.mean_of for row in tables["both"][:2]] == ["z beside c: share of R²", "c beside z: share of R²"]
     assert np.isnan(tables["both"][0].significant)
 
 
@@ -67,7 +67,7 @@ def participant(out: Path, name: str, driven: slice) -> None:
     about = {"analysis": "latents", "model": "z", "band": "z", "n_stimuli": 50, "null": "none", "correction": "bh"}
     about |= {"q": 0.05, "family": "all"}
     ends = {"intervals": {"early": [0.2, 0.4]}}
-    maps = Maps.of(
+    maps = Maps.build(
         space,
         [
             (1 - p, {**about, "statistic": "r", "unit": "correlation", **ends}),
@@ -89,12 +89,12 @@ def test_a_group_page_says_in_how_many_participants_something_is_found(tmp_path:
     participant(tmp_path, "03", slice(0, 2000))
     page = write_group(tmp_path)
     assert page is not None
-    group = Group.read(tmp_path)
-    assert group.found.loc["latents: z"].to_list() == [3000, 2000, 2000]
+    group = GroupResults.read(tmp_path)
+    assert group.n_significant.loc["latents: z"].to_list() == [3000, 2000, 2000]
     shown = np.isfinite(group.prevalence["z"])
     assert shown[:2000].mean() > 0.99
     assert shown[3000:].mean() < 0.01
-    (row,) = group.regions[(group.regions["roi"] == "early") & (group.regions["what"] == "z: r")].to_dict("records")
+    (row,) = group.regions[(group.regions["roi"] == "early") & (group.regions["mean_of"] == "z: r")].to_dict("records")
     assert (row["n"], row["n_above"], row["prevalence"]) == (3, 3, 1.0)
     assert row["lowest"] <= row["mean"] <= row["highest"]
     text = page.read_text()
@@ -115,7 +115,9 @@ def test_the_confidence_of_a_preferred_layer_stands_in_no_column_of_r(tmp_path: 
     settings |= {"splits": {"cross_validation": 0, "unit": "stimulus", "test": "split", "embedding": ""}}
     settings |= {"inference": {"q": 0.05, "correction": "bh", "family": "map"}}
     facts = {"n_trials": 9, "n_sessions": 1, "n_voxels": 2, "n_valid": 2, "n_train": 5, "n_test": 4}
-    content = Content("01", Maps.of(Unlocated(2), columns), None, facts, settings, {"name": "pixels"}, tmp_path / "log")
+    content = Content(
+        "01", Maps.build(Unlocated(2), columns), None, facts, settings, {"name": "pixels"}, tmp_path / "log"
+    )
     text = write(tmp_path, content, []).read_text()
     table = text[text.index("<thead>") : text.index("</table>")]
     heads = re.findall(r"<button[^>]*>([^<]*)</button>", table)

@@ -24,7 +24,7 @@ from nibabel.freesurfer import io as freesurfer
 from latentcortex import _surfaces, cli, plotting
 from latentcortex._pycortex import overlays, subject, svg
 from latentcortex.errors import AlignmentError, InputError, MissingExtraError
-from latentcortex.space import Atlas, Surface, Unlocated, atlas_print
+from latentcortex.space import Atlas, Surface, Unlocated, atlas_digest
 from latentcortex.space.subject_atlases import exclusive
 from latentcortex.study import Study
 from latentcortex.study.data import StudyData
@@ -600,16 +600,16 @@ def test_the_hash_of_an_atlas_changes_with_its_files(tmp_path: Path, drawn_on: P
         "aparc": (str(freesurfer_subject), freesurfer_subject / "label" / "rh.aparc.annot"),
     }
     for name, (template, path) in places.items():
-        before = atlas_print(name, [Surface(template)])
-        assert before == atlas_print(name, [Surface(template)])
+        before = atlas_digest(name, [Surface(template)])
+        assert before == atlas_digest(name, [Surface(template)])
         path.write_bytes(path.read_bytes() + b"\n")
-        assert before != atlas_print(name, [Surface(template)])
+        assert before != atlas_digest(name, [Surface(template)])
         path.unlink()
-    assert atlas_print("", [Unlocated(3)]) == ""
+    assert atlas_digest("", [Unlocated(3)]) == ""
     with pytest.raises(InputError, match=r"needs .*overlays.svg, which is not there"):
-        atlas_print("overlays", [Surface(str(drawn_on))])
+        atlas_digest("overlays", [Surface(str(drawn_on))])
     with pytest.raises(InputError, match="Unknown atlas 'aparc'"):
-        atlas_print("aparc", [Unlocated(3)])
+        atlas_digest("aparc", [Unlocated(3)])
 
 
 def test_an_edited_drawing_is_another_study(folder_study: Path, drawn_on: Path) -> None:

@@ -350,7 +350,7 @@ def planted(space: Any, latents: tuple[str, ...] = ("z", "c", "zc_strength-80_st
         columns.append((np.full(n, 1e-4), {**facts, "band": "", "statistic": "p", **TESTS}))
         columns.append((np.ones(n), {**facts, "band": "", "statistic": "mask", **TESTS}))
         columns += [(np.full(n, 0.1), {**facts, "band": one, "statistic": "shareR2"}) for one in ("z", band)]
-    return Maps.of(space, columns)
+    return Maps.build(space, columns)
 
 
 @pytest.mark.parametrize("space", [some(), some("fsaverage5"), whole(OBLIQUE).select_voxels(np.arange(0, 90000, 7))])
@@ -635,14 +635,14 @@ def test_every_figure_of_a_volume_can_be_drawn_in_the_width_of_a_column() -> Non
 
 
 def test_a_vertex_counts_for_a_group_where_all_its_voxels_are_found(tmp_path: Path) -> None:
-    from latentcortex.reporting.group import _hits
+    from latentcortex.reporting.group import _rejected
 
     volume = whole()
     p = np.where(np.arange(volume.n_voxels) % 2 == 0, 0.01, 0.5).astype(np.float32)
     facts = {**ABOUT, "model": "z", "band": "z"}
-    maps = Maps.of(volume, [(1 - p, {**facts, "statistic": "r"}), (p, {**facts, "statistic": "p", **TESTS})])
+    maps = Maps.build(volume, [(1 - p, {**facts, "statistic": "r"}), (p, {**facts, "statistic": "p", **TESTS})])
     settings: dict[str, Any] = {}
-    hits = _hits(reporting.Content("01", maps, None, {}, settings, {}, Path("log"), sections=sections()))["z"]
+    hits = _rejected(reporting.Content("01", maps, None, {}, settings, {}, Path("log"), sections=sections()))["z"]
     assert set(np.unique(hits[np.isfinite(hits)])) == {0.0, 1.0}
     all_found = np.asarray(volume.votes @ (p > 0.05)) == 0
     np.testing.assert_array_equal(hits[np.isfinite(hits)] == 1, all_found[np.isfinite(hits)])
@@ -677,7 +677,7 @@ def test_the_page_of_a_group_has_a_map_where_all_have_a_cortex_and_says_so_other
     text = page.read_text()
     assert ("There is no map of how many people show it" in text) == (template == "")
     assert (tmp_path / "group_prevalence.png").is_file() == (template != "")
-    assert reporting.Group.read(tmp_path).found.loc["latents: z"].to_list()[1:] == [399, 399]
+    assert reporting.GroupResults.read(tmp_path).n_significant.loc["latents: z"].to_list()[1:] == [399, 399]
 
 
 # --- studies ----------------------------------------------------------------------------------------------------------
@@ -908,7 +908,7 @@ def test_regions_of_overlays_are_those_of_the_voxels_and_keep_their_outlines(bun
     np.testing.assert_array_equal(plotting.Rois.of(found, volume).labels, own.labels)
     sizes = {name: np.mean(volume.take(found.labels) == label) for label, name in found.names.items()}
     assert sizes["V1"] > sizes["FFA"] > 0
-    maps = Maps.of(volume, [(volume.coordinates[:, 2], {**ABOUT, "model": "c", "band": "c", "statistic": "r"})])
+    maps = Maps.build(volume, [(volume.coordinates[:, 2], {**ABOUT, "model": "c", "band": "c", "statistic": "r"})])
     table = maps.summarise(volume.take(found.labels), found.names).set_index("roi")
     assert table.loc["IPS", "mean"] > table.loc["PPA", "mean"] + 20  # dorsal and ventral
 
@@ -953,7 +953,7 @@ def test_differences_on_cortex_are_means_of_significant_voxels_only(monkeypatch:
     hit = np.arange(volume.n_voxels) % 3 == 0
     maps = planted(volume, ("z", "c"))
     pair = {**ABOUT, "model": "z", "band": "c"}
-    extra = Maps.of(
+    extra = Maps.build(
         volume,
         [
             (np.where(hit, 1.0, -1.0), {**pair, "statistic": "differenceR2"}),
@@ -1075,10 +1075,10 @@ def test_a_mask_that_hardly_meets_cortex_is_a_warning(tmp_path: Path, caplog: py
 
 def test_a_moved_cortex_is_another_study_and_an_edited_atlas_another_report(tmp_path: Path, bert: str) -> None:
     volume = on_bert(bert)
-    before = volume.prints
+    before = volume.digests
     moved = Volume(volume.mask, RAS, "T1w", bert, np.linalg.inv(RAS))
-    assert moved.prints != before
-    assert on_bert(bert).prints == before
+    assert moved.digests != before
+    assert on_bert(bert).digests == before
 
 
 def test_coloured_voxels_that_lie_on_no_cut_are_told() -> None:

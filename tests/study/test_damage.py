@@ -196,7 +196,7 @@ ABOUT = {"analysis": "latents", "model": "z", "band": "z", "statistic": "r", "un
 def planted(space: Unlocated | Surface | Volume) -> Maps:
     values = np.random.default_rng(0).standard_normal((2, space.n_voxels)).astype(np.float32)
     facts = [ABOUT, {**ABOUT, "statistic": "r2"}]
-    return Maps.of(space, list(zip(values, facts, strict=True)))
+    return Maps.build(space, list(zip(values, facts, strict=True)))
 
 
 def volume() -> Volume:

@@ -17,7 +17,7 @@ from latentcortex._methods import Part, cited_keys, literature, read_bibtex, sen
 from latentcortex.analyses import Scorer
 from latentcortex.analyses.latents import Latents
 from latentcortex.encoding import Criterion, HeldOutSides, ReadByChunk
-from latentcortex.encoding.criterion import Null
+from latentcortex.encoding.criterion import NULLS, Null
 from latentcortex.encoding.methods import CORRECTED, FAMILY, SHARES
 from latentcortex.errors import InputError
 from latentcortex.estimators.banded_ridge import BandedRidge
@@ -29,9 +29,14 @@ from latentcortex.splits import UNITS, Splits
 from latentcortex.study.methods import of_parts, of_results, of_routes, plain
 
 BANDED = [{"name": "banded_ridge", "selection": kind} for kind in ("auto", "gcv", "loo", "kfold")]
+DATASET_ARGUMENTS: dict[str, dict[str, Any]] = {
+    "phantom": {"n_train": 80, "n_test": 40},
+    "folder": {"root": str(Path(__file__).parent)},
+}
+"""Of those datasets of the shelf that cannot, or should not, be made without."""
 DATASETS = {
-    "phantom": (datasets.make("phantom", n_train=80, n_test=40), "phantom", {"n_train": 80, "n_test": 40}),
-    "folder": (datasets.make("folder", root=str(Path(__file__).parent)), "folder", {"root": "data"}),
+    name: (datasets.make(name, **DATASET_ARGUMENTS.get(name, {})), name, DATASET_ARGUMENTS.get(name, {}))
+    for name in datasets.SHELF.where
 }
 GIVEN = [
     *BANDED,
@@ -190,7 +195,7 @@ SPLITS = {
     "far": replace(Splits.held_out(IDS[:108], IDS[108:], name="far"), embedding="pixels"),
     **{unit: fold_of(unit) for unit in UNITS},
 }
-NULLS_MADE = {
+NULLS_MADE = {kind: Null(kind, 100, 0) for kind in NULLS if kind != "auto"} | {
     "analytic": Null("analytic", 1000, 0),
     "permutation": Null("permutation", 1000, 0),
     "blocks": Null("blocks", 500, 0, block=7),
@@ -225,7 +230,7 @@ def planned(null: Null, *, joint: bool) -> Maps:
     columns = [(values, {**about, "statistic": name}) for name in ("r", "r2")]
     columns += [(values, {**about, **tested, "statistic": name}) for name in ("p", "q", "mask")]
     columns += [(values, {**about, "band": band, "statistic": "shareR2"}) for band in ("a", "b") if joint]
-    return Maps.of(Unlocated(12), columns)
+    return Maps.build(Unlocated(12), columns)
 
 
 def sentences(said: str) -> list[str]:
@@ -245,6 +250,8 @@ def test_every_estimator_split_null_and_dataset_gives_a_true_text_that_cites_wha
         said = " ".join(methods(content))
         for known, words in OF_SPLIT.items():
             assert all(word in said for word in words[:1]) == (known == split), said
+        assert f"the null of {null}." in said
+        assert [one for one, (made, _, _) in DATASETS.items() if made.methods("01") in said] == [dataset]
         assert ("pooled over folds" in said) == (len(splits) > 1)
         assert [word for word in OF_NULL if OF_NULL[word] in said] == [kind]
         assert ("each refitted in every fold" in said) == (len(splits) > 1)
@@ -257,6 +264,7 @@ def test_every_estimator_split_null_and_dataset_gives_a_true_text_that_cites_wha
         expected |= {"phipson2010"} if kind != "analytic" else set()
         expected |= {"takagi2023"} if name == "takagi2023-released" else set()
         assert {one.key for one in references(content)} == expected
+        assert {key for part in content.methods.values() for key in cited_keys(part)} == expected
         assert all(
             f"{one.names}, {one.year}" in said or f"{one.names} ({one.year})" in said for one in references(content)
         )
@@ -380,7 +388,8 @@ def test_all_literature_is_whole_and_each_entry_is_cited_by_some_part() -> None:
     package = Path(estimators.__file__).parents[1]
     sources = "".join(path.read_text("utf-8") for path in package.rglob("*.py"))
     for key, work in literature().items():
-        assert work.doi or key == "gaffke2005"  # which has none
+        assert work.doi or (key in ("gaffke2005", "mood1971") and work.volume and work.pages)
+        assert work.pages or "arXiv" in work.doi
         assert str(work.year) in key
         assert f"@{key}" in sources or f'"{key}"' in sources, key
         assert read_bibtex(work.bibtex) == {key: work}
@@ -400,7 +409,7 @@ def test_every_way_to_split_a_score_is_written_of_where_it_was_done_and_nowhere_
             (values, {**about, "band": "", "statistic": "r"}),
             (values, {**about, "band": "a", "statistic": statistic}),
         ]
-        said = text(Maps.of(Unlocated(12), columns))
+        said = text(Maps.build(Unlocated(12), columns))
         assert [one for one in words if words[one] in said] == [statistic]
 
 
@@ -413,7 +422,7 @@ def test_the_text_says_by_which_test_unique_shares_were_tested(share: str, n_ref
         (values, {**about, "statistic": "uniqueP", "n_refits": n_refits}),
     ]
     columns.append((values, {**about, "band": "", "statistic": "r"}))
-    content = content_of(Maps.of(Unlocated(12), columns), criterion=Criterion(share=share))
+    content = content_of(Maps.build(Unlocated(12), columns), criterion=Criterion(share=share))
     said, gain = " ".join(methods(content)), share == "gain"
     assert ("a linear function of the other bands plus noise" in said) != gain
     assert ("does not help to predict" in said) == gain

@@ -166,7 +166,7 @@ class _Runner:
         self.n_calls = self.n_rows = 0
         strengths = sorted({tap.strength for tap in taps}, reverse=True)
         if start == "compvis" and 100 in strengths:
-            raise InputError("A strength of 100 % lies beyond the grid of start = 'compvis'; use less.")
+            raise InputError("A strength of 100 % lies beyond the grid of noise_start = 'compvis'; use less.")
         self.begins = {s: n_steps - n_steps_of(s, n_steps) for s in strengths}
         self.last = {s: max(self._at(tap) for tap in taps if tap.strength == s) for s in strengths}
 

@@ -12,9 +12,8 @@ from latentcortex._shelf import Shelf
 from latentcortex.analyses.analysis import AllStimuli, Analysis, StimulusCounts
 from latentcortex.analyses.ceiling import NoiseCeiling, ceiling, ceiling_by_chunk
 from latentcortex.analyses.generalisation import profile, profile_splits
-from latentcortex.analyses.groups import ComparedScores, Comparison, Group
+from latentcortex.analyses.groups import ComparedScores, Comparison, ModelGroup
 from latentcortex.analyses.joining import joined
-from latentcortex.analyses.layers import preferred
 from latentcortex.analyses.models import BandTable, by_step
 from latentcortex.analyses.scorer import Scorer
 from latentcortex.encoding import HalfFits, Halves
@@ -27,9 +26,9 @@ __all__ = [
     "BandTable",
     "ComparedScores",
     "Comparison",
-    "Group",
     "HalfFits",
     "Halves",
+    "ModelGroup",
     "NoiseCeiling",
     "Scorer",
     "StimulusCounts",
@@ -38,7 +37,6 @@ __all__ = [
     "ceiling_by_chunk",
     "joined",
     "make",
-    "preferred",
     "profile",
     "profile_splits",
 ]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Protocol, Self
 
 from latentcortex._arrays import FloatArray, listed
-from latentcortex.analyses.groups import Group
+from latentcortex.analyses.groups import ModelGroup
 from latentcortex.analyses.models import BandTable
 from latentcortex.analyses.scorer import Scorer
 from latentcortex.bands import Model
@@ -129,9 +129,9 @@ class Analysis:
     def check(self, counts: StimulusCounts) -> None:
         """Raise `InputError` if a participant has too few stimuli."""
 
-    def plan(self, scorer: Scorer) -> list[Group]:
+    def plan(self, scorer: Scorer) -> list[ModelGroup]:
         """Put models together that one cell fits, since they are compared; by default each is alone."""
-        return [Group((bands,)) for bands in self.models]
+        return [ModelGroup((bands,)) for bands in self.models]
 
     def maps(self, scorer: Scorer, stimuli: AllStimuli | None = None) -> Maps | None:
         """Compute the maps of one participant; None where the data allow of none.

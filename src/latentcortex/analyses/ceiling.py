@@ -51,13 +51,14 @@ def ceiling(test: Responses) -> Maps | None:
     repeats = test.repeats()
     values = scoring.noise_ceiling(repeats, n_averaged=counts)
     ends = scoring.noise_ceiling_ci(repeats, n_averaged=counts)
-    about: dict[str, Any] = {"analysis": "ceiling", "model": "", "band": "", "unit": CEILING.unit}
-    about |= {"n_stimuli": len(counts), "n_averaged": round(1 / float(np.mean(1 / counts)), 3)}
-    about |= {"n_single": int((counts == 1).sum()), "n_within_run": len(test.repeated_within_run())}
+    facts: dict[str, Any] = {"analysis": "ceiling", "model": "", "band": "", "unit": CEILING.unit}
+    facts |= {"n_stimuli": len(counts), "n_averaged": round(1 / float(np.mean(1 / counts)), 3)}
+    facts |= {"n_single": int((counts == 1).sum()), "n_within_run": len(test.repeated_within_run())}
     columns = zip(STATISTICS, (values, *ends), strict=True)
     valid = test.valid()
-    return Maps.of(
-        test.space, [(np.where(valid, column, np.nan), {**about, "statistic": of.name}) for of, column in columns]
+    return Maps.build(
+        test.space,
+        [(np.where(valid, column, np.nan), {**facts, "statistic": statistic.name}) for statistic, column in columns],
     )
 
 
@@ -75,7 +76,7 @@ def ceiling_by_chunk(responses: SplitResponses, cells: Cells) -> Maps | None:
     each = [Cell(voxels, {"ceiling": f"{voxels.start}-{voxels.stop}"}) for voxels in chunks]
     results = cells.map(partial(_estimated, responses), each, title="noise ceiling")
     values = np.concatenate([result["ceiling"].values["ceiling"] for result in results], axis=-1)
-    return Maps.of(responses.space, list(zip(values, first.columns.to_dict("records"), strict=True)))  # type: ignore[arg-type]
+    return Maps.build(responses.space, list(zip(values, first.columns.to_dict("records"), strict=True)))  # type: ignore[arg-type]
 
 
 def _estimated(responses: SplitResponses, voxels: slice) -> Result:

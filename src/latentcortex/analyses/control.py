@@ -20,6 +20,7 @@ from latentcortex.maps import KEYS, Maps
 from latentcortex.responses import Responses
 from latentcortex.scoring._centring import unit_columns
 from latentcortex.space import Space
+from latentcortex.statistics import MASK, P
 
 N_SHUFFLES: Final = 99
 """Further orders of the control's test stimuli, against predictions that stay as they are."""
@@ -34,22 +35,22 @@ def thresholds(maps: Maps) -> dict[Key, float]:
     Shares and differences are tested where a model predicts something, which in a control is nowhere: it says nothing
     about them.
     """
-    found = {}
-    for i in np.flatnonzero(maps.columns["statistic"] == "mask"):
+    limits = {}
+    for i in np.flatnonzero(maps.columns["statistic"] == MASK.name):
         facts = maps.columns.iloc[i].to_dict()
         p = _p_of(maps, facts)
-        found[_key(facts)] = float(p[maps.column(int(i)) == 1].max(initial=0))
-    return found
+        limits[_key(facts)] = float(p[maps.column(int(i)) == 1].max(initial=0))
+    return limits
 
 
 def _key(facts: Mapping[Any, Any]) -> Key:
+    """Name the column by which a mask of the participant and one of the control are the same."""
     return tuple(str(facts[name]) for name in KEYS)
 
 
 def _p_of(maps: Maps, facts: Mapping[Any, Any]) -> FloatArray:
     """Take the p that a mask was made of."""
-    own = {name: str(facts[name]) for name in KEYS} | {"statistic": "p"}
-    return maps.values(**own)
+    return maps.values(**{name: str(facts[name]) for name in KEYS} | {"statistic": P.name})
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,10 +77,11 @@ class Shuffles:
         nothing is significant, there is no counter.
         """
         band = model.name if len(model) == 1 else ""
-        threshold = self.limits.get((self.analysis, model.name, band, "mask"), 0.0)
+        threshold = self.limits.get((self.analysis, model.name, band, MASK.name), 0.0)
         return partial(self._counted, threshold) if threshold > 0 and null.name == "analytic" else None
 
     def _counted(self, threshold: float, held_out: Prediction, _: slice) -> IntArray:
+        """Count a control's voxels at a threshold in every order of its test stimuli, (n_shuffles, 2)."""
         n_rows, valid = len(held_out.y), np.isfinite(held_out.r)
         y, yhat = (unit_columns(side[:, valid]) for side in (held_out.y, held_out.varying))
 
@@ -147,16 +149,15 @@ def beside(maps: Maps, control: Maps, limits: Mapping[Key, float], counts: Mappi
     judged = {_key(facts) for facts in control.columns.to_dict("records")}
     noted: list[dict[str, Any]] = []
     for facts in maps.columns.to_dict("records"):
-        about = {str(name): value for name, value in facts.items()}
         noted.append({})
-        if about["statistic"] != "mask" or _key(about) not in judged:
+        if facts["statistic"] != MASK.name or _key(facts) not in judged:
             continue
-        threshold = limits[_key(about)]
-        drawn = np.array([tally(_p_of(control, about), threshold)], dtype=np.intp)
-        more = counts.get(str(about["model"]))
+        threshold = limits[_key(facts)]
+        drawn = np.array([tally(_p_of(control, facts), threshold)], dtype=np.intp)
+        more = counts.get(str(facts["model"]))
         drawn = drawn if more is None else np.concatenate([drawn, more])
-        noted[-1] = expected_false(_p_of(maps, about), threshold, drawn).facts
+        noted[-1] = expected_false(_p_of(maps, facts), threshold, drawn).facts
     names = list(dict.fromkeys(name for facts in noted for name in facts))
     empty: dict[str, Any] = {"n_false_is": ""}
     counted = {name: [facts.get(name, empty.get(name, np.nan)) for facts in noted] for name in names}
-    return maps.described(maps.columns.assign(**counted))
+    return maps.replace_columns(maps.columns.assign(**counted))

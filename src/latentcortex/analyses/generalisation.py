@@ -187,8 +187,8 @@ def profile(
         name, alike = f"{analysis.name}-{kind}", clusters if kind == "cluster" else None
         # Stimuli of a cluster are alike: whatever null is asked for, one by one they would not be exchangeable.
         judged = replace(criterion, shares=("product",), null="auto" if alike else criterion.null)
-        how: dict[str, Any] = {"tally": _MeanScores(criterion.seed), "clusters": alike}
-        scorer = Scorer(features, of_kind, make_estimator, judged, fixed.of(name), **how)
+        counted: dict[str, Any] = {"tally": _MeanScores(criterion.seed), "clusters": alike}
+        scorer = Scorer(features, of_kind, make_estimator, judged, fixed.of(name), **counted)
         with telling_of(analysis=name):
             scored, totals = scorer.tallied(Analysis(name, analysis.models))
         ((train, test),) = scorer.sample.folds
@@ -197,7 +197,7 @@ def profile(
         for model, total in totals.items():
             means = _means(total, len(test.ids), clusters=of_test, seed=criterion.seed)
             noted[model] = {**means, "n_train": len(train.ids)}
-        scored = scored.described(scored.columns.assign(**{TEST_SET: kind}))
+        scored = scored.replace_columns(scored.columns.assign(**{TEST_SET: kind}))
         maps.append(_noted(scored, noted))
     return joined(maps)
 
@@ -210,7 +210,7 @@ def _noted(maps: Maps, facts: Mapping[str, Mapping[str, float]]) -> Maps:
         for model, statistic in zip(columns["model"], columns["statistic"], strict=True)
     ]
     names = next(iter(facts.values()))
-    return maps.described(columns.assign(**{name: [one.get(name, np.nan) for one in of_r] for name in names}))
+    return maps.replace_columns(columns.assign(**{name: [one.get(name, np.nan) for one in of_r] for name in names}))
 
 
 @dataclass(frozen=True, eq=False)

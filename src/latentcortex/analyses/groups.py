@@ -6,6 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
+import numpy as np
+
 from latentcortex._arrays import FloatArray, listed
 from latentcortex.bands import Model
 from latentcortex.encoding import Column, Criterion, HalfFits, Null, Prediction
@@ -37,7 +39,7 @@ class ComparedScores:
         The widest of the models'.
     n_refits : int
         Half-fits that models are compared with.
-    about : dict
+    facts : dict
         `analysis` and `n_stimuli` of the columns.
     """
 
@@ -50,7 +52,11 @@ class ComparedScores:
     criterion: Criterion
     null: Null
     n_refits: int
-    about: dict[str, Any]
+    facts: dict[str, Any]
+
+    def tested_rows(self, n_rows: int) -> FloatArray:
+        """Take what `cell` gave, (n_rows, n_voxels); nan where models were not compared."""
+        return np.full((n_rows, self.p.shape[1]), np.nan) if self.tested is None else self.tested
 
 
 class Comparison(Protocol):
@@ -86,7 +92,7 @@ class Comparison(Protocol):
 
 
 @dataclass(frozen=True)
-class Group:
+class ModelGroup:
     """Models that one cell fits, since they are compared.
 
     Parameters
@@ -117,9 +123,9 @@ class Group:
         return " ".join(model.name for model in self.models)
 
 
-def batches(groups: Sequence[Group], n_models: int) -> Iterator[list[Group]]:
+def batches(groups: Sequence[ModelGroup], n_models: int) -> Iterator[list[ModelGroup]]:
     """Take as many groups at a time as have few enough models to be ready together, and at least one."""
-    batch: list[Group] = []
+    batch: list[ModelGroup] = []
     for group in groups:
         if batch and sum(len(one.models) for one in (*batch, group)) > n_models:
             yield batch

@@ -14,7 +14,7 @@ from latentcortex.encoding.cells import Result
 from latentcortex.encoding.chunks import SplitResponses, averaged, usable_voxels
 from latentcortex.errors import InputError
 from latentcortex.maps import Maps
-from latentcortex.responses import counting_lost, none_usable, tell_of_lost
+from latentcortex.responses import counting_lost, log_lost, none_usable
 
 
 def usable_sample(responses: SplitResponses, cells: Cells, within: str = "session") -> Sample:
@@ -49,7 +49,7 @@ def valid_voxels(responses: SplitResponses, cells: Cells, within: str = "session
     valid = np.concatenate([result["valid"].values["valid"] for result in results])
     of_chunks = [json.loads(result["lost"].values["json"].tobytes()) for result in results]
     for of_fold in zip(*of_chunks, strict=True):
-        tell_of_lost(sum(map(Counter, of_fold), Counter()), within)
+        log_lost(sum(map(Counter, of_fold), Counter()), within)
     if not valid.any():
         with counting_lost():
             _refuse(responses, chunks)

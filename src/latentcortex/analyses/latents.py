@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Final
 
 from latentcortex.analyses.analysis import Analysis
-from latentcortex.analyses.groups import MIN_TEST_STIMULI, Group
+from latentcortex.analyses.groups import MIN_TEST_STIMULI, ModelGroup
 from latentcortex.analyses.models import BandTable
 from latentcortex.analyses.paired import Pairs
 from latentcortex.analyses.scorer import Scorer
@@ -40,11 +40,11 @@ class Latents(Analysis):
         """Take each latent alone, or each band where there are no latents."""
         return [(band,) for band in bands.latents()]
 
-    def plan(self, scorer: Scorer) -> list[Group]:
+    def plan(self, scorer: Scorer) -> list[ModelGroup]:
         """Put all latents together, unless there are too many of them, or too few test stimuli."""
         if len(self.models) < 2 or not scorer.compares:
             return super().plan(scorer)
         if len(self.models) <= MAX_PAIRED and scorer.n_test >= MIN_TEST_STIMULI:
-            return [Group(self.models, Pairs())]
+            return [ModelGroup(self.models, Pairs())]
         logger.info("Latents are not compared: there are %d, and %d test stimuli.", len(self.models), scorer.n_test)
         return super().plan(scorer)

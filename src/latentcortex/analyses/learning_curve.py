@@ -21,7 +21,7 @@ from latentcortex.encoding.cells import Result
 from latentcortex.encoding.chunks import SplitResponses, averaged
 from latentcortex.encoding.map_columns import about_means
 from latentcortex.errors import InputError
-from latentcortex.estimators import VoxelCounts, quiet
+from latentcortex.estimators import VoxelCounts, without_warnings
 from latentcortex.executors import share
 from latentcortex.maps import Maps
 from latentcortex.scoring.learning import why_no_limit
@@ -78,10 +78,10 @@ class LearningCurve(Analysis):
                 fitted = train.select_stimuli([train.ids[i] for i in sorted(order[:n])])
                 usable(fitted)
                 folds = Folds.test_set(scorer.features.select_bands(model), (fitted, test))
-                estimator = quiet(scorer.make_estimator())
+                estimator = without_warnings(scorer.make_estimator())
                 plans[n] = ModelPlan(estimator, folds, scorer.criterion, scorer.sample.n_valid)
             curve = _Curve(self.name, model, scorer.responses, plans, seed)
-            of_model = Maps.of(scorer.responses.space, list(curve.columns(cells)))
+            of_model = Maps.build(scorer.responses.space, list(curve.columns(cells)))
             maps.append(cells.put_aside(of_model, {"analysis": self.name, "models": model.name}))
         return joined(maps)
 
@@ -123,12 +123,12 @@ class _Curve:
         facts = {"analysis": self.analysis, "model": self.model.name, "n_stimuli": n_test}
         for n, piece in pieces.items():
             with self._telling_of(n):
-                VoxelCounts(*piece.total("fits").tolist()).tell(self.plans[n].estimator, self.model)
+                VoxelCounts(*piece.total("fits").tolist()).log_findings(self.plans[n].estimator, self.model)
             shares, (low, high) = piece.values["shares"], interval(piece, n_test, seed=self.seed)
             for b, band in enumerate(self.model):
-                about = {**facts, "band": band, **UNIQUE_AT_N.numbered_facts(n)}
+                of_band = {**facts, "band": band, **UNIQUE_AT_N.numbered_facts(n)}
                 mean = {"mean": _mean(shares[b]), "low": float(low[b]), "high": float(high[b])}
-                yield shares[b].astype(np.float32), {**about, "n_fitted": n, **mean}
+                yield shares[b].astype(np.float32), {**of_band, "n_fitted": n, **mean}
         for b, band in enumerate(self.model):
             gains = np.stack([piece.values["shares"][b] for piece in pieces.values()])
             yield from _limits({**facts, "band": band}, list(pieces), gains)
@@ -164,14 +164,15 @@ class _Curve:
         return {"gains": Piece({**piece.values}, {**piece.sums, "fits": counts})}
 
     def _telling_of(self, n: int) -> Any:
+        """Mark in the log what is told of fits to so many stimuli."""
         control = f"fits to {n} training stimuli"
         return telling_of(analysis=self.analysis, model=self.model.short, control=control)
 
 
-def _limits(about: dict[str, Any], sizes: list[int], gains: FloatArray) -> Iterator[Column]:
+def _limits(facts: dict[str, Any], sizes: list[int], gains: FloatArray) -> Iterator[Column]:
     """Make the columns of the limit of a band, from its gains (n_sizes, n_voxels)."""
     reason = why_no_limit(sizes, gains)
-    about = {**about, **({"no_limit": reason} if reason else {})}
+    facts = {**facts, **({"no_limit": reason} if reason else {})}
     defined = np.isfinite(gains).all(0)
     means = gains[:, defined].mean(1, keepdims=True) if defined.any() else np.full((len(sizes), 1), np.nan)
     of_mean = dict(zip(("mean", "low", "high"), np.concatenate(scoring.asymptote(sizes, means)), strict=True))
@@ -179,7 +180,7 @@ def _limits(about: dict[str, Any], sizes: list[int], gains: FloatArray) -> Itera
     for statistic, values in zip(limits, scoring.asymptote(sizes, gains), strict=True):
         of_curve = {key: float(value) for key, value in of_mean.items()}
         noted = of_curve if statistic is UNIQUE_LIMIT else {"mean": _mean(values)}
-        yield values.astype(np.float32), {**about, **statistic.facts, **noted}
+        yield values.astype(np.float32), {**facts, **statistic.facts, **noted}
 
 
 def unique_gains(held_out: Prediction, bands: Sequence[str], *, seed: int) -> Piece:
@@ -203,8 +204,8 @@ def unique_gains(held_out: Prediction, bands: Sequence[str], *, seed: int) -> Pi
     joint = about_means(held_out.y, held_out.yhat)
     shares = np.stack([joint - about_means(held_out.y, yhat) for yhat in without])
     valid = np.isfinite(shares).all(0)
-    how: dict[str, bool] = {"own_mean": False, "offset": False}
-    drawn = [scoring.weighted_r2(held_out.y, yhat, weights, **how) for yhat in (held_out.yhat, *without)]
+    predictions = (held_out.yhat, *without)
+    drawn = [scoring.weighted_r2(held_out.y, yhat, weights, own_mean=False, offset=False) for yhat in predictions]
     gains = np.stack([drawn[0] - one for one in drawn[1:]], axis=-1).astype(np.float64)  # over draws and voxels
     change = gains[1:] - gains[0]
     changes = np.where(np.isfinite(change), change, 0)[:, valid].sum(1)
@@ -221,5 +222,6 @@ def interval(piece: Piece, n_stimuli: int, *, seed: int) -> tuple[FloatArray, Fl
 
 
 def _mean(values: FloatArray) -> float:
-    known = values[np.isfinite(values)]
-    return float(known.mean()) if len(known) else float("nan")
+    """Average what is finite; nan where nothing is."""
+    finite = values[np.isfinite(values)]
+    return float(finite.mean()) if len(finite) else float("nan")

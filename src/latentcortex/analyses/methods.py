@@ -7,7 +7,7 @@ from typing import Final
 
 from latentcortex.encoding.methods import variance_of_fitting
 from latentcortex.maps import Maps
-from latentcortex.statistics import CEILING, CONFIDENCE, DIFFERENCE, IDENTIFIABILITY, UNIQUE_LIMIT
+from latentcortex.statistics import CEILING, CONFIDENCE, DIFFERENCE, DIFFERENCE_P, IDENTIFIABILITY, UNIQUE_LIMIT
 
 
 def of_ceiling(maps: Maps) -> str:
@@ -59,17 +59,19 @@ def of_control(maps: Maps, *, pooled: bool) -> str:
 
 
 def _differences(maps: Maps) -> str:
+    """Write how every two bands alone were compared, where they were."""
     if not len(maps.find_columns(statistic=DIFFERENCE.name).columns):
         return ""
     return (
-        "Every two latents were compared where Simes's test across both [@simes1986] found either, by the differences "
-        f"of their squared errors over test stimuli: by flipping their signs, two-sided"
-        f"{variance_of_fitting(maps, 'differenceP')}; the false discovery rate was controlled for each pair's map, "
+        "Every two bands, each alone, were compared where Simes's test across both [@simes1986] found either, by the "
+        f"differences of their squared errors over test stimuli: by flipping their signs, two-sided"
+        f"{variance_of_fitting(maps, DIFFERENCE_P.name)}; the false discovery rate was controlled for each pair's map, "
         "over all valid voxels."
     )
 
 
 def _reliability(maps: Maps) -> str:
+    """Write how the reliability of shares was predicted, where it was."""
     if not len(maps.find_columns(statistic=IDENTIFIABILITY.name).columns):
         return ""
     return (
@@ -80,6 +82,7 @@ def _reliability(maps: Maps) -> str:
 
 
 def _preferences(maps: Maps) -> str:
+    """Write how preferred layers were tested, where there are any."""
     columns = maps.find_columns(statistic=CONFIDENCE.name).columns
     if not len(columns):
         return ""
@@ -97,6 +100,7 @@ def _preferences(maps: Maps) -> str:
 
 
 def _limits(maps: Maps) -> str:
+    """Write how unique shares were extrapolated to unlimited stimuli, where they were."""
     if not len(maps.find_columns(statistic=UNIQUE_LIMIT.name).columns):
         return ""
     return (

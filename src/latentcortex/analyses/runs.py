@@ -12,7 +12,7 @@ import numpy as np
 
 from latentcortex._arrays import tiles
 from latentcortex._files import telling_of
-from latentcortex.analyses.groups import ComparedScores, Comparison, Group
+from latentcortex.analyses.groups import ComparedScores, Comparison, ModelGroup
 from latentcortex.bands import Model
 from latentcortex.encoding import (
     Cell,
@@ -52,12 +52,12 @@ class Run:
     ----------
     scorer : Scorer
     analysis : str
-    groups : sequence of Group
+    groups : sequence of ModelGroup
     """
 
     scorer: Scorer
     analysis: str
-    groups: Sequence[Group]
+    groups: Sequence[ModelGroup]
 
     @cached_property
     def plans(self) -> dict[Model, ModelPlan]:
@@ -65,6 +65,7 @@ class Run:
         return {model: self._plan(model) for model in self._models}
 
     def _plan(self, model: Model) -> ModelPlan:
+        """Decide of a model, from the sample of voxels, what must be the same in every chunk."""
         scorer = self.scorer
         estimator, folds = scorer.make_estimator(), scorer.folds(scorer.features.select_bands(model))
         if not folds.pooled:
@@ -73,7 +74,7 @@ class Run:
         return ModelPlan(estimator, folds, scorer.criterion, scorer.sample.n_valid)
 
     @cached_property
-    def halves(self) -> dict[Group, Halves]:
+    def halves(self) -> dict[ModelGroup, Halves]:
         """Models of each group that are fitted to halves of the training stimuli, as comparisons need."""
         return {group: self.scorer.halves(group.models) for group in self.groups if group.comparison}
 
@@ -90,18 +91,21 @@ class Run:
 
     @property
     def _models(self) -> list[Model]:
+        """List the models of all groups."""
         return [model for group in self.groups for model in group.models]
 
     @property
     def _facts(self) -> dict[str, str]:
+        """Say what all cells of the analysis are of."""
         return self.scorer.facts(self.analysis)
 
     def _planned(self, model: Model) -> Result:
+        """Choose the null of one model; a cell, whose piece is that in JSON."""
         with telling_of(analysis=self.analysis, model=model.short):
             text = json.dumps(self.plans[model].null().facts).encode()
         return {"null": Piece({"json": np.frombuffer(text, dtype=np.uint8)})}
 
-    def pieces(self) -> Iterator[tuple[Group, dict[str, Piece]]]:
+    def pieces(self) -> Iterator[tuple[ModelGroup, dict[str, Piece]]]:
         """Compute all cells of these groups; yield the pieces of each group, of all voxels."""
         scorer, _, _ = self.scorer, self.nulls, self.halves
         chunks = scorer.cells.chunks(scorer.sample.n_voxels, scorer.make_estimator())
@@ -121,6 +125,7 @@ class Run:
             yield group, of_models | {f"{RELIABILITY} {name}": reliable[name] for name in of_models if name in reliable}
 
     def _release_halves(self) -> None:
+        """Free what fits to halves were prepared with."""
         for halves in self.halves.values():
             halves.release_halves()
         for plan in self.plans.values():
@@ -138,16 +143,17 @@ class Run:
         return {model.name: result[RELIABILITY] for model, result in zip(joint, results, strict=True)}
 
     def _reliability(self, item: tuple[Model, Piece]) -> Result:
+        """Predict how reliable the shares of one joint model are; a cell."""
         model, piece = item
         with telling_of(analysis=self.analysis, model=model.short):
             return {RELIABILITY: reliability_of(piece, self.plans[model].model, self._judging(model))}
 
-    def put_aside(self, group: Group, columns: Sequence[Column], of: str = "models") -> Maps:
+    def put_aside(self, group: ModelGroup, columns: Sequence[Column], of: str = "models") -> Maps:
         """Make maps of columns of a group, which stay in a part until they are read."""
-        maps = Maps.of(self.scorer.responses.space, columns)
+        maps = Maps.build(self.scorer.responses.space, columns)
         return self.scorer.cells.put_aside(maps, {**self._facts, of: group.name})
 
-    def _cell(self, item: tuple[Group, slice]) -> Result:
+    def _cell(self, item: tuple[ModelGroup, slice]) -> Result:
         """Fit, score and compare the models of a group in a chunk of voxels."""
         (group, chunk), scorer = item, self.scorer
         sides, tally = scorer.responses.folds(chunk), scorer.tally
@@ -160,9 +166,9 @@ class Run:
             with telling_of(analysis=self.analysis, model=model.short):
                 fitted = plan.fitted(sides)
                 predict.append(fitted.predictor(scorer.criterion.shares))
-                how: dict[str, Any] = {"start": chunk.start, "sides": plan.refit_data(sides), "count": count}
+                tests: dict[str, Any] = {"start": chunk.start, "sides": plan.refit_data(sides), "count": count}
                 stretches, judging = tiles(chunk.stop - chunk.start), self._judging(model)
-                piece = scored(predict[-1], stretches, fitted.models, judging, **how)
+                piece = scored(predict[-1], stretches, fitted.models, judging, **tests)
             pieces[model.name] = piece
         if group.comparison and scorer.compares:
             with telling_of(analysis=self.analysis):
@@ -171,7 +177,7 @@ class Run:
 
     def _compared(
         self,
-        group: Group,
+        group: ModelGroup,
         comparison: Comparison,
         predict: Sequence[Callable[[slice], Prediction]],
         pieces: Mapping[str, Piece],
@@ -185,39 +191,42 @@ class Run:
         return Piece({"tested": comparison.cell(predictions, p, criterion, self._widest(group), halves)})
 
     def _judging(self, model: Model) -> Judging:
+        """Put together by what the predictions of a model are tested; regions have intervals on a test set only."""
         regions = None if self.scorer.pooled else self.scorer.regions
         return Judging(self.scorer.criterion, self.nulls[model], regions)
 
     def _permutations(self, model: Model) -> Permutations:
+        """Make what permutes and refits a model whose predictions are pooled over folds."""
         facts = {**self._facts, "model": model.name}
         return Permutations(self.plans[model], self.scorer.responses, self.nulls[model], self.scorer.cells, facts)
 
-    def forget_permutations(self, group: Group) -> None:
+    def forget_permutations(self, group: ModelGroup) -> None:
         """Delete the parts of permutations of a group, once its maps are kept."""
         for model in group.models if self.scorer.pooled else ():
             self._permutations(model).forget()
 
-    def _widest(self, group: Group) -> Null:
+    def _widest(self, group: ModelGroup) -> Null:
+        """Take the null of a group that keeps most stimuli together, for all of its comparisons."""
         return Null.widest([self.nulls[model] for model in group.models])
 
-    def columns(self, group: Group, pieces: Mapping[str, Piece]) -> tuple[list[list[Column]], list[Column]]:
+    def columns(self, group: ModelGroup, pieces: Mapping[str, Piece]) -> tuple[list[list[Column]], list[Column]]:
         """Make the columns of each model of a group, and those of their comparison."""
         models = []
         for model in group.models:
             plan, piece = self.plans[model], pieces[model.name]
-            about = about_model(self.analysis, model, len(plan.folds.ids))
+            facts = about_model(self.analysis, model, len(plan.folds.ids))
             with telling_of(model=model.short):
-                VoxelCounts(*piece.total("fits").tolist()).tell(plan.estimator, model)
-                how: dict[str, Any] = {"reliability": pieces.get(f"{RELIABILITY} {model.name}")}
+                VoxelCounts(*piece.total("fits").tolist()).log_findings(plan.estimator, model)
+                beside: dict[str, Any] = {"reliability": pieces.get(f"{RELIABILITY} {model.name}")}
                 if self.scorer.pooled:
-                    how |= {"n_folds": len(plan.folds.sides), "drawn": self._permutations(model).drawn()}
-                models.append(columns_of(about, piece, plan.model, self._judging(model), **how))
+                    beside |= {"n_folds": len(plan.folds.sides), "drawn": self._permutations(model).drawn()}
+                models.append(columns_of(facts, piece, plan.model, self._judging(model), **beside))
             plan.release()
         if group.comparison is None:
             return models, []
         return models, group.comparison.finish(self._scores(group, pieces))
 
-    def _scores(self, group: Group, pieces: Mapping[str, Piece]) -> ComparedScores:
+    def _scores(self, group: ModelGroup, pieces: Mapping[str, Piece]) -> ComparedScores:
         """Put together what a comparison is finished from."""
         criterion, ((train, test),) = self.scorer.criterion, self.scorer.sample.folds
         singles = [pieces[model.name].values for model in group.models]
@@ -231,5 +240,5 @@ class Run:
             criterion=criterion,
             null=self._widest(group),
             n_refits=n_refits(criterion, len(train.ids)),
-            about={"analysis": self.analysis, "n_stimuli": len(test.ids)},
+            facts={"analysis": self.analysis, "n_stimuli": len(test.ids)},
         )

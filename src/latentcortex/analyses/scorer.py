@@ -19,7 +19,7 @@ from latentcortex.analyses.control import (
     orders_of,
     thresholds,
 )
-from latentcortex.analyses.groups import Group, batches
+from latentcortex.analyses.groups import ModelGroup, batches
 from latentcortex.analyses.joining import joined, sample_of, valid_voxels
 from latentcortex.analyses.runs import Run
 from latentcortex.bands import Model
@@ -27,7 +27,7 @@ from latentcortex.encoding import Cells, Criterion, Folds, Halves, Null, Predict
 from latentcortex.encoding.chunks import SplitResponses
 from latentcortex.encoding.map_columns import rejudged
 from latentcortex.errors import InputError
-from latentcortex.estimators import quiet
+from latentcortex.estimators import without_warnings
 from latentcortex.features import Features
 from latentcortex.maps import Maps
 from latentcortex.responses import Responses
@@ -101,6 +101,7 @@ class Scorer:
 
     @cached_property
     def _valid(self) -> BoolArray:
+        """Tell which voxels are usable, (n_voxels,); looked for once."""
         if self.valid is not None:
             return self.valid
         return valid_voxels(self.responses, self.cells, getattr(self.responses, "zscore", "session"))
@@ -184,10 +185,10 @@ class Scorer:
                         counts[model] = pieces[model].total("counts")
         return joined([*(maps[group] for group in groups), *compared_maps]), counts
 
-    def _groups(self, analysis: Analysis) -> list[Group]:
+    def _groups(self, analysis: Analysis) -> list[ModelGroup]:
         """Put the models together that are compared with each other; predictions that are pooled are not."""
         if self.pooled:
-            return [Group((bands,)) for bands in analysis.models]
+            return [ModelGroup((bands,)) for bands in analysis.models]
         groups = analysis.plan(self)
         planned = [bands for group in groups for bands in group.models]
         if sorted(planned) != sorted(analysis.models):
@@ -203,7 +204,7 @@ class Scorer:
         shuffled = isinstance(self.responses, ExchangedStimuli)
         return {"analysis": analysis} | ({"control": "shuffled"} if shuffled else {})
 
-    def _kept(self, analysis: str, groups: Sequence[Group]) -> dict[Group, Maps]:
+    def _kept(self, analysis: str, groups: Sequence[ModelGroup]) -> dict[ModelGroup, Maps]:
         """Take the maps that an interrupted run put aside across folds: their permutations are gone since."""
         if not self.pooled:
             return {}
@@ -219,4 +220,4 @@ class Scorer:
 
 def _quietly(make: Callable[[], Any]) -> Any:
     """Make an estimator of whose fits nobody needs to be warned."""
-    return quiet(make())
+    return without_warnings(make())

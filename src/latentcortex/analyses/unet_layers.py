@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from latentcortex.analyses.analysis import Analysis
-from latentcortex.analyses.groups import MIN_TEST_STIMULI, Group
+from latentcortex.analyses.groups import MIN_TEST_STIMULI, ModelGroup
 from latentcortex.analyses.layers import Layers
 from latentcortex.analyses.models import BandTable, by_step
 from latentcortex.analyses.scorer import Scorer
@@ -30,7 +30,7 @@ class UNetLayers(Analysis):
         """Take each layer alone, step by step, of one strength."""
         return [(name,) for layers in bands.layers() for name in layers]
 
-    def plan(self, scorer: Scorer) -> list[Group]:
+    def plan(self, scorer: Scorer) -> list[ModelGroup]:
         """Put the layers of each step together; they are compared where there are enough test stimuli."""
         layers_of_step, groups = by_step(self.models), []
         for step, names in layers_of_step.items():
@@ -38,6 +38,6 @@ class UNetLayers(Analysis):
             if not enough:
                 text = "Step %s: no layer is preferred among %d on %d stimuli."
                 logger.info(text, step, len(names), scorer.n_test)
-            groups.append(Group(tuple(Model([name]) for name in names), Layers(step) if enough else None))
+            groups.append(ModelGroup(tuple(Model([name]) for name in names), Layers(step) if enough else None))
         layers = {name for names in layers_of_step.values() for name in names}
-        return groups + [Group((bands,)) for bands in self.models if bands[0] not in layers]
+        return groups + [ModelGroup((bands,)) for bands in self.models if bands[0] not in layers]

@@ -11,7 +11,7 @@ from latentcortex._copies import copies
 from latentcortex._duplicates import duplicates
 from latentcortex.features import Features
 from latentcortex.splits import linked
-from latentcortex.stimuli import Look
+from latentcortex.stimuli import ImageFingerprint
 
 Pairs = list[tuple[str, str]]
 
@@ -41,20 +41,20 @@ class Alike:
         return linked(len(ids), pairs=[(place[a], place[b]) for a, b in pairs if a in place and b in place])
 
 
-def of_equal_pixels(looks: Mapping[str, Look], ids: Sequence[str]) -> Pairs:
+def of_equal_pixels(fingerprints: Mapping[str, ImageFingerprint], ids: Sequence[str]) -> Pairs:
     """Pair stimuli whose images are one, each with the first."""
     by_hash: dict[str, list[str]] = {}
-    for name in ids if looks else ():
-        by_hash.setdefault(looks[name].hash, []).append(name)
+    for name in ids if fingerprints else ():
+        by_hash.setdefault(fingerprints[name].hash, []).append(name)
     return [(names[0], other) for names in by_hash.values() for other in names[1:]]
 
 
-def of_copies(looks: Mapping[str, Look], ids: Sequence[str]) -> Pairs:
+def of_copies(fingerprints: Mapping[str, ImageFingerprint], ids: Sequence[str]) -> Pairs:
     """Pair stimuli whose images are copies of each other, but for those of equal pixels."""
-    if not looks:
+    if not fingerprints:
         return []
-    pairs = copies([looks[name].views for name in ids])
-    return [(ids[i], ids[j]) for i, j in pairs if looks[ids[i]].hash != looks[ids[j]].hash]
+    pairs = copies([fingerprints[name].views for name in ids])
+    return [(ids[i], ids[j]) for i, j in pairs if fingerprints[ids[i]].hash != fingerprints[ids[j]].hash]
 
 
 def of_near_features(features: Features, bands: Sequence[str], ids: Sequence[str]) -> Pairs:

@@ -12,7 +12,7 @@ from latentcortex.errors import InputError
 from latentcortex.features import Features
 from latentcortex.responses import Responses, Within
 from latentcortex.splits import Splits
-from latentcortex.stimuli import Look
+from latentcortex.stimuli import ImageFingerprint
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,7 +26,7 @@ class Design:
         `responses.sample_valid_voxels`.
     splits : Splits
     criterion : Criterion
-    looks : dict of str to Look
+    looks : dict of str to ImageFingerprint
         How each stimulus looks; empty where images are not at hand.
     features : Features, optional
         Once they are extracted; rules that need them are left out before.
@@ -49,7 +49,7 @@ class Design:
     responses: Responses
     splits: Splits
     criterion: Criterion
-    looks: Mapping[str, Look] = field(default_factory=dict)
+    fingerprints: Mapping[str, ImageFingerprint] = field(default_factory=dict)
     features: Features | None = None
     models: Sequence[tuple[str, ...]] = ()
     unit: str = "stimulus"
@@ -94,4 +94,4 @@ class Design:
         if self.alike is not None:
             return self.alike
         near = of_near_features(self.features, self.bands, self.ids) if self.features is not None else []
-        return Alike(of_equal_pixels(self.looks, self.ids), of_copies(self.looks, self.ids), near)
+        return Alike(of_equal_pixels(self.fingerprints, self.ids), of_copies(self.fingerprints, self.ids), near)

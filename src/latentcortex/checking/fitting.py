@@ -38,7 +38,7 @@ def few_training_rows(design: Design) -> Iterator[str]:
     """Look at every side: a session that is mostly held out has few rows left to be z-scored with."""
     if design.zscore == "none":
         return
-    within, rows = design.zscore, Responses.of_rows(design.responses.rows)
+    within, rows = design.zscore, Responses.without_voxels(design.responses.rows)
     fewest: dict[str, int] = {}
     for train_ids, test_ids in design.splits:
         used = rows.select_stimuli([*train_ids, *test_ids])

@@ -62,7 +62,7 @@ class Rule:
 
     def can(self, design: Design) -> bool:
         """Tell whether the design holds what the rule needs."""
-        available = {"looks": bool(design.looks), "features": design.features is not None}
+        available = {"fingerprints": bool(design.fingerprints), "features": design.features is not None}
         return all(available[name] for name in self.needs) and (available["features"] or not self.late(design))
 
 
@@ -120,7 +120,7 @@ RULES: Final[dict[str, Rule]] = {
         ("features",),
         grave=True,
     ),
-    "same-image": Rule("one image under two ids", images.same_image, ("looks",)),
+    "same-image": Rule("one image under two ids", images.same_image, ("fingerprints",)),
     "near-duplicate-within": Rule(
         "images or features that are nearly the same, on one side of a split", images.near_duplicate_within
     ),

@@ -5,10 +5,20 @@ from __future__ import annotations
 from typing import Any, Final
 
 from latentcortex._shelf import Shelf
-from latentcortex.datasets._voxels import labels, of_slice, read
+from latentcortex.datasets._voxels import check_participants, read_voxels, responses_of_slice
 from latentcortex.datasets.dataset import Anatomical, Dataset, DescribedDataset, Probe
 
-__all__ = ["SHELF", "Anatomical", "Dataset", "DescribedDataset", "Probe", "labels", "make", "of_slice", "read"]
+__all__ = [
+    "SHELF",
+    "Anatomical",
+    "Dataset",
+    "DescribedDataset",
+    "Probe",
+    "check_participants",
+    "make",
+    "read_voxels",
+    "responses_of_slice",
+]
 
 SHELF: Final = Shelf(
     "dataset",

@@ -15,7 +15,7 @@ from latentcortex import _files, _gifti
 from latentcortex._arrays import FloatArray, IntArray, digest, fingerprint, listed
 from latentcortex._nifti import read_grid, read_series_header, volumes
 from latentcortex._npy import Matrix
-from latentcortex.datasets._voxel_major import Blocks, voxel_major
+from latentcortex.datasets._voxel_major import TrialBlocks, voxel_major
 from latentcortex.errors import AlignmentError, InputError
 from latentcortex.space import Space, Surface, Unlocated, Volume
 
@@ -23,15 +23,15 @@ logger = logging.getLogger(__name__)
 
 RESPONSES: Final = "responses.npy"
 SERIES: Final = ("responses.nii.gz", "responses.nii")
-"""Volumes, one per trial, in place of an array."""
+"""NIfTI series in place of an array: one volume per trial."""
 SURFACES: Final = {"left": "responses_hemi-L.func.gii", "right": "responses_hemi-R.func.gii"}
-"""The same of vertices: one array per trial in each file."""
+"""GIFTI files of vertices in place of an array: one data array per trial in each."""
 TRIALS: Final = "trials.tsv"
 
 
 @dataclass(frozen=True)
 class Placement:
-    """What a study says of where voxels are; see `Folder`.
+    """The keys of [dataset] that say where voxels are; see `Folder`.
 
     Parameters
     ----------
@@ -57,7 +57,7 @@ class Placement:
 
 @dataclass(frozen=True, eq=False)
 class Recording:
-    """Trials and responses of one participant.
+    """Trials, responses and voxels of one participant in a folder.
 
     Parameters
     ----------
@@ -67,8 +67,8 @@ class Recording:
         Where trials and responses of the participant lie: a folder below, or the dataset's own.
     table : DataFrame
         The participant's rows of `trials.tsv`; the index numbers the rows of the file, where the header is the first.
-    at : ndarray of int, shape (n_trials,)
-        Which rows of the responses they are.
+    trial_rows : ndarray of int, shape (n_trials,)
+        The rows of the responses that are the participant's, from 0.
     n_rows : int
         Rows of the responses in all: those of `trials.tsv`.
     placement : Placement
@@ -79,7 +79,7 @@ class Recording:
     root: Path
     folder: Path
     table: pd.DataFrame
-    at: IntArray
+    trial_rows: IntArray
     n_rows: int
     placement: Placement
     scratch: Path
@@ -92,8 +92,8 @@ class Recording:
     @cached_property
     def rows(self) -> pd.DataFrame:
         """The trials as a dataset describes them; see `Dataset.rows`."""
-        kept = {"stimulus_id": "stimulus", "session": "session", "run": "run"}
-        rows = self.table[list(kept)].rename(columns=kept).reset_index(drop=True).assign(n_repeats=1)
+        names = {"stimulus_id": "stimulus", "session": "session", "run": "run"}
+        rows = self.table[list(names)].rename(columns=names).reset_index(drop=True).assign(n_repeats=1)
         if "split" not in self.table.columns:
             return rows
         splits = self.table.groupby("stimulus_id")["split"].agg(lambda values: listed(sorted(set(values))))
@@ -119,14 +119,15 @@ class Recording:
         return self.folder / present[0]
 
     @cached_property
-    def matrix(self) -> Matrix | Blocks:
+    def matrix(self) -> Matrix | TrialBlocks:
         """The responses on the disk: one row per trial, one column per voxel."""
         if self.path.name == RESPONSES:
             return self._array
-        return self._of_surfaces if self.path.name == SURFACES["left"] else self._of_volumes
+        return self._copy_of_surfaces if self.path.name == SURFACES["left"] else self._copy_of_volumes
 
     @property
     def _array(self) -> Matrix:
+        """The array of the file, one row per row of the trials; a cast to float32 is logged."""
         path = self.path
         matrix = Matrix.open(path)
         if matrix.dtype.kind not in "fiu":
@@ -141,7 +142,7 @@ class Recording:
         return matrix
 
     @property
-    def _of_volumes(self) -> Blocks:
+    def _copy_of_volumes(self) -> TrialBlocks:
         """The voxels of the mask in a series of volumes, from a copy by voxel."""
         path, volume = self.path, self._volume
         if volume is None:
@@ -158,11 +159,11 @@ class Recording:
             )
         shape = self.n_rows, volume.n_voxels
         key = digest("by voxel", self._hash(path), fingerprint(volume.mask))[:32]
-        trials = (one[volume.mask] for one in volumes(path, header))
+        trials = (amplitudes[volume.mask] for amplitudes in volumes(path, header))
         return voxel_major(trials, shape, source=path, key=key, scratch=self.scratch)
 
     @property
-    def _of_surfaces(self) -> Blocks:
+    def _copy_of_surfaces(self) -> TrialBlocks:
         """All vertices of both hemispheres, left then right, from a copy by voxel."""
         paths = {side: self.folder / name for side, name in SURFACES.items()}
         shapes = {side: _gifti.series_shape(path) for side, path in paths.items()}
@@ -178,7 +179,7 @@ class Recording:
         return voxel_major(trials, shape, source=paths["left"], key=key, scratch=self.scratch)
 
     def _hash(self, path: Path) -> str:
-        """Hash a file, once in a run."""
+        """Return the SHA-256 of a file, which is read once in a run."""
         if path not in self._hashes:
             self._hashes[path] = _files.sha256(path)
         return self._hashes[path]
@@ -196,20 +197,21 @@ class Recording:
             If a number is larger than float32 can hold: it names the first one.
         """
         matrix = self.matrix
-        values = matrix.columns(start, stop, self.at if len(self.at) < self.n_rows else None)
+        values = matrix.columns(start, stop, self.trial_rows if len(self.trial_rows) < self.n_rows else None)
         if values.dtype == np.float32:
             return values
         with np.errstate(over="ignore", under="ignore"):
-            out = np.asarray(values, dtype=np.float32)
-        beyond = np.isinf(out)
-        if beyond.any() and (beyond := beyond & np.isfinite(values)).any():
-            trial, column = (int(i[0]) for i in np.nonzero(beyond))
+            amplitudes = np.asarray(values, dtype=np.float32)
+        too_large = np.isinf(amplitudes)
+        if too_large.any() and (too_large := too_large & np.isfinite(values)).any():
+            trial, column = (int(i[0]) for i in np.nonzero(too_large))
             raise InputError(
-                f"{matrix.path} holds {values[trial, column]:.3g} in row {self.at[trial]}, column {start + column} "
-                f"(counted from 0), of stimulus {self.table['stimulus_id'].iloc[trial]}: larger than float32 can hold "
+                f"{matrix.path} holds {values[trial, column]:.3g} in row {self.trial_rows[trial]}, column "
+                f"{start + column} (counted from 0), of stimulus "
+                f"{self.table['stimulus_id'].iloc[trial]}: larger than float32 can hold "
                 f"({np.finfo(np.float32).max:.3g}); divide responses by their size."
             )
-        return out
+        return amplitudes
 
     @cached_property
     def space(self) -> Space:
@@ -231,41 +233,41 @@ class Recording:
             )
         return space
 
-    def _inside(self, name: str) -> Path:
-        """Find a file of the participant's own, or the one of all."""
+    def _find_file(self, name: str) -> Path:
+        """Return the participant's file of this name if there is one, else that of all participants."""
         path = self.folder / name
         return path if path.exists() else self.root / name
 
     @property
     def _mask(self) -> Path | None:
-        return self._inside(self.placement.mask) if self.placement.mask else None
+        return self._find_file(self.placement.mask) if self.placement.mask else None
 
     @cached_property
     def _volume(self) -> Volume | None:
         """The voxels of the mask, if there is one."""
-        given, mask = self.placement, self._mask
-        if mask is None or given.reference is None:
+        placement, mask = self.placement, self._mask
+        if mask is None or placement.reference is None:
             return None
-        transform = given.transform or ""
-        if transform and self._inside(transform).is_dir():
-            transform = str(self._inside(transform))
-        return Volume.read(mask, reference=given.reference, template=given.template or "", transform=transform)
+        transform = placement.transform or ""
+        if transform and self._find_file(transform).is_dir():
+            transform = str(self._find_file(transform))
+        return Volume.read(mask, reference=placement.reference, template=placement.template or "", transform=transform)
 
     @cached_property
     def background(self) -> Path | None:
         """The anatomical image to draw behind the voxels, if one is given."""
         if self.placement.background is None:
             return None
-        path = self._inside(self.placement.background)
+        path = self._find_file(self.placement.background)
         if not (read_grid(path, expected="anatomy").values > 0).any():
             raise InputError(f"{path}, the `background`, is nowhere above 0; expected anatomy.")
         return path
 
     def fingerprint(self) -> str:
-        """Hash the trials, the responses and what is known of the voxels."""
+        """Return a digest of the trials, the responses and the files that say where the voxels are."""
         background, volume = self.background, self._volume
-        other = [self.folder / SURFACES["right"]] if self.path.name == SURFACES["left"] else []
-        paths = [self.path, *other, *filter(None, (self._mask, background))]
-        placed = [] if volume is None else [volume.description, *volume.prints]
-        trials = [self.table.columns.tolist(), self.table.to_numpy().tolist(), self.at.tolist(), self.n_rows]
+        right = [self.folder / SURFACES["right"]] if self.path.name == SURFACES["left"] else []
+        paths = [self.path, *right, *filter(None, (self._mask, background))]
+        placed = [] if volume is None else [volume.description, *volume.digests]
+        trials = [self.table.columns.tolist(), self.table.to_numpy().tolist(), self.trial_rows.tolist(), self.n_rows]
         return digest(self.placement.template, trials, [self._hash(path) for path in paths], placed)

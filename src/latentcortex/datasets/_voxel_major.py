@@ -28,13 +28,13 @@ from latentcortex.errors import InputError
 logger = logging.getLogger(__name__)
 
 BLOCK_BYTES: Final = 2**26
-"""Of trials that are held in memory and turned at once."""
+"""Bytes of the trials that are held in memory and transposed together."""
 RESPONSES: Final = "responses"
-"""The array of a part."""
+"""Name of the array in each part of the store."""
 
 
 @dataclass(frozen=True, eq=False)
-class Blocks:
+class TrialBlocks:
     """A recording in blocks of trials, of which some voxels are read at a time; see `Matrix`.
 
     Parameters
@@ -42,7 +42,7 @@ class Blocks:
     path : Path
         The file that it is a copy of.
     store : Store
-        Where the blocks lie.
+        Holds one part for each block.
     blocks : tuple of slice
         The trials of each, in order.
     shape : (n_trials, n_voxels)
@@ -61,14 +61,14 @@ class Blocks:
         IncompleteError
             If a block was deleted or damaged since the copy was opened.
         """
-        out = np.empty((self.shape[0], stop - start), dtype=np.float32)
+        amplitudes = np.empty((self.shape[0], stop - start), dtype=np.float32)
         for block in self.blocks:
-            out[block] = self.store.take(_key(block), RESPONSES, rows=slice(start, stop)).T
-        return out if rows is None else out[rows]
+            amplitudes[block] = self.store.take(_key(block), RESPONSES, rows=slice(start, stop)).T
+        return amplitudes if rows is None else amplitudes[rows]
 
 
 def default_scratch() -> Path:
-    """Name the folder of copies that can be made again: where the system keeps what programs may lose."""
+    """Return the folder for copies in the user's cache, since each can be made again."""
     cache = os.environ.get("XDG_CACHE_HOME", "")
     return (Path(cache) if cache else Path.home() / ".cache") / "latentcortex" / "by-voxel"
 
@@ -92,7 +92,7 @@ def check_room(n_bytes: int, scratch: Path, source: Path) -> None:
 
 def voxel_major(
     trials: Iterable[FloatArray], shape: tuple[int, int], *, source: Path, key: str, scratch: Path
-) -> Blocks:
+) -> TrialBlocks:
     """Open the copy of a recording, or make it.
 
     Parameters
@@ -121,10 +121,10 @@ def voxel_major(
         check_room(4 * n_voxels * sum(block.stop - block.start for block in missing), scratch, source)
         sentence = "%s is not laid out by voxel: a copy that is takes %.1f GB in %s, which may be deleted afterwards."
         logger.info(sentence, source.name, 4 * n_voxels * n_trials / 1e9, store.folder)
-        for block, responses in _gathered(trials, blocks, n_voxels):
+        for block, amplitudes in _gathered(trials, blocks, n_voxels):
             if block in missing:
-                store.save(_key(block), {RESPONSES: np.ascontiguousarray(responses.T)})
-    return Blocks(source, store, blocks, shape)
+                store.save(_key(block), {RESPONSES: np.ascontiguousarray(amplitudes.T)})
+    return TrialBlocks(source, store, blocks, shape)
 
 
 def _key(block: slice) -> str:
@@ -136,12 +136,12 @@ def _gathered(
     trials: Iterable[FloatArray], blocks: Sequence[slice], n_voxels: int
 ) -> Iterator[tuple[slice, FloatArray]]:
     """Gather trials into blocks (n_trials of the block, n_voxels); one buffer is used again and again."""
-    walk = iter(trials)
+    next_trials = iter(trials)
     buffer = np.empty((max(block.stop - block.start for block in blocks), n_voxels), dtype=np.float32)
     for block in blocks:
-        responses = buffer[: block.stop - block.start]
-        for row in responses:
-            row[:] = next(walk)
+        amplitudes = buffer[: block.stop - block.start]
+        for row in amplitudes:
+            row[:] = next(next_trials)
         if block == blocks[-1]:
-            next(walk, None)  # to the end, where a packed stream has its checksum
-        yield block, responses
+            next(next_trials, None)  # to the end, where a packed stream has its checksum
+        yield block, amplitudes

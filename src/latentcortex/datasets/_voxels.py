@@ -1,4 +1,4 @@
-"""Responses of consecutive voxels: put together by a dataset, and read from it."""
+"""What datasets share: checks of participants' labels, and responses of consecutive voxels."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from latentcortex.responses import COLUMNS, Responses
 from latentcortex.space import Space
 
 
-def labels(participants: Sequence[str]) -> tuple[str, ...]:
-    """Check participants' labels: letters and digits, as BIDS asks."""
-    for one in participants:
-        if type(one) is not str or not (one.isascii() and one.isalnum()):
-            raise InputError(f"Participant {one!r} must be a string of letters and digits, like '01'.")
+def check_participants(participants: Sequence[str]) -> tuple[str, ...]:
+    """Return participants' labels; raise `InputError` unless each is of letters and digits, as BIDS asks."""
+    for label in participants:
+        if type(label) is not str or not (label.isascii() and label.isalnum()):
+            raise InputError(f"Participant {label!r} must be a string of letters and digits, like '01'.")
     return tuple(participants)
 
 
-def of_slice(data: FloatArray, rows: pd.DataFrame, space: Space, voxels: slice) -> Responses:
-    """Put together the responses of consecutive voxels.
+def responses_of_slice(data: FloatArray, rows: pd.DataFrame, space: Space, voxels: slice) -> Responses:
+    """Make the `Responses` of consecutive voxels from their amplitudes, for a dataset's `responses`.
 
     Parameters
     ----------
@@ -35,12 +35,13 @@ def of_slice(data: FloatArray, rows: pd.DataFrame, space: Space, voxels: slice) 
     voxels : slice
     """
     start, stop, _ = voxels.indices(space.n_voxels)
-    part = space if stop - start == space.n_voxels else space.select_voxels(np.arange(start, stop, dtype=np.intp))
-    return Responses(data, rows[list(COLUMNS)], part)
+    is_whole = stop - start == space.n_voxels
+    of_slice = space if is_whole else space.select_voxels(np.arange(start, stop, dtype=np.intp))
+    return Responses(data, rows[list(COLUMNS)], of_slice)
 
 
-def read(dataset: Dataset, participant: str, stimuli: pd.Series[str], n_voxels: int, voxels: slice) -> Responses:
-    """Read some voxels of a participant, and see that they are what was asked for.
+def read_voxels(dataset: Dataset, participant: str, stimuli: pd.Series[str], n_voxels: int, voxels: slice) -> Responses:
+    """Read consecutive voxels of a participant, and check that the dataset gives these voxels and trials.
 
     Parameters
     ----------
@@ -55,7 +56,7 @@ def read(dataset: Dataset, participant: str, stimuli: pd.Series[str], n_voxels: 
     Raises
     ------
     AlignmentError
-        If the dataset gives others than those that were asked for, or other trials.
+        If the dataset gives responses of other voxels, or of other trials than its `rows` lists.
     """
     responses = dataset.responses(participant, voxels)
     expected, got = (len(stimuli), len(range(*voxels.indices(n_voxels)))), responses.data.shape

@@ -16,20 +16,23 @@ from latentcortex.stimuli import Stimuli
 
 
 class Probe(Protocol):
-    """What reads attributes off images."""
+    """A network that reads attributes, such as a colour, off images."""
 
     @property
     def attributes(self) -> dict[str, tuple[str, ...]]:
-        """Attribute -> its words, in the order of the log-probabilities."""
+        """The words of each attribute, in the order of the log-probabilities of `read`."""
         ...
 
     def read(self, images: NDArray[np.uint8]) -> dict[str, FloatArray]:
-        """Read images (n_images, height, width, 3): attribute -> log-probabilities (n_images, n_words)."""
+        """Compute log-probabilities (n_images, n_words) of each attribute from images (n_images, height, width, 3)."""
         ...
 
 
 class Dataset(Protocol):
-    """What a study asks of a dataset."""
+    """Where a study gets stimuli and responses from.
+
+    Nothing but `responses` reads single-trial amplitudes, so that a study can be checked before it reads them.
+    """
 
     @property
     def participants(self) -> tuple[str, ...]:
@@ -37,7 +40,7 @@ class Dataset(Protocol):
         ...
 
     def stimuli(self) -> Stimuli:
-        """Return the stimuli; those that no participant saw are left out by a study."""
+        """Return the stimuli; a study leaves out those that no participant saw."""
         ...
 
     def rows(self, participant: str) -> pd.DataFrame:
@@ -52,38 +55,39 @@ class Dataset(Protocol):
         ...
 
     def space(self, participant: str) -> Space:
-        """Say where all voxels of one participant are, without reading a response."""
+        """Return the positions of all voxels of one participant, without reading a response."""
         ...
 
     def responses(self, participant: str, voxels: slice = slice(None)) -> Responses:
-        """Read the single trials of one participant for some voxels only.
+        """Read the single trials of one participant in consecutive voxels, and of no others.
 
         Parameters
         ----------
         participant : str
         voxels : slice
-            Of consecutive voxels, counted in `space`; all by default.
+            Which voxels, counted in `space`; all by default.
 
         Returns
         -------
         Responses
-            Its space is that slice of `space`.
+            Amplitudes float32 (n_trials, n_voxels of the slice), of the trials of `rows`; its space is that slice of
+            `space`.
         """
         ...
 
     def tables(self, participant: str) -> dict[str, pd.DataFrame]:
-        """Return what else is known of the voxels, by name, to be kept beside the maps."""
+        """Return further tables about the voxels, by name, which a study writes beside the maps."""
         ...
 
     def probe(self) -> Probe | None:
-        """Return what reads attributes off images, if there is such a network.
+        """Return the network that reads attributes off images, if there is one.
 
-        Its attributes are columns of the stimuli's table.
+        Its attributes are columns of the stimuli's table, against which reconstructions are scored.
         """
         ...
 
     def fingerprint(self, participant: str) -> str:
-        """Hash what the responses are made from, so that unchanged data are not computed on again."""
+        """Return a digest of all that the responses are made from; results are computed again when it changes."""
         ...
 
 
@@ -92,14 +96,14 @@ class DescribedDataset(Protocol):
     """A dataset that writes what it holds in the sentences of a methods section; see `_methods`."""
 
     def methods(self, participant: str) -> str:
-        """Write where the responses are from, in whole sentences that cite by key."""
+        """Write where the responses of a participant are from, in whole sentences that cite by key."""
         ...
 
 
 @runtime_checkable
 class Anatomical(Protocol):
-    """A dataset that has anatomy to draw behind the voxels of a volume."""
+    """A dataset with an anatomical image, which slices through a volume are drawn on."""
 
     def background(self, participant: str) -> Path | None:
-        """Return the image, in the mm of the voxels, if there is one."""
+        """Return the path of the anatomical image, in the mm of the voxels, if there is one."""
         ...

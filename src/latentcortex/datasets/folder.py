@@ -26,7 +26,7 @@ from latentcortex import _files
 from latentcortex._arrays import digest, listed, unique_ids
 from latentcortex._images import ImageFiles
 from latentcortex._ranges import NoEffect, Participants
-from latentcortex.datasets import labels, of_slice
+from latentcortex.datasets import check_participants, responses_of_slice
 from latentcortex.datasets._recording import TRIALS, Placement, Recording
 from latentcortex.datasets._voxel_major import default_scratch
 from latentcortex.errors import AlignmentError, InputError
@@ -87,11 +87,11 @@ class Folder:
         self.root = Path(root)
         if not self.root.is_dir():
             raise InputError(f"Dataset folder {self.root} is not there; check `root`.")
-        self.participants = labels(participants)
+        self.participants = check_participants(participants)
         self.placement = Placement(template, mask, reference, transform, background)
         self.scratch = Path(scratch) if scratch else default_scratch()
         self._recordings: dict[str, Recording] = {}
-        if len(self.participants) > 1 and not self._below and "participant" not in self._trials.columns:
+        if len(self.participants) > 1 and not self._has_subfolders and "participant" not in self._trials.columns:
             raise InputError(
                 f"A folder without sub-{self.participants[0]} and its like holds one participant; got "
                 f"{len(self.participants)}. Put each one's {TRIALS} and responses into a folder of its own, or name "
@@ -99,44 +99,54 @@ class Folder:
             )
 
     @property
-    def _below(self) -> bool:
+    def _has_subfolders(self) -> bool:
         """Whether any participant has a folder of its own."""
         return any((self.root / f"sub-{name}").is_dir() for name in self.participants)
 
     @cached_property
     def _trials(self) -> pd.DataFrame:
         """The trials in the folder itself."""
-        return _files.read_tsv(self.root / TRIALS, needs=("stimulus_id", "session", "run"))
+        return _read_trials(self.root)
 
     def _recording(self, participant: str) -> Recording:
-        """Find the trials of a participant, all of whose stimuli must be known."""
+        """Open the recording of a participant, all of whose stimuli must be in `stimuli.tsv`."""
         if participant not in self.participants:
             raise InputError(f"No participant {participant!r}; there is {listed(map(repr, self.participants))}.")
         if participant not in self._recordings:
-            folder, table = self.root, self._trials if not self._below else pd.DataFrame()
-            if self._below:
-                folder = self.root / f"sub-{participant}"
-                table = _files.read_tsv(folder / TRIALS, needs=("stimulus_id", "session", "run"))
-            named = "participant" in table.columns
-            mine = (table["participant"] == participant).to_numpy() if named else np.ones(len(table), dtype=bool)
-            if not mine.any():
-                whose = f" of participant {participant!r}" if named else ""
-                has = f"; its column participant has {listed(sorted(set(table['participant'])))}" if named else ""
-                raise InputError(f"{folder / TRIALS} has no trial{whose}{has}.")
-            self._check_known(folder / TRIALS, table[mine])
-            at = np.flatnonzero(mine)
+            folder = self.root / f"sub-{participant}" if self._has_subfolders else self.root
+            table = self._trials if folder == self.root else _read_trials(folder)
+            of_participant = np.ones(len(table), dtype=bool)
+            if "participant" in table.columns:
+                of_participant = (table["participant"] == participant).to_numpy()
+                if not of_participant.any():
+                    present = listed(sorted(set(table["participant"])))
+                    raise InputError(
+                        f"{folder / TRIALS} has no trial of participant {participant!r}; its column participant has "
+                        f"{present}."
+                    )
+            if not len(table):
+                raise InputError(f"{folder / TRIALS} has no trial.")
+            self._check_stimuli(folder / TRIALS, table[of_participant])
             self._recordings[participant] = Recording(
-                self.root, folder, table[mine], at, len(table), self.placement, self.scratch
+                self.root,
+                folder,
+                table[of_participant],
+                np.flatnonzero(of_participant),
+                len(table),
+                self.placement,
+                self.scratch,
             )
         return self._recordings[participant]
 
-    def _check_known(self, path: Path, table: pd.DataFrame) -> None:
-        strange = table["stimulus_id"][~table["stimulus_id"].isin(self._listed["stimulus_id"])]
-        if len(strange):
-            unknown, present = sorted(set(strange)), listed(self._listed["stimulus_id"], 3)
+    def _check_stimuli(self, path: Path, table: pd.DataFrame) -> None:
+        """Raise `AlignmentError` if trials name a stimulus that is not in `stimuli.tsv`."""
+        unlisted = table["stimulus_id"][~table["stimulus_id"].isin(self._listed["stimulus_id"])]
+        if len(unlisted):
+            unknown, present = sorted(set(unlisted)), listed(self._listed["stimulus_id"], 3)
             raise AlignmentError(
                 f"{path} names {len(unknown)} stimuli that stimuli.tsv does not have: {listed(unknown)}, the first in "
-                f"row {strange.index[0]}, column stimulus_id (it has {present}); ids are compared as text: 1 is no 001."
+                f"row {unlisted.index[0]}, column stimulus_id (it has {present}); ids are compared as text: 1 is no "
+                "001."
             )
 
     @cached_property
@@ -152,7 +162,7 @@ class Folder:
     def _table(self) -> pd.DataFrame:
         """The stimuli that any of the participants saw."""
         table, path = self._listed, self.root / "stimuli.tsv"
-        seen = {name for one in self.participants for name in self._recording(one).ids}
+        seen = {name for participant in self.participants for name in self._recording(participant).ids}
         shown = table["stimulus_id"].isin(seen)
         if not shown.all():
             sentence = "%d of %d stimuli of stimuli.tsv were not shown and are left out."
@@ -164,7 +174,7 @@ class Folder:
         return table
 
     def _note_unused(self, used: set[str]) -> None:
-        """Say which files beside the stimuli are none."""
+        """Log which files in the folder of images belong to no stimulus."""
         base = self.root / "stimuli"
         files = (path.relative_to(base).as_posix() for path in base.rglob("*") if path.is_file())
         unused = sorted(set(files) - {Path(name).as_posix() for name in used})
@@ -172,6 +182,7 @@ class Folder:
             logger.info("%d files in stimuli/ belong to no stimulus and are ignored: %s.", len(unused), listed(unused))
 
     def _image_path(self, name: str) -> Path:
+        """Return the path of a stimulus's image, which must lie inside the folder `stimuli`."""
         base = (self.root / "stimuli").resolve()
         path = (base / name).resolve()
         if not path.is_relative_to(base):
@@ -181,8 +192,8 @@ class Folder:
     def stimuli(self) -> Stimuli:
         """Return the stimuli that any of the participants saw, in the order of `stimuli.tsv`."""
         table = self._table.set_index("stimulus_id")
-        spoken = [name for name in table.columns if name == "caption" or name.startswith("caption_")]
-        table["captions"] = [tuple(t for t in row if t and t != "n/a") for row in table[spoken].to_numpy()]
+        caption_columns = [name for name in table.columns if name == "caption" or name.startswith("caption_")]
+        table["captions"] = [tuple(t for t in row if t and t != "n/a") for row in table[caption_columns].to_numpy()]
         paths = {str(name): self._image_path(file) for name, file in table["stim_file"].items()}
         return Stimuli(table, ImageFiles(paths))
 
@@ -191,21 +202,21 @@ class Folder:
         return self._recording(participant).rows
 
     def space(self, participant: str) -> Space:
-        """Say where the voxels are: in the mask, on the template, or nowhere that is known."""
+        """Return where the voxels are: in the mask, on the template, or `Unlocated`."""
         return self._recording(participant).space
 
     def responses(self, participant: str, voxels: slice = slice(None)) -> Responses:
-        """Read the trials of some voxels; the rest of the file is neither read nor mapped."""
+        """Read the trials of consecutive voxels; the rest of the file is neither read nor mapped."""
         recording = self._recording(participant)
         start, stop, _ = voxels.indices(recording.space.n_voxels)
-        return of_slice(recording.read(start, stop), recording.rows, recording.space, voxels)
+        return responses_of_slice(recording.read(start, stop), recording.rows, recording.space, voxels)
 
     def tables(self, participant: str) -> dict[str, pd.DataFrame]:
-        """Return nothing: a folder holds no more than the responses."""
+        """Return no table: a folder holds no more about the voxels than their responses."""
         return {}
 
     def probe(self) -> None:
-        """Return nothing: no network is known to read these images."""
+        """Return None: no network comes with a folder that reads attributes off its images."""
 
     def methods(self, participant: str) -> str:
         """Write where the responses are from for a methods section."""
@@ -219,9 +230,14 @@ class Folder:
         return self._recording(participant).background
 
     def fingerprint(self, participant: str) -> str:
-        """Hash the trials, the responses, what is known of the voxels, and the stimuli that the participant saw."""
+        """Return a digest of the participant's trials, responses and voxels, and of the stimuli that were shown."""
         recording = self._recording(participant)
         table = self._table[self._table["stimulus_id"].isin(recording.ids)]
         images = [_files.sha256(self._image_path(name)) for name in table["stim_file"]]
         shown = table.columns.tolist(), table.to_numpy().tolist(), images
         return digest(participant, recording.fingerprint(), shown)
+
+
+def _read_trials(folder: Path) -> pd.DataFrame:
+    """Read the `trials.tsv` of a folder, which must name stimulus, session and run."""
+    return _files.read_tsv(folder / TRIALS, needs=("stimulus_id", "session", "run"))

@@ -26,7 +26,7 @@ from latentcortex.encoding.prediction import Prediction
 from latentcortex.encoding.roi_intervals import RegionMeans
 from latentcortex.encoding.unique import RefitData, check_share_test
 from latentcortex.errors import InputError
-from latentcortex.estimators import Estimator, VoxelCounts, quiet
+from latentcortex.estimators import Estimator, VoxelCounts, without_warnings
 from latentcortex.executors import share
 from latentcortex.features import Features
 from latentcortex.maps import Maps
@@ -82,7 +82,7 @@ class Encoder:
         self._model = PreparedModel.of(self.estimator, features, averaged.ids, sample=averaged.data, **options).fit(
             averaged.data
         )
-        VoxelCounts.of(self._model.estimator).tell(self.estimator, features.bands)
+        VoxelCounts.count(self._model.estimator).log_findings(self.estimator, features.bands)
         self._train = averaged
         return self
 
@@ -295,7 +295,7 @@ class Encoder:
 
     def _maps(self, piece: Piece, space: Space, judging: Judging, *, n_stimuli: int, can_refit: bool) -> Maps:
         facts = about_model(self.analysis, self.bands, n_stimuli)
-        return Maps.of(space, columns_of(facts, piece, self.model, judging, can_refit=can_refit))
+        return Maps.build(space, columns_of(facts, piece, self.model, judging, can_refit=can_refit))
 
     def cross_validate(
         self,
@@ -339,16 +339,16 @@ class Encoder:
         sample = Sample.of(by_chunk, usable_voxels(folds.sides))
         plan = ModelPlan(self.estimator, folds.replaced(sample.folds), judged_by, sample.n_valid)
         null, fitted = plan.null(), folds.fitted(plan.ready())
-        fitted.counts.tell(self.estimator, features.bands)
+        fitted.counts.log_findings(self.estimator, features.bands)
         piece = scored(fitted.predictor(), tiles(responses.space.n_voxels), fitted.models, Judging(judged_by, null))
         facts = about_model(self.analysis, features.bands, len(folds.ids))
         drawn = Permutations(plan, by_chunk, null, Cells(progress=self.progress), facts).drawn()
         options: dict[str, Any] = {"n_folds": len(splits), "drawn": drawn}
-        return Maps.of(responses.space, columns_of(facts, piece, plan.model, Judging(judged_by, null), **options))
+        return Maps.build(responses.space, columns_of(facts, piece, plan.model, Judging(judged_by, null), **options))
 
     def null(self, folds: Folds, null: Null) -> FloatArray:
         """Refit and score after exchanging stimuli, or flipping clusters; r of shape (n_permutations, n_voxels)."""
-        estimator, name = quiet(self.estimator), "signs" if null.name == "clusters" else "order"
+        estimator, name = without_warnings(self.estimator), "signs" if null.name == "clusters" else "order"
 
         def exchanged(draw: Any) -> FloatArray:
             return folds.predict(estimator, **{name: draw}).r.astype(np.float32)

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Final, Literal, Self
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -103,8 +103,9 @@ class PreparedModel:
         else:
             options: dict[str, Any] = {"fit_on": ids, "weights": weights, "scale": bool(estimator.scale)}
             rows = {band: features.gram(band, ids, ids, **options) for band in features.bands}
-        prepare_options: dict[str, Any] = {"by": "columns" if narrow else "gram", "sample": sample, "weights": weights}
-        ready = estimators.prepare(estimator, rows, groups=None if in_time else list(ids), **prepare_options)
+        by: Literal["columns", "gram"] = "columns" if narrow else "gram"
+        groups = None if in_time else list(ids)
+        ready = estimators.prepare(estimator, rows, sample=sample, sample_weight=weights, groups=groups, by=by)
         return cls(estimator, features, tuple(ids), weights, bool(narrow), ready)
 
     @property

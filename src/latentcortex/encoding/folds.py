@@ -20,7 +20,7 @@ from latentcortex.encoding.fitted import FittedModel, PreparedModel
 from latentcortex.encoding.map_columns import models_needed
 from latentcortex.encoding.prediction import Prediction
 from latentcortex.errors import InputError
-from latentcortex.estimators import Estimator, VoxelCounts, telling_once
+from latentcortex.estimators import Estimator, VoxelCounts, logging_once
 from latentcortex.features import Features, aligned
 from latentcortex.inference.ties import TIE
 from latentcortex.responses import Responses, Within
@@ -202,7 +202,7 @@ class Folds:
         """
         owner = {} if order is None else dict(zip(self.ids, [self.ids[i] for i in order], strict=True))
         ready = []
-        with telling_once():
+        with logging_once():
             for train, test in self.sides:
                 options: dict[str, Any] = {"weights": train.n_repeats, "sample": train.data}
                 options["in_time"] = self.in_time if self.pooled else train.in_time
@@ -271,7 +271,7 @@ class Folds:
         if not self.valid.any():
             raise InputError(f"0 of {len(self.valid)} voxels are usable in every fold.")
         held_out, counts = self.predicted(self.models(estimator, order), signs)
-        counts.tell(estimator, self.features.bands)
+        counts.log_findings(estimator, self.features.bands)
         return held_out
 
     def predicted(self, models: Sequence[FoldModel], signs: FloatArray | None = None) -> tuple[Prediction, VoxelCounts]:
@@ -281,7 +281,7 @@ class Folds:
         def predictions() -> Iterator[Prediction]:
             nonlocal counts
             for fit in self.fits(models, signs):
-                counts += VoxelCounts.of(fit.model.estimator)
+                counts += VoxelCounts.count(fit.model.estimator)
                 yield fit.predictor()(slice(None))
 
         return self.joint(predictions(), slice(None)), counts
@@ -339,7 +339,7 @@ class FittedFolds:
     @property
     def counts(self) -> VoxelCounts:
         """What fits have to be told of."""
-        return reduce(add, [VoxelCounts.of(model.estimator) for model in self.models])
+        return reduce(add, [VoxelCounts.count(model.estimator) for model in self.models])
 
     def predictor(self, shares: Sequence[str] = ()) -> Callable[[slice], Prediction]:
         """Make what predicts a tile of voxels, with the nested models that these shares are computed from."""

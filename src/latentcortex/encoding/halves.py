@@ -15,7 +15,7 @@ from latentcortex._files import telling_of
 from latentcortex._ridge.prepared import Once
 from latentcortex.encoding.criterion import Criterion
 from latentcortex.encoding.fitted import FittedModel, PreparedModel, ready_bytes
-from latentcortex.estimators import quiet
+from latentcortex.estimators import without_warnings
 from latentcortex.executors import share
 from latentcortex.features import Features
 from latentcortex.inference.corrections import TAIL
@@ -109,7 +109,7 @@ class Halves:
 
         def ready(bands: tuple[str, ...]) -> tuple[PreparedModel, Mapping[str, FloatArray]]:
             model = PreparedModel.of(
-                quiet(self.make_estimator()), self.features.select_bands(bands), half.ids, **options
+                without_warnings(self.make_estimator()), self.features.select_bands(bands), half.ids, **options
             )
             return model, model.new_rows((self.new or self.features).select_bands(bands), self.test_ids)
 

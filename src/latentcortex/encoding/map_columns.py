@@ -288,7 +288,7 @@ def rejudged(maps: Maps, criterion: Criterion) -> Maps:
             columns.loc[[k], "threshold"] = result.threshold
             # What was counted at the threshold of the map alone does not hold at another one.
             columns.loc[[k], [name for name in COUNTED if name in columns]] = np.nan
-    return maps.described(columns, changed)
+    return maps.replace_columns(columns, changed)
 
 
 def models_needed(shares: Sequence[str], bands: Sequence[str]) -> list[Model]:

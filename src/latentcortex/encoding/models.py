@@ -107,7 +107,7 @@ def scored(
     if tests is not None:
         candidates = [one for _, one in parts if one is not None]
         more["unique"] = tests.tested(models[0], candidates, n_voxels=stretches[-1].stop)
-    counts = np.array([astuple(VoxelCounts.of(model.estimator)) for model in models])
+    counts = np.array([astuple(VoxelCounts.count(model.estimator)) for model in models])
     return Piece({**together.values, **more}, {**together.sums, "fits": counts})
 
 

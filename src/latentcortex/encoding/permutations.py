@@ -20,7 +20,7 @@ from latentcortex.encoding.fitted import ready_bytes
 from latentcortex.encoding.folds import FoldModel, Folds
 from latentcortex.encoding.models import ModelPlan
 from latentcortex.encoding.pieces import Piece
-from latentcortex.estimators import quiet
+from latentcortex.estimators import without_warnings
 
 READY: Final = ("_cells", "_whole")
 """Attributes that are made when they are first asked for, and take much memory."""
@@ -95,7 +95,7 @@ class Permutations:
 
     def _permuted(self, draws: FloatArray | IntArray) -> Result:
         """Score the pooled predictions of all voxels in each of some permutations."""
-        silent, folds = quiet(self.plan.estimator), self.plan.folds
+        silent, folds = without_warnings(self.plan.estimator), self.plan.folds
         r = np.empty((len(draws), self.responses.space.n_voxels), np.float32)
         if self.null.name == "clusters":
             models = folds.models(silent)

@@ -7,9 +7,9 @@ from typing import Any, Final
 
 from latentcortex._shelf import Shelf
 from latentcortex.estimators._counts import VoxelCounts
-from latentcortex.estimators._folds import telling_once
+from latentcortex.estimators._folds import logging_once
 from latentcortex.estimators._prepared import Prepared, Preparing, prepare
-from latentcortex.estimators.estimator import Checkable, DescribedEstimator, Estimator, Nesting, quiet
+from latentcortex.estimators.estimator import Checkable, DescribedEstimator, Estimator, Nesting, without_warnings
 
 __all__ = [
     "SHELF",
@@ -20,10 +20,10 @@ __all__ = [
     "Prepared",
     "Preparing",
     "VoxelCounts",
+    "logging_once",
     "make",
     "prepare",
-    "quiet",
-    "telling_once",
+    "without_warnings",
 ]
 
 SHELF: Final = Shelf(

@@ -1,10 +1,11 @@
-"""What the fits of a model have to be told of, counted piece by piece, so that it is told once for all voxels."""
+"""Voxels that are lost, or whose penalty is at an end of the grid: counted by chunk, logged once for all voxels."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass
+from operator import add
 from typing import TYPE_CHECKING, Final, Self
 
 import numpy as np
@@ -17,9 +18,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 ROUNDING: Final = 1e-6
-"""Of an alpha in float32."""
-SOMETHING: Final = 0.01
-"""Fraction of the intercept's error above which a voxel is predicted at all."""
+"""Largest relative difference between equal penalties in float32."""
+MIN_CV_SCORE: Final = 0.01
+"""Fraction of the intercept's error that must be explained in cross-validation for a voxel to count as predicted."""
 
 
 @dataclass(frozen=True)
@@ -30,9 +31,10 @@ class VoxelCounts:
     ----------
     voxels : int
     lost : int
-        Not finite, or without variance: everything of them is nan.
+        Those that are not finite or do not vary: all their results are nan.
     at_smallest, at_largest : int
-        Valid ones for which the smallest penalty was the best; of the largest, those that are predicted at all.
+        Valid voxels for which the smallest or the largest penalty was the best; the largest only if the voxel is
+        predicted at all, see `MIN_CV_SCORE`.
 
     Examples
     --------
@@ -46,43 +48,43 @@ class VoxelCounts:
     at_largest: int = 0
 
     @classmethod
-    def of(cls, model: Estimator) -> Self:
+    def count(cls, model: Estimator) -> Self:
         """Count the voxels of a fitted model; penalties at an end only if it says from which `alphas` it chose."""
         valid = ~np.isnan(model.alphas_)
         alpha, score = model.alphas_[valid], model.cv_scores_[valid]
         low, high = _ends(model)
         at_smallest = alpha <= low * (1 + ROUNDING)
-        at_largest = (alpha >= high * (1 - ROUNDING)) & (score > SOMETHING)
+        at_largest = (alpha >= high * (1 - ROUNDING)) & (score > MIN_CV_SCORE)
         return cls(len(valid), int((~valid).sum()), int(at_smallest.sum()), int(at_largest.sum()))
 
     def __add__(self, other: VoxelCounts) -> VoxelCounts:
-        """Count both."""
-        return VoxelCounts(*(one + another for one, another in zip(astuple(self), astuple(other), strict=True)))
+        """Add up the counts of two pieces of a model."""
+        return VoxelCounts(*map(add, astuple(self), astuple(other)))
 
-    def tell(self, estimator: Estimator, bands: Sequence[str]) -> None:
-        """Say what is odd about the fits of a model: voxels that are lost, and penalties at an end of `alphas`.
+    def log_findings(self, estimator: Estimator, bands: Sequence[str]) -> None:
+        """Log how many voxels of a model are lost, and warn of penalties at an end of `alphas`.
 
-        Of an end an estimator is warned of once, and then it is only logged; nothing is said for one whose `warns` is
-        False, or that does not choose among `alphas`.
+        Each end is warned of once for an estimator, and only logged afterwards; not at all if its `warns` is False, or
+        if it does not choose among `alphas`.
 
         Parameters
         ----------
         estimator : Estimator
             Fitted or not.
         bands : sequence of str
-            Of the model.
+            Bands of the model.
         """
         if self.lost:
             logger.debug("%d of %d voxels are not finite or do not vary: they are nan.", self.lost, self.voxels)
         warned: set[str] = getattr(estimator, "warned", set())
         low, high = _ends(estimator)
-        for edge, word, n in ((low, "smallest", self.at_smallest), (high, "largest", self.at_largest)):
+        for end, word, n in ((low, "smallest", self.at_smallest), (high, "largest", self.at_largest)):
             fraction = n / max(self.voxels - self.lost, 1)
             if getattr(estimator, "warns", False) and fraction > 0.01 and low < high:
                 text = "The %s alpha (%g) was the best for %.1f %% of what is predicted from %s: widen `alphas`%s."
                 more = "" if word in warned else f" of the estimator, which reach from {low:g} to {high:g}"
                 level = logging.INFO if word in warned else logging.WARNING
-                logger.log(level, text, word, edge, 100 * fraction, listed(bands, 2), more)
+                logger.log(level, text, word, end, 100 * fraction, listed(bands, 2), more)
                 warned.add(word)
 
 

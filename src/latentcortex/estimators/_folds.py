@@ -18,35 +18,37 @@ from latentcortex.splits import Splits, linked
 
 logger = logging.getLogger(__name__)
 
-AUTOCORRELATED: Final = 0.2
+MIN_AUTOCORRELATION: Final = 0.2
 """Mean correlation of neighbouring rows, of features and of responses, above which their order is time."""
 MAX_VOXELS: Final = 512
-"""Voxels, evenly spaced, that are looked at to tell whether rows are autocorrelated."""
+"""Number of evenly spaced voxels in which autocorrelation of rows is measured, at most."""
 
 
-_said: ContextVar[set[str] | None] = ContextVar("_said", default=None)
+_logged: ContextVar[set[str] | None] = ContextVar("_logged", default=None)
+"""Sentences that were logged within `logging_once`."""
 
 
 @contextmanager
-def telling_once() -> Iterator[None]:
-    """Say what is odd about rows once for all fits of the block: those of one model to several folds."""
-    token = _said.set(set())
+def logging_once() -> Iterator[None]:
+    """Log each finding about rows once for all fits of the block: those of one model to several folds."""
+    token = _logged.set(set())
     try:
         yield
     finally:
-        _said.reset(token)
+        _logged.reset(token)
 
 
-def _tell(level: int, sentence: str) -> None:
-    said = _said.get()
-    if said is None or sentence not in said:
+def _log_once(level: int, sentence: str) -> None:
+    """Log a sentence unless it was logged within the same `logging_once`."""
+    logged = _logged.get()
+    if logged is None or sentence not in logged:
         logger.log(level, sentence)
-    if said is not None:
-        said.add(sentence)
+    if logged is not None:
+        logged.add(sentence)
 
 
 def groups_of(
-    design: Design, y: FloatArray, groups: Sequence[str] | None, *, n_splits: int, tells: bool = True
+    design: Design, y: FloatArray, groups: Sequence[str] | None, *, n_splits: int, logs: bool = True
 ) -> tuple[list[str], bool]:
     """Name the group of each row that may not straddle folds.
 
@@ -60,8 +62,8 @@ def groups_of(
     y : ndarray of shape (n_rows, n_voxels)
     groups : sequence of str, optional
     n_splits : int
-    tells : bool
-        Whether the log says what is odd about rows.
+    logs : bool
+        Whether it is logged that rows are autocorrelated.
 
     Returns
     -------
@@ -73,18 +75,18 @@ def groups_of(
     names = near_duplicates(design, groups, n_splits=n_splits)
     repeated = len(set(names)) < 0.95 * len(names)
     independent = groups is not None and len(set(groups)) == len(groups)
-    if independent or min(_lag_one(design), _lag_one_of_responses(y)) < AUTOCORRELATED:
+    if independent or min(_lag_one(design), _lag_one_of_responses(y)) < MIN_AUTOCORRELATION:
         return names, repeated
     stretches = np.arange(len(names)) * n_splits // len(names)
     if repeated:
-        if tells:
-            _tell(
+        if logs:
+            _log_once(
                 logging.WARNING,
                 "Rows are autocorrelated, and repeats link distant ones: folds for penalties only group repeats.",
             )
         return names, True
-    if tells:
-        _tell(logging.INFO, "Neighbouring rows are correlated: folds for penalties are stretches of rows.")
+    if logs:
+        _log_once(logging.INFO, "Neighbouring rows are correlated: folds for penalties are stretches of rows.")
     return [str(k) for k in stretches], True
 
 
@@ -97,11 +99,11 @@ def _lag_one(design: Design) -> float:
 def _lag_one_of_responses(y: FloatArray) -> float:
     """Average the correlation of neighbouring rows over voxels that vary."""
     step = -(-y.shape[1] // MAX_VOXELS)
-    some = np.asarray(y[:, ::step], dtype=np.float64)
+    centred = np.asarray(y[:, ::step], dtype=np.float64)
     with np.errstate(invalid="ignore", divide="ignore"):
-        some = some - some.mean(0)
-        each = (some[1:] * some[:-1]).sum(0) / (some * some).sum(0)
-    return float(np.mean(each[np.isfinite(each)])) if np.isfinite(each).any() else 0.0
+        centred = centred - centred.mean(0)
+        correlations = (centred[1:] * centred[:-1]).sum(0) / (centred * centred).sum(0)
+    return float(np.mean(correlations[np.isfinite(correlations)])) if np.isfinite(correlations).any() else 0.0
 
 
 def near_duplicates(design: Design, groups: Sequence[str] | None, *, n_splits: int = 5) -> list[str]:
@@ -138,9 +140,9 @@ def folds_of(groups: Sequence[str], n_splits: int, *, seed: int) -> IntArray:
     """
     n_groups = len(set(groups))
     if n_groups < n_splits:
-        what = "all repeat each other" if n_groups == 1 else f"are {n_groups} groups of repeats"
+        problem = "all repeat each other" if n_groups == 1 else f"are {n_groups} groups of repeats"
         raise InputError(
-            f"{len(groups)} rows {what}; {n_splits} folds need at least {n_splits} different rows to choose alpha. "
+            f"{len(groups)} rows {problem}; {n_splits} folds need at least {n_splits} different rows to choose alpha. "
             "Fit on more stimuli, set a smaller cv, or selection = 'gcv' where they are different stimuli."
         )
     ids = [str(i) for i in range(len(groups))]

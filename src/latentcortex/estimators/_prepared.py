@@ -1,4 +1,4 @@
-"""Estimators whose rows are ready, so that voxels can be fitted piece by piece."""
+"""Fits in two steps: all that depends on the rows alone is prepared once, then voxels are fitted chunk by chunk."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from latentcortex.estimators import Estimator
     from latentcortex.estimators.banded_ridge import BandedRidge
 
-WAYS: Final = ("columns", "gram")
+ROW_KINDS: Final = ("columns", "gram")
 
 
 class Prepared(Protocol):
-    """A model of rows that are known, ready for the responses of any voxels; many threads may fit at once."""
+    """A model prepared for given rows, to be fitted to the responses of any voxels, in many threads at once."""
 
     @property
     def voxels_at_once(self) -> int:
@@ -31,7 +31,7 @@ class Prepared(Protocol):
         ...
 
     def fit(self, y: FloatArray) -> Estimator:
-        """Fit to responses (n_rows, n_voxels); of a voxel that is not valid everything is nan, perhaps of all."""
+        """Fit to responses (n_rows, n_voxels); all results of a voxel that is not valid are nan."""
         ...
 
 
@@ -47,7 +47,7 @@ class Preparing(Protocol):
         groups: Sequence[str] | None = None,
         sample_weight: FloatArray | None = None,
     ) -> Prepared:
-        """Prepare `fit`: `sample`, (n_rows, n_sample_voxels), are responses of voxels that speak for all."""
+        """Prepare `fit`, deciding from `sample`: responses (n_rows, n_sample_voxels) of voxels that stand for all."""
         ...
 
     def prepare_gram(
@@ -55,10 +55,10 @@ class Preparing(Protocol):
         grams: Mapping[str, FloatArray],
         sample: FloatArray,
         *,
-        weights: FloatArray | None = None,
+        sample_weight: FloatArray | None = None,
         groups: Sequence[str] | None = None,
     ) -> Prepared:
-        """Prepare `fit_gram`."""
+        """Prepare `fit_gram`, deciding from `sample` as `prepare` does."""
         ...
 
 
@@ -67,14 +67,14 @@ def prepare(
     rows: Mapping[str, FloatArray],
     *,
     sample: FloatArray,
-    weights: FloatArray | None = None,
+    sample_weight: FloatArray | None = None,
     groups: Sequence[str] | None = None,
     by: Literal["columns", "gram"] = "columns",
 ) -> Prepared:
-    """Do all of a fit that does not depend on the voxels at hand, so that these can come piece by piece.
+    """Do all of a fit that does not depend on the voxels that are fitted, so that these can come in chunks.
 
-    What looks at responses (whether rows are autocorrelated, and with it how penalties are compared and in which folds)
-    is decided from the sample. Mixtures are decomposed when the first voxels come, once for all that follow and for
+    Whether rows are autocorrelated, and with it how penalties are compared and in which folds, is decided from the
+    responses of the sample. Mixtures are decomposed when the first voxels come, once for all that follow and for
     nested models. An estimator that cannot prepare is fitted anew to each stretch of `voxels_at_once` voxels.
 
     Parameters
@@ -84,8 +84,8 @@ def prepare(
     rows : dict of ndarray
         Feature arrays (n_rows, n_dims) by band, or Gram matrices (n_rows, n_rows).
     sample : ndarray of shape (n_rows, n_sample_voxels)
-        Responses of voxels that speak for all, in their precision.
-    weights : ndarray of shape (n_rows,), optional
+        Responses of voxels that stand for all, in their precision.
+    sample_weight : ndarray of shape (n_rows,), optional
         Trials behind each row; 1 by default.
     groups : sequence of str, optional
         Rows of one group share a fold.
@@ -95,7 +95,7 @@ def prepare(
     Raises
     ------
     AlignmentError
-        If rows, sample, weights and groups do not match.
+        If rows, sample, sample_weight and groups do not match.
     InputError
         If a value is not finite, or rows are given in another way.
 
@@ -108,18 +108,18 @@ def prepare(
     >>> prepared.fit(y[:, :1024]).alphas_.shape
     (1024,)
     """
-    if by not in WAYS:
+    if by not in ROW_KINDS:
         raise InputError(f"by must be 'columns' or 'gram'; got {by!r}.")
     if not isinstance(estimator, Preparing):
-        return FittedAnew(copy.deepcopy(estimator), rows, weights, groups, by)
+        return UnpreparedEstimator(copy.deepcopy(estimator), rows, sample_weight, groups, by)
     if by == "columns":
-        return estimator.prepare(rows, sample, groups=groups, sample_weight=weights)
-    return estimator.prepare_gram(rows, sample, weights=weights, groups=groups)
+        return estimator.prepare(rows, sample, groups=groups, sample_weight=sample_weight)
+    return estimator.prepare_gram(rows, sample, groups=groups, sample_weight=sample_weight)
 
 
 @dataclass(frozen=True, eq=False)
 class PreparedRidge:
-    """Banded ridge whose rows are ready: fits to any voxels share decisions, kernels and decompositions.
+    """Banded ridge prepared for given rows: fits to any voxels share decisions, kernels and decompositions.
 
     Many threads may fit at once. What it holds does not grow with voxels.
 
@@ -129,7 +129,7 @@ class PreparedRidge:
     ready : PreparedFit
     bands : tuple of str
     dtype : dtype
-        Of responses.
+        Precision of the responses.
     rows : FittedRows, optional
         Where feature arrays were given.
     """
@@ -141,12 +141,11 @@ class PreparedRidge:
     rows: FittedRows | None = None
     voxels_at_once: int = TILE
 
-    def fit(self, y: FloatArray, *, walked: Callable[[int], object] = bool) -> BandedRidge:
+    def fit(self, y: FloatArray, *, on_tile: Callable[[int], object] = bool) -> BandedRidge:
         """Fit to the responses of some voxels, (n_rows, n_voxels): of those that are not valid everything is nan.
 
         A voxel's numbers are the same bits whether its tile of the canonical grid is fitted alone or with others.
-        `walked` is told how many voxels each finished tile has. Nothing is said of what is odd: `VoxelCounts` is for
-        that.
+        `on_tile` is called with the number of voxels of each finished tile. Nothing is logged: `VoxelCounts` does that.
 
         Raises
         ------
@@ -159,13 +158,13 @@ class PreparedRidge:
         same_length(responses=y, prepared=range(self.ready.design.n_rows))
         if y.dtype != self.dtype:
             raise InputError(f"Responses are {y.dtype}; the fit was prepared with a sample of {self.dtype}.")
-        (fit,) = self.ready.fit(y, walked=walked)
+        (fit,) = self.ready.fit(y, walked=on_tile)
         return copy.copy(self.estimator).fitted_as(self, fit)
 
 
 @dataclass(frozen=True, eq=False)
-class FittedAnew:
-    """An estimator that does not prepare: each stretch of voxels is a fit from the beginning, by a copy.
+class UnpreparedEstimator:
+    """An estimator that cannot prepare: a copy is fitted from the beginning to each stretch of voxels.
 
     Stretches are those of the canonical grid, so that none depends on how many voxels there are. Copies share nothing:
     with a generator of random numbers in common, each fit would depend on those before it.
@@ -174,44 +173,44 @@ class FittedAnew:
     ----------
     estimator : Estimator
     rows : dict of ndarray
-    weights : ndarray of shape (n_rows,), optional
+    sample_weight : ndarray of shape (n_rows,), optional
     groups : sequence of str, optional
     by : {"columns", "gram"}
     """
 
     estimator: Estimator
     rows: Mapping[str, FloatArray]
-    weights: FloatArray | None
+    sample_weight: FloatArray | None
     groups: Sequence[str] | None
     by: str
 
     @property
     def voxels_at_once(self) -> int:
-        """Return what the estimator says, or one tile."""
+        """Return how many voxels the estimator asks for, or one tile."""
         return int(getattr(self.estimator, "voxels_at_once", TILE))
 
     def fit(self, y: FloatArray) -> Estimator:
-        """Fit a copy of the estimator to each stretch."""
+        """Fit a copy of the estimator to each stretch of voxels."""
         y = responses(y)
         models = [self._fitted(y[:, stretch]) for stretch in tiles(y.shape[1], self.voxels_at_once)]
         if len(models) == 1:
             return models[0]
         nests = all(hasattr(model, "nested") for model in models)
-        return (NestingStretches if nests else Stretches)(tuple(models))
+        return (NestingFitsByStretch if nests else FitsByStretch)(tuple(models))
 
     def _fitted(self, y: FloatArray) -> Estimator:
         y, model = np.ascontiguousarray(y), copy.deepcopy(self.estimator)
         if not varying(y).any():
-            undefined = UndefinedNesting if hasattr(model, "nested") else Undefined
+            undefined = NestingUndefinedFit if hasattr(model, "nested") else UndefinedFit
             return undefined(tuple(self.rows), model.scale, model.parameters, *y.shape)
         if self.by == "columns":
-            return model.fit(self.rows, y, groups=self.groups, sample_weight=self.weights)
-        return model.fit_gram(self.rows, y, weights=self.weights, groups=self.groups)
+            return model.fit(self.rows, y, groups=self.groups, sample_weight=self.sample_weight)
+        return model.fit_gram(self.rows, y, groups=self.groups, sample_weight=self.sample_weight)
 
 
 @dataclass(frozen=True, eq=False)
-class Stretches:
-    """Fits of one estimator to neighbouring stretches of voxels, as one.
+class FitsByStretch:
+    """Fits of one estimator to neighbouring stretches of voxels, which together behave as one fit.
 
     Parameters
     ----------
@@ -228,18 +227,18 @@ class Stretches:
 
     @property
     def scale(self) -> str | None:
-        """As each part's."""
+        """The scale of each part, which all share."""
         scale: str | None = self.parts[0].scale
         return scale
 
     @property
     def parameters(self) -> dict[str, Any]:
-        """What made each part."""
+        """The parameters of each part, which all share."""
         return dict(self.parts[0].parameters)
 
     @property
     def alphas(self) -> Any:
-        """Penalties that a part chose from; None where none says it."""
+        """The penalties that parts chose from; None where no part has `alphas`."""
         return next((part.alphas for part in self.parts if hasattr(part, "alphas")), None)
 
     @property
@@ -270,24 +269,24 @@ class Stretches:
 
     def dual(self, voxels: slice = slice(None)) -> FloatArray:
         """Take dual weights of the parts that these voxels are in, (n_rows, n_voxels)."""
-        return self._beside(lambda part, own: part.dual(own), voxels)
+        return self._concatenate(lambda part, voxels: part.dual(voxels), voxels)
 
     def predict(
         self, bands: Mapping[str, FloatArray], *, split: bool = False, voxels: slice = slice(None)
     ) -> FloatArray:
         """Predict by the parts that these voxels are in; (n_new, n_voxels), or with `split` by band."""
-        return self._beside(lambda part, own: part.predict(bands, split=split, voxels=own), voxels)
+        return self._concatenate(lambda part, voxels: part.predict(bands, split=split, voxels=voxels), voxels)
 
     def predict_gram(self, grams: Mapping[str, FloatArray], *, voxels: slice = slice(None)) -> FloatArray:
         """Predict by the parts that these voxels are in, (n_bands, n_new, n_voxels)."""
-        return self._beside(lambda part, own: part.predict_gram(grams, voxels=own), voxels)
+        return self._concatenate(lambda part, voxels: part.predict_gram(grams, voxels=voxels), voxels)
 
-    def _beside(self, ask: Callable[[Any, slice], FloatArray], voxels: slice) -> FloatArray:
-        """Put side by side what the parts say of voxels, each asked for its own."""
+    def _concatenate(self, ask: Callable[[Any, slice], FloatArray], voxels: slice) -> FloatArray:
+        """Ask each part for those of the voxels that it was fitted to; join the answers along voxels."""
         ends = np.cumsum([len(part.alphas_) for part in self.parts]).tolist()
         start, stop, step = voxels.indices(ends[-1])
         if step != 1:
-            return self._beside(ask, slice(None))[..., voxels]
+            return self._concatenate(ask, slice(None))[..., voxels]
         values = [
             ask(part, slice(max(start - before, 0), min(stop, end) - before))
             for part, before, end in zip(self.parts, [0, *ends], ends, strict=False)
@@ -296,18 +295,18 @@ class Stretches:
         return np.concatenate(values or [ask(self.parts[0], slice(0, 0))], axis=-1)
 
 
-class NestingStretches(Stretches):
+class NestingFitsByStretch(FitsByStretch):
     """Such fits of an estimator that refits models of subsets of its bands."""
 
-    def nested(self, subsets: Sequence[Sequence[str]] | None = None) -> dict[tuple[str, ...], Stretches]:
+    def nested(self, subsets: Sequence[Sequence[str]] | None = None) -> dict[tuple[str, ...], FitsByStretch]:
         """Refit in each part; by default all non-empty subsets."""
         nested = [part.nested(subsets) for part in self.parts]
-        return {bands: Stretches(tuple(models[bands] for models in nested)) for bands in nested[0]}
+        return {bands: FitsByStretch(tuple(models[bands] for models in nested)) for bands in nested[0]}
 
 
 @dataclass(frozen=True)
-class Undefined:
-    """A fit to voxels none of which is valid, which an estimator would refuse: everything is nan.
+class UndefinedFit:
+    """A fit to voxels none of which is valid, which an estimator would refuse: all its results are nan.
 
     Parameters
     ----------
@@ -358,12 +357,12 @@ class Undefined:
         return np.full((len(self.bands), n_new, self.n_voxels), np.nan, dtype=np.float32)[:, :, voxels]
 
 
-class UndefinedNesting(Undefined):
+class NestingUndefinedFit(UndefinedFit):
     """Such a fit of an estimator that refits models of subsets of its bands."""
 
-    def nested(self, subsets: Sequence[Sequence[str]] | None = None) -> dict[tuple[str, ...], Undefined]:
+    def nested(self, subsets: Sequence[Sequence[str]] | None = None) -> dict[tuple[str, ...], UndefinedFit]:
         """Name the models of subsets, by default of all non-empty ones; of them everything is nan, too."""
         if subsets is None:
-            subsets = [some for k in range(1, len(self.bands) + 1) for some in combinations(self.bands, k)]
-        own = [tuple(band for band in self.bands if band in subset) for subset in subsets]
-        return {bands: replace(self, bands=bands) for bands in own}
+            subsets = [subset for k in range(1, len(self.bands) + 1) for subset in combinations(self.bands, k)]
+        in_order = [tuple(band for band in self.bands if band in subset) for subset in subsets]
+        return {bands: replace(self, bands=bands) for bands in in_order}

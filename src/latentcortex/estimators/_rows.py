@@ -23,7 +23,7 @@ Bands = Mapping[str, FloatArray] | FloatArray
 
 @dataclass(frozen=True, eq=False)
 class FittedRows:
-    """The features of the fitted rows, each band less its mean and divided by its size.
+    """The features of the fitted rows, each band less its mean and divided by the root mean squared norm of its rows.
 
     Parameters
     ----------
@@ -33,7 +33,7 @@ class FittedRows:
         1 without scaling.
     values : dict of ndarray of float64, shape (n_rows, n_dims)
     alone : bool
-        Whether they were given as one array, and not by band.
+        Whether they were given as one array without a band's name.
     """
 
     means: dict[str, FloatArray]
@@ -42,7 +42,7 @@ class FittedRows:
     alone: bool = False
 
     @classmethod
-    def of(cls, bands: Bands, y: FloatArray, *, weights: FloatArray, centre: bool, scale: bool) -> Self:
+    def fit(cls, bands: Bands, y: FloatArray, *, weights: FloatArray, centre: bool, scale: bool) -> Self:
         """Centre in float64 on the weighted mean, and divide by the root of the mean squared norm of rows.
 
         Raises
@@ -81,9 +81,9 @@ class FittedRows:
         return replace(self, values={band: self.values[band] for band in bands})
 
     def coefficients(self, dual: FloatArray, mixtures: FloatArray) -> dict[str, FloatArray] | FloatArray:
-        """Bring dual weights (n_rows, n_voxels) to those of the features that were given, float64 (n_dims, n_voxels).
+        """Turn dual weights (n_rows, n_voxels) into weights in the units of the features, float64 (n_dims, n_voxels).
 
-        By band, or of the one array.
+        A dict by band, or one array where the features were one.
         """
         weights = {
             band: _product(values.T, dual) * (gamma / self.scales[band])
@@ -92,19 +92,19 @@ class FittedRows:
         return next(iter(weights.values())) if self.alone else weights
 
     def intercept(self, offset: FloatArray, dual: Callable[[slice], FloatArray], mixtures: FloatArray) -> FloatArray:
-        """Compute what features of 0 would give: the offset, less what the means that were taken off give.
+        """Predict from features that are all 0: the offset less the prediction from the features' means.
 
         Dual weights are asked for some voxels at a time, so that memory does not grow with all of them.
         """
-        out = np.array(offset, dtype=np.float64)
+        intercept_ = np.array(offset, dtype=np.float64)
         means = {band: (values @ self.means[band])[None] / self.scales[band] for band, values in self.values.items()}
-        for voxels in (slice(i, i + VOXELS_AT_ONCE) for i in range(0, len(out), VOXELS_AT_ONCE)):
+        for voxels in (slice(i, i + VOXELS_AT_ONCE) for i in range(0, len(intercept_), VOXELS_AT_ONCE)):
             weights = dual(voxels)
             for mean, gamma in zip(means.values(), mixtures, strict=True):
-                out[voxels] -= _product(mean, weights)[0] * gamma[voxels]
-        return out
+                intercept_[voxels] -= _product(mean, weights)[0] * gamma[voxels]
+        return intercept_
 
-    def new(self, bands: Bands) -> dict[str, FloatArray]:
+    def standardize(self, bands: Bands) -> dict[str, FloatArray]:
         """Centre and scale new rows as the fitted ones were; bands come in the order of the fit.
 
         Raises
@@ -119,13 +119,13 @@ class FittedRows:
             raise AlignmentError(f"Fitted on {listed(self.bands)}; asked to predict from {listed(arrays)}.")
         for band, fitted in self.values.items():
             if arrays[band].shape[1:] != fitted.shape[1:]:
-                found, expected = arrays[band].shape[1:], fitted.shape[1:]
-                raise AlignmentError(f"Rows of band {band} are {found}; those that were fitted are {expected}.")
+                got, expected = arrays[band].shape[1:], fitted.shape[1:]
+                raise AlignmentError(f"Rows of band {band} are {got}; those that were fitted are {expected}.")
         return {band: (arrays[band] - self.means[band]) / self.scales[band] for band in self.bands}
 
-    def onto(self, bands: Bands) -> dict[str, FloatArray]:
+    def kernels_with(self, bands: Bands) -> dict[str, FloatArray]:
         """Compute the kernels of new rows with the fitted ones, by band: (n_new, n_rows)."""
-        return {band: rows @ self.values[band].T for band, rows in self.new(bands).items()}
+        return {band: rows @ self.values[band].T for band, rows in self.standardize(bands).items()}
 
 
 def checked(bands: Bands) -> dict[str, FloatArray]:
@@ -199,11 +199,11 @@ def _centred(band: str, values: FloatArray, mean: FloatArray) -> FloatArray:
     return centred
 
 
-def _product(one: FloatArray, other: FloatArray) -> FloatArray:
-    """Multiply along the canonical grid of voxels."""
-    return np.concatenate(share(lambda tile: one @ other[:, tile], tiles(other.shape[1])), axis=1)
+def _product(left: FloatArray, right: FloatArray) -> FloatArray:
+    """Multiply (n, k) with (k, n_voxels), tile by tile of the canonical grid of voxels."""
+    return np.concatenate(share(lambda tile: left @ right[:, tile], tiles(right.shape[1])), axis=1)
 
 
 def _size(centred: FloatArray) -> float:
-    """Root mean squared norm of rows; 1 where there is nothing."""
+    """Compute the root mean squared norm of rows; 1 where all are 0."""
     return float(np.sqrt((centred * centred).sum() / len(centred))) or 1.0

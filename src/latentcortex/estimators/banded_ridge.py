@@ -104,9 +104,9 @@ class BandedRidge(BaseEstimator):  # type: ignore[misc]
     bands: tuple[str, ...] = field(default=(), init=False)
     warns: bool = field(default=True, init=False)
     warned: set[str] = field(default_factory=set, init=False, repr=False)
-    """Which end of `alphas` was warned of; copies share it, and whoever makes many estimators may let them share it."""
+    """Ends of `alphas` that were warned of already; copies share it, and other estimators may be given the same set."""
     remark: str = field(default="", init=False, repr=False)
-    """A sentence for the methods section, of whoever made it with published settings."""
+    """A sentence that the methods text adds, such as which published settings these are."""
     _rows: FittedRows | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -176,22 +176,22 @@ class BandedRidge(BaseEstimator):  # type: ignore[misc]
         groups: Sequence[str] | None = None,
         sample_weight: FloatArray | None = None,
     ) -> PreparedRidge:
-        """Do for `fit` all that does not depend on the voxels at hand.
+        """Do for `fit` all that does not depend on the voxels that are fitted.
 
         Parameters
         ----------
         bands, groups, sample_weight
             As in `fit`.
         sample : ndarray of shape (n_rows, n_sample_voxels)
-            Responses of voxels that speak for all: whether rows are autocorrelated, and with it how candidates are
-            compared, is decided from them, and what is worked in from their precision.
+            Responses of voxels that stand for all: from them is decided whether rows are autocorrelated, and with it
+            how candidates are compared; their precision is that of the fit.
         """
         sample = responses(sample)
         w = checked_weights(sample_weight, len(sample))
-        rows = FittedRows.of(bands, sample, weights=w, centre=self.fit_intercept, scale=self.scale is not None)
+        rows = FittedRows.fit(bands, sample, weights=w, centre=self.fit_intercept, scale=self.scale is not None)
         primal = rows.n_dims < len(sample)
-        way = "columns" if primal else "kernels"
-        logger.debug("%d columns of %d rows: solved from %s.", rows.n_dims, len(sample), way)
+        solved_from = "columns" if primal else "kernels"
+        logger.debug("%d columns of %d rows: solved from %s.", rows.n_dims, len(sample), solved_from)
         design: _ridge.Design = _ridge.Columns(list(rows.values.values())) if primal else _kernels(rows.kernels)
         return self._prepared(design, rows.bands, sample, weights=w, groups=groups, rows=rows)
 
@@ -205,7 +205,7 @@ class BandedRidge(BaseEstimator):  # type: ignore[misc]
         split : bool
             Return what each band contributes.
         voxels : slice
-            Which voxels, so that many can be walked through.
+            Which voxels are predicted, so that many can be predicted chunk by chunk.
 
         Returns
         -------
@@ -224,7 +224,7 @@ class BandedRidge(BaseEstimator):  # type: ignore[misc]
         if self._rows is None:
             raise InputError("This was fitted on Gram matrices; predict with predict_gram.")
         primal = isinstance(self._fit.design, _ridge.Columns)
-        new = list((self._rows.new(bands) if primal else self._rows.onto(bands)).values())
+        new = list((self._rows.standardize(bands) if primal else self._rows.kernels_with(bands)).values())
         parts = self._fit.predict(new, voxels=voxels)
         return parts if split else np.asarray(parts.sum(0) + self.offset_[voxels])
 
@@ -243,7 +243,7 @@ class BandedRidge(BaseEstimator):  # type: ignore[misc]
         grams: Mapping[str, FloatArray],
         y: FloatArray,
         *,
-        weights: FloatArray | None = None,
+        sample_weight: FloatArray | None = None,
         groups: Sequence[str] | None = None,
     ) -> Self:
         """Fit from one Gram matrix per band, centred on the weighted mean of the rows if there is an intercept.
@@ -253,7 +253,7 @@ class BandedRidge(BaseEstimator):  # type: ignore[misc]
         grams : dict of ndarray of shape (n_rows, n_rows)
         y : ndarray of shape (n_rows, n_voxels)
             As in `fit`.
-        weights : ndarray of shape (n_rows,), optional
+        sample_weight : ndarray of shape (n_rows,), optional
         groups : sequence of str, optional
 
         Raises
@@ -264,25 +264,25 @@ class BandedRidge(BaseEstimator):  # type: ignore[misc]
             If a kernel is not finite, a weight not above 0, or no voxel is valid.
         """
         y = responses(y)
-        return self._take(self.prepare_gram(grams, y, weights=weights, groups=groups), y)
+        return self._take(self.prepare_gram(grams, y, groups=groups, sample_weight=sample_weight), y)
 
     def prepare_gram(
         self,
         grams: Mapping[str, FloatArray],
         sample: FloatArray,
         *,
-        weights: FloatArray | None = None,
+        sample_weight: FloatArray | None = None,
         groups: Sequence[str] | None = None,
     ) -> PreparedRidge:
-        """Do for `fit_gram` all that does not depend on the voxels at hand; `sample` as in `prepare`."""
+        """Do for `fit_gram` all that does not depend on the voxels that are fitted; `sample` as in `prepare`."""
         sample, grams = responses(sample), by_band("The Gram matrix", grams)
         n_rows = len(sample)
         if any(gram.shape != (n_rows, n_rows) for gram in grams.values()):
             shapes = listed(f"{b} {g.shape}" for b, g in grams.items())
             raise AlignmentError(f"Gram matrices must be ({n_rows}, {n_rows}) as the responses are; got {shapes}.")
         check_finite(grams)
-        design = _kernels(grams)
-        return self._prepared(design, tuple(grams), sample, weights=checked_weights(weights, n_rows), groups=groups)
+        w = checked_weights(sample_weight, n_rows)
+        return self._prepared(_kernels(grams), tuple(grams), sample, weights=w, groups=groups)
 
     @one_thread()
     def predict_gram(self, grams: Mapping[str, FloatArray], *, voxels: slice = slice(None)) -> FloatArray:
@@ -293,7 +293,7 @@ class BandedRidge(BaseEstimator):  # type: ignore[misc]
         grams : dict of ndarray of shape (n_new, n_rows)
             Centred as the fitted ones are.
         voxels : slice
-            Which voxels, so that many can be walked through.
+            Which voxels are predicted, so that many can be predicted chunk by chunk.
 
         Returns
         -------
@@ -340,25 +340,26 @@ class BandedRidge(BaseEstimator):  # type: ignore[misc]
         self._must_be_fitted()
         n_bands = self._fit.mixtures.shape[1]  # of the design, of which a nested model has some
         if subsets is None:
-            subsets = [some for k in range(1, n_bands + 1) for some in combinations(self.bands, k)]
-        numbers = [tuple(sorted(map(self._number, dict.fromkeys(subset)))) for subset in subsets]
-        if any(not own for own in numbers):
+            subsets = [subset for k in range(1, n_bands + 1) for subset in combinations(self.bands, k)]
+        models = [tuple(sorted(map(self._number, dict.fromkeys(subset)))) for subset in subsets]
+        if any(not model for model in models):
             raise InputError("A nested model needs at least one band.")
-        fit, found = self._fit, {}
-        refitted = [own for own in numbers if own != fit.bands]  # the model of all its bands is this one
+        refitted = [model for model in models if model != self._fit.bands]  # the model of all its bands is this one
+        fits = {self._fit.bands: self._fit}
         if refitted:
             candidates = faces_of(self.mixtures, refitted, n_bands, seed=self.seed)
-            found = dict(zip(refitted, self._ready.among(*candidates).fit(fit.y), strict=True))
-        return {model.bands: model for model in (self._of(own, found.get(own, fit)) for own in numbers)}
+            fits |= dict(zip(refitted, self._ready.among(*candidates).fit(self._fit.y), strict=True))
+        return {nested.bands: nested for nested in (self._nested_as(model, fits[model]) for model in models)}
 
-    def _of(self, own: tuple[int, ...], fit: _ridge.RidgeFit) -> BandedRidge:
-        model = copy.copy(self)
-        model.bands, model._fit = tuple(self.bands[self._fit.bands.index(i)] for i in own), fit
-        model._rows = None if self._rows is None else self._rows.select_bands(model.bands)
-        return model
+    def _nested_as(self, numbers: tuple[int, ...], fit: _ridge.RidgeFit) -> BandedRidge:
+        """Copy this estimator as the fit of a model of some of its bands, by their numbers in the design."""
+        estimator = copy.copy(self)
+        estimator.bands, estimator._fit = tuple(self.bands[self._fit.bands.index(i)] for i in numbers), fit
+        estimator._rows = None if self._rows is None else self._rows.select_bands(estimator.bands)
+        return estimator
 
     def _number(self, band: str) -> int:
-        """Find a band of this model among those of the design."""
+        """Return the number of a band of this model among those of the design."""
         if band not in self.bands:
             raise unknown("band", band, self.bands)
         return self._fit.bands[self.bands.index(band)]
@@ -450,7 +451,7 @@ class BandedRidge(BaseEstimator):  # type: ignore[misc]
         if groups is not None:
             groups = labels("groups", groups, design.n_rows).tolist()
         mixtures, faces = faces_of(self.mixtures, [range(len(bands))], len(bands), seed=self.seed)
-        selection, folds = self._chosen_by(design, sample, groups)
+        selection, folds = self._selection_and_folds(design, sample, groups)
         criterion = _ridge.SearchSpace(
             mixtures=mixtures,
             alphas=alphas_of(self.alphas),
@@ -460,35 +461,36 @@ class BandedRidge(BaseEstimator):  # type: ignore[misc]
             refine=self.refine,
             fit_intercept=self.fit_intercept,
         )
-        place = _ridge.backend(self.backend)
-        ready = _ridge.PreparedFit.of(design, criterion, weights=weights, dtype=sample.dtype, backend=place)
+        backend = _ridge.backend(self.backend)
+        ready = _ridge.PreparedFit.of(design, criterion, weights=weights, dtype=sample.dtype, backend=backend)
         return PreparedRidge(copy.copy(self), ready, bands, sample.dtype, rows)
 
     def fitted_as(self, prepared: PreparedRidge, fit: _ridge.RidgeFit) -> Self:
-        """Become a fit that was prepared."""
+        """Take over a fit of a prepared model; return self."""
         self.bands, self._rows = prepared.bands, prepared.rows
         self._ready, self._fit = prepared.ready, fit
         return self
 
     def _take(self, prepared: PreparedRidge, y: FloatArray) -> Self:
-        """Become the fit to these responses, and tell what is odd about them."""
+        """Fit to these responses, and log how many are lost or have a penalty at an end of `alphas`; return self."""
         with tqdm(total=y.shape[1], desc="fitting", unit="voxel", disable=not self.progress) as bar:
-            model = prepared.fit(y, walked=bar.update)
+            model = prepared.fit(y, on_tile=bar.update)
         if not model._fit.valid.any():
-            n = len(model._fit.valid)
-            raise InputError(f"0 of {n} voxels are usable: each has a value that is not finite, or is constant.")
+            raise InputError(
+                f"0 of {y.shape[1]} voxels are usable: each has a value that is not finite, or is constant."
+            )
         self.fitted_as(prepared, model._fit)
         self._ready = prepared.ready.without_folds()
-        VoxelCounts.of(self).tell(self, self.bands)
+        VoxelCounts.count(self).log_findings(self, self.bands)
         return self
 
-    def _chosen_by(
+    def _selection_and_folds(
         self, design: _ridge.Design, y: FloatArray, groups: Sequence[str] | None
     ) -> tuple[str, IntArray | None]:
-        """Say how candidates are compared, and in which folds: near-duplicate rows share one."""
+        """Decide how candidates are compared, and in which folds, (n_rows,): near-duplicate rows share one."""
         if self.selection in ("gcv", "loo"):
             return self.selection, None
-        names, dependent = groups_of(design, y, groups, n_splits=self.cv, tells=self.warns)
+        names, dependent = groups_of(design, y, groups, n_splits=self.cv, logs=self.warns)
         if self.selection == "auto" and len(names) >= MIN_ROWS_FOR_GCV and not dependent:
             return "gcv", None
         return "kfold", folds_of(names, self.cv, seed=self.seed)

@@ -10,9 +10,9 @@ from latentcortex._arrays import FloatArray
 
 
 class Estimator(Protocol):
-    """What encoding asks of an estimator: to fit and predict, band by band, from columns or Gram matrices.
+    """A model that is fitted and predicts band by band, from feature columns or Gram matrices.
 
-    A voxel that is not valid is nan in everything that it says once it is fitted.
+    All fitted results of a voxel that is not valid (not finite, or constant) are nan.
     """
 
     def fit(
@@ -31,7 +31,7 @@ class Estimator(Protocol):
         grams: Mapping[str, FloatArray],
         y: FloatArray,
         *,
-        weights: FloatArray | None = None,
+        sample_weight: FloatArray | None = None,
         groups: Sequence[str] | None = None,
     ) -> Self:
         """Fit from one (n_rows, n_rows) Gram matrix per band."""
@@ -49,27 +49,27 @@ class Estimator(Protocol):
 
     @property
     def offset_(self) -> FloatArray:
-        """What predictions by band, measured from the fitted features' mean, are short of; (n_voxels,)."""
+        """What is added to predictions that are split by band, (n_voxels,)."""
         ...
 
     @property
     def alphas_(self) -> FloatArray:
-        """The chosen penalty, (n_voxels,)."""
+        """The chosen penalty of each voxel, (n_voxels,)."""
         ...
 
     @property
     def mixtures_(self) -> FloatArray:
-        """The chosen mixture, (n_bands, n_voxels)."""
+        """The chosen mixture of each voxel, (n_bands, n_voxels)."""
         ...
 
     @property
     def cv_scores_(self) -> FloatArray:
-        """What the choice explained in cross-validation, (n_voxels,)."""
+        """Fraction of the intercept's error that the choice explained in cross-validation, (n_voxels,)."""
         ...
 
     @property
     def parameters(self) -> dict[str, Any]:
-        """What made it, for the record."""
+        """The arguments that it was made with, and its name, as files keep them."""
         ...
 
     def dual(self, voxels: slice = ...) -> FloatArray:
@@ -90,16 +90,16 @@ class Nesting(Protocol):
     """A fitted model that can refit the models of subsets of its bands."""
 
     def nested(self, subsets: Sequence[Sequence[str]] | None = None) -> Mapping[tuple[str, ...], Estimator]:
-        """Refit; by default all non-empty subsets."""
+        """Refit the models of subsets of the bands, by default of all non-empty ones."""
         ...
 
 
 @runtime_checkable
 class Checkable(Protocol):
-    """An estimator that can tell before anything is extracted whether it will be able to fit."""
+    """An estimator that can tell, before anything is extracted, whether it will be able to fit."""
 
     def check(self, groups: Sequence[str], n_bands: Sequence[int] = ()) -> None:
-        """Raise if it could not fit rows of these groups, or models of so many bands, or not on this machine."""
+        """Raise `InputError` if it cannot fit rows of these groups, models of so many bands, or on this machine."""
         ...
 
 
@@ -118,9 +118,9 @@ class DescribedEstimator(Protocol):
         ...
 
 
-def quiet(estimator: Estimator) -> Estimator:
-    """Copy an estimator, for fits of which nobody needs to be warned: to shuffled responses, or only to choose."""
-    silent = copy.copy(estimator)
-    if hasattr(silent, "warns"):
-        silent.warns = False
-    return silent
+def without_warnings(estimator: Estimator) -> Estimator:
+    """Copy an estimator for fits that warn of nothing: those to shuffled responses, or that only choose penalties."""
+    copied = copy.copy(estimator)
+    if hasattr(copied, "warns"):
+        copied.warns = False
+    return copied

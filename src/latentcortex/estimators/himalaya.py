@@ -143,15 +143,15 @@ class Himalaya:
         """Fit from feature arrays, through their kernels; arguments as in `BandedRidge.fit`."""
         y = responses(y)
         w = checked_weights(sample_weight, len(y))
-        rows = FittedRows.of(bands, y, weights=w, centre=True, scale=self.scale is not None)
-        self.fit_gram(rows.kernels, y, weights=w, groups=groups)
+        rows = FittedRows.fit(bands, y, weights=w, centre=True, scale=self.scale is not None)
+        self.fit_gram(rows.kernels, y, groups=groups, sample_weight=w)
         self._rows = rows
         return self
 
     @one_thread()
     def predict(self, bands: Bands, *, split: bool = False, voxels: slice = slice(None)) -> FloatArray:
         """Predict from feature arrays, as `BandedRidge.predict` does."""
-        parts = self.predict_gram(self._fitted_rows.onto(bands), voxels=voxels)
+        parts = self.predict_gram(self._fitted_rows.kernels_with(bands), voxels=voxels)
         return parts if split else np.asarray(parts.sum(0) + self.offset_[voxels])
 
     @property
@@ -176,7 +176,7 @@ class Himalaya:
         grams: Mapping[str, FloatArray],
         y: FloatArray,
         *,
-        weights: FloatArray | None = None,
+        sample_weight: FloatArray | None = None,
         groups: Sequence[str] | None = None,
     ) -> Self:
         """Fit from one Gram matrix per band; rows are weighted by scaling them."""
@@ -192,13 +192,13 @@ class Himalaya:
         self.bands, self._rows = tuple(grams), None
         self._check()
         valid = self._valid_of(y)
-        w = checked_weights(weights, len(y))
+        w = checked_weights(sample_weight, len(y))
         self._root = np.sqrt(w)
-        own = y[:, valid]
-        self.offset_ = self._everywhere(w @ own / w.sum())
-        near = near_duplicates(Kernels(list(grams.values())), groups, n_splits=self.cv)
-        fold = folds_of(near, self.cv, seed=self.seed)
-        centred = (own - self.offset_[valid]) * self._root[:, None]
+        valid_responses = y[:, valid]
+        self.offset_ = self._everywhere(w @ valid_responses / w.sum())
+        names = near_duplicates(Kernels(list(grams.values())), groups, n_splits=self.cv)
+        fold = folds_of(names, self.cv, seed=self.seed)
+        centred = (valid_responses - self.offset_[valid]) * self._root[:, None]
         # A power of two scales without rounding; in it no square of float32 overflows or vanishes.
         unit = np.ldexp(1.0, np.frexp(np.abs(centred).max(0))[1])
         centred /= unit
@@ -221,8 +221,8 @@ class Himalaya:
             loss = -backend.to_numpy(scores).max(0).astype(np.float64)
             self.alphas_ = self._everywhere(backend.to_numpy(alphas).astype(np.float64))
         self.mixtures_ = self._everywhere(self._gamma / self._gamma.sum(0))
-        nothing = np.mean([(centred[test] ** 2).mean(0) for _, test in folds], axis=0)
-        self.cv_scores_ = self._everywhere(1 - loss / nothing)
+        loss_of_intercept = np.mean([(centred[test] ** 2).mean(0) for _, test in folds], axis=0)
+        self.cv_scores_ = self._everywhere(1 - loss / loss_of_intercept)
         return self
 
     @one_thread()

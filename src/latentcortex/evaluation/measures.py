@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Final
 
@@ -13,20 +13,20 @@ import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
 
-from latentcortex._arrays import BoolArray, FloatArray, IntArray, listed, random_for, same_length
+from latentcortex._arrays import BoolArray, FloatArray, listed, random_for, same_length
 from latentcortex._shelf import unknown
-from latentcortex.datasets import Probe
-from latentcortex.errors import AlignmentError, InputError
+from latentcortex.errors import AlignmentError
+from latentcortex.evaluation.metric import Compared, Metric, Originals, word_of
 from latentcortex.evaluation.scores import Fixed, Score, identification, own_score, pool_size
-from latentcortex.evaluation.similarity import Images, pixel_correlation, row_correlation, ssim, two_alternative
+from latentcortex.evaluation.similarity import Images, row_correlation
 from latentcortex.features import Features
 from latentcortex.splits import linked
 from latentcortex.stimuli import Stimuli
 
 logger = logging.getLogger(__name__)
 
-SSIM_PAIRS: Final = 20_000
-"""SSIM is slow: beside its own reconstructions an original is held against as many others as make so many pairs."""
+MAX_SLOW_PAIRS: Final = 20_000
+"""Pairs that a slow metric looks at: beside its own reconstructions an original is held against as many others."""
 DECODED: Final = "decoded"
 """Stands for a route in the table where a score is of decoded bands and not of images."""
 NO_CATEGORY: Final = ("", "n/a", "nan", "None", "<NA>")
@@ -61,6 +61,11 @@ class Seen:
         """The originals."""
         return self.stimuli.images(self.stimuli.ids)
 
+    @property
+    def originals(self) -> Originals:
+        """The originals with what the table says of them."""
+        return Originals(self.images, self.stimuli.table)
+
     @cached_property
     def comparisons(self) -> dict[str, BoolArray]:
         """How identifications are named -> who is compared with whom, (n_stimuli, n_stimuli)."""
@@ -72,7 +77,7 @@ class Seen:
             if not named.all():
                 logger.info("%d stimuli have no %s and are in no category.", int((~named).sum()), self.category)
             within = pool & _same(labels) & named & named[:, None]
-            by_pool[f"within-{_word(self.category)}_pool-{pool_size(within)}"] = within
+            by_pool[f"within-{word_of(self.category)}_pool-{pool_size(within)}"] = within
         return by_pool
 
     def clusters(self, groups: Mapping[str, str]) -> list[str]:
@@ -91,9 +96,9 @@ class Seen:
         return linked(len(ids), same, [f"{one} {i}" if one in NO_CATEGORY else one for i, one in enumerate(labels)])
 
     def sampled(self, n_samples: int, seed: int) -> dict[str, BoolArray]:
-        """Choose, for each comparison, the pairs that SSIM looks at; all where they are few enough."""
+        """Choose, for each comparison, the pairs that slow metrics look at; all where they are few enough."""
         n, ids = len(self.stimuli.ids), np.array(self.stimuli.ids)
-        most = max(5, SSIM_PAIRS // (n * n_samples))
+        most = max(5, MAX_SLOW_PAIRS // (n * n_samples))
         chosen = {}
         for name, among in self.comparisons.items():
             # Drawn in the order of ids, so that no order of rows decides.
@@ -134,15 +139,9 @@ def samples_of(reconstructions: Stimuli, ids: Sequence[str]) -> NDArray[np.uint8
     return images.reshape(len(ids), -1, *images.shape[1:])
 
 
-def check_words(seen: Seen, probe: Probe | None) -> None:
-    """Raise `InputError` unless every attribute of the probe is a column with words that the probe knows."""
-    for name, known in probe.attributes.items() if probe is not None else ():
-        _numbered(name, list(seen.stimuli.table[name]), known)
-
-
 def image_similarities(
-    seen: Seen, reconstructions: Stimuli, probe: Probe | None = None, *, wanted: BoolArray | None = None
-) -> dict[str, FloatArray]:
+    seen: Seen, reconstructions: Stimuli, metrics: Mapping[str, Metric], *, wanted: BoolArray | None = None
+) -> dict[str, Compared]:
     """Compare every original with every sample of every reconstruction.
 
     Parameters
@@ -150,52 +149,55 @@ def image_similarities(
     seen : Seen
     reconstructions : Stimuli
         From `reconstruct`; brought to the originals' size where they differ (bicubic).
-    probe : Probe, optional
-        Reads attributes; its measures are left out without it.
+    metrics : mapping of str to Metric
+        From `make_metrics`.
     wanted : ndarray of bool, shape (n_stimuli, n_stimuli), optional
-        The pairs that SSIM looks at; all by default.
+        The pairs that slow metrics look at; all by default.
 
     Returns
     -------
     dict
-        `pixels`, `ssim`, with a probe also `attributes` (log-probability of all words of the original) and
-        each attribute's name (two alternatives); each (n_stimuli, n_stimuli, n_samples).
+        Metric -> its `Compared`, each array of shape (n_stimuli, n_stimuli, n_samples).
     """
     samples = samples_of(reconstructions, seen.stimuli.ids)
-    n, k = samples.shape[:2]
+    n, n_samples = samples.shape[:2]
     flat = _sized(samples.reshape(-1, *samples.shape[2:]), seen.images.shape[1:3])
-    pairs = np.repeat(wanted, k, axis=1) if wanted is not None else None
-    similarities = {"pixels": pixel_correlation(seen.images, flat), "ssim": ssim(seen.images, flat, pairs)}
-    if probe is not None:
-        read, table = probe.read(flat), seen.stimuli.table
-        words = {name: _numbered(name, list(table[name]), known) for name, known in probe.attributes.items()}
-        similarities["attributes"] = np.sum([read[name][:, own].T for name, own in words.items()], axis=0)
-        similarities |= {name: two_alternative(read[name], own) for name, own in words.items()}
-    undefined = int(np.isnan(similarities["pixels"]).all(0).sum())
-    if undefined:
-        logger.info("%d of %d reconstructions are of one colour: no pixel correlation is defined.", undefined, n * k)
-    return {name: values.reshape(n, n, k) for name, values in similarities.items()}
+    pairs = np.repeat(wanted, n_samples, axis=1) if wanted is not None else None
+    cubes = {}
+    for name, metric in metrics.items():
+        compared = metric.compare(seen.originals, flat, pairs if metric.of_few_pairs else None)
+        _log_undefined(metric, compared)
+        scores = {measure: values.reshape(n, n, n_samples) for measure, values in compared.scores.items()}
+        cubes[name] = Compared(compared.identifying.reshape(n, n, n_samples), scores)
+    return cubes
+
+
+def _log_undefined(metric: Metric, compared: Compared) -> None:
+    """Note how many images a metric that looks at all pairs says nothing of."""
+    n_undefined = 0 if metric.of_few_pairs else int(np.isnan(compared.identifying).all(0).sum())
+    if n_undefined:
+        said = "The metric %s is undefined for %d of %d reconstructions, such as images of one colour."
+        logger.info(said, metric.name, n_undefined, compared.identifying.shape[1])
 
 
 def image_scores(
-    seen: Seen, reconstructions: Stimuli, probe: Probe | None, weights: FloatArray, *, seed: int = 0
+    seen: Seen, reconstructions: Stimuli, metrics: Mapping[str, Metric], weights: FloatArray, *, seed: int = 0
 ) -> dict[str, Score]:
-    """Score the reconstructions of one route by every measure; name -> score."""
+    """Score the reconstructions of one route by every metric, and identify by each; measure -> score."""
     n_samples = reconstructions.table["sample"].nunique()
-    pairs = seen.sampled(n_samples, seed)
-    wanted = np.asarray(np.logical_or.reduce([*pairs.values()]))
-    similarities = image_similarities(seen, reconstructions, probe, wanted=wanted)
-    pool = next(iter(pairs.values()))
-    scores = {
-        "correlation_space-pixels": own_score(similarities["pixels"], weights),
-        "ssim": own_score(similarities["ssim"], weights, among=pool),
-    }
-    for name in probe.attributes if probe is not None else ():
-        scores[f"attribute_name-{name}"] = own_score(similarities[name], weights, limits=(0.0, 1.0))
-    for space in ("pixels", "ssim", "attributes"):
-        if space in similarities:
-            among = pairs if space == "ssim" else seen.comparisons
-            scores |= _identifications(space, similarities[space], among, weights)
+    is_slow = any(metric.of_few_pairs for metric in metrics.values())
+    pairs = seen.sampled(n_samples, seed) if is_slow else seen.comparisons
+    wanted = np.asarray(np.logical_or.reduce([*pairs.values()])) if is_slow else None
+    compared, pool = image_similarities(seen, reconstructions, metrics, wanted=wanted), next(iter(pairs.values()))
+    scores = {}
+    for name, metric in metrics.items():
+        for measure, cube in compared[name].scores.items():
+            score = own_score(cube, weights, among=pool if metric.of_few_pairs else None, limits=metric.limits)
+            chance = score.chance if metric.chance is None else metric.chance
+            scores[measure] = replace(score, chance=chance, higher_is_better=metric.higher_is_better)
+    for name, metric in metrics.items():
+        among = pairs if metric.of_few_pairs else seen.comparisons
+        scores |= _identifications(metric.word, compared[name].identifying, among, weights)
     return scores
 
 
@@ -210,7 +212,7 @@ def mean_image(stimuli: Stimuli, ids: Sequence[str]) -> Images:
     return np.rint(total / len(ids)).astype(np.uint8)
 
 
-def mean_image_scores(seen: Seen, means: Mapping[str, Images], probe: Probe | None) -> dict[str, float]:
+def mean_image_scores(seen: Seen, means: Mapping[str, Images], metrics: Mapping[str, Metric]) -> dict[str, float]:
     """Score the mean training image as if it had been reconstructed of every stimulus.
 
     Parameters
@@ -218,8 +220,8 @@ def mean_image_scores(seen: Seen, means: Mapping[str, Images], probe: Probe | No
     seen : Seen
     means : dict
         Pool -> mean of its training images, from `mean_image`.
-    probe : Probe, optional
-        Reads attributes; its measures are left out without it.
+    metrics : mapping of str to Metric
+        From `make_metrics`.
 
     Returns
     -------
@@ -231,14 +233,11 @@ def mean_image_scores(seen: Seen, means: Mapping[str, Images], probe: Probe | No
         in_pool = np.flatnonzero(np.asarray(seen.pools, dtype=str) == pool)
         if not len(in_pool):
             continue
-        image, originals = _sized(mean[None], seen.images.shape[1:3]), seen.images[in_pool]
-        given = {"correlation_space-pixels": pixel_correlation(originals, image), "ssim": ssim(originals, image)}
-        if probe is not None:
-            read, table = probe.read(image), seen.stimuli.table.iloc[in_pool]
-            for name, known in probe.attributes.items():
-                given[f"attribute_name-{name}"] = two_alternative(read[name], _numbered(name, list(table[name]), known))
-        for measure, values in given.items():
-            scores.setdefault(measure, []).extend(values[:, 0])
+        image = _sized(mean[None], seen.images.shape[1:3])
+        originals = Originals(seen.images[in_pool], seen.stimuli.table.iloc[in_pool])
+        for metric in metrics.values():
+            for measure, values in metric.compare(originals, image).scores.items():
+                scores.setdefault(measure, []).extend(values[:, 0])
     return {measure: _mean(values) for measure, values in scores.items()}
 
 
@@ -269,7 +268,7 @@ def latent_scores(
         in_pool = np.flatnonzero(np.asarray(seen.pools, dtype=str) == pool)
         similarity[np.ix_(in_pool, in_pool)] = row_correlation(true[in_pool], given[in_pool], mean)
     cube = similarity[:, :, None]
-    space = _word(band)
+    space = word_of(band)
     return {
         f"correlation_space-{space}": own_score(cube, weights),
         **_identifications(space, cube, seen.comparisons, weights),
@@ -294,7 +293,7 @@ def score_table(
     of_mean_image : dict, optional
         Measure -> score of the mean training image, from `mean_image_scores`; nan for others.
     baseline : str
-        Route that the others must beat; the difference is paired over images.
+        Route that the others must beat; the difference is paired over images, and above 0 where they are better.
 
     Returns
     -------
@@ -309,12 +308,14 @@ def score_table(
             control = shuffled.get(route, {}).get(measure)
             row |= _named("shuffled", control) if control else {}
             base = routes.get(baseline, {}).get(measure)
-            row |= _named("above_baseline", score.less(base)) if base and route not in (baseline, DECODED) else {}
+            if base and route not in (baseline, DECODED):
+                row |= _named("above_baseline", score.less(base) if score.higher_is_better else base.less(score))
             rows.append({**row, "n_images": score.n_images})
     return pd.DataFrame(rows)
 
 
 def _named(name: str, score: Score) -> dict[str, float]:
+    """Lay a score out as columns of the table: the value and both ends of its interval."""
     low, high = score.interval
     return {name: score.value, f"{name}_low": low, f"{name}_high": high}
 
@@ -336,24 +337,14 @@ def _identifications(
     }
 
 
-def _word(name: str) -> str:
-    """Make a name fit into the name of a measure, where `_` and `-` have a meaning."""
-    return "".join(letter for letter in name if letter.isalnum())
-
-
 def _same(labels: Sequence[str]) -> BoolArray:
+    """Tell which stimuli share a label with which, (n_stimuli, n_stimuli)."""
     codes = np.unique(np.asarray(labels, dtype=str), return_inverse=True)[1]
     return np.asarray(codes[:, None] == codes)
 
 
-def _numbered(attribute: str, words: Sequence[str], known: Sequence[str]) -> IntArray:
-    strange = sorted(set(words) - set(known))
-    if strange:
-        raise InputError(f"Column {attribute} has words that the probe does not know: {listed(strange)}.")
-    return np.array([known.index(word) for word in words], dtype=np.intp)
-
-
 def _sized(images: Images, size: tuple[int, ...]) -> Images:
+    """Bring images to a size (height, width), bicubic, which is noted; as they are where they have it."""
     if images.shape[1:3] == size:
         return images
     height, width = size

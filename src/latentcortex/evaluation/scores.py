@@ -47,6 +47,8 @@ class Score:
         From `image_weights`.
     limits : (float, float), optional
         Between what the score of any image lies; without them between the worst and the best that were seen.
+    higher_is_better : bool
+        Whether it is a likeness, and no distance.
     """
 
     value: float
@@ -54,16 +56,17 @@ class Score:
     each: FloatArray = field(repr=False)
     weights: FloatArray = field(repr=False)
     limits: tuple[float, float] | None = None
+    higher_is_better: bool = True
 
     @property
-    def known(self) -> BoolArray:
+    def defined(self) -> BoolArray:
         """Which images have a score, (n_stimuli,)."""
         return np.asarray(np.isfinite(self.each))
 
     @property
     def n_images(self) -> int:
         """Images that have a score."""
-        return int(self.known.sum())
+        return int(self.defined.sum())
 
     @property
     def interval(self) -> tuple[float, float]:
@@ -78,9 +81,9 @@ class Score:
         Gaffke (2005), Mathematical Methods of Statistics 14, 451-467; Learned-Miller and Thomas (2019),
         arXiv:1905.06208
         """
-        if not self.known.any():
+        if not self.defined.any():
             return float("nan"), float("nan")
-        measured = self.each[self.known]
+        measured = self.each[self.defined]
         worst, best = self.limits or (float(measured.min()), float(measured.max()))
         low, high = float(np.percentile(self._draws(worst), 2.5)), float(np.percentile(self._draws(best), 97.5))
         # What an image adds, as a distractor, too, may lie a little beyond.
@@ -89,13 +92,13 @@ class Score:
     @property
     def standard_error(self) -> float:
         """The standard deviation of the draws, where the image that was not seen is like the average one."""
-        return float(self._draws(self.value).std()) if self.known.any() else float("nan")
+        return float(self._draws(self.value).std()) if self.defined.any() else float("nan")
 
     def _draws(self, unseen: float) -> FloatArray:
         """Average in every draw, with what the image that was not seen is taken to have, (n_draws,)."""
-        of_known = self.weights[:, self.known].astype(np.float64)
+        weights = self.weights[:, self.defined].astype(np.float64)
         left = 1 - self.weights.sum(1, dtype=np.float64)
-        return np.asarray((of_known @ self.each[self.known] + left * unseen) / (of_known.sum(1) + left))
+        return np.asarray((weights @ self.each[self.defined] + left * unseen) / (weights.sum(1) + left))
 
     def less(self, other: Score) -> Score:
         """Subtract a score of the same images under the same draws: a paired difference, nan for other images.
@@ -104,7 +107,7 @@ class Score:
         what its scores may differ by at most.
         """
         same_length(images=self.each, others=other.each)
-        same = np.array_equal(self.known, other.known)
+        same = np.array_equal(self.defined, other.defined)
         each = self.each - other.each if same else np.full_like(self.each, np.nan)
         limits = None
         if self.limits and other.limits and len(np.unique(each[np.isfinite(each)])) == 1:
@@ -167,8 +170,8 @@ def own_score(
     others = ~np.eye(len(means), dtype=bool) & np.isfinite(means)
     if among is not None:
         others &= among
-    own, chance = np.diag(means), float(means[others].mean()) if others.any() else float("nan")
-    return _averaged(own, own, weights, chance, limits)
+    of_itself, chance = np.diag(means), float(means[others].mean()) if others.any() else float("nan")
+    return _averaged(of_itself, of_itself, weights, chance, limits)
 
 
 def identification(

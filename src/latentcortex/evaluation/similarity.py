@@ -169,6 +169,7 @@ def _check_images(**given: object) -> None:
 
 
 def _blocks(n: int) -> Iterator[slice]:
+    """Cut n images into as many slices as keep few of them floats at the same time."""
     return (slice(i, min(i + AT_ONCE, n)) for i in range(0, n, AT_ONCE))
 
 
@@ -201,8 +202,10 @@ def _unit(rows: NDArray[Any]) -> FloatArray:
 
 
 def _grey(images: Images) -> FloatArray:
+    """Weigh the channels by luminance, float32 in [0, 1], (n, height, width)."""
     return np.asarray((images.astype(np.float32) / 255) @ LUMINANCE)
 
 
 def _smooth(images: FloatArray) -> FloatArray:
+    """Average over SSIM's Gaussian window around every pixel."""
     return np.asarray(gaussian_filter(images, sigma=1.5, radius=BORDER, axes=(-2, -1)))

@@ -1,4 +1,4 @@
-"""How the bands of a latent diffusion model are named, and which names are possible."""
+"""Names of the bands of a latent diffusion model: which are possible, checked before anything is loaded."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ ENTITIES: Final[dict[str, tuple[str, ...]]] = {
     "unet": ("layer", "strength", "step", "branch"),
     "dit": ("layer", "strength", "step", "branch"),
 }
-"""Kinds of bands, and the entities that each can have."""
+"""Kinds of bands, each with the entities that it can have."""
 WORDS: Final = {"part": ("pooled",), "as": ("x0",), "branch": ("unconditional", "conditional")}
-"""Entities that are words, and their words."""
+"""Entities whose values are words, each with its words."""
 EXAMPLES: Final = ("z", "c", "zc_strength-80_step-100")
 LAYERS: Final = {"unet": "unet_layer-mid_strength-80_step-50", "dit": "dit_layer-block0_strength-80_step-50"}
 
@@ -59,6 +59,7 @@ def check_name(name: str, *, n_steps: int, layers: Collection[str], n_text_layer
 
 
 def _check_step(name: str, band: Band, n_steps: int) -> None:
+    """Raise `InputError` unless a band's strength is at least one step, and its step within the strength's."""
     strength, step = band.number("strength"), band.number("step")
     lowest = 0 if band.kind == "zc" and "as" not in band.entities else 1
     if not (strength * n_steps >= 100 and strength <= 100 and lowest <= step <= 100):

@@ -1,9 +1,9 @@
-"""What a latent diffusion model is, by the configuration of its parts: nothing is loaded."""
+"""Layers, image size and widths of a latent diffusion model, read from its configuration without loading weights."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Sequence
+from typing import Final
 
 from latentcortex._loading.configuration import (
     AUTOENCODER,
@@ -11,22 +11,23 @@ from latentcortex._loading.configuration import (
     CLIP_TEXT,
     TRANSFORMER,
     UNET,
+    Config,
     Kind,
 )
 from latentcortex.errors import InputError
 
-PAPER: Final = (512, 320)
-"""Images of models that were made for so many pixels have so many, as in Takagi and Nishimoto (2023)."""
+TAKAGI_PIXELS: Final = {512: 320}
+"""Height and width, in pixels, of a model's training images -> those used with it by Takagi and Nishimoto (2023)."""
 
 CHOICES: Final[dict[str, tuple[str, ...]]] = {
     "dtype": ("float32", "bfloat16", "float16"),
     "weights": ("trained", "untrained"),
-    "shown": ("images", "noise"),
-    "start": ("consistent", "compvis"),
+    "input": ("images", "noise"),
+    "noise_start": ("consistent", "compvis"),
 }
-"""Settings that are words, and their words."""
+"""Settings of the extractor that are words, each with the words that it may be."""
 DENOISERS: Final = {"unet": "unet", "dit": "transformer"}
-"""What denoises, a U-Net or a transformer, as the bands of its layers are named, and the folder of each."""
+"""Kinds of denoiser, as the bands of their layers begin, each with its folder in a model."""
 KINDS: Final[dict[str, Kind]] = {
     "unet": UNET,
     "transformer": TRANSFORMER,
@@ -34,15 +35,13 @@ KINDS: Final[dict[str, Kind]] = {
     "text_encoder": CLIP_TEXT,
     "text_encoder_2": CLIP_PROJECTED,
 }
-"""The folders of parts, and what they must be to be described here."""
-SHORT: Final = 0.05
-"""Fraction of the timesteps of training that a grid may leave out at its noisy end."""
-
-Config = Mapping[str, Any]
+"""Folders of a model's parts, each with the kind of part that it must hold."""
+MAX_SKIPPED_FRACTION: Final = 0.05
+"""Largest fraction of the training timesteps that a grid may leave out at its noisy end."""
 
 
 def check_grid(n_steps: int, timesteps: int, denoiser: str) -> None:
-    """Raise `InputError` for a grid of timesteps that does not go as far as its strengths say.
+    """Raise `InputError` for a grid of timesteps that stops short of the noise that its strengths promise.
 
     The steps of a U-Net's grid are equal and whole: where they do not divide the timesteps of training, those at the
     noisy end are in none of them. 501 to 999 steps of 1000 are single timesteps, and begin anywhere below 1000.
@@ -52,7 +51,7 @@ def check_grid(n_steps: int, timesteps: int, denoiser: str) -> None:
     n_steps : int
         Length of the grid.
     timesteps : int
-        Of training.
+        Number of timesteps that the model was trained with.
     denoiser : {"unet", "dit"}
 
     Examples
@@ -64,19 +63,19 @@ def check_grid(n_steps: int, timesteps: int, denoiser: str) -> None:
     """
     if n_steps > timesteps:
         raise InputError(f"n_steps must be at most {timesteps}, the timesteps of the model's training; got {n_steps}.")
-    each = timesteps // n_steps
-    first = (n_steps - 1) * each + 1
-    if denoiser == "unet" and (first >= timesteps or n_steps * each < (1 - SHORT) * timesteps):
+    spacing = timesteps // n_steps
+    noisiest = (n_steps - 1) * spacing + 1
+    if denoiser == "unet" and (noisiest >= timesteps or n_steps * spacing < (1 - MAX_SKIPPED_FRACTION) * timesteps):
         whole = [n for n in range(1, timesteps // 2 + 1) if timesteps % n == 0]
         near = min(whole, key=lambda n: abs(n - n_steps))
         raise InputError(
-            f"A grid of {n_steps} steps ends at timestep {first} of {timesteps}, so that strengths would not have the "
-            f"noise that they say; use a number of steps that divides {timesteps}, such as n_steps = {near}."
+            f"A grid of {n_steps} steps ends at timestep {noisiest} of {timesteps}, so that strengths would not have "
+            f"the noise that they say; use a number of steps that divides {timesteps}, such as n_steps = {near}."
         )
 
 
-def blocks(config: Config, denoiser: str) -> dict[str, str]:
-    """Name the blocks of a denoiser shortly, by its configuration: short names -> names of modules.
+def denoiser_blocks(config: Config, denoiser: str) -> dict[str, str]:
+    """List the blocks of a denoiser, by its configuration: short name -> name of the module.
 
     Examples
     --------
@@ -85,11 +84,12 @@ def blocks(config: Config, denoiser: str) -> dict[str, str]:
     """
     if denoiser == "dit":
         return {f"block{i}": f"transformer_blocks.{i}" for i in range(config["num_layers"])}
-    n = len(config["down_block_types"])
-    return {**{f"{way}{i}": f"{way}_blocks.{i}" for way in ("down", "up") for i in range(n)}, "mid": "mid_block"}
+    n_blocks = len(config["down_block_types"])
+    paths = {f"{path}{i}": f"{path}_blocks.{i}" for path in ("down", "up") for i in range(n_blocks)}
+    return {**paths, "mid": "mid_block"}
 
 
-def five(config: Config, denoiser: str) -> tuple[str, ...]:
+def default_layers(config: Config, denoiser: str) -> tuple[str, ...]:
     """Choose five blocks: two of a U-Net's first stage, the bottleneck, two of the second; a transformer's evenly.
 
     Examples
@@ -98,24 +98,24 @@ def five(config: Config, denoiser: str) -> tuple[str, ...]:
     ('block0', 'block6', 'block12', 'block17', 'block23')
     """
     if denoiser == "dit":
-        ends = tuple(f"block{(i * (config['num_layers'] - 1) + 2) // 4}" for i in range(5))
+        layers = tuple(f"block{(i * (config['num_layers'] - 1) + 2) // 4}" for i in range(5))
     else:
-        n = len(config["down_block_types"])
-        ends = ("down0", f"down{max(n - 2, 0)}", "mid", f"up{max(n - 3, 0)}", f"up{n - 1}")
-    return tuple(dict.fromkeys(ends))
+        n_blocks = len(config["down_block_types"])
+        layers = ("down0", f"down{max(n_blocks - 2, 0)}", "mid", f"up{max(n_blocks - 3, 0)}", f"up{n_blocks - 1}")
+    return tuple(dict.fromkeys(layers))
 
 
-def sized(pixels: int, config: Config, factor: int, denoiser: str) -> int:
+def image_size(pixels: int, config: Config, factor: int, denoiser: str) -> int:
     """Choose the height and width of images.
 
     Parameters
     ----------
     pixels : int
-        Wanted; 0 is the model's own, or the paper's.
+        Height and width that is asked for; 0 is that of the model's training images, or of `TAKAGI_PIXELS`.
     config : mapping
-        Of the denoiser.
+        Configuration of the denoiser.
     factor : int
-        Pixels per place of the latent, each way.
+        Pixels per position of the latent, each way.
     denoiser : {"unet", "dit"}
 
     Raises
@@ -126,34 +126,34 @@ def sized(pixels: int, config: Config, factor: int, denoiser: str) -> int:
     if not (pixels or config["sample_size"]):
         raise InputError("The model's denoiser does not say for which sample_size it was made; set `pixels`.")
     native = int(config["sample_size"] or 0) * factor
-    chosen = pixels or (PAPER[1] if native == PAPER[0] else native)
-    # The latent must be halved by every block that halves it, or cut into patches of which each has a known place.
-    unet = denoiser == "unet"
-    grain = factor * int(2 ** (len(config["down_block_types"]) - 1) if unet else config["patch_size"])
-    if chosen % grain:
-        raise InputError(f"pixels must be a multiple of {grain} for this model; got {chosen}.")
-    if not unet and chosen > grain * config["pos_embed_max_size"]:
-        raise InputError(f"pixels must be at most {grain * config['pos_embed_max_size']} for this model; got {chosen}.")
+    chosen = pixels or TAKAGI_PIXELS.get(native, native)
+    # A U-Net halves the latent in all blocks but one; a transformer cuts it into patches with learnt positions.
+    is_unet = denoiser == "unet"
+    multiple = factor * int(2 ** (len(config["down_block_types"]) - 1) if is_unet else config["patch_size"])
+    if chosen % multiple:
+        raise InputError(f"pixels must be a multiple of {multiple} for this model; got {chosen}.")
+    if not is_unet and chosen > (largest := multiple * config["pos_embed_max_size"]):
+        raise InputError(f"pixels must be at most {largest} for this model; got {chosen}.")
     return chosen
 
 
-def widths_of_text(texts: Sequence[Config], config: Config, denoiser: str, n_more: int) -> dict[str, int]:
+def text_widths(texts: Sequence[Config], config: Config, denoiser: str, n_more: int) -> dict[str, int]:
     """Count the dimensions of c, of a layer of the (first) text encoder and of the pooled text.
 
     Parameters
     ----------
     texts : sequence of mapping
-        Of the CLIP text encoders, one or two.
+        Configurations of the CLIP text encoders, one or two.
     config : mapping
-        Of the denoiser.
+        Configuration of the denoiser.
     denoiser : {"unet", "dit"}
     n_more : int
-        Tokens that a transformer is told besides CLIP's.
+        Tokens of the T5 encoder, which a transformer gets besides CLIP's.
 
     Returns
     -------
     dict of str to int
-        The entity of the band, none for c itself -> n_dims.
+        Entity of the band (empty for c itself) -> number of dimensions.
     """
     first, last = texts[0], texts[-1]
     n_tokens = int(first["max_position_embeddings"])

@@ -1,4 +1,4 @@
-"""What the bands of a latent diffusion model are, in the sentences of a methods section."""
+"""Sentences of a methods section about the bands of a latent diffusion model."""
 
 from __future__ import annotations
 
@@ -25,33 +25,35 @@ def enumerated(values: Iterable[object], last: str = "and") -> str:
     return f"{', '.join(first)} {last} {final}" if first else final
 
 
-def of_diffusion(source: LDM, bands: Sequence[str]) -> str:
+def describe_bands(extractor: LDM, bands: Sequence[str]) -> str:
     """Write how these bands of a latent diffusion model were made."""
     by_kind: dict[str, list[Band]] = {}
     for name in bands:
         band = Band(name)
         by_kind.setdefault(band.kind, []).append(band)
-    flow = source.denoiser == "dit"
+    flow = extractor.denoiser == "dit"
     work = "esser2024" if flow else "rombach2022"
     architecture = "with a transformer that matches flows" if flow else "with a U-Net"
     words = [
-        f"Features were taken from the latent diffusion model {source.model}, {architecture} [@{work}], for images of "
-        f"{source.pixels} x {source.pixels} pixels.",
-        *(SENTENCES[kind](source, of_kind) for kind, of_kind in by_kind.items() if kind in SENTENCES),
+        f"Features were taken from the latent diffusion model {extractor.model}, {architecture} [@{work}], for images "
+        f"of {extractor.pixels} x {extractor.pixels} pixels.",
+        *(SENTENCES[kind](extractor, of_kind) for kind, of_kind in by_kind.items() if kind in SENTENCES),
         *_origin(by_kind),
-        *_noise(source, by_kind),
-        *_baselines(source, by_kind),
+        *_noise(extractor, by_kind),
+        *_baselines(extractor, by_kind),
     ]
     return " ".join(words)
 
 
-def _image_latent(source: LDM, bands: Sequence[Band]) -> str:
+def _image_latent(extractor: LDM, bands: Sequence[Band]) -> str:
+    """Write what the bands z and z_sampled are."""
     sampled = [band for band in bands if "sampled" in band.entities]
     words = [] if len(sampled) == len(bands) else ["z is the mean of the autoencoder's posterior for an image."]
     return " ".join([*words, *(["z_sampled is a sample of that posterior."] if sampled else [])])
 
 
-def _text(source: LDM, bands: Sequence[Band]) -> str:
+def _text(extractor: LDM, bands: Sequence[Band]) -> str:
+    """Write what c, layers of the text encoder and the pooled text are."""
     whole = [band for band in bands if not band.entities]
     words = (
         ["c is the text embedding that the denoiser is given, averaged over the captions of an image."] if whole else []
@@ -64,41 +66,46 @@ def _text(source: LDM, bands: Sequence[Band]) -> str:
     return " ".join(words)
 
 
-def _denoised(source: LDM, bands: Sequence[Band]) -> str:
-    sampler = "Euler steps along the flow" if source.denoiser == "dit" else "DDIM with eta 0 [@song2021]"
+def _denoised(extractor: LDM, bands: Sequence[Band]) -> str:
+    """Write what z_c is, and at which strengths and steps."""
+    sampler = "Euler steps along the flow" if extractor.denoiser == "dit" else "DDIM with eta 0 [@song2021]"
     words = (
         f"z_c is z after noise was added to it and a part of the denoising steps was done, by {sampler}, given c and "
-        f"without guidance: {_places(bands)}. A strength is a share of the {source.n_steps} steps of the timestep grid."
+        f"without guidance: {_strengths_and_steps(bands)}. A strength is a share of the "
+        f"{extractor.n_steps} steps of the timestep grid."
     )
     clean = any(band.entities.get("as") == "x0" for band in bands)
     return words + (" Bands as-x0 are the clean latent that a step predicts." if clean else "")
 
 
-def _places(bands: Sequence[Band]) -> str:
+def _strengths_and_steps(bands: Sequence[Band]) -> str:
     """Write at which strengths which steps are done, those of the same steps together."""
     steps: dict[int, set[int]] = {}
     for band in bands:
         steps.setdefault(band.number("strength"), set()).add(band.number("step"))
-    alike: dict[tuple[int, ...], list[int]] = {}
+    strengths_of: dict[tuple[int, ...], list[int]] = {}
     for strength, done in sorted(steps.items()):
-        alike.setdefault(tuple(sorted(done)), []).append(strength)
+        strengths_of.setdefault(tuple(sorted(done)), []).append(strength)
     return "; ".join(
         f"{enumerated(done, 'or')} % of the steps at a strength of {enumerated(strengths, 'or')} %"
-        for done, strengths in alike.items()
+        for done, strengths in strengths_of.items()
     )
 
 
-def _layers(source: LDM, bands: Sequence[Band]) -> str:
+def _layers(extractor: LDM, bands: Sequence[Band]) -> str:
+    """Write which layers of the denoiser were taken, and how they were made smaller."""
     names = enumerated(dict.fromkeys(band.entities["layer"] for band in bands))
-    network = "transformer" if source.denoiser == "dit" else "U-Net"
+    network = "transformer" if extractor.denoiser == "dit" else "U-Net"
     words = (
         f"Layers are the outputs of the {network}'s blocks {names} in the call that completes a denoising step, given "
-        f"c and without guidance: {_places(bands)}"
+        f"c and without guidance: {_strengths_and_steps(bands)}"
     )
-    words += f". They were averaged over a grid of {source.pool} x {source.pool} fields" if source.pool else ""
-    words += f". Wider ones were projected onto {source.n_projected} random directions" if source.n_projected else ""
-    blind = any(band.entities.get("branch") == "unconditional" for band in bands)
-    return f"{words}." + (" Bands of the unconditional branch were computed without captions." if blind else "")
+    words += f". They were averaged over a grid of {extractor.pool} x {extractor.pool} fields" if extractor.pool else ""
+    words += (
+        f". Wider ones were projected onto {extractor.n_projected} random directions" if extractor.n_projected else ""
+    )
+    unconditional = any(band.entities.get("branch") == "unconditional" for band in bands)
+    return f"{words}." + (" Bands of the unconditional branch were computed without captions." if unconditional else "")
 
 
 SENTENCES: Final[Mapping[str, Callable[[LDM, Sequence[Band]], str]]] = {
@@ -108,26 +115,29 @@ SENTENCES: Final[Mapping[str, Callable[[LDM, Sequence[Band]], str]]] = {
     "unet": _layers,
     "dit": _layers,
 }
-"""What each kind of band is, in words."""
+"""Kind of band -> what writes the sentences about the bands of that kind."""
 
 
 def _origin(kinds: Mapping[str, Sequence[Band]]) -> list[str]:
+    """Cite who has used latents as bands of encoding models."""
     latents = [{"zc": "z_c"}.get(kind, kind) for kind in LATENTS if kind in kinds]
     return [f"Encoding models of {enumerated(latents)} have been used by @takagi2023."] if latents else []
 
 
-def _noise(source: LDM, kinds: Mapping[str, Sequence[Band]]) -> list[str]:
+def _noise(extractor: LDM, kinds: Mapping[str, Sequence[Band]]) -> list[str]:
+    """Write how often noise was drawn, and where noising ended."""
     if not set(kinds) & {"zc", "unet", "dit"}:
         return []
-    draws = f"averaged over {source.n_seeds} draws" if source.n_seeds > 1 else "drawn once"
-    where = ", and noising ended one step later than denoising began, as in the code of CompVis"
-    return [f"The noise of each image was {draws}{where if source.start == 'compvis' else ''}."]
+    draws = f"averaged over {extractor.n_seeds} draws" if extractor.n_seeds > 1 else "drawn once"
+    later = ", and noising ended one step later than denoising began, as in the code of CompVis"
+    return [f"The noise of each image was {draws}{later if extractor.noise_start == 'compvis' else ''}."]
 
 
-def _baselines(source: LDM, kinds: Mapping[str, Sequence[Band]]) -> list[str]:
+def _baselines(extractor: LDM, kinds: Mapping[str, Sequence[Band]]) -> list[str]:
+    """Write which baseline the extractor is, if it is one."""
     words = []
-    if source.weights == "untrained" and set(kinds) & {"zc", "unet", "dit"}:
+    if extractor.weights == "untrained" and set(kinds) & {"zc", "unet", "dit"}:
         words.append("As a baseline the denoiser had random weights in place of trained ones.")
-    if source.shown == "noise":
+    if extractor.input == "noise":
         words.append("As a baseline each image was replaced by noise in place of its z.")
     return words

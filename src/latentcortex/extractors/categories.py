@@ -69,9 +69,9 @@ class Categories:
                 raise unknown("band of categories", band, (BAND,))
         if captions is None:
             return
-        never = ~self._counted(captions).any(0)
-        if never.any():
-            absent = listed(np.array(self.words)[never])
+        is_absent = ~self._counted(captions).any(0)
+        if is_absent.any():
+            absent = listed(np.array(self.words)[is_absent])
             logger.warning("No caption of %d stimuli has %s; its column is constant.", len(captions), absent)
 
     def extract(

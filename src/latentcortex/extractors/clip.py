@@ -1,4 +1,4 @@
-"""CLIP: what an image and its captions mean to a model that was trained to match them, and what its layers see."""
+"""CLIP: embeddings of images and captions by a model that was trained to match them, and layers of its vision tower."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from latentcortex.errors import InputError, MissingExtraError
 
 REPOSITORY: Final = "openai/clip-vit-large-patch14"
 PINNED: Final = {REPOSITORY: "32bd64288804d66eefd0ccbe215aa642df71cc41"}
-"""Revisions that need not be given."""
+"""The commit that is taken of a model unless another is given."""
 BATCH: Final = 25
 """Images per pass. The last is padded to it: no feature depends on which images are asked for."""
-TEXTS: Final = 64
+CAPTION_BATCH: Final = 64
 """Captions per pass, padded likewise."""
 VISION: Final = "clip_part-vision"
 TEXT: Final = "clip_part-text"
 POOLS: Final[dict[str, Callable[[Any], Any]]] = {"cls": lambda h: h[:, 0], "mean": lambda h: h[:, 1:].mean(1)}
-"""How the tokens (n_stimuli, n_tokens, n_dims) of a layer become one vector: the class token, or the patches' mean."""
+"""Ways to make one vector of a layer's tokens (n_stimuli, n_tokens, n_dims): the class token, or the patches' mean."""
 
 
 class CLIP:
@@ -92,7 +92,7 @@ class CLIP:
 
     @cached_property
     def folder(self) -> Path:
-        """Where the model is."""
+        """The folder of the model on this machine."""
         return model_folder(self.model, self.revision)
 
     @cached_property
@@ -101,9 +101,9 @@ class CLIP:
         return configuration.read(self.folder, configuration.CLIP)
 
     @cached_property
-    def preparation(self) -> Preparation:
+    def preparation(self) -> ImagePreparation:
         """How images are prepared for the model."""
-        preparation = Preparation.read(self.folder / "preprocessor_config.json")
+        preparation = ImagePreparation.read(self.folder / "preprocessor_config.json")
         size = self.config["vision_config"]["image_size"]
         if preparation.side != size:
             raise InputError(
@@ -135,16 +135,16 @@ class CLIP:
 
     def methods(self, bands: Sequence[str] = ()) -> str:
         """Write for a methods section how these bands, or all, were made."""
-        asked = tuple(bands or self.bands)
+        described = tuple(bands or self.bands)
         words = [f"Features were taken from the CLIP model {self.model} [@radford2021]."]
-        if VISION in asked:
+        if VISION in described:
             words.append("Its image embedding was projected into the space that images and texts share.")
-        if TEXT in asked:
+        if TEXT in described:
             words.append("Its text embedding in that space was averaged over the captions of an image.")
-        layers = [str(Band(band).number("layer")) for band in asked if band not in (VISION, TEXT)]
+        layers = [str(Band(band).number("layer")) for band in described if band not in (VISION, TEXT)]
         if layers:
-            kept = "class token" if self.pool == "cls" else "mean over patches"
-            words.append(f"Of the hidden states {', '.join(layers)} of its vision tower the {kept} was taken.")
+            vector = "class token" if self.pool == "cls" else "mean over patches"
+            words.append(f"Of the hidden states {', '.join(layers)} of its vision tower the {vector} was taken.")
         return " ".join(words)
 
     def check(self, bands: Sequence[str], captions: Sequence[tuple[str, ...]] | None = None) -> None:
@@ -184,54 +184,56 @@ class CLIP:
     ) -> dict[str, FloatArray]:
         """Compute the bands of a few stimuli in padded passes; each (n_stimuli, n_dims), float32."""
         self._check_bands(bands, captions)
-        seen = [band for band in bands if band != TEXT]
-        outputs = self._seen(images, seen) if seen else {}
-        return {band: outputs[band] if band in outputs else self._read(captions) for band in bands}
+        of_images = [band for band in bands if band != TEXT]
+        outputs = self._embed_images(images, of_images) if of_images else {}
+        return {band: outputs[band] if band in outputs else self._embed_captions(captions) for band in bands}
 
-    def _seen(self, images: NDArray[np.uint8], bands: Sequence[str]) -> dict[str, FloatArray]:
-        """Compute what the vision tower makes of images."""
+    def _embed_images(self, images: NDArray[np.uint8], bands: Sequence[str]) -> dict[str, FloatArray]:
+        """Compute the image embedding and hidden states of the vision tower, each (n_stimuli, n_dims)."""
         layers = {band: Band(band).number("layer") for band in bands if band != VISION}
 
-        def one(model: tuple[Any, Any], given: tuple[list[int], int]) -> dict[str, FloatArray]:
+        def embed(model: tuple[Any, Any], batch: tuple[list[int], int]) -> dict[str, FloatArray]:
             import torch
 
-            (network, _), (rows, n) = model, given
+            (network, _), (rows, n) = model, batch
             with torch.inference_mode():
-                x = torch.from_numpy(self.preparation.of(images[rows]))
+                x = torch.from_numpy(self.preparation.prepare(images[rows]))
                 out = network.vision_model(pixel_values=x, output_hidden_states=bool(layers))
                 outputs = {VISION: network.visual_projection(out.pooler_output)}
                 outputs |= {band: POOLS[self.pool](out.hidden_states[layer]) for band, layer in layers.items()}
             return {band: outputs[band][:n].numpy() for band in bands}
 
-        parts = self._passes.map(one, list(passes(len(images), BATCH)))
+        parts = self._image_passes.map(embed, list(passes(len(images), BATCH)))
         return {band: np.concatenate([part[band] for part in parts]) for band in bands}
 
-    def _read(self, captions: Sequence[tuple[str, ...]]) -> FloatArray:
-        """Compute each image's mean text embedding, (n_stimuli, n_dims)."""
-        texts = list(dict.fromkeys(text for known in captions for text in known))
+    def _embed_captions(self, captions: Sequence[tuple[str, ...]]) -> FloatArray:
+        """Compute the mean text embedding of each stimulus's captions, (n_stimuli, n_dims)."""
+        texts = list(dict.fromkeys(text for of_stimulus in captions for text in of_stimulus))
         length = self.config["text_config"]["max_position_embeddings"]
 
-        def one(model: tuple[Any, Any], given: tuple[list[int], int]) -> dict[str, FloatArray]:
+        def embed(model: tuple[Any, Any], batch: tuple[list[int], int]) -> dict[str, FloatArray]:
             import torch
 
-            (network, tokenizer), (rows, n) = model, given
-            batch = [texts[i] for i in rows]
-            read = tokenizer(batch, padding="max_length", max_length=length, truncation=True, return_tensors="pt")
+            (network, tokenizer), (rows, n) = model, batch
+            batch_texts = [texts[i] for i in rows]
+            tokenized = tokenizer(
+                batch_texts, padding="max_length", max_length=length, truncation=True, return_tensors="pt"
+            )
             with torch.inference_mode():
-                out = network.text_model(input_ids=read.input_ids, attention_mask=read.attention_mask)
-                return dict(zip(batch[:n], network.text_projection(out.pooler_output).numpy()[:n], strict=True))
+                out = network.text_model(input_ids=tokenized.input_ids, attention_mask=tokenized.attention_mask)
+                return dict(zip(batch_texts[:n], network.text_projection(out.pooler_output).numpy()[:n], strict=True))
 
         embedded: dict[str, FloatArray] = {}
-        for part in self._texts.map(one, list(passes(len(texts), TEXTS))):
+        for part in self._caption_passes.map(embed, list(passes(len(texts), CAPTION_BATCH))):
             embedded |= part
-        return np.stack([np.mean([embedded[text] for text in known], axis=0) for known in captions])
+        return np.stack([np.mean([embedded[text] for text in of_stimulus], axis=0) for of_stimulus in captions])
 
     @cached_property
-    def _passes(self) -> threads.Passes:
+    def _image_passes(self) -> threads.Passes:
         return threads.Passes((self.network, None), [self.network])
 
     @cached_property
-    def _texts(self) -> threads.Passes:
+    def _caption_passes(self) -> threads.Passes:
         return threads.Passes((self.network, self.tokenizer), [self.network])
 
     @cached_property
@@ -248,8 +250,8 @@ class CLIP:
 
 
 @dataclass(frozen=True)
-class Preparation:
-    """How a model wants its images: their shortest side resized, the middle cut out, each channel standardised.
+class ImagePreparation:
+    """How images are prepared for a model: the shortest side resized, the middle cut out, each channel standardised.
 
     Parameters
     ----------
@@ -258,7 +260,7 @@ class Preparation:
     side : int
         Height and width of the cut-out, in pixels.
     mean, std : tuple of float
-        Of red, green and blue, 0 to 1.
+        Mean and standard deviation of red, green and blue, 0 to 1.
     resample : int
         Pillow's number of the filter.
     """
@@ -270,7 +272,7 @@ class Preparation:
     resample: int
 
     @classmethod
-    def read(cls, path: Path) -> Preparation:
+    def read(cls, path: Path) -> ImagePreparation:
         """Read a `preprocessor_config.json`; raise `InputError` if it asks for something else."""
         config = configuration.small_json(path)
         steps = ("do_resize", "do_center_crop", "do_rescale", "do_normalize")
@@ -288,20 +290,23 @@ class Preparation:
             )
         return preparation
 
-    def of(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def prepare(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Prepare images (n, height, width, 3); return (n, 3, side, side)."""
         height, width = images.shape[1:3]
-        short = min(height, width)
-        size = int(self.edge * width / short), int(self.edge * height / short)
-        filtered = Image.Resampling(self.resample)
-        small = np.stack([np.asarray(Image.fromarray(image).resize(size, filtered)) for image in images])
-        top, left = (size[1] - self.side) // 2, (size[0] - self.side) // 2
-        cut = small[:, top : top + self.side, left : left + self.side].astype(np.float32) / 255
-        scaled = (cut - np.array(self.mean, dtype=np.float32)) / np.array(self.std, dtype=np.float32)
+        shortest = min(height, width)
+        size = int(self.edge * width / shortest), int(self.edge * height / shortest)
+        resampling = Image.Resampling(self.resample)
+        small = np.stack([np.asarray(Image.fromarray(image).resize(size, resampling)) for image in images])
+        first_row, first_column = (size[1] - self.side) // 2, (size[0] - self.side) // 2
+        cropped = (
+            small[:, first_row : first_row + self.side, first_column : first_column + self.side].astype(np.float32)
+            / 255
+        )
+        scaled = (cropped - np.array(self.mean, dtype=np.float32)) / np.array(self.std, dtype=np.float32)
         return np.ascontiguousarray(scaled.transpose(0, 3, 1, 2))
 
 
-def _length(given: Any, *keys: str) -> int:
+def _length(entry: Any, *keys: str) -> int:
     """Read one length that stands alone or, the same each time, under these keys."""
-    (length,) = {given[key] for key in keys} if isinstance(given, dict) else {given}
+    (length,) = {entry[key] for key in keys} if isinstance(entry, dict) else {entry}
     return int(length)

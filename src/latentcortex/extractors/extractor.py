@@ -12,20 +12,23 @@ from latentcortex._arrays import FloatArray
 
 
 class Extractor(Protocol):
-    """What extraction asks of an extractor."""
+    """What turns the images and captions of stimuli into bands of features.
+
+    Features of a stimulus depend on its own image and captions alone, whichever stimuli come with it.
+    """
 
     @property
     def bands(self) -> tuple[str, ...]:
-        """The bands that it gives unless others are asked for."""
+        """The bands that are extracted."""
         ...
 
     @property
     def made_by(self) -> dict[str, Any]:
-        """Everything that the features depend on, `name` first; it enters the key of the store."""
+        """Everything that the features depend on, `name` first; the store's key is a digest of it."""
         ...
 
     def check(self, bands: Sequence[str], captions: Sequence[tuple[str, ...]] | None = None) -> None:
-        """Raise `InputError` for a band that it cannot give, or not with these captions."""
+        """Raise `InputError` for a band that it cannot compute, or not from these captions."""
         ...
 
     def extract(
@@ -42,7 +45,7 @@ class Extractor(Protocol):
         images : ndarray of uint8, shape (n_stimuli, height, width, 3)
         captions : sequence of tuple of str
         pixel_hashes : sequence of str
-            For random draws that belong to an image.
+            Digest of each image, from which random draws for that image follow.
         bands : sequence of str
 
         Returns
@@ -63,7 +66,7 @@ class DescribedExtractor(Protocol):
 
 @runtime_checkable
 class Sized(Protocol):
-    """An extractor that knows how wide its bands will be."""
+    """An extractor that knows the width of its bands before it computes them."""
 
     def dims(self, bands: Sequence[str]) -> dict[str, int]:
         """Predict the number of dimensions of each band."""
@@ -72,7 +75,7 @@ class Sized(Protocol):
 
 @runtime_checkable
 class Counting(Protocol):
-    """An extractor that knows how much work a stimulus is."""
+    """An extractor that knows how much it has to compute for a stimulus."""
 
     def n_rows(self, bands: Sequence[str]) -> int:
         """Count the images that pass through the U-Net for one stimulus."""
@@ -84,14 +87,14 @@ class Windowed(Protocol):
     """An extractor that reads no more of a caption than fits into a window."""
 
     def cut(self, captions: Sequence[tuple[str, ...]]) -> str:
-        """Say how many of these captions it cuts, in a sentence; empty if none."""
+        """Write a sentence with the number of captions that are cut at the window; empty if none is."""
         ...
 
 
 @runtime_checkable
 class Scheduled(Protocol):
-    """An extractor whose bands lie somewhere on a noise schedule."""
+    """An extractor whose bands are taken at timesteps of a noise schedule."""
 
     def timestep(self, band: str) -> dict[str, float]:
-        """Say where a band lies: `timestep` and `alpha_bar`; empty for a band that does not depend on noise."""
+        """Return the `timestep` and `alpha_bar` of a band; empty for a band that does not depend on noise."""
         ...

@@ -25,14 +25,14 @@ from latentcortex.extractors._configuration import (
     CHOICES,
     DENOISERS,
     KINDS,
-    blocks,
     check_grid,
-    five,
-    sized,
-    widths_of_text,
+    default_layers,
+    denoiser_blocks,
+    image_size,
+    text_widths,
 )
-from latentcortex.extractors._methods import of_diffusion
-from latentcortex.extractors._outputs import Reduction, averaged, flat, resized
+from latentcortex.extractors._methods import describe_bands
+from latentcortex.extractors._outputs import LayerReduction, average_over_seeds, resize, rows_of
 from latentcortex.features import SPREAD
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ library multiplies the tokens of all images at once, but for rounding)."""
 PHANTOM: Final = "phantom"
 STABLE: Final = "CompVis/stable-diffusion-v1-4"
 REVISIONS: Final = {STABLE: "133a221b8aa7292a167afc5127cb63fb5005638b"}
-"""The commit of a model that is meant unless another is given."""
+"""The commit that is taken of a model unless another is given."""
 
 
 @dataclass(eq=False)
@@ -72,9 +72,9 @@ class LDM:
     pixels : int
         Height and width of images; 0 is 320 for models made for 512, as in the paper, and the model's own otherwise.
     strengths : sequence of int
-        Noise strengths of the z_c bands, percent: so much of `n_steps`, rounded down.
+        Noise strengths of the z_c bands, in percent of `n_steps`, rounded down to whole steps.
     steps : sequence of int
-        Early, middle and late denoising step, percent.
+        Denoising steps after which z_c and layers are taken, in percent of those of the strength: early, middle, late.
     layers : sequence of str, or mapping of str to str, optional
         Blocks by their short names (`down0`, `mid`, `up1`; `block0`, `block23`), or short names of your own -> modules,
         such as {"late": "up_blocks.3.attentions.2"}. By default two of the first stage, the bottleneck, two of the
@@ -83,27 +83,27 @@ class LDM:
         Length of the whole timestep grid; 0 is 10 for the phantom and 50 otherwise. The steps of a U-Net's grid are
         whole timesteps: a grid that leaves out more than a twentieth of those of training is refused.
     bands : sequence of str, optional
-        Only these.
+        The bands that are extracted; by default those of the analyses that a study runs by default.
     pool : int
-        Average the outputs of layers over a grid of so many fields each way; 0 keeps every place.
+        Rows and columns of the grid over whose fields outputs of layers are averaged; 0 keeps every position.
     n_projected : int
-        Project layers that are wider onto so many seeded sparse random directions; 0 keeps them.
+        Number of seeded sparse random directions that wider layers are projected onto; 0 keeps all dimensions.
     n_seeds : int
-        Average z_c and layers over so many noise draws; the store says how reliable the average is.
+        Number of noise draws that z_c and layers are averaged over; the store says how reliable the average is.
     weights : {"trained", "untrained"}
         `untrained` gives the denoiser seeded random weights: the baseline of the same architecture.
-    shown : {"images", "noise"}
-        `noise` gives every image noise of its own in place of its z: the baseline that saw nothing.
-    start : {"consistent", "compvis"}
+    input : {"images", "noise"}
+        What the model is given: `noise` puts noise in place of each image's z, the baseline that saw no image.
+    noise_start : {"consistent", "compvis"}
         Whether noising ends where denoising begins, or one step later as in the code of CompVis.
     dtype : {"float32", "bfloat16", "float16"}
-        Of denoiser and text encoders; the autoencoder is float32.
+        Precision of denoiser and text encoders; the autoencoder is float32.
     device : str
-        What torch computes on.
+        Where torch computes: `cpu`, `cuda`, `cuda:1`, `mps`.
     batch : int
         Images per pass; the last is padded. On a CPU passes run side by side, a thread each: small ones fill the cores.
     seed : int
-        For the noise, of which each image has its own.
+        Seed of the noise, of which each image has its own.
 
     Raises
     ------
@@ -130,8 +130,8 @@ class LDM:
     n_projected: Count = 0
     n_seeds: PositiveCount = 1
     weights: Annotated[str, OneOf(CHOICES["weights"])] = "trained"
-    shown: Annotated[str, OneOf(CHOICES["shown"])] = "images"
-    start: Annotated[str, OneOf(CHOICES["start"])] = "consistent"
+    input: Annotated[str, OneOf(CHOICES["input"])] = "images"
+    noise_start: Annotated[str, OneOf(CHOICES["noise_start"])] = "consistent"
     dtype: Annotated[str, OneOf(CHOICES["dtype"])] = "float32"
     device: Device = "cpu"
     batch: PositiveCount = BATCH
@@ -140,9 +140,9 @@ class LDM:
     def __post_init__(self) -> None:
         if any(find_spec(name) is None for name in ("torch", "diffusers", "transformers")):
             raise MissingExtraError.of("ldm", needed_for="The extractor 'ldm'")
-        for name, known in CHOICES.items():
-            if getattr(self, name) not in known:
-                raise unknown(name, str(getattr(self, name)), known)
+        for name, choices in CHOICES.items():
+            if getattr(self, name) not in choices:
+                raise unknown(name, str(getattr(self, name)), choices)
         least = {"pixels": 0, "n_steps": 0, "pool": 0, "n_projected": 0, "n_seeds": 1, "batch": 1, "seed": 0}
         for name, value in least.items():
             whole_number(name, getattr(self, name), least=value)
@@ -153,18 +153,15 @@ class LDM:
         if (self.folder / "scheduler").is_dir():
             noise = configuration.read_scheduler(self.folder / "scheduler", of_flow=self.denoiser == "dit")
             check_grid(self.n_steps, noise["num_train_timesteps"], self.denoiser)
-        self.pixels = sized(self.pixels, self._denoising, self._factor, self.denoiser)
-        self._own = dict(self.layers) if isinstance(self.layers, Mapping) else {}
-        self.layers = tuple(self.layers) or five(self._denoising, self.denoiser)
-        asked = tuple(self.bands)
-        self.bands = asked or self._canonical()
+        self.pixels = image_size(self.pixels, self._denoiser_config, self._factor, self.denoiser)
+        self._custom_modules = dict(self.layers) if isinstance(self.layers, Mapping) else {}
+        self.layers = tuple(self.layers) or default_layers(self._denoiser_config, self.denoiser)
+        self.bands = tuple(self.bands) or self._default_bands()
         self.check(self.bands)
-
-    # The model
 
     @cached_property
     def folder(self) -> Path:
-        """Where the model is."""
+        """The folder of the model on this machine."""
         if self.model == PHANTOM:
             return Path(__file__).parents[1] / "datasets" / "phantom" / "model"
         return model_folder(self.model, self.revision or REVISIONS.get(self.model, ""))
@@ -176,12 +173,12 @@ class LDM:
 
         untrained = self.seed if self.weights == "untrained" else None
         model = _ldm.load(self.folder, dtype=self.dtype, device=self.device, untrained=untrained)
-        self._tell_where(model)
+        self._log_first_timesteps(model)
         return model
 
     @cached_property
-    def _reduction(self) -> Reduction:
-        return Reduction(self.pool, self.n_projected, self.seed)
+    def _reduction(self) -> LayerReduction:
+        return LayerReduction(self.pool, self.n_projected, self.seed)
 
     @cached_property
     def _passes(self) -> threads.Passes:
@@ -195,28 +192,29 @@ class LDM:
         modules.check_device(self.device)
         return _ldm.Layout.read(self.folder).checked()
 
-    def _tell_where(self, model: _ldm.LatentDiffusion) -> None:
-        """Log at which timestep each strength begins: a strength is a share of the grid, and that ends below all."""
+    def _log_first_timesteps(self, model: _ldm.LatentDiffusion) -> None:
+        """Log at which timestep denoising begins for each strength: grids end below the last timestep of training."""
         from latentcortex import _ldm
 
         strengths = sorted({Band(name).number("strength") for name in self.bands if "_strength-" in name})
-        begins = _ldm.beginnings(model, strengths, n_steps=self.n_steps, start=self.start)
+        begins = _ldm.beginnings(model, strengths, n_steps=self.n_steps, start=self.noise_start)
         if begins:
-            total, said = model.scheduler.config["num_train_timesteps"], [f"{s} % at {t:g}" for s, t in begins.items()]
-            logger.info("Of %d timesteps of training, strengths begin: %s.", total, ", ".join(said))
+            n_timesteps = model.scheduler.config["num_train_timesteps"]
+            timesteps = ", ".join(f"{strength} % at {t:g}" for strength, t in begins.items())
+            logger.info("Of %d timesteps of training, strengths begin: %s.", n_timesteps, timesteps)
 
     def _config(self, part: str) -> dict[str, Any]:
-        """Read a part's configuration; what a model is can be known without loading it."""
+        """Read the configuration of a part, without loading its weights."""
         return configuration.read(self.folder / part, KINDS[part])
 
     @property
     def denoiser(self) -> str:
-        """What denoises, as its layers are named: `unet`, or `dit`, a transformer."""
+        """The kind of denoiser, as the bands of its layers begin: `unet`, or `dit` for a transformer."""
         return "dit" if (self.folder / DENOISERS["dit"]).is_dir() else "unet"
 
     @property
-    def _zeros(self) -> bool:
-        """Whether zeros stand for the empty text; only of XL, whose folder says so."""
+    def _encodes_empty_text_as_zeros(self) -> bool:
+        """Whether zeros stand for the empty text, as the folder of an XL model may say; of no other model."""
         if not (self.folder / "text_encoder_2").is_dir():
             return False
         from latentcortex import _ldm
@@ -224,13 +222,13 @@ class LDM:
         return _ldm.Layout.read(self.folder).zeros
 
     @property
-    def _denoising(self) -> dict[str, Any]:
-        """The configuration of what denoises."""
+    def _denoiser_config(self) -> dict[str, Any]:
+        """The configuration of the denoiser."""
         return self._config(DENOISERS[self.denoiser])
 
     @property
     def _factor(self) -> int:
-        """Pixels per place of the latent, each way."""
+        """Pixels per position of the latent, each way."""
         return int(2 ** (len(self._config("vae")["block_out_channels"]) - 1))
 
     @property
@@ -246,30 +244,37 @@ class LDM:
 
     @property
     def modules(self) -> dict[str, str]:
-        """Short names of the denoiser's blocks, and those that were given -> names of its modules."""
-        return {**blocks(self._denoising, self.denoiser), **self._own}
+        """Short names of the denoiser's blocks and of `layers` -> names of its modules."""
+        return {**denoiser_blocks(self._denoiser_config, self.denoiser), **self._custom_modules}
 
     # The bands
 
     @property
     def strength(self) -> int:
-        """The strength at which steps and layers are looked at: 80 percent, or the nearest given."""
+        """The strength at which steps and layers are taken, in percent: 80, or the nearest of `strengths`."""
         return min(self.strengths, key=lambda s: abs(s - 80))
 
-    def _canonical(self) -> tuple[str, ...]:
-        levels = [f"zc_strength-{s}_step-100" for s in self.strengths]
-        stages = [f"zc_strength-{self.strength}_step-{k}" for k in self.steps]
-        at = [f"strength-{self.strength}_step-{k}" for k in self.steps]
-        layers = [f"{self.denoiser}_layer-{layer}_{there}" for there in at for layer in self.layers]
-        return tuple(dict.fromkeys(["z", "c", *levels, *stages, *layers]))
+    def _default_bands(self) -> tuple[str, ...]:
+        """List z, c, z_c at every strength and at every step of one strength, and every layer at these steps."""
+        by_strength = [f"zc_strength-{s}_step-100" for s in self.strengths]
+        at_steps = [f"strength-{self.strength}_step-{k}" for k in self.steps]
+        by_step = [f"zc_{at_step}" for at_step in at_steps]
+        by_layer = [f"{self.denoiser}_layer-{layer}_{at_step}" for at_step in at_steps for layer in self.layers]
+        return tuple(dict.fromkeys(["z", "c", *by_strength, *by_step, *by_layer]))
 
     @property
     def made_by(self) -> dict[str, Any]:
         """What the features depend on."""
-        recorded = {"modules": self._own, "pool": self.pool, "n_projected": self.n_projected, "n_seeds": self.n_seeds}
-        weights_and_noise = {"trained": self.weights, "shown": self.shown, "start": self.start, "dtype": self.dtype}
-        usual = {"modules": {}, "pool": 0, "n_projected": 0, "n_seeds": 1, "trained": "trained", "shown": "images",
-                 "start": "consistent", "dtype": "float32"}  # fmt: skip
+        given_and_default = {
+            "modules": (self._custom_modules, {}),
+            "pool": (self.pool, 0),
+            "n_projected": (self.n_projected, 0),
+            "n_seeds": (self.n_seeds, 1),
+            "trained": (self.weights, "trained"),
+            "input": (self.input, "images"),
+            "noise_start": (self.noise_start, "consistent"),
+            "dtype": (self.dtype, "float32"),
+        }
         return {
             "name": "ldm",
             "version": 1,
@@ -283,16 +288,16 @@ class LDM:
             "batch": self.batch,
             "seed": self.seed,
             **(threads.MADE_BY if self.device == "cpu" else {}),
-            **({"unconditional": "zeros"} if self._zeros else {}),
-            **{key: value for key, value in {**recorded, **weights_and_noise}.items() if value != usual[key]},
+            **({"unconditional": "zeros"} if self._encodes_empty_text_as_zeros else {}),
+            **{key: given for key, (given, default) in given_and_default.items() if given != default},
         }
 
     def methods(self, bands: Sequence[str] = ()) -> str:
         """Write for a methods section how these bands, or all, were made."""
-        return of_diffusion(self, bands or self.bands)
+        return describe_bands(self, bands or self.bands)
 
     def timestep(self, band: str) -> dict[str, float]:
-        """Say where on the scheduler a band lies: timestep and alpha-bar after the step, for the sidecar.
+        """Return the `timestep` and `alpha_bar` of a band after its step, for the sidecar; of z and c nothing.
 
         Alpha-bar is the share of the signal in the variance; a flow with noise level sigma has
         (1 - sigma)^2 / ((1 - sigma)^2 + sigma^2).
@@ -305,8 +310,8 @@ class LDM:
         n_steps = _ldm.n_steps_of(parsed.number("strength"), self.n_steps)
         done = _ldm.step_index(parsed.number("step"), n_steps)
         scheduler = self._scheduler
-        left = n_steps - done if parsed.kind == "zc" else n_steps - done + 1
-        t = scheduler.timesteps[self.n_steps - left].item() if left > 0 else 0
+        remaining = n_steps - done if parsed.kind == "zc" else n_steps - done + 1
+        t = scheduler.timesteps[self.n_steps - remaining].item() if remaining > 0 else 0
         alpha_bar = scheduler.alpha_bar(t) if self.denoiser == "dit" else scheduler.alphas_cumprod[t]
         return {"timestep": t, "alpha_bar": float(alpha_bar)}
 
@@ -325,17 +330,17 @@ class LDM:
         parsed = {band: Band(band) for band in bands}
         latent = int(np.prod(self.latent))
         texts = [self._config(part) for part in ("text_encoder", "text_encoder_2") if (self.folder / part).is_dir()]
-        of_text = widths_of_text(texts, self._denoising, self.denoiser, _ldm.T5_TOKENS)
+        of_text = text_widths(texts, self._denoiser_config, self.denoiser, _ldm.T5_TOKENS)
         names = {band.entities["layer"] for band in parsed.values() if band.kind in DENOISERS}
         modules, of_flow = {name: self.modules[name] for name in names}, self.denoiser == "dit"
-        shapes = _ldm.layer_shapes(self._denoising, self.latent, set(modules.values()), of_flow=of_flow)
+        shapes = _ldm.layer_shapes(self._denoiser_config, self.latent, set(modules.values()), of_flow=of_flow)
 
         def width(band: Band) -> int:
             if band.kind == "c":
                 return int(of_text[next(iter(band.entities), "")])
-            return (
-                latent if band.kind in ("z", "zc") else self._reduction.width(shapes[modules[band.entities["layer"]]])
-            )
+            if band.kind in ("z", "zc"):
+                return latent
+            return self._reduction.width(shapes[modules[band.entities["layer"]]])
 
         return {name: width(band) for name, band in parsed.items()}
 
@@ -343,13 +348,13 @@ class LDM:
         """Count the images that pass through the denoiser for one stimulus."""
         from latentcortex import _ldm
 
-        last: dict[int, int] = {}
-        blind = set()
+        n_calls: dict[int, int] = {}  # strength -> denoiser calls until its last step that a band needs
+        unconditional = set()  # (strength, step) of calls without captions
         for tap in self._taps(bands).values():
             done = _ldm.step_index(tap.step, _ldm.n_steps_of(tap.strength, self.n_steps))
-            last[tap.strength] = max(last.get(tap.strength, 0), done)
-            blind |= {(tap.strength, done)} if tap.blind else set()
-        return self.n_seeds * (sum(last.values()) + len(blind))
+            n_calls[tap.strength] = max(n_calls.get(tap.strength, 0), done)
+            unconditional |= {(tap.strength, done)} if tap.blind else set()
+        return self.n_seeds * (sum(n_calls.values()) + len(unconditional))
 
     def check(self, bands: Sequence[str], captions: Sequence[tuple[str, ...]] | None = None) -> None:
         """Raise `InputError` for a band that the model does not have, or that needs captions that are missing.
@@ -372,15 +377,14 @@ class LDM:
         if conditioned and captions is not None and not all(captions):
             missing = sum(not texts for texts in captions)
             raise InputError(f"Band {conditioned[0]} needs captions; {missing} stimuli have none. Ask for z alone.")
-        n_text_layers = self.text["num_hidden_layers"]
-        if self.start == "compvis" and any("_strength-100_" in name for name in bands):
-            raise InputError("A strength of 100 % lies beyond the grid of start = 'compvis'; use less.")
+        if self.noise_start == "compvis" and any("_strength-100_" in name for name in bands):
+            raise InputError("A strength of 100 % lies beyond the grid of noise_start = 'compvis'; use less.")
         for name in bands:
             check_name(
                 name,
                 n_steps=self.n_steps,
                 layers=self.modules,
-                n_text_layers=n_text_layers,
+                n_text_layers=self.text["num_hidden_layers"],
                 denoiser=self.denoiser,
             )
 
@@ -400,16 +404,16 @@ class LDM:
         """
         self._check_bands(bands, captions)
 
-        def one(model: _ldm.LatentDiffusion, given: tuple[list[int], int]) -> dict[str, FloatArray]:
-            rows, n = given
+        def extract_batch(model: _ldm.LatentDiffusion, batch: tuple[list[int], int]) -> dict[str, FloatArray]:
+            rows, n = batch
             hashes = [pixel_hashes[i] for i in rows]
-            found = self._pass(model, images[rows], [captions[i] for i in rows], hashes, bands)
-            return {band: values[:n] for band, values in found.items()}
+            padded = self._extract_batch(model, images[rows], [captions[i] for i in rows], hashes, bands)
+            return {band: values[:n] for band, values in padded.items()}
 
-        parts = self._passes.map(one, list(passes(len(images), self.batch)))
+        parts = self._passes.map(extract_batch, list(passes(len(images), self.batch)))
         return {band: np.concatenate([part[band] for part in parts]) for band in parts[0]}
 
-    def _pass(
+    def _extract_batch(
         self,
         model: _ldm.LatentDiffusion,
         images: NDArray[np.uint8],
@@ -417,26 +421,34 @@ class LDM:
         pixel_hashes: Sequence[str],
         bands: Sequence[str],
     ) -> dict[str, FloatArray]:
+        """Compute the bands of one padded pass; each (n_stimuli, n_dims)."""
         from latentcortex import _ldm
 
-        shown = resized(images, self.pixels)
-        z = self._drawn(pixel_hashes, "in place of the image") if self.shown == "noise" else None
-        z = _ldm.encode_images(model, shown) if z is None else z
+        images = resize(images, self.pixels)
+        z = self._noise(pixel_hashes, "in place of the image") if self.input == "noise" else None
+        z = _ldm.encode_images(model, images) if z is None else z
         c = _ldm.condition(model, captions, pixels=self.pixels)
         values: dict[str, FloatArray] = {}
         for name in bands:
             band = Band(name)
-            if band.kind == "z":
-                values[name] = flat(z if not band.entities else self._sampled(model, shown, pixel_hashes, band))
-            if band.kind == "c":
-                values[name] = flat(self._texts(model, captions, band) if band.entities else c.states)
+            if band.kind == "z" and band.entities:
+                noise = self._noise(pixel_hashes, "posterior sample", band.number("sampled"))
+                values[name] = rows_of(_ldm.encode_images(model, images, noise))
+            elif band.kind == "z":
+                values[name] = rows_of(z)
+            elif "part" in band.entities:
+                values[name] = rows_of(_ldm.pooled(model, captions))
+            elif band.kind == "c" and band.entities:
+                layer = band.number("layer")
+                values[name] = rows_of(_ldm.condition(model, captions, pixels=self.pixels, layer=layer).states)
+            elif band.kind == "c":
+                values[name] = rows_of(c.states)
         taps = self._taps(bands)
         if taps:
-            runs = self._runs(model, z, c, pixel_hashes, taps)
-            values |= averaged(runs)
+            values |= average_over_seeds(self._run_seeds(model, z, c, pixel_hashes, taps))
         return {name: values[name] for name in [*bands, *(key for key in values if key.startswith(SPREAD))]}
 
-    def _runs(
+    def _run_seeds(
         self,
         model: _ldm.LatentDiffusion,
         z: torch.Tensor,
@@ -444,14 +456,14 @@ class LDM:
         pixel_hashes: Sequence[str],
         taps: Mapping[str, _ldm.Tap],
     ) -> Iterator[dict[str, FloatArray]]:
-        """Go along the trajectory once for each seed."""
+        """Noise and denoise once for each seed; yield the bands along the trajectory, each (n_stimuli, n_dims)."""
         from latentcortex import _ldm
 
-        blind = any(tap.blind for tap in taps.values())
-        nothing = _ldm.unconditional(model, pixels=self.pixels) if blind else None
+        needs_unconditional = any(tap.blind for tap in taps.values())
+        nothing = _ldm.unconditional(model, pixels=self.pixels) if needs_unconditional else None
         for k in range(self.n_seeds):
-            noise = self._drawn(pixel_hashes, "diffusion noise", *([k] if k else []))
-            way = _ldm.trajectory(
+            noise = self._noise(pixel_hashes, "diffusion noise", *([k] if k else []))
+            trajectory = _ldm.trajectory(
                 model,
                 z,
                 c,
@@ -459,12 +471,12 @@ class LDM:
                 n_steps=self.n_steps,
                 taps=tuple(dict.fromkeys(taps.values())),
                 nothing=nothing,
-                start=self.start,
+                start=self.noise_start,
             )
-            yield {name: self._reduction.of(way.caught[tap], tap.layer) for name, tap in taps.items()}
+            yield {name: self._reduction.reduce(trajectory.caught[tap], tap.layer) for name, tap in taps.items()}
 
     def _taps(self, bands: Sequence[str]) -> dict[str, _ldm.Tap]:
-        """Say what to catch for each band that depends on noise."""
+        """Say for each band that depends on noise which output is taken at which strength and step."""
         from latentcortex import _ldm
 
         taps = {}
@@ -473,28 +485,14 @@ class LDM:
             if band.kind in ("zc", *DENOISERS):
                 output = self.modules[band.entities["layer"]] if band.kind in DENOISERS else "x_t"
                 output = "x0" if band.entities.get("as") == "x0" else output
-                at = band.number("strength"), band.number("step")
-                taps[name] = _ldm.Tap(output, *at, blind=band.entities.get("branch") == "unconditional")
+                strength, step = band.number("strength"), band.number("step")
+                taps[name] = _ldm.Tap(output, strength, step, blind=band.entities.get("branch") == "unconditional")
         return taps
 
-    def _texts(self, model: _ldm.LatentDiffusion, captions: Sequence[tuple[str, ...]], band: Band) -> torch.Tensor:
-        from latentcortex import _ldm
-
-        if "part" in band.entities:
-            return _ldm.pooled(model, captions)
-        return _ldm.condition(model, captions, pixels=self.pixels, layer=band.number("layer")).states
-
-    def _sampled(
-        self, model: _ldm.LatentDiffusion, images: NDArray[np.uint8], pixel_hashes: Sequence[str], band: Band
-    ) -> torch.Tensor:
-        from latentcortex import _ldm
-
-        noise = self._drawn(pixel_hashes, "posterior sample", band.number("sampled"))
-        return _ldm.encode_images(model, images, noise)
-
-    def _drawn(self, pixel_hashes: Sequence[str], what: str, *more: int) -> torch.Tensor:
+    def _noise(self, pixel_hashes: Sequence[str], purpose: str, *more: int) -> torch.Tensor:
+        """Draw Gaussian noise of the latent's shape for each image, (n_stimuli, n_channels, height, width)."""
         import torch
 
-        drawn = [random_for(self.seed, what, one, *more).standard_normal(self.latent, dtype=np.float32)
-                 for one in pixel_hashes]  # fmt: skip
-        return torch.from_numpy(np.stack(drawn)).to(self.device)
+        generators = (random_for(self.seed, purpose, image, *more) for image in pixel_hashes)
+        noise = np.stack([generator.standard_normal(self.latent, dtype=np.float32) for generator in generators])
+        return torch.from_numpy(noise).to(self.device)

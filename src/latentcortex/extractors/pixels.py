@@ -1,4 +1,4 @@
-"""Pixels and what early vision makes of them, the baselines that every model of vision must beat: numpy alone."""
+"""Low-level features: pixels, contrast, Gabor energy and colour, the baselines that a model of vision must beat."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from latentcortex.errors import InputError
 
 SIDE: Final = 128
 """Height and width, in pixels, at which contrast, Gabor energy and colour are measured, whatever the image's size."""
-FINEST: Final = 32
+FINEST_CYCLES: Final = 32
 """Cycles per image of the first scale: a quarter of a cycle per pixel, so that its filters stay below Nyquist's."""
 MAX_SCALES: Final = 6
 """The sixth scale has one cycle per image."""
-WIDTH: Final = 3 * np.sqrt(np.log(2) / 2) / np.pi
+ENVELOPE_WAVELENGTHS: Final = 3 * np.sqrt(np.log(2) / 2) / np.pi
 """Standard deviation of a Gabor's envelope in its own wavelengths: half its response at one octave's width."""
 BANDS: Final = ("pixels", "contrast", "gabor", "colour")
 DEFAULTS: Final = {"n_scales": 4, "n_orientations": 8, "grid": 8}
@@ -102,12 +102,12 @@ class Pixels:
     def made_by(self) -> dict[str, Any]:
         """What the features depend on.
 
-        The settings of the other bands are not said where only `pixels` is asked for and they have their defaults,
-        which belong to the version: stores from before there were other bands keep their keys.
+        Settings of the other bands are left out where only `pixels` is asked for and they have their defaults, which
+        belong to the version: stores from before there were other bands keep their keys.
         """
         options = {"n_scales": self.n_scales, "n_orientations": self.n_orientations, "grid": self.grid}
-        said = {} if self.bands == ("pixels",) and options == DEFAULTS else options
-        return {"name": "pixels", "version": 1, "size": self.size, **said}
+        recorded = {} if self.bands == ("pixels",) and options == DEFAULTS else options
+        return {"name": "pixels", "version": 1, "size": self.size, **recorded}
 
     @property
     def _makers(self) -> dict[str, Callable[[NDArray[np.uint8]], FloatArray]]:
@@ -115,17 +115,17 @@ class Pixels:
 
     def methods(self, bands: Sequence[str] = ()) -> str:
         """Write for a methods section how these bands, or all, were made."""
-        filters = f"{self.n_scales} scales an octave apart from {FINEST} cycles per image down, {self.n_orientations}"
+        scales = f"{self.n_scales} scales an octave apart from {FINEST_CYCLES} cycles per image down"
         cells = f"each of {self.grid} x {self.grid} cells"
         words = {
             "pixels": f"The band pixels is the luminance of an image at {self.size} x {self.size} pixels.",
             "contrast": f"The band contrast is the standard deviation of luminance in {cells} [@peli1990].",
-            "gabor": f"The band gabor is the energy of quadrature pairs of Gabor filters [@adelson1985] of {filters} "
-            f"orientations, averaged within {cells} [@oliva2001].",
+            "gabor": f"The band gabor is the energy of quadrature pairs of Gabor filters [@adelson1985] of {scales}, "
+            f"{self.n_orientations} orientations, averaged within {cells} [@oliva2001].",
             "colour": f"The band colour is the mean of R - G and of (R + G) / 2 - B in {cells}.",
         }
-        asked = bands or self.bands
-        return " ".join(["Features were computed from the images alone.", *(words[band] for band in asked)])
+        described = [words[band] for band in bands or self.bands]
+        return " ".join(["Features were computed from the images alone.", *described])
 
     def check(self, bands: Sequence[str], captions: Sequence[tuple[str, ...]] | None = None) -> None:
         """Raise `InputError` for another band."""
@@ -150,9 +150,11 @@ class Pixels:
         return {band: np.stack([self._makers[band](image) for image in images]) for band in bands}
 
     def _pixels(self, image: NDArray[np.uint8]) -> FloatArray:
+        """Compute the luminance of an image, (size * size,), 0 to 1."""
         return _luminance(image, self.size).astype(np.float32).ravel() / 255
 
     def _contrast(self, image: NDArray[np.uint8]) -> FloatArray:
+        """Compute the standard deviation of luminance in each cell, (grid * grid,), 0 to 0.5."""
         # Sums of whole numbers are exact in float64, so that a flat cell has 0 and not what rounding leaves.
         values = _luminance(image, SIDE).astype(np.float64)
         n = _summed(np.ones_like(values), self.grid)
@@ -160,6 +162,7 @@ class Pixels:
         return (np.sqrt(varies) / n / 255).astype(np.float32).ravel()
 
     def _gabor(self, image: NDArray[np.uint8]) -> FloatArray:
+        """Compute the root of mean Gabor energy, (n_scales * n_orientations * grid * grid,)."""
         values = _luminance(image, SIDE).astype(np.float32) / 255
         # Mirrored at its edges, the image is one period of a pattern without edges.
         waves = fft.fft2(np.pad(values, (0, SIDE), mode="symmetric"))
@@ -172,6 +175,7 @@ class Pixels:
         return _averaged(pairs.real**2 + pairs.imag**2, self.grid)
 
     def _colour(self, image: NDArray[np.uint8]) -> FloatArray:
+        """Compute the mean of each colour difference in each cell, (2 * grid * grid,), -1 to 1."""
         small = Image.fromarray(image).resize((SIDE, SIDE), Image.Resampling.BICUBIC)
         red, green, blue = np.moveaxis(np.asarray(small, dtype=np.float64), -1, 0)
         channels = np.stack([red - green, (red + green) / 2 - blue])
@@ -213,8 +217,8 @@ def _gabors(scale: int, n_orientations: int) -> FloatArray:
     ndarray of shape (n_orientations, 2 * SIDE, 2 * SIDE)
         For the Fourier transform of the mirrored image; float32.
     """
-    frequency = FINEST / 2**scale
-    spread = frequency / (2 * np.pi * WIDTH)
+    frequency = FINEST_CYCLES / 2**scale
+    spread = frequency / (2 * np.pi * ENVELOPE_WAVELENGTHS)
     cycles = np.fft.fftfreq(2 * SIDE, 1 / SIDE)
     angles = np.pi * np.arange(n_orientations)[:, None, None] / n_orientations
     across, down = (

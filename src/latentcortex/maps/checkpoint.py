@@ -1,4 +1,4 @@
-"""Maps as a part of a store, exactly as they are: what an interrupted run goes on from."""
+"""Maps kept bit by bit as a part of a store, from which an interrupted run goes on."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ logger = logging.getLogger(__name__)
 
 def save_maps(store: Store, key: str, maps: Maps) -> None:
     """Write maps as one part, to be read back by `load_maps`; one column after the other is in memory."""
-    arrays, about = _packed(maps.space)
-    store.save(key, _Arrays(maps, arrays), {"columns": maps.columns.to_dict("records"), "space": about})
+    arrays, facts = _space_to_arrays(maps.space)
+    store.save(key, _LazyColumns(maps, arrays), {"columns": maps.columns.to_dict("records"), "space": facts})
 
 
 def load_maps(store: Store, key: str, *, n_voxels: int) -> Maps | None:
@@ -42,14 +42,14 @@ def load_maps(store: Store, key: str, *, n_voxels: int) -> Maps | None:
                 raise InputError(f"it holds {values.dtype} of shape {values.shape}; expected float32 of {(n_voxels,)}")
         space = {name: np.array(values) for name, values in part.arrays.items() if name not in names}
         vectors = [partial(store.take, key, name) for name in names]
-        return Maps(vectors, columns, _unpacked(space, part.facts["space"], n_voxels))
+        return Maps(vectors, columns, _space_from_arrays(space, part.facts["space"], n_voxels))
     except (ValueError, KeyError, TypeError) as error:
         logger.warning("%s counts as not there: %s.", store.path(key), str(error).rstrip("."))
         return None
 
 
-class _Arrays(Mapping[str, NDArray[Any]]):
-    """What a part of maps holds: where the voxels are, and every column by its number, taken when it is asked for."""
+class _LazyColumns(Mapping[str, NDArray[Any]]):
+    """The arrays of a part: those of the space, and every column by its number, read when it is asked for."""
 
     def __init__(self, maps: Maps, arrays: Mapping[str, NDArray[Any]]) -> None:
         self.maps, self.arrays = maps, arrays
@@ -68,24 +68,24 @@ class _Arrays(Mapping[str, NDArray[Any]]):
         return len(self.arrays) + len(self.maps.columns)
 
 
-def _packed(space: Space) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+def _space_to_arrays(space: Space) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
     """Turn a space into arrays and facts."""
     if isinstance(space, Volume):
         placed = {} if space.to_voxels is None else {"to_voxels": space.to_voxels}
-        about = {"kind": "volume", "reference": space.reference, "template": space.template}
-        return {"mask": space.mask, "affine": space.affine, **placed}, about
+        facts = {"kind": "volume", "reference": space.reference, "template": space.template}
+        return {"mask": space.mask, "affine": space.affine, **placed}, facts
     if isinstance(space, Surface):
         return {"vertices": space.vertices}, {"kind": "surface", "template": space.template}
     return {}, {"kind": "unlocated"}
 
 
-def _unpacked(arrays: dict[str, NDArray[Any]], about: dict[str, Any], n_voxels: int) -> Space:
-    """Make the space of what `_packed` made of it."""
-    if about["kind"] == "unlocated":
+def _space_from_arrays(arrays: dict[str, NDArray[Any]], facts: dict[str, Any], n_voxels: int) -> Space:
+    """Make a space from the arrays and facts that `_space_to_arrays` gives."""
+    if facts["kind"] == "unlocated":
         return Unlocated(n_voxels)
-    if about["kind"] == "surface":
-        return Surface(about["template"], arrays["vertices"])
-    if about["kind"] != "volume":
-        raise InputError(f"its voxels are of an unknown kind, {about['kind']!r}")
-    named = {name: about[name] for name in ("reference", "template")}
+    if facts["kind"] == "surface":
+        return Surface(facts["template"], arrays["vertices"])
+    if facts["kind"] != "volume":
+        raise InputError(f"its voxels are of an unknown kind, {facts['kind']!r}")
+    named = {name: facts[name] for name in ("reference", "template")}
     return Volume(arrays["mask"], arrays["affine"], **named, to_voxels=arrays.get("to_voxels"))

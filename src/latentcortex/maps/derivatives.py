@@ -22,15 +22,15 @@ from latentcortex.maps.naming import KEYS, label, sidecar, stem_of
 from latentcortex.space import Space, Surface, Unlocated, Volume
 
 VOXELS: Final = "desc-voxels_mask"
-"""What the file is called that says which vertices, or places of a grid, are voxels."""
+"""Name of the file that says which vertices, or positions of a grid, are voxels."""
 NIFTI: Final = ".nii.gz"
 MAX_PLACES: Final = 2**27
-"""Of a grid: 512 along each edge, and .5 GB for each map. A header can ask for any number in a few bytes."""
+"""Largest number of positions of a grid, 512 along each edge: .5 GB for each map. A header can claim any number."""
 _STRUCTURES: Final = {"L": "CortexLeft", "R": "CortexRight"}
 
 Facts = Sequence[Mapping[str, Any]]
 """What each column is, in the order of the columns."""
-ROWS: Final = 2**16
+ROWS_AT_ONCE: Final = 2**16
 """Voxels of a table that are written at once."""
 
 
@@ -46,14 +46,14 @@ def write(column: Callable[[int], FloatArray], facts: Facts, space: Space, func:
     func : Path
         The folder.
     stem : str
-        How all names begin.
+        The beginning of every file's name.
 
     Raises
     ------
     InputError
         If two columns would be one file.
     """
-    names = [stem_of(one) for one in facts]
+    names = [stem_of(of_column) for of_column in facts]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise InputError(f"Several columns would be one file, {twice[0]}; give their models other names.")
@@ -68,7 +68,7 @@ def read(func: Path, stem: str) -> tuple[list[FloatArray], pd.DataFrame, Space]:
     Raises
     ------
     InputError
-        If there is nothing of this stem.
+        If no file begins with this stem.
     IncompleteError
         If a file that a sidecar describes is missing or damaged, or no such sidecar is written by `write`; in a folder
         of results also if a file is not as its record says.
@@ -91,11 +91,15 @@ def read(func: Path, stem: str) -> tuple[list[FloatArray], pd.DataFrame, Space]:
 def _write_images(
     column: Callable[[int], FloatArray], facts: Facts, space: Surface | Volume, func: Path, stem: str
 ) -> list[Path]:
-    about = {"Description": "Where there are voxels (1) and where not (0)", **space.description, **_whole(facts)}
-    written = _write_image(np.ones(space.n_voxels, np.float32), about, space, func / stem, VOXELS)
-    for i, one in enumerate(facts):
-        described = {**sidecar(space, one), "Column": i}
-        written += _write_image(column(i), described, space, func / stem, stem_of(one))
+    of_all = {
+        "Description": "Where there are voxels (1) and where not (0)",
+        **space.description,
+        **_facts_of_all(facts),
+    }
+    written = _write_image(np.ones(space.n_voxels, np.float32), of_all, space, func / stem, VOXELS)
+    for i, of_column in enumerate(facts):
+        described = {**sidecar(space, of_column), "Column": i}
+        written += _write_image(column(i), described, space, func / stem, stem_of(of_column))
     return written
 
 
@@ -127,41 +131,41 @@ def _images(space: Surface | Volume, values: FloatArray, fill: float | None) -> 
 
 
 def _read_images(func: Path, sidecars: Sequence[Path]) -> tuple[list[FloatArray], pd.DataFrame, Space]:
-    known = [(_files.read_json(path), path) for path in sidecars]
-    whole = [pair for pair in known if "Columns" in pair[0]]
-    if len(whole) != 1:
-        raise InputError(f"{func} has maps of {len(whole)} spaces; expected one, as Maps.save writes them.")
-    (about, described), parts = whole[0], [pair for pair in known if "Columns" not in pair[0]]
-    _refuse_other_columns(func, [facts for facts, _ in parts], about)
-    if "Grid" not in about:
-        space: Space = _read_surface(func, about, described)
-        images = (_read_hemispheres(func, path) for _, path in parts)
+    sidecar_facts = [(_files.read_json(path), path) for path in sidecars]
+    of_voxels = [pair for pair in sidecar_facts if "Columns" in pair[0]]
+    if len(of_voxels) != 1:
+        raise InputError(f"{func} has maps of {len(of_voxels)} spaces; expected one, as Maps.save writes them.")
+    (of_all, voxels_path), of_columns = of_voxels[0], [pair for pair in sidecar_facts if "Columns" not in pair[0]]
+    _refuse_other_columns(func, [facts for facts, _ in of_columns], of_all)
+    if "Grid" not in of_all:
+        space: Space = _read_surface(func, of_all, voxels_path)
+        images = (_read_hemispheres(func, path) for _, path in of_columns)
     else:
-        shape = _grid(about, described)
-        space = _read_volume(about, described, shape)
-        images = (_read_grid(path, shape) for _, path in parts)
-    columns = [(space.take(values), facts) for values, (facts, _) in zip(images, parts, strict=True)]
-    return _ordered(space, columns, about)
+        shape = _grid(of_all, voxels_path)
+        space = _read_volume(of_all, voxels_path, shape)
+        images = (_read_grid(path, shape) for _, path in of_columns)
+    columns = [(space.take(values), facts) for values, (facts, _) in zip(images, of_columns, strict=True)]
+    return _ordered(space, columns, of_all)
 
 
-def _read_surface(func: Path, about: Mapping[str, Any], sidecar: Path) -> Surface:
+def _read_surface(func: Path, facts: Mapping[str, Any], sidecar: Path) -> Surface:
     """Make the surface that the sidecar of its voxels describes."""
-    return Surface(str(about["SpatialReference"]), np.flatnonzero(_read_hemispheres(func, sidecar) == 1))
+    return Surface(str(facts["SpatialReference"]), np.flatnonzero(_read_hemispheres(func, sidecar) == 1))
 
 
-def _read_volume(about: Mapping[str, Any], sidecar: Path, shape: tuple[int, ...]) -> Volume:
+def _read_volume(facts: Mapping[str, Any], sidecar: Path, shape: tuple[int, ...]) -> Volume:
     """Make the volume that the sidecar of its voxels describes; a header would round the affine."""
     mask = _read_grid(sidecar, shape) == 1
-    placed = np.array(about["CortexToVoxels"]) if "CortexToVoxels" in about else None
-    affine, reference = np.array(about["Affine"]), str(about["SpatialReference"])
-    return Volume(mask, affine, reference, str(about.get("Cortex", "")), placed)
+    to_voxels = np.array(facts["CortexToVoxels"]) if "CortexToVoxels" in facts else None
+    affine, reference = np.array(facts["Affine"]), str(facts["SpatialReference"])
+    return Volume(mask, affine, reference, str(facts.get("Cortex", "")), to_voxels)
 
 
-def _grid(about: Mapping[str, Any], sidecar: Path) -> tuple[int, ...]:
+def _grid(facts: Mapping[str, Any], sidecar: Path) -> tuple[int, ...]:
     """Read how many places a grid has along each edge."""
-    edges = about["Grid"]
-    whole = isinstance(edges, list) and len(edges) == 3 and all(type(edge) is int and edge > 0 for edge in edges)
-    if not whole or math.prod(edges) > MAX_PLACES:
+    edges = facts["Grid"]
+    is_grid = isinstance(edges, list) and len(edges) == 3 and all(type(edge) is int and edge > 0 for edge in edges)
+    if not is_grid or math.prod(edges) > MAX_PLACES:
         raise InputError(f"{sidecar} has the Grid {edges!r}; expected three whole numbers, at most 512 x 512 x 512.")
     return tuple(edges)
 
@@ -196,10 +200,10 @@ def _read_hemispheres(func: Path, sidecar: Path) -> FloatArray:
 
 def _read_tables(sidecars: Sequence[Path]) -> tuple[list[FloatArray], pd.DataFrame, Space]:
     columns: list[tuple[NDArray[np.generic], dict[str, Any]]] = []
-    abouts: list[dict[str, Any]] = []
+    of_tables: list[dict[str, Any]] = []
     for beside in sidecars:
         path, sidecar = beside.with_suffix(".tsv"), _files.read_json(beside)
-        abouts.append(sidecar.pop("voxel"))
+        of_tables.append(sidecar.pop("voxel"))
         try:
             table = pd.read_csv(
                 path, sep="\t", na_values=["n/a"], keep_default_na=False, usecols=list(sidecar), dtype=np.float32
@@ -210,38 +214,38 @@ def _read_tables(sidecars: Sequence[Path]) -> tuple[list[FloatArray], pd.DataFra
             raise IncompleteError(f"{path} is missing or damaged ({error}); make it again.") from None
         columns += [(table[name].to_numpy(), facts) for name, facts in sidecar.items()]
     func, facts = sidecars[0].parent, [facts for _, facts in columns]
-    for about in abouts:
-        _refuse_other_columns(func, facts, about)
-    return _ordered(Unlocated(len(columns[0][0])), columns, abouts[0])
+    for of_all in of_tables:
+        _refuse_other_columns(func, facts, of_all)
+    return _ordered(Unlocated(len(columns[0][0])), columns, of_tables[0])
 
 
-def _refuse_other_columns(func: Path, facts: Sequence[Mapping[str, Any]], about: Mapping[str, Any]) -> None:
+def _refuse_other_columns(func: Path, facts: Sequence[Mapping[str, Any]], of_all: Mapping[str, Any]) -> None:
     """Raise unless these are all columns that were saved together, each once."""
-    numbers = sorted(int(one["Column"]) for one in facts)
-    if len(numbers) != int(about["Columns"]) or numbers != list(range(len(numbers))) or not numbers:
+    numbers = sorted(int(of_column["Column"]) for of_column in facts)
+    if len(numbers) != int(of_all["Columns"]) or numbers != list(range(len(numbers))) or not numbers:
         raise IncompleteError(
-            f"{func} holds the columns {listed(numbers)} of {about['Columns']}: some are missing, or were saved at "
+            f"{func} holds the columns {listed(numbers)} of {of_all['Columns']}: some are missing, or were saved at "
             "another time; save all of them into an empty folder."
         )
 
 
 def _ordered(
-    space: Space, columns: Sequence[tuple[NDArray[np.generic], dict[str, Any]]], about: Mapping[str, Any]
+    space: Space, columns: Sequence[tuple[NDArray[np.generic], dict[str, Any]]], of_all: Mapping[str, Any]
 ) -> tuple[list[FloatArray], pd.DataFrame, Space]:
     """Put columns in the order in which they were saved, with every fact that any of them had."""
     ordered = sorted(columns, key=lambda pair: int(pair[1]["Column"]))
     left_out = {"Description", "Column", *space.description}
-    facts = [{key: value for key, value in known.items() if key not in left_out} for _, known in ordered]
-    table = pd.DataFrame(facts).reindex(columns=about["Facts"])
+    facts = [{key: value for key, value in of_column.items() if key not in left_out} for _, of_column in ordered]
+    table = pd.DataFrame(facts).reindex(columns=of_all["Facts"])
     table[list(KEYS)] = table[list(KEYS)].fillna("")
     if not all(isinstance(name, str) for name in table[list(KEYS)].to_numpy().ravel()):
         raise InputError(f"A column's {', '.join(KEYS)} are texts; these are not.")
     return [np.asarray(values, dtype=np.float32) for values, _ in ordered], table, space
 
 
-def _whole(facts: Facts) -> dict[str, Any]:
-    """Say of all columns together what none of them says alone."""
-    return {"Columns": len(facts), "Facts": list(dict.fromkeys(name for one in facts for name in one))}
+def _facts_of_all(facts: Facts) -> dict[str, Any]:
+    """Return the facts of all columns together: how many there are, and the names of their facts."""
+    return {"Columns": len(facts), "Facts": list(dict.fromkeys(name for of_column in facts for name in of_column))}
 
 
 def _gifti_bytes(values: FloatArray, hemisphere: str) -> bytes:
@@ -260,17 +264,19 @@ def _write_tables(
 ) -> list[Path]:
     """Write one table for every model."""
     models: dict[str, list[int]] = {}
-    for i, one in enumerate(facts):
-        models.setdefault(label(f"{one['analysis']}-{one['model']}"), []).append(i)
+    for i, of_column in enumerate(facts):
+        models.setdefault(label(f"{of_column['analysis']}-{of_column['model']}"), []).append(i)
     written = []
     for model, numbers in models.items():
-        described: dict[str, Any] = {"voxel": {"Description": "column of the responses, from 0", **_whole(facts)}}
+        described: dict[str, Any] = {
+            "voxel": {"Description": "column of the responses, from 0", **_facts_of_all(facts)}
+        }
         heads = {i: _head(facts[i]) for i in numbers}
         described |= {heads[i]: {**sidecar(space, facts[i]), "Column": i} for i in numbers}
         path = func / f"{stem}_desc-{model}_statmap.tsv"
         with _files.writing(path) as unfinished, unfinished.open("w", encoding="utf-8", newline="") as handle:
-            for start in range(0, space.n_voxels, ROWS):
-                rows = slice(start, min(start + ROWS, space.n_voxels))
+            for start in range(0, space.n_voxels, ROWS_AT_ONCE):
+                rows = slice(start, min(start + ROWS_AT_ONCE, space.n_voxels))
                 table = {"voxel": np.arange(rows.start, rows.stop)} | {
                     heads[i]: column(i)[rows].copy()
                     for i in numbers  # a view would keep the whole column

@@ -29,7 +29,7 @@ Vector = FloatArray | Callable[[], FloatArray]
 
 
 class Maps:
-    """Numbers over voxels.
+    """Statistics by voxel, one column for each statistic of a model or band.
 
     Columns may stay in files: what is done to maps is done to one column after the other, and none is kept in memory
     for longer than that takes.
@@ -39,7 +39,7 @@ class Maps:
     data : ndarray of float32, shape (n_voxels, n_columns), or sequence of n_columns vectors
         nan where undefined. A vector is an array (n_voxels,), or a function without arguments that reads one.
     columns : DataFrame of length n_columns
-        What each column is: `analysis`, `model` (its bands, joined by +), `band` (empty where the column
+        Facts that say what each column is: `analysis`, `model` (its bands, joined by +), `band` (empty where the column
         belongs to the whole model), `statistic`, `unit`, `n_stimuli`; for significance also `correction`,
         `q`, `family`, `n_tests`, `threshold`.
     space : Space
@@ -89,8 +89,8 @@ class Maps:
         return f"Maps({len(self.columns)} columns of {self.space!r}; analyses {of}; statistics {statistics})"
 
     @classmethod
-    def of(cls, space: Space, columns: Sequence[tuple[FloatArray | BoolArray, Mapping[str, Any]]]) -> Maps:
-        """Make maps from pairs of values (n_voxels,) and what they are."""
+    def build(cls, space: Space, columns: Sequence[tuple[FloatArray | BoolArray, Mapping[str, Any]]]) -> Maps:
+        """Make maps from columns, each a pair of values (n_voxels,) and the facts that say what they are."""
         vectors = [np.asarray(values, dtype=np.float32) for values, _ in columns]
         return cls(vectors, pd.DataFrame([dict(facts) for _, facts in columns]), space)
 
@@ -98,19 +98,19 @@ class Maps:
         """Take the columns that agree with all given facts; raise `InputError` if columns have no such fact."""
         for name in facts:
             if name not in self.columns:
-                raise unknown("fact of a column:", name, [str(known) for known in self.columns.columns])
+                raise unknown("fact of a column:", name, [str(name) for name in self.columns.columns])
         kept = np.ones(len(self.columns), dtype=bool)
         for name, value in facts.items():
             kept &= (self.columns[name] == value).to_numpy()
         return self.select_columns(kept)
 
     def select_columns(self, kept: BoolArray) -> Maps:
-        """Take the columns that `kept`, (n_columns,), says."""
+        """Take the columns where `kept`, bool (n_columns,), is true."""
         vectors = [self._vectors[i] for i in np.flatnonzero(kept)]
         return Maps(vectors, self.columns[np.asarray(kept)].reset_index(drop=True), self.space)
 
-    def described(self, columns: pd.DataFrame, changed: Mapping[int, FloatArray] | None = None) -> Maps:
-        """Say anew what the columns are, in a table with one row for each; some may have other values, by number."""
+    def replace_columns(self, columns: pd.DataFrame, changed: Mapping[int, FloatArray] | None = None) -> Maps:
+        """Replace the table that says what the columns are, and the values of some columns, by their number."""
         vectors: dict[int, Vector] = {**dict(enumerate(self._vectors)), **(changed or {})}
         return Maps(list(vectors.values()), columns, self.space)
 
@@ -124,26 +124,26 @@ class Maps:
         """
         matching = self.find_columns(**facts)
         if len(matching.columns) != 1:
-            raise InputError(f"{len(matching.columns)} columns are {facts}; expected one. {self._there(facts)}")
+            raise InputError(f"{len(matching.columns)} columns are {facts}; expected one. {self._present(facts)}")
         return matching.column(0)
 
-    def _there(self, facts: Mapping[str, str]) -> str:
-        """List what each fact may be."""
+    def _present(self, facts: Mapping[str, str]) -> str:
+        """List the values that each of these facts has among the columns."""
         present = {name: listed(list(dict.fromkeys(map(str, self.columns[name]))), 8) for name in facts}
         return " ".join(f"Known as {name}: {values}." for name, values in present.items())
 
     def __iter__(self) -> Iterator[tuple[FloatArray, dict[str, Any]]]:
-        """Yield each column's values and what it is."""
+        """Yield the values of each column and the facts that say what it is."""
         for i, facts in enumerate(self.columns.to_dict("records")):
             yield self.column(i), {str(k): v for k, v in facts.items()}
 
-    def on_mesh(self, values: FloatArray, about: Mapping[Any, Any]) -> FloatArray:
-        """Lay a column (n_voxels,) onto the cortex of its voxels, (n_vertices,); what has no mean by majority."""
-        is_number = statistics.named(str(about["statistic"])).kind == "number"
+    def on_mesh(self, values: FloatArray, facts: Mapping[Any, Any]) -> FloatArray:
+        """Lay a column (n_voxels,) onto cortex, (n_vertices,): numbers by their mean, labels by the most frequent."""
+        is_number = statistics.named(str(facts["statistic"])).kind == "number"
         return self.space.on_mesh(values) if is_number else self.space.labels_on_mesh(values)
 
     def join(self, other: Maps) -> Maps:
-        """Put the columns of two maps of one space side by side; raise `AlignmentError` if they are of two."""
+        """Join the columns of two maps; raise `AlignmentError` unless they are of the same voxels."""
         mine, theirs = self.space, other.space
         if mine.n_voxels != theirs.n_voxels:
             raise AlignmentError(f"Maps of {mine.n_voxels} and {theirs.n_voxels} voxels have no columns side by side.")
@@ -228,23 +228,29 @@ class Maps:
         """
         from latentcortex import plotting  # matplotlib is slow to import
 
-        values, (about,) = self.values(**facts), self.find_columns(**facts).columns.to_dict("records")
-        statistic = statistics.named(str(about["statistic"]))
+        values, (of_column,) = self.values(**facts), self.find_columns(**facts).columns.to_dict("records")
+        statistic = statistics.named(str(of_column["statistic"]))
         if significant:
-            values = np.where(self.values(**_mask_of(about)) == 1, values, np.nan)
-        several = about["band"] and about["band"] != about["model"]
+            values = np.where(self.values(**_mask_of(of_column)) == 1, values, np.nan)
+        several = of_column["band"] and of_column["band"] != of_column["model"]
         compared = (
-            f"{about['model']} − {about['band']}" if statistic.compares else f"{about['band']} in {about['model']}"
+            f"{of_column['model']} − {of_column['band']}"
+            if statistic.compares
+            else f"{of_column['band']} in {of_column['model']}"
         )
         return plotting.plot_flatmap(
             plotting.Panel(
-                compared if several else str(about["model"]), self.on_mesh(values, about), template=self.space.template
+                compared if several else str(of_column["model"]),
+                self.on_mesh(values, of_column),
+                template=self.space.template,
             ),
             ax=ax,
             rois=plotting.Rois.of(atlas, self.space) if atlas is not None else None,
             cmap=cmap or statistic.cmap,
             limits=limits or statistic.scale(values),
-            label=f"{about['statistic']} ({about['unit']})" if about.get("unit") else str(about["statistic"]),
+            label=f"{of_column['statistic']} ({of_column['unit']})"
+            if of_column.get("unit")
+            else str(of_column["statistic"]),
             style=style or plotting.PAGE,
         )
 
@@ -262,16 +268,16 @@ class Maps:
         -------
         DataFrame
             One row per ROI and column: `n_voxels`, `n_valid`, `mean`, `low` and `high` (its 95 % interval over test
-            stimuli, if the column knows it), `median`; nan without valid voxels.
+            stimuli, if the column has it), `median`; nan without valid voxels.
         """
         if len(labels) != self.space.n_voxels:
             raise AlignmentError(f"There are {len(labels)} labels and {self.space.n_voxels} voxels; expected one each.")
         inside = {region: np.asarray(labels) == region for region in names}
         rows: dict[int, list[dict[Any, Any]]] = {region: [] for region in names}
-        for values, known in self:
+        for values, facts in self:
             for region, name in names.items():
-                rows[region].append({"roi": name, **_summary(values[inside[region]], known, name)})
-        return pd.DataFrame([row for own in rows.values() for row in own])
+                rows[region].append({"roi": name, **_summary(values[inside[region]], facts, name)})
+        return pd.DataFrame([row for of_region in rows.values() for row in of_region])
 
     def save(self, folder: Path | str, *, participant: str, task: str = "images") -> list[Path]:
         """Write the maps as BIDS derivatives below `folder`, unthresholded, with sidecars.
@@ -280,7 +286,7 @@ class Maps:
         of unknown position one table per model.
         """
         func = Path(folder) / f"sub-{_label(participant)}" / "func"
-        facts = [{str(name): value for name, value in one.items()} for one in self.columns.to_dict("records")]
+        facts = [{str(name): value for name, value in row.items()} for row in self.columns.to_dict("records")]
         return derivatives.write(self.column, facts, self.space, func, f"sub-{participant}_task-{task}")
 
     @classmethod
@@ -299,33 +305,34 @@ class Maps:
 
 
 def _label(participant: str) -> str:
+    """Return a participant's label; raise `InputError` unless it is letters and digits."""
     if not (participant.isascii() and participant.isalnum()):
         raise InputError(f"Participant {participant!r} must be letters and digits, like '01', without sub-.")
     return participant
 
 
-def _mask_of(about: Mapping[Any, Any]) -> dict[str, str]:
+def _mask_of(facts: Mapping[Any, Any]) -> dict[str, str]:
     """Name the column that says where another one is significant; raise `InputError` if nothing was tested."""
-    significance = statistics.named(str(about["statistic"])).significance
+    significance = statistics.named(str(facts["statistic"])).significance
     if significance is None:
         raise InputError(
-            f"Nothing says where {about['statistic']} is significant: it is not tested. Draw it everywhere."
+            f"Nothing says where {facts['statistic']} is significant: it is not tested. Draw it everywhere."
         )
-    of_model = {key: str(about[key]) for key in ("analysis", "model")} | {"statistic": significance.mask}
-    return of_model | ({"band": str(about["band"])} if significance.of_band else {})
+    of_model = {key: str(facts[key]) for key in ("analysis", "model")} | {"statistic": significance.mask}
+    return of_model | ({"band": str(facts["band"])} if significance.of_band else {})
 
 
-def _summary(values: FloatArray, known: Mapping[str, Any], region: str) -> dict[str, Any]:
-    """Summarise the values of one column in one region, with what is known of the column."""
+def _summary(values: FloatArray, facts: Mapping[str, Any], region: str) -> dict[str, Any]:
+    """Summarise the values of one column in one region, (n_voxels of the region,), beside the facts of the column."""
     valid = values[np.isfinite(values)]
     mean, median = (valid.mean(), np.median(valid)) if len(valid) else (np.nan, np.nan)
-    low, high = _interval(known.get("intervals"), region)
+    low, high = _interval(facts.get("intervals"), region)
     counts = {"n_voxels": len(values), "n_valid": len(valid)}
     means = {"mean": float(mean), "low": low, "high": high, "median": float(median)}
-    return {**{key: known[key] for key in KEYS}, **counts, **means}
+    return {**{key: facts[key] for key in KEYS}, **counts, **means}
 
 
-def _interval(known: Any, name: str) -> tuple[float, float]:
-    """Look up the interval of a region's mean; nan where the column does not know it."""
-    low, high = known.get(name, (np.nan, np.nan)) if isinstance(known, dict) else (np.nan, np.nan)
+def _interval(intervals: Any, name: str) -> tuple[float, float]:
+    """Return the interval of a region's mean; nan where the column has none."""
+    low, high = intervals.get(name, (np.nan, np.nan)) if isinstance(intervals, dict) else (np.nan, np.nan)
     return float(low), float(high)

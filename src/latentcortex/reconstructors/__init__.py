@@ -5,14 +5,19 @@ from __future__ import annotations
 from typing import Any, Final
 
 from latentcortex._shelf import Shelf
-from latentcortex.reconstructors.reconstructor import Checked, DescribedReconstructor, Reconstructor
+from latentcortex.reconstructors.reconstructor import (
+    Checked,
+    DescribedReconstructor,
+    Reconstructor,
+    TitledReconstructor,
+)
 
-__all__ = ["SHELF", "Checked", "DescribedReconstructor", "Reconstructor", "make"]
+__all__ = ["SHELF", "Checked", "DescribedReconstructor", "Reconstructor", "TitledReconstructor", "make"]
 
 SHELF: Final = Shelf(
     "reconstructor",
     {
-        "ldm": "latentcortex.reconstructors.ldm:LDM",
+        "ldm": "latentcortex.reconstructors.ldm:LDMReconstructor",
         "retrieval": "latentcortex.reconstructors.retrieval:Retrieval",
     },
 )

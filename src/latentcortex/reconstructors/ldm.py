@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Annotated, Any, Final, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Self
 
 import numpy as np
 from annotated_types import Len
@@ -34,9 +34,12 @@ logger = logging.getLogger(__name__)
 SHARED: Final = ("model", "revision", "pixels", "dtype", "device")
 """Fields of an extractor on which it depends what its z and c mean, and how the model is run."""
 ROUTES: Final = {"zc": ("z", "c"), "z": ("z",), "c": ("c",)}
+"""The bands that each route needs."""
+TITLES: Final = {"zc": "z_c", "z": "z alone", "c": "c alone"}
+"""What each route is called."""
 
 
-class LDM:
+class LDMReconstructor:
     """Reconstruction by latent diffusion, and its two halves as controls.
 
     Routes: `z` decodes z to a coarse image and stops there; `c` denoises pure noise with the decoded c through
@@ -49,9 +52,9 @@ class LDM:
         `phantom`, or a folder in the layout of Stable Diffusion; the model that z and c are features of. Of an
         extractor the model is taken, and the pixels, steps, precision and device with which it is run.
     routes : sequence of str
-        Which of the three; of Stable Diffusion XL and 3, which are told pooled text besides c, only `z`.
+        Which of the three; of Stable Diffusion XL and 3, whose denoiser needs pooled text besides c, only `z`.
     strength : int
-        Noise of `zc`, percent.
+        Noise strength of `zc`, in percent of `n_steps`.
     guidance : float
         Weight of the text against the empty text; 1 is none.
     n_steps : int
@@ -61,7 +64,7 @@ class LDM:
     revision : str
         The commit of a model from the hub; known for the default.
     seed : int
-        For the noise: sample k of a stimulus has the same in `c` and in `zc`.
+        Seed of the noise: sample k of a stimulus has the same in `c` and in `zc`.
 
     Raises
     ------
@@ -74,6 +77,9 @@ class LDM:
     ----------
     Takagi and Nishimoto (2023), doi:10.1109/CVPR52729.2023.01389
     """
+
+    extractor: ClassVar[type] = Extractor
+    """Whose model it runs: the settings of that extractor in a study are also those of the reconstructor."""
 
     def __init__(
         self,
@@ -106,16 +112,21 @@ class LDM:
             run |= {"model": model, "revision": revision}
         self._source = Extractor(**run)
         self.n_steps = self._source.n_steps
-        told = [route for route in self._routes if "c" in ROUTES[route]]
-        if told and (self._source.folder / "text_encoder_2").is_dir():
+        with_c = [route for route in self._routes if "c" in ROUTES[route]]
+        if with_c and (self._source.folder / "text_encoder_2").is_dir():
             raise InputError(
-                f"Route {told[0]} needs the pooled text that this model is told besides c; use routes = ['z']."
+                f"Route {with_c[0]} needs the pooled text that this model is given besides c; use routes = ['z']."
             )
 
     @property
     def routes(self) -> dict[str, tuple[str, ...]]:
         """The routes that were asked for, and the bands that each needs."""
         return {route: ROUTES[route] for route in self._routes}
+
+    @property
+    def titles(self) -> dict[str, str]:
+        """What the routes are called in tables and figures."""
+        return TITLES
 
     @property
     def made_by(self) -> dict[str, Any]:
@@ -167,8 +178,8 @@ class LDM:
         needed = dict.fromkeys(band for route in self._routes for band in ROUTES[route])
         self._source.check(list(needed), [])
         decoded = [band for band in needed if band in tuple(source.bands)]
-        given = source.dims(decoded) if isinstance(source, Sized) else {}
-        for band, n_dims in given.items():
+        widths = source.dims(decoded) if isinstance(source, Sized) else {}
+        for band, n_dims in widths.items():
             self._check_width(band, n_dims)
         if isinstance(source, Extractor) and self._differs(source):
             logger.warning(
@@ -179,9 +190,11 @@ class LDM:
             )
 
     def _differs(self, source: Extractor) -> bool:
+        """Tell whether an extractor's autoencoder has other weights than this model's."""
         return weights_hash(source.folder / "vae") != weights_hash(self._source.folder / "vae")
 
     def _check_width(self, band: str, n_dims: int) -> None:
+        """Raise `AlignmentError` unless a band has as many dimensions as this model's."""
         width = int(np.prod(self._shapes[band]))
         if n_dims != width:
             raise AlignmentError(
@@ -236,24 +249,24 @@ class LDM:
                 return coarse[:, None]
             encoded = self._run(lambda model, rows: _ldm.encode_images(model, coarse[rows]).cpu().numpy(), len(ids))
             z = torch.from_numpy(encoded)
-        n_own = self.n_steps if z is None else _ldm.n_steps_of(self.strength, self.n_steps)
+        n_done = self.n_steps if z is None else _ldm.n_steps_of(self.strength, self.n_steps)
         pairs = [(i, k) for i in range(len(ids)) for k in range(n_samples)]
-        own = np.array([i for i, _ in pairs])
+        stimulus = np.array([i for i, _ in pairs])
         noise = torch.from_numpy(np.stack([self._noise(ids[i], k) for i, k in pairs]))
 
-        def made(model: _ldm.LatentDiffusion, rows: list[int]) -> NDArray[Any]:
-            x, c = noise[rows], _ldm.Conditioning(bands["c"][own[rows]], pixels=pixels)
+        def make(model: _ldm.LatentDiffusion, rows: list[int]) -> NDArray[Any]:
+            x, c = noise[rows], _ldm.Conditioning(bands["c"][stimulus[rows]], pixels=pixels)
             if z is not None:
-                x = _ldm.noised(model, z[own[rows]], x, n_own=n_own, n_steps=self.n_steps)
-            x = _ldm.denoised(model, x, c, n_own=n_own, n_steps=self.n_steps, guidance=self.guidance)
+                x = _ldm.noised(model, z[stimulus[rows]], x, n_own=n_done, n_steps=self.n_steps)
+            x = _ldm.denoised(model, x, c, n_own=n_done, n_steps=self.n_steps, guidance=self.guidance)
             return _ldm.decode(model, x)
 
-        images = self._run(made, len(pairs))
+        images = self._run(make, len(pairs))
         return images.reshape(len(ids), n_samples, *images.shape[1:])
 
     def _run(self, make: Callable[[_ldm.LatentDiffusion, list[int]], NDArray[Any]], n_rows: int) -> NDArray[Any]:
         """Make rows in padded passes, and put those that count below each other."""
-        parts = self._passes.map(lambda model, given: make(model, given[0])[: given[1]], list(passes(n_rows, BATCH)))
+        parts = self._passes.map(lambda model, batch: make(model, batch[0])[: batch[1]], list(passes(n_rows, BATCH)))
         return np.concatenate(parts)
 
     def _shaped(self, band: str, latents: Mapping[str, FloatArray]) -> torch.Tensor:

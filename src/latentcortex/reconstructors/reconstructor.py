@@ -59,6 +59,16 @@ class DescribedReconstructor(Protocol):
 
 
 @runtime_checkable
+class TitledReconstructor(Protocol):
+    """A reconstructor that says what its routes are called in tables and figures; others are called by their names."""
+
+    @property
+    def titles(self) -> Mapping[str, str]:
+        """Route -> what it is called."""
+        ...
+
+
+@runtime_checkable
 class Checked(Protocol):
     """A reconstructor that can tell before anything is extracted whether it will be able to use it."""
 

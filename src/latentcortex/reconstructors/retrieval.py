@@ -44,6 +44,11 @@ class Retrieval:
         return {"retrieval": self.bands}
 
     @property
+    def titles(self) -> dict[str, str]:
+        """What the route is called in tables and figures."""
+        return {"retrieval": "nearest training image"}
+
+    @property
     def made_by(self) -> dict[str, Any]:
         """What the images depend on, the training stimuli among them."""
         return {"name": "retrieval", "version": 1, "bands": list(self.bands), "training": self._training}
@@ -56,11 +61,11 @@ class Retrieval:
         )
 
     def fit(self, features: Features, stimuli: Stimuli, splits: Splits) -> Self:
-        """Note which training stimuli may be shown for each test stimulus."""
+        """Keep the training stimuli of each test stimulus, which are those that may be shown for it."""
         self._features, self._stimuli = features, stimuli
         self._fitted = {name: train_ids for train_ids, test_ids in splits for name in test_ids}
-        known = sorted({name for train_ids, _ in splits for name in train_ids})
-        self._training = digest([fingerprint(features.array(band, known)) for band in self.bands], splits.key)
+        training = sorted({name for train_ids, _ in splits for name in train_ids})
+        self._training = digest([fingerprint(features.array(band, training)) for band in self.bands], splits.key)
         return self
 
     def n_samples(self, route: str) -> int:
@@ -68,18 +73,18 @@ class Retrieval:
         return 1
 
     def nearest(self, latents: Mapping[str, FloatArray], ids: Sequence[str]) -> list[str]:
-        """Name the training stimulus that is nearest to what was decoded for each of `ids`."""
+        """Name the training stimulus that is nearest to the decoded bands of each of `ids`."""
         missing = [name for name in ids if name not in self._fitted]
         if missing:
             raise AlignmentError(f"{len(missing)} stimuli are tested in no fold, for example {missing[0]}; fit first.")
-        found = []
+        nearest = []
         for i, name in enumerate(ids):
-            known = self._known(self._fitted[name])
-            likeness = [unit @ _unit(latents[band][i] - mean) for band, (mean, unit) in known.items()]
-            found.append(self._fitted[name][int(np.mean(likeness, axis=0).argmax())])
-        return found
+            training = self._standardized(self._fitted[name])
+            likeness = [unit @ _unit(latents[band][i] - mean) for band, (mean, unit) in training.items()]
+            nearest.append(self._fitted[name][int(np.mean(likeness, axis=0).argmax())])
+        return nearest
 
-    def _known(self, train_ids: tuple[str, ...]) -> dict[str, tuple[FloatArray, FloatArray]]:
+    def _standardized(self, train_ids: tuple[str, ...]) -> dict[str, tuple[FloatArray, FloatArray]]:
         """Compute the mean and the unit rows of each band over training stimuli; the last ones are kept."""
         if self._pool[0] != train_ids:
             pool = {}

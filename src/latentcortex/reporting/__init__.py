@@ -3,16 +3,17 @@
 from latentcortex.reporting.content import LOG, Content, Figure, background_of, facts_of, models, significant
 from latentcortex.reporting.figures import SHELF as FIGURES
 from latentcortex.reporting.figures import check_cortex, check_figures, chosen
-from latentcortex.reporting.group import Group, write_group
+from latentcortex.reporting.group import GroupResults, write_group
 from latentcortex.reporting.honesty import honesty, unidentifiable
+from latentcortex.reporting.methods_text import SOFTWARE, methods, references
 from latentcortex.reporting.page import write, write_dataset
 from latentcortex.reporting.rebuilding import rebuild
 from latentcortex.reporting.reconstructions import Reconstructions, measure_title, write_reconstructions
-from latentcortex.reporting.regions import RegionRow, latex, region_tables
 from latentcortex.reporting.report_figure import ReportFigure
+from latentcortex.reporting.roi_tables import RegionRow, latex, region_tables
 from latentcortex.reporting.section import ReportSection
 from latentcortex.reporting.tables import alterations, bands_table, roi_table, summary_rows, write_summary, write_table
-from latentcortex.reporting.text import SOFTWARE, methods, references, title_of
+from latentcortex.reporting.titles import title_of
 from latentcortex.reporting.viewer import check_viewer, viewer_of, viewer_page, write_viewer
 
 __all__ = [
@@ -21,7 +22,7 @@ __all__ = [
     "SOFTWARE",
     "Content",
     "Figure",
-    "Group",
+    "GroupResults",
     "Reconstructions",
     "RegionRow",
     "ReportFigure",

@@ -20,7 +20,7 @@ from latentcortex.errors import IncompleteError, InputError
 from latentcortex.maps import Maps
 from latentcortex.reporting.section import ReportSection
 from latentcortex.responses import Responses, Within
-from latentcortex.space import Atlas, Unlocated, Volume, atlas_print
+from latentcortex.space import Atlas, Unlocated, Volume, atlas_digest
 from latentcortex.splits import Splits
 from latentcortex.statistics import MASK, OF_MODEL, R, Significance
 
@@ -88,7 +88,7 @@ class Content:
         """Keep all but the maps beside them, so that the report can be made again from the folder alone."""
         kept = {name: getattr(self, name) for name in KEPT}
         kept["sections"] = {analysis: asdict(section) for analysis, section in self.sections.items()}
-        kept["atlas"] = atlas_print(self.settings["report"]["atlas"], [self.maps.space])
+        kept["atlas"] = atlas_digest(self.settings["report"]["atlas"], [self.maps.space])
         path = out / f"sub-{self.participant}" / f"sub-{self.participant}{CONTENT}"
         _files.write_sealed(path, {"format": FORMAT, **kept, "stages": list(stages)})
 
@@ -110,7 +110,7 @@ class Content:
         maps = Maps.load(path.parents[1], participant=kept["participant"])
         name = kept["settings"]["report"]["atlas"]
         atlas = Atlas.find(name, maps.space) if name and not isinstance(maps.space, Unlocated) else None
-        if atlas is not None and kept.get("atlas") not in (None, atlas_print(name, [maps.space])):
+        if atlas is not None and kept.get("atlas") not in (None, atlas_digest(name, [maps.space])):
             raise InputError(f"Atlas {name} is not as it was when its regions were scored; run the study again.")
         there = background_of(path.parents[1], kept["participant"])
         given = bool(kept["settings"].get("dataset", {}).get("background"))
@@ -280,7 +280,7 @@ def facts_of(maps: Maps, rows: pd.DataFrame, splits: Splits) -> dict[str, Any]:
     fitted = np.zeros(maps.space.n_voxels, dtype=bool)
     for r, _ in maps.find_columns(statistic=R.name):
         fitted |= np.isfinite(r)
-    trials, (train, test) = Responses.of_rows(rows), splits.folds[0]
+    trials, (train, test) = Responses.without_voxels(rows), splits.folds[0]
     split = {"n_train": len(train), "n_test": len(test)}
     return {
         "n_trials": len(rows),

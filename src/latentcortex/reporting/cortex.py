@@ -15,7 +15,7 @@ from latentcortex.inference.ties import at_most
 from latentcortex.maps import Maps
 from latentcortex.reporting.content import Content, Figure, found_by_any, models, said_false, significant
 from latentcortex.reporting.honesty import unidentifiable
-from latentcortex.reporting.text import CORRECTIONS, title_of
+from latentcortex.reporting.titles import CORRECTIONS, title_of
 from latentcortex.statistics import (
     CEILING,
     DIFFERENCE,

@@ -12,7 +12,7 @@ from latentcortex._arrays import FloatArray
 from latentcortex.plotting import VolumePanel, VolumeSharePanel
 from latentcortex.reporting import cortex
 from latentcortex.reporting.content import Content, Figure, models, significant
-from latentcortex.reporting.text import title_of
+from latentcortex.reporting.titles import title_of
 from latentcortex.statistics import PRODUCT_SHARE
 
 CUTS: Final = (

@@ -110,13 +110,17 @@ def check_cortex(space: Space) -> None:
         logger.info("%s has no flat surface: maps are drawn on inflated cortex.", space.template)
 
 
-def chosen(names: Sequence[str]) -> tuple[str, ...]:
+def chosen(names: Sequence[str], of_analyses: Sequence[str] = ()) -> tuple[str, ...]:
     """List the figures that names stand for, in the order of the shelf.
+
+    Those of other packages are among them where they are named: a package that is broken harms those who use it.
 
     Parameters
     ----------
     names : sequence of str
         Of figures, or `default` or `all`.
+    of_analyses : sequence of str
+        Figures that analyses name.
 
     Raises
     ------
@@ -127,8 +131,11 @@ def chosen(names: Sequence[str]) -> tuple[str, ...]:
     for name in names:
         if name not in choices:
             raise unknown("figure in [report]:", name, choices)
-    wanted = [name for name in SHELF if name in names or "all" in names or ("default" in names and named(name).default)]
-    return tuple(wanted)
+    asked = [name for name in names if name not in SETS]
+    candidates = SHELF if "all" in names else dict.fromkeys([*SHELF.where, *of_analyses, *asked])
+    return tuple(
+        name for name in candidates if name in names or "all" in names or ("default" in names and named(name).default)
+    )
 
 
 def figures(content: Content) -> Iterator[tuple[str, Figure]]:
@@ -138,7 +145,8 @@ def figures(content: Content) -> Iterator[tuple[str, Figure]]:
     asked for and cannot be drawn is a warning in the log, one of the default set a note.
     """
     asked = tuple(content.settings["report"]["figures"])
-    wanted = [name for name in chosen(asked) if not _is_replaced(name, asked, content.maps.space)]
+    of_analyses = [name for analysis in content.analyses for name in content.section(analysis).figures]
+    wanted = [name for name in chosen(asked, of_analyses) if not _is_replaced(name, asked, content.maps.space)]
     below_any = [name for name in wanted if named(name).below_any]
     drawn: set[str] = set()
     missing: dict[str, str] = {}

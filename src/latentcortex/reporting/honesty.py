@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 
 from latentcortex._arrays import BoolArray
+from latentcortex.bands import Model
 from latentcortex.maps import Maps, short
-from latentcortex.reporting.text import title_of
+from latentcortex.reporting.titles import title_of
 from latentcortex.statistics import EXCESS, IDENTIFIABILITY, MASK, MIN_RELIABILITY, PRODUCT_SHARE, P
 
 
@@ -57,7 +58,7 @@ def _entry(maps: Maps, analysis: str, model: str) -> dict[str, Any]:
         else None,
         "n_unidentifiable": None if grey is None else int((grey & significant).sum()),
         "null": str(of_model.find_columns(statistic=P.name).columns["null"].iloc[0]),
-        "bands": [_band(of_model, band, significant) for band in model.split("+")],
+        "bands": [_band(of_model, band, significant) for band in Model.parse(model)],
     }
 
 
@@ -74,4 +75,5 @@ def _band(of_model: Maps, band: str, significant: BoolArray) -> dict[str, Any]:
 
 
 def _none_for_nan(value: float) -> float | None:
+    """Return None in place of nan, which JSON and templates have no word for."""
     return None if value != value else value

@@ -22,9 +22,9 @@ from latentcortex.maps import Maps, short
 from latentcortex.reporting.content import CONTENT, FORMAT, Content, counted, models
 from latentcortex.reporting.figures import figures
 from latentcortex.reporting.honesty import honesty
-from latentcortex.reporting.regions import columns_beside, interval, latex, region_tables
+from latentcortex.reporting.methods_text import SOFTWARE, cited_by, methods, references, said_of_pooled
+from latentcortex.reporting.roi_tables import columns_beside, interval, latex, region_tables
 from latentcortex.reporting.tables import alterations, bands_table, roi_table, summary_rows, write_table
-from latentcortex.reporting.text import SOFTWARE, cited_by, methods, references, said_of_pooled
 
 FIGURE: Final = re.compile(r"[A-Za-z0-9][\w.+-]*")
 """What the files of figures are called; some are named after an analysis."""
@@ -126,6 +126,7 @@ def _render(
     table: pd.DataFrame | None,
     stages: Sequence[Mapping[str, Any]],
 ) -> str:
+    """Write the page of one participant as HTML."""
     rows = [row | {"band": short(row["band"])} for row in summary_rows(content.participant, content.maps)]
     return (
         environment()

@@ -14,7 +14,7 @@ from latentcortex.bands import Band
 from latentcortex.maps import short
 from latentcortex.reporting.content import Content, Figure, found_by_any, models
 from latentcortex.reporting.tables import region_means
-from latentcortex.reporting.text import number, title_of
+from latentcortex.reporting.titles import number, title_of
 from latentcortex.statistics import MASK, PRODUCT_SHARE, UNIQUE_LIMIT, R
 
 MAX_REGIONS: Final = 24

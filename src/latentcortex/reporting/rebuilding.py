@@ -54,6 +54,7 @@ def rebuild(out: Path) -> list[Path]:
 
 
 def _page(back: Path, content: tuple[Reconstructions, list[dict[str, Any]]], _: Path) -> Path:
+    """Write the page of reconstructions from what was kept of it."""
     return write_reconstructions(back, *content)
 
 

@@ -8,7 +8,7 @@ import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple, Protocol
 
 import numpy as np
 import pandas as pd
@@ -20,27 +20,70 @@ from latentcortex import _files, _npy, plotting
 from latentcortex._methods import literature, read_bibtex, with_citations
 from latentcortex._results import refuse_damaged
 from latentcortex.errors import IncompleteError, InputError
+from latentcortex.reporting.methods_text import cited_by
 from latentcortex.reporting.page import environment
 from latentcortex.reporting.tables import alterations
-from latentcortex.reporting.text import cited_by
 
-ROUTES: Final = {"zc": "z_c", "z": "z alone", "c": "c alone", "retrieval": "nearest training image"}
-"""Routes in words."""
+DECODED: Final = "decoded"
+"""Stands for a route where a score is of decoded bands and not of images; see `evaluation.DECODED`."""
 SIMILARITY: Final = "similarity to the original"
+DISTANCE: Final = "distance from the original, the lower the better"
 ATTRIBUTES: Final = "attributes, two alternatives"
 FOLDER: Final = "decoding"
 """The folder, in a folder of results, of all that the way back writes."""
-FORMAT: Final = "latentcortex-reconstructions 2"
+FORMAT: Final = "latentcortex-reconstructions 3"
 CONTENT: Final = "_reconstructions.json"
 """How the file ends that holds what a page of reconstructions states."""
 PICTURES: Final = "_pictures.npz"
 """How the file ends that holds the images of its grid."""
 MAX_BYTES: Final = 2**28
 """Of one row of the grid: ten images of 3,000 x 3,000 pixels."""
-KEPT: Final = ("participant", "names", "facts", "settings", "made_by", "report", "methods", "references")
+KEPT: Final = (
+    *("participant", "names", "facts", "settings", "made_by", "report", "methods", "references"),
+    *("routes", "baseline", "metrics"),
+)
 """What is kept beside pictures and scores."""
 MIN_IMAGES: Final = 8
 """Images from which an interval is shown: of fewer a bootstrap has few draws, and of a score of 1 only that one."""
+
+
+class Titled(Protocol):
+    """A metric, as far as tables and figures name it."""
+
+    @property
+    def name(self) -> str:
+        """On the shelf."""
+        ...
+
+    @property
+    def title(self) -> str:
+        """What it calls itself; empty where it does not."""
+        ...
+
+    @property
+    def higher_is_better(self) -> bool:
+        """Whether it is a likeness, and no distance."""
+        ...
+
+
+class MetricTitle(NamedTuple):
+    """What a metric is called.
+
+    Parameters
+    ----------
+    title : str
+        In tables and figures.
+    higher_is_better : bool
+        Whether it is a likeness, and no distance.
+    """
+
+    title: str
+    higher_is_better: bool = True
+
+    @classmethod
+    def of(cls, metric: Titled) -> MetricTitle:
+        """Keep what a metric says of itself."""
+        return cls(metric.title or metric.name, metric.higher_is_better)
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,6 +111,12 @@ class Reconstructions:
         What the decoder and each reconstructor wrote of themselves for the methods text, with keys of references.
     references : str
         BibTeX of references that these brought along, beyond the package's own.
+    routes : mapping of str to str
+        Route -> what its reconstructor calls it.
+    baseline : str
+        The route that all others must beat.
+    metrics : mapping of str to MetricTitle
+        Metric, as names of measures have it -> what it is called.
     """
 
     participant: str
@@ -81,6 +130,9 @@ class Reconstructions:
     report: str = ""
     methods: Mapping[str, str] = field(default_factory=dict)
     references: str = ""
+    routes: Mapping[str, str] = field(default_factory=dict)
+    baseline: str = ""
+    metrics: Mapping[str, MetricTitle] = field(default_factory=dict)
 
     def write(self, out: Path, stages: Sequence[Mapping[str, Any]]) -> None:
         """Keep everything but the log, so that the page can be made again from the folder alone."""
@@ -108,8 +160,8 @@ class Reconstructions:
         pictures = path.with_name(f"sub-{who}{PICTURES}")
         refuse_damaged(path.parents[1], [path, pictures], "evaluate")
         kept = _files.read_sealed(path, kind=FORMAT)
-        known = kept["participant"] == who and path.name == f"sub-{who}{CONTENT}"
-        if not known or kept["report"] not in ("", f"../sub-{who}.html"):
+        is_of_folder = kept["participant"] == who and path.name == f"sub-{who}{CONTENT}"
+        if not is_of_folder or kept["report"] not in ("", f"../sub-{who}.html"):
             raise InputError(f"{path} is of participant {kept['participant']!r}, or links elsewhere; run again.")
         if kept["settings"]["report"]["format"] not in plotting.FORMATS:
             raise InputError(f"{path} names a format of figures that there is not; run the study again.")
@@ -123,11 +175,19 @@ class Reconstructions:
                 name: _npy.read_member(archive, f"row{i}", source=str(pictures), max_bytes=MAX_BYTES)
                 for i, name in enumerate(kept["rows"])
             }
-        return cls(**{name: kept[name] for name in KEPT}, pictures=rows, scores=scores, log=log), kept["stages"]
+        fields = {name: kept[name] for name in KEPT}
+        fields["metrics"] = {name: MetricTitle(*titled) for name, titled in kept["metrics"].items()}
+        return cls(**fields, pictures=rows, scores=scores, log=log), kept["stages"]
 
 
-def measure_title(measure: str) -> tuple[str, str]:
+def measure_title(measure: str, metrics: Mapping[str, MetricTitle] | None = None) -> tuple[str, str]:
     """Say a measure in words: the group that it belongs to, and its name there.
+
+    Parameters
+    ----------
+    measure : str
+    metrics : mapping of str to MetricTitle, optional
+        What metrics are called; by default as they are in names of measures.
 
     Examples
     --------
@@ -140,17 +200,16 @@ def measure_title(measure: str) -> tuple[str, str]:
     """
     kind, *pairs = measure.split("_")
     entities = dict(pair.split("-", 1) for pair in pairs)
+    space = entities.get("space", kind)
+    title, higher_is_better = (metrics or {}).get(space, MetricTitle(space))
     if kind == "identification":
         within = f" within {entities['within']}," if "within" in entities else ""
         group = f"two-way identification{within} among {entities['pool']} images"
-        return group, f"{_space(entities['space'])}, {entities['fixed']} fixed"
+        return group, f"{title}, {entities['fixed']} fixed"
     if kind == "attribute":
         return ATTRIBUTES, entities["name"]
-    return SIMILARITY, _space("ssim") if kind == "ssim" else f"correlation of {entities['space']}"
-
-
-def _space(name: str) -> str:
-    return "SSIM" if name == "ssim" else name
+    group = SIMILARITY if higher_is_better else DISTANCE
+    return group, f"correlation of {title}" if kind == "correlation" else title
 
 
 def write_reconstructions(out: Path, content: Reconstructions, stages: Sequence[Mapping[str, Any]]) -> Path:
@@ -158,11 +217,11 @@ def write_reconstructions(out: Path, content: Reconstructions, stages: Sequence[
     folder, figures = out / f"sub-{content.participant}" / "figures", {}
     report = content.settings["report"]
     style = plotting.Style(width_mm=float(report["width_mm"]))
-    drawn = {"reconstructions": _grid(content, style), "scores": _score_figure(content.scores, style)}
+    drawn = {"reconstructions": _grid(content, style), "scores": _score_figure(content, style)}
     for name, figure in drawn.items():
         plotting.save(figure, folder / f"{name}.{report['format']}")
         figures[name] = base64.b64encode(plotting.png(figure)).decode()
-    texts, known = _methods(content).values(), {**read_bibtex(content.references), **literature()}
+    texts, works = _methods(content).values(), {**read_bibtex(content.references), **literature()}
     page = (
         environment()
         .get_template("reconstructions.html")
@@ -171,11 +230,14 @@ def write_reconstructions(out: Path, content: Reconstructions, stages: Sequence[
             version=latentcortex.__version__,
             facts=content.facts,
             figures=figures,
-            groups=_groups(content.scores),
-            routes=ROUTES,
+            groups=_groups(content),
+            routes=content.routes,
+            baseline=content.baseline,
+            decoded=DECODED,
+            baseline_title=content.routes.get(content.baseline, content.baseline),
             least_images=MIN_IMAGES,
             alterations=alterations(content.log, content.participant),
-            methods=[with_citations(text, known) for text in texts],
+            methods=[with_citations(text, works) for text in texts],
             references=cited_by(texts, content.references),
             settings=json.dumps(content.settings, indent=2, default=str),
             made_by=json.dumps(dict(content.made_by), indent=2, default=str),
@@ -190,35 +252,36 @@ def write_reconstructions(out: Path, content: Reconstructions, stages: Sequence[
 
 
 def _grid(content: Reconstructions, style: plotting.Style) -> Figure:
-    rows = {ROUTES.get(name, name): images for name, images in content.pictures.items()}
+    """Draw what was seen above what came back by each route."""
+    rows = {content.routes.get(name, name): images for name, images in content.pictures.items()}
     return plotting.image_grid(rows, content.names, style=style)
 
 
-def _score_figure(scores: pd.DataFrame, style: plotting.Style) -> Figure:
+def _score_figure(content: Reconstructions, style: plotting.Style) -> Figure:
     """Draw the scores of images; those of decoded bands stand in the table."""
-    own = scores[scores["route"] != "decoded"]
-    titles = [measure_title(measure) for measure in own["measure"]]
+    of_images = content.scores[content.scores["route"] != DECODED]
+    titles = [measure_title(measure, content.metrics) for measure in of_images["measure"]]
     table = pd.DataFrame(
         {
             "panel": [group for group, _ in titles],
             "measure": [name for _, name in titles],
-            "series": [ROUTES.get(route, route) for route in own["route"]],
-            "value": own["score"].to_numpy(),
-            "low": own["score_low"].to_numpy(),
-            "high": own["score_high"].to_numpy(),
-            "chance": own["chance"].to_numpy(),
-            "control": own["shuffled"].to_numpy(),
+            "series": [content.routes.get(route, route) for route in of_images["route"]],
+            "value": of_images["score"].to_numpy(),
+            "low": of_images["score_low"].to_numpy(),
+            "high": of_images["score_high"].to_numpy(),
+            "chance": of_images["chance"].to_numpy(),
+            "control": of_images["shuffled"].to_numpy(),
         }
     )
     return plotting.score_intervals(table, n_columns=2, style=style)
 
 
-def _groups(scores: pd.DataFrame) -> list[dict[str, Any]]:
+def _groups(content: Reconstructions) -> list[dict[str, Any]]:
     """Lay out the table: groups of measures, a row for each measure, a cell for each route."""
     groups: dict[tuple[str, str], dict[str, dict[str, Any]]] = {}
-    for row in scores.to_dict("records"):
-        group, name = measure_title(row["measure"])
-        of = "decoded features" if row["route"] == "decoded" else "images"
+    for row in content.scores.to_dict("records"):
+        group, name = measure_title(row["measure"], content.metrics)
+        of = "decoded features" if row["route"] == DECODED else "images"
         groups.setdefault((of, group), {}).setdefault(name, {})[row["route"]] = row
     laid = []
     for (of, group), measures in groups.items():
@@ -238,19 +301,14 @@ def _groups(scores: pd.DataFrame) -> list[dict[str, Any]]:
 
 def _chance(rows: Iterable[Mapping[str, Any]]) -> str:
     """Write out what chance gives: one number where it is the same for all routes, its range otherwise."""
-    known = sorted({f"{row['chance']:.3f}" for row in rows}, key=float)
-    return known[0] if len(known) == 1 else f"{known[0]} to {known[-1]}"
-
-
-def _together(content: Reconstructions) -> str:
-    """Say which images are drawn together."""
-    category = content.settings["evaluation"]["category"]
-    return f", those of one {category} together," if category else ""
+    chances = sorted({f"{row['chance']:.3f}" for row in rows}, key=float)
+    return chances[0] if len(chances) == 1 else f"{chances[0]} to {chances[-1]}"
 
 
 def _methods(content: Reconstructions) -> dict[str, str]:
     """Join what decoder and reconstructors wrote of themselves with what the run tells; keys are not replaced yet."""
-    facts, parts = content.facts, dict(content.methods)
+    facts, parts, category = content.facts, dict(content.methods), content.settings["evaluation"]["category"]
+    together = f", those of one {category} together," if category else ""
     fitted = f"in {facts['n_folds']} folds" if facts["n_folds"] else f"on {facts['n_train']} training stimuli"
     decoded = (
         f"{parts.pop('decoder', '')} Decoders were fitted {fitted}. {facts['n_decoded']} test stimuli were decoded, "
@@ -262,11 +320,11 @@ def _methods(content: Reconstructions) -> dict[str, str]:
     )
     scored = (
         "Every score is a mean over images of the mean over all samples; intervals of 95 % are by Bayesian bootstrap "
-        f"[@rubin1981] over images{_together(content)}, as targets and as distractors, with one more that was not seen "
+        f"[@rubin1981] over images{together}, as targets and as distractors, with one more that was not seen "
         "and has the worst score at the lower and the best at the upper end [@gaffke2005]. In identification a tie "
         "counts half. Chance is that of reconstructions of other images, and one half in identification; the mean "
-        "training image is scored as if it were the reconstruction of every stimulus, and may be well above chance. "
-        "SSIM [@wang2004] looks at all pairs of images where they are few, and at as many drawn at random as make "
-        "20,000 otherwise."
+        "training image is scored as if it were the reconstruction of every stimulus, and may be well above chance."
     )
-    return {"decoding": decoded.strip(), "routes": " ".join([*parts.values(), control]), "scores": scored}
+    of_metrics = [parts.pop(name) for name in list(parts) if name.startswith("metric ")]
+    texts = {"routes": " ".join([*parts.values(), control]), "scores": " ".join([scored, *of_metrics])}
+    return {"decoding": decoded.strip(), **texts}

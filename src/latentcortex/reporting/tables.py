@@ -11,10 +11,11 @@ import pandas as pd
 
 from latentcortex import _files, inference, scoring, statistics
 from latentcortex._arrays import BoolArray, FloatArray
+from latentcortex.bands import Model
 from latentcortex.errors import InputError
 from latentcortex.maps import KEYS, Maps, is_of_study
 from latentcortex.reporting.content import Content
-from latentcortex.reporting.text import title_of
+from latentcortex.reporting.titles import title_of
 
 COUNTED: Final = ("n_control", "null_fraction", "n_false", "n_false_low", "n_false_high")
 """Facts of a mask from the shuffled control, see `inference.control.ExpectedFalse`; None without one."""
@@ -81,12 +82,12 @@ def _normalised(maps: Maps, table: pd.DataFrame, inside: Mapping[str, BoolArray]
     ceiling = maps.values(statistic=statistics.CEILING.name)
     for facts, rows in _by_column(table):
         relative = statistics.named(facts["statistic"]).relative
-        (about,) = maps.find_columns(**facts).columns.to_dict("records")
+        (column,) = maps.find_columns(**facts).columns.to_dict("records")
         # The ceiling is that of the study's test set.
-        if not relative or not is_of_study(about):
+        if not relative or not is_of_study(column):
             continue
         values = maps.values(**facts)
-        n_stimuli = int(about["n_stimuli"]) if relative == "correlation" else None
+        n_stimuli = int(column["n_stimuli"]) if relative == "correlation" else None
         for row in rows:
             region = inside[table["roi"].iloc[row]]
             if region.any():
@@ -140,8 +141,8 @@ def bands_table(content: Content) -> list[dict[str, Any]]:
     """
     reliable, dims = content.made_by.get("seed_reliability", {}), content.made_by.get("dims", {})
     columns = content.maps.columns.reindex(columns=["model", "timestep", "alpha_bar", "band"])
-    rows = []
-    for band in dict.fromkeys(part for model in columns["model"] for part in str(model).split("+") if part in dims):
+    models, rows = map(Model.parse, filter(None, dict.fromkeys(columns["model"]))), []  # a ceiling has no model
+    for band in dict.fromkeys(band for model in models for band in model if band in dims):
         of_band = columns[columns["band"] == band].iloc[:1].to_dict("records")
         place = of_band or [{"timestep": np.nan, "alpha_bar": np.nan}]
         at = {key: None if place[0][key] != place[0][key] else place[0][key] for key in ("timestep", "alpha_bar")}

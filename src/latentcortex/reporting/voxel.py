@@ -10,7 +10,7 @@ from latentcortex._arrays import whole_number
 from latentcortex.encoding import Encoder
 from latentcortex.errors import InputError
 from latentcortex.features import Features
-from latentcortex.reporting.text import number, title_of
+from latentcortex.reporting.titles import number, title_of
 from latentcortex.responses import Responses
 from latentcortex.space import Atlas, Space
 from latentcortex.stimuli import Stimuli

@@ -147,7 +147,7 @@ def commonality(r2_by_subset: R2BySubset) -> dict[tuple[str, ...], FloatArray]:
 
     References
     ----------
-    Mood (1971), doi:10.3102/00346543041003191
+    Mood (1971), American Educational Research Journal 8, 191-202
     """
     bands, r2_by_set = _by_set(r2_by_subset)
     everything = frozenset(bands)

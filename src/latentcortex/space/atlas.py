@@ -1,4 +1,4 @@
-"""Regions of interest."""
+"""Atlases: regions of interest on cortex or in a volume."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from latentcortex.space.volume import Volume
 
 logger = logging.getLogger(__name__)
 
-MIN_MM: Final = 1e-3
-"""Of a difference between two affines that are not the same."""
+MAX_AFFINE_DIFFERENCE_MM: Final = 1e-3
+"""Largest difference between two affines, in mm, at which they still count as the same grid."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,14 +81,14 @@ class Atlas:
                 raise _unknown(name, cortex)
             labels, names = subject_atlases.read(name, cortex)
         else:
-            title, given = _described(folder)
-            place = next((place for place in places if given in (place, _subject(place))), None)
+            title, atlas_space = _described(folder)
+            place = next((place for place in places if atlas_space in (place, _subject(place))), None)
             if place is None:
-                raise InputError(f"Atlas {name} is on {given}; the responses are on {' and '.join(places)}.")
+                raise InputError(f"Atlas {name} is on {atlas_space}; the responses are on {' and '.join(places)}.")
             name, names = title, _names(_only(folder, "*_dseg.tsv"), name)
             if isinstance(on, Volume) and place == on.reference:
-                return cls(name, _said(_of_volume(folder, on), names, name), names)
-            labels = _said(_of_surface(folder, name, place), names, name)
+                return cls(name, _log_nameless(_of_volume(folder, on), names, name), names)
+            labels = _log_nameless(_of_surface(folder, name, place), names, name)
         if isinstance(on, Volume):
             return cls(name, on.on_grid(labels), names, labels)
         return cls(name, labels, names)
@@ -111,8 +111,8 @@ class Atlas:
         return np.flatnonzero(np.isin(of_voxel, [labels[region] for region in regions]))
 
 
-def atlas_print(name: str, spaces: Iterable[Unlocated | Surface | Volume]) -> str:
-    """Hash the files of an atlas; empty for no name.
+def atlas_digest(name: str, spaces: Iterable[Unlocated | Surface | Volume]) -> str:
+    """Return a digest of the files of an atlas; empty for no name.
 
     Parameters
     ----------
@@ -132,10 +132,11 @@ def atlas_print(name: str, spaces: Iterable[Unlocated | Surface | Volume]) -> st
     if folder is not None:
         files = [path for path in sorted(folder.glob("*.*")) if path.is_file()]
         return digest([_files.sha256(path) for path in files if not _files.is_incidental(path)])
-    return digest([_own_print(name, space.template) for space in spaces])
+    return digest([_subject_hashes(name, space.template) for space in spaces])
 
 
-def _own_print(name: str, cortex: str) -> list[str]:
+def _subject_hashes(name: str, cortex: str) -> list[str]:
+    """Hash the files of an atlas that comes with a subject's own cortex."""
     if name not in subject_atlases.names(cortex):
         raise _unknown(name, cortex)
     paths = subject_atlases.files(name, cortex)
@@ -146,7 +147,7 @@ def _own_print(name: str, cortex: str) -> list[str]:
 
 
 def _places(on: str | Unlocated | Surface | Volume) -> tuple[str, ...]:
-    """Name what regions may be on: the template of a surface; the space of a volume, and the cortex that is in it."""
+    """Name the spaces that regions may be in: the template of a surface; the reference of a volume, and its cortex."""
     if isinstance(on, str):
         return (on,)
     named = (on.reference, on.template) if isinstance(on, Volume) else (on.template,)
@@ -170,8 +171,8 @@ def _described(folder: Path) -> tuple[str, str]:
                 "reference of a mask or the subject that it is on."
             )
     files = facts.get("files", {})
-    for name, about in files.items() if isinstance(files, dict) else ():
-        expected, file = about.get("sha256") if isinstance(about, dict) else None, folder / Path(name).name
+    for name, entry in files.items() if isinstance(files, dict) else ():
+        expected, file = entry.get("sha256") if isinstance(entry, dict) else None, folder / Path(name).name
         if expected is not None and file.is_file() and _files.sha256(file) != expected:
             raise InputError(f"{file} is not the file of which {path} gives the hash; restore it, or correct the hash.")
     return facts["name"], facts["space"]
@@ -199,14 +200,14 @@ def _names(path: Path, atlas: str) -> dict[int, str]:
     return names
 
 
-def _said(labels: NDArray[np.intp], names: dict[int, str], atlas: str) -> NDArray[np.intp]:
-    """Return labels as they are; say which of them the table does not name, so that no region has them."""
+def _log_nameless(labels: NDArray[np.intp], names: dict[int, str], atlas: str) -> NDArray[np.intp]:
+    """Return labels as they are; log those that the table does not name, which belong to no region."""
     nameless = (labels != 0) & ~np.isin(labels, list(names))
     if nameless.any():
         unnamed = np.unique(labels[nameless]).tolist()
         facts = {"atlas": atlas, "n_places": int(nameless.sum()), "labels": unnamed[:100]}
-        said = "%d places of atlas %s have labels without a name and are in no region: %s."
-        logger.info(said, nameless.sum(), atlas, listed(unnamed), extra={"facts": facts})
+        sentence = "%d places of atlas %s have labels without a name and are in no region: %s."
+        logger.info(sentence, nameless.sum(), atlas, listed(unnamed), extra={"facts": facts})
     return labels
 
 
@@ -233,7 +234,9 @@ def _of_volume(folder: Path, space: Volume) -> NDArray[np.intp]:
     """Read the labels of a grid, (x * y * z,), which must be that of the voxels."""
     path = _only(folder, "*_dseg.nii*")
     header = read_header(path, expected="labels")
-    if header.shape != space.shape or not np.allclose(header.affine, space.affine, rtol=0, atol=MIN_MM):
+    if header.shape != space.shape or not np.allclose(
+        header.affine, space.affine, rtol=0, atol=MAX_AFFINE_DIFFERENCE_MM
+    ):
         raise InputError(
             f"{path} has a grid of {header.shape}, and the mask {space.shape} or another affine: resample it, with "
             'nilearn.image.resample_to_img(atlas, mask, interpolation="nearest").'
@@ -248,6 +251,7 @@ def _folder(name: str) -> Path | None:
 
 
 def _unknown(name: str, cortex: str) -> InputError:
+    """Make the error for an atlas that is not there, which names those that are."""
     is_available = not cortex or cortex in TEMPLATES or Path(cortex).is_dir()
     if not is_available:
         return InputError(f"Atlas {name} was looked for in {cortex}, which is not there; was the subject moved?")
@@ -260,6 +264,7 @@ def _subject(template: str) -> str:
 
 
 def _only(folder: Path, pattern: str) -> Path:
+    """Return the one file of an atlas folder that matches a pattern; raise `InputError` unless there is one."""
     paths = sorted(folder.glob(pattern))
     if len(paths) != 1:
         raise InputError(f"Atlas folder {folder} has {len(paths)} files {pattern}; expected one.")

@@ -1,4 +1,4 @@
-"""Where cortex lies among the voxels of a volume, and what its vertices get of them."""
+"""Where cortex lies among the voxels of a volume, and the values that its vertices get from them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from latentcortex.errors import InputError
 logger = logging.getLogger(__name__)
 
 DEPTHS: Final = tuple(np.linspace(0.1, 0.9, 8).tolist())
-"""Where a vertex looks between white (0) and pial surface (1).
+"""Depths between white (0) and pial surface (1) at which a vertex takes the nearest voxel.
 
 Cortex is 1 to 4.5 mm thick, so that neighbouring points are at most half a millimetre apart, and no voxel of a usual
 size is jumped over. The outermost tenths are left out: voxels there are as much white matter, or fluid and vessels of
@@ -38,11 +38,11 @@ MNI305_TO_MNI152: Final = np.array(
 It moves cortex by 1.5 to 2.8 mm. nilearn's `vol_to_surf` takes the two for the same.
 """
 AVERAGE: Final = "fsaverage"
-"""How the names of the templates begin that are FreeSurfer's average subject."""
+"""Beginning of the names of templates that are FreeSurfer's average subject."""
 OF_AVERAGE: Final = ("MNI305", AVERAGE)
 """References that have the coordinates of that subject."""
 OF_OTHERS: Final = ("MNI", AVERAGE)
-"""How references begin that are not a participant's own."""
+"""Beginnings of references that are not a participant's own space."""
 
 Votes: TypeAlias = Any
 """A sparse array (n_vertices, n_voxels)."""
@@ -67,12 +67,12 @@ def from_mm(affine: FloatArray, reference: str, template: str) -> FloatArray:
         If nothing is known of where this template is in this reference.
     """
     inverse = np.linalg.inv(affine)
-    if not of_average(template) and reference.startswith(OF_OTHERS):
+    if not is_average(template) and reference.startswith(OF_OTHERS):
         raise InputError(
             f"Voxels in {reference} are not in the participant's own space, as the surfaces of {template} are: give "
             "fsaverage5 as `template`, or a `transform`."
         )
-    if not of_average(template):
+    if not is_average(template):
         return np.asarray(inverse @ _surfaces.layout(template).to_world())
     if reference.startswith("MNI152"):
         return np.asarray(inverse @ MNI305_TO_MNI152)
@@ -84,12 +84,12 @@ def from_mm(affine: FloatArray, reference: str, template: str) -> FloatArray:
     )
 
 
-def of_average(template: str) -> bool:
+def is_average(template: str) -> bool:
     """Tell whether a template is FreeSurfer's average subject, by its name or that of its folder."""
     return Path(template).absolute().name.startswith(AVERAGE)
 
 
-def of_pycortex(folder: Path, shape: tuple[int, ...], affine: FloatArray) -> FloatArray:
+def read_pycortex_transform(folder: Path, shape: tuple[int, ...], affine: FloatArray) -> FloatArray:
     """Read the matrix from mm of surfaces to indices of voxels out of a transform of pycortex.
 
     Parameters
@@ -120,7 +120,7 @@ def of_pycortex(folder: Path, shape: tuple[int, ...], affine: FloatArray) -> Flo
             f"{folder / 'reference.nii.gz'} is {image.values.shape}, the mask {shape}: the transform is to another "
             "grid; give a mask on the grid of the reference."
         )
-    theirs, ours = ("".join(nib.orientations.aff2axcodes(one)) for one in (image.affine, affine))
+    theirs, ours = ("".join(nib.orientations.aff2axcodes(to_mm)) for to_mm in (image.affine, affine))
     if theirs != ours:
         raise InputError(
             f"{folder / 'reference.nii.gz'} counts its voxels towards {theirs}, the mask towards {ours}: one of them "
@@ -131,7 +131,7 @@ def of_pycortex(folder: Path, shape: tuple[int, ...], affine: FloatArray) -> Flo
     return to_voxels
 
 
-def crossed(template: str, to_voxels: FloatArray, numbers: IntArray) -> Votes:
+def count_crossings(template: str, to_voxels: FloatArray, numbers: IntArray) -> Votes:
     """Count how often each vertex meets each voxel on its way from white to pial surface.
 
     Parameters

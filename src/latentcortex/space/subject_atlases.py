@@ -17,7 +17,7 @@ from latentcortex.errors import InputError
 logger = logging.getLogger(__name__)
 
 OVERLAYS: Final = "overlays"
-"""What the regions are called that are drawn in a subject of pycortex."""
+"""Name of the atlas of regions that are drawn in a pycortex subject's overlays.svg."""
 
 
 def names(template: str) -> tuple[str, ...]:
@@ -62,15 +62,15 @@ def read(name: str, template: str) -> tuple[NDArray[np.intp], dict[int, str]]:
     return labels.astype(np.intp), names
 
 
-def exclusive(regions: dict[str, BoolArray], what: str) -> tuple[NDArray[np.intp], dict[int, str]]:
+def exclusive(regions: dict[str, BoolArray], title: str) -> tuple[NDArray[np.intp], dict[int, str]]:
     """Give each vertex to the smallest of its regions, and leave out those without a vertex.
 
     Parameters
     ----------
     regions : dict
         Name -> bool (n_vertices,).
-    what : str
-        Whose regions they are, for the log.
+    title : str
+        Name of the atlas and of its subject, for the log.
 
     Returns
     -------
@@ -84,19 +84,26 @@ def exclusive(regions: dict[str, BoolArray], what: str) -> tuple[NDArray[np.intp
     for name in sorted(numbers, key=lambda name: -sizes[name]):
         labels[regions[name]] = numbers[name]
         claims += regions[name]
-    left = {number: name for name, number in numbers.items() if (labels == number).any()}
-    _note("%d regions of %s have no path or no vertex and are left out: %s.", what, set(regions) - set(numbers))
-    _note("%d regions of %s are covered by smaller ones and are left out: %s.", what, set(numbers) - set(left.values()))
+    visible = {number: name for name, number in numbers.items() if (labels == number).any()}
+    _log_left_out(
+        "%d regions of %s have no path or no vertex and are left out: %s.", title, set(regions) - set(numbers)
+    )
+    _log_left_out(
+        "%d regions of %s are covered by smaller ones and are left out: %s.",
+        title,
+        set(numbers) - set(visible.values()),
+    )
     n_shared = int((claims > 1).sum())
     if n_shared:
         several = [name for name in numbers if (regions[name] & (claims > 1)).any()]
-        said = "%d vertices lie in several regions of %s, and count for the smallest of them: %s."
-        facts = {"atlas": what, "n_vertices": n_shared, "regions": several}
-        logger.info(said, n_shared, what, listed(several), extra={"facts": facts})
-    return labels, left
+        sentence = "%d vertices lie in several regions of %s, and count for the smallest of them: %s."
+        facts = {"atlas": title, "n_vertices": n_shared, "regions": several}
+        logger.info(sentence, n_shared, title, listed(several), extra={"facts": facts})
+    return labels, visible
 
 
-def _note(said: str, what: str, regions: set[str]) -> None:
+def _log_left_out(sentence: str, title: str, regions: set[str]) -> None:
+    """Log how many regions are left out and which, if there are any."""
     if regions:
-        facts = {"atlas": what, "regions": sorted(regions)}
-        logger.info(said, len(regions), what, listed(sorted(regions)), extra={"facts": facts})
+        facts = {"atlas": title, "regions": sorted(regions)}
+        logger.info(sentence, len(regions), title, listed(sorted(regions)), extra={"facts": facts})

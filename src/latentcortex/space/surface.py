@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from latentcortex import _surfaces
 from latentcortex._arrays import FloatArray
 from latentcortex.errors import AlignmentError
-from latentcortex.space.projection import of_average
+from latentcortex.space.projection import is_average
 
 TEMPLATES: Final = tuple(_surfaces.DENSITIES)
 """Templates that have a name."""
@@ -84,7 +84,7 @@ class Surface:
     def methods(self) -> str:
         """Write where the voxels are for a methods section."""
         sizes = " and ".join(f"{n:,}" for n in _surfaces.n_vertices(self.template))
-        average = of_average(self.template)
+        average = is_average(self.template)
         of = Path(self.template).name if average else "the participant's own cortical surface"
         return f"Voxels are vertices of {of} ({sizes} on the left and right)."
 

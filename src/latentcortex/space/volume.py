@@ -22,8 +22,8 @@ from latentcortex.space import projection
 
 logger = logging.getLogger(__name__)
 
-FEW: Final = 0.1
-"""Of the voxels of a mask, so few in cortex that something is wrong: in a mask of a whole brain it is a third."""
+MIN_CORTEX_FRACTION: Final = 0.1
+"""Fraction of a mask's voxels in cortex below which an affine is probably wrong: of a whole brain it is a third."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,8 +75,9 @@ class Volume:
             if self.to_voxels is not None:
                 raise InputError("A transform says where a cortex is; give `template`, too.")
             return
-        given = self.to_voxels
-        to_voxels = projection.from_mm(self.affine, self.reference, self.template) if given is None else given
+        to_voxels = self.to_voxels
+        if to_voxels is None:
+            to_voxels = projection.from_mm(self.affine, self.reference, self.template)
         object.__setattr__(self, "to_voxels", projection.matrix("to_voxels", to_voxels))
 
     @classmethod
@@ -112,15 +113,15 @@ class Volume:
             raise InputError(f"{path} holds {held}; expected a mask (x, y, z) of 0 and 1: threshold it.")
         try:
             affine = projection.matrix("its affine", grid.affine)
-            placed = _placed(mask.shape, affine, template, transform)
-            if template and placed is None:
-                placed = projection.from_mm(affine, reference, template)
-            volume = cls(mask, affine, reference, template, placed)
-            if template and volume.n_on_mesh < FEW * volume.n_voxels:
-                said = (
+            to_voxels = _read_transform(mask.shape, affine, template, transform)
+            if template and to_voxels is None:
+                to_voxels = projection.from_mm(affine, reference, template)
+            volume = cls(mask, affine, reference, template, to_voxels)
+            if template and volume.n_on_mesh < MIN_CORTEX_FRACTION * volume.n_voxels:
+                sentence = (
                     "Only %d of the %d voxels of %s are met by the cortex of %s: are its affine and `reference` right?"
                 )
-                logger.warning(said, volume.n_on_mesh, volume.n_voxels, Path(path).name, template)
+                logger.warning(sentence, volume.n_on_mesh, volume.n_voxels, Path(path).name, template)
         except InputError as error:
             raise type(error)(f"Mask {path}: {error}") from None
         return volume
@@ -132,23 +133,23 @@ class Volume:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Of the grid."""
+        """Number of positions of the grid along x, y and z."""
         x, y, z = self.mask.shape
         return x, y, z
 
     @cached_property
     def indices(self) -> IntArray:
-        """Where each voxel is on the grid, (n_voxels, 3)."""
+        """Position of each voxel on the grid, (n_voxels, 3)."""
         return np.argwhere(self.mask)
 
     @cached_property
     def coordinates(self) -> FloatArray:
-        """Where each voxel's centre is in mm of the reference, (n_voxels, 3)."""
+        """Centre of each voxel in mm of the reference, (n_voxels, 3)."""
         return np.asarray(self.indices @ self.affine[:3, :3].T + self.affine[:3, 3])
 
     @cached_property
     def numbers(self) -> IntArray:
-        """Number of the voxel at each place of the grid, (x, y, z); -1 where there is none."""
+        """Number of the voxel at each position of the grid, (x, y, z); -1 where there is none."""
         numbers = np.full(self.shape, -1, dtype=np.intp)
         numbers[self.mask] = np.arange(self.n_voxels)
         return numbers
@@ -179,19 +180,19 @@ class Volume:
 
     def methods(self) -> str:
         """Write where the voxels are for a methods section."""
-        said = f"Voxels are those of a mask in {self.reference} ({self.description['Resolution']})."
+        voxels = f"Voxels are those of a mask in {self.reference} ({self.description['Resolution']})."
         if not self.template:
-            return said
+            return voxels
         return (
-            f"{said} For figures on cortex their maps were laid onto {Path(self.template).name}: {self._way}, leaving "
-            "out those outside the mask or without a value, or of labels the most frequent; "
+            f"{voxels} For figures on cortex their maps were laid onto {Path(self.template).name}: {self._way}, "
+            "leaving out those outside the mask or without a value, or of labels the most frequent; "
             f"{self._brought}{self.n_on_mesh:,} of the {self.n_voxels:,} voxels are met by a vertex. Statistics and "
             "counts are of voxels."
         )
 
     @property
     def _way(self) -> str:
-        """What a vertex has of the voxels."""
+        """How a vertex gets its value from voxels, in words."""
         white, pial = (_surfaces.surface(kind, self.template) for kind in ("white", "pial"))
         if all(np.array_equal(a.coordinates, b.coordinates) for a, b in zip(white, pial, strict=True)):
             return "each vertex has the voxel that it lies in"
@@ -204,7 +205,7 @@ class Volume:
     @property
     def _brought(self) -> str:
         """How mm of the cortex became those of the voxels, if that is known."""
-        if not (projection.of_average(self.template) and self.reference.startswith("MNI152")):
+        if not (projection.is_average(self.template) and self.reference.startswith("MNI152")):
             return ""
         usual = projection.from_mm(self.affine, self.reference, self.template)
         same = self.to_voxels is not None and np.allclose(usual, self.to_voxels)
@@ -251,21 +252,21 @@ class Volume:
 
     @cached_property
     def votes(self) -> Any:
-        """How often each vertex meets each voxel, a sparse array (n_vertices, n_voxels); see `projection.crossed`."""
+        """How often each vertex meets each voxel, sparse (n_vertices, n_voxels); see `projection.count_crossings`."""
         if self.to_voxels is None:
             raise InputError(
                 "Voxels of a volume without `template` cannot be drawn on cortex; plotting.slices and Maps.to_image "
                 "show where they are."
             )
-        return projection.crossed(self.template, self.to_voxels, self.numbers)
+        return projection.count_crossings(self.template, self.to_voxels, self.numbers)
 
     @property
-    def prints(self) -> list[str]:
-        """Hashes of which vertex meets which voxels, on which regions that are given on cortex depend; none without."""
+    def digests(self) -> list[str]:
+        """Digest of which vertex meets which voxels, by which regions on cortex become those of voxels."""
         if not self.template:
             return []
         arrays = (self.votes.indptr, self.votes.indices, self.votes.data)
-        return [digest([hashlib.sha256(np.ascontiguousarray(one).tobytes()).hexdigest() for one in arrays])]
+        return [digest([hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest() for array in arrays])]
 
     @property
     def n_on_mesh(self) -> int:
@@ -306,8 +307,8 @@ class Volume:
             raise AlignmentError(f"Got values of shape {values.shape} for {self.n_voxels} voxels of a volume.")
 
 
-def _placed(shape: tuple[int, ...], affine: FloatArray, template: str, transform: str) -> FloatArray | None:
-    """Read the transform, if there is one, and look whether the template is known."""
+def _read_transform(shape: tuple[int, ...], affine: FloatArray, template: str, transform: str) -> FloatArray | None:
+    """Read the matrix of a transform, if one is named; raise `InputError` if template or transform is not there."""
     if template:
         _surfaces.surface("white", template)
     if not transform:
@@ -322,4 +323,4 @@ def _placed(shape: tuple[int, ...], affine: FloatArray, template: str, transform
             f"`transform` {transform!r} is none: neither {places[0]} nor {places[1]} holds a file matrices.xfm. Known: "
             f"{listed(transforms) if transforms else 'none'}."
         )
-    return projection.of_pycortex(folder, shape, affine)
+    return projection.read_pycortex_transform(folder, shape, affine)

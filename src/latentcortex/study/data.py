@@ -25,7 +25,7 @@ from latentcortex.features import Features
 from latentcortex.responses import COLUMNS, Responses, none_usable, sample_valid_voxels
 from latentcortex.space import Atlas, Space, Unlocated
 from latentcortex.splits import Splits, coordinates
-from latentcortex.stimuli import Look, Stimuli
+from latentcortex.stimuli import ImageFingerprint, Stimuli
 from latentcortex.study.provenance import Provenance
 from latentcortex.study.splitting import embedding_band, split
 
@@ -101,13 +101,13 @@ class StudyData:
         """Describe the trials of a participant; see `datasets.Dataset.rows`."""
         if participant not in self._rows:
             rows = self.dataset.rows(participant)
-            Responses.of_rows(rows)  # which refuses rows that lack a column
+            Responses.without_voxels(rows)  # which refuses rows that lack a column
             self._rows[participant] = rows
         return self._rows[participant]
 
     def trials(self, participant: str) -> Responses:
         """Take the trials of a participant without any voxel, for all that rows alone tell."""
-        return Responses.of_rows(self.rows(participant)[list(COLUMNS)])
+        return Responses.without_voxels(self.rows(participant)[list(COLUMNS)])
 
     def ids(self, participant: str) -> tuple[str, ...]:
         """List the stimuli that a participant saw, each once, in order of first appearance."""
@@ -142,7 +142,7 @@ class StudyData:
     def reader(self, participant: str) -> Callable[[slice], Responses]:
         """Make what reads the trials of some voxels, and holds nothing else, so that other processes may be sent it."""
         stimuli, n_voxels = self.rows(participant)["stimulus"], self.space(participant).n_voxels
-        return partial(datasets.read, self.dataset, participant, stimuli, n_voxels)
+        return partial(datasets.read_voxels, self.dataset, participant, stimuli, n_voxels)
 
     def all_voxels(self, participant: str) -> Responses:
         """Read all voxels, chunk by chunk, for a step that needs them together: memory grows with them."""
@@ -197,9 +197,9 @@ class StudyData:
     # Which stimuli count as one, and who is fitted and tested on
 
     @cached_property
-    def looks(self) -> dict[str, Look]:
+    def fingerprints(self) -> dict[str, ImageFingerprint]:
         """Stimulus id -> what identifies its image, and what its copies share."""
-        return self.stimuli.looks()
+        return self.stimuli.fingerprints()
 
     def alike(self, ids: Sequence[str]) -> Alike:
         """Find the stimuli that are as good as one: by their images and, once features are there, by these too."""
@@ -209,8 +209,8 @@ class StudyData:
             bands = list(dict.fromkeys(band for model in self.models for band in model))
             near = of_near_features(self.features, bands, ids) if by_features else []
             by_images = self._alike.get((key[0], False))
-            same = by_images.same if by_images else of_equal_pixels(self.looks, ids)
-            self._alike = {key: Alike(same, by_images.copies if by_images else of_copies(self.looks, ids), near)}
+            same = by_images.same if by_images else of_equal_pixels(self.fingerprints, ids)
+            self._alike = {key: Alike(same, by_images.copies if by_images else of_copies(self.fingerprints, ids), near)}
         return self._alike[key]
 
     def groups(self, ids: Sequence[str]) -> dict[str, str]:

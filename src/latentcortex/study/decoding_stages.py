@@ -11,24 +11,24 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
-from latentcortex import _files, decoding, evaluation, reporting
+from latentcortex import _files, decoding, evaluation, reconstructors, reporting
 from latentcortex._arrays import FloatArray, digest, refuse_beyond_memory
 from latentcortex._methods import Part, Sentences
 from latentcortex._results import LOG, ResultsFolder, refuse_links
 from latentcortex.errors import InputError
-from latentcortex.evaluation import Score, Seen
+from latentcortex.evaluation import Metric, Originals, Score, Seen
 from latentcortex.extraction import opened
 from latentcortex.features import Features
 from latentcortex.reconstruction import needed_bands, reconstruct
-from latentcortex.reconstructors import Checked, Reconstructor
+from latentcortex.reconstructors import Checked, Reconstructor, TitledReconstructor
 from latentcortex.reconstructors.retrieval import Retrieval
-from latentcortex.reporting.reconstructions import FOLDER
+from latentcortex.reporting.reconstructions import FOLDER, MetricTitle
 from latentcortex.responses import Responses
 from latentcortex.splits import Splits
 from latentcortex.stimuli import Stimuli
 from latentcortex.study import requirements
 from latentcortex.study.data import StudyData
-from latentcortex.study.methods import of_routes, plain
+from latentcortex.study.methods import of_metrics, of_routes, plain
 from latentcortex.study.schema import DECODED_FEATURES_SECTIONS, DECODING_SECTIONS, FIGURE_SETTINGS
 
 logger = logging.getLogger(__name__)
@@ -43,6 +43,8 @@ SOURCES: Final = ("decoded", "shuffled")
 """What reconstructions are made from: features decoded from the responses, or from shuffled ones as a control."""
 MAX_SHOWN_STIMULI: Final = 10
 """Stimuli in the page's grid, so that it fits a screen."""
+BASELINE: Final = "retrieval"
+"""The reconstructor, and its route, that every other one must beat."""
 DECODABLE: Final = ("z", "c")
 """Bands that are decoded where the study names none."""
 
@@ -65,13 +67,14 @@ class DecodingStages:
     def __init__(self, data: StudyData) -> None:
         self.data, self.study, self.out = data, data.study, data.out / FOLDER
         made_by = [reconstructor.made_by for reconstructor in self.reconstructors[:-1]]
+        made_by += [metric.made_by for metric in self.metrics.values()]
         self.results = ResultsFolder(
             self.out,
             digest(data.provenance.key(DECODING_SECTIONS), made_by),
             data.settings.depended_on(DECODING_SECTIONS),
             OURS,
             data.settings.report.model_dump(mode="json", include=set(FIGURE_SETTINGS) - {"figures"}),
-            {"the reconstructor": digest(made_by), **data.provenance.sources},
+            {"the reconstructor or a metric": digest(made_by), **data.provenance.sources},
         )
 
     # What is wanted
@@ -92,7 +95,7 @@ class DecodingStages:
     def reconstructors(self) -> list[Reconstructor]:
         """The reconstructor of the study and, last, the baseline, which may be the same."""
         settings = self.data.settings.reconstructor
-        if settings.name == "retrieval":
+        if reconstructors.SHELF.find(settings.name) is Retrieval:
             return [self.study.reconstructor(**({} if "bands" in settings.arguments else {"bands": self.bands}))]
         return [self.study.reconstructor(), Retrieval(self.bands)]
 
@@ -104,6 +107,11 @@ class DecodingStages:
             needs = reconstructor.routes
             possible = [route for route, needed in needs.items() if named or set(needed) <= set(self.bands)]
             for route in possible or needs:
+                if route in taken:
+                    raise InputError(
+                        f"The reconstructor {self.data.settings.reconstructor.name!r} calls a route {route!r}, as the "
+                        "baseline does; expected another name in its `routes`."
+                    )
                 needed_bands(reconstructor, route, self.bands)
                 taken[route] = reconstructor
             for route in [name for name in needs if name not in taken]:
@@ -131,7 +139,7 @@ class DecodingStages:
                     reconstructor.check(data.extractor)
             self._methods()
             image = data.stimuli.load(data.stimuli.ids[0])
-            evaluation.check_size(image)
+            self._check_metrics()
             self._check_counts(image.nbytes)
             for name in reversed(data.participants):
                 with _files.telling_of(participant=name):
@@ -150,7 +158,19 @@ class DecodingStages:
             requirements.check_fits(data, name, decoder)
             judge(name)
             seen = self._seen(self._images(data.splits(name)), name)
-        evaluation.check_words(seen, data.dataset.probe())
+        for metric in self.metrics.values():
+            metric.check(Originals(seen.stimuli.images(seen.stimuli.ids[:1]), seen.stimuli.table))
+
+    def _check_metrics(self) -> None:
+        """Refuse a metric that was asked for and lacks what it needs."""
+        settings = self.data.settings.evaluation
+        missing = [name for name in settings.metrics if name not in self.metrics]
+        if missing and "metrics" in settings.model_fields_set:
+            needed = evaluation.SHELF.find(missing[0]).network
+            raise InputError(
+                f"The metric {missing[0]!r} in `metrics` in [evaluation] needs {needed or 'what is not there'}, and "
+                f"the dataset {self.data.settings.dataset.name!r} has none; leave it out."
+            )
 
     def _check_counts(self, image_bytes: int) -> None:
         """Refuse counts of which more would be held at once than the memory that is free."""
@@ -245,7 +265,7 @@ class DecodingStages:
                 with _log_marked(source):
                     scores[source] = dict(self._scores(seen, participant, decoded[source], images[source]))
             mean_images = {str(k): evaluation.mean_image(data.stimuli, train) for k, (train, _) in enumerate(splits)}
-            of_mean_images = evaluation.mean_image_scores(seen, mean_images, data.dataset.probe())
+            of_mean_images = evaluation.mean_image_scores(seen, mean_images, self.metrics)
             table = evaluation.score_table(scores["decoded"], scores["shuffled"], of_mean_images)
             with self.results.turn():
                 reporting.write_table(self.out, participant, "scores", table)
@@ -283,17 +303,36 @@ class DecodingStages:
             made_by={
                 "decoder": decoded.made_by,
                 **{route: reconstructor.made_by for route, reconstructor in self.routes.items()},
+                **{f"metric {name}": metric.made_by for name, metric in self.metrics.items()},
             },
             log=self.out / LOG,
             report=f"../{report}" if (self.data.out / report).is_file() else "",
             methods=methods,
             references=references,
+            routes=self._route_titles,
+            baseline=BASELINE,
+            metrics={metric.word: MetricTitle.of(metric) for metric in self.metrics.values()},
         )
 
     def _methods(self) -> dict[str, Sentences]:
         """Let the reconstructors write what they do for the methods text."""
-        chosen, baseline = self.data.settings.reconstructor, Part(self.reconstructors[-1], "retrieval", {})
-        return of_routes(self.routes, [Part(self.reconstructors[0], chosen.name, chosen.arguments), baseline])
+        chosen, baseline = self.data.settings.reconstructor, Part(self.reconstructors[-1], BASELINE, {})
+        written = of_routes(self.routes, [Part(self.reconstructors[0], chosen.name, chosen.arguments), baseline])
+        return written | of_metrics(self.metrics)
+
+    @property
+    def _route_titles(self) -> dict[str, str]:
+        """What each route is called in tables and figures, by its reconstructor; its name where that says nothing."""
+        titled = {
+            route: reconstructor.titles if isinstance(reconstructor, TitledReconstructor) else {}
+            for route, reconstructor in self.routes.items()
+        }
+        return {route: titles.get(route, route) for route, titles in titled.items()}
+
+    @cached_property
+    def metrics(self) -> dict[str, Metric]:
+        """What images are compared by: of the metrics that are asked for those that have what they need."""
+        return evaluation.make_metrics(self.data.dataset.probe(), self.data.settings.evaluation.metrics)
 
     def _seen(self, ids: Sequence[str], participant: str) -> Seen:
         """Take these stimuli as originals, each with the fold that it is tested in."""
@@ -316,7 +355,7 @@ class DecodingStages:
         yield evaluation.DECODED, latents
         weights = evaluation.image_weights(seen.clusters(groups), n_draws=n_draws, seed=seed)
         for route, samples in images.items():
-            yield route, evaluation.image_scores(seen, samples, data.dataset.probe(), weights, seed=seed)
+            yield route, evaluation.image_scores(seen, samples, self.metrics, weights, seed=seed)
 
     def _groups(self, participant: str) -> dict[str, str]:
         """Name the group of each stimulus of a participant; those that count as one share it."""

@@ -54,8 +54,8 @@ OURS: Final = (
 
 
 @dataclass(frozen=True, eq=False)
-class AllStimuli:
-    """The stimuli of a participant, for analyses that split them anew; see `analyses.AllStimuli`.
+class StudyStimuli:
+    """The stimuli of a participant, for analyses that split them anew; see `analyses.StudyStimuli`.
 
     Parameters
     ----------
@@ -186,7 +186,7 @@ class EncodingStages:
         room = int(self.data.settings.run.scratch_gb * 1e9)
         with self.data.timer.measure("encode"), decompositions.keeping(self._scratch, max_bytes=room):
             cells = self._cells(participant)
-            scorer, stimuli = self._scorer(participant, cells), AllStimuli(self.data, participant)
+            scorer, stimuli = self._scorer(participant, cells), StudyStimuli(self.data, participant)
             maps = [
                 self._kept(participant, analysis.name, partial(analysis.maps, scorer, stimuli))
                 for analysis in self._analyses
@@ -263,7 +263,7 @@ class EncodingStages:
         of_band = {band: extractor.timestep(band) for band in self.data.features.bands}
         timesteps = [of_band.get(band, {}) for band in maps.columns["band"]]
         columns = {key: [entry.get(key, np.nan) for entry in timesteps] for key in ("timestep", "alpha_bar")}
-        return maps.described(maps.columns.assign(**columns))
+        return maps.replace_columns(maps.columns.assign(**columns))
 
     def _scorer(self, participant: str, cells: encoding.Cells) -> analyses.Scorer:
         """Make what fits and scores the models of analyses on the test set, or across folds."""

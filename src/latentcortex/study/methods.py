@@ -14,6 +14,7 @@ from latentcortex.reporting import ReportSection
 if TYPE_CHECKING:
     from latentcortex.analyses import Analysis
     from latentcortex.encoding import Criterion
+    from latentcortex.evaluation import Metric
     from latentcortex.reconstructors import Reconstructor
     from latentcortex.splits import Splits
 
@@ -86,6 +87,12 @@ def of_routes(routes: Mapping[str, Reconstructor], reconstructors: Sequence[Part
         for part in reconstructors
         if used[part.name]
     }
+
+
+def of_metrics(metrics: Mapping[str, Metric]) -> dict[str, Sentences]:
+    """Let metrics write how they compare images, those that say it."""
+    written = {f"metric {name}": sentences_of("metric", Part(metric, name, {})) for name, metric in metrics.items()}
+    return {name: sentences for name, sentences in written.items() if sentences.text}
 
 
 def section_of(analysis: Analysis) -> ReportSection:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import latentcortex
 from latentcortex._arrays import digest
-from latentcortex.space import atlas_print
+from latentcortex.space import atlas_digest
 
 if TYPE_CHECKING:
     from latentcortex.study.data import StudyData
@@ -34,7 +34,7 @@ class Provenance:
     def _atlas(self) -> str:
         """Digest of the atlas's files; only an atlas of the participants' own cortex asks for their spaces."""
         spaces = (self.data.space(name) for name in self.data.participants)
-        return atlas_print(self.data.settings.report.atlas, spaces)
+        return atlas_digest(self.data.settings.report.atlas, spaces)
 
     def key(self, sections: Sequence[str]) -> str:
         """Digest everything that results depend on which are computed with these sections of the study file."""

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def check_features(data: StudyData) -> None:
     """Check that the extractor can give every band of these captions, and that every image can be read."""
     data.extractor.check(data.extractor.bands, data.stimuli.captions(data.stimuli.ids))
-    _ = data.looks
+    _ = data.fingerprints
 
 
 def check_refits(data: StudyData) -> None:
@@ -88,7 +88,7 @@ def design_of(data: StudyData, participant: str, *, extracted: bool) -> Design:
         data.sample(participant),
         splits,
         data.criterion,
-        looks=data.looks,
+        fingerprints=data.fingerprints,
         features=data.fitted_features(splits.folds[0].train) if extracted else None,
         models=data.models,
         unit=unit,

@@ -158,13 +158,21 @@ class Settings(BaseModel):
 
 
 def with_reconstructor(given: Any) -> Any:
-    """Reconstruct by latent diffusion where features come from it, unless another way is named."""
+    """Reconstruct by the model that features come from, where a reconstructor runs it, unless another way is named."""
     if not isinstance(given, Mapping) or not isinstance(given.get("reconstructor", {}), Mapping):
         return given
     source = given.get("extractor")
     name = source.get("name") if isinstance(source, Mapping) else getattr(source, "name", "")
-    fitting = "ldm" if name == "ldm" else "retrieval"
+    fitting = (
+        name if isinstance(name, str) and name in reconstructors.SHELF and runs_model_of(name, name) else "retrieval"
+    )
     return {**given, "reconstructor": {"name": fitting, **given.get("reconstructor", {})}}
+
+
+def runs_model_of(reconstructor: str, extractor: str) -> bool:
+    """Tell whether a reconstructor runs the model of this extractor: not by their names, which may be the same."""
+    source = getattr(reconstructors.SHELF.find(reconstructor), "extractor", None)
+    return source is not None and extractor in extractors.SHELF and extractors.SHELF.find(extractor) is source
 
 
 def _problems(error: ValidationError, given: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final, Literal
 from annotated_types import Ge, Gt, Interval, Len, Lt, MultipleOf
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from latentcortex import analyses, checking, decoding, executors, plotting
+from latentcortex import analyses, checking, decoding, evaluation, executors, plotting
 from latentcortex._arrays import TILE
 from latentcortex._ranges import Count, Distinct, NoEffect, OneOf, PositiveCount, ZeroOr
 from latentcortex._shelf.picking import FromShelf
@@ -169,6 +169,10 @@ class EvaluationSettings(Section):
 
     n_images: Annotated[int, Ge(0), ZeroOr(2, "all")] = 0
     """Test stimuli that are reconstructed, the first ones of the table; 0 is all."""
+    metrics: Annotated[tuple[Annotated[str, OneOf(evaluation.SHELF, "metric")], ...], LIST, Len(1), Distinct()] = (
+        evaluation.CANONICAL
+    )
+    """By what images are compared and identified; of the default ones those that the dataset has what they need for."""
     category: str = ""
     """Column of the stimuli's table within whose values images are identified, too; none by default."""
     n_bootstrap: PositiveCount = 1000

@@ -27,7 +27,7 @@ from latentcortex.study.encoding_stages import STAGES as ENCODING_STAGES
 from latentcortex.study.encoding_stages import EncodingStages
 from latentcortex.study.inspection import Inspection, inspect_design
 from latentcortex.study.outcome import Outcome
-from latentcortex.study.schema import Settings
+from latentcortex.study.schema import Settings, runs_model_of
 from latentcortex.study.sections import CheckSettings
 
 HUB: Final = re.compile(r"[\w-][\w.-]*/[\w.-]+")
@@ -254,19 +254,20 @@ class Study:
         return Decoder(given.rois, atlas=atlas, n_voxels=given.n_voxels, seed=self.seed)
 
     def reconstructor(self, **arguments: Any) -> Any:
-        """Make the reconstructor; one of latent diffusion has the extractor's model unless it names its own.
+        """Make the reconstructor; one that runs the extractor's model has that, unless it names another.
 
-        Also one of its own is run as the extractor's is: at its pixels, in its precision, on its device.
+        Also another one is run as the extractor's is: at its pixels, in its precision, on its device.
         """
-        name, given, source = "ldm", self.settings.reconstructor.arguments, self.settings.extractor.arguments
-        if not self.settings.reconstructor.name == name == self.settings.extractor.name:
+        name, source = self.settings.extractor.name, self.settings.extractor.arguments
+        of, given = self.settings.reconstructor.name, self.settings.reconstructor.arguments
+        if not runs_model_of(of, name):
             return self._make(reconstructors.SHELF, "reconstructor", paths=("model",), seeded=True, **arguments)
         named = ("model", "revision")
         taken = ("pixels", "n_steps", "dtype", "device", *(named if "model" not in given else ()))
         run = {key: source[key] for key in taken if key in source} | {key: given[key] for key in named if key in given}
         model = self._make(extractors.SHELF, "reconstructor", paths=("model",), given=(name, run))
         rest = {key: value for key, value in given.items() if key not in named} | {"model": model}
-        return self._make(reconstructors.SHELF, "reconstructor", seeded=True, given=(name, rest), **arguments)
+        return self._make(reconstructors.SHELF, "reconstructor", seeded=True, given=(of, rest), **arguments)
 
     def analyses(self, bands: tuple[str, ...]) -> list[Analysis]:
         """Make the analyses that are asked for, each with its models among these bands."""

@@ -13,9 +13,9 @@ from latentcortex import _files
 from latentcortex._arrays import FloatArray, digest, listed
 from latentcortex._methods import software
 from latentcortex._ranges import Count, Participants
-from latentcortex.datasets import labels, of_slice
+from latentcortex.datasets import check_participants, responses_of_slice
 from latentcortex.datasets.phantom import simulation
-from latentcortex.datasets.phantom.probe import Probe
+from latentcortex.datasets.phantom.probe import SceneProbe
 from latentcortex.datasets.phantom.stimuli import N_TEST, N_TRAIN, draw_stimuli, stimulus_ids
 from latentcortex.datasets.phantom.truth import FACTORS, Truth, cortical_vertices
 from latentcortex.errors import InputError
@@ -25,7 +25,7 @@ from latentcortex.stimuli import Stimuli
 
 VERSION: Final = 1
 SIMULATING: Final = Lock()
-"""Chunks that are asked for side by side wait for one simulation."""
+"""Threads that ask for chunks at the same time wait for one simulation of all vertices."""
 
 
 class Phantom:
@@ -36,9 +36,9 @@ class Phantom:
     participants : sequence of str
         Each has vertices, trials and noise of its own.
     seed : int
-        Of the simulation; the scenes are always the same.
+        Seed of truth, trials and noise; the scenes are always the same.
     n_train, n_test : int
-        Use fewer stimuli than the 900 and 300 that there are.
+        Numbers of stimuli; by default all 900 and 300 that there are.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class Phantom:
         n_train: Annotated[int, Interval(ge=2, le=N_TRAIN)] = N_TRAIN,
         n_test: Annotated[int, Interval(ge=2, le=N_TEST)] = N_TEST,
     ) -> None:
-        self.participants, self.seed = labels(participants), seed
+        self.participants, self.seed = check_participants(participants), seed
         if not (2 <= n_train <= N_TRAIN and 2 <= n_test <= N_TEST):
             raise InputError(
                 f"The phantom has 2..{N_TRAIN} train and 2..{N_TEST} test stimuli; got {n_train}, {n_test}."
@@ -79,38 +79,38 @@ class Phantom:
         return trials.assign(n_repeats=1, split=split)
 
     def space(self, participant: str) -> Surface:
-        """Say which vertices a participant has: those of cortex."""
+        """Return the vertices of a participant: those of cortex, without the medial wall."""
         self._check(participant)
         return Surface("fsaverage5", cortical_vertices())
 
     def responses(self, participant: str, voxels: slice = slice(None)) -> Responses:
         """Simulate the trials of a participant.
 
-        Noise is smooth over cortex, so that all vertices are simulated for some; they are kept until another
+        Noise is smooth over cortex, so that any slice needs a simulation of all vertices; it is kept until another
         participant is asked for.
         """
         rows, space = self.rows(participant), self.space(participant)
         start, stop, _ = voxels.indices(space.n_voxels)
         with SIMULATING:
-            whose, data = self._trials
-            if whose != participant:
+            simulated, data = self._trials
+            if simulated != participant:
                 data = simulation.trials(self.truth(participant), rows, seed=self.seed, participant=participant)
             if stop - start < space.n_voxels:
                 self._trials = participant, data
             is_kept = data is self._trials[1]
         part = data[:, start:stop]
-        return of_slice(part.copy() if is_kept else part, rows, space, voxels)
+        return responses_of_slice(part.copy() if is_kept else part, rows, space, voxels)
 
     def tables(self, participant: str) -> dict[str, pd.DataFrame]:
-        """Return the planted truth of every vertex, so that it lies beside what was found."""
+        """Return the planted truth of every vertex, which a study writes beside its maps."""
         truth = self.truth(participant)
         table = truth.table.copy()
         table.insert(0, "vertex", truth.vertices)
         return {"truth": table}
 
-    def probe(self) -> Probe:
-        """Return what reads the attributes of a scene off an image."""
-        return Probe()
+    def probe(self) -> SceneProbe:
+        """Return the network that reads the attributes of a scene off an image."""
+        return SceneProbe()
 
     def methods(self, participant: str) -> str:
         """Write how the responses were simulated for a methods section."""
@@ -122,10 +122,11 @@ class Phantom:
         )
 
     def fingerprint(self, participant: str) -> str:
-        """Hash what the trials are made from."""
+        """Return a digest of all that the trials are simulated from."""
         self._check(participant)
         return digest("phantom", VERSION, _files.sha256(FACTORS), self.seed, participant, self.n_train, self.n_test)
 
     def _check(self, participant: str) -> None:
+        """Raise `InputError` unless the phantom has this participant."""
         if participant not in self.participants:
             raise InputError(f"No participant {participant!r}; there are {listed(self.participants)}.")

@@ -1,4 +1,4 @@
-"""What reads the attributes of a scene off an image: a small convolutional network, bundled, in plain numpy.
+"""A small convolutional network that reads the attributes of a scene off an image; bundled, in plain numpy.
 
 It was trained by training/phantom_probe.py on drawings and on what the bundled model's VAE makes of drawings.
 """
@@ -28,7 +28,7 @@ HEADS: Final = ("scene", "colour", "shape", "row", "column")
 PLACES: Final = tuple(f"{row} {column}" for row in ATTRIBUTES["row"] for column in ATTRIBUTES["column"])
 
 
-class Probe:
+class SceneProbe:
     """Reads attributes off images of scenes.
 
     Parameters

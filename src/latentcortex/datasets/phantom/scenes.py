@@ -48,7 +48,7 @@ ATTRIBUTES: Final[dict[str, tuple[str, ...]]] = {
     "row": tuple(ROWS),
     "column": tuple(COLUMNS),
 }
-"""What a caption can name, and the words for it."""
+"""Each attribute that a caption can name, with its words."""
 
 WORDS: Final = ("a", "thing", "at", "the", "of", "in", "with", "scene", "picture", "showing")
 """The other words of the captions."""
@@ -56,7 +56,7 @@ WORDS: Final = ("a", "thing", "at", "the", "of", "in", "with", "scene", "picture
 
 @dataclass(frozen=True)
 class Scene:
-    """What a caption can say of one image: one word for each attribute."""
+    """The attributes of one image that a caption can name, one word each."""
 
     scene: str
     colour: str
@@ -90,13 +90,13 @@ def caption(scene: Scene, *, leave_out: frozenset[str] = frozenset(), template: 
     'a small blue thing in a sea'
     """
     adjectives = [getattr(scene, name) for name in ("size", "colour") if name not in leave_out]
-    thing = " ".join(["a", *adjectives, "thing" if "shape" in leave_out else scene.shape])
+    noun_phrase = " ".join(["a", *adjectives, "thing" if "shape" in leave_out else scene.shape])
     place = "" if "row" in leave_out else f"at the {scene.row} {scene.column}"
     ground = "" if "scene" in leave_out else f"a {scene.scene}"
     if template == 1 and ground:
-        return " ".join(f"{ground} scene with {thing} {place}".split())
+        return " ".join(f"{ground} scene with {noun_phrase} {place}".split())
     link = ("of" if place else "in") if ground else ""
-    return " ".join(f"{thing} {place} {link} {ground}".split())
+    return " ".join(f"{noun_phrase} {place} {link} {ground}".split())
 
 
 def captions(scene: Scene, rng: np.random.Generator, *, n_captions: int = 5, drop: float = 0.15) -> list[str]:
@@ -120,23 +120,23 @@ def render(scene: Scene, rng: np.random.Generator) -> NDArray[np.uint8]:
     ndarray of uint8, shape (64, 64, 3)
         RGB.
     """
-    look = _Appearance.draw(rng)
+    appearance = _Appearance.draw(rng)
     y, x = np.mgrid[0:PIXELS, 0:PIXELS].astype(np.float64)
-    image = _background(scene.scene, x, y, look, rng)
-    distance = _object_distance(scene, x, y, look)
+    image = _background(scene.scene, x, y, appearance, rng)
+    distance = _object_distance(scene, x, y, appearance)
     colour = np.array(COLOURS[scene.colour], dtype=np.float64)
     shading = 1.0 + 0.10 * (0.5 - y / PIXELS)
     inside = np.clip(0.5 - distance, 0, 1)[..., None]
     outline = np.clip(0.5 - (np.abs(distance) - 0.9), 0, 1)[..., None]
     image = image * (1 - inside) + colour * shading[..., None] * inside
     image = image * (1 - 0.75 * outline) + 0.75 * outline * (0.25 * colour)
-    lit = image * look.light * look.tint
+    lit = image * appearance.light * appearance.tint
     return np.asarray(np.clip(np.rint(lit), 0, 255), dtype=np.uint8)
 
 
 @dataclass(frozen=True)
 class _Appearance:
-    """What no caption names."""
+    """The appearance of one image, which no caption names: shifts in pixels, angles in radians, factors of light."""
 
     dx: float
     dy: float
@@ -163,17 +163,17 @@ def _background(
     name: str,
     x: NDArray[np.float64],
     y: NDArray[np.float64],
-    look: _Appearance,
+    appearance: _Appearance,
     rng: np.random.Generator,
 ) -> NDArray[np.float64]:
-    """Sky, ground and what marks the place, as float RGB in 0..255."""
+    """Draw sky and ground, and the stars of the moonscape, as float RGB in 0..255."""
     upper, lower, ground = (np.array(c, dtype=np.float64) for c in BACKGROUNDS[name])
-    level = look.horizon * PIXELS
+    level = appearance.horizon * PIXELS
     height = np.clip(y / level, 0, 1)[..., None]
     sky = upper * (1 - height) + lower * height
-    edge = level + _skyline(name, x, look, rng)
+    edge = level + _skyline(name, x, appearance, rng)
     below = np.clip(y - edge + 0.5, 0, 1)[..., None]
-    texture = _ground_texture(name, x, y, look)[..., None]
+    texture = _ground_texture(name, x, y, appearance)[..., None]
     image = sky * (1 - below) + ground * texture * below
     if name == "moonscape":
         for column, row in rng.integers(2, PIXELS - 2, size=(14, 2)):
@@ -182,65 +182,68 @@ def _background(
     return np.asarray(image)
 
 
-def _skyline(name: str, x: NDArray[np.float64], look: _Appearance, rng: np.random.Generator) -> NDArray[np.float64]:
-    """How far the ground's edge lies below (+) or above (-) the horizon, in pixels."""
+def _skyline(
+    name: str, x: NDArray[np.float64], appearance: _Appearance, rng: np.random.Generator
+) -> NDArray[np.float64]:
+    """Compute how far the ground's edge lies below (+) or above (-) the horizon, in pixels."""
     if name == "desert":
-        return np.asarray(4.0 * np.sin(2 * np.pi * x / 46 + look.phase))
+        return np.asarray(4.0 * np.sin(2 * np.pi * x / 46 + appearance.phase))
     if name == "city":
         roofs = np.repeat(rng.uniform(2, 18, size=11), 6)[:PIXELS]
         return np.asarray(-roofs[x.astype(int)])
     if name == "snow":
-        peaks = np.abs(((x / 26 + look.phase) % 1.0) - 0.5) * 2
+        peaks = np.abs(((x / 26 + appearance.phase) % 1.0) - 0.5) * 2
         return np.asarray(-13.0 * peaks)
     if name == "meadow":
-        return np.asarray(2.0 * np.sin(2 * np.pi * x / 90 + look.phase))
+        return np.asarray(2.0 * np.sin(2 * np.pi * x / 90 + appearance.phase))
     return np.zeros_like(x)
 
 
 def _ground_texture(
-    name: str, x: NDArray[np.float64], y: NDArray[np.float64], look: _Appearance
+    name: str, x: NDArray[np.float64], y: NDArray[np.float64], appearance: _Appearance
 ) -> NDArray[np.float64]:
     """Compute a factor near 1 by which the ground's colour is multiplied."""
     if name == "sea":
-        return np.asarray(1.0 + 0.22 * np.sin(2 * np.pi * y / 6 + 0.8 * np.sin(x / 6 + look.phase)))
+        return np.asarray(1.0 + 0.22 * np.sin(2 * np.pi * y / 6 + 0.8 * np.sin(x / 6 + appearance.phase)))
     if name == "city":
         return np.asarray(1.0 + 0.08 * ((x.astype(int) // 3 + y.astype(int) // 3) % 2))
     if name == "meadow":
-        return np.asarray(1.0 + 0.07 * np.sin(x * 1.1 + look.phase) * np.sin(y * 0.7))
+        return np.asarray(1.0 + 0.07 * np.sin(x * 1.1 + appearance.phase) * np.sin(y * 0.7))
     return np.ones_like(x)
 
 
 def _object_distance(
-    scene: Scene, x: NDArray[np.float64], y: NDArray[np.float64], look: _Appearance
+    scene: Scene, x: NDArray[np.float64], y: NDArray[np.float64], appearance: _Appearance
 ) -> NDArray[np.float64]:
-    """Signed distance to the object's edge in pixels, negative inside."""
-    u = x - (COLUMNS[scene.column] * PIXELS + look.dx)
-    v = y - (ROWS[scene.row] * PIXELS + look.dy)
-    cos, sin = np.cos(look.turn), np.sin(look.turn)
+    """Compute the signed distance of each pixel to the object's edge, in pixels, negative inside."""
+    u = x - (COLUMNS[scene.column] * PIXELS + appearance.dx)
+    v = y - (ROWS[scene.row] * PIXELS + appearance.dy)
+    cos, sin = np.cos(appearance.turn), np.sin(appearance.turn)
     return _shape_distance(scene.shape, cos * u + sin * v, cos * v - sin * u, SIZES[scene.size])
 
 
 def _shape_distance(shape: str, u: NDArray[np.float64], v: NDArray[np.float64], radius: float) -> NDArray[np.float64]:
-    out: Any
+    """Compute the signed distance to the edge of a shape centred on 0, in pixels; `radius` is its size in pixels."""
+    distance: Any
     if shape == "circle":
-        out = np.hypot(u, v) - radius
+        distance = np.hypot(u, v) - radius
     elif shape == "ring":
-        out = np.abs(np.hypot(u, v) - 0.74 * radius) - 0.26 * radius
+        distance = np.abs(np.hypot(u, v) - 0.74 * radius) - 0.26 * radius
     elif shape == "square":
-        out = np.maximum(np.abs(u), np.abs(v)) - 0.84 * radius
+        distance = np.maximum(np.abs(u), np.abs(v)) - 0.84 * radius
     elif shape == "cross":
         bar = 0.3 * radius
-        out = np.minimum(
+        distance = np.minimum(
             np.maximum(np.abs(u) - bar, np.abs(v) - radius),
             np.maximum(np.abs(u) - radius, np.abs(v) - bar),
         )
     elif shape == "triangle":
         slope = np.abs(u) * np.sqrt(3) / 2 - v / 2
-        out = np.maximum(slope - 0.52 * radius, v - 0.62 * radius)
-        out = np.maximum(out, -v - 1.1 * radius)
+        distance = np.maximum(slope - 0.52 * radius, v - 0.62 * radius)
+        distance = np.maximum(distance, -v - 1.1 * radius)
     else:
-        out = _star_distance(u, v, radius)
-    return np.asarray(out)
+        distance = _star_distance(u, v, radius)
+    return np.asarray(distance)
 
 
 def _star_distance(u: NDArray[np.float64], v: NDArray[np.float64], radius: float) -> NDArray[np.float64]:

@@ -1,4 +1,4 @@
-"""How the phantom's trials are made from its truth: who saw what when, and with which noise."""
+"""The phantom's trials, made from its truth: when each stimulus is shown, and with which noise."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ N_SESSIONS: Final = 6
 RUNS_PER_SESSION: Final = 5
 N_TEST_REPEATS: Final = 3
 SMOOTH_FRACTION: Final = 0.5
-"""Of the noise variance that is shared with neighbours."""
+"""Fraction of the noise variance that is smooth over cortex."""
 DRIFT_FRACTION: Final = 0.1
-"""Of the noise variance that drifts slowly within a session."""
+"""Fraction of the noise variance that drifts slowly within a session."""
 
 
 def schedule(ids: Sequence[str], n_train: int, *, seed: int, participant: str) -> pd.DataFrame:
@@ -57,8 +57,8 @@ def trials(truth: Truth, table: pd.DataFrame, *, seed: int, participant: str) ->
     ndarray of float32, shape (n_trials, n_voxels)
     """
     stimuli = list(dict.fromkeys(table["stimulus"]))
-    where = {name: i for i, name in enumerate(stimuli)}
-    shown = np.array([where[name] for name in table["stimulus"]])
+    number = {name: i for i, name in enumerate(stimuli)}
+    shown = np.array([number[name] for name in table["stimulus"]])
     ceiling = truth.table["ceiling"].to_numpy()
     variance = np.where(ceiling > 0, N_TEST_REPEATS * (1 - ceiling) / np.maximum(ceiling, 1e-9), 2.0)
     spread = np.sqrt(variance).astype(np.float32)
@@ -72,20 +72,22 @@ def trials(truth: Truth, table: pd.DataFrame, *, seed: int, participant: str) ->
         data[rows] += noise + offset
 
     share(add_noise, sorted(set(table["session"])))
-    return _spoiled(truth, data)
+    return _with_invalid_voxels(truth, data)
 
 
 def _session_noise(truth: Truth, n_trials: int, rng: np.random.Generator) -> FloatArray:
     """Draw the noise of one session, (n_trials, n_voxels), of unit variance."""
     n_voxels = len(truth.vertices)
     white = rng.standard_normal((n_voxels, n_trials), dtype=np.float32)
-    near = smooth_noise(truth.vertices, rng.standard_normal((n_voxels, n_trials), dtype=np.float32), 3)
-    drift = smooth_noise(truth.vertices, rng.standard_normal((n_voxels, 4), dtype=np.float32), 6) @ _slow(n_trials, rng)
+    smooth = smooth_noise(truth.vertices, rng.standard_normal((n_voxels, n_trials), dtype=np.float32), 3)
+    drift = smooth_noise(truth.vertices, rng.standard_normal((n_voxels, 4), dtype=np.float32), 6) @ _drift_courses(
+        n_trials, rng
+    )
     fractions = np.sqrt([1 - SMOOTH_FRACTION - DRIFT_FRACTION, SMOOTH_FRACTION, DRIFT_FRACTION], dtype=np.float32)
-    return np.asarray((fractions[0] * white + fractions[1] * near + fractions[2] * drift).T)
+    return np.asarray((fractions[0] * white + fractions[1] * smooth + fractions[2] * drift).T)
 
 
-def _slow(n_trials: int, rng: np.random.Generator) -> FloatArray:
+def _drift_courses(n_trials: int, rng: np.random.Generator) -> FloatArray:
     """Draw slow courses over a session, (4, n_trials): cosines of random phase, together of unit variance."""
     t = np.arange(n_trials) / n_trials
     phase = rng.uniform(0, 2 * np.pi, size=4)
@@ -93,10 +95,10 @@ def _slow(n_trials: int, rng: np.random.Generator) -> FloatArray:
     return np.asarray(np.stack(courses) / np.sqrt(2), dtype=np.float32)
 
 
-def _spoiled(truth: Truth, data: FloatArray) -> FloatArray:
+def _with_invalid_voxels(truth: Truth, data: FloatArray) -> FloatArray:
     """Make some vertices constant and some nan in part of the trials, as real data have them."""
     state = truth.table["state"].to_numpy()
     data[:, state == "constant"] = 0.0
-    bad: IntArray = np.flatnonzero(state == "nan")
-    data[len(data) // 3 : len(data) // 2, bad] = np.nan
+    invalid: IntArray = np.flatnonzero(state == "nan")
+    data[len(data) // 3 : len(data) // 2, invalid] = np.nan
     return data

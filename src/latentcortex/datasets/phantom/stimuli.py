@@ -36,6 +36,7 @@ def draw_stimuli(ids: Sequence[str]) -> Stimuli:
     return Stimuli(table, load)
 
 
-def _stream(name: str, what: int) -> np.random.Generator:
+def _stream(name: str, purpose: int) -> np.random.Generator:
+    """Make the random generator of a stimulus for one purpose: 0 its attributes, 1 its captions, 2 its appearance."""
     side = {"train": 2, "test": 3}[name.rstrip("0123456789")]
-    return np.random.default_rng([20261120, side, int(name[-4:]), what])
+    return np.random.default_rng([20261120, side, int(name[-4:]), purpose])

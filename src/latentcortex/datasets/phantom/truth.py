@@ -1,4 +1,4 @@
-"""What is planted in each vertex of the phantom."""
+"""The planted truth: which latent or layer drives each vertex of the phantom, how, and how strongly."""
 
 from __future__ import annotations
 
@@ -21,13 +21,15 @@ FACTORS: Final = Path(__file__).parent / "factors.npz"
 """Planted signals of every stimulus, made by training/phantom_factors.py from the model's features."""
 
 N_NAN: Final = 40
+"""Vertices that are nan in a sixth of the trials."""
 N_CONSTANT: Final = 25
+"""Vertices that are 0 in all trials."""
 UNMODELLED_SHARE: Final = 0.15
-"""Of the signal variance, in the vertices that have an unmodelled component."""
+"""Fraction of the signal variance that no band contains, in the vertices that have such a component."""
 CEILINGS: Final = (0.25, 0.75)
 """Range of the planted noise ceilings of responses averaged over three trials."""
 SHARES: Final = (0.0, 0.25, 0.5, 0.75, 1.0)
-"""Of z_c against z, in the regions with graded mixtures."""
+"""Fractions of the signal variance that z_c drives, and z the rest, in the regions with graded mixtures."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,18 +60,18 @@ class Truth:
         table = _kinds(vertices)
         n_voxels = len(vertices)
         level = _ranked(smooth_noise(vertices, rng.standard_normal((n_voxels, 1)), 12)[:, 0])
-        signal = table["kind"] != "null"
-        table["ceiling"] = np.where(signal, CEILINGS[0] + (CEILINGS[1] - CEILINGS[0]) * level, 0.0)
-        table["nonlinear"] = signal & (rng.random(n_voxels) < 0.5)
-        table["unmodelled"] = signal & (rng.random(n_voxels) < 0.5)
+        has_signal = table["kind"] != "null"
+        table["ceiling"] = np.where(has_signal, CEILINGS[0] + (CEILINGS[1] - CEILINGS[0]) * level, 0.0)
+        table["nonlinear"] = has_signal & (rng.random(n_voxels) < 0.5)
+        table["unmodelled"] = has_signal & (rng.random(n_voxels) < 0.5)
         table["state"] = "valid"
-        odd = rng.choice(n_voxels, N_NAN + N_CONSTANT, replace=False)
-        table.loc[odd[:N_NAN], "state"] = "nan"
-        table.loc[odd[N_NAN:], "state"] = "constant"
+        invalid = rng.choice(n_voxels, N_NAN + N_CONSTANT, replace=False)
+        table.loc[invalid[:N_NAN], "state"] = "nan"
+        table.loc[invalid[N_NAN:], "state"] = "constant"
         return cls(vertices, table, _tuning(table, vertices, rng))
 
     def select_voxels(self, voxels: NDArray[np.intp]) -> Truth:
-        """Take some voxels, by their number."""
+        """Take the truth of some voxels, by their number."""
         table = self.table.iloc[voxels].reset_index(drop=True)
         return Truth(self.vertices[voxels], table, {name: w[:, voxels] for name, w in self.weights.items()})
 
@@ -77,16 +79,18 @@ class Truth:
         """Compute the noise-free responses, (n_stimuli, n_voxels); variance near 1 where there is signal."""
         stored, factors = read_factors()
         rows = positions(stored, ids, what="stimulus ids")
-        out = np.zeros((len(ids), len(self.vertices)), dtype=np.float32)
-        bent = self.table["nonlinear"].to_numpy()
+        signal = np.zeros((len(ids), len(self.vertices)), dtype=np.float32)
+        is_nonlinear = self.table["nonlinear"].to_numpy()
         for name, weights in self.weights.items():
             driven = np.flatnonzero(weights.any(axis=0))
-            part = factors[name][rows] @ weights[:, driven]
-            # An expansion beyond the linear span of every band: zero mean and unit variance kept.
+            linear = factors[name][rows] @ weights[:, driven]
+            # The quadratic term lies outside the linear span of every band; mean 0 and variance 1 are kept.
             size = np.sqrt((weights[:, driven] ** 2).sum(0))
-            square = (part**2 - size**2) / (np.sqrt(2) * size)
-            out[:, driven] += np.where(bent[driven], np.sqrt(0.9) * part + np.sqrt(0.1) * square, part)
-        return out
+            quadratic = (linear**2 - size**2) / (np.sqrt(2) * size)
+            signal[:, driven] += np.where(
+                is_nonlinear[driven], np.sqrt(0.9) * linear + np.sqrt(0.1) * quadratic, linear
+            )
+        return signal
 
 
 def cortical_vertices() -> NDArray[np.intp]:
@@ -140,7 +144,7 @@ def _gain(key: bytes, n_times: int) -> FloatArray:
 
 
 def _kinds(vertices: NDArray[np.intp]) -> pd.DataFrame:
-    """Say which vertex is driven by what, from its region and where in the region it lies."""
+    """Choose which latent or layer drives each vertex, by its region and its place within the region."""
     atlas = Atlas.find("phantom", "fsaverage5")
     names = np.array([atlas.names.get(int(label), "") for label in atlas.labels[vertices]])
     table = pd.DataFrame({"roi": names, "kind": "null", "share": np.nan, "layer": -1, "step": -1})
@@ -164,13 +168,13 @@ def _kinds(vertices: NDArray[np.intp]) -> pd.DataFrame:
 def _coordinates(vertices: NDArray[np.intp], atlas: Atlas) -> tuple[FloatArray, FloatArray]:
     """Rank each vertex within its region and hemisphere along the region's two principal axes, 0 to 1."""
     left, right = _surfaces.surface("inflated")
-    place = np.concatenate([left.coordinates, right.coordinates])[vertices]
-    side = vertices >= len(left.coordinates)
+    coordinates = np.concatenate([left.coordinates, right.coordinates])[vertices]
+    is_right = vertices >= len(left.coordinates)
     along, across = np.zeros(len(vertices)), np.zeros(len(vertices))
     for label in atlas.names:
         for hemisphere in (False, True):
-            in_roi = (atlas.labels[vertices] == label) & (side == hemisphere)
-            centred = place[in_roi] - place[in_roi].mean(0)
+            in_roi = (atlas.labels[vertices] == label) & (is_right == hemisphere)
+            centred = coordinates[in_roi] - coordinates[in_roi].mean(0)
             axes = np.linalg.svd(centred, full_matrices=False)[2]
             axes = axes * np.sign(axes[:, 1:2] + 1e-9)  # point forwards, so that hemispheres agree
             along[in_roi], across[in_roi] = (_ranked(centred @ axis) for axis in axes[:2])
@@ -178,25 +182,26 @@ def _coordinates(vertices: NDArray[np.intp], atlas: Atlas) -> tuple[FloatArray, 
 
 
 def _ranked(values: FloatArray) -> FloatArray:
+    """Replace values by their ranks, from 0 to 1."""
     return np.asarray(values.argsort().argsort() / max(len(values) - 1, 1))
 
 
 def _tuning(table: pd.DataFrame, vertices: NDArray[np.intp], rng: np.random.Generator) -> dict[str, FloatArray]:
-    """Draw smooth tuning to the factors of what drives each vertex; the squares sum to its share."""
+    """Draw smooth tuning of each vertex to the factors that drive it; squared weights sum to their signal variance."""
     _, factors = read_factors()
     kind, share = table["kind"].to_numpy(), table["share"].to_numpy()
-    amount = {"z": (kind == "z") * 1.0, "c": (kind == "c") * 1.0, "zc": (kind == "zc") * 1.0}
-    amount["z"] = np.where(kind == "mixed", 1 - share, amount["z"])
-    amount["zc"] = np.where(kind == "mixed", share, amount["zc"])
+    variance = {"z": (kind == "z") * 1.0, "c": (kind == "c") * 1.0, "zc": (kind == "zc") * 1.0}
+    variance["z"] = np.where(kind == "mixed", 1 - share, variance["z"])
+    variance["zc"] = np.where(kind == "mixed", share, variance["zc"])
     for name in factors:
         if name.startswith("unet"):
             _, layer, step = name.split("-")
             of_layer = (table["layer"] == int(layer)) & (table["step"] == int(step))
-            amount[name] = of_layer.to_numpy() * 1.0
-    beyond = np.where(table["unmodelled"], UNMODELLED_SHARE, 0.0)
-    amount = {name: values * (1 - beyond) for name, values in amount.items()} | {"unmodelled": beyond}
+            variance[name] = of_layer.to_numpy() * 1.0
+    unmodelled = np.where(table["unmodelled"], UNMODELLED_SHARE, 0.0)
+    variance = {name: values * (1 - unmodelled) for name, values in variance.items()} | {"unmodelled": unmodelled}
     weights = {}
-    for name, values in amount.items():
+    for name, values in variance.items():
         drawn = rng.standard_normal((len(table), factors[name].shape[1]), dtype=np.float32)
         tuned = 0.6 * smooth_noise(vertices, drawn, 4) + 0.8 * drawn
         size = np.sqrt((tuned**2).sum(1))

@@ -7,53 +7,11 @@ from typing import Any, Final
 
 import latentcortex
 from latentcortex._methods import Reference, cited_keys, literature, read_bibtex, with_citations
-from latentcortex.bands import Band, Model
 from latentcortex.maps import Maps
 from latentcortex.reporting.content import Content
 
 MIN_BIAS: Final = 0.005
 """Pooled r that lies so far below 0 without signal is said to be biased."""
-CORRECTIONS: Final = {"bh": "Benjamini-Hochberg", "by": "Benjamini-Yekutieli", "storey": "Storey"}
-"""How each correction that `inference.fdr` knows is called."""
-
-
-def title_of(band: str) -> str:
-    """Say a band's name in words, or those of the bands of a model.
-
-    Examples
-    --------
-    >>> title_of("zc_strength-80_step-100")
-    'z_c, strength 80 %'
-    >>> title_of("unet_layer-mid_strength-80_step-50")
-    'mid, step 50 %'
-    >>> title_of("dit_layer-block12_strength-80_step-50")
-    'block12, step 50 %'
-    >>> title_of("z+zc_strength-80_step-100")
-    'z with z_c, strength 80 %'
-    """
-    if "+" in band:
-        return " with ".join(map(title_of, Model.parse(band)))
-    parsed = Band(band)
-    if not {"strength", "step"} <= set(parsed.entities):  # a latent, or a name of one's own
-        return band
-    if parsed.kind == "zc":
-        late = "" if parsed.entities["step"] == "100" else f", step {parsed.entities['step']} %"
-        return f"z_c, strength {parsed.entities['strength']} %{late}"
-    if parsed.kind in ("unet", "dit") and "layer" in parsed.entities:
-        strong = "" if parsed.entities["strength"] == "80" else f", strength {parsed.entities['strength']} %"
-        return f"{parsed.entities['layer']}{strong}, step {parsed.entities['step']} %"
-    return band
-
-
-def number(value: float | None) -> str:
-    """Write a number that may not be known.
-
-    Examples
-    --------
-    >>> number(0.1234), number(None), number(float("nan"))
-    ('0.123', 'n/a', 'n/a')
-    """
-    return "n/a" if value is None or value != value else f"{value:.3f}"
 
 
 PARAGRAPHS: Final = (
@@ -77,8 +35,8 @@ def methods(content: Content) -> list[str]:
     }
     rest = [name for name in texts if not any(name in names for names in PARAGRAPHS)]
     paragraphs = (" ".join(texts[name].strip() for name in names if texts.get(name)) for names in (*PARAGRAPHS, rest))
-    known = _literature(content)
-    return [with_citations(paragraph, known) for paragraph in paragraphs if paragraph]
+    works = {**read_bibtex(content.references), **literature()}
+    return [with_citations(paragraph, works) for paragraph in paragraphs if paragraph]
 
 
 def references(content: Content) -> tuple[Reference, ...]:
@@ -95,16 +53,13 @@ def cited_by(texts: Iterable[str], more: str = "") -> tuple[Reference, ...]:
     more : str
         BibTeX of references beyond the package's own.
     """
-    known = {**read_bibtex(more), **literature()}
+    works = {**read_bibtex(more), **literature()}
     keys = {key for text in texts for key in cited_keys(text)}
-    return tuple(known[key] for key in sorted(keys) if key in known)
-
-
-def _literature(content: Content) -> dict[str, Reference]:
-    return {**read_bibtex(content.references), **literature()}
+    return tuple(works[key] for key in sorted(keys) if key in works)
 
 
 def _responses(content: Content) -> str:
+    """Write what was measured, how it was z-scored and averaged, and on what voxels."""
     facts, zscore = content.facts, content.settings["responses"]["zscore"]
     z = {"session": "within sessions", "run": "within runs", "none": ""}[zscore]
     scored = f"z-scored {z} with the statistics of training rows" if z else "not z-scored"
@@ -151,13 +106,13 @@ def said_of_pooled(maps: Maps) -> str:
     if not medians:
         return ""
     ends = " to ".join(dict.fromkeys(f"{end:.2f}" for end in (min(medians), max(medians))))
-    known = "p-values account for it, since every permutation is pooled alike; r itself is not corrected"
+    tested = "p-values account for it, since every permutation is pooled alike; r itself is not corrected"
     if max(medians) > -MIN_BIAS:
-        return f" Without signal, pooled r lies at {ends} (median over permutations and voxels); {known}."
+        return f" Without signal, pooled r lies at {ends} (median over permutations and voxels); {tested}."
     return (
         " Where nothing is predicted, r pooled over folds lies below 0, since the mean response that a fold is "
         "predicted with is that of the others, which is low where the fold's is high: here at "
-        f"{ends} (median over permutations and voxels). {known}, and understates how well weak voxels "
+        f"{ends} (median over permutations and voxels). {tested}, and understates how well weak voxels "
         "are predicted."
     )
 

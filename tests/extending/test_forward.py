@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from _strangers import DATASET, STUDY, forgetting, methods_of, offer, write_module
 from _studies import write_folder_study
 
 import latentcortex as lc
@@ -114,77 +115,13 @@ def test_every_cell_of_a_study_can_be_sent_elsewhere(from_outside: Path, setting
     assert theirs == ours
 
 
-DATASET = '''
-"""Eighty stimuli of one grey each, and voxels that follow it more or less."""
-
-import numpy as np
-import pandas as pd
-
-from latentcortex import Responses, Stimuli
-from latentcortex.space import Unlocated, Surface
-
-
-class Greys:
-    def __init__(self, participants=("01",), *, n_voxels: int = 20, on_cortex: bool = False) -> None:
-        self.participants, self.n_voxels, self.on_cortex = tuple(participants), n_voxels, on_cortex
-        self.names = [f"grey{i:02d}" for i in range(80)]
-        self.grey = np.random.default_rng(0).random((80, 4, 4))
-
-    def stimuli(self) -> Stimuli:
-        table = pd.DataFrame({"captions": [()] * 80}, index=pd.Index(self.names, name="stimulus_id"))
-        pictures = dict(zip(self.names, (self.grey * 255).astype(np.uint8)))
-        return Stimuli(table, lambda name: np.repeat(np.kron(pictures[name], np.ones((4, 4), "u1"))[..., None], 3, -1))
-
-    def rows(self, participant):
-        split = ["test" if i % 4 == 0 else "train" for i in range(80)]
-        return pd.DataFrame({"stimulus": self.names, "session": "1", "run": "1", "n_repeats": 1, "split": split})
-
-    def space(self, participant):
-        return Surface("fsaverage5", np.arange(self.n_voxels)) if self.on_cortex else Unlocated(self.n_voxels)
-
-    def responses(self, participant, voxels=slice(None)):
-        numbers = range(*voxels.indices(self.n_voxels))
-        drawn = [np.random.default_rng([1, i]).standard_normal(80 + 16) for i in numbers]
-        data = [self.grey.reshape(80, 16) @ one[80:] + 0.1 * one[:80] for one in drawn]
-        rows = self.rows(participant).drop(columns="split")
-        space = self.space(participant).select_voxels(np.array(numbers))
-        return Responses(np.stack(data, axis=1), rows, space)
-
-    def tables(self, participant):
-        return {}
-
-    def probe(self):
-        return None
-
-    def fingerprint(self, participant):
-        return f"greys 1 {participant} {self.n_voxels}"
-'''
-
-STUDY = """
-[dataset]
-name = "greys"
-n_voxels = 12
-
-[extractor]
-name = "pixels"
-size = 4
-
-[estimator]
-name = "ridge"
-
-[analyses]
-run = ["latents"]
-"""
-
-
 @pytest.fixture
 def greys(from_outside: Path) -> Iterator[Path]:
     """The folder with somebody's dataset, and a study that names it."""
-    (from_outside / "somebodys_dataset.py").write_text(DATASET, encoding="utf-8")
+    write_module(from_outside, "somebodys_dataset", DATASET)
     (from_outside / "study.toml").write_text(STUDY, encoding="utf-8")
-    importlib.invalidate_caches()
-    yield from_outside
-    datasets.SHELF.where.pop("greys", None)
+    with forgetting():
+        yield from_outside
 
 
 def test_a_dataset_that_is_put_on_the_shelf_runs_a_study(greys: Path) -> None:
@@ -195,10 +132,7 @@ def test_a_dataset_that_is_put_on_the_shelf_runs_a_study(greys: Path) -> None:
 
 
 def test_a_dataset_of_an_installed_package_is_found_by_its_entry_point(greys: Path, capsys) -> None:
-    offered = greys / "somebodys_dataset-1.dist-info"
-    offered.mkdir()
-    (offered / "METADATA").write_text("Metadata-Version: 2.1\nName: somebodys-dataset\nVersion: 1\n")
-    (offered / "entry_points.txt").write_text("[latentcortex.datasets]\ngreys = somebodys_dataset:Greys\n")
+    offer(greys, {"datasets": {"greys": "somebodys_dataset:Greys"}})
     assert cli.main(["check", str(greys / "study.toml")]) == 0
     assert "Participant 01" in capsys.readouterr().out
     with pytest.raises(InputError, match="Did you mean 'greys'"):
@@ -250,11 +184,6 @@ METHODS = '''
 '''
 
 
-def methods_of(page: str) -> str:
-    """The methods section of a page, without markup."""
-    return page.partition('id="methods"')[2].partition('id="cite"')[0]
-
-
 def test_a_part_from_outside_that_has_methods_gets_its_sentences_and_references_into_the_report(greys: Path) -> None:
     (greys / "telling_dataset.py").write_text(DATASET + METHODS, encoding="utf-8")
     importlib.invalidate_caches()
@@ -297,7 +226,7 @@ def test_sentences_that_cite_what_is_not_known_stop_a_study_before_anything_is_w
 ANALYSIS = '''
 """Pixels and contrast: each alone, compared, and both jointly."""
 
-from latentcortex.analyses import Analysis, Group
+from latentcortex.analyses import Analysis, ModelGroup
 from latentcortex.analyses.paired import Pairs
 
 
@@ -315,7 +244,7 @@ class Contrast(Analysis):
 
     def plan(self, scorer):
         *alone, both = self.models
-        return [Group(tuple(alone), Pairs()), Group((both,))]
+        return [ModelGroup(tuple(alone), Pairs()), ModelGroup((both,))]
 '''
 CONTRAST = """
 [dataset]
@@ -381,10 +310,7 @@ def test_a_figure_that_an_analysis_names_and_nobody_has_stops_a_study_before_any
 def test_an_analysis_of_an_installed_package_is_picked_and_refused_by_what_it_says_of_itself(
     contrast: Path, capsys
 ) -> None:
-    offered = contrast / "somebodys_analysis-1.dist-info"
-    offered.mkdir()
-    (offered / "METADATA").write_text("Metadata-Version: 2.1\nName: somebodys-analysis\nVersion: 1\n")
-    (offered / "entry_points.txt").write_text("[latentcortex.analyses]\ncontrast-gain = somebodys_analysis:Contrast\n")
+    offer(contrast, {"analyses": {"contrast-gain": "somebodys_analysis:Contrast"}})
     file = contrast / "study.toml"
     assert cli.main(["check", str(file)]) == 0
     for old, new, says in (
@@ -477,4 +403,4 @@ def test_a_statistic_of_one_file_is_in_sidecars_tables_by_region_and_maps(sole: 
     assert table is not None
     assert set(table.loc[table["statistic"] == "soleR2", "band"]) == set(bands)
     (rows_of_page,) = region_tables(table).values()
-    assert {"z beside c: R² alone", "c beside z: R² alone"} <= {row.what for row in rows_of_page}
+    assert {"z beside c: R² alone", "c beside z: R² alone"} <= {row.mean_of for row in rows_of_page}

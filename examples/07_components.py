@@ -1,4 +1,4 @@
-"""The atlas: which components a latent diffusion model has, what they take on disk, and what each of them carries.
+"""Components of a latent diffusion model: which there are, what they take on disk, and what each of them carries.
 
 Latents: the image latent z, the text embedding c and the denoised latent z_c at 80 % noise, each alone. Noise levels:
 z with z_c at each strength. Denoising steps: z with z_c early, in the middle and at the end. U-Net layers: two blocks

@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 
 from latentcortex import statistics
-from latentcortex.reporting.text import title_of
+from latentcortex.bands import Model
+from latentcortex.reporting.titles import title_of
 from latentcortex.statistics import R
 
 HEADS: Final = {"normalised": "normalised", "significant": "significant", "bound": "truly active, at least"}
@@ -26,8 +27,8 @@ class RegionRow:
 
     Parameters
     ----------
-    roi, what : str
-        The region, and the statistic of which band or model.
+    roi, mean_of : str
+        The region, and in words the statistic of which band or model.
     n_valid : int
         Voxels that the mean is over: all valid ones.
     mean, low, high : float
@@ -39,7 +40,7 @@ class RegionRow:
     """
 
     roi: str
-    what: str
+    mean_of: str
     n_valid: int
     mean: float
     low: float
@@ -78,7 +79,7 @@ def _rows(of_region: pd.DataFrame) -> Iterator[RegionRow]:
         mask: dict[Any, Any] = by_column.get((row["model"], row["band"], tested), {})
         yield RegionRow(
             roi=str(row["roi"]),
-            what=_named(str(row["model"]), str(row["band"]), statistic.title),
+            mean_of=_named(str(row["model"]), str(row["band"]), statistic.title),
             n_valid=int(row["n_valid"]),
             significant=float(mask.get("mean", np.nan)),
             bound=float(mask.get("bound", np.nan)),
@@ -90,7 +91,7 @@ def _named(model: str, band: str, title: str) -> str:
     """Name the statistic of this title with its band, and with the other band of a pair."""
     if not model:
         return title
-    beside = [title_of(other) for other in model.split("+") if other != band]
+    beside = [title_of(other) for other in Model.parse(model) if other != band]
     among = f" beside {beside[0]}" if len(beside) == 1 else ""
     return f"{title_of(band)}{among}: {title}"
 
@@ -113,7 +114,7 @@ def latex(tables: Mapping[str, Sequence[RegionRow]], participant: str) -> str:
         parts += [head, "\\endfirsthead", head, "\\endhead"]
         before = ""
         for row in rows:
-            cells = [row.roi if row.roi != before else "", row.what, str(row.n_valid), interval(row)]
+            cells = [row.roi if row.roi != before else "", row.mean_of, str(row.n_valid), interval(row)]
             cells += [decimals(getattr(row, name)) for name in beside]
             parts.append(" & ".join(escaped(cell) for cell in cells) + " \\\\")
             before = row.roi
