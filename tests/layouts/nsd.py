@@ -1,4 +1,4 @@
-"""The Natural Scenes Dataset as its release lays it out, with few voxels and images of which each is one grey.
+"""The Natural Scenes Dataset as its release lays it out, with few voxels and small images of noise round a grey.
 
 The grey of an image is a number that its neighbours do not have, and every voxel's amplitude is that of the image that
 was shown, and of where the voxel is. So a stimulus id that is one off, a session in the place of another, or axes that
@@ -34,8 +34,8 @@ SATURATED = 32767
 
 
 def grey(image: int) -> int:
-    """Give the grey of an image (its row of imgBrick, from 0), 0 to 255."""
-    return (image * 7919 + 13) * 104_729 % 256
+    """Give the mean grey of an image (its row of imgBrick, from 0), 60 to 195."""
+    return 60 + (image * 7919 + 13) * 104_729 % 136
 
 
 @dataclass(eq=False)
@@ -63,7 +63,7 @@ class NSD:
     partly: tuple[int, int, int] = (1, 2, 1)
     """Left the field of view in session 2: 0 there."""
     bright: tuple[int, int, int] = (2, 3, 2)
-    """Saturates where the grey is above 200."""
+    """Saturates where the grey is above 180."""
     written: list[Path] = field(default_factory=list)
 
     # Design
@@ -86,13 +86,22 @@ class NSD:
         order = self.masterordering[(session - 1) * TRIALS : session * TRIALS]
         return self.subjectim[int(participant) - 1, order - 1] - 1
 
+    def gain(self) -> np.ndarray:
+        """By how much each voxel's amplitude grows with the grey, (x, y, z)."""
+        x, y, z = np.indices(self.shape)
+        return 20 + x + 7 * y + 31 * z
+
+    def stored_at(self, place: tuple[int, int, int], participant: str, session: int) -> np.ndarray:
+        """Amplitudes of one voxel as they are stored, but for what is not valid, int16 (750,)."""
+        greys = grey(self.images(participant, session)).astype(np.int32)
+        x, y, z = place
+        return ((greys - 128) * (20 + (x + 7 * y + 31 * z) % 200) + session * 40).astype(np.int16)
+
     def stored(self, participant: str, session: int) -> np.ndarray:
         """Amplitudes as they are stored, int16 (x, y, z, 750)."""
         greys = grey(self.images(participant, session)).astype(np.int32)
-        x, y, z = np.indices(self.shape)
-        gain = 20 + x + 7 * y + 31 * z
-        values = (greys - 128) * gain[..., None] + (session * 40)
-        values[self.bright] = np.where(greys > 200, SATURATED, values[self.bright])
+        values = (greys - 128) * self.gain()[..., None] + session * 40
+        values[self.bright] = np.where(greys > 180, SATURATED, values[self.bright])
         values[self.outside] = 0
         if session == 2:
             values[self.partly] = 0
@@ -134,7 +143,7 @@ class NSD:
         savemat(self.file("nsddata", "experiments", "nsd", "nsd_expdesign.mat"), design, do_compression=True)
         self.write_images_table()
         for participant in self.participants:
-            self.write_behaviour(participant)
+            self.write_behaviour(participant, max(self.sessions))
 
     @cached_property
     def coco(self) -> list[tuple[int, str]]:
@@ -182,9 +191,10 @@ class NSD:
         self.file("nsddata", "ppdata", self.subject(participant), "behav", "responses.tsv").write_text("\n".join(lines))
 
     def write_images(self, size: int = 4) -> None:
-        """Write imgBrick, (73000, size, size, 3): every image is one grey."""
-        greys = grey(np.arange(N_IMAGES)).astype(np.uint8)
-        brick = np.broadcast_to(greys[:, None, None, None], (N_IMAGES, size, size, 3))
+        """Write imgBrick, (73000, size, size, 3): noise whose lower half takes off what its upper half puts on."""
+        greys = grey(np.arange(N_IMAGES)).astype(np.int16)[:, None, None, None]
+        noise = np.random.default_rng(self.seed).integers(-60, 61, (N_IMAGES, size // 2, size, 3), dtype=np.int16)
+        brick = np.concatenate([greys + noise, greys - noise], axis=1).astype(np.uint8)
         with h5py.File(self.file("nsddata_stimuli", "stimuli", "nsd", "nsd_stimuli.hdf5"), "w") as file:
             file.create_dataset("imgBrick", data=brick)
 

@@ -229,7 +229,7 @@ def _read_mat(path: Path) -> dict[str, Any]:
         raise InputError(f"{path} is missing; expected the design of the experiment: download it.")
     _files.refuse_pointer(path)
     try:
-        return dict(loadmat(path, variable_names=list(NEEDED)))
+        return dict(loadmat(path, variable_names=[*NEEDED, PATTERN]))
     except (MatReadError, NotImplementedError, ValueError, TypeError, OSError, EOFError, zlib.error) as error:
         if _files.is_refused(error):
             raise

@@ -127,7 +127,7 @@ class Release:
         first = {number: name for (number, _), name in sorted(by_format.items(), reverse=True)}
         found = {number: first[number] for number in sorted(first) if 1 <= number <= most}
         if not found:
-            there = ", which is not there" if not folder.is_dir() else ""
+            there = ", which is not there," if not folder.is_dir() else ""
             raise InputError(
                 f"{folder}{there} holds no {side}betas_session01.{ends[0]} or .{ends[1]}, nor any later session of "
                 f"subj{participant}; download them, or set `space` or `betas` in [dataset]."

@@ -29,7 +29,7 @@ from latentcortex import _surfaces
 from latentcortex._arrays import FloatArray, IntArray, digest, listed
 from latentcortex._nifti import read_grid
 from latentcortex._ranges import AnyNames, Distinct, Matching, NoEffect
-from latentcortex.datasets import _mgh, _nsd_regions, _nsd_stimuli, labels, of_slice
+from latentcortex.datasets import _mgh, _nsd_regions, _nsd_stimuli, check_participants, responses_of_slice
 from latentcortex.datasets._nsd_betas import Betas, Survey
 from latentcortex.datasets._nsd_design import Design
 from latentcortex.datasets._nsd_release import SIDES, Release, Session, SpaceName, Version
@@ -140,7 +140,7 @@ class NSD:
         scratch: Annotated[str, NoEffect] | None = None,
     ) -> None:
         self.release = Release(Path(root), space, betas)
-        self.participants = labels(participants)
+        self.participants = check_participants(participants)
         self.rois = tuple(rois) or (PRESETS[preset].roi,)
         self.preset, self.n_sessions = preset, n_sessions
         self.scratch = Path(scratch) if scratch else default_scratch()
@@ -219,7 +219,7 @@ class NSD:
         """Read the trials of some voxels, in percent signal change; nan in sessions in which one is not valid."""
         space = self.space(participant)
         start, stop, _ = voxels.indices(space.n_voxels)
-        return of_slice(self._betas(participant).read(start, stop), self._trials(participant), space, voxels)
+        return responses_of_slice(self._betas(participant).read(start, stop), self._trials(participant), space, voxels)
 
     def survey(self, participant: str) -> Survey:
         """Count, in one pass over all amplitudes, sessions that are not valid and amplitudes that int16 cut off."""
