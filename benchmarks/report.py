@@ -60,10 +60,10 @@ def drawn(n_maps: int) -> Maps:
     return Maps.build(space, columns)
 
 
-def flatmap(values: FloatArray, rois: plotting.Rois, path: Path) -> float:
+def flatmap(values: FloatArray, atlas: Atlas, path: Path) -> float:
     """Draw and write one flatmap; return the seconds."""
     begun = time.perf_counter()
-    plotting.save(plotting.plot_flatmap(values, rois=rois), path)
+    plotting.save(plotting.plot_flatmap(values, atlas=atlas), path)
     return time.perf_counter() - begun
 
 
@@ -73,7 +73,7 @@ def main() -> None:
     parser.add_argument("--maps", type=int, default=20)
     given = parser.parse_args()
     maps, atlas = drawn(given.maps), Atlas.find("phantom", "fsaverage5")
-    rois, rng = plotting.Rois(atlas.labels, atlas.names), np.random.default_rng(SEED)
+    rng = np.random.default_rng(SEED)
     study = {"dataset": {"name": "phantom"}, "extractor": {"name": "ldm"}, "report": {"atlas": "phantom"}}
     settings = Settings.read(study).plain()
     facts = {"n_trials": 3150, "n_sessions": 6, "n_train": 900, "n_test": 300, "n_voxels": 20484, "n_valid": 20484}
@@ -81,7 +81,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder)
         new = [rng.random(maps.space.n_voxels).astype(np.float32) for _ in range(6)]
-        first, *later = [flatmap(values, rois, out / "flat.png") for values in new]
+        first, *later = [flatmap(values, atlas, out / "flat.png") for values in new]
         found |= {"first flatmap, s": round(first, 2), "flatmap, s": round(statistics.median(later), 2)}
         content = reporting.Content("01", maps, atlas, facts, settings, {"name": "ldm"}, out / "log.jsonl")
         begun = time.perf_counter()
@@ -89,7 +89,7 @@ def main() -> None:
         found |= {"report, s": round(time.perf_counter() - begun, 1), "page, MB": round(page.stat().st_size / 1e6, 1)}
         if importlib.util.find_spec("plotly"):
             begun = time.perf_counter()
-            page = plotting.light(maps.find_columns(statistic="r"), out / "light.html", rois=rois)
+            page = plotting.light(maps.find_columns(statistic="r"), out / "light.html", atlas=atlas)
             found |= {"light viewer, s": round(time.perf_counter() - begun, 1)}
             found |= {"light viewer, MB": round(page.stat().st_size / 1e6, 1)}
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -69,7 +69,6 @@ def fitted(analysis: str, *bands: str) -> lc.Maps:
 latents = {band: fitted("latents", band) for band in LATENTS}
 joint = {band: fitted("joint", "z", band) for band in zc}
 
-rois = plotting.Rois(atlas.labels, atlas.names)
 PAGE, COLUMN = plotting.Style(width_mm=180), plotting.Style(width_mm=85)
 SHORT = {"z": "z", "c": "c", "zc_strength-80_step-100": "z_c"}
 
@@ -90,17 +89,37 @@ def write(name: str, figure: Figure) -> None:
 OUT.mkdir(parents=True, exist_ok=True)
 r = {SHORT[band]: on_mesh(maps, "r") for band, maps in latents.items()}
 panels = [plotting.Panel(name, values) for name, values in r.items()]
-write("accuracy.png", plotting.flatmaps(panels, rois=rois, label="prediction accuracy r", style=PAGE))
-write("accuracy_inflated.png", plotting.inflated(panels[:1], rois=rois, label="prediction accuracy r", style=PAGE))
-write("winner.png", plotting.winner_map(r, rois=rois, label="highest r", style=COLUMN))
-write("rgb.png", plotting.rgb_map(r, rois=rois, label="prediction accuracy r", style=COLUMN))
+write(
+    "accuracy.png",
+    plotting.draw(plotting.Scores(panels, label="prediction accuracy r"), plotting.Flat(atlas), style=PAGE),
+)
+write(
+    "accuracy_inflated.png",
+    plotting.draw(plotting.Scores(panels[:1], label="prediction accuracy r"), plotting.Inflated(atlas), style=PAGE),
+)
+write(
+    "winner.png",
+    plotting.draw(
+        plotting.Winner([plotting.Panel("", list(r.values()))], list(r), label="highest r"),
+        plotting.Flat(atlas),
+        style=COLUMN,
+    ),
+)
+write(
+    "rgb.png",
+    plotting.draw(
+        plotting.RedGreenBlue([plotting.Panel("", list(r.values()))], list(r), label="prediction accuracy r"),
+        plotting.Flat(atlas),
+        style=COLUMN,
+    ),
+)
 
 levels = [f"zc_strength-{s}_step-100" for s in STRENGTHS]
 shares = [
-    plotting.SharePanel(f"strength {s} %", on_mesh(joint[b], "shareR2", "z"), on_mesh(joint[b], "shareR2", b))
+    plotting.Panel(f"strength {s} %", (on_mesh(joint[b], "shareR2", "z"), on_mesh(joint[b], "shareR2", b)))
     for s, b in zip(STRENGTHS, levels, strict=True)
 ]
-write("shares.png", plotting.share_maps(shares, rois=rois, style=PAGE))
+write("shares.png", plotting.draw(plotting.Shares(shares), plotting.Flat(atlas), style=PAGE))
 
 # --- had it been measured in a volume: a voxel of 3 mm has the mean of the vertices that it holds -------------------
 affine = np.array([[3.0, 0, 0, -81], [0, 3, 0, -120], [0, 0, 3, -60], [0, 0, 0, 1]])
@@ -113,9 +132,15 @@ for name, values in r.items():
     n_known = (holds @ np.isfinite(values).astype(float))[measured]
     total = (holds @ np.nan_to_num(values))[measured]
     in_voxels[name] = np.where(n_known > 0, total / np.maximum(n_known, 1), np.nan)
-cuts = [plotting.VolumePanel(name, values, volume) for name, values in in_voxels.items()]
-write("slices.png", plotting.slices(cuts, label="prediction accuracy r", style=PAGE))
-write("glass_brain.png", plotting.glass_brain(cuts[1:2], label="prediction accuracy r", style=PAGE))
+in_volume = [plotting.Panel(name, values, volume) for name, values in in_voxels.items()]
+write(
+    "slices.png",
+    plotting.draw(plotting.Scores(in_volume, label="prediction accuracy r"), plotting.Slices(), style=PAGE),
+)
+write(
+    "glass_brain.png",
+    plotting.draw(plotting.Scores(in_volume[1:2], label="prediction accuracy r"), plotting.Glass(), style=PAGE),
+)
 
 # --- regions: shares across strengths, and over strengths and steps -------------------------------------------------
 table = pd.concat(
@@ -143,7 +168,9 @@ p = inference.paired_difference_p(
 found = inference.fdr(p, q=0.05).rejected
 difference = surface.on_mesh(held_out["z"].r - held_out["c"].r)
 mask = surface.on_mesh(found.astype(float)) == 1
-figure = plotting.difference_maps([plotting.Panel("z − c", difference)], [mask], rois=rois, style=COLUMN)
+figure = plotting.draw(
+    plotting.Differences([plotting.Panel("z − c", difference)], [mask]), plotting.Flat(atlas), style=COLUMN
+)
 write("difference.png", figure)
 
 # --- how alike maps are, with intervals that know how smooth they are ------------------------------------------------

@@ -20,7 +20,7 @@ from _flips import flipped, read_or_one_line, some_bits
 
 from latentcortex import _nifti, plotting
 from latentcortex.errors import InputError
-from latentcortex.plotting import VolumePanel, _cuts
+from latentcortex.plotting import _planes
 from latentcortex.space import Volume
 
 AFFINE = np.array([[-2.0, 0.1, 0, 90], [0.1, 2, 0, -126], [0, 0, 2.5, -72], [0, 0, 0, 1]])
@@ -102,9 +102,9 @@ def test_nibabel_makes_up_left_and_right_where_an_image_does_not_say_and_we_refu
         lambda path: Volume.read(path, reference="T1w"),
         _nifti.label_image,
         _nifti.as_nifti,
-        lambda path: _cuts.behind(Volume(np.ones(SHAPE, bool), AFFINE, "T1w"), path),
-        lambda path: _cuts.behind(Volume(np.ones(SHAPE, bool), AFFINE, "T1w"), nib.load(path)),
-        lambda path: VolumePanel.of("r", nib.load(path), reference="T1w"),
+        lambda path: _planes.behind(Volume(np.ones(SHAPE, bool), AFFINE, "T1w"), path),
+        lambda path: _planes.behind(Volume(np.ones(SHAPE, bool), AFFINE, "T1w"), nib.load(path)),
+        lambda path: plotting.Panel.of_image("r", nib.load(path), reference="T1w"),
     ):
         with pytest.raises(InputError, match="does not say where left and right are") as caught:
             read(tmp_path / "x.nii")
@@ -294,10 +294,10 @@ def test_bombs_are_refused_before_they_take_memory(tmp_path: Path) -> None:
 def test_an_image_in_memory_without_plain_numbers_is_one_line() -> None:
     coloured = nib.Nifti1Image.from_bytes(rgb())
     volume = Volume(np.ones(SHAPE, bool), AFFINE, "T1w")
-    panel = VolumePanel("r", np.ones(volume.n_voxels, np.float32), volume)
+    panel = plotting.Panel("r", np.ones(volume.n_voxels, np.float32), volume)
     for draw in (
-        lambda: plotting.slices([panel], background=coloured),
-        lambda: VolumePanel.of("r", coloured, reference="T1w"),
+        lambda: plotting.draw(plotting.Scores([panel]), plotting.Slices(coloured)),
+        lambda: plotting.Panel.of_image("r", coloured, reference="T1w"),
     ):
         with pytest.raises(InputError, match="expected an image of plain numbers"):
             draw()

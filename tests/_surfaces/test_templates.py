@@ -16,7 +16,7 @@ from latentcortex._surfaces.layouts import layout_in, turned
 from latentcortex._surfaces.templates import computed_curvature
 from latentcortex.errors import AlignmentError, InputError
 from latentcortex.maps import Maps
-from latentcortex.space import Surface
+from latentcortex.space import Atlas, Surface
 from latentcortex.study import Study
 
 COARSE, CRAS = _subjects.COARSE, _subjects.CRAS
@@ -93,8 +93,8 @@ def test_a_density_is_found_where_nilearn_keeps_it(fsaverage4: str, tmp_path: Pa
     assert space.n_voxels == 2 * COARSE
     assert space.entities == "space-fsaverage_den-3k"
     assert np.ptp(space.places(), axis=0)[0] > 1000
-    panel = plotting.Panel("y", forward(fsaverage4), template=fsaverage4)
-    plotting.save(plotting.flatmaps([panel]), tmp_path / "flat.png")
+    panel = plotting.Panel("y", forward(fsaverage4), Surface(fsaverage4))
+    plotting.save(plotting.draw(plotting.Scores([panel])), tmp_path / "flat.png")
     names = [path.name for path in Maps.build(space, [(np.ones(2 * COARSE), ABOUT)]).save(tmp_path, participant="01")]
     assert all("den-3k" in name for name in names)
 
@@ -105,7 +105,7 @@ def test_a_density_whose_surfaces_are_elsewhere_needs_none_until_it_is_drawn(tmp
     space = Surface("fsaverage6")
     assert space.n_voxels == 2 * 40962
     with pytest.raises(InputError, match=r"fetch_surf_fsaverage\('fsaverage6'\).*SUBJECTS_DIR"):
-        plotting.flatmaps([plotting.Panel("a", np.ones(space.n_voxels), template="fsaverage6")])
+        plotting.draw(plotting.Scores([plotting.Panel("a", np.ones(space.n_voxels), Surface("fsaverage6"))]))
 
 
 @pytest.mark.parametrize("name", ["SUBJECTS_DIR", "FREESURFER_HOME"])
@@ -162,24 +162,24 @@ def test_a_curvature_that_is_not_on_the_disk_is_computed(without_flat: str) -> N
 
 
 def test_a_subject_without_a_flat_surface_is_drawn_inflated(without_flat: str, native: str) -> None:
-    panel = plotting.Panel("y", forward(without_flat), template=without_flat)
-    drawn, asked = plotting.flatmaps([panel]), plotting.inflated([panel])
+    panel = plotting.Panel("y", forward(without_flat), Surface(without_flat))
+    drawn, asked = plotting.draw(plotting.Scores([panel])), plotting.draw(plotting.Scores([panel]), plotting.Inflated())
     assert np.array_equal(drawn.axes[0].images[0].get_array(), asked.axes[0].images[0].get_array())
-    flat = plotting.flatmaps([plotting.Panel("y", forward(native), template=native)])
+    flat = plotting.draw(plotting.Scores([plotting.Panel("y", forward(native), Surface(native))]))
     assert flat.axes[0].images[0].get_array().shape != drawn.axes[0].images[0].get_array().shape
 
 
 def test_a_figure_of_two_cortices_and_maps_of_another_cortex_are_refused(native: str, without_flat: str) -> None:
-    panels = [plotting.Panel("y", forward(name), template=name) for name in (native, without_flat)]
+    panels = [plotting.Panel("y", forward(name), Surface(name)) for name in (native, without_flat)]
     with pytest.raises(InputError, match="maps of one cortex"):
-        plotting.flatmaps(panels)
+        plotting.draw(plotting.Scores(panels))
     with pytest.raises(AlignmentError, match=f"has {N} vertices"):
-        plotting.Panel("y", np.zeros(20484), template=native)
+        plotting.Panel("y", np.zeros(20484), Surface(native))
     with pytest.raises(AlignmentError, match=f"Got {COARSE} values, those of one hemisphere"):
-        plotting.Panel("y", np.zeros(COARSE), template=native)
-    rois = plotting.Rois(np.zeros(20484, dtype=int), {})
+        plotting.Panel("y", np.zeros(COARSE), Surface(native))
+    rois = Atlas("planted", np.zeros(20484, dtype=int), {}, "fsaverage5")
     with pytest.raises(AlignmentError, match=f"has {N} vertices"):
-        plotting.flatmaps(panels[:1], rois=rois)
+        plotting.draw(plotting.Scores(panels[:1]), plotting.Flat(rois))
 
 
 def test_where_surfaces_are_in_the_scanner_is_known_of_freesurfers(native: str) -> None:
@@ -332,8 +332,8 @@ def test_surfaces_that_are_missing_are_missed_before_anything_is_computed(
 
 def test_regions_of_another_cortex_with_as_many_vertices_are_refused(tmp_path: Path) -> None:
     template = str(subject.build(tmp_path / "db"))
-    panel = plotting.Panel("y", forward(template), template=template)
-    rois = plotting.Rois(np.ones(20484, dtype=int), {1: "all"})  # of fsaverage5
-    for draw in (plotting.flatmaps, plotting.inflated):
+    panel = plotting.Panel("y", forward(template), Surface(template))
+    rois = Atlas("planted", np.ones(20484, dtype=int), {1: "all"}, "fsaverage5")  # of fsaverage5
+    for canvas in (plotting.Flat(rois), plotting.Inflated(rois)):
         with pytest.raises(InputError, match="regions on fsaverage5"):
-            draw([panel], rois=rois)
+            plotting.draw(plotting.Scores([panel]), canvas)

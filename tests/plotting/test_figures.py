@@ -17,7 +17,7 @@ from PIL import Image
 import latentcortex as lc
 from latentcortex import _surfaces, plotting
 from latentcortex.errors import AlignmentError, InputError
-from latentcortex.plotting import _canvas, _panels
+from latentcortex.plotting import _canvas, cortex
 
 N = 20484
 NOTHING = np.full(N, np.nan)
@@ -29,17 +29,16 @@ REGIONS = ("early", "midventral", "midlateral", "midparietal", "ventral", "later
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_panels, "FLAT_PIXELS", TALL)
-    monkeypatch.setattr(_panels, "INFLATED_PIXELS", 60)
+    monkeypatch.setattr(cortex, "FLAT_PIXELS", TALL)
+    monkeypatch.setattr(cortex, "INFLATED_PIXELS", 60)
 
 
 def pixels(figure: Figure, index: int = 0) -> np.ndarray:
     return np.asarray(figure.axes[index].images[0].get_array())
 
 
-def atlas_rois() -> plotting.Rois:
-    atlas = lc.Atlas.find("phantom", "fsaverage5")
-    return plotting.Rois(atlas.labels, atlas.names)
+def atlas_rois() -> lc.Atlas:
+    return lc.Atlas.find("phantom", "fsaverage5")
 
 
 def anywhere(seed: int = 0) -> np.ndarray:
@@ -90,43 +89,76 @@ def one_voxel(*, with_images: bool) -> plotting.Voxel:
 
 
 DRAWN = {
-    "flatmaps": lambda style: plotting.flatmaps(
-        [plotting.Panel(t, anywhere(), NOTHING * 0 + 1) for t in ("z", "c", "z_c, strength 80 %")],
-        rois=atlas_rois(), label="prediction accuracy r", style=style),
-    "many columns": lambda style: plotting.flatmaps(
-        [plotting.Panel(f"{layer}, step 100 %", anywhere()) for layer in LAYERS], n_columns=5, label="R²", style=style),
-    "inflated": lambda style: plotting.inflated([plotting.Panel("z", anywhere())], rois=atlas_rois(), style=style),
-    "share_maps": lambda style: plotting.share_maps(
-        [plotting.SharePanel(f"strength {s} %", anywhere(), anywhere(1)) for s in (20, 40)], rois=atlas_rois(),
-        style=style),
-    "preference_maps": lambda style: plotting.preference_maps(
-        [plotting.PreferencePanel("step 25 %", np.arange(N) % 5.0, anywhere())], LAYERS, rois=atlas_rois(),
-        style=style),
-    "winner_map": lambda style: plotting.winner_map(
-        {"z": anywhere(), "c": anywhere(1), "z_c": anywhere(2)}, rois=atlas_rois(), title="latents", style=style),
-    "rgb_map": lambda style: plotting.rgb_map(
-        {"z": anywhere(), "c": anywhere(1), "z_c": anywhere(2)}, rois=atlas_rois(), label="r", style=style),
-    "difference_maps": lambda style: plotting.difference_maps(
-        [plotting.Panel("z − c", anywhere() - 0.5)], None, rois=atlas_rois(), style=style),
-    "plot_flatmap": lambda style: plotting.plot_flatmap(anywhere(), rois=atlas_rois(), label="r", style=style),
+    "flatmaps": lambda style: plotting.draw(
+        plotting.Scores(
+            [plotting.Panel(t, anywhere(), unsure=NOTHING * 0 + 1) for t in ("z", "c", "z_c, strength 80 %")],
+            label="prediction accuracy r",
+        ),
+        plotting.Flat(atlas_rois()),
+        style=style,
+    ),
+    "many columns": lambda style: plotting.draw(
+        plotting.Scores([plotting.Panel(f"{layer}, step 100 %", anywhere()) for layer in LAYERS], label="R²"),
+        plotting.Flat(n_columns=5),
+        style=style,
+    ),
+    "inflated": lambda style: plotting.draw(
+        plotting.Scores([plotting.Panel("z", anywhere())]), plotting.Inflated(atlas_rois()), style=style
+    ),
+    "share_maps": lambda style: plotting.draw(
+        plotting.Shares([plotting.Panel(f"strength {s} %", (anywhere(), anywhere(1))) for s in (20, 40)]),
+        plotting.Flat(atlas_rois()),
+        style=style,
+    ),
+    "preference_maps": lambda style: plotting.draw(
+        plotting.Preference([plotting.Panel("step 25 %", np.arange(N) % 5.0, opacity=anywhere())], LAYERS),
+        plotting.Flat(atlas_rois()),
+        style=style,
+    ),
+    "winner_map": lambda style: plotting.draw(
+        plotting.Winner([plotting.Panel("latents", [anywhere(), anywhere(1), anywhere(2)])], ("z", "c", "z_c")),
+        plotting.Flat(atlas_rois()),
+        style=style,
+    ),
+    "rgb_map": lambda style: plotting.draw(
+        plotting.RedGreenBlue(
+            [plotting.Panel("", [anywhere(), anywhere(1), anywhere(2)])], ("z", "c", "z_c"), label="r"
+        ),
+        plotting.Flat(atlas_rois()),
+        style=style,
+    ),
+    "difference_maps": lambda style: plotting.draw(
+        plotting.Differences([plotting.Panel("z − c", anywhere() - 0.5)], None),
+        plotting.Flat(atlas_rois()),
+        style=style,
+    ),
+    "plot_flatmap": lambda style: plotting.plot_flatmap(anywhere(), atlas=atlas_rois(), label="r", style=style),
     "roi_profiles": lambda style: plotting.roi_profiles(
-        over([20, 40, 60, 80]), x_label="noise strength (%)", y_label="share of variance (R²)", style=style),
+        over([20, 40, 60, 80]), x_label="noise strength (%)", y_label="share of variance (R²)", style=style
+    ),
     "bars": lambda style: plotting.roi_profiles(over(["random", "clusters", "far"]), y_label="mean r", style=style),
     "region_grids": lambda style: plotting.region_grids(
-        grid_table(), x_label="denoising step (%)", y_label="noise strength (%)", label="share of z_c", style=style),
+        grid_table(), x_label="denoising step (%)", y_label="noise strength (%)", label="share of z_c", style=style
+    ),
     "similarity_matrices": lambda style: plotting.similarity_matrices(
-        {"accuracy": similar(), "share of z_c": similar()}, ["20 %", "40 %", "60 %", "80 %"],
-        label="noise strength", style=style),
+        {"accuracy": similar(), "share of z_c": similar()},
+        ["20 %", "40 %", "60 %", "80 %"],
+        label="noise strength",
+        style=style,
+    ),
     "histogram": lambda style: plotting.histogram(anywhere(), 0.5, style=style),
     "prediction_against_ceiling": lambda style: plotting.prediction_against_ceiling(
-        anywhere(), anywhere(1), style=style),
+        anywhere(), anywhere(1), style=style
+    ),
     "voxel_page": lambda style: plotting.voxel_page(one_voxel(with_images=True), style=style),
     "voxel_page without images": lambda style: plotting.voxel_page(one_voxel(with_images=False), style=style),
     "score_intervals": lambda style: plotting.score_intervals(scores(), n_columns=2, style=style),
     "image_grid": lambda style: plotting.image_grid(
-        {name: np.zeros((8, 8, 8, 3), np.uint8) for name in ("seen", "z and c")}, [f"test{i:04d}" for i in range(8)],
-        style=style),
-}  # fmt: skip
+        {name: np.zeros((8, 8, 8, 3), np.uint8) for name in ("seen", "z and c")},
+        [f"test{i:04d}" for i in range(8)],
+        style=style,
+    ),
+}
 
 
 HOSTILE = {
@@ -162,8 +194,10 @@ def test_a_figure_is_the_same_whatever_a_matplotlibrc_says(name: str, monkeypatc
 def test_whatever_makes_a_figure_draws_it_in_the_house_style() -> None:
     """`plot_flatmap` may draw into somebody's axes, which have a style of their own, and leaves the rest to others."""
     made = [getattr(plotting, name) for name in plotting.__all__ if name != "plot_flatmap"]
+    canvases = [plotting.Flat.draw, plotting.Inflated.draw, plotting.Slices.draw, plotting.Glass.draw]
     drawing = [one for one in made if getattr(one, "__annotations__", {}).get("return") == "Figure"]
-    assert len(drawing) >= 19
+    drawing = [*canvases, *(one for one in drawing if one is not plotting.draw)]  # which only calls the canvas
+    assert len(drawing) >= 13
     assert [one.__name__ for one in drawing if not hasattr(one, "__wrapped__")] == []
 
 
@@ -216,11 +250,13 @@ def test_saving_leaves_matplotlibs_settings_alone(tmp_path: Path) -> None:
 
 
 def test_regions_get_numbers_and_a_key_where_names_would_cover_the_map() -> None:
-    narrow = plotting.flatmaps([plotting.Panel("a", anywhere())], rois=atlas_rois(), style=COLUMN)
+    narrow = plotting.draw(
+        plotting.Scores([plotting.Panel("a", anywhere())]), plotting.Flat(atlas_rois()), style=COLUMN
+    )
     assert {text.get_text() for text in narrow.axes[0].texts} == set("1234567")
     key = " ".join(text.get_text() for text in narrow.texts)
     assert all(f"{i} {name}" in key for i, name in atlas_rois().names.items())
-    wide = plotting.flatmaps([plotting.Panel("a", anywhere())], rois=atlas_rois(), style=PAGE)
+    wide = plotting.draw(plotting.Scores([plotting.Panel("a", anywhere())]), plotting.Flat(atlas_rois()), style=PAGE)
     assert "midventral" in {text.get_text() for text in wide.axes[0].texts}
 
 
@@ -232,7 +268,7 @@ def test_the_winner_has_its_own_colour_and_is_counted() -> None:
     z[:9000], c[5000:15000], zc[12000:16000] = 0.3, 0.4, 0.4
     np.testing.assert_array_equal(plotting.winners([z, c, zc])[[0, 6000, 13000, 15500]], [0, 1, 1, 2])
     assert np.isnan(plotting.winners([z, c, zc])[-1])
-    figure = plotting.winner_map({"z": z, "c": c, "z_c": zc})
+    figure = plotting.draw(plotting.Winner([plotting.Panel("", [z, c, zc])], ("z", "c", "z_c")))
     words = {text.get_text() for ax in figure.axes for text in ax.texts}
     assert {"z (5,000)", "c (10,000)", "z_c (1,000)"} <= words
     raster = _surfaces.flat_raster(TALL)
@@ -247,19 +283,21 @@ def test_the_winner_has_its_own_colour_and_is_counted() -> None:
 
 def test_one_band_has_no_winner() -> None:
     with pytest.raises(InputError, match="two to"):
-        plotting.winner_map({"z": NOTHING})
+        plotting.draw(plotting.Winner([plotting.Panel("", [NOTHING])], ("z",)))
 
 
 def test_three_scores_are_light_of_three_colours() -> None:
     score = {"z": np.full(N, 0.4), "c": np.full(N, 0.2), "z_c": np.full(N, -0.1)}
     inside = _surfaces.flat_raster(TALL).inside
-    figure = plotting.rgb_map(score, limit=0.4)
+    figure = plotting.draw(plotting.RedGreenBlue([plotting.Panel("", list(score.values()))], list(score), limit=0.4))
     np.testing.assert_allclose(pixels(figure)[inside], np.broadcast_to([1.0, 0.5, 0.0], (inside.sum(), 3)), atol=1e-6)
     score["c"] = NOTHING
-    shown = pixels(plotting.rgb_map(score, limit=0.4))[inside]
+    shown = pixels(
+        plotting.draw(plotting.RedGreenBlue([plotting.Panel("", list(score.values()))], list(score), limit=0.4))
+    )[inside]
     np.testing.assert_allclose(shown, np.broadcast_to([1.0, 0.0, 0.0], (inside.sum(), 3)), atol=1e-6)
     with pytest.raises(InputError, match="three bands; got 2"):
-        plotting.rgb_map({"z": NOTHING, "c": NOTHING})
+        plotting.draw(plotting.RedGreenBlue([plotting.Panel("", [NOTHING, NOTHING])], ("z", "c")))
 
 
 def test_the_corners_of_the_triangle_are_the_colours_of_the_bands() -> None:
@@ -281,18 +319,18 @@ def test_the_corners_of_the_triangle_are_the_colours_of_the_bands() -> None:
 def test_a_difference_has_a_symmetric_scale_and_only_tested_vertices_are_coloured() -> None:
     values = np.where(np.arange(N) < N // 2, 0.4, -0.1)
     mask = np.arange(N) < N // 2
-    figure = plotting.difference_maps([plotting.Panel("z − c", values)], [mask], label="difference")
+    figure = plotting.draw(plotting.Differences([plotting.Panel("z − c", values)], [mask], label="difference"))
     bar, raster = figure.axes[-1], _surfaces.flat_raster(TALL)
     assert bar.get_xlim() == pytest.approx((-0.4, 0.4))
     assert bar.get_xlabel() == "difference"
     side, shown = raster.nearest(np.arange(N) // (N // 2)), pixels(figure)
     assert (shown[side == 0][:, 0] > shown[side == 0][:, 2]).all()  # red above 0
     assert np.ptp(shown[side == 1], axis=1).max() < 1e-9
-    untested = plotting.difference_maps([plotting.Panel("z − c", values)], None)
+    untested = plotting.draw(plotting.Differences([plotting.Panel("z − c", values)], None))
     assert untested.axes[-1].get_xlabel() == "difference of r, not tested"
     assert (pixels(untested)[side == 1][:, 2] > pixels(untested)[side == 1][:, 0]).all()  # blue below 0
     with pytest.raises(AlignmentError):
-        plotting.difference_maps([plotting.Panel("a", values)], [mask, mask])
+        plotting.draw(plotting.Differences([plotting.Panel("a", values)], [mask, mask]))
 
 
 # --- regions and similarity -------------------------------------------------------------------------------------------
@@ -423,11 +461,11 @@ LEFT = np.where(np.arange(N) < N // 2, anywhere(), np.nan)
 )
 def test_an_odd_map_is_drawn_with_a_note(values: np.ndarray, note: str) -> None:
     figures = [
-        plotting.flatmaps([plotting.Panel("a", values)]),
+        plotting.draw(plotting.Scores([plotting.Panel("a", values)])),
         plotting.plot_flatmap(values, ax=Figure().add_subplot()),
-        plotting.rgb_map({"z": values, "c": values, "z_c": values}),
-        plotting.winner_map({"z": values, "c": values}),
-        plotting.share_maps([plotting.SharePanel("a", values, values)]),
+        plotting.draw(plotting.RedGreenBlue([plotting.Panel("", [values, values, values])], ("z", "c", "z_c"))),
+        plotting.draw(plotting.Winner([plotting.Panel("", [values, values])], ("z", "c"))),
+        plotting.draw(plotting.Shares([plotting.Panel("a", (values, values))])),
     ]
     for figure in figures:
         words = " ".join(" ".join(text.get_text().split()) for text in figure.axes[0].texts)
@@ -437,7 +475,10 @@ def test_an_odd_map_is_drawn_with_a_note(values: np.ndarray, note: str) -> None:
 def test_an_infinite_value_is_refused_and_counted() -> None:
     values = anywhere()
     values[[3, 5]] = np.inf, -np.inf
-    for draw in (lambda: plotting.plot_flatmap(values), lambda: plotting.winner_map({"z": values, "c": values})):
+    for draw in (
+        lambda: plotting.plot_flatmap(values),
+        lambda: plotting.draw(plotting.Winner([plotting.Panel("", [values, values])], ("z", "c"))),
+    ):
         with pytest.raises(InputError, match="2 values of a map are infinite"):
             draw()
 

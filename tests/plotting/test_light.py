@@ -50,7 +50,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Make a page of planted maps."""
     pytest.importorskip("plotly", reason="needs plotly: pip install 'latentcortex[light]'")
     made = tmp_path_factory.mktemp("page") / "light.html"
-    assert plotting.light(groups(), made, rois=regions(), title=MARKUP) == made
+    assert plotting.light(groups(), made, atlas=regions(), title=MARKUP) == made
     return made
 
 
@@ -59,7 +59,7 @@ def test_without_plotly_one_line_names_the_extra(
 ) -> None:
     monkeypatch.setitem(sys.modules, "plotly", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'latentcortex\[light\]'") as error:
-        plotting.light([plotting.Panel("left", LEFT)], tmp_path / "light.html")
+        plotting.light(plotting.Scores([plotting.Panel("left", LEFT)]), tmp_path / "light.html")
     assert "\n" not in str(error.value)
     folder_study.write_text(folder_study.read_text() + '\n[report]\nviewer = "light"\n')
     with pytest.raises(MissingExtraError, match="light viewer"):
@@ -88,7 +88,7 @@ def test_the_viewers_that_are_known_are_kept_as_they_are_given(given: object) ->
 def test_what_cannot_be_shown_is_refused_before_anything_is_computed(tmp_path: Path, folder_study: Path) -> None:
     path = tmp_path / "light.html"
     with pytest.raises(InputError, match="no map"):
-        plotting.light([], path)
+        plotting.light({}, path)
     nowhere = Maps.build(Unlocated(3), [(np.zeros(3), {"analysis": "a", "model": "z", "band": "z", "statistic": "r"})])
     with pytest.raises(InputError, match="without a known position"):
         plotting.light(nowhere, path)
@@ -184,10 +184,10 @@ def test_the_page_may_run_its_two_scripts_and_fetch_nothing(page: Path) -> None:
 def test_twenty_maps_are_one_page_of_less_than_12_mb(tmp_path: Path) -> None:
     noise = np.random.default_rng(0).standard_normal((20, N))
     panels = [plotting.Panel(f"map {i}", values) for i, values in enumerate(noise)]
-    made = plotting.light(panels, tmp_path / "light.html")
+    made = plotting.light(plotting.Scores(panels), tmp_path / "light.html")
     assert made.stat().st_size < 12e6
     assert [path.name for path in tmp_path.iterdir()] == ["light.html"]
-    plotting.light(panels, tmp_path / "again.html")
+    plotting.light(plotting.Scores(panels), tmp_path / "again.html")
     assert (tmp_path / "again.html").read_bytes() == made.read_bytes()
 
 
@@ -217,8 +217,8 @@ def test_a_subject_whose_hemispheres_differ_and_have_no_flat_surface_is_shown(tm
     native = str(_subjects.freesurfer_subject(tmp_path / "sub-01", flat=False, curvature=False))
     n = HALF + _subjects.COARSE
     only_left = np.where(np.arange(n) < HALF, 1.0, np.nan)
-    panel = plotting.Panel("left", only_left, template=native)
-    found = told(plotting.light([panel], tmp_path / "light.html"))
+    panel = plotting.Panel("left", only_left, Surface(native))
+    found = told(plotting.light(plotting.Scores([panel]), tmp_path / "light.html"))
     left, right = found["hemispheres"]
     assert [(one["first"], one["n"]) for one in (left, right)] == [(0, HALF), (HALF, _subjects.COARSE)]
     triangles = numbers(right["triangles"], "<u4")
@@ -227,9 +227,9 @@ def test_a_subject_whose_hemispheres_differ_and_have_no_flat_surface_is_shown(tm
     assert np.array_equal(numbers(found["maps"][0]["values"], "<f4"), only_left.astype(np.float32), equal_nan=True)
     assert str(tmp_path) not in (tmp_path / "light.html").read_text("utf-8")
     with pytest.raises(InputError, match="one cortex"):
-        plotting.light([panel], tmp_path / "light.html", rois=regions())
+        plotting.light(plotting.Scores([panel]), tmp_path / "light.html", atlas=regions())
     with pytest.raises(InputError, match="one cortex"):
-        plotting.light([panel, plotting.Panel("other", LEFT)], tmp_path / "light.html")
+        plotting.light(plotting.Scores([panel, plotting.Panel("other", LEFT)]), tmp_path / "light.html")
 
 
 @with_plotly

@@ -156,7 +156,9 @@ def test_our_figure_shows_a_region_within_its_outline(name: str) -> None:
     (label,) = (label for label, known in PLANTED["poles"] if known == name)
     member = PLANTED["poles"].labels == label
     values = np.where(member, 1.0, np.nan)
-    figure = plotting.plot_flatmap(values, rois=plotting.Rois(member.astype(int)), cmap="winter", limits=(0.0, 1.0))
+    figure = plotting.plot_flatmap(
+        values, atlas=Atlas("planted", member.astype(int), {}, "fsaverage5"), cmap="winter", limits=(0.0, 1.0)
+    )
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     picture = np.asarray(canvas.buffer_rgba())[..., :3].astype(int)

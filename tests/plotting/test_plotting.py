@@ -13,7 +13,8 @@ from matplotlib.figure import Figure
 
 from latentcortex import _surfaces, plotting
 from latentcortex.errors import AlignmentError, InputError
-from latentcortex.plotting import _legends, _panels
+from latentcortex.plotting import _legends, cortex, painting
+from latentcortex.space import Atlas
 
 N = 20484
 NOTHING = np.full(N, np.nan)
@@ -22,8 +23,8 @@ LAYERS = ("down0", "down2", "mid", "up1", "up3")
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_panels, "FLAT_PIXELS", 100)
-    monkeypatch.setattr(_panels, "INFLATED_PIXELS", 60)
+    monkeypatch.setattr(cortex, "FLAT_PIXELS", 100)
+    monkeypatch.setattr(cortex, "INFLATED_PIXELS", 60)
 
 
 def pixels(figure: Figure, index: int = 0) -> np.ndarray:
@@ -31,9 +32,9 @@ def pixels(figure: Figure, index: int = 0) -> np.ndarray:
     return np.asarray(figure.axes[index].images[0].get_array())
 
 
-def rois() -> plotting.Rois:
+def rois() -> Atlas:
     y = np.concatenate([mesh.coordinates[:, 1] for mesh in _surfaces.surface("white")])
-    return plotting.Rois(np.where(y < -85, 1, np.where(y > 40, 2, 0)), {1: "back", 2: "front"})
+    return Atlas("planted", np.where(y < -85, 1, np.where(y > 40, 2, 0)), {1: "back", 2: "front"}, "fsaverage5")
 
 
 def profile(x: list) -> pd.DataFrame:
@@ -54,10 +55,12 @@ def profile(x: list) -> pd.DataFrame:
 
 
 NAN_FIGURES = {
-    "flatmaps": lambda: plotting.flatmaps([plotting.Panel("a", NOTHING)] * 3, rois=rois()),
-    "inflated": lambda: plotting.inflated([plotting.Panel("a", NOTHING)], rois=rois()),
-    "share_maps": lambda: plotting.share_maps([plotting.SharePanel("a", NOTHING, NOTHING)]),
-    "preference_maps": lambda: plotting.preference_maps([plotting.PreferencePanel("a", NOTHING, NOTHING)], LAYERS),
+    "flatmaps": lambda: plotting.draw(plotting.Scores([plotting.Panel("a", NOTHING)] * 3), plotting.Flat(rois())),
+    "inflated": lambda: plotting.draw(plotting.Scores([plotting.Panel("a", NOTHING)]), plotting.Inflated(rois())),
+    "share_maps": lambda: plotting.draw(plotting.Shares([plotting.Panel("a", (NOTHING, NOTHING))])),
+    "preference_maps": lambda: plotting.draw(
+        plotting.Preference([plotting.Panel("a", NOTHING, opacity=NOTHING)], LAYERS)
+    ),
     "prediction_against_ceiling": lambda: plotting.prediction_against_ceiling(NOTHING, NOTHING),
     "histogram": lambda: plotting.histogram(NOTHING, np.nan),
     "roi_profiles": lambda: plotting.roi_profiles(profile([60, 80]).assign(y=np.nan, low=np.nan, high=np.nan)),
@@ -73,7 +76,7 @@ def test_a_figure_of_nothing_but_nan_is_drawn_without_a_warning(name: str, tmp_p
 def test_undefined_vertices_show_the_grey_underlay_and_defined_ones_colour() -> None:
     values = NOTHING.copy()
     values[: N // 2] = 0.5
-    shown = pixels(plotting.flatmaps([plotting.Panel("left", values)], limits=(0.0, 1.0)))
+    shown = pixels(plotting.draw(plotting.Scores([plotting.Panel("left", values)], limits=(0.0, 1.0))))
     saturation = np.ptp(shown, axis=2)
     raster = _surfaces.flat_raster(100)
     side = raster.nearest(np.arange(N) // (N // 2))
@@ -84,11 +87,11 @@ def test_undefined_vertices_show_the_grey_underlay_and_defined_ones_colour() -> 
 
 def test_all_panels_of_a_figure_share_one_scale() -> None:
     low, high = np.full(N, 0.2), np.full(N, 0.8)
-    figure = plotting.flatmaps([plotting.Panel("low", low), plotting.Panel("high", high)])
+    figure = plotting.draw(plotting.Scores([plotting.Panel("low", low), plotting.Panel("high", high)]))
     inside = _surfaces.flat_raster(100).inside
     first, second = pixels(figure, 0)[inside], pixels(figure, 1)[inside]
     assert first.sum(axis=1).max() < second.sum(axis=1).min()
-    alone = plotting.flatmaps([plotting.Panel("low", low)], limits=(0.0, 0.8))
+    alone = plotting.draw(plotting.Scores([plotting.Panel("low", low)], limits=(0.0, 0.8)))
     np.testing.assert_allclose(first, pixels(alone)[inside], atol=0.01)
 
 
@@ -98,31 +101,31 @@ def test_all_panels_of_a_figure_share_one_scale() -> None:
 )
 def test_the_colour_bar_tells_that_values_lie_beyond_it(values: tuple[float, float], extend: str) -> None:
     ends = np.where(np.arange(N) % 2, *values)
-    figure = plotting.flatmaps([plotting.Panel("a", ends)], limits=(0.0, 0.5), label="r")
+    figure = plotting.draw(plotting.Scores([plotting.Panel("a", ends)], limits=(0.0, 0.5), label="r"))
     bar = figure.axes[-1]
     assert bar._colorbar.extend == extend
     assert bar.get_xlabel() == "r"
 
 
 def test_the_default_scale_starts_from_zero_and_takes_in_negative_values() -> None:
-    assert _panels.scale_of([np.linspace(0.2, 1.0, 1001)], None).vmin == 0.0
-    assert _panels.scale_of([np.linspace(-0.2, 1.0, 1001)], None).vmin == pytest.approx(-0.194)
-    assert _panels.scale_of([np.linspace(0.0, 1.0, 1001), NOTHING], None).vmax == pytest.approx(0.995)
-    constant = _panels.scale_of([np.full(9, 0.3)], None)
+    assert painting.scale_of([np.linspace(0.2, 1.0, 1001)], None).vmin == 0.0
+    assert painting.scale_of([np.linspace(-0.2, 1.0, 1001)], None).vmin == pytest.approx(-0.194)
+    assert painting.scale_of([np.linspace(0.0, 1.0, 1001), NOTHING], None).vmax == pytest.approx(0.995)
+    constant = painting.scale_of([np.full(9, 0.3)], None)
     assert (constant.vmin, constant.vmax) == pytest.approx((0.0, 0.3))
-    nothing = _panels.scale_of([NOTHING], None)
+    nothing = painting.scale_of([NOTHING], None)
     assert (nothing.vmin, nothing.vmax) == (0.0, 1.0)
 
 
 def test_regions_are_outlined_and_named_in_both_hemispheres() -> None:
-    ax = plotting.flatmaps([plotting.Panel("a", np.arange(N) / N)], rois=rois()).axes[0]
+    ax = plotting.draw(plotting.Scores([plotting.Panel("a", np.arange(N) / N)]), plotting.Flat(rois())).axes[0]
     assert sorted(text.get_text() for text in ax.texts) == ["back", "back", "front", "front"]
     assert len(ax.collections[0].get_paths()) >= 4
 
 
 def test_names_that_would_cover_each_other_are_moved_apart() -> None:
     places = np.array([[50.0, 50.0], [52.0, 51.0], [300.0, 50.0]])
-    moved = _panels._parted(places, ["early", "midventral", "lateral"], 10.0)
+    moved = cortex._parted(places, ["early", "midventral", "lateral"], 10.0)
     assert abs(moved[0, 1] - moved[1, 1]) >= 10.0
     np.testing.assert_array_equal(moved[2], places[2])
 
@@ -152,13 +155,13 @@ def test_low_scores_are_never_darker_than_cortex_but_what_cannot_be_told_is() ->
     for colours in (*rgb, *shares):
         drawn = _legends.on_cortex_grey(colours)
         assert drawn.mean(-1).min() > 0.85 * _legends.CORTEX_GREY
-    darkest_cortex = _panels.relief(_surfaces.curvature("fsaverage5")).min()
+    darkest_cortex = cortex.relief(_surfaces.curvature("fsaverage5")).min()
     assert matplotlib.colors.to_rgb(_legends.GREY)[0] < 0.6 * darkest_cortex
 
 
 def test_the_legend_of_the_share_maps_has_the_first_band_rightwards_and_the_second_upwards() -> None:
-    panel = plotting.SharePanel("a", np.full(N, 0.4), np.zeros(N))
-    figure = plotting.share_maps([panel], names=("z", "z_c"), limit=0.4)
+    panel = plotting.Panel("a", (np.full(N, 0.4), np.zeros(N)))
+    figure = plotting.draw(plotting.Shares([panel], names=("z", "z_c"), limit=0.4))
     legend, picture = figure.axes[-1], pixels(figure, -1)
     assert (legend.get_xlabel(), legend.get_ylabel()) == ("z", "z_c")
     assert legend.images[0].origin == "lower"
@@ -170,7 +173,7 @@ def test_the_legend_of_the_share_maps_has_the_first_band_rightwards_and_the_seco
 
 def test_preferred_layers_have_their_own_colours_in_the_maps_and_in_the_legend() -> None:
     preferred = (np.arange(N) % len(LAYERS)).astype(float)
-    figure = plotting.preference_maps([plotting.PreferencePanel("a", preferred)], LAYERS)
+    figure = plotting.draw(plotting.Preference([plotting.Panel("a", preferred)], LAYERS))
     colours = plotting.layer_colours(len(LAYERS))
     raster = _surfaces.flat_raster(100)
     number = raster.nearest(np.arange(N) % len(LAYERS))
@@ -186,16 +189,16 @@ def test_layer_colours_grow_lighter_in_the_order_of_the_layers() -> None:
 
 
 def test_confidence_fades_to_the_underlay() -> None:
-    nothing = pixels(plotting.flatmaps([plotting.Panel("a", NOTHING)]))
-    unsure = plotting.PreferencePanel("a", np.zeros(N), np.zeros(N))
-    np.testing.assert_allclose(pixels(plotting.preference_maps([unsure], LAYERS)), nothing)
+    nothing = pixels(plotting.draw(plotting.Scores([plotting.Panel("a", NOTHING)])))
+    unsure = plotting.Panel("a", np.zeros(N), opacity=np.zeros(N))
+    np.testing.assert_allclose(pixels(plotting.draw(plotting.Preference([unsure], LAYERS))), nothing)
 
 
 def test_the_legend_shows_each_layer_in_the_opacities_that_have_a_name_and_none_is_cut_off() -> None:
-    panel = plotting.PreferencePanel("a", np.zeros(N), np.where(np.arange(N) < N // 2, 0.5, 1.0))
+    panel = plotting.Panel("a", np.zeros(N), opacity=np.where(np.arange(N) < N // 2, 0.5, 1.0))
     style = plotting.Style(width_mm=85)
-    figure = plotting.preference_maps(
-        [panel], LAYERS, opacities={"no clear winner": 0.5, "clear winner": 1}, style=style
+    figure = plotting.draw(
+        plotting.Preference([panel], LAYERS, opacities={"no clear winner": 0.5, "clear winner": 1}), style=style
     )
     legend, (pale, full) = figure.axes[-1], pixels(figure, -1)
     assert [text.get_text() for text in legend.get_yticklabels()] == ["no clear winner", "clear winner"]
@@ -209,7 +212,7 @@ def test_the_legend_shows_each_layer_in_the_opacities_that_have_a_name_and_none_
 
 def test_a_layer_without_a_name_is_refused() -> None:
     with pytest.raises(InputError, match="from 5 to 5, but 5 layers"):
-        plotting.preference_maps([plotting.PreferencePanel("a", np.full(N, 5.0))], LAYERS)
+        plotting.draw(plotting.Preference([plotting.Panel("a", np.full(N, 5.0))], LAYERS))
 
 
 def test_profiles_are_lines_over_numbers_and_bars_over_words() -> None:
@@ -270,7 +273,9 @@ def test_the_label_of_the_counts_is_not_cut_off() -> None:
 
 def test_the_same_figure_gives_the_same_bytes_without_software_or_date(tmp_path: Path) -> None:
     for name in ("a.png", "b.png"):
-        plotting.save(plotting.flatmaps([plotting.Panel("a", np.ones(N))], rois=rois()), tmp_path / name)
+        plotting.save(
+            plotting.draw(plotting.Scores([plotting.Panel("a", np.ones(N))]), plotting.Flat(rois())), tmp_path / name
+        )
     written = (tmp_path / "a.png").read_bytes()
     assert written == (tmp_path / "b.png").read_bytes()
     assert b"Software" not in written
@@ -284,7 +289,7 @@ def test_a_map_that_is_not_on_all_vertices_is_refused() -> None:
 
 def test_no_panel_is_an_error() -> None:
     with pytest.raises(InputError, match="no panel"):
-        plotting.flatmaps([])
+        plotting.draw(plotting.Scores([]))
 
 
 def test_drawing_leaves_pyplot_alone() -> None:

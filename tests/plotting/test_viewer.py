@@ -38,7 +38,7 @@ SCRIPT = """
 import sys
 sys.path.insert(0, {tests!r})
 import _views
-_views.plotting.webgl(_views.groups(), {page!r}, rois=_views.regions(), title=_views.MARKUP, filestore={filestore!r})
+_views.plotting.webgl(_views.groups(), {page!r}, atlas=_views.regions(), title=_views.MARKUP, filestore={filestore!r})
 assert "cortex" not in sys.modules
 """
 
@@ -160,7 +160,7 @@ def test_without_pycortex_one_line_names_the_extra(
 ) -> None:
     monkeypatch.setitem(sys.modules, "cortex", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'latentcortex\[pycortex\]'") as error:
-        plotting.webgl([plotting.Panel("left", LEFT)], tmp_path / "viewer.html")
+        plotting.webgl(plotting.Scores([plotting.Panel("left", LEFT)]), tmp_path / "viewer.html")
     assert "\n" not in str(error.value)
     folder_study.write_text(folder_study.read_text() + "\n[report]\nviewer = true\n")
     with pytest.raises(MissingExtraError, match="WebGL viewer"):
@@ -171,7 +171,7 @@ def test_without_pycortex_one_line_names_the_extra(
 @with_pycortex
 def test_what_cannot_be_shown_is_refused_before_anything_is_computed(tmp_path: Path, folder_study: Path) -> None:
     with pytest.raises(InputError, match="no map"):
-        plotting.webgl([], tmp_path / "viewer.html")
+        plotting.webgl({}, tmp_path / "viewer.html")
     nowhere = Maps.build(Unlocated(3), [(np.zeros(3), {"analysis": "a", "model": "z", "band": "z", "statistic": "r"})])
     with pytest.raises(InputError, match="without a known position"):
         plotting.webgl(nowhere, tmp_path / "viewer.html")

@@ -18,8 +18,8 @@ import latentcortex as lc
 from latentcortex import inference, plotting, reporting
 from latentcortex.errors import InputError
 from latentcortex.maps import Maps
-from latentcortex.plotting import _panels
-from latentcortex.reporting import cortex
+from latentcortex.plotting import cortex
+from latentcortex.reporting import map_figures
 from latentcortex.reporting.figures import SHELF, figures
 from latentcortex.reporting.profiles import profile
 from latentcortex.reporting.report_figure import ReportFigure
@@ -36,8 +36,8 @@ STEPS = ["zc_strength-80_step-25", "zc_strength-80_step-100"]
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_panels, "FLAT_PIXELS", 60)
-    monkeypatch.setattr(_panels, "INFLATED_PIXELS", 40)
+    monkeypatch.setattr(cortex, "FLAT_PIXELS", 60)
+    monkeypatch.setattr(cortex, "INFLATED_PIXELS", 40)
 
 
 def planted(space: Any = SPACE, *, latents: tuple[str, ...] = LATENTS) -> Maps:
@@ -138,7 +138,7 @@ def test_profiles_are_means_over_regions_with_intervals_only_where_the_table_has
 
 def test_of_many_regions_the_largest_are_shown_and_empty_ones_are_named() -> None:
     labels = np.arange(20484) // 512  # 41 regions, of which the first has the number 0: none
-    many = lc.Atlas("many", labels, {i: f"r{i:02d}" for i in range(1, 43)})
+    many = lc.Atlas("many", labels, {i: f"r{i:02d}" for i in range(1, 43)}, "fsaverage5")
     figure = drawn(planted(), ["share-profiles"], atlas=many)["noise-levels-profiles"]
     assert "Of 40 regions, the 24 with the largest mean are shown." in figure.caption
     assert "Without a valid voxel: r41, r42." in figure.caption
@@ -179,10 +179,12 @@ def test_a_preferred_layer_is_in_full_colour_where_it_is_clearly_the_best_and_el
     about = {"analysis": "unet-layers", "model": "layers_step-50", "band": "", "layers": "down0+mid"}
     columns = {"preferred": np.arange(n) // 2 % 2, "confidence": confidence, "identifiable": clear, "mask": clear >= 0}
     maps = Maps.build(SPACE, [(one.astype(float), {**about, "statistic": name}) for name, one in columns.items()])
-    (panel,), layers = cortex.preference_panels(content(maps, ["preferred-layers"]), "unet-layers")
-    assert layers == ["down0", "mid"]
-    np.testing.assert_array_equal(SPACE.take(panel.preferred), columns["preferred"])
-    np.testing.assert_array_equal(SPACE.take(panel.confidence), np.where(clear, 1.0, cortex.PALE))
+    (preferred,) = map_figures.preferences(content(maps, ["preferred-layers"]), "unet-layers")
+    (panel,), points = preferred.painting.panels, cortex.Vertices(SPACE)
+    assert preferred.painting.layers == ["down0", "mid"]
+    np.testing.assert_array_equal(SPACE.take(preferred.painting.laid(panel, points)[0]), columns["preferred"])
+    opacity = SPACE.take(preferred.painting.paint(panel, points)[:, 3])
+    np.testing.assert_array_equal(opacity, np.where(clear, 1.0, map_figures.UNCLEAR_OPACITY))
     figure = drawn(maps, ["preferred-layers"])["unet-layers"]
     assert f"(in {clear.sum():,} of {n:,} voxels" in figure.caption
     words = {text.get_text() for text in figure.draw(plotting.PAGE).findobj(Text)}

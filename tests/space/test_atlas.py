@@ -21,7 +21,7 @@ import pytest
 from _paths import ROOT
 from nibabel.freesurfer import io as freesurfer
 
-from latentcortex import _surfaces, cli, plotting
+from latentcortex import _surfaces, cli
 from latentcortex._pycortex import overlays, subject, svg
 from latentcortex.errors import AlignmentError, InputError, MissingExtraError
 from latentcortex.space import Atlas, Surface, Unlocated, atlas_digest
@@ -314,7 +314,7 @@ def test_regions_that_we_draw_are_read_back(stray: bool, drawn_on: Path) -> None
     assert found.names == names
     assert [dice(labels == number, found.labels == number) > 0.95 for number in names] == [True] * 3
     assert len(found.voxels(Surface(template), [MARKUP])) == (found.labels == 1).sum()
-    plotting.Rois(found.labels, found.names, template)
+    np.testing.assert_array_equal(found.on_cortex(Surface(template)).labels, found.labels)
 
 
 def test_overlaps_and_what_is_left_out_are_said(drawn_on: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -28,7 +28,7 @@ from latentcortex._store import Store
 from latentcortex.errors import AlignmentError, IncompleteError, InputError
 from latentcortex.maps import Maps
 from latentcortex.maps.checkpoint import load_maps, save_maps
-from latentcortex.plotting import VolumePanel, VolumeSharePanel, _cuts, _panels
+from latentcortex.plotting import _planes, cortex
 from latentcortex.reporting.figures import figures
 from latentcortex.space import Atlas, Surface, Volume, projection
 from latentcortex.study import Study
@@ -49,8 +49,8 @@ AT_152 = MIDDLE @ projection.MNI305_TO_MNI152[:3, :3].T + projection.MNI305_TO_M
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_panels, "FLAT_PIXELS", 60)
-    monkeypatch.setattr(_panels, "INFLATED_PIXELS", 40)
+    monkeypatch.setattr(cortex, "FLAT_PIXELS", 60)
+    monkeypatch.setattr(cortex, "INFLATED_PIXELS", 40)
 
 
 def whole(affine: np.ndarray = RAS, template: str = "fsaverage5", **more: Any) -> Volume:
@@ -435,7 +435,7 @@ def test_regions_of_a_volume_are_where_their_labels_are(tmp_path: Path) -> None:
     np.testing.assert_array_equal(found.voxels(space, ["left"]), np.arange(40))
     with pytest.raises(InputError, match="Region right of atlas halves has no voxel"):
         found.voxels(space, ["right"])
-    rois = plotting.Rois.of(found, whole())
+    rois = found.on_cortex(whole())
     behind = AT_152[:, 1] < -8
     half = len(MIDDLE) // 2
     assert (rois.labels[:half][behind[:half] & (AT_152[:half, 0] < -4)] == 1).mean() > 0.99
@@ -459,7 +459,7 @@ def test_regions_of_the_cortex_are_those_of_the_voxels_that_it_crosses(affine: s
     volume, given = whole(AFFINES[affine]), Atlas.find("phantom", "fsaverage5")
     found = Atlas.find("phantom", volume)
     assert found.names == given.names
-    np.testing.assert_array_equal(plotting.Rois.of(found, volume).labels, given.labels)
+    np.testing.assert_array_equal(found.on_cortex(volume).labels, given.labels)
     of_voxel = volume.take(found.labels)
     met = np.asarray((volume.votes > 0).sum(axis=0)).ravel() > 0
     assert not of_voxel[~met].any()
@@ -476,12 +476,12 @@ def test_regions_of_the_cortex_are_those_of_the_voxels_that_it_crosses(affine: s
 # --- cuts -------------------------------------------------------------------------------------------------------------
 
 
-def panels(volume: Volume) -> list[VolumePanel]:
+def panels(volume: Volume) -> list[plotting.Panel]:
     values = np.linspace(0, 1, volume.n_voxels)
     return [
-        VolumePanel("z", values, volume),
-        VolumePanel("c", np.where(values > 0.5, values, np.nan), volume, np.where(values < 0.1, 1.0, np.nan)),
-        VolumePanel("nothing at all", np.full(volume.n_voxels, np.nan), volume),
+        plotting.Panel("z", values, volume),
+        plotting.Panel("c", np.where(values > 0.5, values, np.nan), volume, unsure=np.where(values < 0.1, 1.0, np.nan)),
+        plotting.Panel("nothing at all", np.full(volume.n_voxels, np.nan), volume),
     ]
 
 
@@ -490,12 +490,12 @@ def panels(volume: Volume) -> list[VolumePanel]:
 def test_a_sphere_is_seen_on_a_cut_where_it_is(affine: str, axis: str) -> None:
     volume, centre = whole(AFFINES[affine], ""), np.array([-30.0, -60.0, 10.0])
     inside = np.linalg.norm(volume.coordinates - centre, axis=1) < 15
-    cut = _cuts.Cut(axis, centre["xyz".index(axis)], _cuts.frame_of(volume.coordinates, None))
+    cut = _planes.Slice(axis, centre["xyz".index(axis)], _planes.frame_of(volume.coordinates, None))
     voxels = cut.voxels(volume)
     seen = (voxels >= 0) & inside[voxels]
     left, right, bottom, top = cut.extent
     rows, columns = np.nonzero(seen)
-    across, up = _cuts.ACROSS[axis]
+    across, up = _planes.ACROSS[axis]
     middle = (
         left + (columns.mean() + 0.5) * (right - left) / seen.shape[1],
         top - (rows.mean() + 0.5) * (top - bottom) / seen.shape[0],
@@ -514,7 +514,7 @@ def test_a_cut_has_the_values_that_nilearn_draws() -> None:
     ordered = nib.as_closest_canonical(grid)
     for axis, mm in (("x", 14.0), ("y", -42.0), ("z", 20.0)):
         theirs = CutAxes(None, axis, mm).transform_to_2d(ordered.get_fdata(), ordered.affine)
-        cut = _cuts.Cut(axis, mm, np.stack([volume.coordinates.min(0) - 2, volume.coordinates.max(0) + 2]))
+        cut = _planes.Slice(axis, mm, np.stack([volume.coordinates.min(0) - 2, volume.coordinates.max(0) + 2]))
         ours = values[cut.voxels(volume)]
         rows, columns = (
             ((np.arange(n) + 0.5) * m / n).astype(int) for n, m in zip(theirs.shape, ours.shape, strict=True)
@@ -526,17 +526,19 @@ def test_cuts_cover_the_voxels_and_are_never_beside_them() -> None:
     mask = np.zeros(SHAPE, dtype=bool)
     mask[5:9, 8:20, 3:9] = mask[30:36, 8:20, 30:40] = True  # two parts, and nothing between
     volume = Volume(mask, RAS, "T1w")
-    cuts = _cuts.cuts_of([volume], None)
+    cuts = _planes.slices_of([volume], None)
     assert [cut.axis for cut in cuts] == ["z"] * 6 + ["x", "y"]
     assert all((cut.voxels(volume) >= 0).any() for cut in cuts)
     slab = Volume(np.ones((10, 10, 2), dtype=bool), RAS, "T1w")
-    assert [cut.axis for cut in _cuts.cuts_of([slab], None)] == ["z", "z", "x", "y"]
+    assert [cut.axis for cut in _planes.slices_of([slab], None)] == ["z", "z", "x", "y"]
 
 
 def test_where_a_map_is_nan_the_anatomy_shows_and_nothing_else() -> None:
     volume = some()
-    figure = plotting.slices([VolumePanel("", np.full(40, np.nan), volume)], background=None)
-    coloured = plotting.slices([VolumePanel("", np.full(40, 0.0), volume)], limits=(0.0, 1.0))
+    figure = plotting.draw(plotting.Scores([plotting.Panel("", np.full(40, np.nan), volume)]), plotting.Slices())
+    coloured = plotting.draw(
+        plotting.Scores([plotting.Panel("", np.full(40, 0.0), volume)], limits=(0.0, 1.0)), plotting.Slices()
+    )
     pictures = [[ax.images[0].get_array() for ax in one.axes if ax.images] for one in (figure, coloured)]
     for bare, drawn in zip(*pictures, strict=True):
         np.testing.assert_array_equal(bare[..., 0], bare[..., 2])  # grey
@@ -557,9 +559,15 @@ def test_pictures_of_volumes_fit_their_width_with_letters_that_can_be_read(kind:
     volume, style = some(), plotting.Style(width_mm=width)
     if kind == "share_slices":
         half = np.full(40, 0.5)
-        figure = plotting.share_slices([VolumeSharePanel("strength 20 %", half, half / 2, volume, half)], style=style)
+        figure = plotting.draw(
+            plotting.Shares([plotting.Panel("strength 20 %", (half, half / 2), volume, unsure=np.ones(40))]),
+            plotting.Slices(),
+            style=style,
+        )
     else:
-        figure = getattr(plotting, kind)(panels(volume), label="prediction accuracy r", style=style)
+        canvas = plotting.Slices() if kind == "slices" else plotting.Glass()
+        scores = plotting.Scores(panels(volume), label="prediction accuracy r")
+        figure = plotting.draw(scores, canvas, style=style)
     assert figure.get_figwidth() * 25.4 <= width + 0.01
     assert plotting.smallest_text(figure) >= 5
     figure.canvas.draw()
@@ -574,20 +582,20 @@ def test_pictures_of_volumes_fit_their_width_with_letters_that_can_be_read(kind:
 def test_an_image_is_a_panel_and_what_is_none_is_refused(tmp_path: Path) -> None:
     grid = np.full(SHAPE, np.nan, dtype=np.float32)
     grid[10:20, 10:20, 10:20] = 0.5
-    panel = VolumePanel.of("mine", nib.Nifti1Image(grid, RAS), reference="T1w")
-    assert panel.volume.n_voxels == 1000
+    panel = plotting.Panel.of_image("mine", nib.Nifti1Image(grid, RAS), reference="T1w")
+    assert panel.space.n_voxels == 1000
     anatomy = nib.Nifti1Image(np.ones(SHAPE), RAS)
-    assert plotting.slices([panel], background=anatomy).axes
+    assert plotting.draw(plotting.Scores([panel]), plotting.Slices(anatomy)).axes
     with pytest.raises(InputError, match="mine is in T1w: use plotting"):
-        plotting.glass_brain([panel])
+        plotting.draw(plotting.Scores([panel]), plotting.Glass())
     with pytest.raises(InputError, match="no panel"):
-        plotting.slices([])
+        plotting.draw(plotting.Scores([]), plotting.Slices())
     with pytest.raises(InputError, match="40 values of a map are infinite"):
-        VolumePanel("x", np.full(40, np.inf), some())
-    with pytest.raises(AlignmentError, match="the volume has 40 voxels"):
-        VolumePanel("x", np.ones(39), some())
+        plotting.Panel("x", np.full(40, np.inf), some())
+    with pytest.raises(AlignmentError, match="for 40 voxels of a volume"):
+        plotting.Panel("x", np.ones(39), some())
     with pytest.raises(InputError, match="nowhere above 0"):
-        plotting.slices([panel], background=nib.Nifti1Image(np.zeros(SHAPE), RAS))
+        plotting.draw(plotting.Scores([panel]), plotting.Slices(nib.Nifti1Image(np.zeros(SHAPE), RAS)))
 
 
 # --- reports ----------------------------------------------------------------------------------------------------------
@@ -658,7 +666,7 @@ def test_without_a_cortex_there_are_profiles_of_regions_and_similarity_of_maps(t
     assert list(found) == ["noise-levels-profiles", "noise-levels-similarity"]
     assert "independent places" in found["noise-levels-similarity"].caption
     assert "Without a valid voxel: right" in found["noise-levels-profiles"].caption
-    assert content.rois is None
+    assert content.maps.space.canvases == ("slices", "glass")
 
 
 @pytest.mark.parametrize("template", ["", "fsaverage5"])
@@ -844,11 +852,11 @@ def test_what_belongs_to_a_mask_is_given_with_it(volume_study: Path) -> None:
 
 
 def test_a_viewer_needs_a_cortex(volume_study: Path) -> None:
-    from latentcortex.plotting._groups import shown
+    from latentcortex.plotting._viewer_maps import viewer_maps
 
     with pytest.raises(InputError, match="without a known position on cortex"):
-        shown(planted(some()))
-    template, views = shown(planted(some("fsaverage5")))
+        viewer_maps(planted(some()), None)
+    template, _, views = viewer_maps(planted(some("fsaverage5")), None)
     assert template == "fsaverage5"
     assert any(np.isfinite(view.values).any() for view, about in views if about["heading"] == "r")
 
@@ -905,7 +913,7 @@ def test_regions_of_overlays_are_those_of_the_voxels_and_keep_their_outlines(bun
     pytest.importorskip("svgelements", reason="reads drawings: pip install 'latentcortex[pycortex]'")
     volume = on_bundled(bundled, tmp_path)
     found, own = Atlas.find("overlays", volume), Atlas.find("overlays", str(bundled))
-    np.testing.assert_array_equal(plotting.Rois.of(found, volume).labels, own.labels)
+    np.testing.assert_array_equal(found.on_cortex(volume).labels, own.labels)
     sizes = {name: np.mean(volume.take(found.labels) == label) for label, name in found.names.items()}
     assert sizes["V1"] > sizes["FFA"] > 0
     maps = Maps.build(volume, [(volume.coordinates[:, 2], {**ABOUT, "model": "c", "band": "c", "statistic": "r"})])
@@ -917,8 +925,8 @@ def test_regions_of_overlays_are_those_of_the_voxels_and_keep_their_outlines(bun
 def test_a_viewer_of_a_volume_is_on_the_subjects_own_cortex(bundled: Path, tmp_path: Path) -> None:
     volume = on_bundled(bundled, tmp_path)
     before = {path: path.stat().st_mtime_ns for path in bundled.rglob("*")}
-    panel = plotting.Panel("height", volume.on_mesh(volume.coordinates[:, 2]), template=str(bundled))
-    page = plotting.webgl([panel], tmp_path / "viewer.html")
+    panel = plotting.Panel("height", volume.on_mesh(volume.coordinates[:, 2]), lc.Surface(str(bundled)))
+    page = plotting.webgl(plotting.Scores([panel]), tmp_path / "viewer.html")
     assert "All 304,380 vertices" in page.read_text(encoding="utf-8")
     assert {path: path.stat().st_mtime_ns for path in bundled.rglob("*")} == before
 
@@ -961,23 +969,31 @@ def test_differences_on_cortex_are_means_of_significant_voxels_only(monkeypatch:
         ],
     )
     seen: list[Any] = []
-    monkeypatch.setattr(plotting, "difference_maps", lambda panels, *_, **__: seen.extend(panels))
+    monkeypatch.setattr(plotting, "draw", lambda painting, *_, **__: seen.append(painting))
     report = {"atlas": "", "mask": "own", "figures": ["differences"], "width_mm": 180.0, "format": "png"}
     settings = {"report": report, "run": {"seed": 0}}
     content = reporting.Content("01", maps.join(extra), None, {}, settings, {}, Path("log"), sections=sections())
     (figure,) = [one for _, one in figures(content)]
     figure.draw(plotting.PAGE)
-    (panel,) = seen
-    assert set(np.unique(panel.values[np.isfinite(panel.values)])) == {1.0}
+    (painting,) = seen
+    (panel,) = painting.panels
+    (laid,) = painting.laid(panel, cortex.Vertices(volume))
+    assert set(np.unique(laid[np.isfinite(laid)])) == {1.0}
 
 
 def test_the_winner_of_a_vertex_is_that_of_most_of_its_voxels(monkeypatch: pytest.MonkeyPatch) -> None:
     volume = whole().select_voxels(np.unique(whole().votes.indices))
     seen: list[Any] = []
-    monkeypatch.setattr(plotting, "winner_map", lambda scores, **_: seen.append(scores))
+    monkeypatch.setattr(plotting, "draw", lambda painting, *_, **__: seen.append(painting))
     drawn(volume, ["winner"])["latents-winner"].draw(plotting.PAGE)
     numbers = np.where(np.arange(volume.n_voxels) == 0, np.nan, np.arange(volume.n_voxels) % 3)
-    np.testing.assert_array_equal(plotting.winners(list(seen[0].values())), volume.labels_on_mesh(numbers))
+    (painting,) = seen
+    colours = painting.paint(painting.panels[0], cortex.Vertices(volume))
+    expected = volume.labels_on_mesh(numbers)
+    np.testing.assert_array_equal(colours[:, 3] == 1, np.isfinite(expected))
+    palette = np.array([matplotlib.colors.to_rgb(one) for one in ("#0072B2", "#D55E00", "#009E73")])
+    is_coloured = np.isfinite(expected)
+    np.testing.assert_allclose(colours[is_coloured, :3], palette[expected[is_coloured].astype(int)])
 
 
 def test_voxels_of_mni_are_not_laid_onto_a_participants_own_cortex(bert: str) -> None:
@@ -1021,23 +1037,29 @@ def test_a_brain_of_glass_shows_one_voxel_and_a_box_without_holes() -> None:
     box = np.zeros(SHAPE, dtype=bool)
     box[20:24, 20:24, 20:24] = True
     for volume in (Volume(box, RAS, MNI), some(n=1)):
-        plotting.glass_brain([VolumePanel("a", np.ones(volume.n_voxels), volume)])
+        plotting.draw(plotting.Scores([plotting.Panel("a", np.ones(volume.n_voxels), volume)]), plotting.Glass())
 
 
 def test_panels_that_do_not_fit_their_volume_or_each_other_are_one_line() -> None:
     volume = some()
-    with pytest.raises(AlignmentError, match="has 40 voxels"):
-        VolumePanel("a", np.ones(40), volume, unsure=np.ones(3))
+    with pytest.raises(AlignmentError, match="for 40 voxels of a volume"):
+        plotting.Panel("a", np.ones(40), volume, unsure=np.ones(3))
     with pytest.raises(InputError, match="maps in one space"):
-        plotting.slices(
-            [VolumePanel("a", np.ones(40), volume), VolumePanel("b", np.ones(40), Volume(volume.mask, RAS, "T1w"))]
+        plotting.draw(
+            plotting.Scores(
+                [
+                    plotting.Panel("a", np.ones(40), volume),
+                    plotting.Panel("b", np.ones(40), Volume(volume.mask, RAS, "T1w")),
+                ]
+            ),
+            plotting.Slices(),
         )
 
 
 def test_a_cut_lies_where_voxels_are_and_not_between_two() -> None:
     mask = np.zeros(SHAPE, dtype=bool)
     mask[10, :20, :20], mask[22, :9, :20], mask[23, :9, :20] = True, True, True
-    cuts = _cuts.cuts_of([Volume(mask, RAS + np.eye(4)[:, [3]] * 0, MNI)], None)
+    cuts = _planes.slices_of([Volume(mask, RAS + np.eye(4)[:, [3]] * 0, MNI)], None)
     (x,) = [cut.mm for cut in cuts if cut.axis == "x"]
     assert x == 4 * 10 - 90
 
@@ -1084,12 +1106,17 @@ def test_a_moved_cortex_is_another_study_and_an_edited_atlas_another_report(tmp_
 def test_coloured_voxels_that_lie_on_no_cut_are_told() -> None:
     volume = whole()
     on = np.unique(
-        np.concatenate([cut.voxels(volume).ravel() for cut in _cuts.cuts_of([volume], _cuts.behind(volume, None))])
+        np.concatenate(
+            [cut.voxels(volume).ravel() for cut in _planes.slices_of([volume], _planes.behind(volume, None))]
+        )
     )
     off = np.setdiff1d(np.arange(volume.n_voxels), on)[:2]
     values = np.full(volume.n_voxels, np.nan)
     values[off] = 1.0
     words = [
-        text.get_text() for text in plotting.slices([VolumePanel("a", values, volume)]).findobj(matplotlib.text.Text)
+        text.get_text()
+        for text in plotting.draw(plotting.Scores([plotting.Panel("a", values, volume)]), plotting.Slices()).findobj(
+            matplotlib.text.Text
+        )
     ]
-    assert "a (2 coloured voxels, none on these cuts)" in words
+    assert "a (2 coloured voxels, none on these slices)" in words

@@ -65,8 +65,8 @@ class Agreement:
     @property
     def interval(self) -> tuple[float, float]:
         """The 95 % basic bootstrap interval of the mean difference of R², under paired draws of test rows."""
-        known = self.draws[np.isfinite(self.draws)]
-        low, high = np.percentile(known, [2.5, 97.5]) if len(known) else (np.nan, np.nan)
+        finite = self.draws[np.isfinite(self.draws)]
+        low, high = np.percentile(finite, [2.5, 97.5]) if len(finite) else (np.nan, np.nan)
         mean = self.table["r2_difference"].mean()
         return float(2 * mean - high), float(2 * mean - low)
 
@@ -220,18 +220,18 @@ def compare(
     True
     """
     fitted, test = (checked(bands), floating("y", y)), (checked(test_bands), floating("test_y", test_y))
-    rows = _Rows(*fitted, *test, groups, sample_weight)
+    rows = _RowsOfBoth(*fitted, *test, groups, sample_weight)
     names = _names_of(one, other)
-    sides = [_Side.of(estimator, name, rows) for estimator, name in zip((one, other), names, strict=True)]
+    sides = [_EstimatorResults.fit(estimator, name, rows) for estimator, name in zip((one, other), names, strict=True)]
     table = _table(tuple(rows.bands), *sides)
     if table["r2_difference"].isna().all():
         raise InputError(f"0 of {len(table)} voxels are valid for both {names[0]} and {names[1]} on the test rows.")
-    return Agreement(names, tuple(rows.bands), table, _drawn(rows.test_y, *sides))
+    return Agreement(names, tuple(rows.bands), table, _bootstrap_differences(rows.test_y, *sides))
 
 
 @dataclass(frozen=True, eq=False)
-class _Rows:
-    """What both estimators are given.
+class _RowsOfBoth:
+    """The rows that both estimators are fitted to and tested on.
 
     Raises
     ------
@@ -249,25 +249,25 @@ class _Rows:
     sample_weight: FloatArray | None
 
     def __post_init__(self) -> None:
-        for what, y, bands in (("y", self.y, self.bands), ("test_y", self.test_y, self.test_bands)):
+        for name, y, bands in (("y", self.y, self.bands), ("test_y", self.test_y, self.test_bands)):
             if y.ndim != 2 or 0 in y.shape:
-                raise InputError(f"{what} is {y.shape}; expected (n_rows, n_voxels), at least one of each.")
+                raise InputError(f"{name} is {y.shape}; expected (n_rows, n_voxels), at least one of each.")
             for band, values in bands.items():
                 if len(values) != len(y):
-                    raise AlignmentError(f"Band {band} has {len(values)} rows and {what} has {len(y)}.")
+                    raise AlignmentError(f"Band {band} has {len(values)} rows and {name} has {len(y)}.")
         if self.y.shape[1] != self.test_y.shape[1]:
             raise AlignmentError(f"y has {self.y.shape[1]} voxels and test_y has {self.test_y.shape[1]}.")
         if set(self.bands) != set(self.test_bands):
             raise AlignmentError(f"bands are {listed(self.bands)}; test_bands are {listed(self.test_bands)}.")
         for band in self.bands:
-            found, expected = self.test_bands[band].shape[1], self.bands[band].shape[1]
-            if found != expected:
-                raise AlignmentError(f"Band {band} has {expected} columns in bands and {found} in test_bands.")
+            got, expected = self.test_bands[band].shape[1], self.bands[band].shape[1]
+            if got != expected:
+                raise AlignmentError(f"Band {band} has {expected} columns in bands and {got} in test_bands.")
 
 
 @dataclass(frozen=True, eq=False)
-class _Side:
-    """What one estimator made of the rows; everything is nan in a voxel whose R² is undefined.
+class _EstimatorResults:
+    """Penalties, predictions and scores of one fitted estimator; all are nan in a voxel whose R² is undefined.
 
     Parameters
     ----------
@@ -289,7 +289,7 @@ class _Side:
     shares: FloatArray
 
     @classmethod
-    def of(cls, estimator: Estimator, name: str, rows: _Rows) -> Self:
+    def fit(cls, estimator: Estimator, name: str, rows: _RowsOfBoth) -> Self:
         """Fit, predict and score, and keep copies: the next fit may be of the same estimator.
 
         Raises
@@ -310,23 +310,25 @@ class _Side:
             "mixtures_": (estimator.mixtures_, (len(order), *y.shape[1:])),
             "split prediction": (parts, (len(order), *y.shape)),
         }
-        for what, (values, shape) in expected.items():
+        for result, (values, shape) in expected.items():
             if np.shape(values) != shape:
-                raise InputError(f"{what} of {name} is {np.shape(values)}; expected {shape}.")
+                raise InputError(f"{result} of {name} is {np.shape(values)}; expected {shape}.")
         offset, yhat = estimator.offset_, parts.sum(0)
-        r2, r, shares = _by_tile(lambda at: _scores(y[:, at], parts[:, :, at], offset[at]), y.shape[1])
+
+        def score(tile: slice) -> tuple[FloatArray, ...]:
+            measured, predicted = y[:, tile], yhat[:, tile]
+            r2 = scoring.r2(measured, predicted + offset[tile])
+            return r2, scoring.correlation(measured, predicted), scoring.product_shares(measured, parts[:, :, tile])
+
+        r2, r, shares = _by_tile(score, y.shape[1])
         defined = (offset, estimator.alphas_, estimator.mixtures_[order], yhat, r2, r, shares[order])
         return cls(name, *(np.where(np.isfinite(r2), values, np.nan) for values in defined))
 
 
-def _scores(y: FloatArray, parts: FloatArray, offset: FloatArray) -> tuple[FloatArray, ...]:
-    yhat = parts.sum(0)
-    return scoring.r2(y, yhat + offset), scoring.correlation(y, yhat), scoring.product_shares(y, parts)
-
-
-def _table(bands: Sequence[str], one: _Side, other: _Side) -> pd.DataFrame:
+def _table(bands: Sequence[str], one: _EstimatorResults, other: _EstimatorResults) -> pd.DataFrame:
+    """Lay results of both estimators and their differences side by side, a row for each voxel."""
     (prediction_r,) = _by_tile(lambda at: (scoring.correlation(one.yhat[:, at], other.yhat[:, at]),), len(one.r2))
-    columns = {f"{what}_{side.name}": getattr(side, what) for what in ("r2", "r", "alpha") for side in (one, other)}
+    columns = {f"{score}_{side.name}": getattr(side, score) for score in ("r2", "r", "alpha") for side in (one, other)}
     columns["r2_difference"] = one.r2 - other.r2
     columns["log10_alpha_ratio"] = _log10(one.alpha) - _log10(other.alpha)
     columns["mixture_distance"] = np.abs(one.mixtures - other.mixtures).sum(0) / 2
@@ -338,31 +340,31 @@ def _table(bands: Sequence[str], one: _Side, other: _Side) -> pd.DataFrame:
     return table.rename_axis(index="voxel")
 
 
-def _drawn(y: FloatArray, one: _Side, other: _Side) -> FloatArray:
+def _bootstrap_differences(y: FloatArray, one: _EstimatorResults, other: _EstimatorResults) -> FloatArray:
     """Average the difference of R² over voxels in each bootstrap draw of rows, (n_draws,)."""
     rows = inference.bootstrap_rows(len(y), n_draws=N_DRAWS, seed=SEED)
     counts = np.stack([np.bincount(row, minlength=len(y)) for row in rows]).astype(np.float64)
 
-    def drawn(at: slice) -> tuple[FloatArray, ...]:
-        own = np.asarray(y[:, at], dtype=np.float64)
-        errors = [(own - side.offset[at] - side.yhat[:, at]) ** 2 for side in (one, other)]
-        own = own - own.mean(0)
-        squares = counts @ own**2
-        total = squares - (counts @ own) ** 2 / len(y)
+    def sums_of_tile(tile: slice) -> tuple[FloatArray, ...]:
+        measured = np.asarray(y[:, tile], dtype=np.float64)
+        errors = [(measured - side.offset[tile] - side.yhat[:, tile]) ** 2 for side in (one, other)]
+        centred = measured - measured.mean(0)
+        squares = counts @ centred**2
+        total = squares - (counts @ centred) ** 2 / len(y)
         varies = total > 1e-12 * squares
         with np.errstate(invalid="ignore", divide="ignore"):
             difference = np.where(varies, counts @ (errors[1] - errors[0]) / total, np.nan)
-        known = np.isfinite(difference)
-        return np.where(known, difference, 0).sum(1)[:, None], known.sum(1)[:, None]
+        finite = np.isfinite(difference)
+        return np.where(finite, difference, 0).sum(1)[:, None], finite.sum(1)[:, None]
 
-    sums, n_known = _by_tile(drawn, y.shape[1])
+    sums, n_finite = _by_tile(sums_of_tile, y.shape[1])
     with np.errstate(invalid="ignore"):
-        return np.asarray(sums.sum(1) / n_known.sum(1))
+        return np.asarray(sums.sum(1) / n_finite.sum(1))
 
 
 def _by_tile(function: Callable[[slice], tuple[FloatArray, ...]], n_voxels: int) -> list[FloatArray]:
     """Join what a function gives for tiles of voxels, which its arrays have last."""
-    return [np.concatenate(own, axis=-1) for own in zip(*share(function, tiles(n_voxels)), strict=True)]
+    return [np.concatenate(of_tiles, axis=-1) for of_tiles in zip(*share(function, tiles(n_voxels)), strict=True)]
 
 
 def _names_of(one: Estimator, other: Estimator) -> tuple[str, str]:

@@ -75,7 +75,9 @@ def groups_of(
     names = near_duplicates(design, groups, n_splits=n_splits)
     repeated = len(set(names)) < 0.95 * len(names)
     independent = groups is not None and len(set(groups)) == len(groups)
-    if independent or min(_lag_one(design), _lag_one_of_responses(y)) < MIN_AUTOCORRELATION:
+    diagonal = float(design.diagonal().sum())
+    of_features = float(design.diagonal(1).sum()) / diagonal if diagonal > 0 else 0.0
+    if independent or min(of_features, _lag_one_of_responses(y)) < MIN_AUTOCORRELATION:
         return names, repeated
     stretches = np.arange(len(names)) * n_splits // len(names)
     if repeated:
@@ -88,12 +90,6 @@ def groups_of(
     if logs:
         _log_once(logging.INFO, "Neighbouring rows are correlated: folds for penalties are stretches of rows.")
     return [str(k) for k in stretches], True
-
-
-def _lag_one(design: Design) -> float:
-    """Average the kernel of neighbouring rows, relative to its diagonal."""
-    size = float(design.diagonal().sum())
-    return float(design.diagonal(1).sum()) / size if size > 0 else 0.0
 
 
 def _lag_one_of_responses(y: FloatArray) -> float:

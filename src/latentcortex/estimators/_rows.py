@@ -130,23 +130,23 @@ class FittedRows:
 
 def checked(bands: Bands) -> dict[str, FloatArray]:
     """Return feature arrays by band in float32 or float64; raise `InputError` for what no model can be fitted to."""
-    given = dict(bands) if isinstance(bands, Mapping) else {"x": bands}
-    own = {band: floating(f"Band {band}", values, truths=True) for band, values in given.items()}
-    for band, values in own.items():
+    named = dict(bands) if isinstance(bands, Mapping) else {"x": bands}
+    arrays = {band: floating(f"Band {band}", values, truths=True) for band, values in named.items()}
+    for band, values in arrays.items():
         if values.ndim != 2 or values.shape[1] == 0:
             raise InputError(f"Band {band} is {values.shape}; expected (n_rows, n_dims) with at least one column.")
-    check_finite(own)
-    return own
+    check_finite(arrays)
+    return arrays
 
 
 def floating(name: str, values: object, *, truths: bool = False) -> FloatArray:
     """Return real numbers in float32 or float64 as `numbers` does, perhaps truth values too, and log a conversion."""
-    given = values.dtype if isinstance(values, np.ndarray) else None
-    widen = truths and given == np.bool_ and not isinstance(values, np.ma.MaskedArray)
-    out = numbers(name, np.asarray(values, dtype=np.float64) if widen else values)
-    if given is not None and out.dtype != given:
-        logger.info("%s: %s was converted to %s.", name, given, out.dtype)
-    return out
+    dtype = values.dtype if isinstance(values, np.ndarray) else None
+    is_bool = truths and dtype == np.bool_ and not isinstance(values, np.ma.MaskedArray)
+    converted = numbers(name, np.asarray(values, dtype=np.float64) if is_bool else values)
+    if dtype is not None and converted.dtype != dtype:
+        logger.info("%s: %s was converted to %s.", name, dtype, converted.dtype)
+    return converted
 
 
 def responses(values: object) -> FloatArray:

@@ -138,7 +138,8 @@ def _read_images(func: Path, sidecars: Sequence[Path]) -> tuple[list[FloatArray]
     (of_all, voxels_path), of_columns = of_voxels[0], [pair for pair in sidecar_facts if "Columns" not in pair[0]]
     _refuse_other_columns(func, [facts for facts, _ in of_columns], of_all)
     if "Grid" not in of_all:
-        space: Space = _read_surface(func, of_all, voxels_path)
+        vertices = np.flatnonzero(_read_hemispheres(func, voxels_path) == 1)
+        space: Space = Surface(str(of_all["SpatialReference"]), vertices)
         images = (_read_hemispheres(func, path) for _, path in of_columns)
     else:
         shape = _grid(of_all, voxels_path)
@@ -146,11 +147,6 @@ def _read_images(func: Path, sidecars: Sequence[Path]) -> tuple[list[FloatArray]
         images = (_read_grid(path, shape) for _, path in of_columns)
     columns = [(space.take(values), facts) for values, (facts, _) in zip(images, of_columns, strict=True)]
     return _ordered(space, columns, of_all)
-
-
-def _read_surface(func: Path, facts: Mapping[str, Any], sidecar: Path) -> Surface:
-    """Make the surface that the sidecar of its voxels describes."""
-    return Surface(str(facts["SpatialReference"]), np.flatnonzero(_read_hemispheres(func, sidecar) == 1))
 
 
 def _read_volume(facts: Mapping[str, Any], sidecar: Path, shape: tuple[int, ...]) -> Volume:
@@ -271,7 +267,10 @@ def _write_tables(
         described: dict[str, Any] = {
             "voxel": {"Description": "column of the responses, from 0", **_facts_of_all(facts)}
         }
-        heads = {i: _head(facts[i]) for i in numbers}
+        heads = {
+            i: f"{facts[i]['statistic']}[{facts[i]['band']}]" if facts[i]["band"] else str(facts[i]["statistic"])
+            for i in numbers
+        }
         described |= {heads[i]: {**sidecar(space, facts[i]), "Column": i} for i in numbers}
         path = func / f"{stem}_desc-{model}_statmap.tsv"
         with _files.writing(path) as unfinished, unfinished.open("w", encoding="utf-8", newline="") as handle:
@@ -287,8 +286,3 @@ def _write_tables(
         _files.write_json(path.with_suffix(".json"), described)
         written += [path, path.with_suffix(".json")]
     return written
-
-
-def _head(facts: Mapping[str, Any]) -> str:
-    """Name the column of a table."""
-    return f"{facts['statistic']}[{facts['band']}]" if facts["band"] else str(facts["statistic"])

@@ -137,11 +137,6 @@ class Maps:
         for i, facts in enumerate(self.columns.to_dict("records")):
             yield self.column(i), {str(k): v for k, v in facts.items()}
 
-    def on_mesh(self, values: FloatArray, facts: Mapping[Any, Any]) -> FloatArray:
-        """Lay a column (n_voxels,) onto cortex, (n_vertices,): numbers by their mean, labels by the most frequent."""
-        is_number = statistics.named(str(facts["statistic"])).kind == "number"
-        return self.space.on_mesh(values) if is_number else self.space.labels_on_mesh(values)
-
     def join(self, other: Maps) -> Maps:
         """Join the columns of two maps; raise `AlignmentError` unless they are of the same voxels."""
         mine, theirs = self.space, other.space
@@ -238,14 +233,12 @@ class Maps:
             if statistic.compares
             else f"{of_column['band']} in {of_column['model']}"
         )
+        title = compared if several else str(of_column["model"])
+        is_categorical = statistic.kind != "number"
         return plotting.plot_flatmap(
-            plotting.Panel(
-                compared if several else str(of_column["model"]),
-                self.on_mesh(values, of_column),
-                template=self.space.template,
-            ),
+            plotting.Panel(title, values, self.space, categorical=is_categorical),
             ax=ax,
-            rois=plotting.Rois.of(atlas, self.space) if atlas is not None else None,
+            atlas=atlas,
             cmap=cmap or statistic.cmap,
             limits=limits or statistic.scale(values),
             label=f"{of_column['statistic']} ({of_column['unit']})"
@@ -326,13 +319,8 @@ def _summary(values: FloatArray, facts: Mapping[str, Any], region: str) -> dict[
     """Summarise the values of one column in one region, (n_voxels of the region,), beside the facts of the column."""
     valid = values[np.isfinite(values)]
     mean, median = (valid.mean(), np.median(valid)) if len(valid) else (np.nan, np.nan)
-    low, high = _interval(facts.get("intervals"), region)
+    intervals = facts.get("intervals")
+    low, high = intervals.get(region, (np.nan, np.nan)) if isinstance(intervals, dict) else (np.nan, np.nan)
     counts = {"n_voxels": len(values), "n_valid": len(valid)}
-    means = {"mean": float(mean), "low": low, "high": high, "median": float(median)}
+    means = {"mean": float(mean), "low": float(low), "high": float(high), "median": float(median)}
     return {**{key: facts[key] for key in KEYS}, **counts, **means}
-
-
-def _interval(intervals: Any, name: str) -> tuple[float, float]:
-    """Return the interval of a region's mean; nan where the column has none."""
-    low, high = intervals.get(name, (np.nan, np.nan)) if isinstance(intervals, dict) else (np.nan, np.nan)
-    return float(low), float(high)

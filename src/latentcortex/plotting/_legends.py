@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -13,6 +15,8 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colorbar import Colorbar
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from PIL import Image
 
 from latentcortex._arrays import FloatArray
 from latentcortex.plotting._canvas import INK, PAGE, Style, axes_in_inches, ticks
@@ -23,30 +27,42 @@ SHARE_COLOURS: Final = ("#0d6bff", "#ff5500")
 GREY: Final = "#4d4d4d"
 """Of what cannot be told: darker than any curvature, and without a hue."""
 
-FOOT: Final = 0.95
-"""Of a figure's margin for a colour bar, in inches of the layout."""
+COLOUR_BAR: Final = 0.95
 SQUARE: Final = 2.25
 LAYERS: Final = 1.1
 TRIANGLE: Final = 1.95
-"""Of the other legends."""
+SQUARES: Final = 0.75
+"""Heights of legends, in inches of the layout."""
+GREY_LINE: Final = 0.3
+"""Height of the line that explains grey, in inches of the layout."""
+CANNOT_BE_TOLD: Final = (GREY, "cannot be told")
+"""The grey of maps, and what it means."""
 RGB: Final = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
 CORTEX_GREY: Final = 0.74
 """Grey level, 0..1, of cortex that is neither gyrus nor sulcus."""
 
 
 @dataclass(frozen=True, eq=False)
-class Grid:
-    """A figure, its panels' axes, and where its legend begins: the middle and the lower end, in inches."""
+class LegendPlace:
+    """Where a figure has its legend.
+
+    Parameters
+    ----------
+    figure : Figure
+    middle, bottom : float
+        The legend's middle and lower end, in inches of the layout.
+    style : Style
+    """
 
     figure: Figure
-    axes: list[Axes]
-    legend: tuple[float, float]
+    middle: float
+    bottom: float
     style: Style = PAGE
 
-    def legend_axes(self, bottom: float, width: float, height: float, aside: float = 0.0) -> Axes:
-        """Add axes for the legend, so many inches above its lower end and to the right of its middle."""
-        middle, low = self.legend
-        return axes_in_inches(self.figure, self.style, (middle + aside - width / 2, low + bottom, width, height))
+    def axes(self, above: float, width: float, height: float, aside: float = 0.0) -> Axes:
+        """Add axes, so many inches above the legend's lower end and to the right of its middle."""
+        left, low = self.middle + aside - width / 2, self.bottom + above
+        return axes_in_inches(self.figure, self.style, (left, low, width, height))
 
 
 def extended(palette: ScalarMappable, values: Sequence[FloatArray]) -> str:
@@ -64,32 +80,32 @@ def labelled(bar: Colorbar, label: str, style: Style) -> None:
     ticks(bar.ax, style, 3)
 
 
-def colour_bar(grid: Grid, palette: ScalarMappable, values: Sequence[FloatArray], label: str) -> None:
+def colour_bar(place: LegendPlace, palette: ScalarMappable, values: Sequence[FloatArray], label: str) -> None:
     """Draw the scale of numbers in the legend's place."""
-    ax = grid.legend_axes(FOOT - 0.32, 3.8, 0.17)
-    bar = grid.figure.colorbar(palette, cax=ax, orientation="horizontal", extend=extended(palette, values))
-    labelled(bar, label, grid.style)
+    ax = place.axes(COLOUR_BAR - 0.32, 3.8, 0.17)
+    bar = place.figure.colorbar(palette, cax=ax, orientation="horizontal", extend=extended(palette, values))
+    labelled(bar, label, place.style)
 
 
-def share_legend(grid: Grid, names: tuple[str, str], top: float, label: str) -> None:
+def share_legend(place: LegendPlace, names: tuple[str, str], top: float, label: str) -> None:
     """Draw the square of two shares, the first rightwards and the second upwards."""
-    ax = grid.legend_axes(0.62, 1.2, 1.2)
+    ax = place.axes(0.62, 1.2, 1.2)
     steps = np.linspace(0.0, top, 128)
     square = on_cortex_grey(share_colours(*np.meshgrid(steps, steps), limit=top))
     ax.imshow(square, origin="lower", extent=(0, top, 0, top))
     ax.set(xticks=(0, top), yticks=(0, top), xticklabels=("≤0", f"≥{top:.2g}"), yticklabels=("≤0", f"≥{top:.2g}"))
-    ticks(ax, grid.style, 3)
-    ax.set_title(label, fontsize=grid.style.medium, color=INK)
-    ax.set_xlabel(names[0], fontsize=grid.style.medium, color=INK, labelpad=0)
-    ax.set_ylabel(names[1], fontsize=grid.style.medium, color=INK, labelpad=1, rotation=0, ha="right", va="center")
+    ticks(ax, place.style, 3)
+    ax.set_title(label, fontsize=place.style.medium, color=INK)
+    ax.set_xlabel(names[0], fontsize=place.style.medium, color=INK, labelpad=0)
+    ax.set_ylabel(names[1], fontsize=place.style.medium, color=INK, labelpad=1, rotation=0, ha="right", va="center")
 
 
-def layer_legend(grid: Grid, layers: Sequence[str], label: str, opacities: Mapping[str, float] | None) -> None:
+def layer_legend(place: LegendPlace, layers: Sequence[str], label: str, opacities: Mapping[str, float] | None) -> None:
     """Draw a square per layer in each of the named opacities, the lowest below; without such, in all from 0 to 1."""
     rows = np.linspace(0.0, 1.0, 64) if opacities is None else np.array(list(opacities.values()))
     names = ("unsure", "sure") if opacities is None else tuple(opacities)
     # To the right, so that squares and the names before them are in the middle together.
-    ax = grid.legend_axes(0.55, 0.75 * len(layers), 0.4, aside=0.04 * max(map(len, names)))
+    ax = place.axes(0.55, 0.75 * len(layers), 0.4, aside=0.04 * max(map(len, names)))
     colours = np.broadcast_to(layer_colours(len(layers)), (len(rows), len(layers), 3))
     opacity = np.broadcast_to(rows[:, None, None], (*colours.shape[:2], 1))
     ax.imshow(
@@ -102,34 +118,42 @@ def layer_legend(grid: Grid, layers: Sequence[str], label: str, opacities: Mappi
     places = (0, 1) if opacities is None else (np.arange(len(names)) + 0.5) / len(names)
     ax.set(xticks=range(len(layers)), xticklabels=layers)
     ax.set(yticks=places if any(names) else (), yticklabels=names if any(names) else ())
-    ticks(ax, grid.style, 0)
-    ax.set_xlabel(label, fontsize=grid.style.medium, color=INK)
+    ticks(ax, place.style, 0)
+    ax.set_xlabel(label, fontsize=place.style.medium, color=INK)
     for boundary in np.arange(len(layers) - 1) + 0.5:
-        ax.axvline(boundary, color="white", linewidth=2 * grid.style.scale)
+        ax.axvline(boundary, color="white", linewidth=2 * place.style.scale)
     ax.spines[:].set_visible(False)
 
 
-def grey_legend(grid: Grid, above: float) -> None:
+def grey_legend(place: LegendPlace, above: float) -> None:
     """Explain grey on a line of its own, so many inches above the legend's lower end."""
-    square_legend(grid, above, [(GREY, "cannot be told")])
+    square_legend(place, above, [CANNOT_BE_TOLD])
 
 
-def square_legend(grid: Grid, above: float, entries: Sequence[tuple[Any, str]]) -> None:
+def square_legend(place: LegendPlace, above: float, entries: Sequence[tuple[Any, str]]) -> None:
     """Explain colours, a square and a word each, on one line."""
     wide = [0.3 + 0.078 * len(word) for _, word in entries]
     left = -sum(wide) / 2 - 0.15 * (len(wide) - 1)
     for (colour, word), width in zip(entries, wide, strict=True):
-        ax = grid.legend_axes(above, 0.17, 0.17, aside=left + 0.085)
+        ax = place.axes(above, 0.17, 0.17, aside=left + 0.085)
         ax.set(xticks=(), yticks=(), facecolor=colour)
         ax.spines[:].set_visible(False)
-        ax.text(1.5, 0.46, word, transform=ax.transAxes, va="center", fontsize=grid.style.small, color=INK)
+        ax.text(1.5, 0.46, word, transform=ax.transAxes, va="center", fontsize=place.style.small, color=INK)
         left += width + 0.3
 
 
-def triangle_legend(grid: Grid, names: tuple[str, ...], top: float, label: str) -> None:
+def band_legend(place: LegendPlace, entries: Sequence[tuple[Any, str]], label: str) -> None:
+    """Explain the colours of bands, a square and a word each, below what they mean."""
+    square_legend(place, 0.12, entries)
+    head = place.axes(0.42, 0.1, 0.1)
+    head.text(0.5, 0.5, label, ha="center", va="center", fontsize=place.style.medium, color=INK)
+    head.set_axis_off()
+
+
+def triangle_legend(place: LegendPlace, names: Sequence[str], top: float, label: str) -> None:
     """Draw the mixtures of three lights, each at its corner, and how opaque a score is."""
     high = np.sqrt(3) / 2
-    ax = grid.legend_axes(0.42, 1.25, 1.25 * high, aside=-1.0)
+    ax = place.axes(0.42, 1.25, 1.25 * high, aside=-1.0)
     x, y = np.meshgrid(np.linspace(0, 1, 240), np.linspace(0, high, 240))
     amounts = np.stack([1 - x - 0.5 * y / high, y / high, x - 0.5 * y / high])  # at the left, above, at the right
     inside = (amounts >= 0).all(0)
@@ -138,18 +162,18 @@ def triangle_legend(grid: Grid, names: tuple[str, ...], top: float, label: str) 
     picture[..., 3] = inside
     ax.imshow(picture, origin="lower", extent=(0, 1, 0, high), interpolation="bilinear")
     ax.set_axis_off()
-    look: dict[str, Any] = {"fontsize": grid.style.medium, "color": INK}
+    look: dict[str, Any] = {"fontsize": place.style.medium, "color": INK}
     ax.text(0, -0.06, names[0], ha="center", va="top", **look)
     ax.text(0.5, high + 0.05, names[1], ha="center", va="bottom", **look)
     ax.text(1, -0.06, names[2], ha="center", va="top", **look)
-    bar = grid.legend_axes(0.85, 1.6, 0.17, aside=1.05)
+    bar = place.axes(0.85, 1.6, 0.17, aside=1.05)
     scores = np.eye(3)[:, None] * np.linspace(0, top, 64)[:, None]
     ramps = on_cortex_grey(rgb_colours(*np.moveaxis(scores, -1, 0), limit=top))
     bar.imshow(ramps, aspect="auto", extent=(0, top, 0, 1))
     bar.set(yticks=(), xticks=(0, top), xticklabels=("≤0", f"≥{top:.2g}"))
     bar.spines[:].set_visible(False)
     bar.set_xlabel(label, **look)
-    ticks(bar, grid.style, 3)
+    ticks(bar, place.style, 3)
 
 
 def rgb_colours(first: FloatArray, second: FloatArray, third: FloatArray, *, limit: float) -> FloatArray:
@@ -211,3 +235,15 @@ def on_cortex_grey(colours: FloatArray) -> FloatArray:
 def layer_colours(n_layers: int) -> FloatArray:
     """Choose a colour per layer, (n_layers, 3): dark to light in the network's order."""
     return np.asarray(matplotlib.colormaps["plasma"](np.linspace(0.02, 0.95, n_layers)))[:, :3]
+
+
+def as_bytes(colours: FloatArray) -> NDArray[np.uint8]:
+    """Turn colours 0..1 into 0..255."""
+    return np.round(np.clip(colours, 0.0, 1.0) * 255).astype(np.uint8)
+
+
+def data_url(colours: FloatArray) -> str:
+    """Write an image, (height, width, 3 or 4) of 0..1, as a data URL."""
+    file = io.BytesIO()
+    Image.fromarray(as_bytes(colours)).save(file, format="PNG")
+    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()

@@ -9,7 +9,6 @@ from typing import Any, Final
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from latentcortex import _files, inference, plotting
 from latentcortex._arrays import BoolArray, FloatArray
@@ -20,7 +19,7 @@ from latentcortex.errors import IncompleteError, InputError
 from latentcortex.maps import Maps
 from latentcortex.reporting.section import ReportSection
 from latentcortex.responses import Responses, Within
-from latentcortex.space import Atlas, Unlocated, Volume, atlas_digest
+from latentcortex.space import Atlas, atlas_digest
 from latentcortex.splits import Splits
 from latentcortex.statistics import MASK, OF_MODEL, R, Significance
 
@@ -109,7 +108,7 @@ class Content:
         _refuse_foreign(kept, path)
         maps = Maps.load(path.parents[1], participant=kept["participant"])
         name = kept["settings"]["report"]["atlas"]
-        atlas = Atlas.find(name, maps.space) if name and not isinstance(maps.space, Unlocated) else None
+        atlas = Atlas.find(name, maps.space) if name and maps.space.canvases else None
         if atlas is not None and kept.get("atlas") not in (None, atlas_digest(name, [maps.space])):
             raise InputError(f"Atlas {name} is not as it was when its regions were scored; run the study again.")
         there = background_of(path.parents[1], kept["participant"])
@@ -144,13 +143,6 @@ class Content:
         return set(self.columns_of(analysis)["statistic"])
 
     @property
-    def rois(self) -> plotting.Rois | None:
-        """The regions as figures draw them on cortex."""
-        if self.atlas is None or not self.maps.space.template:
-            return None
-        return plotting.Rois.of(self.atlas, self.maps.space)
-
-    @property
     def style(self) -> plotting.Style:
         """How wide the figures may be."""
         return plotting.Style(width_mm=float(self.settings["report"]["width_mm"]))
@@ -159,21 +151,6 @@ class Content:
     def template(self) -> str:
         """The cortex that maps are drawn on."""
         return self.maps.space.template
-
-    def on_mesh(self, values: FloatArray) -> FloatArray:
-        """Lay values (n_voxels,) onto the mesh."""
-        return self.maps.space.on_mesh(values)
-
-    def labels_on_mesh(self, labels: NDArray[np.generic]) -> FloatArray:
-        """Lay what has no mean, (n_voxels,), onto the mesh: of several voxels the most frequent."""
-        return self.maps.space.labels_on_mesh(labels)
-
-    @property
-    def volume(self) -> Volume:
-        """Where the voxels are, which must be those of a volume."""
-        if not isinstance(self.maps.space, Volume):
-            raise InputError("These maps are not of a volume.")
-        return self.maps.space
 
 
 def _refuse_foreign(kept: Mapping[str, Any], path: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import Final
 
 from latentcortex import _surfaces
@@ -13,17 +12,12 @@ from latentcortex._shelf import Shelf, unknown
 from latentcortex.errors import InputError
 from latentcortex.reporting.content import Content, Figure
 from latentcortex.reporting.report_figure import REASONS, ReportFigure
-from latentcortex.space import Space, Volume
+from latentcortex.space import Space
 
 logger = logging.getLogger(__name__)
 
 SETS: Final = ("default", "all")
 """Words that stand for several figures."""
-LAID: Final = (
-    " On cortex, a vertex has the mean of the coloured voxels between white and pial surface, or of kinds the most "
-    "frequent."
-)
-"""Said in captions of maps on cortex whose voxels are those of a volume."""
 SHELF: Final = Shelf(
     "figure",
     {
@@ -163,7 +157,7 @@ def figures(content: Content) -> Iterator[tuple[str, Figure]]:
             shown = True
             drawn.add(name)
             for picture in figure.make(content, analysis):
-                yield analysis, _with_projection(picture, figure, content.maps.space)
+                yield analysis, picture
         if not shown and "default" in asked and not named(FALLBACK).lacks(content, analysis):
             for picture in named(FALLBACK).make(content, analysis):
                 yield analysis, picture
@@ -173,12 +167,6 @@ def figures(content: Content) -> Iterator[tuple[str, Figure]]:
 def _is_replaced(name: str, asked: Sequence[str], space: Space) -> bool:
     """Tell whether a figure is there by default only in place of one on cortex, which is there."""
     return named(name).instead_of_cortex and bool(space.template) and name not in asked and "all" not in asked
-
-
-def _with_projection(picture: Figure, figure: ReportFigure, space: Space) -> Figure:
-    """Say in the caption of a map on cortex how voxels of a volume came there."""
-    on_cortex = figure.position in ("surface", "flat") and isinstance(space, Volume)
-    return replace(picture, caption=picture.caption + LAID) if on_cortex else picture
 
 
 def _log_missing(asked: Sequence[str], missing: Mapping[str, str]) -> None:

@@ -23,7 +23,7 @@ from latentcortex.reporting.page import as_data, environment
 from latentcortex.reporting.roi_tables import decimals, region_tables
 from latentcortex.reporting.tables import roi_table, summary_rows
 from latentcortex.reporting.titles import title_of
-from latentcortex.space import TEMPLATES, Volume
+from latentcortex.space import TEMPLATES, Atlas, Surface
 from latentcortex.statistics import P
 
 ALPHA: Final = 0.05
@@ -60,7 +60,8 @@ class GroupResults:
         On whose vertices that is; empty where there is no prevalence.
     of_volumes : bool
         Whether voxels are those of volumes.
-    rois : Rois, optional
+    atlas : Atlas, optional
+        Its labels are those of the vertices of the template.
     titles : dict of str to str
         What heads the rows of each analysis.
     """
@@ -71,7 +72,7 @@ class GroupResults:
     prevalence: dict[str, FloatArray]
     template: str
     of_volumes: bool
-    rois: plotting.Rois | None
+    atlas: Atlas | None
     titles: dict[str, str] = field(default_factory=dict)
 
     @classmethod
@@ -79,7 +80,7 @@ class GroupResults:
         """Read what the participants' reports were made from, one after the other."""
         counts: dict[str, dict[str, int]] = {}
         regions, rejected, templates, titles = [], [], set(), dict[str, str]()
-        of_volumes, rois = False, None
+        of_volumes, atlas = False, None
         for path in sorted(out.glob(f"sub-*/sub-*{CONTENT}")):
             content, _ = Content.read(path, log=out / LOG)
             rows = summary_rows(content.participant, content.maps)
@@ -89,8 +90,10 @@ class GroupResults:
             regions.append(_region_means(content))
             rejected.append(_rejected(content))
             templates.add(content.template)
-            of_volumes = of_volumes or isinstance(content.maps.space, Volume)
-            rois = content.rois
+            of_volumes = of_volumes or content.maps.space.volume is not None
+            atlas = None
+            if content.atlas is not None and content.template:
+                atlas = content.atlas.on_cortex(content.maps.space)
             titles |= {name: content.title(name) for name in content.analyses}
         # The vertices of a participant's own cortex are nobody else's, however many there are.
         template = next(iter(templates)) if len(templates) == 1 and templates <= set(TEMPLATES) else ""
@@ -101,7 +104,7 @@ class GroupResults:
             prevalence=_prevalence(rejected) if template else {},
             template=template,
             of_volumes=of_volumes,
-            rois=rois if template else None,
+            atlas=atlas if template else None,
             titles=titles,
         )
 
@@ -200,10 +203,10 @@ def _picture(out: Path, group: GroupResults) -> dict[str, str] | None:
     """Draw the prevalence of every model where it is shown to be above 0."""
     if not group.prevalence:
         return None
-    panels = [
-        plotting.Panel(title_of(model), likely, template=group.template) for model, likely in group.prevalence.items()
-    ]
-    figure = plotting.flatmaps(panels, rois=group.rois, limits=(0.0, 1.0), label="prevalence in the population")
+    space = Surface(group.template)
+    panels = [plotting.Panel(title_of(model), likely, space) for model, likely in group.prevalence.items()]
+    painting = plotting.Scores(panels, limits=(0.0, 1.0), label="prevalence in the population")
+    figure = plotting.draw(painting, plotting.Flat(group.atlas))
     path = out / "group_prevalence.png"
     plotting.save(figure, path)
     of_vertices = " A vertex counts where all voxels that it meets reject, which fewer do than single ones."

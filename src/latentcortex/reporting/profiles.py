@@ -15,7 +15,7 @@ from latentcortex.maps import short
 from latentcortex.reporting.content import Content, Figure, found_by_any, models
 from latentcortex.reporting.tables import region_means
 from latentcortex.reporting.titles import number, title_of
-from latentcortex.statistics import MASK, PRODUCT_SHARE, UNIQUE_LIMIT, R
+from latentcortex.statistics import CEILING, MASK, PRODUCT_SHARE, R2, UNIQUE_LIMIT, R
 
 MAX_REGIONS: Final = 24
 """Small pictures of a figure."""
@@ -118,6 +118,20 @@ def similarity(content: Content, analysis: str) -> Iterator[Figure]:
         "independent places as maps of this smoothness have (Dutilleul, 1993); none where these are fewer than 8. They "
         "are about the choice of voxels, not of stimuli or participants.",
         lambda style: plotting.similarity_matrices(tables, labels, label=f"{WORDS[key]}", style=style),
+    )
+
+
+def against_ceiling(content: Content, analysis: str) -> Iterator[Figure]:
+    """Draw scores against the noise ceiling."""
+    values = content.maps.values(statistic=CEILING.name)
+    names = models(content.maps, analysis)
+    word = "model" if any("+" in model for model in names) else "band"
+    best = np.stack([content.maps.values(analysis=analysis, model=m, statistic=R2.name) for m in names])
+    score = np.where(np.isnan(best).all(0), np.nan, np.nan_to_num(best, nan=-np.inf).max(0))
+    yield Figure(
+        f"{analysis}-against-ceiling",
+        f"Variance explained by the best single {word} against the noise ceiling; the line is equality.",
+        lambda style: plotting.prediction_against_ceiling(score, values, label=f"R², best {word}", style=style),
     )
 
 

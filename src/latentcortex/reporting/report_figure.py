@@ -6,10 +6,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from latentcortex import _surfaces
-from latentcortex.plotting import Group
 from latentcortex.reporting.content import Content, Figure, models
-from latentcortex.space import Space, Unlocated, Volume
+from latentcortex.reporting.map_figures import Paint
+from latentcortex.space import Space
 from latentcortex.statistics import Statistic
 
 Position = Literal["", "surface", "flat", "atlas", "place", "volume", "mni"]
@@ -27,14 +26,14 @@ REASONS: Final = {
 """Why a figure is not drawn."""
 POSITIONS: Final[dict[Position, Callable[[Space], bool]]] = {
     "": lambda space: True,
-    "surface": lambda space: bool(space.template),
-    "flat": lambda space: bool(space.template),
-    "atlas": lambda space: not isinstance(space, Unlocated),
-    "place": lambda space: not isinstance(space, Unlocated),
-    "volume": lambda space: isinstance(space, Volume),
-    "mni": lambda space: isinstance(space, Volume) and space.reference.startswith("MNI152"),
+    "surface": lambda space: "inflated" in space.canvases,
+    "flat": lambda space: "inflated" in space.canvases,
+    "atlas": lambda space: bool(space.canvases),
+    "place": lambda space: bool(space.canvases),
+    "volume": lambda space: "slices" in space.canvases,
+    "mni": lambda space: "glass" in space.canvases,
 }
-"""Whether a space has what a figure needs."""
+"""Whether a space has what a figure needs; what a cortex lacks is asked afterwards."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +65,7 @@ class ReportFigure:
     below_any : bool
         Whether it stands below every analysis that has what it needs, also one that does not name it.
     viewer : callable, optional
-        Content, name of the analysis -> what viewers show of it.
+        Content, name of the analysis -> `PaintedMaps`, which viewers show.
     prevalence : bool
         Whether the page of several participants maps how many people show what it draws.
     """
@@ -81,7 +80,7 @@ class ReportFigure:
     along_axis: bool = False
     of_all_together: bool = False
     below_any: bool = False
-    viewer: Callable[[Content, str], Iterator[Group]] | None = None
+    viewer: Paint | None = None
     prevalence: bool = False
 
     def lacks(self, content: Content, analysis: str) -> str:
@@ -93,7 +92,7 @@ class ReportFigure:
             return "bands"
         if not POSITIONS[self.position](content.maps.space):
             return "surface" if self.position in ("flat", "atlas") else self.position
-        if self.position == "flat" and not _surfaces.has("flat", content.template):
+        if self.position == "flat" and "flat" not in content.maps.space.canvases:
             return "flat"
         if self.position == "atlas" and content.atlas is None:
             return "atlas"

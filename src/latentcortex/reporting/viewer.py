@@ -9,12 +9,10 @@ from typing import Any, Final
 from latentcortex import plotting
 from latentcortex._shelf import unknown
 from latentcortex.errors import InputError
-from latentcortex.plotting import Group
-from latentcortex.reporting import cortex
 from latentcortex.reporting.content import Content, models
 from latentcortex.reporting.figures import named
+from latentcortex.reporting.map_figures import accuracy
 from latentcortex.space import Space
-from latentcortex.statistics import MASK, PRODUCT_SHARE, UNIQUE_MASK, UNIQUE_SHARE
 
 VIEWERS: Final = {"webgl": "sub-{}_viewer.html", "light": "sub-{}_light.html"}
 """What `viewer` in [report] may name, functions of `plotting`, and the page of each; `true` means the first."""
@@ -81,55 +79,27 @@ def check_viewer(asked: Any, figures: Mapping[str, Sequence[str]], space: Space 
 
 def write_viewer(path: Path, content: Content) -> Path:
     """Write the viewer that the settings ask for, with the maps as the report draws them."""
-    groups, title = list(_groups(content)), f"Participant {content.participant}"
+    paintings, title = dict(_paintings(content)), f"Participant {content.participant}"
     if viewer_of(content.settings["report"]["viewer"]) == "light":
-        return plotting.light(groups, path, rois=content.rois, title=title)
-    return plotting.webgl(groups, path, rois=content.rois, title=title)
+        return plotting.light(paintings, path, atlas=content.atlas, title=title)
+    return plotting.webgl(paintings, path, atlas=content.atlas, title=title)
 
 
-def _groups(content: Content) -> Iterator[Group]:
-    """Yield the maps of every analysis that is shown; a viewer opens on the first, so what has no model is last."""
+def _paintings(content: Content) -> Iterator[tuple[str, plotting.Painting]]:
+    """Yield the maps of every analysis that is shown, with what stands over their names.
+
+    A viewer opens on the first, so what has no model is last.
+    """
     for analysis in sorted(content.analyses, key=lambda name: not models(content.maps, name)):
         turned = [named(name) for name in content.section(analysis).figures if named(name).viewer]
-        drawn = [figure for figure in turned if figure.statistic.name in content.statistics_of(analysis)]
-        for figure in drawn:
-            if figure.viewer is not None:
-                yield from figure.viewer(content, analysis)
-        # Across folds there are no preferred layers; the accuracy of each is there.
-        if turned and not drawn and models(content.maps, analysis):
-            yield from accuracy(content, analysis)
-
-
-def ceiling(content: Content, analysis: str) -> Iterator[Group]:
-    """Show the noise ceiling."""
-    panel = cortex.ceiling_panel(content)
-    yield Group([panel], content.title(analysis), "explainable variance", limits=(0.0, 1.0))
-
-
-def accuracy(content: Content, analysis: str) -> Iterator[Group]:
-    """Show where each model predicts, and how well."""
-    q = content.maps.find_columns(analysis=analysis, statistic=MASK.name).columns["q"].iloc[0]
-    label = f"prediction accuracy r, where q < {q:g}"
-    yield Group(cortex.accuracy_panels(content, analysis), content.title(analysis), label)
-
-
-def shares(content: Content, analysis: str) -> Iterator[Group]:
-    """Show product shares of z and z_c, and unique ones where they were computed."""
-    unique = len(content.maps.find_columns(analysis=analysis, statistic=UNIQUE_SHARE.name).columns) > 0
-    mask = UNIQUE_MASK.name if unique and content.settings["report"]["mask"] == "own" else MASK.name
-    product = cortex.share_panels(content, analysis, PRODUCT_SHARE.name, mask)
-    yield Group(product, content.title(analysis), "product share of variance (R²)")
-    if unique:
-        panels = cortex.share_panels(content, analysis, UNIQUE_SHARE.name, UNIQUE_MASK.name)
-        yield Group(panels, f"{content.title(analysis)}: unique shares", "unique share of variance (R²)")
-
-
-def preferences(content: Content, analysis: str) -> Iterator[Group]:
-    """Show the preferred layer at every step."""
-    panels, layers = cortex.preference_panels(content, analysis)
-    yield Group(panels, content.title(analysis), "preferred layer; pale where it is no clear winner", names=layers)
-
-
-def partition(content: Content, analysis: str) -> Iterator[Group]:
-    """Show the share of every layer."""
-    yield Group(cortex.partition_panels(content, analysis), content.title(analysis), "product share of variance (R²)")
+        paints = [
+            figure.viewer
+            for figure in turned
+            if figure.viewer is not None and figure.statistic.name in content.statistics_of(analysis)
+        ]
+        if turned and not paints and models(content.maps, analysis):
+            paints = [accuracy]  # across folds there are no preferred layers; the accuracy of each is there
+        for paint in paints:
+            for maps in paint(content, analysis):
+                label = maps.viewer_label or maps.painting.label
+                yield content.title(analysis) + maps.viewer_heading, maps.painting.with_label(label)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -38,15 +38,21 @@ class Atlas:
     labels : ndarray of int, shape (n_vertices,) or (x * y * z,)
         The region of each vertex, left then right hemisphere, or of each place of the grid; 0 is none.
     names : dict
-        Label -> name.
+        Label -> name. A region without a name gets an outline only.
+    template : str
+        The cortex whose vertices have the regions; empty where only places of a grid have them.
     vertices : ndarray of int, shape (n_vertices,), optional
         Of a volume whose regions were given on its cortex: the region of each vertex.
     """
 
     name: str
     labels: NDArray[np.intp]
-    names: dict[int, str]
+    names: Mapping[int, str]
+    template: str = ""
     vertices: NDArray[np.intp] | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "template", _surfaces.resolved(self.template))
 
     def __repr__(self) -> str:
         """Say what it holds, in one line."""
@@ -82,7 +88,9 @@ class Atlas:
             labels, names = subject_atlases.read(name, cortex)
         else:
             title, atlas_space = _described(folder)
-            place = next((place for place in places if atlas_space in (place, _subject(place))), None)
+            # A subject's folder is also named by the subject alone.
+            subjects = {place: Path(place).resolve().name for place in places if place not in TEMPLATES}
+            place = next((place for place in places if atlas_space in (place, subjects.get(place))), None)
             if place is None:
                 raise InputError(f"Atlas {name} is on {atlas_space}; the responses are on {' and '.join(places)}.")
             name, names = title, _names(_only(folder, "*_dseg.tsv"), name)
@@ -90,8 +98,36 @@ class Atlas:
                 return cls(name, _log_nameless(_of_volume(folder, on), names, name), names)
             labels = _log_nameless(_of_surface(folder, name, place), names, name)
         if isinstance(on, Volume):
-            return cls(name, on.on_grid(labels), names, labels)
-        return cls(name, labels, names)
+            return cls(name, on.on_grid(labels), names, on.template, labels)
+        return cls(name, labels, names, on if isinstance(on, str) else on.template)
+
+    def on_cortex(self, space: Unlocated | Surface | Volume) -> Atlas:
+        """Give the regions of each vertex of the cortex that a space is drawn on.
+
+        Where only places of a grid have regions, a vertex has the most frequent one of the voxels that it meets.
+
+        Returns
+        -------
+        Atlas
+            With `labels` of shape (n_vertices,), on the template of the space.
+
+        Raises
+        ------
+        AlignmentError
+            If there is not one label per vertex, or the regions are on another cortex, or on a grid and the space is
+            not a volume: as many vertices need not be the same ones.
+        """
+        if not self.template and space.volume is not None:
+            laid = space.labels_on_mesh(space.take(self.labels))
+            return Atlas(self.name, np.nan_to_num(laid).astype(np.intp), self.names, space.template)
+        if self.template != space.template:
+            raise AlignmentError(
+                f"A picture shows one cortex; maps are on {space.template}, which has "
+                f"{sum(_surfaces.n_vertices(space.template))} vertices, regions on {self.template or 'no cortex'}."
+            )
+        labels = self.labels if self.vertices is None else self.vertices
+        _surfaces.on_all_vertices(labels, self.template)
+        return Atlas(self.name, labels, self.names, self.template)
 
     def voxels(self, space: Unlocated | Surface | Volume, regions: Sequence[str]) -> NDArray[np.intp]:
         """Find the voxels that lie in any of these regions, ascending.
@@ -256,11 +292,6 @@ def _unknown(name: str, cortex: str) -> InputError:
     if not is_available:
         return InputError(f"Atlas {name} was looked for in {cortex}, which is not there; was the subject moved?")
     return unknown("atlas", name, [*_atlas_folders(), *subject_atlases.names(cortex)])
-
-
-def _subject(template: str) -> str:
-    """Name the subject whose folder a template is; empty if it has a name of its own."""
-    return "" if template in TEMPLATES or not template else Path(template).resolve().name
 
 
 def _only(folder: Path, pattern: str) -> Path:

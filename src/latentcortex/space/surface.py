@@ -65,6 +65,16 @@ class Surface:
         return sum(_surfaces.n_vertices(self.template))
 
     @property
+    def canvases(self) -> tuple[str, ...]:
+        """Name the canvases of `plotting` that they can be drawn on."""
+        return ("flat", "inflated") if _surfaces.has("flat", self.template) else ("inflated",)
+
+    @property
+    def volume(self) -> None:
+        """The volume whose voxels they are: none, they are vertices."""
+        return
+
+    @property
     def description(self) -> dict[str, object]:
         """What a sidecar says of it."""
         left, right = _surfaces.n_vertices(self.template)
@@ -94,10 +104,20 @@ class Surface:
             raise AlignmentError(f"No voxel of {self.template} is left.")
         return Surface(self.template, self.vertices[voxels])
 
+    def one_per_voxel(self, values: NDArray[np.generic]) -> None:
+        """Raise `AlignmentError` unless values are (n_voxels,); one hemisphere's say how to become both's."""
+        if values.shape == (self.n_voxels,):
+            return
+        if self.n_voxels == self.n_vertices and len(values) in _surfaces.n_vertices(self.template):
+            _surfaces.on_all_vertices(values, self.template)
+        raise AlignmentError(
+            f"Got {len(values)} values for {self.n_voxels} voxels of {self.template}, "
+            f"which has {self.n_vertices} vertices."
+        )
+
     def on_mesh(self, values: FloatArray) -> FloatArray:
         """Lay values (n_voxels,) onto all vertices (n_vertices,); nan where there is no voxel."""
-        if len(values) != self.n_voxels:
-            raise AlignmentError(f"Got {len(values)} values for {self.n_voxels} voxels of {self.template}.")
+        self.one_per_voxel(values)
         full = np.full(self.n_vertices, np.nan, dtype=np.float32)
         full[self.vertices] = values
         return full

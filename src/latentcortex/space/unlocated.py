@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from latentcortex._arrays import FloatArray
-from latentcortex.errors import InputError
+from latentcortex.errors import AlignmentError, InputError
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,21 @@ class Unlocated:
     def template(self) -> str:
         """The cortex that they can be drawn on: none."""
         return ""
+
+    @property
+    def canvases(self) -> tuple[str, ...]:
+        """Name the canvases of `plotting` that they can be drawn on: none."""
+        return ()
+
+    @property
+    def volume(self) -> None:
+        """The volume whose voxels they are: none."""
+        return
+
+    def one_per_voxel(self, values: NDArray[np.generic]) -> None:
+        """Raise `AlignmentError` unless values are (n_voxels,)."""
+        if values.shape != (self.n_voxels,):
+            raise AlignmentError(f"Got an array of shape {values.shape} for {self.n_voxels} voxels.")
 
     def on_mesh(self, values: FloatArray) -> FloatArray:
         """Raise `InputError`: nothing is known of where these voxels are on cortex."""

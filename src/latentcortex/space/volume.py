@@ -19,6 +19,7 @@ from latentcortex._arrays import BoolArray, FloatArray, IntArray, digest, listed
 from latentcortex._nifti import binary, read_grid
 from latentcortex.errors import AlignmentError, InputError
 from latentcortex.space import projection
+from latentcortex.space.surface import Surface
 
 logger = logging.getLogger(__name__)
 
@@ -160,6 +161,17 @@ class Volume:
         return int(self.mask.sum())
 
     @property
+    def canvases(self) -> tuple[str, ...]:
+        """Name the canvases of `plotting` that they can be drawn on; on cortex only with a `template`."""
+        cortex = Surface(self.template).canvases if self.template else ()
+        return ("slices", *(("glass",) if self.reference.startswith("MNI152") else ()), *cortex)
+
+    @property
+    def volume(self) -> Volume:
+        """The volume whose voxels they are: this one."""
+        return self
+
+    @property
     def description(self) -> dict[str, object]:
         """What a sidecar says of it."""
         size = " x ".join(f"{edge:.3g}" for edge in nib.affines.voxel_sizes(self.affine))
@@ -228,7 +240,7 @@ class Volume:
 
     def to_image(self, values: NDArray[np.generic]) -> nib.Nifti1Image:
         """Lay values (n_voxels,) onto the grid, as an image of float32; nan outside the mask."""
-        self._one_each(values)
+        self.one_per_voxel(values)
         grid = np.full(self.shape, np.nan, dtype=np.float32)
         grid[self.mask] = values
         image = nib.Nifti1Image(grid, self.affine)
@@ -255,7 +267,7 @@ class Volume:
         """How often each vertex meets each voxel, sparse (n_vertices, n_voxels); see `projection.count_crossings`."""
         if self.to_voxels is None:
             raise InputError(
-                "Voxels of a volume without `template` cannot be drawn on cortex; plotting.slices and Maps.to_image "
+                "Voxels of a volume without `template` cannot be drawn on cortex; plotting.Slices and Maps.to_image "
                 "show where they are."
             )
         return projection.count_crossings(self.template, self.to_voxels, self.numbers)
@@ -273,13 +285,18 @@ class Volume:
         """Number of voxels that any vertex meets."""
         return len(np.unique(self.votes.indices))
 
+    def one_per_voxel(self, values: NDArray[np.generic]) -> None:
+        """Raise `AlignmentError` unless values are (n_voxels,)."""
+        if values.shape != (self.n_voxels,):
+            raise AlignmentError(f"Got values of shape {values.shape} for {self.n_voxels} voxels of a volume.")
+
     def on_mesh(self, values: NDArray[np.generic]) -> FloatArray:
         """Lay values (n_voxels,) onto the template's vertices, (n_vertices,).
 
         A vertex has the mean of the voxels between white and pial surface that are not nan, each as often as it is the
         nearest to one of eight points; nan where there is none.
         """
-        self._one_each(values)
+        self.one_per_voxel(values)
         return projection.means(self.votes, values)
 
     def labels_on_mesh(self, labels: NDArray[np.generic]) -> FloatArray:
@@ -290,7 +307,7 @@ class Volume:
         ndarray of shape (n_vertices,)
             nan where there is no voxel, or all are nan.
         """
-        self._one_each(labels)
+        self.one_per_voxel(labels)
         return projection.majorities(self.votes, labels)
 
     def on_grid(self, labels: NDArray[np.generic]) -> NDArray[np.intp]:
@@ -301,10 +318,6 @@ class Volume:
         nearest = np.zeros(self.shape, dtype=np.intp)
         nearest[self.mask] = np.nan_to_num(projection.majorities(self.votes.T.tocsr(), labels))
         return nearest.ravel()
-
-    def _one_each(self, values: NDArray[np.generic]) -> None:
-        if values.shape != (self.n_voxels,):
-            raise AlignmentError(f"Got values of shape {values.shape} for {self.n_voxels} voxels of a volume.")
 
 
 def _read_transform(shape: tuple[int, ...], affine: FloatArray, template: str, transform: str) -> FloatArray | None:

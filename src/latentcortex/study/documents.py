@@ -41,7 +41,7 @@ EXAMPLES: Final[dict[str, Any]] = {
     "evaluation.category": "scene",
     "run.out": "OUT",
 }
-"""What stands in the file with every key where a default says little."""
+"""Values in the file with every key, for keys whose default would say little."""
 PICKED: Final = {"dataset": "phantom", "extractor": "ldm", "estimator": "banded_ridge", "reconstructor": "ldm"}
 """What that file, a study of the phantom, picks from each shelf."""
 ASIDE: Final = ("reconstructor.ldm.model", "reconstructor.ldm.revision", "reconstructor.ldm.n_steps")
@@ -58,12 +58,12 @@ def json_schema() -> dict[str, Any]:
 def _tidied(schema: Any) -> Any:
     """Leave out the titles that are only the keys once more, and write each description in one line."""
     if isinstance(schema, list):
-        return [_tidied(one) for one in schema]
+        return [_tidied(entry) for entry in schema]
     if not isinstance(schema, dict):
         return schema
-    kept = {key: one for key, one in schema.items() if key != "title" or not isinstance(one, str)}
+    kept = {key: entry for key, entry in schema.items() if key != "title" or not isinstance(entry, str)}
     lines = {"description": " ".join(kept["description"].split())} if isinstance(kept.get("description"), str) else {}
-    return {key: _tidied(one) for key, one in (kept | lines).items()}
+    return {key: _tidied(entry) for key, entry in (kept | lines).items()}
 
 
 def schema_text() -> str:
@@ -191,7 +191,7 @@ def toml(value: Any) -> str:
     '{z = ["early"], n = 3, fast = true}'
     """
     if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{key} = {toml(one)}" for key, one in value.items()) + "}"
+        return "{" + ", ".join(f"{key} = {toml(entry)}" for key, entry in value.items()) + "}"
     if isinstance(value, (list, tuple)):
         return f"[{', '.join(map(toml, value))}]"
     return repr(value) if isinstance(value, float) else json.dumps(value, ensure_ascii=False)

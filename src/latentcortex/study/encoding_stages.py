@@ -142,7 +142,7 @@ class EncodingStages:
         requirements.check_report(self.data, name)
         self._parts(name)
         self.data.dataset.tables(name)
-        self._given_anatomy(name)
+        self._read_anatomy(name)
 
     def run(self, until: str) -> None:
         """Run every stage up to one, that one included."""
@@ -280,27 +280,27 @@ class EncodingStages:
         )
 
     def _regions(self, participant: str) -> encoding.RegionMeans | None:
-        """Say which regions of the atlas have means with intervals."""
+        """Return the regions of the atlas over whose voxels means with intervals are computed."""
         atlas, space = self.data.atlas(participant), self.data.space(participant)
         if atlas is None:
             return None
         return encoding.RegionMeans(space.take(atlas.labels).astype(np.intp), atlas.names, seed=self.study.seed)
 
-    def _anatomy(self, participant: str) -> Path | None:
-        """Copy the anatomy that cuts are drawn on beside the maps, so that figures can be made again."""
-        given = self._given_anatomy(participant)
-        if given is None:
+    def _copy_anatomy(self, participant: str) -> Path | None:
+        """Copy the anatomical image that slices are drawn on beside the maps, so that figures can be made again."""
+        image = self._read_anatomy(participant)
+        if image is None:
             return None
         path = reporting.background_of(self.out, participant)
-        with _files.writing(path) as part:
-            part.write_bytes(given)
+        with _files.writing(path) as unfinished:
+            unfinished.write_bytes(image)
         return path
 
-    def _given_anatomy(self, participant: str) -> bytes | None:
-        """Read the anatomy that cuts are drawn on, as a NIfTI image, if there is one."""
+    def _read_anatomy(self, participant: str) -> bytes | None:
+        """Read the anatomical image that slices are drawn on, as the bytes of a NIfTI file, if there is one."""
         dataset = self.data.dataset
-        given = dataset.background(participant) if isinstance(dataset, Anatomical) else None
-        return None if given is None else as_nifti(given)
+        path = dataset.background(participant) if isinstance(dataset, Anatomical) else None
+        return None if path is None else as_nifti(path)
 
     def _parts(self, participant: str) -> dict[str, Sentences]:
         """Let dataset, extractor, estimator and analyses write what they do for the methods text."""
@@ -326,7 +326,7 @@ class EncodingStages:
             for name, table in self.data.dataset.tables(participant).items():
                 reporting.write_table(self.out, participant, name, table)
         with timer.measure("report"):
-            anatomy = self._anatomy(participant)
+            anatomy = self._copy_anatomy(participant)
             methods, references = plain(self._methods(participant, maps))
             content = reporting.Content(
                 participant=participant,

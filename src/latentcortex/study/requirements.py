@@ -25,11 +25,11 @@ def check_features(data: StudyData) -> None:
 
 def check_refits(data: StudyData) -> None:
     """Check that the estimator refits models without a band if that is asked for, and that the embedding is a band."""
-    asked, embedding = data.settings.analyses, data.settings.splits.embedding
-    refits_for_shares = bool(set(asked.shares) - {"product"})
+    settings, embedding = data.settings.analyses, data.settings.splits.embedding
+    refits_for_shares = bool(set(settings.shares) - {"product"})
     if refits_for_shares and not any(len(model) > 1 for model in data.models):
         raise InputError(
-            f"`shares` in [analyses] are between bands of one model; {listed(asked.run)} fit one band each. "
+            f"`shares` in [analyses] are between bands of one model; {listed(settings.run)} fit one band each. "
             "Add an analysis such as 'noise-levels' to `run`, or set shares = ['product']."
         )
     refits = refits_for_shares or any(analysis.refits_nested for analysis in data.analyses)
@@ -57,13 +57,13 @@ def check_fits(data: StudyData, participant: str, model: object) -> None:
 
 def check_analyses(data: StudyData, participant: str) -> None:
     """Check that there are enough stimuli for components, clusters, and the analyses that split them anew."""
-    asked, splits, n = data.settings.analyses, data.settings.splits, len(data.ids(participant))
+    n_dims, splits, n = data.settings.analyses.n_dims, data.settings.splits, len(data.ids(participant))
     refuse_beyond_memory("n_permutations in [inference]", data.settings.inference.n_permutations, 16 * n)
     has_test_set = not (splits.by_embedding or splits.cross_validation)  # before features are extracted
     n_train = len(data.splits(participant).folds[0].train) if has_test_set else n
-    if asked.n_dims >= n_train:
+    if n_dims >= n_train:
         raise InputError(
-            f"{n_train} training stimuli have at most {n_train - 1} components; n_dims in [analyses] is {asked.n_dims}."
+            f"{n_train} training stimuli have at most {n_train - 1} components; n_dims in [analyses] is {n_dims}."
         )
     if splits.unit == "cluster" and splits.n_clusters >= n:
         raise InputError(f"{n} stimuli make fewer than {n} clusters; n_clusters in [splits] is {splits.n_clusters}.")

@@ -10,8 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from latentcortex import analyses, datasets, estimators, extractors, reconstructors
 from latentcortex._ranges import NoEffect
-from latentcortex._shelf import unknown
-from latentcortex._shelf.picking import FromShelf, picked_by, problems
+from latentcortex._shelf import picking, unknown
+from latentcortex._shelf.picking import FromShelf, picked_by
 from latentcortex._shelf.signatures import STRICT, Chosen
 from latentcortex.errors import InputErrors
 from latentcortex.study.sections import (
@@ -68,12 +68,12 @@ class Contradictions(ValueError):
 
     Parameters
     ----------
-    found : iterable of Contradiction
+    contradictions : iterable of Contradiction
     """
 
-    def __init__(self, found: Iterable[Contradiction]) -> None:
-        self.found = tuple(found)
-        super().__init__("\n".join(one.line for one in self.found))
+    def __init__(self, contradictions: Iterable[Contradiction]) -> None:
+        self.contradictions = tuple(contradictions)
+        super().__init__("\n".join(contradiction.line for contradiction in self.contradictions))
 
 
 class Settings(BaseModel):
@@ -111,9 +111,9 @@ class Settings(BaseModel):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        found = _between(self.splits, self.analyses, self.inference)
-        if found:
-            raise Contradictions(found)
+        excluding = _between(self.splits, self.analyses, self.inference)
+        if excluding:
+            raise Contradictions(excluding)
         return self
 
     @classmethod
@@ -134,10 +134,12 @@ class Settings(BaseModel):
         try:
             return cls.model_validate(given)
         except ValidationError as error:
-            found = dict(_problems(error, given))
-            keys = {place.partition(",")[0] for place in found}
-            excluding = _contradictions(error) or _contradictions_of_rest(given, keys)
-            raise InputErrors([*found.values(), *(one.line for one in excluding)]) from None
+            problems = dict(_problems(error, given))
+            wrong = {place.partition(",")[0] for place in problems}
+            raised = [detail.get("ctx", {}).get("error") for detail in error.errors(include_url=False)]
+            excluding = [one for each in raised if isinstance(each, Contradictions) for one in each.contradictions]
+            excluding = excluding or _contradictions_of_rest(given, wrong)
+            raise InputErrors([*problems.values(), *(one.line for one in excluding)]) from None
 
     def depended_on(self, sections: Iterable[str]) -> dict[str, dict[str, Any]]:
         """Write the keys of some sections on which results depend; how figures look is none of them."""
@@ -201,16 +203,10 @@ def _problems_of_keys(section: str, errors: list[Any], given: Mapping[str, Any])
     field = Settings.model_fields[section]
     picked = picked_by(field)
     if picked is not None:
-        yield from problems(picked.model(picked.name(given)), errors, given, what=picked.what(given))
+        yield from picking.problems(picked.model(picked.name(given)), errors, given, what=picked.what(given))
     else:
         model: Any = field.annotation
-        yield from problems(model, errors, given, what=f"in [{section}]")
-
-
-def _contradictions(error: ValidationError) -> list[Contradiction]:
-    """List the keys that exclude each other, once each is allowed by itself."""
-    raised = [one.get("ctx", {}).get("error") for one in error.errors(include_url=False)]
-    return [one for each in raised if isinstance(each, Contradictions) for one in each.found]
+        yield from picking.problems(model, errors, given, what=f"in [{section}]")
 
 
 def _contradictions_of_rest(given: Mapping[str, Any], wrong: Collection[str]) -> list[Contradiction]:
@@ -220,30 +216,30 @@ def _contradictions_of_rest(given: Mapping[str, Any], wrong: Collection[str]) ->
         keys = given.get(section, {}) if section not in wrong else {}
         return {key: value for key, value in keys.items() if f"{section}.{key}" not in wrong}
 
-    splits, asked = SplitsSettings(**rest("splits")), AnalysesSettings(**rest("analyses"))
-    found = _between(splits, asked, InferenceSettings(**rest("inference")))
+    splits, chosen = SplitsSettings(**rest("splits")), AnalysesSettings(**rest("analyses"))
+    excluding = _between(splits, chosen, InferenceSettings(**rest("inference")))
     sections = [key for key in wrong if "." not in key]
-    return [one for one in found if not any(key in wrong or key.split(".")[0] in sections for key in one.keys)]
+    return [one for one in excluding if not any(key in wrong or key.split(".")[0] in sections for key in one.keys)]
 
 
-def _between(splits: SplitsSettings, asked: AnalysesSettings, tests: InferenceSettings) -> list[Contradiction]:
+def _between(splits: SplitsSettings, chosen: AnalysesSettings, tests: InferenceSettings) -> list[Contradiction]:
     """List the keys that exclude each other."""
-    return [*_between_splits_and_models(splits, asked), *_between_splits_and_tests(splits, asked, tests)]
+    return [*_between_splits_and_models(splits, chosen), *_between_splits_and_tests(splits, chosen, tests)]
 
 
-def _between_splits_and_models(splits: SplitsSettings, asked: AnalysesSettings) -> Iterator[Contradiction]:
+def _between_splits_and_models(splits: SplitsSettings, chosen: AnalysesSettings) -> Iterator[Contradiction]:
     """Find what folds or a test set cannot be asked for."""
-    if splits.cross_validation and asked.n_dims:
+    if splits.cross_validation and chosen.n_dims:
         yield Contradiction(
             ("splits.cross_validation", "analyses.n_dims"),
             "`n_dims` in [analyses] needs a test set: across folds every permutation would need components of its own.",
         )
-    if splits.cross_validation and asked.shares != ("product",):
+    if splits.cross_validation and chosen.shares != ("product",):
         yield Contradiction(
             ("splits.cross_validation", "analyses.shares"),
             "Across folds only product shares are computed: set shares = ['product'] in [analyses], or use a test set.",
         )
-    for name in asked.run if splits.cross_validation else ():
+    for name in chosen.run if splits.cross_validation else ():
         if analyses.SHELF.find(name).needs_test_set:
             yield Contradiction(
                 ("splits.cross_validation", "analyses.run"),
@@ -262,10 +258,10 @@ def _between_splits_and_models(splits: SplitsSettings, asked: AnalysesSettings) 
 
 
 def _between_splits_and_tests(
-    splits: SplitsSettings, asked: AnalysesSettings, tests: InferenceSettings
+    splits: SplitsSettings, chosen: AnalysesSettings, tests: InferenceSettings
 ) -> Iterator[Contradiction]:
     """Find tests that do not hold for these splits, or for shares that are not computed."""
-    if tests.share != "gain" and "unique" not in asked.shares:
+    if tests.share != "gain" and "unique" not in chosen.shares:
         yield Contradiction(
             ("inference.share", "analyses.shares"),
             f"share = {tests.share!r} in [inference] tests unique shares: add 'unique' to `shares` in [analyses].",

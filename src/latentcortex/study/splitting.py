@@ -55,7 +55,7 @@ def _split_off_the_farthest(data: StudyData, participant: str) -> Splits:
 
 def embedding_band(data: StudyData) -> str:
     """Return the band in which distances between stimuli are measured: that of [splits], else c, else the first."""
-    bands, asked = data.features.bands, data.settings.splits.embedding
-    if asked and asked not in bands:
-        raise unknown("band in [splits]:", asked, bands)
-    return asked or ("c" if "c" in bands else bands[0])
+    bands, embedding = data.features.bands, data.settings.splits.embedding
+    if embedding and embedding not in bands:
+        raise unknown("band in [splits]:", embedding, bands)
+    return embedding or ("c" if "c" in bands else bands[0])

@@ -31,11 +31,11 @@ from latentcortex.study.schema import Settings, runs_model_of
 from latentcortex.study.sections import CheckSettings
 
 HUB: Final = re.compile(r"[\w-][\w.-]*/[\w.-]+")
-"""What a model of the hub is called."""
+"""Names of models on the hub."""
 NOT_PATHS: Final = ("phantom", *TEMPLATES)
-"""Names that stand where a path could."""
+"""Values of keys for paths that are names of what the package has."""
 MAX_STUDY_BYTES: Final = 2**16
-"""Of a study file; a long one has a few thousand. Python's reader needs seconds for a key of thousands of dots."""
+"""Largest size of a study file, bytes; long ones have a few thousand. Python's reader needs seconds for many dots."""
 STAGES: Final = (*ENCODING_STAGES, *DECODING_STAGES)
 
 
@@ -62,9 +62,9 @@ class Study:
 
     def __repr__(self) -> str:
         """Say what it runs on what, in one line."""
-        given = self.settings
-        picked = f"dataset {given.dataset.name}, extractor {given.extractor.name}, estimator {given.estimator.name}"
-        return f"Study({picked}; analyses {', '.join(given.analyses.run)})"
+        of = self.settings
+        parts = f"dataset {of.dataset.name}, extractor {of.extractor.name}, estimator {of.estimator.name}"
+        return f"Study({parts}; analyses {', '.join(of.analyses.run)})"
 
     @classmethod
     def read(cls, path: Path | str) -> Study:
@@ -82,17 +82,17 @@ class Study:
             raise InputError(f"Study file {path} is not there.")
         text = _files.read_text(path, expected="a study file in TOML", max_bytes=MAX_STUDY_BYTES)
         try:
-            given = tomllib.loads(text)
+            content = tomllib.loads(text)
         except RecursionError:
             raise InputError(f"{path} is nested too deeply to be read; expected sections and their keys.") from None
         except ValueError as error:  # of the grammar, or a number of thousands of digits
             raise InputError(f"{path} is not TOML: {str(error).rstrip('.')}.") from None
         try:
-            settings = Settings.read(given)
+            settings = Settings.read(content)
         except InputErrors as error:
             raise InputErrors([f"{path}: {line}" for line in error.lines]) from None
         folder = path.resolve().parent
-        return cls(_placed(settings, folder), folder, "decoding" in given, str(path))
+        return cls(_with_atlas_path(settings, folder), folder, "decoding" in content, str(path))
 
     @property
     def seed(self) -> int:
@@ -158,8 +158,8 @@ class Study:
     @property
     def out(self) -> Path | None:
         """The folder for results that the file names, if it does."""
-        given = self.settings.run.out
-        return self._path(given) if given else None
+        out = self.settings.run.out
+        return self._path(out) if out else None
 
     def run(
         self,
@@ -244,30 +244,32 @@ class Study:
 
     def decoder(self, atlas: Atlas | None) -> Decoder:
         """Make a decoder."""
-        given = self.settings.decoding
-        if given.rois and not self.settings.report.atlas:
+        settings = self.settings.decoding
+        if settings.rois and not self.settings.report.atlas:
             raise InputError("`rois` in [decoding] needs `atlas` in [report], which says where the regions are.")
-        if given.rois and atlas is None:
+        if settings.rois and atlas is None:
             raise InputError(
                 "`rois` in [decoding] needs voxels of known position: give `template` in [dataset], or no `rois`."
             )
-        return Decoder(given.rois, atlas=atlas, n_voxels=given.n_voxels, seed=self.seed)
+        return Decoder(settings.rois, atlas=atlas, n_voxels=settings.n_voxels, seed=self.seed)
 
     def reconstructor(self, **arguments: Any) -> Any:
         """Make the reconstructor; one that runs the extractor's model has that, unless it names another.
 
         Also another one is run as the extractor's is: at its pixels, in its precision, on its device.
         """
-        name, source = self.settings.extractor.name, self.settings.extractor.arguments
-        of, given = self.settings.reconstructor.name, self.settings.reconstructor.arguments
-        if not runs_model_of(of, name):
+        chosen, given = self.settings.reconstructor.name, self.settings.reconstructor.arguments
+        extractor, of_extractor = self.settings.extractor.name, self.settings.extractor.arguments
+        if not runs_model_of(chosen, extractor):
             return self._make(reconstructors.SHELF, "reconstructor", paths=("model",), seeded=True, **arguments)
-        named = ("model", "revision")
-        taken = ("pixels", "n_steps", "dtype", "device", *(named if "model" not in given else ()))
-        run = {key: source[key] for key in taken if key in source} | {key: given[key] for key in named if key in given}
-        model = self._make(extractors.SHELF, "reconstructor", paths=("model",), given=(name, run))
-        rest = {key: value for key, value in given.items() if key not in named} | {"model": model}
-        return self._make(reconstructors.SHELF, "reconstructor", seeded=True, given=(of, rest), **arguments)
+        model_keys = ("model", "revision")
+        shared = ("pixels", "n_steps", "dtype", "device", *(model_keys if "model" not in given else ()))
+        run = {key: of_extractor[key] for key in shared if key in of_extractor}
+        run |= {key: given[key] for key in model_keys if key in given}
+        model = self._make(extractors.SHELF, "reconstructor", paths=("model",), given=(extractor, run))
+        others = {key: value for key, value in given.items() if key not in model_keys}
+        picked = (chosen, others | {"model": model})
+        return self._make(reconstructors.SHELF, "reconstructor", seeded=True, given=picked, **arguments)
 
     def analyses(self, bands: tuple[str, ...]) -> list[Analysis]:
         """Make the analyses that are asked for, each with its models among these bands."""
@@ -292,10 +294,10 @@ class Study:
         arguments = {**otherwise, **of_section}
         for key in paths:
             if arguments.get(key, NOT_PATHS[0]) not in NOT_PATHS:
-                here = self._path(arguments[key])
+                path = self._path(arguments[key])
                 # A name of the model hub looks like a path, and is one only if there is such a folder.
-                if key != "model" or here.exists() or not HUB.fullmatch(arguments[key]):
-                    arguments[key] = str(here)
+                if key != "model" or path.exists() or not HUB.fullmatch(arguments[key]):
+                    arguments[key] = str(path)
         if seeded and "seed" not in arguments and shelf.takes(name, "seed"):
             arguments["seed"] = self.seed
         try:
@@ -309,14 +311,15 @@ class Study:
         """Say where the keys of a section stand."""
         return f"{self.file}: [{section}]: " if self.file else f"[{section}]: "
 
-    def _path(self, given: str) -> Path:
-        return (self.folder / Path(given).expanduser()).resolve()
+    def _path(self, path: str) -> Path:
+        """Resolve a path of the study file against the folder that the file is in."""
+        return (self.folder / Path(path).expanduser()).resolve()
 
 
-def _placed(settings: Settings, folder: Path) -> Settings:
-    """Write an atlas that is a folder beside the study so that it means the same from everywhere."""
-    given = settings.report.atlas
-    beside = (folder / Path(given).expanduser()).resolve()
-    if not given or not (beside / "atlas.json").is_file():
+def _with_atlas_path(settings: Settings, folder: Path) -> Settings:
+    """Replace the path of an atlas that is relative to the study's folder by an absolute one."""
+    atlas = settings.report.atlas
+    path = (folder / Path(atlas).expanduser()).resolve()
+    if not atlas or not (path / "atlas.json").is_file():
         return settings
-    return settings.model_copy(update={"report": settings.report.model_copy(update={"atlas": str(beside)})})
+    return settings.model_copy(update={"report": settings.report.model_copy(update={"atlas": str(path)})})

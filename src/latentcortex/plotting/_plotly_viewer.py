@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import importlib.util
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,8 +18,9 @@ from latentcortex._files import write_text
 from latentcortex._pycortex import View
 from latentcortex._surfaces import HEMISPHERES, Kind, Mesh
 from latentcortex.errors import MissingExtraError
-from latentcortex.plotting._groups import AnyPanel, Columns, Group, shown
-from latentcortex.plotting._panels import Rois, on_same_cortex, relief
+from latentcortex.plotting._viewer_maps import ViewerMaps, viewer_maps
+from latentcortex.plotting.cortex import relief
+from latentcortex.space import Atlas
 
 NEEDED: Final = "The light viewer"
 SHAPES: Final[dict[str, Kind]] = {"Inflated": "inflated", "Folded": "pial"}
@@ -31,10 +31,10 @@ TEMPLATES: Final = Path(__file__).parents[1] / "templates"
 
 
 def light(
-    maps: Columns | Sequence[Group | AnyPanel],
+    maps: ViewerMaps,
     path: Path | str,
     *,
-    rois: Rois | None = None,
+    atlas: Atlas | None = None,
     title: str = "latentcortex",
 ) -> Path:
     """Write a page in which maps are seen on inflated and folded cortex that can be turned.
@@ -44,12 +44,12 @@ def light(
 
     Parameters
     ----------
-    maps : Maps, or sequence of Group, Panel, SharePanel or PreferencePanel
-        Columns of `Maps` share a scale with those of the same statistic; panels that are given without a group
-        share one scale.
+    maps : Maps, Painting, or dict of str to Painting
+        Columns of `Maps` share a scale with those of the same statistic. A dict has the heading that stands over the
+        maps of each painting.
     path : Path
         Of the page.
-    rois : Rois, optional
+    atlas : Atlas, optional
         Regions whose outlines are drawn, and whose names stand beside the value that is pointed at.
     title : str
         Of the page.
@@ -79,15 +79,14 @@ def light(
     plotly 6 and 7 do not need for this.
     """
     require_light()
-    template, found = shown(maps)
-    on_same_cortex(template, rois)
-    told = {
+    template, regions, views = viewer_maps(maps, atlas)
+    page = {
         "title": title,
-        "maps": [about | _packed(view) for view, about in found],
+        "maps": [facts | _packed(view) for view, facts in views],
         "hemispheres": _hemispheres(template),
-        "regions": _regions(rois),
+        "regions": _regions(regions),
     }
-    write_text(Path(path), _rendered(told))
+    write_text(Path(path), _rendered(page))
     return Path(path)
 
 
@@ -117,10 +116,10 @@ def _hemispheres(template: str) -> list[dict[str, Any]]:
     surfaces = [_surfaces.surface(kind, template) for kind in kinds.values()]
     places = [_parted(meshes) for meshes in surfaces]
     grey = np.round(255 * relief(_surfaces.curvature(template)))
-    told, first = [], 0
+    hemispheres, first = [], 0
     for i, side in enumerate(HEMISPHERES):
         n = len(surfaces[0][i].coordinates)
-        told.append(
+        hemispheres.append(
             {
                 "name": side,
                 "first": first,
@@ -131,7 +130,7 @@ def _hemispheres(template: str) -> list[dict[str, Any]]:
             }
         )
         first += n
-    return told
+    return hemispheres
 
 
 def _parted(meshes: tuple[Mesh, Mesh]) -> tuple[FloatArray, FloatArray]:
@@ -142,10 +141,12 @@ def _parted(meshes: tuple[Mesh, Mesh]) -> tuple[FloatArray, FloatArray]:
     return left, right
 
 
-def _regions(rois: Rois | None) -> dict[str, Any] | None:
-    if rois is None:
+def _regions(regions: Atlas | None) -> dict[str, Any] | None:
+    """Write the region of each vertex, and the names of regions."""
+    if regions is None:
         return None
-    return {"labels": _text(rois.labels, np.int32), "names": {str(label): name for label, name in rois.names.items()}}
+    names = {str(label): name for label, name in regions.names.items()}
+    return {"labels": _text(regions.labels, np.int32), "names": names}
 
 
 def _text(array: NDArray[Any], kind: type[np.generic]) -> str:
@@ -153,7 +154,7 @@ def _text(array: NDArray[Any], kind: type[np.generic]) -> str:
     return base64.b64encode(np.ascontiguousarray(array, dtype=np.dtype(kind).newbyteorder("<")).tobytes()).decode()
 
 
-def _rendered(told: dict[str, Any]) -> str:
+def _rendered(page: dict[str, Any]) -> str:
     """Fill the page; its two scripts, plotly's and our own, may run, and no other."""
     from plotly.offline import get_plotlyjs
 
@@ -167,4 +168,4 @@ def _rendered(told: dict[str, Any]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return maker.get_template("light.html").render(told=told, library=library, script=script, hashes=hashes)
+    return maker.get_template("light.html").render(told=page, library=library, script=script, hashes=hashes)

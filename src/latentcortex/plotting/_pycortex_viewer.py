@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -11,17 +10,17 @@ from latentcortex._files import write_text
 from latentcortex._pycortex import VIEW
 from latentcortex._surfaces import has
 from latentcortex.errors import InputError
-from latentcortex.plotting._groups import AnyPanel, Columns, Group, shown
-from latentcortex.plotting._panels import Rois, on_same_cortex
+from latentcortex.plotting._viewer_maps import ViewerMaps, viewer_maps
+from latentcortex.space import Atlas
 
 NEEDED: Final = "The WebGL viewer"
 
 
 def webgl(
-    maps: Columns | Sequence[Group | AnyPanel],
+    maps: ViewerMaps,
     path: Path | str,
     *,
-    rois: Rois | None = None,
+    atlas: Atlas | None = None,
     title: str = "latentcortex",
     filestore: Path | str | None = None,
 ) -> Path:
@@ -32,12 +31,12 @@ def webgl(
 
     Parameters
     ----------
-    maps : Maps, or sequence of Group, Panel, SharePanel or PreferencePanel
-        Columns of `Maps` share a scale with those of the same statistic; panels that are given without a group
-        share one scale.
+    maps : Maps, Painting, or dict of str to Painting
+        Columns of `Maps` share a scale with those of the same statistic. A dict has the heading that stands over the
+        maps of each painting.
     path : Path
         Of the page.
-    rois : Rois, optional
+    atlas : Atlas, optional
         Regions whose outlines and names are drawn.
     title : str
         Of the page.
@@ -68,14 +67,13 @@ def webgl(
     .. [1] Gao, J. S., Huth, A. G., Lescroart, M. D., & Gallant, J. L. (2015). Pycortex: an interactive surface
        visualizer for fMRI. Frontiers in Neuroinformatics. doi:10.3389/fninf.2015.00023
     """
-    template, found = shown(maps)
+    template, regions, views = viewer_maps(maps, atlas)
     require_viewer(template)
-    on_same_cortex(template, rois)
     page = _pycortex.page(
-        [view for view, _ in found],
+        [view for view, _ in views],
         template=template,
-        regions=(rois.labels, rois.names) if rois else None,
-        told={"title": title, "maps": [about | {"id": VIEW.format(i)} for i, (_, about) in enumerate(found)]},
+        regions=(regions.labels, regions.names) if regions else None,
+        told={"title": title, "maps": [facts | {"id": VIEW.format(i)} for i, (_, facts) in enumerate(views)]},
         filestore=Path(filestore) if filestore else None,
     )
     write_text(Path(path), page)

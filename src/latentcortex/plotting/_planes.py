@@ -1,8 +1,8 @@
-"""Plane cuts through volumes: which show most, what lies on each, and the anatomy behind.
+"""Slices through volumes: which show most, what lies on each, and the anatomy behind.
 
-A cut asks for every one of its pixels which voxel it lies in. So values are never resampled, a voxel that is undefined
-stays so, and any affine will do: nilearn's slicers draw nan as 0, resample oblique images, and where a cut lies before
-an image's first voxel they show its last ones.
+A slice asks for every one of its pixels which voxel it lies in. So values are never resampled, a voxel that is
+undefined stays so, and any affine will do: nilearn's slicers draw nan as 0, resample oblique images, and where a slice
+lies before an image's first voxel they show its last ones.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from latentcortex.errors import InputError
 from latentcortex.space import Volume
 
 PIXEL_MM: Final = 0.6
-"""A printed pixel of 300 to the inch in a cut of 25 mm."""
+"""A printed pixel of 300 to the inch in a slice of 25 mm."""
 MARGIN_MM: Final = 4.0
 CONTEXT_MM: Final = 20.0
-"""Of a participant's own anatomy round the voxels."""
+"""How much of a participant's own anatomy is shown round the voxels."""
 N_AXIAL: Final = 6
 AXES: Final = "xyz"
 ACROSS: Final = {"x": (1, 2), "y": (0, 2), "z": (0, 1)}
-"""Axes of mm that run rightwards and upwards on a cut across each axis."""
+"""Axes of mm that run rightwards and upwards on a slice across each axis."""
 SIDES: Final = {"x": ("P", "A"), "y": ("L", "R"), "z": ("L", "R")}
-"""What is on the left and on the right of it."""
+"""What is on the left and on the right of a slice across each axis."""
 AIR: Final = 0.06
 """Brightness of an image, relative to its brightest tissue, below which it is taken for what surrounds the head."""
 DARKEST: Final = 0.45
@@ -50,13 +50,13 @@ class Backdrop:
         0 outside, 1 the brightest tissue.
     affine : ndarray of shape (4, 4)
         From indices to mm.
-    bare : bool
+    brain_only : bool
         Whether it holds a brain and nothing else, so that all of it is shown.
     """
 
     values: FloatArray
     affine: FloatArray
-    bare: bool = False
+    brain_only: bool = False
 
     @property
     def extent(self) -> FloatArray:
@@ -76,8 +76,8 @@ class Backdrop:
 
 
 @dataclass(frozen=True, eq=False)
-class Cut:
-    """A plane.
+class Slice:
+    """A plane through the brain, perpendicular to one axis.
 
     Parameters
     ----------
@@ -108,24 +108,24 @@ class Cut:
         """Return where the pixels' centres are in mm, (height, width, 3), the upper row first."""
         left, right, bottom, top = self.extent
         across, up = (max(round((b - a) / PIXEL_MM), 1) for a, b in ((left, right), (bottom, top)))
-        found = np.full((up, across, 3), self.mm)
+        points = np.full((up, across, 3), self.mm)
         rightwards, upwards = ACROSS[self.axis]
-        found[..., rightwards] = left + (np.arange(across) + 0.5) * (right - left) / across
-        found[..., upwards] = (top - (np.arange(up) + 0.5) * (top - bottom) / up)[:, None]
-        return found
+        points[..., rightwards] = left + (np.arange(across) + 0.5) * (right - left) / across
+        points[..., upwards] = (top - (np.arange(up) + 0.5) * (top - bottom) / up)[:, None]
+        return points
 
     def voxels(self, volume: Volume) -> IntArray:
         """Find the voxel that each pixel lies in, (height, width); -1 where there is none."""
         inverse = np.linalg.inv(volume.affine)
         nearest = np.rint(self.points() @ inverse[:3, :3].T + inverse[:3, 3]).astype(np.int64)
         inside = ((nearest >= 0) & (nearest < volume.shape)).all(axis=-1)
-        found = np.full(inside.shape, -1, dtype=np.intp)
-        found[inside] = volume.numbers[tuple(nearest[inside].T)]
-        return found
+        numbers = np.full(inside.shape, -1, dtype=np.intp)
+        numbers[inside] = volume.numbers[tuple(nearest[inside].T)]
+        return numbers
 
 
-def cuts_of(volumes: Sequence[Volume], backdrop: Backdrop | None) -> list[Cut]:
-    """Choose cuts that cover the voxels of all volumes.
+def slices_of(volumes: Sequence[Volume], backdrop: Backdrop | None) -> list[Slice]:
+    """Choose slices that cover the voxels of all volumes.
 
     Axial ones each stand for as many voxels; a sagittal and a coronal one lie where most voxels are.
     """
@@ -135,20 +135,20 @@ def cuts_of(volumes: Sequence[Volume], backdrop: Backdrop | None) -> list[Cut]:
     levels = np.quantile(places[:, 2], (np.arange(N_AXIAL) + 0.5) / N_AXIAL, method="nearest")
     axial = np.unique(np.round(levels, 1))
     chosen = [("z", float(mm)) for mm in axial] + [(axis, _fullest(places[:, AXES.index(axis)], step)) for axis in "xy"]
-    return [Cut(axis, mm, frame) for axis, mm in chosen]
+    return [Slice(axis, mm, frame) for axis, mm in chosen]
 
 
 def frame_of(places: FloatArray, backdrop: Backdrop | None) -> FloatArray:
-    """Frame what is drawn: all of a bare brain, or what is near to the voxels; least and largest x, y, z in mm."""
-    own = np.stack([places.min(0), places.max(0)])
+    """Frame all of a brain without its head, or what is near to the voxels: least and largest x, y, z in mm."""
+    voxels = np.stack([places.min(0), places.max(0)])
     margin = np.array([[-MARGIN_MM], [MARGIN_MM]])
     if backdrop is None:
-        return np.asarray(own + margin)
+        return np.asarray(voxels + margin)
     head = backdrop.extent
-    if not backdrop.bare:  # of the rest of the head and the neck as much as tells where the voxels are
-        near = np.array([[-CONTEXT_MM], [CONTEXT_MM]]) + own
+    if not backdrop.brain_only:  # of the rest of the head and the neck as much as tells where the voxels are
+        near = np.array([[-CONTEXT_MM], [CONTEXT_MM]]) + voxels
         head = np.stack([np.maximum(head[0], near[0]), np.minimum(head[1], near[1])])
-    return np.asarray(np.stack([np.minimum(own[0], head[0]), np.maximum(own[1], head[1])]) + margin)
+    return np.asarray(np.stack([np.minimum(voxels[0], head[0]), np.maximum(voxels[1], head[1])]) + margin)
 
 
 def _fullest(mm: FloatArray, step: float) -> float:
@@ -188,4 +188,4 @@ def _mni152() -> Backdrop | None:
         return None
     image: Any = nib.load(path)
     values = np.asarray(image.dataobj, dtype=np.float32)
-    return Backdrop(values / values.max(), np.asarray(image.affine, dtype=np.float64), bare=True)
+    return Backdrop(values / values.max(), np.asarray(image.affine, dtype=np.float64), brain_only=True)
