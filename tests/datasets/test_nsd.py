@@ -20,6 +20,7 @@ from scipy.io import loadmat, savemat
 from latentcortex.datasets import _voxel_major
 from latentcortex.datasets.nsd import NSD
 from latentcortex.errors import InputError, LatentcortexError
+from latentcortex.space import Atlas
 
 
 @pytest.fixture(scope="module")
@@ -236,6 +237,18 @@ def test_regions_of_two_hemispheres_are_joined_where_both_together_were_not_down
     np.testing.assert_array_equal(make(damaged, rois=["streams/lateral"]).space("01").mask, expected.mask)  # type: ignore[union-attr]
 
 
+def test_an_atlas_of_the_report_may_be_a_file_of_regions(release: layout.NSD, make: Callable[..., NSD]) -> None:
+    dataset = make(release)
+    space = dataset.space("01")
+    folder = dataset.atlas_folder("01", "streams")
+    atlas = Atlas.find(str(folder), space)
+    assert atlas.names == layout.STREAMS
+    labels = release.label_volume("streams")[""].clip(0)
+    np.testing.assert_array_equal(space.take(atlas.labels), labels[tuple(space.indices.T)])  # type: ignore[union-attr]
+    assert dataset.atlas_folder("01", "streams") == folder
+    assert dataset.atlas_folder("01", "phantom") is None
+
+
 # Surfaces
 
 
@@ -291,7 +304,10 @@ def test_regions_that_were_drawn_on_the_participants_own_surface_are_brought_to_
         nearest = np.full(layout.FSAVERAGE, 2, dtype=np.int32)
         nearest[[10, 20, 30]] = 1, 5, 3
         nib.save(nib.MGHImage(nearest[:, None, None], None), transforms / f"{side}.white-to-fsaverage.mgz")
-    space = make(on_fsaverage, space="fsaverage", rois=["prf-visualrois/V2d"]).space("01")
+    dataset = make(on_fsaverage, space="fsaverage", rois=["prf-visualrois/V2d"])
+    space = dataset.space("01")
+    atlas = Atlas.find(str(dataset.atlas_folder("01", "prf-visualrois")), "fsaverage")
+    assert np.flatnonzero(atlas.labels == 7).tolist() == [30, 30 + layout.FSAVERAGE]
     assert space.vertices.tolist() == [10, 20, 10 + layout.FSAVERAGE, 20 + layout.FSAVERAGE]  # type: ignore[union-attr]
 
 

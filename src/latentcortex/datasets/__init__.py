@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from latentcortex._shelf import Shelf
 from latentcortex.datasets._voxels import check_participants, read_voxels, responses_of_slice
-from latentcortex.datasets.dataset import Anatomical, Dataset, DescribedDataset, Probe
+from latentcortex.datasets.dataset import Anatomical, Dataset, DescribedDataset, Probe, WithAtlases
 
 __all__ = [
     "SHELF",
@@ -14,6 +14,7 @@ __all__ = [
     "Dataset",
     "DescribedDataset",
     "Probe",
+    "WithAtlases",
     "check_participants",
     "make",
     "read_voxels",

@@ -80,6 +80,15 @@ def on_surface(release: Release, participant: str, roi: str, n_vertices: tuple[i
     return of_vertices(release, participant, name, n_vertices).inside(name, region)
 
 
+def has(release: Release, participant: str, name: str) -> bool:
+    """Tell whether an ROI was downloaded."""
+    if release.is_volume:
+        folder = release.about(participant) / release.space / "roi"
+        return any((folder / f"{side}{name}.nii.gz").is_file() for side in ("", "lh."))
+    places = {participant, *(("fsaverage",) if release.space == "fsaverage" else ())}
+    return any((release.freesurfer(one) / "label" / f"lh.{name}.mgz").is_file() for one in places)
+
+
 def brain(release: Release, participant: str) -> tuple[BoolArray, FloatArray]:
     """Read the brain mask of a volume, and where its voxels are."""
     path = release.about(participant) / release.space / "brainmask.nii.gz"

@@ -107,3 +107,12 @@ class Anatomical(Protocol):
     def background(self, participant: str) -> Path | None:
         """Return the path of the anatomical image, in the mm of the voxels, if there is one."""
         ...
+
+
+@runtime_checkable
+class WithAtlases(Protocol):
+    """A dataset that brings regions of its own, which `atlas` in [report] may name."""
+
+    def atlas_folder(self, participant: str, name: str) -> Path | None:
+        """Return the folder of such an atlas, as `space.Atlas.find` reads it; None if it is none of the dataset's."""
+        ...

@@ -30,9 +30,10 @@ from latentcortex._arrays import FloatArray, IntArray, digest, listed
 from latentcortex._nifti import read_grid
 from latentcortex._ranges import AnyNames, Distinct, Matching, NoEffect
 from latentcortex.datasets import _mgh, _nsd_regions, _nsd_stimuli, check_participants, responses_of_slice
+from latentcortex.datasets._nsd_atlas import write_atlas
 from latentcortex.datasets._nsd_betas import Betas, Survey
 from latentcortex.datasets._nsd_design import Design
-from latentcortex.datasets._nsd_release import SIDES, Release, Session, SpaceName, Version
+from latentcortex.datasets._nsd_release import SIDES, TRIALS, Release, Session, SpaceName, Version
 from latentcortex.datasets._sampling import sampled_print
 from latentcortex.datasets._voxel_major import default_scratch
 from latentcortex.errors import AlignmentError, InputError
@@ -93,8 +94,10 @@ class NSD:
     """Single-trial responses to natural scenes of eight participants at 7 T (Allen et al., 2022).
 
     The test set are the images that all participants would see, of which each has up to three trials; all others are
-    for training. A trial of a session in which a voxel left the field of view is nan, and so are means over such trials
-    only; voxels are counted in the table `nsd` beside the maps.
+    for training. In a session in which a voxel left the field of view it is nan, and keeps its other sessions: an image
+    has the mean of the trials that were measured. The table `nsd` beside the maps counts for each voxel such sessions,
+    the images that are left without a trial, and amplitudes that int16 cuts off; it has the authors' noise ceilings.
+    `atlas` in [report] may name the file of an ROI.
 
     Parameters
     ----------
@@ -211,6 +214,17 @@ class NSD:
         vertices = np.flatnonzero(np.logical_or.reduce(masks))
         return _Voxels(Surface(template, vertices), sizes, vertices)
 
+    def atlas_folder(self, participant: str, name: str) -> Path | None:
+        """Write all regions of an ROI as a folder that an atlas is read from; None if there is no such ROI."""
+        release, voxels = self.release, self._placed(participant)
+        if not name or name == _nsd_regions.ALL or not _nsd_regions.has(release, participant, name):
+            return None
+        if isinstance(voxels.space, Volume):
+            regions = _nsd_regions.of_volume(release, participant, name)
+        else:
+            regions = _nsd_regions.of_vertices(release, participant, name, (voxels.shape[0], voxels.shape[1]))
+        return write_atlas(regions, name, voxels.space, voxels.shape[0], self.scratch)
+
     def _betas(self, participant: str) -> Betas:
         voxels = self._placed(participant)
         return Betas(self.sessions(participant), voxels.shape, voxels.places, self.scratch)
@@ -246,6 +260,7 @@ class NSD:
         table = space.rows.to_frame(index=False)
         table["n_sessions"] = len(self.sessions(participant))
         table["n_invalid_sessions"] = survey.invalid.sum(axis=0)
+        table["n_images_without_trial"] = self._images_without_trial(participant, survey)
         table["n_saturated"] = survey.saturated
         for name in ("ncsnr", "ncsnr_split1", "ncsnr_split2"):
             given = self._of_authors(participant, name)
@@ -256,6 +271,16 @@ class NSD:
                 signal = table["ncsnr"] ** 2
                 table[f"noise_ceiling_{n_trials}"] = signal / (signal + 1 / n_trials)
         return {"nsd": table}
+
+    def _images_without_trial(self, participant: str, survey: Survey) -> IntArray:
+        """Count the images whose trials all lie in sessions in which a voxel is not valid, (n_voxels,)."""
+        trials = self._trials(participant)
+        images = pd.factorize(trials["image"])[0]
+        session = np.repeat(np.arange(len(survey.invalid)), TRIALS)
+        patterns, of_voxel = np.unique(survey.invalid, axis=1, return_inverse=True)
+        n_images = int(images.max()) + 1
+        counts = [n_images - len(np.unique(images[~invalid[session]])) for invalid in patterns.T]
+        return np.array(counts, dtype=np.intp)[of_voxel.ravel()]
 
     def _of_authors(self, participant: str, name: str) -> FloatArray | None:
         """Read a map that the authors computed from all sessions, if it was downloaded, (n_voxels,)."""
@@ -286,7 +311,8 @@ class NSD:
         partly = survey.invalid.any(axis=0) & ~survey.invalid.all(axis=0)
         where = f"voxels of {' and '.join(self.rois)}" if self.rois != (_nsd_regions.ALL,) else "all voxels"
         after = (
-            f" {int(partly.sum()):,} voxels left the field of view in some sessions, whose trials were left out."
+            f" In some sessions {int(partly.sum()):,} of the {len(partly):,} voxels were outside the field of view, "
+            "and these trials were left out; images without any other trial were given the mean of the voxel."
             if partly.any()
             else ""
         )
