@@ -17,9 +17,11 @@ from _subjects import freesurfer_subject
 from layouts import nsd as layout
 from scipy.io import loadmat, savemat
 
+from latentcortex.cli import main
 from latentcortex.datasets import _voxel_major
 from latentcortex.datasets.nsd import NSD
 from latentcortex.errors import InputError, LatentcortexError
+from latentcortex.maps import Maps
 from latentcortex.space import Atlas
 
 
@@ -496,7 +498,7 @@ def test_a_session_of_full_size_has_as_many_bytes_as_the_released_one(tmp_path: 
     release.write_regions("01")
     path = release.betas("01") / "betas_session01.hdf5"
     values = np.zeros((*release.shape, 750), dtype=np.int16)
-    values[40, 50, 40] = release.stored_at((40, 50, 40), "01", 1)
+    values[41, 50, 40] = release.stored_at((41, 50, 40), "01", 1)
     layout.write_hdf5(path, values)
     del values
     assert path.stat().st_size == 1_094_445_528
@@ -504,11 +506,56 @@ def test_a_session_of_full_size_has_as_many_bytes_as_the_released_one(tmp_path: 
     peaks = []
     for n_sessions in (1, 2):
         dataset = NSD(str(tmp_path), rois=["nsdgeneral"], n_sessions=n_sessions, scratch=str(tmp_path / "scratch"))
-        voxel = int(dataset.space("01").numbers[40, 50, 40])  # type: ignore[union-attr]
+        voxel = int(dataset.space("01").numbers[41, 50, 40])  # type: ignore[union-attr]
         assert voxel >= 0
         tracemalloc.start()
         percent = dataset.responses("01", slice(voxel - 500, voxel + 500)).data
         peaks.append(tracemalloc.get_traced_memory()[1] - percent.nbytes)
         tracemalloc.stop()
-        np.testing.assert_allclose(percent[:750, 500], release.stored_at((40, 50, 40), "01", 1) / 300, rtol=1e-6)
+        np.testing.assert_allclose(percent[:750, 500], release.stored_at((41, 50, 40), "01", 1) / 300, rtol=1e-6)
     assert peaks[1] < 1.2 * peaks[0] < 100e6
+
+
+STUDY = """
+[dataset]
+name = "nsd"
+root = "nsd"
+rois = ["nsdgeneral"]
+scratch = "scratch"
+
+[extractor]
+name = "pixels"
+size = 2
+
+[estimator]
+name = "banded_ridge"
+
+[analyses]
+run = ["latents"]
+
+[report]
+atlas = "streams"
+"""
+
+
+@pytest.mark.slow
+def test_a_study_of_the_release_finds_the_grey_in_every_voxel_that_is_measured(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One voxel lacks a third of its trials, and so images; another one is cut off."""
+    layout.NSD(tmp_path / "nsd").write()
+    (tmp_path / "study.toml").write_text(STUDY)
+    assert main(["run", str(tmp_path / "study.toml"), "--out", str(tmp_path / "out")]) == 0
+    maps = Maps.load(tmp_path / "out", participant="01")
+    r = maps.values(analysis="latents", statistic="r")
+    lacking = maps.space.numbers[1, 2, 1]
+    assert np.nanmin(np.delete(r, lacking) if lacking >= 0 else r) > 0.75
+    assert np.nanmedian(r) > 0.99
+    regions = pd.read_csv(tmp_path / "out/sub-01/sub-01_rois.tsv", sep="\t", na_values="n/a")
+    assert set(regions["roi"]) == set(layout.STREAMS.values())
+    means = regions.loc[(regions["statistic"] == "r") & (regions["n_valid"] > 0), "mean"]
+    assert len(means) > 1
+    assert (means > 0.8).all()
+    (layout.NSD(tmp_path / "nsd").betas("01") / "betas_session01.hdf5").write_bytes(b"")
+    assert main(["check", str(tmp_path / "study.toml")]) == 2
+    assert "betas_session01.hdf5 is empty; expected the betas of a session of NSD" in capsys.readouterr().err

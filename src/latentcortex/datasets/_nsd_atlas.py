@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Final
 
 import nibabel as nib
 import numpy as np
+from nibabel.gifti.gifti import GiftiDataArray, GiftiImage
+from numpy.typing import NDArray
 
 from latentcortex import _files
 from latentcortex._arrays import digest, fingerprint
@@ -13,7 +16,7 @@ from latentcortex._nifti import packed
 from latentcortex.datasets._nsd_regions import Regions
 from latentcortex.space import Surface, Volume
 
-SOURCE = "The Natural Scenes Dataset (Allen et al., 2022), under its terms: research and education, no redistribution"
+SOURCE: Final = "The Natural Scenes Dataset (Allen et al., 2022): research and education, no redistribution"
 
 
 def write_atlas(regions: Regions, name: str, space: Volume | Surface, n_left: int, scratch: Path) -> Path:
@@ -62,6 +65,6 @@ def _volume(regions: Regions) -> bytes:
     return packed(image)
 
 
-def _side(labels: np.ndarray) -> bytes:
-    values = nib.gifti.GiftiDataArray(labels.astype(np.int32), intent="NIFTI_INTENT_LABEL")
-    return bytes(nib.gifti.GiftiImage(darrays=[values]).to_bytes())
+def _side(labels: NDArray[np.intp]) -> bytes:
+    values = GiftiDataArray(labels.astype(np.int32), intent="NIFTI_INTENT_LABEL")
+    return bytes(GiftiImage(darrays=[values]).to_bytes())

@@ -87,6 +87,8 @@ class Design:
     def _array(self, name: str, shape: tuple[int, ...]) -> NDArray[np.intp]:
         """Take whole numbers of a shape out of the file."""
         values = np.asarray(self._content[name]) if name in self._content else np.empty(0)
+        if shape[0] == 1 and values.shape == shape[::-1]:  # a vector that stands
+            values = values.T
         if values.shape != shape or values.dtype.kind not in "iuf" or not np.array_equal(values, np.rint(values)):
             got = f"{values.dtype} {values.shape}" if name in self._content else "nothing"
             raise InputError(f"{self.path}: {name} should be whole numbers {shape}; got {got}. Download it again.")

@@ -308,7 +308,8 @@ class NSD:
         """Write where the responses are from for a methods section."""
         sessions, trials = self.sessions(participant), self._trials(participant)
         survey, n_shared = self.survey(participant), trials.loc[trials["shared"], "stimulus"].nunique()
-        partly = survey.invalid.any(axis=0) & ~survey.invalid.all(axis=0)
+        partly = np.asarray(survey.invalid.any(axis=0) & ~survey.invalid.all(axis=0))
+        taken = ", as in [@takagi2023]" if self.preset == "takagi2023" and not self.n_sessions else ""
         where = f"voxels of {' and '.join(self.rois)}" if self.rois != (_nsd_regions.ALL,) else "all voxels"
         after = (
             f" In some sessions {int(partly.sum()):,} of the {len(partly):,} voxels were outside the field of view, "
@@ -320,7 +321,7 @@ class NSD:
             f"Responses are those of participant subj{participant} of the Natural Scenes Dataset [@allen2022]: "
             f"single-trial amplitudes in {self.release.space}, estimated {ESTIMATES[self.release.version]}, of "
             f"{len(trials):,} trials in {len(sessions)} sessions, and of {where}. The {n_shared:,} images that all "
-            f"participants were to see are the test set.{after}"
+            f"participants were to see are the test set{taken}.{after}"
         )
 
     def fingerprint(self, participant: str) -> str:
