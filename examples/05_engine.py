@@ -33,7 +33,8 @@ theirs = lc.estimators.make("himalaya", seed=0)
 agreement = lc.estimators.compare(lc.BandedRidge(seed=0), theirs, fit, y[:300], test_bands=new, test_y=y[300:])
 low, high = agreement.interval
 print(f"R² less himalaya's: {agreement.table['r2_difference'].mean():+.4f} [{low:+.4f}, {high:+.4f}]")
-lc.plotting.save(agreement.plot(), Path("agreement.png"))
+figure = lc.plotting.estimator_agreement(agreement.table, agreement.names, agreement.interval)
+lc.plotting.save(figure, Path("agreement.png"))
 
 # A model of named features predicts new images, and is kept in a file.
 ids = [f"image{i}" for i in range(400)]

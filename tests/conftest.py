@@ -1,16 +1,20 @@
-"""What several tests need: a tiny latent diffusion model with random weights, and pictures."""
+"""What several tests need: a tiny latent diffusion model with random weights, pictures, and subjects with a cortex."""
 
 from __future__ import annotations
 
+import importlib.util
+import sys
 from collections.abc import Callable, Generator
 from pathlib import Path
 
+import _subjects
 import numpy as np
 import pandas as pd
 import pytest
 from _studies import write_folder_study
 
 from latentcortex.features import Features
+from latentcortex.plotting import cortex
 from latentcortex.stimuli import Stimuli
 
 Pictures = Callable[..., Stimuli]
@@ -118,3 +122,26 @@ def phantom_features(tmp_path_factory: pytest.TempPathFactory) -> Features:
 
     store = tmp_path_factory.mktemp("phantom")
     return extract(Phantom().stimuli(), extractors.make("ldm", model="phantom"), store=store, progress=False)
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Draw cortex with few pixels, so that figures take little time."""
+    monkeypatch.setattr(cortex, "FLAT_PIXELS", 60)
+    monkeypatch.setattr(cortex, "INFLATED_PIXELS", 40)
+
+
+@pytest.fixture(scope="module")
+def bundled() -> Path:
+    """The subject that comes with pycortex."""
+    if importlib.util.find_spec("cortex") is None:
+        pytest.skip("pycortex is not installed: pip install 'latentcortex[pycortex]'")
+    folder = Path(sys.prefix, "share", "pycortex", "db", "S1")
+    if not folder.is_dir():
+        pytest.skip("pycortex was installed without its subject S1")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def bert(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(_subjects.freesurfer_subject(tmp_path_factory.mktemp("subjects") / "bert"))

@@ -22,6 +22,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["
 
 MODULES = sorted(SRC.rglob("*.py"))
 SCRIPTS = sorted(path for folder in ("training", "examples", "benchmarks") for path in (ROOT / folder).rglob("*.py"))
+TESTS = sorted((ROOT / "tests").rglob("*.py"))
 
 STARTS_SOMETHING = {"_thread", "asyncio", "concurrent", "multiprocessing", "pty", "subprocess"}
 STARTERS = re.compile(
@@ -197,9 +198,13 @@ def n_parameters(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
     return len([name for name in named if name not in {"self", "cls"}]) + len(stars)
 
 
-@pytest.mark.parametrize("path", MODULES, ids=name_of)
-def test_modules_and_functions_are_short(path: Path) -> None:
+@pytest.mark.parametrize("path", MODULES + SCRIPTS + TESTS, ids=name_of)
+def test_files_are_short(path: Path) -> None:
     assert len(path.read_text(encoding="utf-8").splitlines()) <= 500
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_functions_are_short(path: Path) -> None:
     assert [f.name for f in functions(path) if n_lines(f) > 80] == []
     assert [f.name for f in functions(path) if n_parameters(f) > 8] == []
 

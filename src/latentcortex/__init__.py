@@ -28,7 +28,7 @@ _NAMES = {
     "reconstruct": "reconstruction",
     "BandedRidge": "estimators.banded_ridge",
     "plot_flatmap": "plotting",
-    "inspect_voxel": "reporting.voxel",
+    "inspect_voxel": "inspection",
 }
 _MODULES = (
     "datasets",

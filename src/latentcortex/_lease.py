@@ -32,7 +32,7 @@ import psutil
 from latentcortex import _files
 from latentcortex._arrays import digest
 from latentcortex.errors import IncompleteError, InputError
-from latentcortex.executors import beside
+from latentcortex.executors import called_every
 
 HEARTBEAT_S: Final = 60.0
 """Seconds between two signs of life, a tenth of what other machines wait for."""
@@ -258,7 +258,7 @@ def _beating(claim: Claim) -> Iterator[None]:
         with suppress(OSError):  # gone, which `check` tells, or a file server that does not answer now
             os.utime(claim.path)
 
-    with beside(beat, every=HEARTBEAT_S):
+    with called_every(beat, seconds=HEARTBEAT_S):
         yield
 
 

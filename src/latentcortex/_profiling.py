@@ -9,7 +9,7 @@ from typing import Final
 
 import psutil
 
-from latentcortex.executors import beside
+from latentcortex.executors import called_every
 
 INTERVAL: Final = 0.1
 """Seconds between two looks at memory."""
@@ -31,7 +31,7 @@ class StageTimer:
 
         started = time.perf_counter()
         try:
-            with beside(measure, every=INTERVAL):
+            with called_every(measure, seconds=INTERVAL):
                 yield
         finally:
             row = self._rows.setdefault(name, {"seconds": 0.0, "peak_bytes": 0.0})

@@ -1,4 +1,7 @@
-"""Names of bands and of the models that are made of them: read here, and nowhere else."""
+"""Names of bands, feature spaces with a ridge penalty of their own, and of models, the bands that are fitted together.
+
+Only this module takes names apart and puts them together.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +12,8 @@ from typing import Final, Self
 from latentcortex.errors import InputError
 
 _NAME: Final = re.compile(r"[a-zA-Z][a-zA-Z0-9]*(_[a-z]+-[a-zA-Z0-9]+)*")
-_PLUS: Final = "+"
-"""Between the bands of a model in its name."""
+_SEPARATOR: Final = "+"
+"""Joins the names of bands in the name of a model."""
 
 
 class Band(str):
@@ -40,12 +43,12 @@ class Band(str):
 
     @property
     def kind(self) -> str:
-        """What the band is: z, c, zc, unet, ..."""
+        """First part of the name: z (image latent), c (text embedding), zc (denoised latent), unet or dit (layers)."""
         return self.split("_", 1)[0]
 
     @property
     def entities(self) -> dict[str, str]:
-        """Key -> value of each pair in the name, in its order."""
+        """Key -> value of each pair, in the order of the name."""
         return dict(pair.split("-", 1) for pair in self.split("_")[1:])
 
     def number(self, key: str) -> int:
@@ -85,17 +88,19 @@ class Model(tuple[Band, ...]):
 
     @classmethod
     def parse(cls, name: str) -> Self:
-        """Read a model's name in a file; raise `InputError` if a band's is not made as `Band` says."""
-        return cls(name.split(_PLUS))
+        """Make a model from its name, as files and tables have it; raise `InputError` if a band's is not one."""
+        return cls(name.split(_SEPARATOR))
 
     @property
     def name(self) -> str:
         """Its bands' names, as files, tables and figures join them."""
-        return _PLUS.join(self)
+        return _SEPARATOR.join(self)
 
     @property
     def short(self) -> str:
-        """The name, or of many bands what their names have in common, so that file names stay short.
+        """The name, or of three bands and more the parts that all their names share, so that file names stay short.
+
+        Two models may share it; nothing is read back from it.
 
         Examples
         --------
@@ -112,5 +117,5 @@ class Model(tuple[Band, ...]):
         return self.name
 
     def __getnewargs__(self) -> tuple[tuple[Band, ...]]:
-        """Copy and unpickle from the bands."""
+        """Return what `__new__` is given where a copy is made or unpickled."""
         return (tuple(self),)

@@ -1,7 +1,8 @@
 """Battery of calibration: rates on nulls of every kind, and whether what is planted comes back.
 
-Plain functions that simulate, measure and return findings. `test_calibration.py` asserts them, a few runs of each by
-default and ten times as many nightly; `benchmarks/calibration.py` writes them down. Where a naive way must fail, that
+Plain functions that simulate, measure and return findings. Repeats, shares and a recording are here, other parts in
+`_battery_*.py`. `test_calibration.py` asserts them, a few runs of each by default and ten times as many nightly;
+`benchmarks/calibration.py` writes them down. Where a naive way must fail, that
 it does is a finding, too: else the measurement sees nothing.
 """
 
@@ -16,22 +17,13 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
-from scipy import ndimage, signal, stats
-from statsmodels.stats.multitest import multipletests
 
-from latentcortex import BandedRidge, Encoder, Features, Maps, Responses, extractors, inference, scoring
+from latentcortex import BandedRidge, Encoder, Features, Responses, extractors, inference
 from latentcortex.datasets.folder import Folder
 from latentcortex.encoding import Folds, Null
 from latentcortex.extraction import extract
 from latentcortex.space import Unlocated
 from latentcortex.splits import Splits
-
-EDGE = 12
-N_VOXELS = EDGE**3
-SMOOTHNESS = (0, 1, 2, 4)
-"""Standard deviations of a Gaussian kernel, in voxels."""
-AR = (0.0, 0.3, 0.56, 0.8)
-"""Autocorrelations of neighbouring rows; .56 is that of a real recording."""
 
 
 @dataclass(frozen=True)
@@ -113,16 +105,6 @@ BROKEN: dict[str, Any] = {"least": 0.05, "slack": -3.0, "naive": True}
 """A rate that must be seen to be above 5 %."""
 
 
-def bh(p: np.ndarray, q: float) -> np.ndarray:
-    """Reject by Benjamini and Hochberg's procedure as they wrote it."""
-    order = np.argsort(p, kind="stable")
-    below = np.flatnonzero(p[order] <= q * np.arange(1, len(p) + 1) / len(p))
-    rejected = np.zeros(len(p), dtype=bool)
-    if len(below):
-        rejected = p <= p[order][below[-1]]
-    return rejected
-
-
 def fdp(rejected: np.ndarray, active: np.ndarray) -> float:
     """Compute the fraction of the rejections that are false; 0 where there is none."""
     return float((rejected & ~active).sum() / max(rejected.sum(), 1))
@@ -145,255 +127,6 @@ def quiet() -> Iterator[None]:
         yield
     finally:
         logging.disable(logging.NOTSET)
-
-
-# Families of tests
-
-
-def bh_of_others(n: int) -> list[Finding]:
-    """Compare BH with three others over random families with ties."""
-    rng = np.random.default_rng(0)
-    apart, same = [], []
-    for _ in range(n):
-        m = int(rng.integers(1, 400))
-        p = np.round(rng.random(m) ** rng.integers(1, 4), int(rng.integers(2, 6)))
-        ours = inference.fdr(p)
-        theirs = multipletests(p, 0.05, "fdr_bh")[:2]
-        same.append(np.array_equal(ours.rejected, bh(p, 0.05)) and np.array_equal(ours.rejected, theirs[0]))
-        apart += [np.abs(ours.q_values - q).max() for q in (theirs[1], stats.false_discovery_control(p))]
-    setting = "random families of 1 to 400 tests with ties"
-    what = "largest difference of q from scipy's and statsmodels'"
-    return [
-        Finding("A1", what, setting, max(apart), np.nan, n, most=1e-12),
-        found("A1", "same rejections as the paper's procedure and statsmodels'", setting, np.array(same), least=1.0),
-    ]
-
-
-def smoothed(rng: np.random.Generator, n_maps: int, sigma: float) -> np.ndarray:
-    """Draw standard normal maps that are smooth over a cube of voxels."""
-    maps = rng.standard_normal((n_maps, EDGE, EDGE, EDGE))
-    if sigma:
-        maps = ndimage.gaussian_filter(maps, (0, sigma, sigma, sigma), mode="wrap")
-        maps /= maps.std(axis=0, keepdims=True)
-    return np.asarray(maps.reshape(n_maps, -1))
-
-
-def empty_maps(n: int) -> list[Finding]:
-    """Correct maps of nothing: how often anything is found."""
-    out = []
-    for sigma in SMOOTHNESS:
-        p = stats.norm.sf(smoothed(np.random.default_rng(1), n, sigma))
-        setting = f"{N_VOXELS} voxels of noise, smoothness {sigma}"
-        number = "A3" if sigma else "A2"
-        any_found = np.array([inference.fdr(one).rejected.any() for one in p])
-        out.append(found(number, "maps with any rejection by BH", setting, any_found, **HELD))
-        by = np.array([inference.fdr(one, method="by").rejected.any() for one in p])
-        out.append(found("A6", "maps with any rejection by BY", setting, by, most=0.02))
-        if not sigma:
-            out.append(found("A2", "voxels of p ≤ .05", setting, (p <= 0.05).mean(1), least=0.049, most=0.051))
-            uncorrected = (p <= 0.05).any(1)
-            out.append(found("A2", "maps with any p ≤ .05, uncorrected", setting, uncorrected, **BROKEN))
-    return out
-
-
-def active_maps(n: int) -> list[Finding]:
-    """Correct maps of which 7 % are active: mean and spread of the false discovery proportion."""
-    out = []
-    active = np.arange(N_VOXELS) < 0.07 * N_VOXELS
-    for sigma in SMOOTHNESS:
-        p = stats.norm.sf(smoothed(np.random.default_rng(2), n, sigma) + 3 * active)
-        rejected = [inference.fdr(one).rejected for one in p]
-        proportion = np.array([fdp(one, active) for one in rejected])
-        setting = f"7 % of {N_VOXELS} voxels active at z + 3, smoothness {sigma}"
-        out.append(found("A4", "false discovery proportion of BH, mean", setting, proportion, **HELD))
-        power = [one[active].mean() for one in rejected]
-        out.append(found("A4", "active voxels that BH finds", setting, power, least=0.5))
-        # The rate is a mean: single maps exceed it, the more so the smoother they are.
-        spread = {"most": 0.15} if sigma else {"most": 0.01}
-        many = proportion > 0.2
-        out.append(found("A5", "maps whose false discovery proportion is above .2", setting, many, **spread))
-        by = np.array([fdp(inference.fdr(one, method="by").rejected, active) for one in p])
-        out.append(found("A6", "false discovery proportion of BY, mean", setting, by, most=0.02))
-    return out
-
-
-def pooled_maps(n: int) -> list[Finding]:
-    """Correct a sparse map on its own, and together with a strong one."""
-    rng = np.random.default_rng(3)
-    proportion: dict[str, list[float]] = {"own": [], "pooled": []}
-    sparse_active, strong_active = np.arange(1000) < 10, np.arange(1000) < 800
-    for _ in range(n):
-        sparse, strong = (stats.norm.sf(rng.standard_normal(1000) + 3.5 * on) for on in (sparse_active, strong_active))
-        ways = {"own": sparse, "pooled": np.concatenate([sparse, strong])}
-        for name, p in ways.items():
-            proportion[name].append(fdp(inference.fdr(p).rejected[:1000], sparse_active))
-    setting = "10 of 1,000 voxels active beside a map with 800 of 1,000"
-    what = "false discovery proportion of the sparse map"
-    return [
-        found("family", f"{what}, corrected on its own", setting, proportion["own"], **HELD),
-        found("family", f"{what}, pooled with the strong one", setting, proportion["pooled"], **BROKEN),
-    ]
-
-
-def chosen_maps(n: int) -> list[Finding]:
-    """Choose maps among many, then voxels within them."""
-    n_maps, n_with, n_voxels, active = 40, 4, 500, np.arange(500) < 25
-    average: dict[str, list[float]] = {"hierarchical": [], "naive": []}
-    power = []
-    for run in range(n):
-        rng = np.random.default_rng(run)
-        on = {f"map {i}": active & (i < n_with) for i in range(n_maps)}
-        p = {name: stats.norm.sf(rng.standard_normal(n_voxels) + 3.5 * own) for name, own in on.items()}
-        ways = {
-            "hierarchical": {name: one.rejected for name, one in inference.hierarchical_fdr(p).items()},
-            "naive": {name: inference.fdr(values).rejected for name, values in p.items()},
-        }
-        for name, rejected in ways.items():
-            chosen = [fdp(one, on[key]) for key, one in rejected.items() if one.any()]
-            average[name].append(float(np.mean(chosen)) if chosen else 0.0)
-        power.append(np.mean([ways["hierarchical"][f"map {i}"][active].mean() for i in range(n_with)]))
-    setting = "25 of 500 voxels active in 4 of 40 maps"
-    what = "false discovery proportion, mean over the chosen maps"
-    return [
-        found("family", f"{what}, hierarchical", setting, average["hierarchical"], **HELD),
-        found("family", f"{what}, maps with anything by BH at q", setting, average["naive"], **BROKEN),
-        found("family", "active voxels that it finds", setting, power, least=0.3),
-    ]
-
-
-# Permutations
-
-
-def autocorrelated(rng: np.random.Generator, n: int, n_columns: int, ar: float) -> np.ndarray:
-    return np.asarray(signal.lfilter([1], [1, -ar], rng.standard_normal((n + 100, n_columns)), axis=0)[100:])
-
-
-def exchanged_series(run: int, ar: float) -> dict[str, float]:
-    """Permute 1,000 rows of 50 time series, predictions as slow as responses: how many have p <= .05 by each way."""
-    rng = np.random.default_rng([4, run])
-    y, yhat = autocorrelated(rng, 1000, 50, ar), autocorrelated(rng, 1000, 50, ar)
-    r, length = scoring.correlation(y, yhat), inference.block_length(y)
-    ways: dict[str, dict[str, Any]] = {
-        "stretches": {"block": length},
-        "circular shifts": {"shift": True, "block": min(length, 100)},
-        "single rows": {},
-    }
-    rates = {}
-    for name, options in ways.items():
-        # Voxels of one run share their permutations, and every run has its own.
-        orders = inference.exchange(1000, n_permutations=99, seed=run, **options)
-        null = np.stack([scoring.correlation(y[order], yhat) for order in orders])
-        rates[name] = float((inference.permutation_p(r, null) <= 0.05).mean())
-    return rates
-
-
-def stretches(n: int) -> list[Finding]:
-    """Permute time series in stretches as long as these say, around a circle, and row by row."""
-    out = []
-    for ar in AR:
-        runs, setting = [exchanged_series(run, ar) for run in range(n)], f"1,000 rows, AR(1) {ar:g}"
-        for name in runs[0]:
-            values = [rates[name] for rates in runs]
-            if name != "single rows":
-                out.append(found("A7", f"voxels of p ≤ .05 by {name}", setting, values, **HELD))
-            elif ar >= 0.56:
-                out.append(found("A8", f"voxels of p ≤ .05 by {name}", setting, values, **BROKEN))
-    return out
-
-
-def permutation_p(n: int) -> list[Finding]:
-    """Count permutations with the +1 rule, and without."""
-    rng = np.random.default_rng(5)
-    p = inference.permutation_p(rng.standard_normal(n), rng.standard_normal((199, n)))
-    uniform = float(stats.kstest(p - rng.random(n) / 200, "uniform").pvalue)
-    setting = "199 permutations of nothing"
-    naive = np.isclose(p * 200, 1)
-    return [
-        Finding("A13", "smallest p", setting, float(p.min()), np.nan, n, least=1 / 200, most=1 / 200),
-        Finding("A13", "p of a Kolmogorov-Smirnov test of uniform p", setting, uniform, np.nan, n, least=0.001),
-        found("A13", "voxels whose p would be 0 without the + 1", setting, naive, least=1 / n, naive=True),
-    ]
-
-
-def sparse_maps(run: int, n_permutations: int, *, strength: float = 0.6) -> tuple[np.ndarray, np.ndarray, Maps]:
-    """Run the whole pipeline where 40 of 400 voxels are driven: rejected, active, and the maps."""
-    rng = np.random.default_rng(run)
-    x, y = rng.standard_normal((300, 20)), rng.standard_normal((300, 400))
-    driven = x @ rng.standard_normal((20, 40))
-    y[:, :40] += strength * driven / driven.std(0)
-    responses = recording(y)
-    features = Features.from_arrays(responses.ids, {"x": x})
-    train, test = responses.split(test_ids=responses.ids[200:], zscore="none")
-    encoder = Encoder(BandedRidge(seed=0)).fit(features, train)
-    maps = encoder.score(features, test, null="permutation", n_permutations=n_permutations)
-    return maps.values(statistic="mask") == 1, np.arange(400) < 40, maps
-
-
-def whole_pipeline(n: int) -> list[Finding]:
-    """Fit, predict, permute, correct."""
-    out = []
-    with quiet():
-        for n_permutations in (1000, 200):
-            runs = [sparse_maps(run, n_permutations)[:2] for run in range(n)]
-            setting = f"40 of 400 voxels driven, 200 + 100 stimuli, {n_permutations} permutations"
-            if n_permutations == 1000:
-                rates = [fdp(*run) for run in runs]
-                out.append(found("A9", "false discovery proportion of the whole pipeline", setting, rates, **HELD))
-            power = [rejected[active].mean() for rejected, active in runs]
-            enough = {"least": 0.9} if n_permutations == 1000 else {"most": 0.9, "naive": True}
-            out.append(found("A9", "driven voxels that it finds", setting, power, **enough))
-    return out
-
-
-class _Heard(logging.Handler):
-    """Keeps what is logged."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.WARNING)
-        self.records: list[logging.LogRecord] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.records.append(record)
-
-
-def permutations_asked_for(n_permutations: int) -> int | None:
-    """Run the pipeline with so many permutations; how many its warning asks for, or None."""
-    heard, logger = _Heard(), logging.getLogger("latentcortex")
-    logger.addHandler(heard)
-    try:
-        sparse_maps(0, n_permutations, strength=1.0)
-    finally:
-        logger.removeHandler(heard)
-    asked = [record.args for record in heard.records if "permutations are too few" in record.msg]
-    return int(asked[0][-1]) if asked and isinstance(asked[0], tuple) else None
-
-
-def too_few_permutations(n: int) -> list[Finding]:
-    """Ask what is told where BH cannot reject; `n` is not used."""
-    del n
-    out = []
-    for n_permutations in (19, 99):
-        setting = f"40 of 400 voxels strongly driven, {n_permutations} permutations"
-        with quiet():
-            rejected, _, _ = sparse_maps(0, n_permutations, strength=1.0)
-        asked = permutations_asked_for(n_permutations)
-        warned = Finding("A14", "a warning names a number", setting, float(asked is not None), np.nan, 1, least=1)
-        out += [Finding("A14", "voxels found", setting, float(rejected.sum()), np.nan, 1, most=0), warned]
-    return out
-
-
-def enough_permutations(n: int) -> list[Finding]:
-    """Take as many permutations as the warning asks for; `n` is not used."""
-    del n
-    out = []
-    for n_permutations in (19, 99):
-        asked = permutations_asked_for(n_permutations) or n_permutations
-        with quiet():
-            rejected, active, _ = sparse_maps(0, asked, strength=1.0)
-        setting = f"40 of 400 voxels strongly driven, {asked} permutations, which the warning at {n_permutations} names"
-        power = float(rejected[active].mean())
-        out.append(Finding("A14", "driven voxels found", setting, power, np.nan, 1, least=0.9))
-    return out
 
 
 # Repeats
@@ -634,83 +367,6 @@ def lesioned_share(n: int) -> list[Finding]:
     return [found("share", "voxels of p ≤ .05, its columns zeroed without a refit", setting, rates, **BROKEN)]
 
 
-# Ceilings and width
-
-
-def ceilings(n: int) -> list[Finding]:
-    """Estimate ceilings of 100 stimuli with three repeats; r is that of a single trial with the truth."""
-    out = []
-    for r in (0.0, 0.2, 0.5, 0.8):
-        rng = np.random.default_rng([7, int(10 * r)])
-        repeated = r * rng.standard_normal((100, n)) + np.sqrt(1 - r**2) * rng.standard_normal((3, 100, n))
-        planted = r**2 / (r**2 + (1 - r**2) / 3)
-        setting = f"r {r:g}, 100 stimuli, 3 repeats"
-        estimate = scoring.noise_ceiling(repeated, n_averaged=3)
-        out.append(found("A16", "bias of the ceiling", setting, estimate - planted, least=-0.02, most=0.02))
-        low, high = scoring.noise_ceiling_ci(repeated, n_averaged=3)
-        covered = (low <= planted) & (planted <= high)
-        what = "95 % intervals that hold the planted ceiling"
-        out.append(found("A16", what, setting, covered, least=0.92, most=0.98))
-        if r == 0:
-            clipped = np.maximum(estimate, 0)
-            out.append(found("A16", "bias of the ceiling, clipped at 0", setting, clipped, least=0.04, naive=True))
-    return out
-
-
-def wide_band(width: int, run: int, *, decay: float = 0.0, columns: slice = slice(None)) -> tuple[float, float, float]:
-    """Predict from one band that explains .2: mean R², mean corrected R², and the ratio of `alignment`.
-
-    The spectrum of the columns falls as rank to the -decay; some of them, all by default, drive the responses.
-    """
-    rng = np.random.default_rng([width, run])
-    x = rng.standard_normal((900, width)) / np.sqrt(1 + np.arange(width)) ** decay
-    own = x[:, columns]
-    driven = own @ rng.standard_normal((own.shape[1], 80))
-    y = driven / driven.std(0) + 2 * rng.standard_normal((900, 80))
-    x = x - x[:700].mean(0)
-    x = x / np.sqrt((x[:700] ** 2).sum(1).mean())
-    gram, across = x[:700] @ x[:700].T, x[700:] @ x[:700].T
-    model = BandedRidge(selection="gcv").fit_gram({"x": gram}, y[:700])
-    score = scoring.r2(y[700:], model.predict_gram({"x": across})[0] + model.intercept_)
-    corrected = scoring.corrected_r2(score, gram, across, model.alphas_)
-    first, others = scoring.alignment(y[:700], gram).mean(1)
-    return float(score.mean()), float(np.nanmean(corrected)), float(others / first)
-
-
-def widths(n: int) -> list[Finding]:
-    """Correct R² of bands of 50 to 2,000 columns that explain as much."""
-    out, all_corrected, observed = [], {}, {}
-    with quiet():
-        for width in (50, 200, 800, 2000):
-            score, corrected, aligned = np.array([wide_band(width, run) for run in range(n)]).T
-            setting = f"{width} columns that explain .2, 700 + 200 stimuli"
-            out.append(found("width", "corrected R²", setting, corrected, least=0.19, most=0.21))
-            out.append(found("width", "alignment, others to first", setting, aligned, least=0.7, most=1.5))
-            all_corrected[width], observed[width] = corrected, score.mean()
-            if width > 50:
-                less, what = corrected - all_corrected[50], "corrected R² less that of 50 columns"
-                out.append(found("width", what, setting, less, least=0, most=0, slack=3))
-    ratio = float(observed[2000] / observed[50])
-    what, setting = "observed R² of 2,000 columns relative to 50", "both explain .2, 700 + 200 stimuli"
-    return [*out, Finding("width", what, setting, ratio, np.nan, n, most=0.3, naive=True)]
-
-
-def misaligned(n: int) -> list[Finding]:
-    """Look at bands of which only the smallest or the largest directions drive the responses."""
-    out = []
-    with quiet():
-        for name, columns, bounds in (
-            ("smallest half", slice(100, None), {"least": 3.0}),
-            ("five largest", slice(5), {"most": 0.5}),
-        ):
-            _, corrected, aligned = np.array([wide_band(200, run, decay=1.0, columns=columns) for run in range(n)]).T
-            setting = f"the {name} of 200 columns drive, falling spectrum"
-            out.append(found("width", "alignment, others to first", setting, aligned, **bounds))
-            wrong = np.abs(corrected - 0.2)
-            out.append(found("width", "error of the corrected R²", setting, wrong, least=0.02, naive=True))
-    return out
-
-
 # A real recording
 
 
@@ -760,23 +416,10 @@ def digits(root: Path, n: int, *, every: int = 1) -> list[Finding]:
 
 
 BATTERY: dict[str, tuple[Callable[[int], list[Finding]], int, int]] = {
-    "bh_of_others": (bh_of_others, 200, 2000),
-    "empty_maps": (empty_maps, 400, 4000),
-    "active_maps": (active_maps, 400, 4000),
-    "pooled_maps": (pooled_maps, 200, 2000),
-    "chosen_maps": (chosen_maps, 60, 600),
-    "stretches": (stretches, 8, 120),
-    "permutation_p": (permutation_p, 4000, 40_000),
-    "whole_pipeline": (whole_pipeline, 20, 200),
-    "too_few_permutations": (too_few_permutations, 1, 1),
-    "enough_permutations": (enough_permutations, 1, 1),
     "repeats": (repeats, 5, 50),
     "noise_band": (noise_band, 3, 30),
     "null_shares": (null_shares, 8, 100),
     "gaining_shares": (gaining_shares, 2, 20),
     "lesioned_share": (lesioned_share, 3, 30),
-    "ceilings": (ceilings, 1000, 10_000),
-    "widths": (widths, 10, 100),
-    "misaligned": (misaligned, 3, 30),
 }
 """Every part: its function, and how many runs it has by default and in the full form."""

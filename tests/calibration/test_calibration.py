@@ -1,4 +1,4 @@
-"""Rates that must hold on nulls of every kind; where the naive way must fail, it does, or these tests see nothing.
+"""Rates that must hold for repeats and shares; where the naive way must fail, it does, or these tests see nothing.
 
 What is simulated and measured, and each bound, is in `_battery.py`; `benchmarks/calibration.py` writes it down. By
 default every part has few runs; the nightly form has ten times as many.
@@ -14,8 +14,6 @@ import numpy as np
 import pytest
 from _rates import missed
 from _rates import runs as runs_of
-
-from latentcortex import inference
 
 runs = partial(runs_of, battery.BATTERY)
 
@@ -36,70 +34,6 @@ def test_a_finding_out_of_bounds_is_missed() -> None:
         (np.array([np.nan]), {"most": 1.0}, False),
     ):
         assert battery.found("", "", "", values, **bounds).passed == passes
-
-
-# Families of tests
-
-
-@runs("bh_of_others")
-def test_bh_is_that_of_the_paper_and_of_scipy_and_statsmodels_over_families_with_ties(n: int) -> None:
-    assert missed(battery.bh_of_others(n)) == []
-
-
-def test_a_single_discovery_at_the_first_voxel_is_found() -> None:
-    p = np.ones(50)
-    p[0] = 1e-6
-    assert inference.fdr(p).rejected.tolist() == [True] + [False] * 49
-
-
-@runs("empty_maps")
-def test_maps_of_nothing_stay_empty_in_95_of_100(n: int) -> None:
-    assert missed(battery.empty_maps(n)) == []
-
-
-@runs("active_maps")
-def test_false_discoveries_are_5_of_100_where_some_voxels_are_active(n: int) -> None:
-    """On average: that single maps exceed it is bounded, too."""
-    assert missed(battery.active_maps(n)) == []
-
-
-@runs("pooled_maps")
-def test_pooling_a_sparse_map_with_a_strong_one_breaks_the_rate_of_the_sparse_one(n: int) -> None:
-    """Why BH is done per map."""
-    assert missed(battery.pooled_maps(n)) == []
-
-
-@runs("chosen_maps")
-def test_voxels_within_chosen_maps_keep_their_rate_and_bh_at_q_after_choosing_does_not(n: int) -> None:
-    assert missed(battery.chosen_maps(n)) == []
-
-
-# Permutations
-
-
-@runs("stretches")
-def test_stretches_hold_the_rate_of_a_time_series_and_single_rows_do_not(n: int) -> None:
-    assert missed(battery.stretches(n)) == []
-
-
-@runs("permutation_p")
-def test_permutation_p_is_never_0_and_uniform_under_the_null(n: int) -> None:
-    assert missed(battery.permutation_p(n)) == []
-
-
-@runs("whole_pipeline")
-def test_the_whole_pipeline_finds_40_of_400_voxels_at_its_rate_given_enough_permutations(n: int) -> None:
-    assert missed(battery.whole_pipeline(n)) == []
-
-
-@runs("too_few_permutations")
-def test_too_few_permutations_find_nothing_and_a_warning_says_so(n: int) -> None:
-    assert missed(battery.too_few_permutations(n)) == []
-
-
-@runs("enough_permutations")
-def test_as_many_permutations_as_the_warning_names_are_enough(n: int) -> None:
-    assert missed(battery.enough_permutations(n)) == []
 
 
 # Repeats
@@ -154,24 +88,6 @@ def test_a_band_that_adds_to_predictions_is_found(n: int) -> None:
 @runs("lesioned_share")
 def test_a_redundant_band_seems_to_add_where_the_model_is_not_refitted(n: int) -> None:
     assert missed(battery.lesioned_share(n)) == []
-
-
-# Ceilings and width
-
-
-@runs("ceilings")
-def test_ceilings_are_unbiased_before_they_are_clipped_and_their_intervals_cover(n: int) -> None:
-    assert missed(battery.ceilings(n)) == []
-
-
-@runs("widths")
-def test_bands_of_50_to_2000_columns_that_explain_as_much_have_equal_corrected_r2(n: int) -> None:
-    assert missed(battery.widths(n)) == []
-
-
-@runs("misaligned")
-def test_alignment_tells_where_the_corrected_r2_is_wrong(n: int) -> None:
-    assert missed(battery.misaligned(n)) == []
 
 
 def test_every_part_of_the_battery_is_run_here() -> None:

@@ -14,9 +14,10 @@ from sklearn.metrics import r2_score
 from latentcortex import inference, plotting
 from latentcortex._arrays import TILE
 from latentcortex.errors import AlignmentError, InputError
-from latentcortex.estimators._agreement import MANY, SEED, Agreement, compare
+from latentcortex.estimators._agreement import SEED, Agreement, compare
 from latentcortex.estimators.banded_ridge import BandedRidge
 from latentcortex.estimators.himalaya import Himalaya
+from latentcortex.plotting.agreement import MIN_COUNTED_VOXELS
 
 N, N_TEST = 200, 80
 
@@ -253,7 +254,7 @@ def test_an_estimator_whose_results_are_of_another_shape_is_refused() -> None:
 
 def test_the_picture_has_three_panels_with_labels(both, tmp_path) -> None:
     agreement, _, _ = both
-    figure = agreement.plot()
+    figure = plotting.estimator_agreement(agreement.table, agreement.names, agreement.interval)
     left, middle, right = figure.axes
     assert (left.get_xlabel(), left.get_ylabel()) == ("R² of himalaya", "R² of banded_ridge")
     assert (middle.get_xlabel(), middle.get_ylabel()) == ("R² of banded_ridge − R² of himalaya", "voxels")
@@ -269,13 +270,14 @@ def test_the_picture_has_three_panels_with_labels(both, tmp_path) -> None:
 
 
 def test_many_voxels_are_drawn_as_counts_and_those_far_away_are_counted() -> None:
-    rows, weights = planted(3 * MANY)
-    far = {band: w * np.where(np.arange(3 * MANY) == 4, 50, 0.5) for band, w in weights.items()}
-    figure = compare(Planted(weights, intercept=3.0), Planted(far, intercept=3.0), **rows).plot()
+    rows, weights = planted(3 * MIN_COUNTED_VOXELS)
+    far = {band: w * np.where(np.arange(3 * MIN_COUNTED_VOXELS) == 4, 50, 0.5) for band, w in weights.items()}
+    agreement = compare(Planted(weights, intercept=3.0), Planted(far, intercept=3.0), **rows)
+    figure = plotting.estimator_agreement(agreement.table, agreement.names, agreement.interval)
     figure.draw_without_rendering()
     left, middle, right, bar = figure.axes
     assert bar.get_ylabel() == "voxels"
     assert left.get_title() == "1,500 voxels\n1 outside the picture"
     assert middle.get_title().endswith("1 outside the picture")
-    assert np.nansum(left.collections[0].get_array()) == 3 * MANY - 1
-    assert np.nansum(right.collections[0].get_array()) == 3 * MANY
+    assert np.nansum(left.collections[0].get_array()) == 3 * MIN_COUNTED_VOXELS - 1
+    assert np.nansum(right.collections[0].get_array()) == 3 * MIN_COUNTED_VOXELS

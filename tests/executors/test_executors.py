@@ -15,7 +15,7 @@ from threadpoolctl import threadpool_info
 
 from latentcortex import executors
 from latentcortex.errors import InputError
-from latentcortex.executors import _sharing, beside, process, share, with_threads
+from latentcortex.executors import _sharing, called_every, run_program, share, with_threads
 from latentcortex.executors.threads import Threads
 
 
@@ -172,7 +172,7 @@ def test_what_goes_on_beside_ends_with_the_block_even_if_that_fails() -> None:
     before = threading.active_count()
 
     def failing() -> None:
-        with beside(lambda: calls.append(0.0), every=0.005):
+        with called_every(lambda: calls.append(0.0), seconds=0.005):
             time.sleep(0.1)
             raise KeyError
 
@@ -187,7 +187,7 @@ def test_what_goes_on_beside_ends_with_the_block_even_if_that_fails() -> None:
 
 def test_another_program_runs_in_its_folder_with_nothing_to_read(tmp_path: Path) -> None:
     code = "import os, sys; print(os.getcwd(), repr(sys.stdin.read()), os.environ['A']); sys.exit(3)"
-    done = process([sys.executable, "-c", code], environment=os.environ | {"A": "b"}, folder=tmp_path)
+    done = run_program([sys.executable, "-c", code], environment=os.environ | {"A": "b"}, folder=tmp_path)
     assert (done.returncode, done.stdout.strip()) == (3, f"{tmp_path.resolve()} '' b")
 
 

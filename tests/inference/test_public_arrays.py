@@ -5,7 +5,6 @@ A new public function must be declared, in `CASES` or in `NO_ARRAYS`.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from functools import cache
@@ -14,14 +13,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from _numbers import TYPES
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy.sparse import issparse
 
-from latentcortex import estimators, inference, scoring
-from latentcortex.encoding import Encoder
+from latentcortex import inference, scoring
 from latentcortex.errors import AlignmentError, InputError
-from latentcortex.features import Features
 
 N_PERMUTATIONS = 199
 PAIR, BY_BAND, REPEATS = "n_stimuli n_voxels", "n_bands n_stimuli n_voxels", "n_repeats n_stimuli n_voxels"
@@ -312,9 +310,6 @@ def test_every_public_function_says_what_arrays_it_takes_and_in_which_units() ->
     assert not set(CASES()) & NO_ARRAYS
 
 
-# Units
-
-
 def in_other_units(name: str, factors: Factors, levels: Factors, **tolerance: float) -> None:
     case = CASES()[name]
     expected = [values * case.scales(factors) for values in case.run()]
@@ -361,8 +356,6 @@ def test_no_scale_changes_what_is_said_of_float32(name: str, factor: float, monk
     in_other_units(name, dict.fromkeys(("y", "yhat"), factor) | {"gram": 1.0}, {}, **counted)
 
 
-# Types and shapes
-
 GATED = [(name, key) for name, case in made().items() for key, array in case.arrays.items() if array.gated]
 
 
@@ -378,18 +371,6 @@ def agree(one: list[np.ndarray] | str, other: list[np.ndarray] | str) -> bool:
         return one == other
     pairs = zip(one, other, strict=True)
     return all(np.allclose(a, b, rtol=1e-3, atol=2e-2, equal_nan=True) for a, b in pairs)
-
-
-TYPES: dict[str, Callable[[np.ndarray], Any]] = {
-    "list": np.ndarray.tolist,
-    "float16": lambda values: values.astype(np.float16),
-    "longdouble": lambda values: values.astype(np.longdouble),
-    "big endian": lambda values: values.astype(">f8"),
-    "int16": lambda values: (10 * values).astype(np.int16),
-    "uint16": lambda values: np.abs(10 * values).astype(np.uint16),
-    "uint64": lambda values: np.abs(10 * values).astype(np.uint64),
-    "matrix of nothing hidden": np.ma.array,
-}
 
 
 @pytest.mark.parametrize(("name", "key"), GATED)
@@ -467,79 +448,3 @@ def test_lists_of_p_are_corrected_as_arrays_are() -> None:
     expected = inference.hierarchical_fdr({name: np.array(values) for name, values in p.items()})
     for name, found in inference.hierarchical_fdr(p).items():
         np.testing.assert_array_equal(found.q_values, expected[name].q_values)
-
-
-# Estimators
-
-
-def rows() -> tuple[dict[str, np.ndarray], np.ndarray]:
-    rng = np.random.default_rng(0)
-    bands = {"a": rng.standard_normal((40, 3)), "b": rng.standard_normal((40, 4))}
-    return bands, 10 * (bands["a"][:, :2] + rng.standard_normal((40, 2)))
-
-
-ESTIMATORS = {"banded_ridge": {"mixtures": "equal"}, "himalaya": {"mixtures": "equal"}}
-
-
-@pytest.fixture(params=ESTIMATORS)
-def estimator(request: pytest.FixtureRequest) -> Any:
-    return estimators.make(request.param, **ESTIMATORS[request.param])
-
-
-def test_an_estimator_takes_numbers_of_any_type(estimator: Any) -> None:
-    bands, y = rows()
-    for convert in TYPES.values():
-        other = convert(y)
-        expected = copy.copy(estimator).fit(bands, np.asarray(other, dtype=np.float64)).predict(bands)
-        np.testing.assert_allclose(
-            copy.copy(estimator).fit(bands, other).predict(bands), expected, rtol=1e-3, atol=1e-2
-        )
-        own = {"a": convert(bands["a"]), "b": bands["b"]}
-        wide = {band: np.asarray(values, dtype=np.float64) for band, values in own.items()}
-        expected = copy.copy(estimator).fit(wide, y).predict(wide)
-        np.testing.assert_allclose(copy.copy(estimator).fit(own, y).predict(own), expected, rtol=1e-3, atol=1e-2)
-
-
-def test_a_voxel_with_a_masked_response_is_nan_and_masked_features_are_refused(estimator: Any) -> None:
-    """It was fitted as the value that the mask hides: r of .007 in place of none."""
-    bands, y = rows()
-    hidden = np.zeros(y.shape, dtype=bool)
-    hidden[3, 1] = True
-    yhat = estimator.fit(bands, np.ma.array(y, mask=hidden)).predict(bands)
-    assert np.isnan(yhat).all(0).tolist() == [False, True]
-    masked = {"a": np.ma.array(bands["a"], mask=bands["a"] > 2), "b": bands["b"]}
-    for call in (lambda: estimator.fit(masked, y), lambda: estimator.predict(masked)):
-        with pytest.raises(InputError, match=r"Band a: .* not finite"):
-            call()
-
-
-def test_what_an_estimator_cannot_be_fitted_to_is_refused_in_one_line(estimator: Any) -> None:
-    bands, y = rows()
-    grams = {band: values @ values.T for band, values in bands.items()}
-    refused = [None, "abc", y > 0, y * 1j, y.astype(str), y.astype(object), pd.DataFrame(y), [[1.0], [1.0, 2.0]]]
-    calls: list[Callable[[], Any]] = [lambda other=other: estimator.fit(bands, other) for other in refused]
-    calls += [lambda other=other: estimator.fit_gram(grams, other) for other in refused]
-    calls += [lambda other=other: estimator.fit({"a": other}, y) for other in refused if other is not refused[2]]
-    calls += [lambda other=other: estimator.fit_gram({"a": other}, y) for other in refused]
-    calls += [lambda: estimator.fit_gram([grams["a"]], y), lambda: estimator.fit(5.0, y)]
-    calls += [lambda given=given: estimator.fit(bands, y, groups=given) for given in (["a", None] * 20, "ab", ["a"])]
-    for call in calls:
-        with pytest.raises(InputError) as error:
-            call()
-        assert "\n" not in str(error.value)
-    with pytest.raises(AlignmentError, match=r"Responses are \(40,\); .* y\.reshape\(-1, 1\)"):
-        estimator.fit(bands, y[:, 0])
-    fitted = estimator.fit(bands, y)
-    for other in refused:
-        with pytest.raises(InputError):
-            fitted.predict({"a": other, "b": bands["b"]} if other is not refused[2] else {"b": bands["b"]})
-
-
-def test_an_encoder_refuses_arrays_where_ids_are_needed() -> None:
-    bands, y = rows()
-    features = Features.from_arrays([f"s{i}" for i in range(40)], bands)
-    encoder = Encoder(estimators.make("banded_ridge"))
-    for nouns in ((bands, y), (features, y), (features, None)):
-        for call in (encoder.fit, encoder.score):
-            with pytest.raises(InputError, match="whose rows have ids"):
-                call(*nouns)

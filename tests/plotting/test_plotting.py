@@ -153,7 +153,7 @@ def test_low_scores_are_never_darker_than_cortex_but_what_cannot_be_told_is() ->
     rgb = [plotting.rgb_colours(*np.roll([low, low / 3, nothing], i, axis=0), limit=1.0) for i in range(3)]
     shares = [plotting.share_colours(*pair, limit=1.0) for pair in ((low, nothing), (nothing, low), (low, low))]
     for colours in (*rgb, *shares):
-        drawn = _legends.on_cortex_grey(colours)
+        drawn = _legends.on_grey(colours)
         assert drawn.mean(-1).min() > 0.85 * _legends.CORTEX_GREY
     darkest_cortex = cortex.relief(_surfaces.curvature("fsaverage5")).min()
     assert matplotlib.colors.to_rgb(_legends.GREY)[0] < 0.6 * darkest_cortex

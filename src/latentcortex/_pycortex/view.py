@@ -21,7 +21,7 @@ from latentcortex._arrays import FloatArray, IntArray
 from latentcortex._pycortex import overlays, packing, subject
 from latentcortex._surfaces import n_vertices
 from latentcortex.errors import LatentcortexError, MissingExtraError
-from latentcortex.executors import process
+from latentcortex.executors import run_program
 
 SCALE: Final = "scale{}"
 VIEW: Final = "map{:04d}"
@@ -146,7 +146,7 @@ def _run(job: Path) -> None:
     }
     command = [sys.executable, "-P", "-m", "latentcortex._pycortex.worker", str(job)]
     environment = os.environ | {name: str(value) for name, value in private.items()}
-    done = process(command, environment=environment, folder=job)
+    done = run_program(command, environment=environment, folder=job)
     if done.returncode:
         said = done.stderr.strip().splitlines() or [f"it ended with code {done.returncode}"]
         raise LatentcortexError(f"pycortex could not make the viewer: {said[-1]}")

@@ -4,16 +4,19 @@ The model is y = intercept + sum_b x_b w_b with penalty alpha * sum_b |w_b|^2 / 
 gamma_b K_b, where gamma, one number per band summing to one, is a *mixture*. Rows carry weights (how many
 trials they average), so that the fit equals the one on single trials.
 
-`design` holds what is known of the rows, `prepared` their decompositions, `search` chooses mixture and alpha for each
-voxel, and `fit` walks over tiles of voxels and solves. A fit keeps four numbers per voxel; dual weights are solved
-for when they are asked for, so that memory does not grow with voxels whose responses lie on disk.
+A fit goes through four names. `candidates` lists the penalties and mixtures that are tried. `PreparedFit` walks over
+tiles of voxels; for each tile `search` chooses mixture and alpha. `PreparedRows` decomposes each mixture of a `Design`
+(kernels, or columns where these are fewer) once for all tiles, by `lapack.eigh`. A `RidgeFit` keeps four numbers per
+voxel; dual weights are solved for when they are asked for, so that memory does not grow with voxels whose responses lie
+on disk.
 """
 
 from latentcortex._ridge.backend import NAMES, Backend, backend
+from latentcortex._ridge.candidates import ModelCandidates, SearchSpace
 from latentcortex._ridge.decompositions import keeping, keeping_none, mapped
 from latentcortex._ridge.design import Columns, Design, Kernels
 from latentcortex._ridge.fit import PreparedFit, RidgeFit, memory
-from latentcortex._ridge.search import RELATIVE_TIE, ModelCandidates, SearchSpace
+from latentcortex._ridge.search import RELATIVE_TIE
 
 __all__ = [
     "NAMES",

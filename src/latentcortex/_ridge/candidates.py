@@ -1,26 +1,106 @@
-"""The penalties and the mixtures of bands that are tried."""
+r"""The penalties and the mixtures of bands that are tried, and which of them belong to which model.
+
+A mixture is a point of a simplex: one weight gamma_b of at least 0 per band, and the weights sum to 1. With two bands
+the simplex is a line, and the search walks outwards from its middle, towards the side that was better:
+
+    gamma of the first band    0      .05      .25      .5      .75      .95      1
+                               o-------o--------o-------o--------o--------o-------o
+    tried as number            5 <---- 3 <----- 1 <---- 0 -----> 2 -----> 4 ----> 6
+
+Number 1 is tried in all voxels, number 2 where 0 is still the best, and each further one only where its neighbour on
+the way is the best so far: most voxels need three of the seven. With three bands the simplex is a triangle:
+
+                 first alone
+                     o                     o   a band alone: a corner
+                    / \                    h   a band has half of the weight
+                   /   \                   e   equal parts, tried first
+                  /  h  \                  x   drawn from a flat Dirichlet distribution
+                 /x      \
+                /    e   x\
+               /  h     h  \
+      second  o-------------o  third
+
+A nested model, of some of the bands, searches a face of this simplex: on the edge between second and third the first
+band weighs 0. Faces share their corners, so that a corner is decomposed once for all models that have it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 
-from latentcortex._arrays import FloatArray, random_for
-from latentcortex._ridge.search import ModelCandidates
+from latentcortex._arrays import FloatArray, IntArray, random_for
 from latentcortex.errors import AlignmentError, InputError
 
 TWO_BAND_WEIGHTS: Final = (0.5, 0.25, 0.75, 0.05, 0.95, 0.0, 1.0)
-"""The weight of the first of two bands in each mixture that is tried, in the order in which they are tried."""
+"""The weight of the first of two bands in each mixture, in the order in which mixtures are tried."""
 TRY_AFTER: Final = (-1, -1, 0, 1, 2, 3, 4)
-"""For each weight, the position of the one that must be a voxel's best so far for it to be tried, or -1 for always: the
-search goes on outwards on the side that was better."""
+"""For each of these weights the position of the one that must be a voxel's best so far for it to be tried, or -1 where
+it is always tried."""
 N_DRAWN: Final = 4
+"""Mixtures of three or more bands that are drawn at random, since a grid over the simplex would have too many."""
+
+
+@dataclass(frozen=True)
+class ModelCandidates:
+    """The mixtures that one model may choose from: points on one face of the simplex.
+
+    Parameters
+    ----------
+    bands : tuple of int
+        Bands of the design that the model has.
+    mixtures : tuple of int
+        Rows of `SearchSpace.mixtures`, ascending; the first is tried in all voxels.
+    after : tuple of int
+        For each of them the row that must be a voxel's best so far for it to be tried, or -1 where none must. Empty
+        where none must for any.
+    gated : bool
+        Whether a voxel in which the first mixture predicts next to nothing is tried no further. It may be so only where
+        the first mixture has all bands of the model.
+    """
+
+    bands: tuple[int, ...]
+    mixtures: tuple[int, ...]
+    after: tuple[int, ...] = ()
+    gated: bool = True
+
+
+@dataclass(frozen=True, eq=False)
+class SearchSpace:
+    """The candidates of a search, and how they are compared.
+
+    Parameters
+    ----------
+    mixtures : ndarray of shape (n_mixtures, n_bands)
+        Of all models together, each once.
+    alphas : ndarray of shape (n_alphas,)
+        Penalties, ascending.
+    models : tuple of ModelCandidates
+        One per model that is fitted.
+    selection : {"gcv", "loo"}
+        Whether candidates are compared by generalised cross-validation, or by leaving out one row at a time in closed
+        form.
+    folds : ndarray of int, shape (n_rows,), optional
+        The fold of each row. With it candidates are compared by k-fold cross-validation instead.
+    refine : bool
+        Whether an alpha between two given ones may be chosen.
+    fit_intercept : bool
+    """
+
+    mixtures: FloatArray
+    alphas: FloatArray
+    models: tuple[ModelCandidates, ...]
+    selection: str = "gcv"
+    folds: IntArray | None = None
+    refine: bool = True
+    fit_intercept: bool = True
 
 
 def alphas_of(given: Sequence[float]) -> FloatArray:
-    """Return penalties ascending, each once; raise `InputError` unless all are above 0 and finite."""
+    """Sort penalties ascending, each once; raise `InputError` unless all are above 0 and finite."""
     try:
         grid = np.asarray(given, dtype=np.float64)
     except (TypeError, ValueError):
@@ -31,7 +111,7 @@ def alphas_of(given: Sequence[float]) -> FloatArray:
 
 
 def mixtures_for(mixtures: FloatArray | str | None, n_bands: int, *, seed: int) -> FloatArray:
-    """Return the mixtures to try, (n_mixtures, n_bands); check those that were given.
+    """List the mixtures to try for a model of all bands, (n_mixtures, n_bands), and check those that were given.
 
     Raises
     ------
@@ -55,12 +135,12 @@ def mixtures_for(mixtures: FloatArray | str | None, n_bands: int, *, seed: int) 
 
 
 def default_mixtures(n_bands: int, *, seed: int) -> FloatArray:
-    """List the mixtures tried by default.
+    """List the mixtures that are tried by default; the drawing at the head of this module shows them.
 
-    One band: itself. Two: seven from the one alone to the other alone, of which the next is tried only where the
-    last step in its direction was the best so far. More: equal parts, each band with half of the weight, seeded
-    draws from a flat Dirichlet distribution, and each band alone. Equal parts come first: they win where nothing
-    distinguishes the mixtures, and the others are tried only where they find anything.
+    One band has one mixture. Two bands have seven, from one band alone to the other alone. Three or more have equal
+    parts, each band with half of the weight, seeded draws from a flat Dirichlet distribution, and each band alone.
+    Equal parts come first, so that they win where nothing distinguishes the mixtures; the others are tried only in
+    voxels that equal parts predict.
 
     Returns
     -------
@@ -78,47 +158,52 @@ def default_mixtures(n_bands: int, *, seed: int) -> FloatArray:
     return np.concatenate([equal, half, drawn, alone])
 
 
-def within(mixtures: FloatArray | str | None, subset: Sequence[int], n_bands: int, *, seed: int) -> FloatArray:
-    """List the mixtures for the model of a subset of bands, (n_mixtures, n_bands), 0 for the others.
+def _mixtures_of_subset(
+    mixtures: FloatArray | str | None, subset: Sequence[int], n_bands: int, *, seed: int
+) -> FloatArray:
+    """List the mixtures for the model of a subset of bands, (n_mixtures, n_bands); the other bands weigh 0.
 
-    Those that were given are restricted to the subset; by default they are the defaults of so many bands.
+    Mixtures that were given are restricted to the subset and scaled to sum to 1 again. By default they are the default
+    mixtures for as many bands as the subset has.
     """
-    bands_of_model = list(subset)
+    columns = list(subset)
     if mixtures is None or isinstance(mixtures, str):
-        inner = mixtures_for(mixtures, len(bands_of_model), seed=seed)
+        gamma = mixtures_for(mixtures, len(columns), seed=seed)
     else:
-        inner = mixtures_for(mixtures, n_bands, seed=seed)[:, bands_of_model]
-        inner = inner[inner.sum(1) > 0]
-        rows = dict.fromkeys(map(tuple, (inner / inner.sum(1, keepdims=True)).tolist()))  # each once, in their order
-        inner = np.array(list(rows)) if rows else np.eye(len(bands_of_model))
-    out = np.zeros((len(inner), n_bands))
-    out[:, bands_of_model] = inner
+        gamma = mixtures_for(mixtures, n_bands, seed=seed)[:, columns]
+        gamma = gamma[gamma.sum(1) > 0]
+        distinct = dict.fromkeys(map(tuple, (gamma / gamma.sum(1, keepdims=True)).tolist()))  # in the given order
+        gamma = np.array(list(distinct)) if distinct else np.eye(len(columns))
+    out = np.zeros((len(gamma), n_bands))
+    out[:, columns] = gamma
     return out
 
 
-def faces_of(
+def candidates_of(
     mixtures: FloatArray | str | None, subsets: Sequence[Sequence[int]], n_bands: int, *, seed: int
 ) -> tuple[FloatArray, tuple[ModelCandidates, ...]]:
-    """List the mixtures of all subsets, each once, and which of them every subset has.
+    """List the mixtures of the models of several subsets of bands, each mixture once, and which of them each model has.
 
     Returns
     -------
     mixtures : ndarray of shape (n_mixtures, n_bands)
         A band alone, which many subsets share, comes last.
-    faces : tuple of ModelCandidates
+    models : tuple of ModelCandidates
         One per subset.
     """
-    by_subset = [[tuple(row) for row in within(mixtures, subset, n_bands, seed=seed).tolist()] for subset in subsets]
+    by_subset = [
+        [tuple(row) for row in _mixtures_of_subset(mixtures, subset, n_bands, seed=seed).tolist()] for subset in subsets
+    ]
     distinct = list(dict.fromkeys(row for rows in by_subset for row in rows))
     if mixtures is None:
-        distinct.sort(key=lambda row: max(row) == 1.0)  # stable: otherwise as they came
+        distinct.sort(key=lambda row: max(row) == 1.0)  # the sort is stable: the others keep their order
     number = {row: k for k, row in enumerate(distinct)}
-    faces = []
+    models = []
     for subset, rows in zip(subsets, by_subset, strict=True):
         order = np.array([number[row] for row in rows])
-        adaptive = mixtures is None and len(subset) == 2
-        after = np.array([-1 if k < 0 else order[k] for k in TRY_AFTER]) if adaptive else np.full(len(order), -1)
+        walks_outwards = mixtures is None and len(subset) == 2
+        after = np.array([-1 if k < 0 else order[k] for k in TRY_AFTER]) if walks_outwards else np.full(len(order), -1)
         ranked = np.argsort(order)
-        both = tuple(order[ranked].tolist()), tuple(after[ranked].tolist())
-        faces.append(ModelCandidates(tuple(subset), *both, gated=mixtures is None))
-    return np.array(distinct), tuple(faces)
+        ascending = tuple(order[ranked].tolist()), tuple(after[ranked].tolist())
+        models.append(ModelCandidates(tuple(subset), *ascending, gated=mixtures is None))
+    return np.array(distinct), tuple(models)

@@ -1,7 +1,7 @@
 """Decompositions that are kept on disk and mapped into memory.
 
-Nobody makes them again then: not the next stretch of voxels, not a run that goes on, not another worker; and what many
-models have decomposed takes no memory.
+The next stretch of voxels, a run that is resumed and another worker then read them instead of decomposing again, and
+the decompositions of many models take no memory of their own.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
 import scipy
@@ -23,37 +23,37 @@ from latentcortex._arrays import FloatArray, digest, fingerprint
 from latentcortex._ridge.backend import Backend, NumPy
 from latentcortex._store import Part, Store
 
-if TYPE_CHECKING:
-    from latentcortex._ridge.prepared import RowSelection
-
 logger = logging.getLogger(__name__)
 
 FORMAT: Final = "latentcortex-decomposition 1"
 MIN_SIZE: Final = 400
-"""A decomposition is kept on disk if it has so many rows, or columns where these are fewer: a smaller one is made again
+"""Fewest rows, or columns where these are fewer, of a decomposition that is kept on disk: a smaller one is made again
 (30 ms) about as fast as it is written."""
 
 
 @dataclass(frozen=True, eq=False)
 class DecomposedMixture:
-    """One mixture of kernels, decomposed.
+    """The eigendecomposition of one mixture of kernels of weighted rows, K = U diag(values) U'.
+
+    With z = directions' y, dual weights at penalty alpha are directions @ (z / (values + alpha)), and predictions of
+    held-out rows are ahead @ (z / (values + alpha)).
 
     Parameters
     ----------
     values : ndarray of float64, shape (m,)
         Eigenvalues, at least 0.
     directions : array of the backend, shape (n_rows, m)
-        Eigenvectors, brought back to the rows and times the square roots of the weights.
+        Eigenvectors in the rows' coordinates, times the square roots of the rows' weights: sqrt(W) U.
     ahead : array of the backend, shape (n_held_out, m), optional
-        What carries rotated responses to predictions of the rows that are held out; None where none are.
+        Kernel of the held-out rows with the fitted ones, times `directions`; None where no row is held out.
     """
 
     values: FloatArray
     directions: Any
     ahead: Any = None
 
-    def shrunk(self, alphas: FloatArray) -> FloatArray:
-        """Compute what is left of each direction at each alpha; (n_alphas, m)."""
+    def shrinkage(self, alphas: FloatArray) -> FloatArray:
+        """Compute which fraction of each direction is left at each alpha: 1 / (1 + values / alpha), (n_alphas, m)."""
         return np.asarray(1 / (1 + self.values / alphas[:, None]))
 
 
@@ -64,17 +64,17 @@ _scratch: ContextVar[Store | None] = ContextVar("_scratch", default=None)
 
 @contextmanager
 def keeping(folder: Path, *, max_bytes: int | None) -> Iterator[None]:
-    """Keep decompositions and kernels of the block in a folder, those that were used longest ago making way for others.
+    """Keep the decompositions and kernels of a `with` block in a folder; the least recently used are deleted first.
 
-    What they depend on is in their names: the rows' kernels or columns, weights, mixture, fold and precision, and the
-    libraries that decompose. Results have the same bits as without.
+    Their names are hashes of everything that they depend on: the rows' kernels or columns, weights, mixture, fold and
+    precision, and the versions of the libraries that decompose. Results have the same bits as without the folder.
 
     Parameters
     ----------
     folder : Path
-        Of a disk of this machine; it may be shared by processes, and deleted when none runs.
+        A folder on a disk of this machine. Processes may share it, and it may be deleted when none runs.
     max_bytes : int, optional
-        The room that they may take; with 0 nothing is kept.
+        Bytes that the folder may take; with 0 nothing is kept, and by default everything is.
     """
     token = _scratch.set(None if max_bytes == 0 else Store(folder, max_bytes=max_bytes))
     try:
@@ -85,7 +85,7 @@ def keeping(folder: Path, *, max_bytes: int | None) -> Iterator[None]:
 
 @contextmanager
 def keeping_none() -> Iterator[None]:
-    """Keep no decompositions and kernels of the block: of rows that nobody will fit again they would only take room."""
+    """Keep no decompositions and kernels of a `with` block, whose rows nobody will fit again."""
     token = _scratch.set(None)
     try:
         yield
@@ -94,7 +94,7 @@ def keeping_none() -> Iterator[None]:
 
 
 def clear(folder: Path) -> None:
-    """Delete what is kept in a folder; a process that has mapped some of it keeps what it has."""
+    """Delete all decompositions in a folder; a process that has mapped one can go on reading it."""
     store = Store(folder)
     store.remove(store.keys())
     with suppress(OSError):  # not there, or another process of the same study writes into it
@@ -102,18 +102,33 @@ def clear(folder: Path) -> None:
 
 
 def decomposition(
-    rows: RowSelection,
+    rows_key: str,
+    size: int,
     mixture: tuple[float, ...],
     *,
     dtype: np.dtype[Any],
     backend: Backend,
     make: Callable[[], DecomposedMixture],
 ) -> DecomposedMixture:
-    """Take a decomposition that is kept, or make and keep it."""
+    """Read the decomposition of a mixture of some rows, or make it and keep it.
+
+    Parameters
+    ----------
+    rows_key : str
+        Hash of the rows, from `PreparedRows.key`.
+    size : int
+        Rows of the matrix that is decomposed; fewer than `MIN_SIZE` are not kept.
+    mixture : tuple of float
+    dtype : dtype
+        Precision of the decomposition.
+    backend : Backend
+    make : callable
+        Decomposes, where nothing is kept.
+    """
     store = _scratch.get()
-    if store is None or rows.size < MIN_SIZE:
+    if store is None or size < MIN_SIZE:
         return make()
-    key = digest(FORMAT, rows.key, mixture, dtype.str, backend.name, np.__version__, scipy.__version__)
+    key = digest(FORMAT, rows_key, mixture, dtype.str, backend.name, np.__version__, scipy.__version__)
     kept = _read(store, key, backend, dtype)
     if kept is None:
         made = make()
@@ -126,12 +141,12 @@ def decomposition(
     return kept
 
 
-def bound(rows: RowSelection, make: Callable[[], float]) -> float:
-    """Take the bound of the rows' eigenvalues that is kept, or make and keep it: it needs the kernels rotated."""
+def bound(rows_key: str, size: int, make: Callable[[], float]) -> float:
+    """Read the bound of some rows' eigenvalues, or make it, for which kernels are rotated, and keep it."""
     store = _scratch.get()
-    if store is None or rows.size < MIN_SIZE:
+    if store is None or size < MIN_SIZE:
         return make()
-    key = digest(FORMAT, "bound", rows.key)
+    key = digest(FORMAT, "bound", rows_key)
     part = _load(store, key, mmap=False)
     if part is not None:
         return float(part.facts["largest"])
@@ -141,7 +156,10 @@ def bound(rows: RowSelection, make: Callable[[], float]) -> float:
 
 
 def mapped(array: FloatArray) -> FloatArray:
-    """Keep an array of many rows, such as a kernel, and map it into memory; the same array where nothing is kept."""
+    """Write an array of many rows, such as a kernel, to disk and map it into memory.
+
+    The array itself is returned where it has few rows, or where nothing is kept.
+    """
     store = _scratch.get()
     if store is None or len(array) < MIN_SIZE:
         return array
@@ -157,15 +175,15 @@ def mapped(array: FloatArray) -> FloatArray:
 
 
 def _is_turned(array: FloatArray) -> bool:
-    """Tell whether an array lies by columns; a part holds its transpose then.
+    """Tell whether an array lies in memory by columns, so that its transpose is what is written.
 
-    The last bits of a product may depend on how its factors lie in memory, and a part's arrays lie by rows.
+    A store writes arrays by rows, and the last bits of a product may depend on how its factors lie in memory.
     """
     return array.flags.f_contiguous and not array.flags.c_contiguous
 
 
 def key_of(*parts: object) -> str:
-    """Hash what rows are made of: arrays by their values, the rest by what it says."""
+    """Hash arrays by their values and other objects by their text."""
     return digest(*(fingerprint(part) if isinstance(part, np.ndarray) else part for part in parts))
 
 
@@ -183,26 +201,26 @@ def _read(store: Store, key: str, backend: Backend, dtype: np.dtype[Any]) -> Dec
 
 
 def _load(store: Store, key: str, *, mmap: bool) -> Part | None:
-    """Read a part; what the disk does not give is made again."""
+    """Read a part of the store, or None where the disk cannot: the caller makes it again."""
     try:
         return store.load(key, mmap=mmap)
     except OSError as error:
-        _tell_of(store, error)
+        _warn_once(store, error)
         return None
 
 
 def _write(store: Store, key: str, arrays: dict[str, NDArray[Any]], facts: dict[str, Any]) -> None:
-    """Keep a part; a disk that does not take it costs time and no result."""
+    """Write a part to the store; where the disk cannot, it will be made again, and results are the same."""
     try:
-        with _writing:  # two that make room at once take more than there is
+        with _writing:  # two threads that make room at the same time would delete too much
             store.save(key, arrays, facts)
     except OSError as error:
-        _tell_of(store, error)
+        _warn_once(store, error)
 
 
-def _tell_of(store: Store, error: OSError) -> None:
-    """Warn of a disk once."""
+def _warn_once(store: Store, error: OSError) -> None:
+    """Warn of a folder that cannot be read or written, and after the first time only log it."""
     level = logging.DEBUG if store.folder in _warned else logging.WARNING
     _warned.add(store.folder)
-    said = "%s keeps no decompositions, so that they are made again; let this process write there, or make room: %s"
-    logger.log(level, said, store.folder, error)
+    message = "%s keeps no decompositions, so that they are made again; let this process write there, or make room: %s"
+    logger.log(level, message, store.folder, error)

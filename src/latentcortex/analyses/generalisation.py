@@ -190,7 +190,7 @@ def profile(
         counted: dict[str, Any] = {"tally": _MeanScores(criterion.seed), "clusters": alike}
         scorer = Scorer(features, of_kind, make_estimator, judged, fixed.of(name), **counted)
         with telling_of(analysis=name):
-            scored, totals = scorer.tallied(Analysis(name, analysis.models))
+            scored, totals = scorer.fit_and_count(Analysis(name, analysis.models))
         ((train, test),) = scorer.sample.folds
         of_test = tuple(alike[stimulus] for stimulus in test.ids) if alike else ()
         noted = {}

@@ -36,7 +36,8 @@ if TYPE_CHECKING:
     from latentcortex.analyses.analysis import Analysis
 
 FITS_AT_ONCE: Final = 8
-"""Models, times folds, that are ready at the same time; each takes memory of the square of its training stimuli."""
+"""Most fits (models times folds) that are ready at the same time; each takes memory that grows with the square of its
+training stimuli. `batches` takes at least one model, however many folds there are."""
 
 
 class Tally(Protocol):
@@ -47,8 +48,7 @@ class Tally(Protocol):
 
         Parameters
         ----------
-        bands : sequence of str
-            Of the model.
+        model : Model
         null : Null
         test : Responses
             Of the chunk, single trials where there are any.
@@ -71,12 +71,12 @@ class Scorer:
         Makes a fresh estimator for each model.
     criterion : Criterion
     cells : Cells
-        How cells are computed, and where they are kept.
+        How cells, a chunk of voxels of one or several models each, are computed, and where they are kept.
     twin : bool
-        Whether a shuffled control is fitted as well, which says how many discoveries are expected to be false. Across
-        folds the permutations say it.
+        Whether a control with responses shuffled over stimuli is fitted as well, by which false discoveries are
+        counted. Across folds permutations give that number, and it is ignored.
     regions : RegionMeans, optional
-        Whose means have intervals, on a test set.
+        Regions whose mean scores get confidence intervals; only with a test set.
     tally : Tally, optional
         What is counted in the predictions of every model beside its scores, such as a control's in further orders.
     clusters : mapping of str to str, optional
@@ -108,7 +108,7 @@ class Scorer:
 
     @cached_property
     def sample(self) -> Sample:
-        """Voxels all over the map, by which is decided what must be the same for all."""
+        """Voxels all over the map, by which null, precision and how penalties are compared are chosen for all."""
         return sample_of(self.responses, self._valid)
 
     @property
@@ -131,17 +131,19 @@ class Scorer:
 
     def score(self, analysis: Analysis) -> Maps:
         """Fit, score and compare the models of an analysis, beside their shuffled control where `twin` asks for it."""
-        maps, _ = self.tallied(analysis)
+        maps, _ = self.fit_and_count(analysis)
         maps = rejudged(maps, self.criterion)
         limits = thresholds(maps)
         if not self.twin or self.pooled or not limits:
             return maps
         with telling_of(control="shuffled control"):
-            control, counts = self.shuffled(analysis.name, limits).tallied(analysis)
+            control, counts = self.shuffled(analysis.name, limits).fit_and_count(analysis)
             return beside(maps, rejudged(control, self.criterion), limits, counts)
 
     def shuffled(self, analysis: str = "", limits: Mapping[tuple[str, ...], float] | None = None) -> Scorer:
         """Make the matched shuffled control: same voxels, stimuli and settings, responses to other stimuli.
+
+        There must be a test set: across folds there is no such control.
 
         Parameters
         ----------
@@ -160,17 +162,17 @@ class Scorer:
             make_estimator=partial(_quietly, self.make_estimator),
             twin=False,
             regions=None,
-            # What a model predicts is counted, no split of it.
+            # Only voxels that a model predicts are counted, so that the cheapest split of its score is enough.
             criterion=replace(self.criterion, identifiability=False, shares=("product",)),
             tally=shuffles,
             valid=self._valid,
             compares=False,
         )
 
-    def tallied(self, analysis: Analysis) -> tuple[Maps, dict[str, Any]]:
+    def fit_and_count(self, analysis: Analysis) -> tuple[Maps, dict[str, Any]]:
         """Fit and score all models, some of them at a time; return also what was counted of all voxels, by model."""
         groups, counts = self._groups(analysis), dict[str, Any]()
-        maps = self._kept(analysis.name, groups)
+        maps = self._maps_of_interrupted_run(analysis.name, groups)
         compared_maps: list[Maps] = []
         for batch in batches([group for group in groups if group not in maps], FITS_AT_ONCE // len(self.sample.folds)):
             run = Run(self, analysis.name, batch)
@@ -188,9 +190,9 @@ class Scorer:
     def _groups(self, analysis: Analysis) -> list[ModelGroup]:
         """Put the models together that are compared with each other; predictions that are pooled are not."""
         if self.pooled:
-            return [ModelGroup((bands,)) for bands in analysis.models]
+            return [ModelGroup((model,)) for model in analysis.models]
         groups = analysis.plan(self)
-        planned = [bands for group in groups for bands in group.models]
+        planned = [model for group in groups for model in group.models]
         if sorted(planned) != sorted(analysis.models):
             plans, expected = (listed([model.name for model in models]) for models in (planned, analysis.models))
             raise InputError(
@@ -200,12 +202,15 @@ class Scorer:
         return groups
 
     def facts(self, analysis: str) -> dict[str, str]:
-        """Say what all cells of an analysis are of."""
+        """Return the facts that are kept with every cell of an analysis."""
         shuffled = isinstance(self.responses, ExchangedStimuli)
         return {"analysis": analysis} | ({"control": "shuffled"} if shuffled else {})
 
-    def _kept(self, analysis: str, groups: Sequence[ModelGroup]) -> dict[ModelGroup, Maps]:
-        """Take the maps that an interrupted run put aside across folds: their permutations are gone since."""
+    def _maps_of_interrupted_run(self, analysis: str, groups: Sequence[ModelGroup]) -> dict[ModelGroup, Maps]:
+        """Read the finished maps that an interrupted run put aside, where predictions are pooled over folds.
+
+        Their permutations are deleted once a map is finished, so that they could not be made again from their cells.
+        """
         if not self.pooled:
             return {}
         facts, n_voxels = self.facts(analysis), self.sample.n_voxels

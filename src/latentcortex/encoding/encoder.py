@@ -354,7 +354,7 @@ class Encoder:
             return folds.predict(estimator, **{name: draw}).r.astype(np.float32)
 
         with telling_of(control="permutations that refit"):
-            return np.stack(share(exchanged, list(folds.draws(null))))
+            return np.stack(share(exchanged, list(folds.null_draws(null))))
 
 
 def _check_nouns(features: object, *responses: object) -> None:

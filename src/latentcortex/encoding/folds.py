@@ -1,4 +1,7 @@
-"""Folds of some voxels: models fitted to the others predict each of them; a held-out test set is one fold."""
+"""Cross-validation folds of the responses of some voxels: models fitted to the other folds predict each of them.
+
+A held-out test set is one fold.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +40,8 @@ class FoldModel:
     rows : mapping of str to ndarray
         Held-out stimuli, from `PreparedModel.new_rows`.
     sets : tuple of str
-        Of each held-out stimulus, where some are as good as one; see `encoding.duplicates`.
+        Label of each held-out stimulus: those of one label have nearly equal features and count as one, see
+        `encoding.duplicates`. Empty where there are no such.
     """
 
     prepared: PreparedModel
@@ -93,7 +97,7 @@ class FoldFit:
 
 @dataclass(frozen=True, eq=False)
 class Folds:
-    """Averaged responses of some voxels in folds; a permutation only changes whose features are whose.
+    """Averaged responses of some voxels in folds; a permutation only reassigns features to stimuli.
 
     Parameters
     ----------
@@ -101,13 +105,14 @@ class Folds:
     ids : tuple of str
         All stimuli that are held out.
     groups : tuple of str
-        Of each: stimuli that change places together.
+        Label of each stimulus; those of one label change places together in a permutation.
     sides : list of (Responses, Responses)
         Averaged training and test responses of each fold.
     clusters : tuple of str
-        Of each stimulus, where whole clusters are held out; empty otherwise.
+        Cluster of each stimulus (category, scene, ...), where the null flips the signs of whole clusters: folds hold
+        whole ones out, most groups have no other of their size, or a test set comes in clusters; empty otherwise.
     in_time : bool
-        Whether the order of stimuli may be that of time.
+        Whether stimuli may be in the order of presentation, so that neighbours can be autocorrelated.
     """
 
     features: Features
@@ -139,7 +144,7 @@ class Folds:
                 f"{len(never)} stimuli are in no fold that holds them out: {listed(never)}. Predictions pooled over "
                 "folds need every stimulus in one; give them a fold, or leave them out."
             )
-        clusters = splits.groups if splits.unit != "stimulus" or _stay(splits.groups) else ()
+        clusters = splits.groups if splits.unit != "stimulus" or _mostly_unexchangeable(splits.groups) else ()
         return cls(features, splits.ids, splits.groups, averaged(folds), clusters, in_time)
 
     @classmethod
@@ -159,10 +164,10 @@ class Folds:
         return replace(self, sides=averaged(sides))
 
     def null_of(self, held_out: Prediction, criterion: Criterion, *, n_tests: int | None = None) -> Null:
-        """Choose the null of predictions of voxels all over a map with so many valid ones; see `Null.of`.
+        """Choose the null by predictions of a sample of voxels; `n_tests` counts the valid voxels of the map.
 
-        That of pooled predictions refits every fold: clusters are flipped where folds hold such out, stretches of a
-        series are exchanged, or stimuli.
+        See `Null.of`. Of pooled predictions every permutation refits all folds: it flips the signs of clusters if there
+        are any, else exchanges stretches of a time series, else stimuli.
 
         Raises
         ------
@@ -179,16 +184,16 @@ class Folds:
         return replace(null, name="permutation", family=None) if null.name in ("analytic", "permutation") else null
 
     def orders(self, null: Null) -> IntArray:
-        """Draw whose features are whose, (n_permutations, n_stimuli); identical stimuli change places together."""
+        """Draw permutations that assign features to stimuli, (n_permutations, n_stimuli); groups move as a whole."""
         if null.name == "permutation":
             return inference.exchange(
                 len(self.ids), n_permutations=null.n_permutations, seed=null.seed, groups=self.groups
             )
         return null.orders(len(self.ids))
 
-    def draws(self, null: Null) -> FloatArray | IntArray:
-        """Draw the signs of clusters, or whose features are whose; (n_permutations, n_stimuli)."""
-        # A fold is predicted from the others, so that flips of its own part alone would leave out half of the variance.
+    def null_draws(self, null: Null) -> FloatArray | IntArray:
+        """Draw signs of clusters, or permutations that assign features to stimuli; (n_permutations, n_stimuli)."""
+        # Training and held-out stimuli are flipped together: the fit varies, too, which is half of the variance of r.
         return null.signs(self.clusters) if null.name == "clusters" else self.orders(null)
 
     def models(self, estimator: Estimator, order: IntArray | None = None) -> list[FoldModel]:
@@ -206,11 +211,11 @@ class Folds:
             for train, test in self.sides:
                 options: dict[str, Any] = {"weights": train.n_repeats, "sample": train.data}
                 options["in_time"] = self.in_time if self.pooled else train.in_time
-                fitted, held = ([owner.get(name, name) for name in side.ids] for side in (train, test))
-                model = PreparedModel.of(estimator, self.features, fitted, **options)
+                train_ids, test_ids = ([owner.get(name, name) for name in side.ids] for side in (train, test))
+                model = PreparedModel.of(estimator, self.features, train_ids, **options)
                 # Those of pooled predictions change places together, and are predicted one by one.
-                sets = () if self.pooled else duplicates(model, self.features, held)
-                ready.append(FoldModel(model, model.new_rows(self.features, held), sets))
+                sets = () if self.pooled else duplicates(model, self.features, test_ids)
+                ready.append(FoldModel(model, model.new_rows(self.features, test_ids), sets))
         return ready
 
     def fits(self, models: Sequence[FoldModel], signs: FloatArray | None = None) -> Iterator[FoldFit]:
@@ -226,21 +231,22 @@ class Folds:
         """
         flips = np.ones(len(self.ids), dtype=np.float32) if signs is None and self.clusters and self.pooled else signs
         for (train, test), ready in zip(self.sides, models, strict=True):
-            fitted, held, mean = train.data, test.data, None
+            y_train, y_test, mean = train.data, test.data, None
             if flips is not None:
-                # Fitted without their mean, so that flipping everything changes no digit: were it added and taken off
-                # again, rounding would choose another penalty where two are nearly as good.
+                # The training mean is subtracted before flipping and stays out of the fit, so that flipping all signs
+                # changes no digit: added and taken off again, it would be rounded, and of two penalties that are nearly
+                # as good the other one might be chosen.
                 of_train, of_test = (
                     flips[positions(self.ids, side.ids, what="stimulus ids")] for side in (train, test)
                 )
-                centre = _centre(fitted)
-                # An estimator without an intercept must not get one by the way.
+                centre = _centre(y_train)
+                # Without an intercept the mean is put back: the estimator must not gain one.
                 intercept = getattr(ready.prepared.estimator, "fit_intercept", True)
                 mean = centre if intercept else np.zeros_like(centre)
                 with np.errstate(invalid="ignore"):
-                    fitted = of_train[:, None] * (fitted - centre) + (centre - mean)
-                    held = centre + of_test[:, None] * (held - centre)
-            yield FoldFit(ready.prepared.fit(fitted), ready.rows, held, mean)
+                    y_train = of_train[:, None] * (y_train - centre) + (centre - mean)
+                    y_test = centre + of_test[:, None] * (y_test - centre)
+            yield FoldFit(ready.prepared.fit(y_train), ready.rows, y_test, mean)
 
     def fitted(self, models: Sequence[FoldModel]) -> FittedFolds:
         """Fit all folds, which then predict tile by tile."""
@@ -275,7 +281,7 @@ class Folds:
         return held_out
 
     def predicted(self, models: Sequence[FoldModel], signs: FloatArray | None = None) -> tuple[Prediction, VoxelCounts]:
-        """Predict every fold from the others, keeping no fit, and count what fits have to be told of; see `fits`."""
+        """Predict every fold from the others, keeping no fit, and count voxels that the log tells of; see `fits`."""
         counts = VoxelCounts()
 
         def predictions() -> Iterator[Prediction]:
@@ -287,7 +293,9 @@ class Folds:
         return self.joint(predictions(), slice(None)), counts
 
     def joint(self, predictions: Iterable[Prediction], voxels: slice) -> Prediction:
-        """Put the predictions of all folds at the places of their stimuli; what is added to bands is in them then.
+        """Put the predictions of all folds at the places of their stimuli.
+
+        Each fold's offset is divided equally between its bands, since folds have different ones; the result has none.
 
         Parameters
         ----------
@@ -338,7 +346,7 @@ class FittedFolds:
 
     @property
     def counts(self) -> VoxelCounts:
-        """What fits have to be told of."""
+        """The voxels of all fits that the log tells of: constant ones, alphas at the end of the grid."""
         return reduce(add, [VoxelCounts.count(model.estimator) for model in self.models])
 
     def predictor(self, shares: Sequence[str] = ()) -> Callable[[slice], Prediction]:
@@ -350,8 +358,8 @@ class FittedFolds:
         return lambda tile: folds.joint((predict(tile) for predict in each), tile)
 
 
-def _stay(groups: Sequence[str]) -> bool:
-    """Tell whether most rows are in groups of a size of their own, which no exchange would move."""
+def _mostly_unexchangeable(groups: Sequence[str]) -> bool:
+    """Tell whether most stimuli are in a group whose size no other has: only groups of one size are exchanged."""
     size = Counter(groups)
     alone = Counter(size.values())
     return sum(n for n in size.values() if alone[n] == 1) > len(groups) / 2

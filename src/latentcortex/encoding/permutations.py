@@ -75,7 +75,7 @@ class Permutations:
 
     @cached_property
     def _cells(self) -> list[Cell[FloatArray | IntArray]]:
-        draws = self.plan.folds.draws(self.null)
+        draws = self.plan.folds.null_draws(self.null)
         return [
             Cell(draws[stretch], {**self.facts, "draws": f"{stretch.start}-{stretch.stop}"})
             for stretch in _stretches(len(draws), DRAWS_AT_ONCE)

@@ -4,30 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import Any, Final, Self
 
 import numpy as np
 import pandas as pd
 
 from latentcortex import inference, scoring
-from latentcortex._arrays import BoolArray, FloatArray, listed, tiles
+from latentcortex._arrays import FloatArray, listed, tiles
 from latentcortex.errors import AlignmentError, InputError
 from latentcortex.estimators import Estimator
 from latentcortex.estimators._rows import Bands, checked, floating
 from latentcortex.executors import share
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.collections import QuadMesh
-    from matplotlib.figure import Figure
 
 N_DRAWS: Final = 1000
 SEED: Final = 0
 """Of the bootstrap."""
 APART: Final = 0.1
 """Mixtures further apart than this differ."""
-MANY: Final = 500
-"""From so many voxels on, a picture shows how many lie where, and no longer each."""
 ALIKE: Final = ("one", "other")
 """What two estimators are called that do not have names of their own."""
 
@@ -124,48 +117,6 @@ class Agreement:
             "n_without_prediction_r": int(r.isna().sum()),
             "largest_differences": [(int(voxel), float(difference[voxel])) for voxel in order],
         }
-
-    def plot(self) -> Figure:
-        """Draw R² against R², a histogram of their differences, and alpha against alpha.
-
-        Returns
-        -------
-        Figure
-            Three panels, and a colour bar from 500 voxels on. A voxel that is nan is not drawn; the titles count those
-            that are not valid, and those far from all others, which are left outside.
-        """
-        from latentcortex.plotting._canvas import house_style  # matplotlib is slow to import
-
-        with house_style():
-            return self._figure()
-
-    def _figure(self) -> Figure:
-        from latentcortex.plotting._canvas import INK, Style, empty_figure, plain
-
-        style = Style(width_mm=356, text=12)
-        figure = empty_figure(14.0, 5.4, style)
-        figure.set_layout_engine("constrained")
-        left, middle, right = axes = figure.subplots(1, 3)
-        first, second = self.names
-        counts = [
-            _one_against_other(left, *self._pair("r2"), names=self.names, of="R²"),
-            _one_against_other(right, *map(_log10, self._pair("alpha")), names=self.names, of="log10 alpha"),
-        ]
-        _differences(middle, self.table["r2_difference"].to_numpy(), self.interval)
-        middle.set_xlabel(f"R² of {first} − R² of {second}")
-        for ax in axes:
-            plain(ax, style)
-            for label in (ax.title, ax.xaxis.label, ax.yaxis.label):
-                label.set(fontsize=style.medium, color=INK)
-        drawn = [one for one in counts if one is not None]
-        if drawn:
-            _share_colours(drawn)
-            bar = figure.colorbar(drawn[0], ax=axes, shrink=0.75, pad=0.01, format="{x:,.0f}")
-            bar.set_label("voxels", fontsize=style.medium, color=INK)
-        return figure
-
-    def _pair(self, statistic: str) -> list[FloatArray]:
-        return [self.table[f"{statistic}_{name}"].to_numpy() for name in self.names]
 
 
 def compare(
@@ -375,67 +326,3 @@ def _names_of(one: Estimator, other: Estimator) -> tuple[str, str]:
 def _log10(values: FloatArray) -> FloatArray:
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.asarray(np.log10(values))
-
-
-def _limits(*values: FloatArray) -> tuple[float, float]:
-    """Find where all values lie but for a few in a thousand that are far from the rest."""
-    together = np.concatenate(values)
-    if not len(together):
-        return -0.5, 0.5
-    low, high = np.quantile(together, [0.001, 0.999])
-    low, high = max(together.min(), 2 * low - high), min(together.max(), 2 * high - low)
-    room = 0.04 * (high - low) or 0.5
-    return float(low - room), float(high + room)
-
-
-def _one_against_other(
-    ax: Axes, one: FloatArray, other: FloatArray, *, names: tuple[str, str], of: str
-) -> QuadMesh | None:
-    """Draw the first upwards against the second, each voxel or, where they are many, how many lie where."""
-    known = np.isfinite(one) & np.isfinite(other)
-    low, high = _limits(one[known], other[known])
-    inside = known & (np.minimum(one, other) >= low) & (np.maximum(one, other) <= high)
-    ax.plot([low, high], [low, high], color="#888888", linewidth=1.2, zorder=3)
-    ax.set(xlim=(low, high), ylim=(low, high), aspect="equal", xlabel=f"{of} of {names[1]}")
-    ax.set(ylabel=f"{of} of {names[0]}", title=_counted(len(one), known, inside))
-    ax.locator_params(nbins=6)
-    x, y = other[inside], one[inside]
-    if len(x) < MANY:
-        ax.plot(x, y, "o", color="#0072B2", alpha=0.5, markersize=4, markeredgewidth=0)
-        return None
-    return ax.hist2d(x, y, bins=60, range=[[low, high], [low, high]], cmin=1, cmap="viridis")[3]
-
-
-def _differences(ax: Axes, values: FloatArray, interval: tuple[float, float]) -> None:
-    """Draw how differences are spread about 0, which is the middle of the middle bin, and where their mean lies."""
-    known = np.isfinite(values)
-    reach = max(map(abs, _limits(values[known])))
-    inside = known & (np.abs(values) <= reach)
-    mean = values[known].mean()
-    n_bins = 61 if known.sum() >= MANY else 31
-    ax.hist(values[inside], np.linspace(-reach, reach, n_bins + 1).tolist(), color="#b8b8b8")
-    ax.axvspan(*interval, color="#D55E00", alpha=0.25, linewidth=0)
-    ax.axvline(mean, color="#D55E00", linewidth=1.6)
-    ax.axvline(0, color="#222222", linewidth=1.2, linestyle=(0, (4, 2)))
-    words = f"mean {mean:.3g}, 95 % from {interval[0]:.3g} to {interval[1]:.3g}".replace("-", "−")
-    ax.set(xlim=(-reach, reach), ylabel="voxels", box_aspect=1, title=words + _outside(known, inside))
-    ax.locator_params(axis="x", nbins=6)
-
-
-def _counted(n_voxels: int, known: BoolArray, inside: BoolArray) -> str:
-    undefined = n_voxels - int(known.sum())
-    return f"{known.sum():,} voxels" + (f"; {undefined:,} undefined" if undefined else "") + _outside(known, inside)
-
-
-def _outside(known: BoolArray, inside: BoolArray) -> str:
-    n_outside = int(known.sum() - inside.sum())
-    return f"\n{n_outside:,} outside the picture" if n_outside else ""
-
-
-def _share_colours(counts: Sequence[QuadMesh]) -> None:
-    """Give the same colours to the same number of voxels."""
-    from matplotlib.colors import LogNorm
-
-    most = max(float(np.nanmax(np.asarray(one.get_array()))) for one in counts)
-    for one in counts:
-        one.set_norm(LogNorm(1, max(most, 2)))

@@ -155,7 +155,7 @@ class PreparedRidge:
             If the precision is another.
         """
         y = responses(y)
-        same_length(responses=y, prepared=range(self.ready.design.n_rows))
+        same_length(responses=y, prepared=range(self.ready.prepared.design.n_rows))
         if y.dtype != self.dtype:
             raise InputError(f"Responses are {y.dtype}; the fit was prepared with a sample of {self.dtype}.")
         (fit,) = self.ready.fit(y, walked=on_tile)

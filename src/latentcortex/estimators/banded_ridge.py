@@ -17,7 +17,7 @@ from latentcortex import _ridge
 from latentcortex._arrays import FloatArray, IntArray, by_band, labels, listed, whole_number
 from latentcortex._methods import software
 from latentcortex._ranges import Alphas, Count, Folds, NoEffect
-from latentcortex._ridge.candidates import alphas_of, faces_of, mixtures_for
+from latentcortex._ridge.candidates import alphas_of, candidates_of, mixtures_for
 from latentcortex._shelf import unknown
 from latentcortex.errors import AlignmentError, InputError
 from latentcortex.estimators import _methods
@@ -347,7 +347,7 @@ class BandedRidge(BaseEstimator):  # type: ignore[misc]
         refitted = [model for model in models if model != self._fit.bands]  # the model of all its bands is this one
         fits = {self._fit.bands: self._fit}
         if refitted:
-            candidates = faces_of(self.mixtures, refitted, n_bands, seed=self.seed)
+            candidates = candidates_of(self.mixtures, refitted, n_bands, seed=self.seed)
             fits |= dict(zip(refitted, self._ready.among(*candidates).fit(self._fit.y), strict=True))
         return {nested.bands: nested for nested in (self._nested_as(model, fits[model]) for model in models)}
 
@@ -450,12 +450,12 @@ class BandedRidge(BaseEstimator):  # type: ignore[misc]
         self._check()
         if groups is not None:
             groups = labels("groups", groups, design.n_rows).tolist()
-        mixtures, faces = faces_of(self.mixtures, [range(len(bands))], len(bands), seed=self.seed)
+        mixtures, models = candidates_of(self.mixtures, [range(len(bands))], len(bands), seed=self.seed)
         selection, folds = self._selection_and_folds(design, sample, groups)
         criterion = _ridge.SearchSpace(
             mixtures=mixtures,
             alphas=alphas_of(self.alphas),
-            faces=faces,
+            models=models,
             selection=selection,
             folds=folds,
             refine=self.refine,

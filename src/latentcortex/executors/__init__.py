@@ -11,19 +11,19 @@ from __future__ import annotations
 from typing import Any, Final
 
 from latentcortex._shelf import Shelf
-from latentcortex.executors._beside import beside, process
+from latentcortex.executors._background import called_every, run_program
 from latentcortex.executors._sharing import most_threads, n_cores, one_thread, share, with_threads
 from latentcortex.executors.executor import Executor
 
 __all__ = [
     "SHELF",
     "Executor",
-    "beside",
+    "called_every",
     "make",
     "most_threads",
     "n_cores",
     "one_thread",
-    "process",
+    "run_program",
     "share",
     "with_threads",
 ]

@@ -11,6 +11,7 @@ from latentcortex.plotting._canvas import FORMATS, PAGE, Style, png, save, small
 from latentcortex.plotting._legends import layer_colours, rgb_colours, share_colours
 from latentcortex.plotting._plotly_viewer import light, require_light
 from latentcortex.plotting._pycortex_viewer import require_viewer, webgl
+from latentcortex.plotting.agreement import estimator_agreement
 from latentcortex.plotting.cortex import Flat, Inflated
 from latentcortex.plotting.front import Canvas, draw, plot_flatmap
 from latentcortex.plotting.glass import Glass
@@ -50,6 +51,7 @@ __all__ = [
     "Voxel",
     "Winner",
     "draw",
+    "estimator_agreement",
     "histogram",
     "image_grid",
     "latent_weights",

@@ -52,12 +52,15 @@ class LegendPlace:
     middle, bottom : float
         The legend's middle and lower end, in inches of the layout.
     style : Style
+    paper : float
+        Grey level, 0..1, that colours which are not opaque are laid over, as they are on the maps.
     """
 
     figure: Figure
     middle: float
     bottom: float
     style: Style = PAGE
+    paper: float = CORTEX_GREY
 
     def axes(self, above: float, width: float, height: float, aside: float = 0.0) -> Axes:
         """Add axes, so many inches above the legend's lower end and to the right of its middle."""
@@ -91,7 +94,7 @@ def share_legend(place: LegendPlace, names: tuple[str, str], top: float, label: 
     """Draw the square of two shares, the first rightwards and the second upwards."""
     ax = place.axes(0.62, 1.2, 1.2)
     steps = np.linspace(0.0, top, 128)
-    square = on_cortex_grey(share_colours(*np.meshgrid(steps, steps), limit=top))
+    square = on_grey(share_colours(*np.meshgrid(steps, steps), limit=top), place.paper)
     ax.imshow(square, origin="lower", extent=(0, top, 0, top))
     ax.set(xticks=(0, top), yticks=(0, top), xticklabels=("≤0", f"≥{top:.2g}"), yticklabels=("≤0", f"≥{top:.2g}"))
     ticks(ax, place.style, 3)
@@ -109,7 +112,7 @@ def layer_legend(place: LegendPlace, layers: Sequence[str], label: str, opacitie
     colours = np.broadcast_to(layer_colours(len(layers)), (len(rows), len(layers), 3))
     opacity = np.broadcast_to(rows[:, None, None], (*colours.shape[:2], 1))
     ax.imshow(
-        on_cortex_grey(np.concatenate([colours, opacity], axis=-1)),
+        on_grey(np.concatenate([colours, opacity], axis=-1), place.paper),
         origin="lower",
         aspect="auto",
         extent=(-0.5, len(layers) - 0.5, 0, 1),
@@ -168,7 +171,7 @@ def triangle_legend(place: LegendPlace, names: Sequence[str], top: float, label:
     ax.text(1, -0.06, names[2], ha="center", va="top", **look)
     bar = place.axes(0.85, 1.6, 0.17, aside=1.05)
     scores = np.eye(3)[:, None] * np.linspace(0, top, 64)[:, None]
-    ramps = on_cortex_grey(rgb_colours(*np.moveaxis(scores, -1, 0), limit=top))
+    ramps = on_grey(rgb_colours(*np.moveaxis(scores, -1, 0), limit=top), place.paper)
     bar.imshow(ramps, aspect="auto", extent=(0, top, 0, 1))
     bar.set(yticks=(), xticks=(0, top), xticklabels=("≤0", f"≥{top:.2g}"))
     bar.spines[:].set_visible(False)
@@ -226,10 +229,10 @@ def _mixture(scores: Sequence[FloatArray], lights: Sequence[tuple[float, ...]], 
     return np.concatenate([colours, highest], axis=-1)
 
 
-def on_cortex_grey(colours: FloatArray) -> FloatArray:
-    """Lay colours with opacity, (..., 4), over the middle grey of cortex, (..., 3), as legends show them."""
+def on_grey(colours: FloatArray, paper: float = CORTEX_GREY) -> FloatArray:
+    """Lay colours with opacity, (..., 4), over a grey level, by default the middle one of cortex, (..., 3)."""
     opacity = colours[..., 3:]
-    return np.asarray(opacity * colours[..., :3] + (1.0 - opacity) * CORTEX_GREY)
+    return np.asarray(opacity * colours[..., :3] + (1.0 - opacity) * paper)
 
 
 def layer_colours(n_layers: int) -> FloatArray:

@@ -144,7 +144,8 @@ def _how_laid(painting: Painting) -> str:
 
 def _draw(painting: Painting, raster: Raster, atlas: Atlas | None, n_columns: int | None, style: Style) -> Figure:
     """Lay out the maps, draw each, and explain their colours and the numbers of regions."""
-    panels, regions = painting.panels, regions_on(atlas, painting.panels)
+    panels = painting.panels
+    regions = None if atlas is None else atlas.on_cortex(panels[0].space)
     legend_height = painting.legend_height + GREY_LINE * painting.has_grey
     layout = lay_out(panels, raster, n_columns, legend_height=legend_height, style=style, regions=regions)
     borders, longest = borders_of(raster, regions), max(len(panel.title) for panel in panels)
@@ -163,11 +164,6 @@ def flat_picture(template: str) -> Raster:
     if _surfaces.has("flat", template):
         return _surfaces.flat_raster(FLAT_PIXELS, template)
     return _surfaces.inflated_views(INFLATED_PIXELS, template)
-
-
-def regions_on(atlas: Atlas | None, panels: Sequence[Panel]) -> Atlas | None:
-    """Give the regions of each vertex of the cortex that panels are drawn on; None without an atlas."""
-    return None if atlas is None else atlas.on_cortex(panels[0].space)
 
 
 def note_of(raster: Raster, values: FloatArray) -> str:

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from latentcortex._arrays import FloatArray
 from latentcortex.plotting._canvas import PAGE, Style, house_style
 from latentcortex.plotting._legends import extended, labelled
-from latentcortex.plotting.cortex import Flat, annotate, borders_of, draw_map, flat_picture, regions_on
+from latentcortex.plotting.cortex import Flat, annotate, borders_of, draw_map, flat_picture
 from latentcortex.plotting.painting import Painting
 from latentcortex.plotting.paintings import Scores
 from latentcortex.plotting.panel import Panel, cortex_of
@@ -109,7 +109,8 @@ def plot_flatmap(
     painting = Scores([panel], cmap, limits, label)
     if ax is None:
         return draw(painting, Flat(atlas), style=style)
-    raster, regions = flat_picture(cortex_of([panel])), regions_on(atlas, [panel])
+    raster = flat_picture(cortex_of([panel]))
+    regions = None if atlas is None else atlas.on_cortex(panel.space)
     draw_map(ax, raster, painting, panel, style)
     annotate(ax, borders_of(raster, regions), style, {} if regions is None else regions.names)
     figure = cast(Figure, ax.get_figure(root=True))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import nibabel as nib
@@ -57,12 +57,12 @@ class Glass:
                     f"A glass brain is that of MNI152; {panel.title} is in {volumes[0].reference}: use plotting.Slices."
                 )
         wide = min(style.room - 2 * EDGE, MAX_WIDTH)
-        rows = Rows.of(len(volumes), wide, wide * HEIGHT, painting, style)
+        rows = Rows.build(len(volumes), wide, wide * HEIGHT, painting, style)
         for panel, volume, place in zip(painting.panels, volumes, rows.places, strict=True):
             ax, colours = axes_in_inches(rows.figure, style, place), painting.paint(panel, Voxels())
             draw_title(ax, panel.title, note_of(colours), style)
             _draw_brain(ax, volume, colours, _ranks(painting, panel, colours), style)
-        rows.draw_legend(painting)
+        replace(rows, legend=replace(rows.legend, paper=1.0)).draw_legend(painting)
         return rows.figure
 
     def caption(self, painting: Painting) -> str:

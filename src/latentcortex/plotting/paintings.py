@@ -28,7 +28,7 @@ from latentcortex.plotting._legends import (
     data_url,
     layer_colours,
     layer_legend,
-    on_cortex_grey,
+    on_grey,
     rgb_colours,
     share_colours,
     share_legend,
@@ -184,7 +184,7 @@ class Shares(Painting):
     def describe_legend(self, panel: Panel) -> dict[str, Any]:
         """Describe a square of mixtures."""
         steps = np.linspace(0.0, self.top, SQUARE_PIXELS)
-        square = on_cortex_grey(share_colours(*np.meshgrid(steps, steps[::-1]), limit=self.top))
+        square = on_grey(share_colours(*np.meshgrid(steps, steps[::-1]), limit=self.top))
         ends = {"low": "≤ 0", "high": f"≥ {self.top:.2g}"}
         return {"kind": "square", "image": data_url(square), "names": list(self.names), **ends}
 

@@ -80,7 +80,7 @@ class Slices:
         lines, inch = _lines(slices, style)
         tall = [max(_size(one)[1] for one in line) * inch for line in lines]
         wide = max(sum(_size(one)[0] * inch + GAP for one in line) for line in lines)
-        rows = Rows.of(len(panels), wide, sum(tall) + PLACE_LINE * len(lines), painting, style)
+        rows = Rows.build(len(panels), wide, sum(tall) + PLACE_LINE * len(lines), painting, style)
         planes = {id(volume): [one.voxels(volume) for one in slices] for volume in different}
         scenes = {
             key: [_scene(one, voxels, backdrop) for one, voxels in zip(slices, each, strict=True)]
@@ -130,7 +130,7 @@ class Rows:
     legend: LegendPlace
 
     @classmethod
-    def of(cls, n_rows: int, wide: float, tall: float, painting: Painting, style: Style) -> Rows:
+    def build(cls, n_rows: int, wide: float, tall: float, painting: Painting, style: Style) -> Rows:
         """Make the figure, of rows so many inches of the layout wide and tall, with a title each."""
         legend_height = painting.legend_height + GREY_LINE * painting.has_grey
         width, height = wide + 2 * EDGE, n_rows * (tall + HEAD) + EDGE + legend_height

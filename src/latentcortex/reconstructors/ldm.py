@@ -1,4 +1,7 @@
-"""Images from decoded latents by the latent diffusion model that the features came from."""
+"""Images from decoded latents by the latent diffusion model that the features came from.
+
+z is the latent of the image autoencoder, c the embedding of the caption by the text encoder.
+"""
 
 from __future__ import annotations
 
@@ -40,11 +43,12 @@ TITLES: Final = {"zc": "z_c", "z": "z alone", "c": "c alone"}
 
 
 class LDMReconstructor:
-    """Reconstruction by latent diffusion, and its two halves as controls.
+    """Reconstruction by latent diffusion from z and c together, and from each alone as controls.
 
     Routes: `z` decodes z to a coarse image and stops there; `c` denoises pure noise with the decoded c through
     all steps; `zc` encodes the coarse image of `z` again, noises it to a strength and denoises it with the
-    decoded c. What the two controls are, the paper leaves open.
+    decoded c; it needs the bands z and c, not the band zc. Takagi and Nishimoto (2023) do not say how their images from
+    z alone and c alone were made: those are ours.
 
     Parameters
     ----------
@@ -56,13 +60,13 @@ class LDMReconstructor:
     strength : int
         Noise strength of `zc`, in percent of `n_steps`.
     guidance : float
-        Weight of the text against the empty text; 1 is none.
+        Scale of classifier-free guidance; 1 is no guidance.
     n_steps : int
         Length of the whole timestep grid; 0 is that of the extractor, or 10 for the phantom and 50 otherwise.
     n_samples : int
         Images per stimulus, each from noise of its own; `z` has one, since it draws none.
     revision : str
-        The commit of a model from the hub; known for the default.
+        The commit of a model from the hub; that of the default model is fixed. Of an extractor its own is taken.
     seed : int
         Seed of the noise: sample k of a stimulus has the same in `c` and in `zc`.
 
@@ -105,12 +109,17 @@ class LDMReconstructor:
             raise InputError(f"A strength of {strength} % of {n_steps} steps must be 1..100 % and at least one step.")
         if not isinstance(model, (str, Extractor)):
             raise InputError(f"model must be a folder, a name, or an extractor of latent diffusion; got {model!r:.60}.")
-        run: dict[str, Any] = {"strengths": [strength], "n_steps": n_steps, "bands": ["z", "c"], "seed": seed}
+        extractor_options: dict[str, Any] = {
+            "strengths": [strength],
+            "n_steps": n_steps,
+            "bands": ["z", "c"],
+            "seed": seed,
+        }
         if isinstance(model, Extractor):
-            run |= {key: getattr(model, key) for key in SHARED} | {"n_steps": n_steps or model.n_steps}
+            extractor_options |= {key: getattr(model, key) for key in SHARED} | {"n_steps": n_steps or model.n_steps}
         else:
-            run |= {"model": model, "revision": revision}
-        self._source = Extractor(**run)
+            extractor_options |= {"model": model, "revision": revision}
+        self._source = Extractor(**extractor_options)
         self.n_steps = self._source.n_steps
         with_c = [route for route in self._routes if "c" in ROUTES[route]]
         if with_c and (self._source.folder / "text_encoder_2").is_dir():
@@ -224,13 +233,13 @@ class LDMReconstructor:
         begins = _ldm.beginnings(model, [self.strength], n_steps=self.n_steps, start="consistent")
         if "zc" in self._routes:
             total, t = model.scheduler.config["num_train_timesteps"], begins[self.strength]
-            logger.info("Route zc begins at timestep %g of %d of training, %d %%.", t, total, self.strength)
+            logger.info("Route zc begins at timestep %g of %d of training (strength %d %%).", t, total, self.strength)
         return threads.Passes(model, model.modules, alone=self._source.device != "cpu")
 
     def reconstruct(
         self, route: str, latents: Mapping[str, FloatArray], ids: Sequence[str], n_samples: int
     ) -> NDArray[np.uint8]:
-        """Make images in padded passes, (n_stimuli, n_samples, height, width, 3).
+        """Make images in batches whose last one is padded, (n_stimuli, n_samples, height, width, 3).
 
         Raises
         ------
@@ -249,7 +258,7 @@ class LDMReconstructor:
                 return coarse[:, None]
             encoded = self._run(lambda model, rows: _ldm.encode_images(model, coarse[rows]).cpu().numpy(), len(ids))
             z = torch.from_numpy(encoded)
-        n_done = self.n_steps if z is None else _ldm.n_steps_of(self.strength, self.n_steps)
+        n_denoising_steps = self.n_steps if z is None else _ldm.n_steps_of(self.strength, self.n_steps)
         pairs = [(i, k) for i in range(len(ids)) for k in range(n_samples)]
         stimulus = np.array([i for i, _ in pairs])
         noise = torch.from_numpy(np.stack([self._noise(ids[i], k) for i, k in pairs]))
@@ -257,15 +266,15 @@ class LDMReconstructor:
         def make(model: _ldm.LatentDiffusion, rows: list[int]) -> NDArray[Any]:
             x, c = noise[rows], _ldm.Conditioning(bands["c"][stimulus[rows]], pixels=pixels)
             if z is not None:
-                x = _ldm.noised(model, z[stimulus[rows]], x, n_own=n_done, n_steps=self.n_steps)
-            x = _ldm.denoised(model, x, c, n_own=n_done, n_steps=self.n_steps, guidance=self.guidance)
+                x = _ldm.noised(model, z[stimulus[rows]], x, n_own=n_denoising_steps, n_steps=self.n_steps)
+            x = _ldm.denoised(model, x, c, n_own=n_denoising_steps, n_steps=self.n_steps, guidance=self.guidance)
             return _ldm.decode(model, x)
 
         images = self._run(make, len(pairs))
         return images.reshape(len(ids), n_samples, *images.shape[1:])
 
     def _run(self, make: Callable[[_ldm.LatentDiffusion, list[int]], NDArray[Any]], n_rows: int) -> NDArray[Any]:
-        """Make rows in padded passes, and put those that count below each other."""
+        """Make rows in batches whose last one is padded; concatenate those that are no padding."""
         parts = self._passes.map(lambda model, batch: make(model, batch[0])[: batch[1]], list(passes(n_rows, BATCH)))
         return np.concatenate(parts)
 

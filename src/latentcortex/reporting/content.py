@@ -116,7 +116,7 @@ class Content:
         if given and not there.is_file():
             raise IncompleteError(f"{there} is missing, the anatomy behind the cuts; run the study again.")
         found = {name: kept[name] for name in KEPT} | {"background": there if given else None}
-        found["sections"] = {name: ReportSection.from_plain(one) for name, one in kept["sections"].items()}
+        found["sections"] = {name: ReportSection.from_json(one) for name, one in kept["sections"].items()}
         return cls(maps=maps, atlas=atlas, log=log, **found), kept["stages"]
 
     @property

@@ -1,4 +1,4 @@
-"""What an analysis says of its section of the report."""
+"""Title, figures and grouping that an analysis declares for its section of the report."""
 
 from __future__ import annotations
 
@@ -9,18 +9,19 @@ from typing import Any
 
 @dataclass(frozen=True)
 class ReportSection:
-    """What stands in the report below one analysis, as the analysis says it.
+    """What stands in the report below one analysis, as the analysis declares it.
 
-    A report is made again from its folder alone, so this is kept there and no analysis is asked again.
+    It is kept as JSON in the folder of results (`reporting.Content.save`), so that a report can be made again without
+    the analyses.
 
     Parameters
     ----------
     title : str
         Heads the section; the name of the analysis does where it is empty.
     figures : tuple of str
-        Names on `figures.SHELF`, in the order in which the figures stand.
+        Names of registered figures (`figures.SHELF`), in the order in which they stand.
     parts : tuple of str
-        Names that the maps of the analysis have in the column `analysis`, where these are several; its own by default.
+        Values of the column `analysis` of maps that belong to this section; the name of the analysis alone if empty.
     axis : str
         The entity of bands, such as `strength`, along which its models differ; empty where they differ otherwise.
     """
@@ -31,7 +32,7 @@ class ReportSection:
     axis: str = ""
 
     @classmethod
-    def from_plain(cls, kept: Mapping[str, Any]) -> ReportSection:
-        """Make a section of what JSON keeps of it, whose tuples are lists there."""
-        listed = {name: tuple(kept[name]) for name in ("figures", "parts")}
-        return cls(title=kept["title"], axis=kept["axis"], **listed)
+    def from_json(cls, plain: Mapping[str, Any]) -> ReportSection:
+        """Make a section from its JSON form, in which tuples are lists."""
+        tuples = {name: tuple(plain[name]) for name in ("figures", "parts")}
+        return cls(title=plain["title"], axis=plain["axis"], **tuples)

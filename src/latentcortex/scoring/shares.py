@@ -1,4 +1,4 @@
-"""Whose the explained variance is: splits of a joint score between bands."""
+"""How the joint score of a model, R² or r, is divided between its bands."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def product_shares(y: FloatArray, yhat_bands: FloatArray, *, of: Literal["r2", "
         R^2_i = \frac{\sum_t [2 y \hat y_i - \hat y_i \hat y]}{\sum_t y^2}, \qquad
         r_i = \frac{\mathrm{cov}(y, \hat y_i)}{\mathrm{sd}(y)\,\mathrm{sd}(\hat y)}
 
-    The correlation form sums to the joint r; the R² form to the joint R² of the centred prediction, which
-    differs from `r2` by what a shift of the mean costs.
+    The correlation form sums to the joint r; the R² form to the joint R² of the centred prediction:
+    `r2` also counts the squared difference of both means as error.
 
     Parameters
     ----------
