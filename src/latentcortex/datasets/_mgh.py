@@ -74,6 +74,8 @@ def frames(path: Path, header: Header, first: int, last: int) -> Iterator[NDArra
             if len(block) < width * size:
                 raise InputError(f"{path} is cut off: it ends within frame {k + 1} of {header.n_frames}.")
             yield np.frombuffer(block, dtype=header.dtype)
+        while handle.read(_gzip.CHUNK_BYTES):  # to the end, where a packed file has its checksum
+            pass
 
 
 def values(path: Path, n_vertices: int, *, expected: str) -> NDArray[Any]:

@@ -122,7 +122,8 @@ class Release:
         folder, ends = self.betas(participant), ("hdf5", "nii.gz", "nii") if self.is_volume else ("hdf5", "mgh", "mgz")
         side = "" if self.is_volume else "lh."
         pattern = re.compile(rf"{re.escape(side)}betas_session(\d\d)\.({'|'.join(map(re.escape, ends))})")
-        named = [match for path in folder.glob(f"{side}betas_session*") if (match := pattern.fullmatch(path.name))]
+        present = [path.name for path in folder.glob(f"{side}betas_session*") if path.is_file()]  # no link to nothing
+        named = [match for name in present if (match := pattern.fullmatch(name))]
         by_format = {(int(match[1]), ends.index(match[2])): match[0] for match in named}
         first = {number: name for (number, _), name in sorted(by_format.items(), reverse=True)}
         found = {number: first[number] for number in sorted(first) if 1 <= number <= most}
