@@ -26,6 +26,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from layouts import nsd as layout
 
 from latentcortex.datasets.nsd import NSD
+from latentcortex.study.data import CHUNK_VOXELS
 
 SHAPE = (81, 104, 83)
 N_VOXELS = 10_000
@@ -46,7 +47,7 @@ def write(root: Path, n_sessions: int) -> None:
 def measured(root: Path, n_sessions: int) -> dict[str, float]:
     """Read the voxels once for the time, and once for the memory."""
     dataset = NSD(str(root), rois=["streams/ventral", "streams/lateral"], n_sessions=n_sessions)
-    chunks = [slice(start, min(start + 1024, N_VOXELS)) for start in range(0, N_VOXELS, 1024)]
+    chunks = [slice(start, min(start + CHUNK_VOXELS, N_VOXELS)) for start in range(0, N_VOXELS, CHUNK_VOXELS)]
     dataset.rows("01"), dataset.space("01")
     start = time.perf_counter()
     for chunk in chunks:
