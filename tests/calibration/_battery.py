@@ -17,6 +17,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+from _permutations import permuted_r
 
 from latentcortex import BandedRidge, Encoder, Features, Responses, extractors, inference
 from latentcortex.datasets.folder import Folder
@@ -382,7 +383,7 @@ def pixel_shuffles(root: Path, n: int, *, every: int = 1) -> tuple[np.ndarray, n
     folds = Folds.of(features, responses, splits, "session")
     estimator = BandedRidge(seed=0)
     r = folds.predict(estimator, np.arange(len(splits.ids))).r
-    return r, Encoder(estimator).null(folds, Null("permutation", n, 1))
+    return r, permuted_r(estimator, features, responses, splits, "session", Null("permutation", n, 1))
 
 
 def digits(root: Path, n: int, *, every: int = 1) -> list[Finding]:

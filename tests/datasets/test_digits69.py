@@ -10,9 +10,10 @@ import _battery as battery
 import numpy as np
 import pytest
 from _paths import ROOT
+from _permutations import permuted_r
 
 from latentcortex import inference, scoring
-from latentcortex.encoding import Encoder, Folds, Null
+from latentcortex.encoding import Folds, Null
 from latentcortex.estimators.banded_ridge import BandedRidge
 from latentcortex.extraction import extract
 from latentcortex.extractors import make
@@ -70,7 +71,7 @@ def test_shuffled_stimuli_find_nothing(tmp_path):
     responses = folder.responses("01")
     splits = Splits.k_fold(responses.ids, 10, seed=0)
     folds = Folds.of(features, responses, splits, "session")
-    null = Encoder(BandedRidge(seed=0)).null(folds, Null("permutation", 400, 1))
+    null = permuted_r(BandedRidge(seed=0), features, responses, splits, "session", Null("permutation", 400, 1))
     empty = 0
     for i in range(10):
         p = inference.permutation_p(null[i], np.delete(null, i, axis=0))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from _encoders import BANDS, IDS, TEST, encoder, study
+from _permutations import permuted_r
 from sklearn.linear_model import Ridge
 
 from latentcortex import Features, Maps, Responses, analyses, inference, scoring
@@ -155,30 +156,29 @@ def test_the_pooled_null_is_valid_and_planted_voxels_are_found() -> None:
 
 def test_permutations_extend_bit_for_bit() -> None:
     features, responses = study()
-    folds = Folds.of(features, responses, Splits.k_fold(IDS, 3, seed=0), "session")
-    few, many = (encoder().null(folds, Null("permutation", n, 1)) for n in (3, 12))
+    splits = Splits.k_fold(IDS, 3, seed=0)
+    few, many = (
+        permuted_r(encoder().estimator, features, responses, splits, "session", Null("permutation", n, 1))
+        for n in (3, 12)
+    )
     np.testing.assert_array_equal(few, many[:3])
 
 
-def test_groups_stay_together_when_stimuli_are_exchanged(monkeypatch) -> None:
+def test_a_permutation_is_the_prediction_of_the_folds_in_its_order() -> None:
+    features, responses = study()
+    splits, null, estimator = Splits.k_fold(IDS, 3, seed=0), Null("permutation", 2, 1), encoder().estimator
+    folds = Folds.of(features, responses, splits, "session")
+    expected = [folds.predict(estimator, order).r.astype(np.float32) for order in folds.orders(null)]
+    np.testing.assert_array_equal(permuted_r(estimator, features, responses, splits, "session", null), expected)
+
+
+def test_groups_stay_together_when_stimuli_are_exchanged() -> None:
     features, responses = study()
     groups = [f"g{i // 4}" for i in range(120)]
     folds = Folds.of(features, responses, Splits.k_fold(IDS, 3, groups=groups, seed=0), "session")
-    seen = []
-    monkeypatch.setattr(
-        Folds, "predict", lambda self, estimator, order=None, signs=None: seen.append(order) or study_prediction()
-    )
-    encoder().null(folds, Null("permutation", 2, 0))
-    for order in seen:
+    for order in folds.null_draws(Null("permutation", 2, 0)):
         assert len({tuple(row) for row in np.sort(order).reshape(-1, 4)}) == 30
         assert all(len({groups[i] for i in order[k : k + 4]}) == 1 for k in range(0, 120, 4))
-
-
-def study_prediction():
-    from latentcortex.encoding import Prediction
-
-    rng = np.random.default_rng(0)
-    return Prediction(rng.standard_normal((9, 2)), rng.standard_normal((1, 9, 2)), np.zeros(2))
 
 
 def test_too_few_permutations_are_warned_of(caplog) -> None:

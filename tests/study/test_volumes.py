@@ -73,7 +73,7 @@ def test_a_study_of_a_mask_writes_valid_bids_and_a_report_that_is_made_again(
     capsys.readouterr()
     (moved / "sub-01" / "sub-01_background.nii.gz").unlink()
     assert cli.main(["report", str(moved)]) == 2
-    assert "the anatomy behind the cuts" in capsys.readouterr().err
+    assert "the anatomy behind the slices" in capsys.readouterr().err
 
 
 def test_derivatives_of_a_volume_pass_the_bids_validator(volume_study: Path, tmp_path: Path) -> None:

@@ -10,7 +10,6 @@ from typing import Any, Self
 import numpy as np
 
 from latentcortex._arrays import BoolArray, FloatArray, id_list, listed, tiles
-from latentcortex._files import telling_of
 from latentcortex.bands import Model
 from latentcortex.encoding.cells import Cells
 from latentcortex.encoding.chunks import ReadByChunk, Sample, sample_stretches, usable_voxels
@@ -26,8 +25,7 @@ from latentcortex.encoding.prediction import Prediction
 from latentcortex.encoding.roi_intervals import RegionMeans
 from latentcortex.encoding.unique import RefitData, check_share_test
 from latentcortex.errors import InputError
-from latentcortex.estimators import Estimator, VoxelCounts, without_warnings
-from latentcortex.executors import share
+from latentcortex.estimators import Estimator, VoxelCounts
 from latentcortex.features import Features
 from latentcortex.maps import Maps
 from latentcortex.responses import Responses, Within, none_usable
@@ -345,16 +343,6 @@ class Encoder:
         drawn = Permutations(plan, by_chunk, null, Cells(progress=self.progress), facts).drawn()
         options: dict[str, Any] = {"n_folds": len(splits), "drawn": drawn}
         return Maps.build(responses.space, columns_of(facts, piece, plan.model, Judging(judged_by, null), **options))
-
-    def null(self, folds: Folds, null: Null) -> FloatArray:
-        """Refit and score after exchanging stimuli, or flipping clusters; r of shape (n_permutations, n_voxels)."""
-        estimator, name = without_warnings(self.estimator), "signs" if null.name == "clusters" else "order"
-
-        def exchanged(draw: Any) -> FloatArray:
-            return folds.predict(estimator, **{name: draw}).r.astype(np.float32)
-
-        with telling_of(control="permutations that refit"):
-            return np.stack(share(exchanged, list(folds.null_draws(null))))
 
 
 def _check_nouns(features: object, *responses: object) -> None:

@@ -74,8 +74,8 @@ def roi_profiles(
     handles, names = axes[0].get_legend_handles_labels()
     if len(names) > 1:
         n_beside = style.beside(0.6 + 0.1 * max(map(len, names)), len(names))
-        look = {"fontsize": style.medium, "frameon": False, "handlelength": 1.6}
-        figure.legend(handles, names, loc="outside upper center", ncols=n_beside, **look)
+        text = {"fontsize": style.medium, "frameon": False, "handlelength": 1.6}
+        figure.legend(handles, names, loc="outside upper center", ncols=n_beside, **text)
     figure.supxlabel(x_label, fontsize=style.medium, color=INK)
     figure.supylabel(y_label, fontsize=style.medium, color=INK)
     return figure
@@ -124,9 +124,9 @@ def region_grids(
     figure = empty_figure(min(2.9 * max(columns, 1.5) + 1.2, style.room), (0.45 * len(ys) + 0.9) * rows + 0.6, style)
     figure.set_layout_engine("constrained")
     axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
-    known = table["value"].to_numpy(float)
-    known = known[np.isfinite(known)]
-    low, high = limits or (min(0.0, known.min(initial=0.0)), known.max(initial=0.0))
+    finite = table["value"].to_numpy(float)
+    finite = finite[np.isfinite(finite)]
+    low, high = limits or (min(0.0, finite.min(initial=0.0)), finite.max(initial=0.0))
     palette = ScalarMappable(Normalize(low, high if high > low else low + 1.0), "cividis")
     for region, ax in zip(regions, axes[: len(regions)], strict=True):
         cells = (
@@ -140,7 +140,7 @@ def region_grids(
     for index, ax in enumerate(axes[len(regions) :], start=len(regions)):
         ax.set_axis_off()
         axes[index - columns].tick_params(labelbottom=True)
-    extend = extended(palette, [known])
+    extend = extended(palette, [finite])
     bar = figure.colorbar(palette, ax=list(axes), shrink=0.9, aspect=25 * rows, pad=0.02, extend=extend)
     labelled(bar, label, style)
     figure.supxlabel(x_label, fontsize=style.medium, color=INK)
@@ -153,8 +153,8 @@ def _cells(ax: Axes, values: FloatArray, palette: ScalarMappable, style: Style) 
     height, width = values.shape
     ax.imshow(palette.to_rgba(np.nan_to_num(values)), origin="lower", aspect="auto", interpolation="nearest")
     for row, column in np.argwhere(~np.isfinite(values)):
-        look: dict[str, Any] = {"facecolor": "white", "edgecolor": "#999999", "hatch": "////", "linewidth": 0.0}
-        ax.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, **look))
+        hatching: dict[str, Any] = {"facecolor": "white", "edgecolor": "#999999", "hatch": "////", "linewidth": 0.0}
+        ax.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, **hatching))
     for edge in np.arange(1, width) - 0.5:
         ax.axvline(edge, color="white", linewidth=1.2 * style.scale)
     for edge in np.arange(1, height) - 0.5:

@@ -44,19 +44,19 @@ def prediction_against_ceiling(
     style : Style
     """
     same_length(score=score, ceiling=ceiling)
-    known = np.isfinite(score) & np.isfinite(ceiling)
+    is_defined = np.isfinite(score) & np.isfinite(ceiling)
     figure = empty_figure(min(5.6, style.room), 4.6, style)
     ax = figure.add_axes((0.14, 0.14, 0.6, 0.75))
     ends = np.concatenate(
-        [np.zeros(1), *(np.percentile(one[known], [0.5, 100]) for one in (score, ceiling) if known.any())]
+        [np.zeros(1), *(np.percentile(one[is_defined], [0.5, 100]) for one in (score, ceiling) if is_defined.any())]
     )
     margin = MARGIN * np.ptp(ends) or 0.5
     lowest = ends.min() - margin
-    within = known & (score >= lowest) & (ceiling >= lowest)
+    within = is_defined & (score >= lowest) & (ceiling >= lowest)
     low, high = lowest - margin, ends.max() + margin
     ax.plot([low, high], [low, high], color="#888888", linewidth=1.2 * style.scale, zorder=3)
     ax.set(xlim=(low, high), ylim=(low, high), aspect="equal")
-    if known.any():
+    if is_defined.any():
         counts = ax.hexbin(
             ceiling[within],
             score[within],
@@ -72,9 +72,9 @@ def prediction_against_ceiling(
         ticks(bar.ax, style)
     ax.set_xlabel(ceiling_label, fontsize=style.medium, color=INK)
     ax.set_ylabel(label, fontsize=style.medium, color=INK)
-    beyond = int(known.sum() - within.sum())
+    beyond = int(is_defined.sum() - within.sum())
     said = f", {beyond:,} below the axes" if beyond else ""
-    ax.set_title(f"{known.sum():,} voxels{said}", fontsize=style.medium, color=INK)
+    ax.set_title(f"{is_defined.sum():,} voxels{said}", fontsize=style.medium, color=INK)
     plain(ax, style)
     return figure
 
@@ -93,18 +93,18 @@ def histogram(
     label : str
     style : Style
     """
-    known = score[np.isfinite(score)]
+    finite = score[np.isfinite(score)]
     figure = empty_figure(min(5.6, style.room), 3.8, style)
     ax = figure.add_axes((0.15, 0.17, 0.81, 0.7))
     limit = np.inf if threshold is None or not np.isfinite(threshold) else threshold
-    above = known >= limit
-    edges = _edges(known, limit)
-    ax.hist([known[~above], known[above]], edges, stacked=True, color=["#b8b8b8", SERIES[0]])  # type: ignore[arg-type]
-    title = f"{len(known):,} voxels"
+    above = finite >= limit
+    edges = _edges(finite, limit)
+    ax.hist([finite[~above], finite[above]], edges, stacked=True, color=["#b8b8b8", SERIES[0]])  # type: ignore[arg-type]
+    title = f"{len(finite):,} voxels"
     if np.isfinite(limit):
         ax.axvline(limit, color=INK, linewidth=1.2 * style.scale, linestyle=(0, (4, 2)))
         title += f", {above.sum():,} from {limit:.3g} on"
-    undefined = len(score) - len(known)
+    undefined = len(score) - len(finite)
     ax.set_title(title + (f"; {undefined:,} undefined" if undefined else ""), fontsize=style.medium, color=INK)
     ax.set_xlabel(label, fontsize=style.medium, color=INK)
     ax.set_ylabel("voxels", fontsize=style.medium, color=INK)
@@ -147,9 +147,9 @@ def score_intervals(table: pd.DataFrame, *, n_columns: int = 3, style: Style = P
         ax.set_title(textwrap.fill(panel, 24), fontsize=style.medium, color=INK, loc="left")
         plain(ax, style)
     handles, names = axes[0].get_legend_handles_labels()
-    known = dict(zip(names, handles, strict=True))
-    look: dict[str, Any] = {"fontsize": style.small, "frameon": False, "ncols": style.beside(1.6, 6)}
-    figure.legend(known.values(), known.keys(), loc="outside lower center", **look)
+    handle_of = dict(zip(names, handles, strict=True))
+    text: dict[str, Any] = {"fontsize": style.small, "frameon": False, "ncols": style.beside(1.6, 6)}
+    figure.legend(handle_of.values(), handle_of.keys(), loc="outside lower center", **text)
     return figure
 
 
@@ -209,9 +209,9 @@ def similarity_matrices(
     return figure
 
 
-def _similarity(ax: Axes, cell: tuple[int, int], known: FloatArray, *, bright: bool, style: Style) -> None:
+def _similarity(ax: Axes, cell: tuple[int, int], r_and_interval: FloatArray, *, bright: bool, style: Style) -> None:
     """Write r and its interval into a cell."""
-    r, low, high = known
+    r, low, high = r_and_interval
     words = f"{r:.2f}"
     if np.isfinite(low):
         words += f"\n[{low:.2f}, {high:.2f}]".replace("0.", ".")
@@ -248,9 +248,9 @@ def _span(values: Sequence[FloatArray]) -> tuple[float, float]:
     return low - (room if low < 0 else 0.0), high + room
 
 
-def _edges(known: FloatArray, limit: float) -> FloatArray:
+def _edges(finite: FloatArray, limit: float) -> FloatArray:
     """Cut the range into some 60 bins, one of which begins at the limit."""
-    low, high = _span([known])
+    low, high = _span([finite])
     step = (high - low) / 60
     start = low if not np.isfinite(limit) else limit - np.ceil((limit - low) / step) * step
     return cast(FloatArray, start + step * np.arange(63))

@@ -100,11 +100,11 @@ def voxel_page(voxel: Voxel, *, n_images: int = 5, style: Style = PAGE) -> Figur
     x, y = (0.3, height - head - side - 0.8) if narrow else (side + 1.3, height - head)
     _facts(figure, words, (x, y - tall[0], 2.2, tall[0]), style)
     _bars(figure, voxel, (x, y - tall[0] - 0.5 - tall[1], width - x - 0.25, tall[1]), style)
-    for number, (name, some) in enumerate(zip(("highest", "lowest"), ends, strict=True)):
+    for number, (name, stimuli) in enumerate(zip(("highest", "lowest"), ends, strict=True)):
         if voxel.images:
-            _pictures(figure, voxel, (some, name), rows + 0.1 - number * listing, style)
+            _pictures(figure, voxel, (stimuli, name), rows + 0.1 - number * listing, style)
         else:
-            _names(figure, voxel, (some, name), (0.3 + number * (width / 2 - 0.1), rows + 0.1), style)
+            _names(figure, voxel, (stimuli, name), (0.3 + number * (width / 2 - 0.1), rows + 0.1), style)
     return figure
 
 
@@ -114,10 +114,10 @@ def _words(voxel: Voxel) -> list[str]:
 
 def _scatter(ax: Axes, voxel: Voxel, ends: tuple[list[int], list[int]], style: Style) -> None:
     ax.plot(voxel.predicted, voxel.measured, "o", color="#9a9a9a", markersize=3 * style.scale, markeredgewidth=0)
-    for some, colour in zip(ends, (SERIES[1], SERIES[0]), strict=True):
+    for stimuli, colour in zip(ends, (SERIES[1], SERIES[0]), strict=True):
         ax.plot(
-            voxel.predicted[some],
-            voxel.measured[some],
+            voxel.predicted[stimuli],
+            voxel.measured[stimuli],
             "o",
             color=colour,
             markersize=5.5 * style.scale,
@@ -159,28 +159,28 @@ Ends = tuple[Sequence[int], str]
 
 def _pictures(figure: Figure, voxel: Voxel, ends: Ends, top: float, style: Style) -> None:
     """Draw the images of one end in a row below a height in inches of the layout."""
-    some, name = ends
+    stimuli, name = ends
     width, height = figure.get_size_inches() / style.scale
-    step = (width - 0.3) / max(len(some), 1)
+    step = (width - 0.3) / max(len(stimuli), 1)
     figure.text(0.2 / width, (top - 0.2) / height, f"{name} responses", fontsize=style.medium, color=INK)
-    for i, number in enumerate(some):
+    for i, number in enumerate(stimuli):
         image = voxel.images[voxel.ids[number]]
         tall = min(step * 0.8, (step - 0.12) * image.shape[0] / image.shape[1])
         ax = axes_in_inches(figure, style, (0.2 + i * step, top - 0.3 - tall, step - 0.12, tall))
         ax.imshow(image, interpolation="nearest")
         ax.set_axis_off()
-        look: dict[str, Any] = {"transform": ax.transAxes, "ha": "center", "fontsize": style.small, "color": INK}
+        text: dict[str, Any] = {"transform": ax.transAxes, "ha": "center", "fontsize": style.small, "color": INK}
         name = textwrap.fill(voxel.ids[number], style.letters(step - 0.1, style.small))
         words = f"{name}\n{voxel.measured[number]:.2f} ({voxel.predicted[number]:.2f})"
-        ax.text(0.5, -0.06, words, va="top", linespacing=1.3, **look)
+        ax.text(0.5, -0.06, words, va="top", linespacing=1.3, **text)
 
 
 def _names(figure: Figure, voxel: Voxel, ends: Ends, place: tuple[float, float], style: Style) -> None:
     """List the stimuli of one end, with the measured and in brackets the predicted response."""
-    some, name = ends
+    stimuli, name = ends
     width, height = figure.get_size_inches() / style.scale
     x, top = place
-    lines = [f"{voxel.ids[i]}  {voxel.measured[i]:.2f} ({voxel.predicted[i]:.2f})" for i in some]
+    lines = [f"{voxel.ids[i]}  {voxel.measured[i]:.2f} ({voxel.predicted[i]:.2f})" for i in stimuli]
     figure.text(x / width, (top - 0.2) / height, f"{name} responses", fontsize=style.medium, color=INK)
     for i, line in enumerate(lines):
         figure.text(x / width, (top - 0.42 - 0.2 * i) / height, line, fontsize=style.small, color=INK)

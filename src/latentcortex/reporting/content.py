@@ -111,13 +111,13 @@ class Content:
         atlas = Atlas.find(name, maps.space) if name and maps.space.canvases else None
         if atlas is not None and kept.get("atlas") not in (None, atlas_digest(name, [maps.space])):
             raise InputError(f"Atlas {name} is not as it was when its regions were scored; run the study again.")
-        there = background_of(path.parents[1], kept["participant"])
+        background = background_of(path.parents[1], kept["participant"])
         given = bool(kept["settings"].get("dataset", {}).get("background"))
-        if given and not there.is_file():
-            raise IncompleteError(f"{there} is missing, the anatomy behind the cuts; run the study again.")
-        found = {name: kept[name] for name in KEPT} | {"background": there if given else None}
-        found["sections"] = {name: ReportSection.from_json(one) for name, one in kept["sections"].items()}
-        return cls(maps=maps, atlas=atlas, log=log, **found), kept["stages"]
+        if given and not background.is_file():
+            raise IncompleteError(f"{background} is missing, the anatomy behind the slices; run the study again.")
+        fields = {name: kept[name] for name in KEPT} | {"background": background if given else None}
+        fields["sections"] = {name: ReportSection.from_json(one) for name, one in kept["sections"].items()}
+        return cls(maps=maps, atlas=atlas, log=log, **fields), kept["stages"]
 
     @property
     def analyses(self) -> list[str]:
@@ -161,9 +161,9 @@ def _refuse_foreign(kept: Mapping[str, Any], path: Path) -> None:
     if report.get("format", "png") not in plotting.FORMATS:
         raise InputError(f"{path}: {unknown('format in [report]:', str(report.get('format')), plotting.FORMATS)}")
     pages = ("", f"decoding/sub-{who}.html"), ("", f"sub-{who}_viewer.html", f"sub-{who}_light.html")
-    for name, known in zip(("reconstructions", "viewer"), pages, strict=True):
-        if kept.get(name) not in known:
-            raise InputError(f"{path} names {kept.get(name)!r} as `{name}`; a study writes {known[-1]} or nothing.")
+    for name, allowed in zip(("reconstructions", "viewer"), pages, strict=True):
+        if kept.get(name) not in allowed:
+            raise InputError(f"{path} names {kept.get(name)!r} as `{name}`; a study writes {allowed[-1]} or nothing.")
 
 
 def background_of(out: Path, participant: str) -> Path:
@@ -217,8 +217,8 @@ def found_by_any(maps: Maps, maps_of: Sequence[Mapping[str, str]], *, of: Signif
 
 def models(maps: Maps, analysis: str) -> list[str]:
     """List the models of an analysis in their order."""
-    own = maps.find_columns(analysis=analysis)
-    return list(dict.fromkeys(own.find_columns(statistic=R.name).columns["model"]))
+    columns = maps.find_columns(analysis=analysis)
+    return list(dict.fromkeys(columns.find_columns(statistic=R.name).columns["model"]))
 
 
 def said_false(maps: Maps, analysis: str, mask: str = MASK.name) -> str:

@@ -44,8 +44,8 @@ def profile(means: pd.DataFrame, analysis: str, key: str) -> Figure:
     table["series"] = [{"zc": "z_c"}.get(Band(band).kind, band) for band in table["band"]]
     drawn, missing = _known_regions(table, "mean")
     rows = drawn.rename(columns={"mean": "y"})
-    known = (rows["low"].notna() & rows["high"].notna()).any()
-    interval = " Intervals are of 95 %, over test stimuli." if known else ""
+    has_intervals = (rows["low"].notna() & rows["high"].notna()).any()
+    interval = " Intervals are of 95 %, over test stimuli." if has_intervals else ""
     words: dict[str, Any] = {"x_label": f"{WORDS[key]} (%)", "y_label": "share of variance (R²)"}
     return Figure(
         f"{analysis}-profiles",
@@ -59,8 +59,8 @@ def surfaces(content: Content, analysis: str) -> Iterator[Figure]:
     """Draw the mean share of z_c in every region, by strength and step."""
     alike = [name for name in content.analyses if content.section(name).axis in WORDS]
     with_shares = [name for name in alike if PRODUCT_SHARE.name in content.statistics_of(name)]
-    found = [region_means(content, name, PRODUCT_SHARE.name) for name in with_shares]
-    table = pd.concat(found, ignore_index=True)
+    means = [region_means(content, name, PRODUCT_SHARE.name) for name in with_shares]
+    table = pd.concat(means, ignore_index=True)
     table = table[table["band"].str.startswith("zc")].drop_duplicates(subset=["roi", "band"])
     for name, key in (("x", "step"), ("y", "strength")):
         table[name] = [Band(band).number(key) for band in table["band"]]
@@ -84,39 +84,39 @@ def surfaces(content: Content, analysis: str) -> Iterator[Figure]:
 def _known_regions(table: pd.DataFrame, value: str) -> tuple[pd.DataFrame, str]:
     """Leave out regions without a number, and the smaller ones of too many; say which."""
     largest = table.groupby("roi", sort=False)[value].max()
-    known = largest.dropna()
+    valid = largest.dropna()
     left_out, said = listed(largest.index[largest.isna()]), ""
     if left_out:
         said = f" Without a valid voxel: {left_out}."
-    if len(known) > MAX_REGIONS:
-        said += f" Of {len(known)} regions, the {MAX_REGIONS} with the largest mean are shown."
-        kept = set(known.nlargest(MAX_REGIONS).index)
-        known = known[[name in kept for name in known.index]]
-    return table[table["roi"].isin(known.index)].copy(), said
+    if len(valid) > MAX_REGIONS:
+        said += f" Of {len(valid)} regions, the {MAX_REGIONS} with the largest mean are shown."
+        kept = set(valid.nlargest(MAX_REGIONS).index)
+        valid = valid[[name in kept for name in valid.index]]
+    return table[table["roi"].isin(valid.index)].copy(), said
 
 
 def similarity(content: Content, analysis: str) -> Iterator[Figure]:
     """Draw how alike the maps of all strengths or steps are."""
     space, key = content.maps.space, content.section(analysis).axis
     names = models(content.maps, analysis)
-    found = found_by_any(content.maps, [{"analysis": analysis, "model": model} for model in names])
+    is_any_significant = found_by_any(content.maps, [{"analysis": analysis, "model": model} for model in names])
     kinds = {"accuracy of z with z_c": (R.name, ""), "share of z_c": (PRODUCT_SHARE.name, "zc")}
-    places = space.places()[found]
+    places = space.places()[is_any_significant]
     tables = {}
     for title, (statistic, kind) in kinds.items():
         bands = [next((b for b in m.split("+") if kind and b.startswith(kind)), "") for m in names]
-        own = zip(names, bands, strict=True)
-        values = [content.maps.values(analysis=analysis, model=m, band=b, statistic=statistic) for m, b in own]
+        columns = zip(names, bands, strict=True)
+        values = [content.maps.values(analysis=analysis, model=m, band=b, statistic=statistic) for m, b in columns]
         tables[title] = inference.map_similarity(
-            np.stack(values)[:, found], places, seed=int(content.settings["run"]["seed"])
+            np.stack(values)[:, is_any_significant], places, seed=int(content.settings["run"]["seed"])
         )
     labels = [f"{Band(m.split('+')[1]).number(key)} %" for m in names]
     yield Figure(
         f"{analysis}-similarity",
-        f"Pearson correlation between the maps of each two {WORDS[key]}s, over the {found.sum():,} voxels where any of "
-        "the models is significant, by Simes's p across them. Brackets: 95 % interval by Fisher's z for as many "
-        "independent places as maps of this smoothness have (Dutilleul, 1993); none where these are fewer than 8. They "
-        "are about the choice of voxels, not of stimuli or participants.",
+        f"Pearson correlation between the maps of each two {WORDS[key]}s, over the {is_any_significant.sum():,} "
+        "voxels where any of the models is significant, by Simes's p across them. Brackets: 95 % interval by Fisher's "
+        "z for as many independent places as maps of this smoothness have (Dutilleul, 1993); none where these are "
+        "fewer than 8. They are about the choice of voxels, not of stimuli or participants.",
         lambda style: plotting.similarity_matrices(tables, labels, label=f"{WORDS[key]}", style=style),
     )
 
@@ -156,9 +156,9 @@ def learning_curve(content: Content, analysis: str) -> Iterator[Figure]:
     rows = []
     for facts in content.maps.find_columns(analysis=analysis).columns.to_dict("records"):
         if not facts["statistic"].startswith(UNIQUE_LIMIT.name):
-            here = {"roi": facts["model"].replace("_step-100", ""), "series": title_of(facts["band"])}
+            curve = {"roi": facts["model"].replace("_step-100", ""), "series": title_of(facts["band"])}
             rows.append(
-                {**here, "x": facts["n_fitted"], "y": facts["mean"], "low": facts["low"], "high": facts["high"]}
+                {**curve, "x": facts["n_fitted"], "y": facts["mean"], "low": facts["low"], "high": facts["high"]}
             )
     limits = content.maps.find_columns(analysis=analysis, statistic=UNIQUE_LIMIT.name).columns
     said = ", ".join(f"{title_of(str(one['band']))} {_limit(one)}" for one in limits.to_dict("records"))
