@@ -116,3 +116,12 @@ class WithRegions(Protocol):
     def regions(self, participant: str) -> Atlas | None:
         """Return the regions, labels (n_voxels,), if they are listed."""
         ...
+
+
+@runtime_checkable
+class WithAtlases(Protocol):
+    """A dataset that brings regions of its own, which `atlas` in [report] may name."""
+
+    def atlas_folder(self, participant: str, name: str) -> Path | None:
+        """Return the folder of such an atlas, as `space.Atlas.find` reads it; None if it is none of the dataset's."""
+        ...

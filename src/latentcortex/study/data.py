@@ -119,6 +119,12 @@ class StudyData:
             self._spaces[participant] = self.dataset.space(participant)
         return self._spaces[participant]
 
+    def atlas_name(self, participant: str) -> str:
+        """Name the atlas of the report as `Atlas.find` takes it: the folder of one that the dataset brings."""
+        name, dataset = self.settings.report.atlas, self.dataset
+        own = dataset.atlas_folder(participant, name) if name and isinstance(dataset, datasets.WithAtlases) else None
+        return str(own) if own else name
+
     def atlas(self, participant: str) -> Atlas | None:
         """Find the atlas of the report, if one is named; the last one is kept.
 
@@ -127,8 +133,8 @@ class StudyData:
         InputError
             If the voxels have no known position.
         """
-        name, space = self.settings.report.atlas, self.space(participant)
-        if not name:
+        space = self.space(participant)
+        if not self.settings.report.atlas:
             return None
         if isinstance(space, Unlocated):
             regions = self._listed_regions(participant)
@@ -139,7 +145,7 @@ class StudyData:
                 "no atlas; regions that a table lists by voxel are the atlas 'voxels'."
             )
         if self._atlas is None or self._atlas[0] is not space:
-            self._atlas = space, Atlas.find(name, space)
+            self._atlas = space, Atlas.find(self.atlas_name(participant), space)
         return self._atlas[1]
 
     def _listed_regions(self, participant: str) -> Atlas | None:
