@@ -24,6 +24,7 @@ __all__ = [
 SHELF: Final = Shelf(
     "dataset",
     {
+        "bdpy": "latentcortex.datasets.bdpy:BdPy",
         "folder": "latentcortex.datasets.folder:Folder",
         "glmsingle": "latentcortex.datasets.glmsingle:GLMsingle",
         "phantom": "latentcortex.datasets.phantom:Phantom",
