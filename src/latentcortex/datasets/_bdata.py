@@ -1,8 +1,8 @@
 """Files of bdpy (BData): one table of numbers, of whose columns some are voxels, and others what was shown and when.
 
 /dataset (samples, columns), /metadata/key and /metadata/value (keys, columns): a column belongs to a key where its
-value is 1, and not where it is 0 or nan; /vmap/KEY/NUMBER is the label that a number in a column of that key stands for.
-Older files have /dataSet and /metaData.
+value is 1, and not where it is 0 or nan. /vmap/KEY/NUMBER is the label that a number in a column of that key stands
+for. Older files have /dataSet and /metaData.
 """
 
 from __future__ import annotations
