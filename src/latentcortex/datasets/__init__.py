@@ -24,6 +24,7 @@ __all__ = [
 SHELF: Final = Shelf(
     "dataset",
     {
+        "algonauts2023": "latentcortex.datasets.algonauts2023:Algonauts2023",
         "bdpy": "latentcortex.datasets.bdpy:BdPy",
         "folder": "latentcortex.datasets.folder:Folder",
         "glmsingle": "latentcortex.datasets.glmsingle:GLMsingle",
