@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from layouts import glmsingle as layout
 
+from latentcortex import cli
 from latentcortex.datasets import make
 from latentcortex.errors import AlignmentError, InputError
 
@@ -283,3 +284,22 @@ def test_unchanged_data_have_one_fingerprint(tmp_path: Path) -> None:
     with h5py.File(tmp_path / OUTPUT, "r+") as file:
         file["betasmd"][0, 0, 0, 0] += 1
     assert dataset(tmp_path).fingerprint("01") != before
+
+
+def test_a_study_of_a_pickled_output_runs_to_a_report_that_names_the_tuning(folder_study: Path, tmp_path: Path) -> None:
+    data = folder_study.parent / "data"
+    (data / "sub-01").mkdir()
+    (data / "trials.tsv").rename(data / "sub-01" / "trials.tsv")
+    values = np.load(data / "responses.npy").T[:, None, None]
+    np.save(data / "sub-01" / f"{layout.STEM}.npy", {"betasmd": values, "HRFindex": np.full((30, 1, 1), 7)})
+    text = folder_study.read_text().replace('name = "folder"', 'name = "glmsingle"\nscratch = "scratch"')
+    folder_study.write_text(text)
+    assert cli.main(["check", str(folder_study)]) == 2
+    folder_study.write_text(text.replace("[extractor]", "convert = true\n\n[extractor]"))
+    assert cli.main(["run", str(folder_study), "--out", str(tmp_path / "out"), "--quiet"]) == 0
+    page = (tmp_path / "out" / "sub-01.html").read_text()
+    assert "Prince et al., 2022" in page
+    assert page.count("repeats of test stimuli included") >= 2  # as an alteration, and in the methods
+    table = (tmp_path / "out" / "sub-01" / "sub-01_glmsingle.tsv").read_text().splitlines()
+    assert table[:2] == ["voxel\tHRFindex", "0\t7"]
+    assert len(table) == 31

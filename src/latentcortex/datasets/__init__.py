@@ -25,6 +25,8 @@ __all__ = [
 SHELF: Final = Shelf(
     "dataset",
     {
+        "algonauts2023": "latentcortex.datasets.algonauts2023:Algonauts2023",
+        "bdpy": "latentcortex.datasets.bdpy:BdPy",
         "folder": "latentcortex.datasets.folder:Folder",
         "glmsingle": "latentcortex.datasets.glmsingle:GLMsingle",
         "nsd": "latentcortex.datasets.nsd:NSD",

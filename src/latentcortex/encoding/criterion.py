@@ -18,9 +18,9 @@ from latentcortex.errors import InputError
 from latentcortex.executors import share
 from latentcortex.inference.corrections import bh_level
 from latentcortex.inference.halves import MIN_CLUSTERS
-from latentcortex.inference.null import SLOWEST
+from latentcortex.inference.null import SLOWEST_QUANTILE
 from latentcortex.inference.tails import (
-    ENOUGH,
+    ENOUGH_EXCEEDANCES,
     DrawCorrelations,
     Family,
     draws_needed,
@@ -273,7 +273,7 @@ class Null:
 
     def _open(self, held_out: Prediction, p: FloatArray) -> tuple[IntArray, DrawCorrelations, FloatArray]:
         """Take the voxels whose p may still be small, what exchanges their stimuli, and their correlations."""
-        small = np.flatnonzero(p <= ENOUGH / self.n_permutations)
+        small = np.flatnonzero(p <= ENOUGH_EXCEEDANCES / self.n_permutations)
         y, yhat = unit_columns(held_out.y[:, small]), unit_columns(held_out.varying[:, small])
         return small, more_exchanges(y, yhat, self.seed), np.einsum("ij,ij->j", y, yhat)
 
@@ -320,11 +320,11 @@ def series_length(held_out: Prediction) -> int:
         return 1
     step = -(-held_out.y.shape[1] // MAX_SAMPLED_VOXELS)
     y, yhat = held_out.y[:, ::step], held_out.varying[:, ::step]
-    chance = stats.norm.ppf(SLOWEST) / np.sqrt(len(y))
+    chance = stats.norm.ppf(SLOWEST_QUANTILE) / np.sqrt(len(y))
     both = [np.maximum(inference.lag_one(side) - chance, 0) for side in (y, yhat)]
     dependence = both[0] * both[1]
     dependence = dependence[np.isfinite(dependence)]
-    slowest = float(np.quantile(dependence, SLOWEST)) if len(dependence) else 0.0
+    slowest = float(np.quantile(dependence, SLOWEST_QUANTILE)) if len(dependence) else 0.0
     return inference.block_length(y) if is_series(slowest) else 1
 
 
