@@ -168,7 +168,7 @@ FAULTS: dict[str, tuple[Callable[[Path], object], list[str]]] = {
     "pointer": (replaced(b"version https://git-lfs.github.com/spec/v1\n"), ["git lfs pull"]),
     "text": (replaced(b"hello"), ["is not HDF5", "hello"]),
     "old MATLAB": (replaced(b"MATLAB 5.0 MAT-file, Platform".ljust(128)), ["older than version 7.3", "-v7.3"]),
-    "truncated": (cut, ["is not GLMsingle's output as HDF5, or damaged", "Copy it anew"]),
+    "truncated": (cut, ["cannot be read", "damaged"]),
     "no betas": (rewritten(lambda f: f.create_dataset("other", data=[1.0])), ["neither betasmd nor modelmd", "other"]),
     "text array": (rewritten(lambda f: f.create_dataset("betasmd", data=[b"a"])), ["betasmd", "array of numbers"]),
     "three axes": (

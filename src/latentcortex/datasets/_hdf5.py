@@ -61,8 +61,8 @@ def opened(path: Path, *, expected: str) -> Iterator[h5py.File]:
         if _files.is_refused(error):
             raise
         raise InputError(
-            f"{path} is not {expected}, or damaged: {first_line(error)}. Copy it anew; one that is still open for "
-            "writing must be closed first."
+            f"{path} cannot be read: {first_line(error)}; is it damaged, or still open for writing? Copy it anew, or "
+            "clear its flags with h5clear -s."
         ) from None
 
 
