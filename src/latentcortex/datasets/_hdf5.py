@@ -1,108 +1,115 @@
-"""HDF5 files: opened for reading, and arrays of which some columns are read without the others."""
+"""HDF5 files, MATLAB's of version 7.3 among them: plain arrays of numbers that lie in the file itself.
+
+h5py follows links out of a file, reads arrays whose bytes are in another one, and loads filters as plug-ins. All of
+that is refused here before a value is read.
+"""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
-from numpy.typing import NDArray
+import h5py
 
 from latentcortex import _files
-from latentcortex._arrays import IntArray, listed
 from latentcortex.errors import InputError, first_line
 
-MAGIC: Final = b"\x89HDF\r\n\x1a\n"
-STRETCH: Final = 4096
-"""Columns that are read at once of an array that is not laid out by column."""
+OLD_MATLAB: Final = b"MATLAB 5.0 MAT-file"
 
 
 @contextmanager
-def opened(path: Path, *, expected: str) -> Iterator[Any]:
-    """Open an HDF5 file for reading, as `h5py.File`.
+def opened(path: Path, *, expected: str) -> Iterator[h5py.File]:
+    """Open an HDF5 file for reading.
 
     Parameters
     ----------
     path : Path
     expected : str
-        What the file should be, for errors: `the betas of a session`.
+        What the file should be, for errors: `GLMsingle's output`.
 
     Raises
     ------
     InputError
-        If it is missing, empty, only stands for another file, is not HDF5, or turns out to be damaged while it is read.
+        If it is missing, only stands for another file, is no HDF5 file, or turns out to be damaged while it is read.
     """
-    import h5py
-
     if not path.is_file():
-        link = " (a link to a file that was not fetched)" if path.is_symlink() else ""
-        raise InputError(f"{path} is missing{link}; expected {expected}: download it.")
+        dangling = " (a link to a file that was not fetched)" if path.is_symlink() else ""
+        raise InputError(f"{path} is missing{dangling}; expected {expected}.")
     _files.refuse_pointer(path)
     with _files.naming(path), path.open("rb") as handle:
-        first = handle.read(len(MAGIC))
-    if first != MAGIC:
-        said = "is empty" if not first else f"is not HDF5 (it starts with {first!r})"
-        raise InputError(f"{path} {said}; expected {expected}: download it again.")
+        first = handle.read(128)
+    if first.startswith(OLD_MATLAB):
+        raise InputError(
+            f"{path} is a MATLAB file older than version 7.3; expected {expected} as HDF5: save it with -v7.3."
+        )
+    if not first:
+        raise InputError(f"{path} is empty; expected {expected}: was it fetched?")
+    if not h5py.is_hdf5(path):
+        raise InputError(f"{path} is not HDF5; expected {expected}: it starts with {first[:8]!r}.")
     try:
         with h5py.File(path, "r", locking=False) as file:
             yield file
     except (OSError, RuntimeError, KeyError) as error:
         if _files.is_refused(error):
             raise
-        raise InputError(f"{path} is not {expected}, or damaged: {first_line(error)}. Download it again.") from None
+        raise InputError(
+            f"{path} cannot be read: {first_line(error)}; is it damaged, or still open for writing? Copy it anew, or "
+            "clear its flags with h5clear -s."
+        ) from None
 
 
-def array(file: Any, name: str, path: Path) -> Any:
-    """Find an array in an open file.
+def array(file: h5py.File, key: str, path: Path) -> h5py.Dataset:
+    """Find an array of numbers, without reading a value.
+
+    Parameters
+    ----------
+    file : File
+    key : str
+        Path of the array: names of groups and its own, with `/` between them.
+    path : Path
+        Of the file, for errors.
 
     Raises
     ------
     InputError
-        If there is none of this name.
+        If there is no such array, it is a link into another file, its values lie in another file or need a plug-in to
+        be unpacked, or are no plain numbers.
     """
-    import h5py
-
-    if not isinstance(file.get(name), h5py.Dataset):
-        raise InputError(f"{path} has no array {name!r}; it has {listed(file)}. Download it again.")
-    return file[name]
-
-
-def columns(stored: Any, places: IntArray) -> NDArray[Any]:
-    """Read all rows of some columns, (n_rows, n_places).
-
-    Where each column is a chunk of its own that is not packed, as in the betas of NSD, it is read as it lies on the
-    disk; else plane by plane.
-
-    Parameters
-    ----------
-    stored : h5py.Dataset of shape (n_rows, ...)
-    places : ndarray of int, shape (n_places, n_axes - 1)
-        Where the columns are.
-    """
-    n_rows, filters = stored.shape[0], stored.id.get_create_plist().get_nfilters()
-    if filters or stored.chunks != (n_rows, *(1,) * (stored.ndim - 1)):
-        return _by_planes(stored, places)
-    out = np.zeros((len(places), n_rows), dtype=stored.dtype)
-    whole = stored.id.get_storage_size() == math.prod(stored.shape) * stored.dtype.itemsize
-    # In the order of the file, so that what it says of where chunks are is read once.
-    for k in np.lexsort(places.T[::-1]).tolist():
-        at = (0, *places[k].tolist())
-        # A chunk that was never written stands for zeros.
-        if whole or stored.id.get_chunk_info_by_coord(at).byte_offset is not None:
-            out[k] = np.frombuffer(stored.id.read_direct_chunk(at)[1], dtype=stored.dtype)
-    return np.asarray(out.T.astype(stored.dtype.newbyteorder("="), copy=False))
+    holder: Any = file
+    for name in key.split("/"):
+        link = holder.get(name, getlink=True) if isinstance(holder, h5py.Group) else None
+        if link is None:
+            present = ", ".join(sorted(holder)[:10]) if isinstance(holder, h5py.Group) else "no group"
+            raise InputError(f"{path} has no array {key!r}; it has {present}.")
+        if not isinstance(link, h5py.HardLink):
+            kind = "a link into another file" if isinstance(link, h5py.ExternalLink) else "a link"
+            raise InputError(f"{key!r} in {path} is {kind}, which is not followed; copy the array into it.")
+        holder = holder[name]
+    if not isinstance(holder, h5py.Dataset):
+        raise InputError(f"{key!r} in {path} is a group; expected an array: give the path of one in it.")
+    _check_plain(holder, key, str(path))
+    return holder
 
 
-def _by_planes(stored: Any, places: IntArray) -> NDArray[Any]:
-    """Read the box that places span in each plane, or in each stretch of a single axis."""
-    first = places[:, 0] if places.shape[1] > 1 else places[:, 0] // STRETCH
-    out = np.empty((stored.shape[0], len(places)), dtype=stored.dtype.newbyteorder("="))
-    for plane in np.unique(first):
-        mine = np.flatnonzero(first == plane)
-        low, high = places[mine].min(0), places[mine].max(0) + 1
-        box = stored[(slice(None), *map(slice, low.tolist(), high.tolist()))]
-        out[:, mine] = box[(slice(None), *(places[mine] - low).T)]
-    return out
+def _check_plain(dataset: h5py.Dataset, key: str, source: str) -> None:
+    if dataset.external or dataset.is_virtual:
+        raise InputError(
+            f"The values of {key!r} in {source} lie in another file, which is not read; copy them into one file."
+        )
+    plist = dataset.id.get_create_plist()
+    n_builtin = h5py.h5z.FILTER_SCALEOFFSET + 1
+    foreign = [plist.get_filter(i)[0] for i in range(plist.get_nfilters())]
+    foreign = [code for code in foreign if code >= n_builtin and code != h5py.h5z.FILTER_LZF]
+    if foreign:
+        raise InputError(
+            f"{key!r} in {source} is packed by filter {foreign[0]} of HDF5, which needs a plug-in; save it with gzip."
+        )
+    if dataset.shape is None or dataset.dtype.kind not in "biuf":
+        raise InputError(f"{key!r} in {source} is {dataset.dtype}, {dataset.shape}; expected an array of numbers.")
+
+
+def by_matlab(dataset: h5py.Dataset) -> bool:
+    """Tell whether MATLAB wrote an array, so that its axes are here in the opposite order."""
+    return "MATLAB_class" in dataset.attrs
