@@ -18,7 +18,7 @@ Damage = Callable[[Path], None]
 
 
 def checked(folder: Path) -> None:
-    _ldm.Layout.read(folder).checked()
+    _ldm.DiffusionFolder.read(folder).checked()
 
 
 def refused(folder: Path, says: str) -> None:

@@ -12,11 +12,11 @@ from scipy.spatial import ConvexHull
 
 from latentcortex import _surfaces
 from latentcortex._arrays import FloatArray, IntArray
-from latentcortex._surfaces import Kind, Mesh
+from latentcortex._surfaces import Mesh, SurfaceKind
 
 COARSE = 2562
 """The first vertices of fsaverage5 are those of fsaverage4."""
-FOLDED: tuple[Kind, ...] = ("white", "pial", "inflated", "sphere")
+FOLDED: tuple[SurfaceKind, ...] = ("white", "pial", "inflated", "sphere")
 CRAS = np.array([3.0, -20.0, 11.0])
 """Where the middle of the volume of the subject of FreeSurfer was in the scanner."""
 
@@ -32,7 +32,7 @@ def coarse_triangles(side: int) -> IntArray:
     return triangles
 
 
-def mesh(kind: Kind, side: int, *, coarse: bool) -> Mesh:
+def mesh(kind: SurfaceKind, side: int, *, coarse: bool) -> Mesh:
     """Take a surface of fsaverage5, or its first vertices."""
     whole = _surfaces.surface(kind)[side]
     return Mesh(whole.coordinates[:COARSE], coarse_triangles(side)) if coarse else whole
@@ -84,7 +84,7 @@ def freesurfer_subject(folder: Path, *, flat: bool = True, curvature: bool = Tru
 def density(folder: Path) -> Path:
     """Write fsaverage4 as nilearn keeps it."""
     folder.mkdir(parents=True)
-    names: dict[Kind, str] = {"white": "white", "pial": "pial", "inflated": "infl", "sphere": "sphere"}
+    names: dict[SurfaceKind, str] = {"white": "white", "pial": "pial", "inflated": "infl", "sphere": "sphere"}
     for side, name in enumerate(("left", "right")):
         for kind, file in names.items():
             one = mesh(kind, side, coarse=True)

@@ -98,7 +98,7 @@ STEPS: Final = ((COARSE, 0.025), (COARSE, 0.0125), (FINE, 0.00625))
 """How an aligned window is moved, in parts of the image, and by which waves it is judged."""
 
 
-class View(NamedTuple):
+class ImageView(NamedTuple):
     """An image, or what a frame leaves of it, as it is compared.
 
     Parameters
@@ -112,18 +112,18 @@ class View(NamedTuple):
     colours: FloatArray
 
 
-def views(image: NDArray[np.uint8]) -> tuple[View, ...]:
+def views(image: NDArray[np.uint8]) -> tuple[ImageView, ...]:
     """See an image, uint8 (height, width, 3), and what is left without its frame if it has one."""
     inside = _without_frame(image)
     return tuple(_view(one) for one in (image, inside) if one is not None)
 
 
-def _view(image: NDArray[np.uint8]) -> View:
+def _view(image: NDArray[np.uint8]) -> ImageView:
     whole = Image.fromarray(image).convert("YCbCr")
     lightness = whole.getchannel("Y").resize((SIDE, SIDE), Image.Resampling.BOX)
     small = whole.resize((COLOUR_SIDE, COLOUR_SIDE), Image.Resampling.BOX)
     colours = np.moveaxis(np.asarray(small, dtype=np.float32)[..., 1:] - 128, -1, 0)
-    return View(np.asarray(lightness), colours)
+    return ImageView(np.asarray(lightness), colours)
 
 
 def _without_frame(image: NDArray[np.uint8]) -> NDArray[np.uint8] | None:
@@ -164,12 +164,12 @@ def _analysis(before: float, after: float, n: int, highest: int) -> FloatArray:
     return np.concatenate([np.diff(u)[None], np.diff(np.sin(np.pi * k * u) / (np.pi * k), axis=1)]).astype(np.float32)
 
 
-def copies(seen: Sequence[Sequence[View]]) -> list[tuple[int, int]]:
+def copies(seen: Sequence[Sequence[ImageView]]) -> list[tuple[int, int]]:
     """List the pairs of images that are copies of each other.
 
     Parameters
     ----------
-    seen : sequence of sequence of View
+    seen : sequence of sequence of ImageView
         The views of each image.
 
     Returns
@@ -242,7 +242,7 @@ def _described(lightness: NDArray[np.uint8], window: Window) -> FloatArray:
     return np.concatenate(parts)
 
 
-def _agree(whole: View, cropped: View, window: Window, mirrored: bool) -> bool:
+def _agree(whole: ImageView, cropped: ImageView, window: Window, mirrored: bool) -> bool:
     """Tell whether a view is the window of another, moved a little, in lightness and in colour."""
     if _colour(whole, cropped, window, mirrored) < ROUGH_COLOUR:
         return False
@@ -290,7 +290,7 @@ def _tried(margins: tuple[float, float], step: float) -> list[tuple[float, float
     ]
 
 
-def _colour(whole: View, cropped: View, window: Window, mirrored: bool) -> float:
+def _colour(whole: ImageView, cropped: ImageView, window: Window, mirrored: bool) -> float:
     """Compare the colours of a view with those of the window of another: their cosine; 1 where one of them is grey."""
     every, (rows, columns) = _analysis(0.0, 0.0, COLOUR_SIDE, 3), (_analysis(*m, COLOUR_SIDE, 3) for m in window)
     one, other = every @ whole.colours @ every.T, rows @ cropped.colours @ columns.T

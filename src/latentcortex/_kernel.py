@@ -16,7 +16,7 @@ PANEL: Final = 250
 HELD_BYTES: Final = 2**30
 """Memory for features while their products are computed; one panel more is read beside."""
 
-Panel = tuple[slice, FloatArray]
+KernelPanel = tuple[slice, FloatArray]
 """Which rows, and their values."""
 
 
@@ -48,7 +48,7 @@ def _first_look(panel: FloatArray) -> tuple[FloatArray, int, FloatArray]:
     return panel.mean(0, dtype=np.float64), max(1, HELD_BYTES // panel.nbytes), panel[0].copy()
 
 
-def _fill(gram: FloatArray, held: Sequence[Panel], other: Panel, offset: FloatArray) -> None:
+def _fill(gram: FloatArray, held: Sequence[KernelPanel], other: KernelPanel, offset: FloatArray) -> None:
     """Write the products of some panels with another one, on both sides of the diagonal."""
     columns, their_columns = other
     tiles = share(lambda panel: _tile(panel[1], their_columns, offset), held)

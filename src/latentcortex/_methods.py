@@ -145,7 +145,7 @@ def with_citations(text: str, references: Mapping[str, Reference]) -> str:
 
 
 @runtime_checkable
-class Described(Protocol):
+class SelfDescribing(Protocol):
     """A part of a run that writes what it does in the sentences of a methods section.
 
     It may also have `references`, BibTeX of what these cite beyond the package's own `references.bib`.
@@ -173,7 +173,7 @@ class Sentences:
     references: str = ""
 
 
-class Part(NamedTuple):
+class MethodsPart(NamedTuple):
     """What was picked from a shelf.
 
     Parameters
@@ -190,14 +190,14 @@ class Part(NamedTuple):
     arguments: Mapping[str, Any]
 
 
-def sentences_of(kind: str, part: Part, **facts: Any) -> Sentences:
+def sentences_of(kind: str, part: MethodsPart, **facts: Any) -> Sentences:
     """Let a part write its sentences; one that has no `methods` is named, with its arguments, in one sentence.
 
     Parameters
     ----------
     kind : str
         What it is: `estimator`.
-    part : Part
+    part : MethodsPart
     **facts
         What its `methods` is given.
 
@@ -207,7 +207,7 @@ def sentences_of(kind: str, part: Part, **facts: Any) -> Sentences:
         If its `methods` returns no sentences, or cites a key of which no reference is given.
     """
     made, name, arguments = part
-    if not isinstance(made, Described):
+    if not isinstance(made, SelfDescribing):
         given = f" ({', '.join(f'{key}: {value}' for key, value in arguments.items())})" if arguments else ""
         return Sentences(
             f"The {kind} was {name}{given}, called from {software()}; it gives no description of what it does."

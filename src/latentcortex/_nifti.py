@@ -62,7 +62,7 @@ class Grid:
 
 
 @dataclass(frozen=True, eq=False)
-class Header:
+class NiftiHeader:
     """What a file says of its image.
 
     Parameters
@@ -90,7 +90,7 @@ class Header:
         return math.prod(self.shape) * self.dtype.itemsize
 
 
-def read_header(path: Path, *, expected: str = "an image") -> Header:
+def read_header(path: Path, *, expected: str = "an image") -> NiftiHeader:
     """Read what a file says of its image, and see whether it can be so.
 
     Parameters
@@ -111,12 +111,12 @@ def read_header(path: Path, *, expected: str = "an image") -> Header:
     return header
 
 
-def read_series_header(path: Path) -> Header:
+def read_series_header(path: Path) -> NiftiHeader:
     """Read what a file says of its volumes, one behind the other; of a single one, too.
 
     Returns
     -------
-    Header
+    NiftiHeader
         Its shape has four axes.
 
     Raises
@@ -130,13 +130,13 @@ def read_series_header(path: Path) -> Header:
     return replace(header, shape=(*header.shape, 1)[:4])
 
 
-def volumes(path: Path, header: Header) -> Iterator[NDArray[Any]]:
+def volumes(path: Path, header: NiftiHeader) -> Iterator[NDArray[Any]]:
     """Read the volumes of a series one after the other, in one pass that ends where the file does.
 
     Parameters
     ----------
     path : Path
-    header : Header
+    header : NiftiHeader
         From `read_series_header`.
 
     Yields
@@ -167,7 +167,7 @@ def volumes(path: Path, header: Header) -> Iterator[NDArray[Any]]:
             )
 
 
-def _possible(path: Path, expected: str) -> Header:
+def _possible(path: Path, expected: str) -> NiftiHeader:
     """Read a header, and see whether the file can hold what it says."""
     with _gzip.opened(path, expected="a NIfTI image") as handle:
         header = _header(handle, path)
@@ -204,7 +204,7 @@ def read_grid(path: Path, *, expected: str = "an image") -> Grid:
     return Grid(_meant(np.ndarray(header.shape, header.dtype, stored.data, order="F"), header), header.affine)
 
 
-def _meant(stored: NDArray[Any], header: Header) -> NDArray[Any]:
+def _meant(stored: NDArray[Any], header: NiftiHeader) -> NDArray[Any]:
     """Turn stored values into those that are meant, in the byte order of the machine."""
     values = stored.astype(header.dtype.newbyteorder("="), copy=False)
     if header.scaling is None:
@@ -232,7 +232,7 @@ def grid_of(name: str, image: Any) -> Grid:
     return Grid(values, np.asarray(image.affine, dtype=np.float64))
 
 
-def _header(handle: BinaryIO, path: Path) -> Header:
+def _header(handle: BinaryIO, path: Path) -> NiftiHeader:
     """Read the header of an open file."""
     first = handle.read(4)
     if first not in STARTS:
@@ -256,7 +256,7 @@ def _header(handle: BinaryIO, path: Path) -> Header:
     if not (size + 4 <= start <= MAX_START_BYTES and start.is_integer()):
         raise InputError(f"{path} is not a NIfTI image, or damaged: its values start at byte {start:g}.")
     dtype = np.dtype(order + TYPES[code])
-    return Header(_shape(raw, path), _affine(raw, path), dtype, int(start), _scaling(raw, path))
+    return NiftiHeader(_shape(raw, path), _affine(raw, path), dtype, int(start), _scaling(raw, path))
 
 
 def _shape(raw: Any, path: Path) -> tuple[int, ...]:

@@ -156,6 +156,6 @@ Participants = Annotated[
     Sequence[Annotated[str, Matching(r"[0-9A-Za-z]+", "a string of letters and digits")]], Len(1), Distinct()
 ]
 """Labels as BIDS asks for them."""
-Folds = Annotated[int, Ge(2)]
+FoldCount = Annotated[int, Ge(2)]
 Alphas = Annotated[Sequence[Annotated[float, Gt(0)]], Len(1)]
 """Penalties to choose from."""

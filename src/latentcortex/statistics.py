@@ -15,7 +15,7 @@ import numpy as np
 from latentcortex._arrays import FloatArray
 from latentcortex.errors import InputError
 
-Kind = Literal["number", "yes or no", "layer"]
+StatisticKind = Literal["number", "yes or no", "layer"]
 ByRegion = Literal["", "mean", "fraction"]
 Relative = Literal["", "variance", "correlation"]
 Limits = Literal["data", "unit", "symmetric"]
@@ -98,7 +98,7 @@ class Statistic:
     title: str = ""
     unit: str = ""
     description: str = ""
-    kind: Kind = "number"
+    kind: StatisticKind = "number"
     significance: Significance | None = OF_MODEL
     by_region: ByRegion = ""
     on_page: bool = False

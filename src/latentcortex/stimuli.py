@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from latentcortex._arrays import listed, positions, unique_ids
-from latentcortex._copies import View, views
+from latentcortex._copies import ImageView, views
 from latentcortex.errors import InputError
 
 Image = NDArray[np.uint8]
@@ -120,12 +120,12 @@ class ImageFingerprint:
     ----------
     hash : str
         SHA-256 of size and pixels: equal images have equal hashes, whatever they are called.
-    views : tuple of View
+    views : tuple of ImageView
         The whole image and, if it has a frame, the picture inside it, as copies are searched for.
     """
 
     hash: str
-    views: tuple[View, ...]
+    views: tuple[ImageView, ...]
 
     @classmethod
     def from_image(cls, image: Image) -> ImageFingerprint:

@@ -129,7 +129,7 @@ def test_a_unet_that_is_shown_more_than_the_latent_is_refused(
         (configuration.T5, transformers.T5Config),
     ],
 )
-def test_what_a_configuration_leaves_out_is_what_the_library_takes(kind: configuration.Kind, config_class) -> None:
+def test_what_a_configuration_leaves_out_is_what_the_library_takes(kind: configuration.PartKind, config_class) -> None:
     import inspect
 
     made = config_class() if config_class else None

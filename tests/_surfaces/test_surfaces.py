@@ -40,7 +40,7 @@ def edges(triangles: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("kind", ["white", "pial", "inflated", "sphere"])
-def test_closed_surfaces_are_spheres_in_topology_and_have_outward_normals(kind: _surfaces.Kind) -> None:
+def test_closed_surfaces_are_spheres_in_topology_and_have_outward_normals(kind: _surfaces.SurfaceKind) -> None:
     for mesh in _surfaces.surface(kind):
         n_edges = len(np.unique(np.sort(edges(mesh.triangles), axis=1), axis=0))
         assert len(mesh.coordinates) - n_edges + len(mesh.triangles) == 2

@@ -102,7 +102,7 @@ def refused(shown: Session, test: np.ndarray) -> bool:
     names = np.array(shown.ids)
     splits = Splits.held_out(names[~test].tolist(), names[test].tolist())
     options: dict[str, Any] = {"features": shown.bands, "models": [("x",)], "zscore": "run"}
-    design = checking.Design(shown.responses, splits, Criterion(), **options)
+    design = checking.StudyDesign(shown.responses, splits, Criterion(), **options)
     return "mini-blocks" in {one.rule for one in checking.findings(design, grave=True)}
 
 
@@ -276,7 +276,7 @@ def baselines(n: int) -> list[Finding]:
             for zscore, values in medians.items():
                 folds = Folds.of(shown.bands, shown.responses, splits, zscore)
                 values.append(float(np.median(folds.predict(BandedRidge(seed=0)).r)))
-            design = checking.Design(shown.responses, splits, Criterion(), unit="run", clusters=splits.groups)
+            design = checking.StudyDesign(shown.responses, splits, Criterion(), unit="run", clusters=splits.groups)
             told.append("shifted-baseline" in {one.rule for one in checking.findings(design)})
     setting = "12 runs held out one by one, baselines that differ by 2 SD, signal of r = .8"
     return [

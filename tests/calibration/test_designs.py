@@ -228,8 +228,8 @@ def test_a_single_driven_voxel_of_many_is_found_though_responses_are_skewed() ->
 
 def test_how_often_stimuli_are_exchanged_does_not_depend_on_the_voxels_beside(monkeypatch: pytest.MonkeyPatch) -> None:
     """A single active voxel of a tile is drawn for as often as the map needs, not as if the map had no other."""
-    monkeypatch.setattr("latentcortex.inference.tails.AT_ONCE", 200_000)
-    monkeypatch.setattr("latentcortex.inference.tails.WORK", 10_000_000)
+    monkeypatch.setattr("latentcortex.inference.tails.ROWS_PER_LOOK", 200_000)
+    monkeypatch.setattr("latentcortex.inference.tails.MIN_WORK_PER_LOOK", 10_000_000)
     held_out = battery.tailed(0, "rare binary columns, lognormal responses", 1500)
     y, active = held_out.y.copy(), slice(0, 1500, 10)
     y[:, active] = 3 * held_out.varying[:, active] + np.log(y[:, active])

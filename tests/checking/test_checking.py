@@ -14,7 +14,7 @@ from PIL import Image
 from scipy import signal
 
 from latentcortex import Features, Responses, checking, cli, reporting
-from latentcortex.checking import RULES, Design, findings
+from latentcortex.checking import RULES, StudyDesign, findings
 from latentcortex.encoding import Criterion
 from latentcortex.errors import InputError
 from latentcortex.space import Surface, Unlocated
@@ -56,9 +56,9 @@ def features(**changed: np.ndarray) -> Features:
 
 
 @pytest.fixture(scope="module")
-def clean() -> Design:
+def clean() -> StudyDesign:
     rng = np.random.default_rng(1)
-    return Design(
+    return StudyDesign(
         responses(rng.standard_normal((160, 200))),
         Splits.held_out(TRAIN, TEST),
         Criterion(),
@@ -75,7 +75,7 @@ def near(values: np.ndarray, of: int, row: int) -> np.ndarray:
     return out
 
 
-def in_sessions(clean: Design, n_rows: int) -> Design:
+def in_sessions(clean: StudyDesign, n_rows: int) -> StudyDesign:
     """Z-score by sessions of so many stimuli, every eighth of which is tested on."""
     given = clean.responses
     rows = given.rows.assign(session=[str(i // n_rows) for i in range(len(IDS))])
@@ -89,7 +89,7 @@ def twice(given: Responses) -> Responses:
     return Responses(np.concatenate([given.data, given.data + 1]), rows, given.space)
 
 
-def in_blocks(clean: Design, held_out: str, *, drift: bool = True, blocks: bool = True) -> Design:
+def in_blocks(clean: StudyDesign, held_out: str, *, drift: bool = True, blocks: bool = True) -> StudyDesign:
     """Show 20 kinds of stimuli in blocks of four, in 8 runs, to voxels that drift; test every fifth trial, or run 8."""
     rng = np.random.default_rng(3)
     kind = np.repeat(rng.permutation(20).tolist() * 2, 4)
@@ -115,7 +115,7 @@ def shifted(given: Responses, by: float = 0.7) -> Responses:
     return Responses(given.data + np.float32(by) * is_test[:, None], rows, given.space)
 
 
-def seeded(clean: Design) -> dict[str, Design]:
+def seeded(clean: StudyDesign) -> dict[str, StudyDesign]:
     """Break every rule once."""
     rng = np.random.default_rng(2)
     z, zc = (features().array(band) for band in ("z", "zc"))
@@ -184,7 +184,7 @@ def test_what_is_broken_is_named_with_what_to_do(clean) -> None:
 
 
 def test_mini_blocks_are_refused_only_where_stimuli_follow_like_ones_and_voxels_drift_within_runs(clean) -> None:
-    def rules(design: Design) -> set[str]:
+    def rules(design: StudyDesign) -> set[str]:
         return {one.rule for one in findings(design)}
 
     assert "mini-blocks" in rules(in_blocks(clean, "trials"))
@@ -229,7 +229,9 @@ def test_another_mean_of_test_sessions_is_told_unless_they_are_z_scored(clean) -
     assert findings(replace(clean, responses=shifted(clean.responses, by=0.0))) == []
 
 
-def test_runs_that_are_held_out_together_on_both_sides_of_the_others_are_told_by_their_baselines(clean: Design) -> None:
+def test_runs_that_are_held_out_together_on_both_sides_of_the_others_are_told_by_their_baselines(
+    clean: StudyDesign,
+) -> None:
     """Their mean is that of the fitted ones: 3 folds of 2 of 6 runs, whose baselines are 0, 2, 4, ... 10."""
     run = np.arange(160) % 6
     rows = clean.responses.rows.assign(run=[str(k) for k in run])

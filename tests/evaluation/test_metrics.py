@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from latentcortex import evaluation
-from latentcortex._methods import Part, sentences_of
+from latentcortex._methods import MethodsPart, sentences_of
 from latentcortex.evaluation import EmbeddingMetric, Metric, Originals, make_metrics
 
 
@@ -43,7 +43,7 @@ def test_a_metric_of_the_shelf_lies_in_its_range_and_is_best_for_the_image_itsel
         np.testing.assert_allclose(np.diagonal(values), best, atol=1e-6)
         assert low - 1e-4 <= np.nanmin(values) <= np.nanmax(values) <= high + 1e-4
     assert metric.title
-    sentences_of("metric", Part(metric, name, {}))  # cites nothing that is not known
+    sentences_of("metric", MethodsPart(metric, name, {}))  # cites nothing that is not known
 
 
 def test_without_a_probe_only_the_metrics_that_need_one_are_left_out() -> None:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from latentcortex import Encoder, Features, Responses, datasets, estimators, extractors, reconstructors
-from latentcortex._methods import Part, cited_keys, literature, read_bibtex, sentences_of, with_citations
+from latentcortex._methods import MethodsPart, cited_keys, literature, read_bibtex, sentences_of, with_citations
 from latentcortex.analyses import Scorer
 from latentcortex.analyses.latents import Latents
 from latentcortex.encoding import Criterion, HeldOutSides, ReadByChunk
@@ -78,11 +78,11 @@ def content_of(
         "estimator": {"name": "banded_ridge"},
         "extractor": {"name": "pixels", "bands": ["pixels", "colour"]},
     }
-    parts = {"dataset": Part(*DATASETS[dataset])}
+    parts = {"dataset": MethodsPart(*DATASETS[dataset])}
     for kind, given in {**picked, **others}.items():
         arguments = {key: value for key, value in given.items() if key != "name"}
         shelf = {"estimator": estimators, "extractor": extractors}[kind]
-        parts[kind] = Part(shelf.make(given["name"], **arguments), given["name"], arguments)
+        parts[kind] = MethodsPart(shelf.make(given["name"], **arguments), given["name"], arguments)
     joint = maps.columns["model"].str.contains("+", regex=False).any()
     bands = parts["extractor"].made.bands
     written = of_parts(parts, participant="01", models=[bands] if joint else [(band,) for band in bands])
@@ -320,7 +320,7 @@ def test_extractors_write_of_the_bands_that_they_give_and_of_no_others(name: str
     if name in ("clip", "ldm"):
         pytest.importorskip("torch")
     extractor = extractors.make(name, **arguments)
-    said = sentences_of("extractor", Part(extractor, name, arguments), bands=[]).text
+    said = sentences_of("extractor", MethodsPart(extractor, name, arguments), bands=[]).text
     assert set(cited_keys(said)) == keys
     for band in extractor.bands:
         one = extractor.methods([band])
@@ -342,7 +342,7 @@ def test_routes_are_written_by_their_reconstructors_and_one_that_writes_nothing_
         routes: ClassVar = {"sketch": ("z",)}
 
     theirs, baseline = Drawing(), reconstructors.make("retrieval", bands=["z", "c"])
-    parts = [Part(theirs, "drawing", {"pen": 2}), Part(baseline, "retrieval", {})]
+    parts = [MethodsPart(theirs, "drawing", {"pen": 2}), MethodsPart(baseline, "retrieval", {})]
     said, _ = plain(of_routes({"sketch": theirs, "retrieval": baseline}, parts))
     assert said["drawing"].startswith("The reconstructor was drawing (pen: 2), called from latentcortex")
     assert said["drawing"].endswith("it gives no description of what it does.")
@@ -351,7 +351,7 @@ def test_routes_are_written_by_their_reconstructors_and_one_that_writes_nothing_
     pytest.importorskip("torch")
     ldm = reconstructors.make("ldm", model="phantom", strength=60, guidance=3.0, n_samples=2)
     whole, only_z = (
-        plain(of_routes(dict.fromkeys(routes, ldm), [Part(ldm, "ldm", {})]))[0]["ldm"] for routes in ("zzc", "z")
+        plain(of_routes(dict.fromkeys(routes, ldm), [MethodsPart(ldm, "ldm", {})]))[0]["ldm"] for routes in ("zzc", "z")
     )
     assert "For z alone" in only_z
     assert "guidance" not in only_z
@@ -374,10 +374,10 @@ def test_a_part_that_cites_what_nobody_knows_or_writes_no_text_is_refused() -> N
             return 3
 
     with pytest.raises(InputError, match="extractor 'theirs' cites nobody1999, of which no reference is given"):
-        sentences_of("extractor", Part(Cites(), "theirs", {}))
+        sentences_of("extractor", MethodsPart(Cites(), "theirs", {}))
     with pytest.raises(InputError, match="`methods` and `references` of dataset 'theirs' must be text; got 3"):
-        sentences_of("dataset", Part(Counts(), "theirs", {}))
-    known = sentences_of("extractor", Part(Knows(), "theirs", {}))
+        sentences_of("dataset", MethodsPart(Counts(), "theirs", {}))
+    known = sentences_of("extractor", MethodsPart(Knows(), "theirs", {}))
     (work,) = read_bibtex(known.references).values()
     assert with_citations(known.text, {work.key: work}) == "As Nobody (1999) did."
     with pytest.raises(InputError, match="BibTeX entry 'x2000' has no author, title"):

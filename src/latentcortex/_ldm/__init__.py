@@ -10,7 +10,7 @@ from latentcortex._ldm.codes import (
     unconditional,
 )
 from latentcortex._ldm.flow import T5_TOKENS
-from latentcortex._ldm.folder import Layout
+from latentcortex._ldm.folder import DiffusionFolder
 from latentcortex._ldm.model import DTYPES, LatentDiffusion, load, scheduler
 from latentcortex._ldm.sampling import denoised, noised
 from latentcortex._ldm.shapes import layer_shapes
@@ -21,8 +21,8 @@ __all__ = [
     "STARTS",
     "T5_TOKENS",
     "Conditioning",
+    "DiffusionFolder",
     "LatentDiffusion",
-    "Layout",
     "Tap",
     "Trajectory",
     "beginnings",

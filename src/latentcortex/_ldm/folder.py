@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from latentcortex._loading import configuration, modules, tokens
-from latentcortex._loading.configuration import Config, Kind
+from latentcortex._loading.configuration import Config, PartKind
 from latentcortex.errors import InputError
 
 PARTS: Final = ("scheduler", "text_encoder", "tokenizer", "unet", "vae")
@@ -22,7 +22,7 @@ OF_SIZE: Final = 6
 
 
 @dataclass(frozen=True)
-class Layout:
+class DiffusionFolder:
     """A model folder by its configuration.
 
     Parameters
@@ -33,10 +33,10 @@ class Layout:
     """
 
     folder: Path
-    kinds: Mapping[str, Kind]
+    kinds: Mapping[str, PartKind]
 
     @classmethod
-    def read(cls, folder: Path) -> Layout:
+    def read(cls, folder: Path) -> DiffusionFolder:
         """Find out what a folder is; raise `InputError` if a part of it is missing."""
         of_flow = (folder / "transformer").is_dir()
         second = of_flow or any((folder / part).is_dir() for part in SECOND)
@@ -65,7 +65,7 @@ class Layout:
         return "transformer" if self.of_flow else "unet"
 
     @property
-    def texts(self) -> dict[str, Kind]:
+    def texts(self) -> dict[str, PartKind]:
         """Endings of the names of tokenizers and text encoders -> classes of the latter."""
         return {part.removeprefix("text_encoder"): kind for part, kind in self.kinds.items() if part.startswith("text")}
 
@@ -90,7 +90,7 @@ class Layout:
         part = f"text_encoder{which}"
         return tokens.load(self.folder / f"tokenizer{which}", self.kinds[part], self.configs[part])
 
-    def checked(self) -> Layout:
+    def checked(self) -> DiffusionFolder:
         """Check every part, and that they fit together, without loading a weight; return it.
 
         Raises

@@ -11,7 +11,7 @@ import torch
 from diffusers import DDIMScheduler
 
 from latentcortex._ldm import flow
-from latentcortex._ldm.folder import Layout
+from latentcortex._ldm.folder import DiffusionFolder
 from latentcortex._loading import configuration, modules
 from latentcortex._shelf import unknown
 
@@ -101,7 +101,7 @@ def load(folder: Path, *, dtype: str = "float32", device: str = "cpu", untrained
     if dtype not in DTYPES:
         raise unknown("dtype", dtype, DTYPES)
     modules.check_device(device)
-    layout = Layout.read(folder).checked()
+    layout = DiffusionFolder.read(folder).checked()
     kind, path = layout.kinds[layout.denoiser], folder / layout.denoiser
     vae = modules.load(folder / "vae", layout.kinds["vae"], dtype=torch.float32)
     if untrained is None:
@@ -125,7 +125,7 @@ def load(folder: Path, *, dtype: str = "float32", device: str = "cpu", untrained
     )
 
 
-def scheduler(layout: Layout) -> Any:
+def scheduler(layout: DiffusionFolder) -> Any:
     """Make the scheduler of a model folder, which is as much as is needed to say how noisy a band is."""
     config = configuration.read_scheduler(layout.folder / "scheduler", of_flow=layout.of_flow)
     if layout.of_flow:

@@ -44,7 +44,7 @@ ATTENTION: Final = (None, True, False, "eager", "sdpa")
 
 
 @dataclass(frozen=True)
-class Kind:
+class PartKind:
     """A class of parts, and what their configuration must say.
 
     Parameters
@@ -95,7 +95,7 @@ VISION_DEFAULTS: Final = {
     "image_size": 224,
     "patch_size": 32,
 }
-UNET: Final = Kind(
+UNET: Final = PartKind(
     "UNet2DConditionModel",
     "diffusers",
     {"_class_name": ("UNet2DConditionModel",)},
@@ -126,7 +126,7 @@ UNET: Final = Kind(
     ("layers_per_block", "transformer_layers_per_block"),
     ("attention_head_dim", "norm_num_groups"),
 )
-TRANSFORMER: Final = Kind(
+TRANSFORMER: Final = PartKind(
     "SD3Transformer2DModel",
     "diffusers",
     {"_class_name": ("SD3Transformer2DModel",)},
@@ -144,7 +144,7 @@ TRANSFORMER: Final = Kind(
     ("num_layers",),
     ("attention_head_dim", "num_attention_heads"),
 )
-AUTOENCODER: Final = Kind(
+AUTOENCODER: Final = PartKind(
     "AutoencoderKL",
     "diffusers",
     {"_class_name": ("AutoencoderKL",)},
@@ -162,7 +162,7 @@ AUTOENCODER: Final = Kind(
     {"in_channels": (3,), "out_channels": (3,), "latents_mean": (None,), "latents_std": (None,)},
     ("layers_per_block",),
 )
-CLIP_TEXT: Final = Kind(
+CLIP_TEXT: Final = PartKind(
     "CLIPTextModel",
     "transformers",
     {"model_type": ("clip_text_model",)},
@@ -171,7 +171,7 @@ CLIP_TEXT: Final = Kind(
     ("num_hidden_layers",),
     ("hidden_act", "num_attention_heads"),
 )
-CLIP_PROJECTED: Final = Kind(
+CLIP_PROJECTED: Final = PartKind(
     "CLIPTextModelWithProjection",
     "transformers",
     {"model_type": ("clip_text_model",)},
@@ -180,8 +180,8 @@ CLIP_PROJECTED: Final = Kind(
     ("num_hidden_layers",),
     ("hidden_act", "num_attention_heads"),
 )
-CLIP: Final = Kind("CLIPModel", "transformers", {"model_type": ("clip",)}, {"projection_dim": 512})
-T5: Final = Kind(
+CLIP: Final = PartKind("CLIPModel", "transformers", {"model_type": ("clip",)}, {"projection_dim": 512})
+T5: Final = PartKind(
     "T5EncoderModel",
     "transformers",
     {"model_type": ("t5",)},
@@ -211,7 +211,7 @@ def small_json(path: Path) -> Config:
     return content
 
 
-def read(folder: Path, kind: Kind) -> Config:
+def read(folder: Path, kind: PartKind) -> Config:
     """Read the configuration of one part, with the values of its class for what it leaves out.
 
     Raises

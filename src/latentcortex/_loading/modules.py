@@ -13,14 +13,14 @@ from typing import Any, Final
 
 from latentcortex._arrays import listed
 from latentcortex._loading import configuration
-from latentcortex._loading.configuration import CLIP, Config, Kind
+from latentcortex._loading.configuration import CLIP, Config, PartKind
 from latentcortex._loading.weights import compare, header
 from latentcortex.errors import InputError, first_line
 
 logger = logging.getLogger(__name__)
 
 
-def inspect(folder: Path, kind: Kind) -> Config:
+def inspect(folder: Path, kind: PartKind) -> Config:
     """Check a part without loading it; return its configuration.
 
     Its module is made without memory for its weights, and the header of its file is compared with it.
@@ -37,7 +37,7 @@ def inspect(folder: Path, kind: Kind) -> Config:
     return config
 
 
-def _check_keys(path: Path, kind: Kind) -> None:
+def _check_keys(path: Path, kind: PartKind) -> None:
     """Refuse a configuration that leaves out what nothing else would tell, or whose keys its class does not have."""
     given = configuration.small_json(path)
     missing = [key for key in kind.needed if given.get(key) is None]
@@ -102,7 +102,7 @@ def _common() -> set[str]:
     return {*import_module("transformers").GenerationConfig().to_dict(), *LEGACY}
 
 
-def empty(kind: Kind, config: Config, path: Path | str) -> Any:
+def empty(kind: PartKind, config: Config, path: Path | str) -> Any:
     """Make the module of a part without memory for its weights; raise `InputError` if its configuration makes none."""
     import torch
     from huggingface_hub.errors import StrictDataclassError
@@ -118,17 +118,17 @@ IMPOSSIBLE: Final = (ArithmeticError, AssertionError, AttributeError, LookupErro
 """What the libraries raise, without a rule, where a configuration contradicts itself."""
 
 
-def _class(kind: Kind) -> Any:
+def _class(kind: PartKind) -> Any:
     return getattr(import_module(kind.library), kind.name)
 
 
-def _made(kind: Kind, config: Config) -> Any:
+def _made(kind: PartKind, config: Config) -> Any:
     if kind.library == "diffusers":
         return _class(kind).from_config(config)
     return _class(kind)._from_config(_architecture(kind, config), attn_implementation="sdpa")
 
 
-def _architecture(kind: Kind, given: Config) -> Any:
+def _architecture(kind: PartKind, given: Config) -> Any:
     """Make the configuration of a class of transformers from those keys alone that say how it is built."""
     library = import_module("transformers")
     if kind is CLIP:
@@ -148,7 +148,7 @@ def _known(of: Any, given: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in given.items() if key in of.__dataclass_fields__ and key not in common}
 
 
-def load(folder: Path, kind: Kind, *, dtype: Any) -> Any:
+def load(folder: Path, kind: PartKind, *, dtype: Any) -> Any:
     """Load a part in evaluation mode and the precision `dtype`, from this folder alone.
 
     Raises
@@ -203,7 +203,7 @@ def check_device(device: str) -> None:
         raise InputError(f"device = {device!r} cannot be used on this machine: {why}. Use 'cpu', or another.") from None
 
 
-def untrained(folder: Path, kind: Kind, *, dtype: Any, seed: int) -> Any:
+def untrained(folder: Path, kind: PartKind, *, dtype: Any, seed: int) -> Any:
     """Make a part with random weights by this seed: the baseline of the same architecture."""
     import torch
 

@@ -15,7 +15,7 @@ from latentcortex._loading.configuration import (
     CLIP_TEXT,
     T5,
     Config,
-    Kind,
+    PartKind,
     small_json,
 )
 from latentcortex._loading.modules import listening
@@ -41,13 +41,13 @@ WORDS: Final = ("the", "quick", "brown", "fox", "jumps", "over", "lazy", "dog")
 """Every letter; words that go in must come out."""
 
 
-def load(folder: Path, kind: Kind, encoder: Config) -> Any:
+def load(folder: Path, kind: PartKind, encoder: Config) -> Any:
     """Load the tokenizer of a text encoder and try it.
 
     Parameters
     ----------
     folder : Path
-    kind : Kind
+    kind : PartKind
         Of the text encoder.
     encoder : dict
         Its configuration.

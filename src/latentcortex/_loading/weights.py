@@ -12,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 
 from latentcortex import _files
 from latentcortex._arrays import listed
-from latentcortex._loading.configuration import Kind, small_json
+from latentcortex._loading.configuration import PartKind, small_json
 from latentcortex.errors import InputError, first_line
 
 MAX_HEADER: Final = 2**23
@@ -39,7 +39,7 @@ Shapes = dict[str, tuple[int, ...]]
 
 
 @dataclass(frozen=True)
-class Header:
+class TensorHeader:
     """What a file of weights says of its tensors.
 
     Parameters
@@ -54,7 +54,7 @@ class Header:
     types: Mapping[str, str]
 
 
-def header(folder: Path, kind: Kind) -> Header:
+def header(folder: Path, kind: PartKind) -> TensorHeader:
     """Read the headers of a part's weights, in one file or in several.
 
     Raises
@@ -69,10 +69,10 @@ def header(folder: Path, kind: Kind) -> Header:
             if name in shapes:
                 raise InputError(f"{path} has {name}, which another file of {folder} has, too; expected each once.")
             shapes[name], types[name] = shape, kept
-    return Header(shapes, types)
+    return TensorHeader(shapes, types)
 
 
-def _files_of(folder: Path, kind: Kind) -> list[Path]:
+def _files_of(folder: Path, kind: PartKind) -> list[Path]:
     whole, index = folder / f"{kind.weights}.safetensors", folder / f"{kind.weights}.safetensors.index.json"
     if (folder / "adapter_config.json").exists():
         raise InputError(f"{folder} is an adapter (adapter_config.json) to weights elsewhere; merge it into a model.")
@@ -107,14 +107,14 @@ def _header(path: Path) -> dict[str, tuple[tuple[int, ...], str]]:
         raise InputError(f"{path} cannot be loaded: {first_line(error)}. Fetch it again.") from None
 
 
-def compare(folder: Path, kind: Kind, given: Header, expected: Mapping[str, Any]) -> None:
+def compare(folder: Path, kind: PartKind, given: TensorHeader, expected: Mapping[str, Any]) -> None:
     """Raise `InputError` unless a file has every tensor that a part is made of, of its shape, and none besides.
 
     Parameters
     ----------
     folder : Path
-    kind : Kind
-    given : Header
+    kind : PartKind
+    given : TensorHeader
     expected : mapping
         The part's own state: name -> anything with a shape.
     """
@@ -137,7 +137,7 @@ def compare(folder: Path, kind: Kind, given: Header, expected: Mapping[str, Any]
             raise InputError(f"{folder} has {own} as {given.types[own]}; only weights as {listed(FLOATS)} are read.")
 
 
-def _today(kind: Kind, name: str) -> str:
+def _today(kind: PartKind, name: str) -> str:
     for old, new in OLD_NAMES.get(kind.name, ()):
         name = re.sub(old, new, name)
     return name

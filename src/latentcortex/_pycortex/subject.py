@@ -21,10 +21,10 @@ from nibabel.gifti.gifti import GiftiDataArray, GiftiImage
 
 from latentcortex import _files, _surfaces
 from latentcortex._arrays import BoolArray, FloatArray, IntArray
-from latentcortex._surfaces import Kind, Mesh
+from latentcortex._surfaces import Mesh, SurfaceKind
 from latentcortex.errors import InputError
 
-SURFACES: Final[dict[str, Kind]] = {"wm": "white", "pia": "pial", "inflated": "inflated"}
+SURFACES: Final[dict[str, SurfaceKind]] = {"wm": "white", "pia": "pial", "inflated": "inflated"}
 """What pycortex calls them -> what they are called here; `flat` is made."""
 SIDES: Final = {"lh": 0, "rh": 1}
 FORMAT: Final = "latentcortex-subject-2"

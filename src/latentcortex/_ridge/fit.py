@@ -26,7 +26,7 @@ MAX_REFINEMENTS: Final = 8
 MAX_DUAL_ERROR: Final = 1e-4
 """Dual weights in float32 are refined until their relative error is below this."""
 
-Piece = tuple[slice, slice, slice]
+FitTile = tuple[slice, slice, slice]
 """A tile, voxels within the tile, and the place of these voxels in a result; see `RidgeFit._pieces`."""
 
 
@@ -132,7 +132,7 @@ class RidgeFit:
         n_voxels, pieces = self._pieces(voxels)
         out = np.empty((len(self.y), n_voxels))
 
-        def fill(piece: Piece) -> None:
+        def fill(piece: FitTile) -> None:
             tile, in_tile, in_out = piece
             out[:, in_out] = np.where(self.valid[tile], self.dual(tile), np.nan)[:, in_tile]
 
@@ -160,7 +160,7 @@ class RidgeFit:
         gamma = self.gamma  # (n_bands, n_all_voxels)
         out = np.empty((len(new), len(new[0]), n_voxels), dtype=self.y.dtype)
 
-        def fill(piece: Piece) -> None:
+        def fill(piece: FitTile) -> None:
             tile, in_tile, in_out = piece
             dual = self.dual(tile)  # (n_rows, n_voxels_of_tile)
             for b, (band, rows) in enumerate(zip(self.bands, new, strict=True)):
@@ -171,7 +171,7 @@ class RidgeFit:
         self.prepared.backend.map(fill, pieces)
         return out
 
-    def _pieces(self, voxels: slice) -> tuple[int, list[Piece]]:
+    def _pieces(self, voxels: slice) -> tuple[int, list[FitTile]]:
         """Cut a slice of voxels at the borders of the canonical tiles, whose results never depend on other voxels.
 
         Returns

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from latentcortex._surfaces.annot import parcellation, parcellation_files, parcellations
-from latentcortex._surfaces.mesh import HEMISPHERES, Hemisphere, Kind, Mesh
+from latentcortex._surfaces.mesh import HEMISPHERES, Hemisphere, Mesh, SurfaceKind
 from latentcortex._surfaces.outlines import Outline, outlines
-from latentcortex._surfaces.raster import AXES, Raster, View, flat_raster, inflated_raster, inflated_views
+from latentcortex._surfaces.raster import AXES, Raster, ViewDirection, flat_raster, inflated_raster, inflated_views
 from latentcortex._surfaces.templates import (
     DENSITIES,
     GAP_MM,
@@ -34,11 +34,11 @@ __all__ = [
     "HEMISPHERES",
     "LONGEST_MM",
     "Hemisphere",
-    "Kind",
     "Mesh",
     "Outline",
     "Raster",
-    "View",
+    "SurfaceKind",
+    "ViewDirection",
     "cortex",
     "curvature",
     "flat_patch",

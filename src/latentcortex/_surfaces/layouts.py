@@ -12,17 +12,17 @@ from latentcortex import _gifti, _npy
 from latentcortex._arrays import FloatArray, listed
 from latentcortex._surfaces import freesurfer
 from latentcortex._surfaces.freesurfer import doubles, unreadable
-from latentcortex._surfaces.mesh import HEMISPHERES, Hemisphere, Kind, Mesh, twice_area
+from latentcortex._surfaces.mesh import HEMISPHERES, Hemisphere, Mesh, SurfaceKind, twice_area
 from latentcortex.errors import InputError
 
 FLAT_PATCHES: Final = ("full.flat.patch.3d", "cortex.patch.flat", "flat.patch.3d", "autoflatten.flat.patch.3d")
 """What flattened patches of FreeSurfer are called, after `lh.`; the first that is there counts."""
 
 
-class Layout(Protocol):
+class SurfaceLayout(Protocol):
     """What a folder of surfaces is asked for."""
 
-    def mesh(self, kind: Kind, side: Hemisphere) -> Mesh:
+    def mesh(self, kind: SurfaceKind, side: Hemisphere) -> Mesh:
         """Read a surface; of the flat one the triangles are those of the patch."""
         ...
 
@@ -30,7 +30,7 @@ class Layout(Protocol):
         """Read the curvature, depth (of sulci; in both sulci are positive) or thickness; None if it is not there."""
         ...
 
-    def has(self, kind: Kind) -> bool:
+    def has(self, kind: SurfaceKind) -> bool:
         """Tell whether there is such a surface of both hemispheres."""
         ...
 
@@ -56,7 +56,7 @@ class NilearnFiles:
     def _path(self, name: str, side: Hemisphere) -> Path:
         return self.folder / f"{name}_{side}.gii.gz"
 
-    def mesh(self, kind: Kind, side: Hemisphere) -> Mesh:
+    def mesh(self, kind: SurfaceKind, side: Hemisphere) -> Mesh:
         """Read a surface."""
         return _gifti_mesh(self._path(self._KINDS[kind], side), side)
 
@@ -67,7 +67,7 @@ class NilearnFiles:
             return None
         return doubles(_gifti.vertices(_gifti.read(path, side=side).only(), path))
 
-    def has(self, kind: Kind) -> bool:
+    def has(self, kind: SurfaceKind) -> bool:
         """Tell whether there is such a surface."""
         return all(self._path(self._KINDS[kind], side).is_file() for side in HEMISPHERES)
 
@@ -101,7 +101,7 @@ class FreeSurferSubject:
             raise InputError(f"{self.folder / 'surf'} has several flat patches, {names}; name one {usual[0].name}.")
         return paths[0] if paths else None
 
-    def mesh(self, kind: Kind, side: Hemisphere) -> Mesh:
+    def mesh(self, kind: SurfaceKind, side: Hemisphere) -> Mesh:
         """Read a surface; a flat patch is turned so that posterior is in the middle and dorsal up."""
         if kind == "flat":
             return self._flat(side)
@@ -131,7 +131,7 @@ class FreeSurferSubject:
         path = self._path(self._VALUES[name], side)
         return freesurfer.numbers(path) if path.is_file() else None
 
-    def has(self, kind: Kind) -> bool:
+    def has(self, kind: SurfaceKind) -> bool:
         """Tell whether there is such a surface."""
         paths = [self._patch(side) if kind == "flat" else self._path(kind, side) for side in HEMISPHERES]
         return all(path is not None and path.is_file() for path in paths)
@@ -162,11 +162,11 @@ class PycortexSubject:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def _path(self, kind: Kind, side: Hemisphere) -> Path:
+    def _path(self, kind: SurfaceKind, side: Hemisphere) -> Path:
         paths = [self.folder / "surfaces" / f"{name}_{side[0]}h.gii" for name in self._KINDS[kind]]
         return next((path for path in paths if path.is_file()), paths[0])
 
-    def mesh(self, kind: Kind, side: Hemisphere) -> Mesh:
+    def mesh(self, kind: SurfaceKind, side: Hemisphere) -> Mesh:
         """Read a surface."""
         return _gifti_mesh(self._path(kind, side), side)
 
@@ -179,7 +179,7 @@ class PycortexSubject:
         (values,) = _npy.read_npz(path, side, max_bytes=freesurfer.MAX_BYTES)
         return sign * doubles(_gifti.vertices(values, path))
 
-    def has(self, kind: Kind) -> bool:
+    def has(self, kind: SurfaceKind) -> bool:
         """Tell whether there is such a surface."""
         return all(self._path(kind, side).is_file() for side in HEMISPHERES)
 
@@ -188,7 +188,7 @@ class PycortexSubject:
         raise InputError(f"{self.folder} says by a transform only where its surfaces are: give one of its transforms.")
 
 
-def layout_in(folder: Path) -> Layout | None:
+def layout_in(folder: Path) -> SurfaceLayout | None:
     """Find out how the surfaces in a folder are kept; None if there are none."""
     if (folder / "surf" / "lh.white").is_file():
         return FreeSurferSubject(folder)

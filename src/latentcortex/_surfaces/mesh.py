@@ -9,10 +9,10 @@ import numpy as np
 
 from latentcortex._arrays import FloatArray, IntArray
 
-Kind = Literal["white", "pial", "inflated", "sphere", "flat"]
+SurfaceKind = Literal["white", "pial", "inflated", "sphere", "flat"]
 Hemisphere = Literal["left", "right"]
 
-KINDS: Final[tuple[Kind, ...]] = ("white", "pial", "inflated", "sphere", "flat")
+KINDS: Final[tuple[SurfaceKind, ...]] = ("white", "pial", "inflated", "sphere", "flat")
 HEMISPHERES: Final[tuple[Hemisphere, Hemisphere]] = ("left", "right")
 
 

@@ -15,7 +15,7 @@ from latentcortex._surfaces.mesh import HEMISPHERES, Hemisphere, Mesh, twice_are
 from latentcortex._surfaces.templates import flat_patch, n_vertices, on_all_vertices, surface
 from latentcortex.errors import InputError
 
-View = Literal["lateral", "medial", "ventral", "posterior"]
+ViewDirection = Literal["lateral", "medial", "ventral", "posterior"]
 
 MARGIN_MM: Final = 4.0
 """White space round a surface in its picture."""
@@ -108,7 +108,7 @@ def flat_raster(height: int, template: str = "fsaverage5") -> Raster:
 
 
 @lru_cache(maxsize=32)
-def inflated_raster(hemisphere: Hemisphere, view: View, height: int, template: str = "fsaverage5") -> Raster:
+def inflated_raster(hemisphere: Hemisphere, view: ViewDirection, height: int, template: str = "fsaverage5") -> Raster:
     """Rasterise one inflated hemisphere, seen from far away.
 
     Parameters
@@ -171,7 +171,7 @@ def inflated_views(height: int, template: str = "fsaverage5") -> Raster:
     template : str
     """
 
-    def see(side: Hemisphere, view: View) -> Raster:
+    def see(side: Hemisphere, view: ViewDirection) -> Raster:
         return inflated_raster(side, view, height, template)
 
     above = [see("left", "lateral"), see("left", "medial"), see("right", "medial"), see("right", "lateral")]

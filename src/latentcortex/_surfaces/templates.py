@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from latentcortex import _files
 from latentcortex._arrays import BoolArray, FloatArray
 from latentcortex._shelf import unknown
-from latentcortex._surfaces.layouts import FreeSurferSubject, Layout, NilearnFiles, PycortexSubject, layout_in
-from latentcortex._surfaces.mesh import HEMISPHERES, KINDS, Kind, Mesh, twice_area
+from latentcortex._surfaces.layouts import FreeSurferSubject, NilearnFiles, PycortexSubject, SurfaceLayout, layout_in
+from latentcortex._surfaces.mesh import HEMISPHERES, KINDS, Mesh, SurfaceKind, twice_area
 from latentcortex.errors import AlignmentError, InputError
 
 DENSITIES: Final = {
@@ -61,7 +61,7 @@ def resolved(template: str) -> str:
 
 
 @lru_cache
-def layout(template: str) -> Layout:
+def layout(template: str) -> SurfaceLayout:
     """Find the surfaces of a template.
 
     Parameters
@@ -157,13 +157,13 @@ def on_all_vertices(values: NDArray[np.generic], template: str = "fsaverage5") -
         raise AlignmentError(f"Got an array of shape {values.shape}; {template} has {left + right} vertices.")
 
 
-def has(kind: Kind, template: str = "fsaverage5") -> bool:
+def has(kind: SurfaceKind, template: str = "fsaverage5") -> bool:
     """Tell whether there is such a surface."""
     return layout(template).has(kind)
 
 
 @lru_cache
-def surface(kind: Kind, template: str = "fsaverage5") -> tuple[Mesh, Mesh]:
+def surface(kind: SurfaceKind, template: str = "fsaverage5") -> tuple[Mesh, Mesh]:
     """Load a surface of the left and the right hemisphere.
 
     Parameters
@@ -196,7 +196,7 @@ def surface(kind: Kind, template: str = "fsaverage5") -> tuple[Mesh, Mesh]:
     return left, right
 
 
-def _same_vertices(template: str, kind: Kind, meshes: tuple[Mesh, Mesh]) -> None:
+def _same_vertices(template: str, kind: SurfaceKind, meshes: tuple[Mesh, Mesh]) -> None:
     for side, mesh, expected in zip(HEMISPHERES, meshes, n_vertices(template), strict=True):
         if len(mesh.coordinates) != expected:
             raise AlignmentError(

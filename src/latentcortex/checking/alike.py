@@ -13,7 +13,7 @@ from latentcortex.features import Features
 from latentcortex.splits import linked
 from latentcortex.stimuli import ImageFingerprint
 
-Pairs = list[tuple[str, str]]
+StimulusPairs = list[tuple[str, str]]
 
 
 @dataclass(frozen=True)
@@ -30,9 +30,9 @@ class Alike:
         Of nearly equal features over all bands together, each band scaled to the same size.
     """
 
-    same: Pairs
-    copies: Pairs
-    near: Pairs
+    same: StimulusPairs
+    copies: StimulusPairs
+    near: StimulusPairs
 
     def groups(self, ids: Sequence[str]) -> list[str]:
         """Name the group of each stimulus: those that any pair links go together."""
@@ -41,7 +41,7 @@ class Alike:
         return linked(len(ids), pairs=[(place[a], place[b]) for a, b in pairs if a in place and b in place])
 
 
-def of_equal_pixels(fingerprints: Mapping[str, ImageFingerprint], ids: Sequence[str]) -> Pairs:
+def of_equal_pixels(fingerprints: Mapping[str, ImageFingerprint], ids: Sequence[str]) -> StimulusPairs:
     """Pair stimuli whose images are one, each with the first."""
     by_hash: dict[str, list[str]] = {}
     for name in ids if fingerprints else ():
@@ -49,7 +49,7 @@ def of_equal_pixels(fingerprints: Mapping[str, ImageFingerprint], ids: Sequence[
     return [(names[0], other) for names in by_hash.values() for other in names[1:]]
 
 
-def of_copies(fingerprints: Mapping[str, ImageFingerprint], ids: Sequence[str]) -> Pairs:
+def of_copies(fingerprints: Mapping[str, ImageFingerprint], ids: Sequence[str]) -> StimulusPairs:
     """Pair stimuli whose images are copies of each other, but for those of equal pixels."""
     if not fingerprints:
         return []
@@ -57,7 +57,7 @@ def of_copies(fingerprints: Mapping[str, ImageFingerprint], ids: Sequence[str]) 
     return [(ids[i], ids[j]) for i, j in pairs if fingerprints[ids[i]].hash != fingerprints[ids[j]].hash]
 
 
-def of_near_features(features: Features, bands: Sequence[str], ids: Sequence[str]) -> Pairs:
+def of_near_features(features: Features, bands: Sequence[str], ids: Sequence[str]) -> StimulusPairs:
     """Pair stimuli whose features are nearly equal, over these bands together, each of them scaled to the same size.
 
     Features that take few values pair nobody, see `_duplicates`.

@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 
 from latentcortex._arrays import FloatArray, listed
-from latentcortex.checking.design import Design
+from latentcortex.checking.design import StudyDesign
 from latentcortex.executors import share
 
 COLLINEAR: Final = 0.99
@@ -18,7 +18,7 @@ WIDER: Final = 10
 """Ratio of the effective dimensions of bands from which width alone could make the difference."""
 
 
-def collinear_bands(design: Design) -> Iterator[str]:
+def collinear_bands(design: StudyDesign) -> Iterator[str]:
     """Find bands of one model that nearly have one kernel."""
     agree: dict[tuple[str, str], float] = {}
     for model in design.models:
@@ -34,7 +34,7 @@ def collinear_bands(design: Design) -> Iterator[str]:
         )
 
 
-def unequal_widths(design: Design) -> Iterator[str]:
+def unequal_widths(design: StudyDesign) -> Iterator[str]:
     """Find bands that differ much in effective dimensions."""
     width = {}
     for band in sorted({band for model in design.models for band in model}):
@@ -49,7 +49,7 @@ def unequal_widths(design: Design) -> Iterator[str]:
         )
 
 
-def _kernels(design: Design, bands: set[str]) -> dict[str, FloatArray]:
+def _kernels(design: StudyDesign, bands: set[str]) -> dict[str, FloatArray]:
     """Compute the kernels of the first fold's training stimuli."""
     train = design.splits.folds[0].train
     names = sorted(bands)

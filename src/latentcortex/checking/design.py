@@ -16,7 +16,7 @@ from latentcortex.stimuli import ImageFingerprint
 
 
 @dataclass(frozen=True, eq=False)
-class Design:
+class StudyDesign:
     """What a study is about to do with one participant.
 
     Parameters

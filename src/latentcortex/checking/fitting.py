@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from latentcortex._arrays import listed
-from latentcortex.checking.design import Design
+from latentcortex.checking.design import StudyDesign
 from latentcortex.responses import MIN_TRAIN_ROWS, Responses, Within
 
 ENOUGH_TRAIN_ROWS: Final = 20
@@ -16,7 +16,7 @@ COST: Final = 1.75
 """Of z-scoring by sessions of n training rows: R² falls by this over n, measured for 8 to 32."""
 
 
-def fitted_on_test(design: Design) -> Iterator[str]:
+def fitted_on_test(design: StudyDesign) -> Iterator[str]:
     """Find bands that were reduced on test stimuli."""
     for band, ids in design.extracted.fitted_on.items():
         leaking = sorted(set(ids) & set(design.splits.tested))
@@ -24,7 +24,7 @@ def fitted_on_test(design: Design) -> Iterator[str]:
             yield f"band {band} was reduced on {len(leaking)} test stimuli ({listed(leaking)}); fit on training ones."
 
 
-def voxel_selection(design: Design) -> Iterator[str]:
+def voxel_selection(design: StudyDesign) -> Iterator[str]:
     """Find test stimuli by whose responses voxels were chosen."""
     leaking = sorted(set(design.responses.chosen_on) & set(design.splits.tested))
     if leaking:
@@ -34,7 +34,7 @@ def voxel_selection(design: Design) -> Iterator[str]:
         )
 
 
-def few_training_rows(design: Design) -> Iterator[str]:
+def few_training_rows(design: StudyDesign) -> Iterator[str]:
     """Look at every side: a session that is mostly held out has few rows left to be z-scored with."""
     if design.zscore == "none":
         return
@@ -58,7 +58,7 @@ def few_training_rows(design: Design) -> Iterator[str]:
     )
 
 
-def repeats_within_run(design: Design) -> Iterator[str]:
+def repeats_within_run(design: StudyDesign) -> Iterator[str]:
     """Find test stimuli whose repeats share the noise of a run."""
     tested = set(design.splits.tested)
     repeated = [name for name in design.responses.repeated_within_run() if name in tested]

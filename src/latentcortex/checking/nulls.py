@@ -11,7 +11,7 @@ from scipy import stats
 from latentcortex import inference
 from latentcortex.checking.alike import Alike
 from latentcortex.checking.bands import effective
-from latentcortex.checking.design import Design
+from latentcortex.checking.design import StudyDesign
 from latentcortex.encoding import is_series
 from latentcortex.encoding.criterion import MAX_SAMPLED_VOXELS
 from latentcortex.inference.corrections import bh_level
@@ -22,12 +22,12 @@ RARE: Final = {"test": 0.01, "permutations": 0.05}
 """Fraction of voxels taken to be active: with so few, the strictest p must still be within reach."""
 
 
-def one_by_one(design: Design) -> bool:
+def one_by_one(design: StudyDesign) -> bool:
     """Tell whether the closed form is asked for where only features tell whether it is wrong."""
     return design.criterion.null == "analytic" and len(design.splits) == 1 and design.unit == "stimulus"
 
 
-def parametric_null(design: Design) -> Iterator[str]:
+def parametric_null(design: StudyDesign) -> Iterator[str]:
     """Find a closed form where rows are not exchangeable."""
     if design.criterion.null != "analytic":
         return
@@ -47,7 +47,7 @@ def parametric_null(design: Design) -> Iterator[str]:
             )
 
 
-def _is_series(design: Design) -> bool:
+def _is_series(design: StudyDesign) -> bool:
     """Tell whether test stimuli follow each other as a time series: features and responses are both slow."""
     if design.features is None:
         return False
@@ -64,7 +64,7 @@ def _is_series(design: Design) -> bool:
     return is_series((float(np.nanmedian(slow)) - 3 / np.sqrt(len(test.ids))) * max(features))
 
 
-def few_permutations(design: Design) -> Iterator[str]:
+def few_permutations(design: StudyDesign) -> Iterator[str]:
     """Find permutations of which none could reject."""
     how, n_voxels = design.criterion, design.n_voxels
     counted = how.null in ("permutation", "blocks", "shift", "clusters") or len(design.splits) > 1
@@ -88,7 +88,7 @@ def few_permutations(design: Design) -> Iterator[str]:
         )
 
 
-def small_test_set(design: Design) -> Iterator[str]:
+def small_test_set(design: StudyDesign) -> Iterator[str]:
     """Find test sets in which only the largest correlations are significant."""
     n, level = design.n_test, design.criterion.q * RARE["test"]
     if n < 3:

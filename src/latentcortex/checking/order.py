@@ -11,7 +11,7 @@ from scipy import stats
 
 from latentcortex._arrays import BoolArray, FloatArray, IntArray
 from latentcortex.checking.bands import effective
-from latentcortex.checking.design import Design
+from latentcortex.checking.design import StudyDesign
 from latentcortex.encoding import is_series
 from latentcortex.encoding.criterion import MAX_SAMPLED_VOXELS
 from latentcortex.responses import Responses
@@ -34,7 +34,7 @@ BY_CHANCE: Final = 1e-3
 """Probability of a shift as large in voxels that are all correlated, from which it is none by chance."""
 
 
-def mini_blocks(design: Design) -> Iterator[str]:
+def mini_blocks(design: StudyDesign) -> Iterator[str]:
     """Find test trials that drift together with fitted trials of like stimuli, their neighbours in one run.
 
     Two things together let a model predict the drift of a voxel, which a null that exchanges stimuli does not have:
@@ -92,7 +92,7 @@ def _within_runs(rows: pd.DataFrame, place: IntArray, lags: range) -> tuple[IntA
     return np.concatenate(first), np.concatenate(second)
 
 
-def _parted(design: Design, rows: pd.DataFrame, pairs: tuple[IntArray, IntArray]) -> BoolArray:
+def _parted(design: StudyDesign, rows: pd.DataFrame, pairs: tuple[IntArray, IntArray]) -> BoolArray:
     """Tell of which pairs of rows one is fitted on where the other is tested, (n_pairs,)."""
     names, (one, other) = rows["stimulus"], pairs
     parted = np.zeros(len(one), dtype=bool)
@@ -107,7 +107,7 @@ def _n_places(pairs: tuple[IntArray, IntArray]) -> int:
     return int((np.diff(np.unique(pairs[0])) > 1).sum()) + 1 if len(pairs[0]) else 0
 
 
-def _drift(design: Design, near: tuple[IntArray, IntArray], apart: tuple[IntArray, IntArray]) -> float:
+def _drift(design: StudyDesign, near: tuple[IntArray, IntArray], apart: tuple[IntArray, IntArray]) -> float:
     """Correlate responses of near pairs of rows, less those of pairs that lie apart and what chance gives.
 
     In the tenth of voxels that drift most; 0 where they drift by no more than chance.
@@ -136,7 +136,7 @@ def _products(y: FloatArray, pairs: tuple[IntArray, IntArray]) -> FloatArray:
     return np.asarray(total / len(pairs[0]))
 
 
-def _centred(design: Design) -> FloatArray:
+def _centred(design: StudyDesign) -> FloatArray:
     """Take some voxels' responses less the mean of the session or run that they are z-scored in."""
     given = design.responses
     data = given.data[:, :: -(-given.data.shape[1] // MAX_SAMPLED_VOXELS)].astype(np.float64)
@@ -147,7 +147,7 @@ def _centred(design: Design) -> FloatArray:
     return data
 
 
-def shifted_baseline(design: Design) -> Iterator[str]:
+def shifted_baseline(design: StudyDesign) -> Iterator[str]:
     """Find held-out runs whose mean response is not that of the fitted ones.
 
     The squared difference of means, in units of its standard error, is 1 on average over voxels where means differ by
@@ -177,7 +177,7 @@ def shifted_baseline(design: Design) -> Iterator[str]:
     )
 
 
-def _in_runs_of_their_own(design: Design, train_ids: Sequence[str], test_ids: Sequence[str]) -> bool:
+def _in_runs_of_their_own(design: StudyDesign, train_ids: Sequence[str], test_ids: Sequence[str]) -> bool:
     """Tell whether most test trials lie in runs without a training trial."""
     rows = design.responses.rows
     run = rows.groupby(["session", "run"], sort=False).ngroup()
@@ -229,7 +229,7 @@ def _of_runs(responses: Responses) -> tuple[FloatArray, FloatArray, FloatArray]:
     return values.mean().to_numpy(), values.var(ddof=0).to_numpy() * counts[:, None], counts
 
 
-def _feature_shift(design: Design, train_ids: list[str], test_ids: list[str]) -> bool:
+def _feature_shift(design: StudyDesign, train_ids: list[str], test_ids: list[str]) -> bool:
     """Tell whether the mean of the features differs between both sides by more than chance, in any band."""
     ids = [*train_ids, *test_ids]
     weight = np.r_[np.full(len(train_ids), -1 / len(train_ids)), np.full(len(test_ids), 1 / len(test_ids))]

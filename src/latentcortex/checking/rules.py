@@ -9,7 +9,7 @@ from typing import Final
 
 from latentcortex._shelf import unknown
 from latentcortex.checking import bands, fitting, images, nulls, order
-from latentcortex.checking.design import Design
+from latentcortex.checking.design import StudyDesign
 from latentcortex.errors import InputError
 
 logger = logging.getLogger(__name__)
@@ -55,24 +55,24 @@ class Rule:
     """
 
     about: str
-    look: Callable[[Design], Iterator[str]]
+    look: Callable[[StudyDesign], Iterator[str]]
     needs: tuple[str, ...] = ()
     grave: bool = False
-    late: Callable[[Design], bool] = lambda _: False
+    late: Callable[[StudyDesign], bool] = lambda _: False
 
-    def can(self, design: Design) -> bool:
+    def can(self, design: StudyDesign) -> bool:
         """Tell whether the design holds what the rule needs."""
         available = {"fingerprints": bool(design.fingerprints), "features": design.features is not None}
         return all(available[name] for name in self.needs) and (available["features"] or not self.late(design))
 
 
-def findings(design: Design, *, grave: bool = False) -> list[Finding]:
+def findings(design: StudyDesign, *, grave: bool = False) -> list[Finding]:
     """List everything that the rules, or the grave ones, have against a design; what cannot be seen yet is left out."""
     rules = {name: rule for name, rule in RULES.items() if rule.can(design) and (rule.grave or not grave)}
     return [Finding(name, what) for name, rule in rules.items() for what in rule.look(design)]
 
 
-def refuse(design: Design, allow: Sequence[str] = ()) -> None:
+def refuse(design: StudyDesign, allow: Sequence[str] = ()) -> None:
     """Refuse a design that breaks a grave rule.
 
     Raises
@@ -87,7 +87,7 @@ def refuse(design: Design, allow: Sequence[str] = ()) -> None:
         raise InputError(f"{broken[0]} To go on nevertheless: --allow {broken[0].rule}.{more}")
 
 
-def tell(design: Design, allow: Sequence[str] = ()) -> None:
+def tell(design: StudyDesign, allow: Sequence[str] = ()) -> None:
     """Log everything that the rules have against a design, so that the report shows it."""
     for one in findings(design):
         waived = "Allowed: " if one.rule in allow else ""

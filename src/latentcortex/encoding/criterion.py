@@ -18,8 +18,16 @@ from latentcortex.errors import InputError
 from latentcortex.executors import share
 from latentcortex.inference.corrections import bh_level
 from latentcortex.inference.halves import MIN_CLUSTERS
-from latentcortex.inference.null import SLOWEST
-from latentcortex.inference.tails import ENOUGH, Draw, Family, draws_needed, finer_p, more_exchanges, tail_excess
+from latentcortex.inference.null import SLOWEST_QUANTILE
+from latentcortex.inference.tails import (
+    ENOUGH_EXCEEDANCES,
+    DrawCorrelations,
+    Family,
+    draws_needed,
+    finer_p,
+    more_exchanges,
+    tail_excess,
+)
 from latentcortex.scoring._centring import unit_columns
 from latentcortex.splits import linked
 
@@ -263,9 +271,9 @@ class Null:
         n_draws = draws_needed(p[small], self.n_permutations, observed, draw, family, **sizes)
         return replace(self, family=replace(family, n_draws=n_draws))
 
-    def _open(self, held_out: Prediction, p: FloatArray) -> tuple[IntArray, Draw, FloatArray]:
+    def _open(self, held_out: Prediction, p: FloatArray) -> tuple[IntArray, DrawCorrelations, FloatArray]:
         """Take the voxels whose p may still be small, what exchanges their stimuli, and their correlations."""
-        small = np.flatnonzero(p <= ENOUGH / self.n_permutations)
+        small = np.flatnonzero(p <= ENOUGH_EXCEEDANCES / self.n_permutations)
         y, yhat = unit_columns(held_out.y[:, small]), unit_columns(held_out.varying[:, small])
         return small, more_exchanges(y, yhat, self.seed), np.einsum("ij,ij->j", y, yhat)
 
@@ -312,11 +320,11 @@ def series_length(held_out: Prediction) -> int:
         return 1
     step = -(-held_out.y.shape[1] // MAX_SAMPLED_VOXELS)
     y, yhat = held_out.y[:, ::step], held_out.varying[:, ::step]
-    chance = stats.norm.ppf(SLOWEST) / np.sqrt(len(y))
+    chance = stats.norm.ppf(SLOWEST_QUANTILE) / np.sqrt(len(y))
     both = [np.maximum(inference.lag_one(side) - chance, 0) for side in (y, yhat)]
     dependence = both[0] * both[1]
     dependence = dependence[np.isfinite(dependence)]
-    slowest = float(np.quantile(dependence, SLOWEST)) if len(dependence) else 0.0
+    slowest = float(np.quantile(dependence, SLOWEST_QUANTILE)) if len(dependence) else 0.0
     return inference.block_length(y) if is_series(slowest) else 1
 
 

@@ -18,7 +18,7 @@ from latentcortex.encoding.fitted import FittedModel, PreparedModel, ready_bytes
 from latentcortex.estimators import without_warnings
 from latentcortex.executors import share
 from latentcortex.features import Features
-from latentcortex.inference.corrections import TAIL
+from latentcortex.inference.corrections import STOREY_TAIL
 from latentcortex.inference.ties import at_most
 from latentcortex.responses import Responses
 from latentcortex.space import Unlocated
@@ -170,7 +170,9 @@ def significant_by_any(p: FloatArray, criterion: Criterion) -> IntArray:
 def candidates(p: FloatArray, criterion: Criterion) -> IntArray:
     """List the voxels that may be significant once all are there: no correction rejects a larger p."""
     # Storey's procedure may reject a p above q, up to the one that it counts true nulls from.
-    return np.flatnonzero(at_most(p, max(TAIL, criterion.q) if criterion.correction == "storey" else criterion.q))
+    return np.flatnonzero(
+        at_most(p, max(STOREY_TAIL, criterion.q) if criterion.correction == "storey" else criterion.q)
+    )
 
 
 def n_refits(criterion: Criterion, n_train: int) -> int:

@@ -16,7 +16,7 @@ from tqdm import tqdm
 from latentcortex import _ridge
 from latentcortex._arrays import FloatArray, IntArray, by_band, labels, listed, whole_number
 from latentcortex._methods import software
-from latentcortex._ranges import Alphas, Count, Folds, NoEffect
+from latentcortex._ranges import Alphas, Count, FoldCount, NoEffect
 from latentcortex._ridge.candidates import alphas_of, candidates_of, mixtures_for
 from latentcortex._shelf import unknown
 from latentcortex.errors import AlignmentError, InputError
@@ -95,7 +95,7 @@ class BandedRidge(BaseEstimator):  # type: ignore[misc]
     mixtures: FloatArray | Literal["equal"] | None = None
     scale: Literal["trace"] | None = "trace"
     selection: Literal["auto", "gcv", "loo", "kfold"] = "auto"
-    cv: Folds = 5
+    cv: FoldCount = 5
     refine: bool = True
     fit_intercept: bool = True
     backend: Literal["auto", "numpy", "torch", "cuda", "mps"] = "auto"

@@ -13,7 +13,7 @@ import numpy as np
 
 from latentcortex._arrays import TILE, BoolArray, FloatArray, by_band, labels, listed, varying, whole_number
 from latentcortex._methods import software
-from latentcortex._ranges import Alphas, Count, Folds, OneOf, PositiveCount
+from latentcortex._ranges import Alphas, Count, FoldCount, OneOf, PositiveCount
 from latentcortex._ridge import Kernels
 from latentcortex._ridge.candidates import alphas_of, mixtures_for
 from latentcortex.errors import AlignmentError, InputError
@@ -105,7 +105,7 @@ class Himalaya:
     mixtures: FloatArray | Literal["equal", "dirichlet"] | None = None
     n_iter: PositiveCount = 20
     scale: Literal["trace"] | None = "trace"
-    cv: Folds = 5
+    cv: FoldCount = 5
     backend: Annotated[str, OneOf(BACKENDS)] = "numpy"
     seed: Count = field(default=0, kw_only=True)
     voxels_at_once: ClassVar[int] = TILES_AT_ONCE * TILE

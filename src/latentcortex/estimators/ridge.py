@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final, Literal
 
-from latentcortex._ranges import Alphas, Count, Folds
+from latentcortex._ranges import Alphas, Count, FoldCount
 from latentcortex.estimators.banded_ridge import ALPHAS, BandedRidge
 
 RELEASED_ALPHAS: Final = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
@@ -20,7 +20,7 @@ def ridge(
     alphas: Alphas = ALPHAS,
     scale: Literal["trace"] | None = "trace",
     selection: Literal["auto", "gcv", "loo", "kfold"] = "auto",
-    cv: Folds = 5,
+    cv: FoldCount = 5,
     refine: bool = True,
     fit_intercept: bool = True,
     backend: Literal["auto", "numpy", "torch", "cuda", "mps"] = "auto",
@@ -35,7 +35,7 @@ def ridge(
     )
 
 
-def takagi2023_released(*, cv: Folds = 5, seed: Count = 0) -> BandedRidge:
+def takagi2023_released(*, cv: FoldCount = 5, seed: Count = 0) -> BandedRidge:
     """Make the ridge of the code that was released with Takagi and Nishimoto (2023).
 
     No intercept, penalties from 1e-6 to 1 of bands as they are, chosen by k-fold cross-validation. With many rows

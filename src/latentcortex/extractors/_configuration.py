@@ -12,7 +12,7 @@ from latentcortex._loading.configuration import (
     TRANSFORMER,
     UNET,
     Config,
-    Kind,
+    PartKind,
 )
 from latentcortex.errors import InputError
 
@@ -28,7 +28,7 @@ CHOICES: Final[dict[str, tuple[str, ...]]] = {
 """Settings of the extractor that are words, each with the words that it may be."""
 DENOISERS: Final = {"unet": "unet", "dit": "transformer"}
 """Kinds of denoiser, as the bands of their layers begin, each with its folder in a model."""
-KINDS: Final[dict[str, Kind]] = {
+KINDS: Final[dict[str, PartKind]] = {
     "unet": UNET,
     "transformer": TRANSFORMER,
     "vae": AUTOENCODER,

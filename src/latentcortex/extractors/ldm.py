@@ -185,12 +185,12 @@ class LDM:
         return threads.Passes(self.parts, self.parts.modules, alone=self.device != "cpu")
 
     @cached_property
-    def _layout(self) -> _ldm.Layout:
+    def _layout(self) -> _ldm.DiffusionFolder:
         """Which parts the folder has, every one of them checked; nothing is loaded."""
         from latentcortex import _ldm
 
         modules.check_device(self.device)
-        return _ldm.Layout.read(self.folder).checked()
+        return _ldm.DiffusionFolder.read(self.folder).checked()
 
     def _log_first_timesteps(self, model: _ldm.LatentDiffusion) -> None:
         """Log at which timestep denoising begins for each strength: grids end below the last timestep of training."""
@@ -219,7 +219,7 @@ class LDM:
             return False
         from latentcortex import _ldm
 
-        return _ldm.Layout.read(self.folder).zeros
+        return _ldm.DiffusionFolder.read(self.folder).zeros
 
     @property
     def _denoiser_config(self) -> dict[str, Any]:
@@ -319,7 +319,7 @@ class LDM:
     def _scheduler(self) -> Any:
         from latentcortex import _ldm
 
-        scheduler = _ldm.scheduler(_ldm.Layout.read(self.folder))
+        scheduler = _ldm.scheduler(_ldm.DiffusionFolder.read(self.folder))
         scheduler.set_timesteps(self.n_steps)
         return scheduler
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 import numpy as np
 
 from latentcortex._arrays import FloatArray, IntArray, arrays, tiles
-from latentcortex.inference.corrections import TAIL
+from latentcortex.inference.corrections import STOREY_TAIL
 from latentcortex.inference.ties import at_most
 
 MIN_SHUFFLES: Final = 39
@@ -55,7 +55,7 @@ class ExpectedFalse:
 
 def tally(p: FloatArray, threshold: float) -> tuple[int, int]:
     """Count the p of a map that are at most a threshold, and those above one half; nan is neither."""
-    return int(at_most(p, threshold).sum()), int((p > TAIL).sum())
+    return int(at_most(p, threshold).sum()), int((p > STOREY_TAIL).sum())
 
 
 def expected_false(p: FloatArray, threshold: float, shuffles: IntArray) -> ExpectedFalse:
@@ -137,5 +137,5 @@ def tally_draws(drawn: FloatArray, threshold: float) -> IntArray:
             reached = len(values) - np.searchsorted(values, column, side="left")
             p = reached / (len(values) + 1)
             counts[:, 0] += at_most(p, threshold)
-            counts[:, 1] += p > TAIL
+            counts[:, 1] += p > STOREY_TAIL
     return counts

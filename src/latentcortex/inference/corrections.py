@@ -52,7 +52,7 @@ class Fdr:
 
 PROCEDURES: Final[dict[str, Literal["indep", "negcorr"]]] = {"bh": "indep", "by": "negcorr", "storey": "indep"}
 """Corrections, and what statsmodels calls the procedure of each."""
-TAIL: Final = 0.5
+STOREY_TAIL: Final = 0.5
 """p above this are taken to be of true nulls, by Storey's procedure."""
 
 
@@ -101,8 +101,8 @@ def fdr(p: FloatArray, q: float = 0.05, method: str = "bh") -> Fdr:
     rejected, q_values = np.zeros(values.shape, dtype=bool), np.full(values.shape, np.nan)
     if inside.size:
         # Storey's guarantee ends at the p that the nulls were counted above.
-        tail = ~at_most(inside, TAIL)
-        nulls = min((np.sum(tail) + 1) / (inside.size * (1 - TAIL)), 1.0) if method == "storey" else 1.0
+        tail = ~at_most(inside, STOREY_TAIL)
+        nulls = min((np.sum(tail) + 1) / (inside.size * (1 - STOREY_TAIL)), 1.0) if method == "storey" else 1.0
         _, adjusted = fdrcorrection(inside, alpha=q, method=PROCEDURES[method])
         adjusted = settled(np.where(tail, adjusted, adjusted * nulls), q, of=tie(p))
         rejected[family], q_values[family] = adjusted <= q, adjusted

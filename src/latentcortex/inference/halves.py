@@ -238,23 +238,23 @@ class _HalfGains:
         shape: tuple[int, int],
         pairs: Sequence[tuple[int, int]],
         code: IntArray,
-        how: Resampling,
+        resampling: Resampling,
     ) -> _HalfGains:
         n_stimuli, n_voxels = y.shape
-        gains, explained = np.empty((len(pairs), how.n_refits, n_voxels)), np.zeros((len(pairs), n_voxels))
+        gains, explained = np.empty((len(pairs), resampling.n_refits, n_voxels)), np.zeros((len(pairs), n_voxels))
         squares = np.zeros((len(pairs), n_voxels))
         total = np.zeros((len(pairs), int(code.max()) + 1, n_voxels), dtype=np.float32)
-        for k in range(how.n_refits):
+        for k in range(resampling.n_refits):
             for tile in tiles(n_voxels):
-                again = _explained(y[:, tile], how.refitted(k, np.arange(n_voxels)[tile], shape))
+                again = _explained(y[:, tile], resampling.refitted(k, np.arange(n_voxels)[tile], shape))
                 mean = again.mean(1)
                 for number, (one, other) in enumerate(pairs):
                     gain = cluster_sums(code, again[one] - again[other])
                     gains[number, k, tile] = gain.sum(0) / n_stimuli
-                    explained[number, tile] += (mean[one] + mean[other]) / how.n_refits
+                    explained[number, tile] += (mean[one] + mean[other]) / resampling.n_refits
                     squares[number, tile] += (gain * gain).sum(0)
                     total[number, :, tile] += gain
-        chance = [chance_variance(*both, how.n_refits, n_stimuli) for both in zip(squares, total, strict=True)]
+        chance = [chance_variance(*both, resampling.n_refits, n_stimuli) for both in zip(squares, total, strict=True)]
         return cls(gains, np.stack(chance), explained)
 
     def moved(self, number: int, tile: slice, explained: FloatArray) -> FloatArray:

@@ -16,7 +16,7 @@ from latentcortex.scoring import product_shares
 MAX_MIXTURES: Final = 32
 """Mixtures that halves choose from; each costs a decomposition in each half."""
 
-PER_DECADE: Final = 4
+ALPHAS_PER_DECADE: Final = 4
 """Penalties that are told apart."""
 
 MIXTURES_AT_ONCE: Final = 4
@@ -90,10 +90,10 @@ def identifiability(
     if not fitted.size:
         return out
     candidates, nearest = _candidates(np.asarray(mixtures, dtype=np.float64)[:, fitted].T)
-    step = np.round(PER_DECADE * np.log10(alphas[fitted])).astype(int)
+    step = np.round(ALPHAS_PER_DECADE * np.log10(alphas[fitted])).astype(int)
     kinds, kind = np.unique(np.stack([nearest, step], axis=1), axis=0, return_inverse=True)
-    penalties = 10.0 ** (np.arange(step.min(), step.max() + 1) / PER_DECADE)
-    drawn = _Drawn.of(kernels, candidates[kinds[:, 0]], 10.0 ** (kinds[:, 1] / PER_DECADE), n_draws, seed)
+    penalties = 10.0 ** (np.arange(step.min(), step.max() + 1) / ALPHAS_PER_DECADE)
+    drawn = _Drawn.of(kernels, candidates[kinds[:, 0]], 10.0 ** (kinds[:, 1] / ALPHAS_PER_DECADE), n_draws, seed)
     order = random_for(seed, "halves").permutation(len(kernels[0]))
     halves = np.sort(order[: len(order) // 2]), np.sort(order[len(order) // 2 :])
     one, other = (_shares_of_half(kernels, rows, drawn, candidates, penalties) for rows in halves)
@@ -121,19 +121,19 @@ def _checked(kernels: Sequence[FloatArray], mixtures: FloatArray, alphas: FloatA
 
 def _candidates(mixtures: FloatArray) -> tuple[FloatArray, IntArray]:
     """List the mixtures of the model, (n_mixtures, n_bands), the most frequent first, and which is each voxel's."""
-    distinct, which, count = np.unique(mixtures, axis=0, return_inverse=True, return_counts=True)
+    distinct, number, count = np.unique(mixtures, axis=0, return_inverse=True, return_counts=True)
     if len(distinct) > MAX_MIXTURES:
         rounded = np.round(mixtures * 20)
-        distinct, which, count = np.unique(rounded, axis=0, return_inverse=True, return_counts=True)
+        distinct, number, count = np.unique(rounded, axis=0, return_inverse=True, return_counts=True)
         total = distinct.sum(1, keepdims=True)
         # Of very many bands all weights can round to 0.
         distinct = np.where(total > 0, distinct / np.maximum(total, 1), 1 / distinct.shape[1])
     order = np.argsort(-count, kind="stable")
     if len(distinct) <= MAX_MIXTURES:
-        return distinct[order], np.argsort(order)[which.reshape(-1)]
+        return distinct[order], np.argsort(order)[number.reshape(-1)]
     kept = distinct[order[:MAX_MIXTURES]]
     apart = ((distinct[:, None] - kept) ** 2).sum(2)
-    return kept, apart.argmin(1)[which.reshape(-1)]
+    return kept, apart.argmin(1)[number.reshape(-1)]
 
 
 @dataclass(frozen=True, eq=False)

@@ -29,13 +29,13 @@ from latentcortex.scoring._centring import PAIR, standard
 
 logger = logging.getLogger(__name__)
 
-SLOWEST: Final = 0.99
+SLOWEST_QUANTILE: Final = 0.99
 """Quantile over voxels whose autocorrelation says how long stretches must be."""
 
-LOST: Final = 0.01
+MAX_LOST_VARIANCE: Final = 0.01
 """Fraction of a correlation's variance that may be lost where stretches end."""
 
-BYTES_A_DRAW: Final = 2048
+BYTES_PER_DRAW: Final = 2048
 """Of one generator of random numbers."""
 
 Alternative = Literal["greater", "two-sided"]
@@ -203,18 +203,18 @@ def exchange(
     members: dict[object, list[int]] = {}
     for row, name in enumerate(names):
         members.setdefault(name, []).append(row)
-    alike: dict[int, list[list[int]]] = {}
+    by_size: dict[int, list[list[int]]] = {}
     for rows in members.values():
-        alike.setdefault(len(rows), []).append(rows)
-    blocks = [np.array(same) for same in alike.values()]
+        by_size.setdefault(len(rows), []).append(rows)
+    blocks = [np.array(same) for same in by_size.values()]
     stay = sum(len(some) < 2 for some in blocks)
     if groups is not None and block is None and 0 < stay < len(blocks):
-        said = "p is counted from exchanges in which %d of %d groups, of a size that no other has, never change places."
-        logger.warning(said, stay, len(members), extra={"facts": {"statistic": "p"}})
+        text = "p is counted from exchanges in which %d of %d groups, of a size that no other has, never change places."
+        logger.warning(text, stay, len(members), extra={"facts": {"statistic": "p"}})
     if all(len(some) < 2 for some in blocks):
         raise InputError(f"{len(members)} groups of different sizes cannot be exchanged; use groups of one size.")
     n_orders = prod(factorial(len(same)) for same in blocks) * (n_rows if block else 1)
-    refuse_beyond_memory("n_permutations", min(n_permutations, n_orders), BYTES_A_DRAW + 16 * n_rows)
+    refuse_beyond_memory("n_permutations", min(n_permutations, n_orders), BYTES_PER_DRAW + 16 * n_rows)
     if n_orders <= n_permutations + 1:
         orders = _every_order(blocks, n_rows, turned=block is not None)
         return orders[random_for(seed, "orders").permutation(len(orders))[:n_permutations]]
@@ -282,16 +282,16 @@ def block_length(y: FloatArray, *, least: int = 1) -> int:
     """
     each = lag_one(y)
     defined = each[np.isfinite(each)]
-    top = float(np.quantile(defined, SLOWEST)) if len(defined) else 0.0
+    top = float(np.quantile(defined, SLOWEST_QUANTILE)) if len(defined) else 0.0
     # A series of n values of autocorrelation r shows r - 1 / n, give or take sqrt((1 - r^2) / n).
-    chance = stats.norm.ppf(SLOWEST) * np.sqrt((1 - top**2) / len(y)) if len(defined) > 1 else 0.0
+    chance = stats.norm.ppf(SLOWEST_QUANTILE) * np.sqrt((1 - top**2) / len(y)) if len(defined) > 1 else 0.0
     r1 = top + 1 / len(y) - chance
     if r1 <= 0.05:
         return least
     r1 = min(r1, 0.999)
     joined = np.log(1e-6) / np.log(r1)
     # With predictions as slow as responses, products have r1^2, and stretches lose what they have across their ends.
-    kept = 2 * r1**2 / (1 - r1**4) / LOST
+    kept = 2 * r1**2 / (1 - r1**4) / MAX_LOST_VARIANCE
     length = int(np.ceil(max(joined, kept)))
     return max(least, min(length, max(len(y) // 5, 1)))
 

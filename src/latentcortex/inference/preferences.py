@@ -20,7 +20,7 @@ from latentcortex.inference.ties import reaches, same_predictions
 from latentcortex.scoring import correlation, weighted_correlation
 from latentcortex.scoring._centring import BY_BAND, PAIR
 
-BLOCK: Final = 500
+DRAWS_AT_ONCE: Final = 500
 """Draws of signs that are multiplied at once."""
 
 
@@ -278,19 +278,19 @@ def _lead(y: FloatArray, one: FloatArray, other: FloatArray) -> FloatArray:
     return np.asarray(influence(one) - influence(other))
 
 
-def _fitting(contest: _Contest, how: Resampling) -> FloatArray:
+def _fitting(contest: _Contest, resampling: Resampling) -> FloatArray:
     """Estimate how r varies with the fitted stimuli: deviations of half-fits, (n_refits, n_bands, n_found).
 
     Their mean over halves is 0; their mean square is the variance of r over fits, less that part of the half-fits'
     variance that comes of few held-out stimuli, which is estimated from the lead of the preferred band.
     """
-    n_stimuli, n_found, n_refits = len(contest.y), len(contest.found), how.n_refits
+    n_stimuli, n_found, n_refits = len(contest.y), len(contest.found), resampling.n_refits
     scores = np.empty((n_refits, len(contest.yhat), n_found))
     total, squares = np.zeros((int(contest.code.max()) + 1, n_found), dtype=np.float32), np.zeros(n_found)
     for k in range(n_refits):
         for tile in tiles(n_found):
             voxels = contest.found[tile]
-            again = _standard(how.refitted(k, voxels, (len(contest.yhat), n_stimuli)))
+            again = _standard(resampling.refitted(k, voxels, (len(contest.yhat), n_stimuli)))
             y = _standard(contest.y[:, voxels])
             scores[k, :, tile] = (y * again).mean(1)
             lead = cluster_sums(contest.code, _lead(y, *(_of_band(again, band) for band in contest.pair(tile))))
@@ -309,27 +309,31 @@ def _fitting(contest: _Contest, how: Resampling) -> FloatArray:
     return deviation
 
 
-def _judged(contest: _Contest, tile: slice, how: Resampling, fitting: FloatArray | None, *, seed: int) -> FloatArray:
+def _judged(
+    contest: _Contest, tile: slice, resampling: Resampling, fitting: FloatArray | None, *, seed: int
+) -> FloatArray:
     """Compute confidence, the flatness test's p and the paired test's p of some of the voxels found, (3, n)."""
-    here, (best, second) = contest.found[tile], contest.pair(tile)
-    columns = np.arange(len(here))
-    y, predictions = _standard(contest.y[:, here]), _told_apart(_standard(contest.yhat[:, :, here]))
+    voxels, (best, second) = contest.found[tile], contest.pair(tile)
+    columns = np.arange(len(voxels))
+    y, predictions = _standard(contest.y[:, voxels]), _told_apart(_standard(contest.yhat[:, :, voxels]))
     gain = np.maximum((y * predictions).mean(1), 0)
     scaled = gain[:, None] * predictions
     # The slope of 1 - r ** 2 takes a deviation of r to one of the mean loss.
     moved = None if fitting is None else -2 * gain * fitting
-    flat = _flat_p(contest, (y - scaled) ** 2, moved, how.n_permutations, seed=seed)
+    flat = _flat_p(contest, (y - scaled) ** 2, moved, resampling.n_permutations, seed=seed)
     one, other = _of_band(scaled, best), _of_band(scaled, second)
-    runner_up = paired_difference_p(y, one, other, clusters=how.clusters, n_permutations=how.n_permutations, seed=seed)
+    runner_up = paired_difference_p(
+        y, one, other, clusters=resampling.clusters, n_permutations=resampling.n_permutations, seed=seed
+    )
     if fitting is not None:
         one, other = _of_band(predictions, best), _of_band(predictions, second)
         lead = cluster_sums(contest.code, _lead(y, one, other))
         held_out = halves.held_out_variance(lead, len(y))
-        ahead = np.where((lead == 0).all(0), 0, contest.r[best, here] - contest.r[second, here])
+        ahead = np.where((lead == 0).all(0), 0, contest.r[best, voxels] - contest.r[second, voxels])
         moved = np.where((lead == 0).all(0), 0, fitting[:, best, columns] - fitting[:, second, columns])
         runner_up = np.maximum(runner_up, halves.welch_p(ahead, held_out, len(lead), moved))
-    confidence = _confidence(contest, here, best, fitting, how.n_draws, seed=seed)
-    undefined = np.zeros(len(here), dtype=bool) if fitting is None else np.isnan(fitting).any((0, 1))
+    confidence = _confidence(contest, voxels, best, fitting, resampling.n_draws, seed=seed)
+    undefined = np.zeros(len(voxels), dtype=bool) if fitting is None else np.isnan(fitting).any((0, 1))
     return np.where(undefined, np.nan, np.stack([confidence, flat, runner_up]))
 
 
@@ -345,32 +349,32 @@ def _flat_p(
 
     drawn = signs(len(apart[0]), n_permutations, seed, "flatness")
 
-    def reached(some: slice) -> FloatArray:
-        null = np.zeros((len(drawn[some]), loss.shape[2]), dtype=np.float32)
-        which = np.arange(some.start, some.stop)
+    def reached(draws: slice) -> FloatArray:
+        null = np.zeros((len(drawn[draws]), loss.shape[2]), dtype=np.float32)
+        numbers = np.arange(draws.start, draws.stop)
         for number, band in enumerate(narrow):
-            total = drawn[some] @ band
+            total = drawn[draws] @ band
             if shifts is not None:
-                total += shifts[which % len(shifts), number]
+                total += shifts[numbers % len(shifts), number]
             null += total * total
         return np.asarray(reaches(null, observed, size=observed).sum(0), dtype=np.float64)
 
-    blocks = [slice(i, min(i + BLOCK, len(drawn))) for i in range(0, len(drawn), BLOCK)]
+    blocks = [slice(i, min(i + DRAWS_AT_ONCE, len(drawn))) for i in range(0, len(drawn), DRAWS_AT_ONCE)]
     count = np.sum(share(reached, blocks), axis=0)
     return np.asarray(np.where(np.isfinite(observed), (count + 1) / (len(drawn) + 1), np.nan))
 
 
 def _confidence(
-    contest: _Contest, here: IntArray, best: IntArray, fitting: FloatArray | None, n_draws: int, *, seed: int
+    contest: _Contest, voxels: IntArray, best: IntArray, fitting: FloatArray | None, n_draws: int, *, seed: int
 ) -> FloatArray:
     """Count in which fraction of draws the best band of each voxel wins again."""
     weights = bootstrap_weights(len(contest.code), clusters=contest.code, n_draws=n_draws, seed=seed)
-    which = np.arange(n_draws)
+    numbers = np.arange(n_draws)
 
     def drawn(band: int) -> FloatArray:
-        r = weighted_correlation(contest.y[:, here], contest.yhat[band][:, here], weights)
+        r = weighted_correlation(contest.y[:, voxels], contest.yhat[band][:, voxels], weights)
         r = np.where(np.isnan(r), -np.inf, r)
-        return r if fitting is None else r + fitting[which % len(fitting), band]
+        return r if fitting is None else r + fitting[numbers % len(fitting), band]
 
     r = np.stack(share(drawn, range(len(contest.yhat)))).astype(np.float32)  # as correlations are drawn
     top = reaches(r, r.max(0), size=1.0)

@@ -39,18 +39,18 @@ from latentcortex.executors import one_thread, share
 from latentcortex.inference.null import exchange, sequential_p
 from latentcortex.inference.penalties import Penalties
 
-Draw = Callable[[int, int, IntArray], FloatArray]
+DrawGains = Callable[[int, int, IntArray], FloatArray]
 _Dtype = np.dtype[np.floating[Any]]
 
-AT_ONCE: Final = 50
+PERMUTATIONS_PER_LOOK: Final = 50
 """Permutations between two looks at which voxels are done."""
-BLOCK: Final = 10
+PERMUTATIONS_PER_WORKER: Final = 10
 """Permutations that one worker takes together."""
-SMALL: Final = 1e-5
+MIN_COLUMN_FRACTION: Final = 1e-5
 """A column that adds less than this fraction of the largest to those before it is rounding, or a function of them."""
-LEAST: Final = 1e-3
+MIN_LEFT_OUT_FRACTION: Final = 1e-3
 """Of every direction of the other bands, the rows that are left out must hold at least this much."""
-PRECISE: Final = 1e-4
+MIN_ALPHA_FRACTION: Final = 1e-4
 """Where an alpha is smaller than this fraction of the largest eigenvalue, float32 is not enough."""
 GROUPS_PER_COLUMN: Final = 3
 """Fewer fitted groups than so many times the columns, and permuting responses would reject too often."""
@@ -113,15 +113,15 @@ class Rows:
         """Raise `InputError` where the columns leave too little of the fitted rows, or of their groups."""
         inner = [gram[np.ix_(self.fitted, self.fitted)] for gram in self.grams.values()]
         rank, n_fitted = _factor(np.sum(inner, axis=0)).shape[1], int(self.fitted.sum())
-        known, least = f"{n_fitted} fitted rows", "more rows than"
+        count, least = f"{n_fitted} fitted rows", "more rows than"
         wide = rank >= n_fitted - 1
         if self.groups is not None and not wide:
             n_groups = len(set(self._groups(self.fitted)))
-            known, least = f"{n_groups} fitted groups", f"more than {groups_per_column} groups for each of the"
+            count, least = f"{n_groups} fitted groups", f"more than {groups_per_column} groups for each of the"
             wide = groups_per_column * rank >= n_groups - 1
         if wide:
             raise InputError(
-                f"{known} are too few for the columns of all bands together (rank {rank}): tests that refit need "
+                f"{count} are too few for the columns of all bands together (rank {rank}): tests that refit need "
                 f"{least} columns; use share_p (share = 'gain'), which tests predictive gain."
             )
 
@@ -183,11 +183,11 @@ def freedman_lane_p(
     columns = np.hstack([test.others, test.own])
     operator = _operator(columns, rows.fitted)
     inner = space.into(operator).astype(test.dtype)
-    z, products = test.by_voxel(space.into), test.by_voxel(lambda some: operator.T @ some)
+    z, products = test.by_voxel(space.into), test.by_voxel(lambda y: operator.T @ y)
     with_band, without = test.full.fits(columns), test.reduced.fits(test.others)
 
-    def gain(products: FloatArray, own: IntArray) -> FloatArray:
-        return test.full.lowered(with_band, products, own) - test.reduced.lowered(without, products, own)
+    def gain(products: FloatArray, voxels: IntArray) -> FloatArray:
+        return test.full.lowered(with_band, products, voxels) - test.reduced.lowered(without, products, voxels)
 
     def draw(start: int, stop: int, voxels: IntArray) -> FloatArray:
         out = np.empty((stop - start, len(voxels)), dtype=test.dtype)
@@ -197,14 +197,14 @@ def freedman_lane_p(
             in_tile = voxels[tile]
             mine = z[in_tile]
             fixed = products[in_tile] - mine @ inner
-            for i in range(first, min(first + BLOCK, stop)):
+            for i in range(first, min(first + PERMUTATIONS_PER_WORKER, stop)):
                 # Rows of the small operator change places instead of those of all responses.
                 out[i - start, tile] = gain(fixed + mine @ inner[np.argsort(orders[i])], in_tile)
 
-        share(fill, [(tile, i) for i in range(start, stop, BLOCK) for tile in tiles(len(voxels))])
+        share(fill, [(tile, i) for i in range(start, stop, PERMUTATIONS_PER_WORKER) for tile in tiles(len(voxels))])
         return out
 
-    observed = np.concatenate(share(lambda own: gain(products[own], own), test.tiles()))
+    observed = np.concatenate(share(lambda voxels: gain(products[voxels], voxels), test.tiles()))
     return test.p(observed, draw, n_permutations)
 
 
@@ -242,8 +242,10 @@ def band_residual_p(
     fixed = test.own - space.out_of(inner)
     lean = test.by_voxel(np.asarray)
     reduced_fits = test.reduced.fits(test.others)
-    theirs = test.by_voxel(lambda some: _operator(test.others, rows.fitted).T @ some)
-    without = np.concatenate(share(lambda own: test.reduced.lowered(reduced_fits, theirs[own], own), test.tiles()))
+    theirs = test.by_voxel(lambda y: _operator(test.others, rows.fitted).T @ y)
+    without = np.concatenate(
+        share(lambda voxels: test.reduced.lowered(reduced_fits, theirs[voxels], voxels), test.tiles())
+    )
 
     def gain(band: FloatArray, voxels: IntArray) -> FloatArray:
         fits = test.full.fits(np.hstack([test.others, band]), only=voxels)
@@ -251,7 +253,7 @@ def band_residual_p(
         out = np.empty(len(voxels), dtype=test.dtype)
         for tile in tiles(len(voxels)):
             in_tile = voxels[tile]
-            parts = (np.hsplit(some, 2) for some in (theirs[in_tile], lean[in_tile] @ operator))
+            parts = (np.hsplit(products, 2) for products in (theirs[in_tile], lean[in_tile] @ operator))
             products = np.hstack([half for both in zip(*parts, strict=True) for half in both])
             out[tile] = test.full.lowered(fits, products, in_tile) - without[in_tile]
         return out
@@ -267,7 +269,9 @@ def band_residual_p(
 def _factor(gram: FloatArray) -> FloatArray:
     """Find columns that a kernel is the product of, (n_rows, rank), by Cholesky's decomposition with pivots."""
     wide = np.array(gram, dtype=np.float64, order="F")
-    small = max(SMALL**2, len(wide) * float(np.finfo(gram.dtype).eps)) * float(wide.diagonal().max(initial=0))
+    small = max(MIN_COLUMN_FRACTION**2, len(wide) * float(np.finfo(gram.dtype).eps)) * float(
+        wide.diagonal().max(initial=0)
+    )
     lower, pivots, rank, _ = linalg.lapack.dpstrf(wide, tol=small, lower=1)
     columns = np.zeros((len(wide), rank))
     columns[pivots - 1] = np.tril(lower[:, :rank])
@@ -287,7 +291,7 @@ def _basis(columns: FloatArray) -> FloatArray:
     centred = columns - columns.mean(0)
     q, r, _ = linalg.qr(centred, mode="economic", pivoting=True)
     size = np.abs(np.diag(r))
-    rank = int((size > SMALL * size.max(initial=0)).sum())
+    rank = int((size > MIN_COLUMN_FRACTION * size.max(initial=0)).sum())
     return np.hstack([np.full((len(columns), 1), len(columns) ** -0.5), q[:, :rank]])
 
 
@@ -352,7 +356,10 @@ def _kept(basis: FloatArray, groups: Sequence[str] | None) -> IntArray:
     place = np.argsort(np.argsort(first))[code]
     for n_left_out in range(1, int(place.max()) + 1):
         left_out = place < n_left_out
-        if left_out.sum() >= rank and np.linalg.eigvalsh(basis[left_out].T @ basis[left_out])[0] >= LEAST:
+        if (
+            left_out.sum() >= rank
+            and np.linalg.eigvalsh(basis[left_out].T @ basis[left_out])[0] >= MIN_LEFT_OUT_FRACTION
+        ):
             return np.flatnonzero(~left_out)
     raise InputError(
         f"The other bands and the intercept have {rank} columns over {n_rows} rows; too few rows or groups are left to "
@@ -401,21 +408,21 @@ class _Model:
 
     def fits(self, columns: FloatArray, *, only: IntArray | None = None) -> dict[int, _Fit]:
         """Fit every mixture, or those of some voxels only."""
-        inner, outer = (some.T @ some for some in (columns[self.fitted], columns[~self.fitted]))
+        inner, outer = (side.T @ side for side in (columns[self.fitted], columns[~self.fitted]))
         wanted = np.unique(self.mixture if only is None else self.mixture[only]).tolist()
         return {m: _Fit.of(inner, outer, self.weights[m], self.alphas.dtype) for m in wanted}
 
-    def lowered(self, fits: Mapping[int, _Fit], products: FloatArray, own: IntArray) -> FloatArray:
+    def lowered(self, fits: Mapping[int, _Fit], products: FloatArray, voxels: IntArray) -> FloatArray:
         """Compute by how much the model lowers the held-out squared error of the voxels of these numbers, (n,).
 
         Products (n, 2 * n_columns) are responses times the fitted rows of all columns, then the held-out rows.
         """
         half, n_columns = products.shape[1] // 2, self.weights.shape[1]
         inner, outer = products[:, :n_columns], products[:, half : half + n_columns]
-        mixture, out = self.mixture[own], np.empty(len(own), dtype=products.dtype)
+        mixture, out = self.mixture[voxels], np.empty(len(voxels), dtype=products.dtype)
         for m in np.unique(mixture).tolist():
             of_mixture = np.flatnonzero(mixture == m)
-            out[of_mixture] = fits[m].lowered(inner[of_mixture], outer[of_mixture], self.alphas[own[of_mixture]])
+            out[of_mixture] = fits[m].lowered(inner[of_mixture], outer[of_mixture], self.alphas[voxels[of_mixture]])
         return out
 
 
@@ -447,7 +454,7 @@ class _Test:
         for chosen in (full, reduced):
             valid &= np.isfinite(chosen.mixtures).all(0) & np.isfinite(chosen.alphas)
         dtype = _precision(rows, y.dtype, np.minimum(full.alphas, reduced.alphas)[valid])
-        widths = [some.shape[1] for some in columns]
+        widths = [block.shape[1] for block in columns]
         with_band = _Model.of(rows, full, widths, valid, dtype)
         without = _Model.of(rows, reduced, widths[:-1], valid, dtype)
         with np.errstate(invalid="ignore", over="ignore"):
@@ -465,17 +472,17 @@ class _Test:
     def by_voxel(self, function: Callable[[FloatArray], FloatArray]) -> FloatArray:
         """Apply a function of columns to all responses, tile by tile: (n_voxels, n_values)."""
 
-        def applied(own: IntArray) -> FloatArray:
+        def applied(voxels: IntArray) -> FloatArray:
             with np.errstate(invalid="ignore", over="ignore"):
-                clean = np.where(self.valid[own], (self.y[:, own] - self.centre[own]) / self.unit[own], 0)
+                clean = np.where(self.valid[voxels], (self.y[:, voxels] - self.centre[voxels]) / self.unit[voxels], 0)
             return np.ascontiguousarray(function(clean).T, dtype=self.dtype)
 
         return np.concatenate(share(applied, self.tiles()))
 
-    def p(self, observed: FloatArray, draw: Draw, n_permutations: int) -> tuple[FloatArray, IntArray]:
+    def p(self, observed: FloatArray, draw: DrawGains, n_permutations: int) -> tuple[FloatArray, IntArray]:
         """Count until it is clear; gains are measured by the held-out sum of squares."""
         defined = np.where(self.valid, observed, np.nan)
-        return sequential_p(defined, draw, n_permutations=n_permutations, size=self.size, at_once=AT_ONCE)
+        return sequential_p(defined, draw, n_permutations=n_permutations, size=self.size, at_once=PERMUTATIONS_PER_LOOK)
 
 
 def _check(rows: Rows, y: FloatArray, band: str, full: Penalties, reduced: Penalties) -> None:
@@ -494,6 +501,6 @@ def _check(rows: Rows, y: FloatArray, band: str, full: Penalties, reduced: Penal
 
 def _precision(rows: Rows, given: _Dtype, alphas: FloatArray) -> _Dtype:
     """Choose float32 where responses are, unless an alpha is so small that products would cancel."""
-    largest = [np.linalg.norm(some.T @ some, 2) for some in (x[rows.fitted] for x in rows.columns.values())]
-    fine = given == np.float32 and alphas.min(initial=np.inf) > PRECISE * max(largest)
+    largest = [np.linalg.norm(fitted.T @ fitted, 2) for fitted in (x[rows.fitted] for x in rows.columns.values())]
+    fine = given == np.float32 and alphas.min(initial=np.inf) > MIN_ALPHA_FRACTION * max(largest)
     return np.dtype(np.float32 if fine else np.float64)

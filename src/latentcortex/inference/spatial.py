@@ -94,6 +94,6 @@ def _independent(unit: FloatArray, places: FloatArray, seed: int) -> FloatArray:
     n_pairs = np.bincount(code, minlength=N_BINS)
     rows, columns = np.triu_indices(len(drawn), 1)
     products = [np.bincount(code, one[rows] * one[columns], minlength=N_BINS) for one in unit[:, drawn]]
-    alike = np.stack(products) / np.maximum(n_pairs, 1)
-    variance = 1 / n + (1 - 1 / n) * (alike * n_pairs) @ alike.T / len(apart)
+    covariance = np.stack(products) / np.maximum(n_pairs, 1)
+    variance = 1 / n + (1 - 1 / n) * (covariance * n_pairs) @ covariance.T / len(apart)
     return np.asarray(1 + 1 / np.maximum(variance, 1 / n))

@@ -16,14 +16,14 @@ from latentcortex.inference.null import permutations_needed
 from latentcortex.inference.ties import reaches
 from latentcortex.scoring._centring import PAIR, standard
 
-ENOUGH: Final = 20
+ENOUGH_EXCEEDANCES: Final = 20
 """Draws that have reached an observation, after which its p is known well enough and not small."""
-AT_ONCE: Final = 4_000_000
+ROWS_PER_LOOK: Final = 4_000_000
 """Rows, of all draws together, that are drawn between two looks."""
-WORK: Final = 1_000_000_000
+MIN_WORK_PER_LOOK: Final = 1_000_000_000
 """Rows times voxels that are drawn between two looks even where fewer would do: p is then known better."""
 
-Draw = Callable[[int, int, IntArray], FloatArray]
+DrawCorrelations = Callable[[int, int, IntArray], FloatArray]
 """First draw, one after the last, voxels -> null values (n_draws, n_these_voxels)."""
 
 
@@ -77,12 +77,12 @@ class _Drawing:
     p: FloatArray
     n_drawn: int
     observed: FloatArray
-    draw: Draw
+    draw: DrawCorrelations
 
     def __post_init__(self) -> None:
         first = self.p * (self.n_drawn + 1) - 1
-        self.reached = np.round(np.where(np.isfinite(self.p), first, ENOUGH)).astype(np.intp)
-        self.left = np.flatnonzero(self.reached < ENOUGH)
+        self.reached = np.round(np.where(np.isfinite(self.p), first, ENOUGH_EXCEEDANCES)).astype(np.intp)
+        self.left = np.flatnonzero(self.reached < ENOUGH_EXCEEDANCES)
 
     def until(self, stop: int) -> None:
         """Draw, and let go of the voxels that 20 draws have reached."""
@@ -92,11 +92,11 @@ class _Drawing:
             self.reached[voxels] += reached.sum(0)
         self.n_drawn = stop
         self.p[self.left] = (self.reached[self.left] + 1) / (stop + 1)
-        self.left = self.left[self.reached[self.left] < ENOUGH]
+        self.left = self.left[self.reached[self.left] < ENOUGH_EXCEEDANCES]
 
 
 def finer_p(
-    p: FloatArray, n_drawn: int, observed: FloatArray, draw: Draw, family: Family, *, n_rows: int
+    p: FloatArray, n_drawn: int, observed: FloatArray, draw: DrawCorrelations, family: Family, *, n_rows: int
 ) -> FloatArray:
     """Go on drawing for the voxels whose p may still be small, up to what their family needs.
 
@@ -131,7 +131,14 @@ def finer_p(
 
 
 def draws_needed(
-    p: FloatArray, n_drawn: int, observed: FloatArray, draw: Draw, family: Family, *, n_rows: int, n_sampled: int
+    p: FloatArray,
+    n_drawn: int,
+    observed: FloatArray,
+    draw: DrawCorrelations,
+    family: Family,
+    *,
+    n_rows: int,
+    n_sampled: int,
 ) -> int:
     """Count the draws from which BH could reject as many voxels as no draw has reached, by a sample of them.
 
@@ -155,17 +162,17 @@ def draws_needed(
         needed = family.draws(round(max((n_open - 2 * np.sqrt(n_open)) * each, n_open * np.sqrt(each))))
         if drawing.n_drawn >= needed or not len(left):
             return min(max(drawing.n_drawn, needed), family.n_most)
-        cheap = min(_at_once(n_rows), int(WORK / (n_rows * len(left) * each)))
+        cheap = min(_at_once(n_rows), int(MIN_WORK_PER_LOOK / (n_rows * len(left) * each)))
         stop = min(drawing.n_drawn + _at_once(n_rows), max(needed, drawing.n_drawn + cheap), family.n_most)
         drawing.until(stop)
 
 
 def _at_once(n_rows: int) -> int:
     """Count the draws between two looks."""
-    return max(AT_ONCE // n_rows, 100)
+    return max(ROWS_PER_LOOK // n_rows, 100)
 
 
-def more_exchanges(y: FloatArray, yhat: FloatArray, seed: int) -> Draw:
+def more_exchanges(y: FloatArray, yhat: FloatArray, seed: int) -> DrawCorrelations:
     """Draw correlations after exchanging all rows; draws of one start depend on (seed, start) only.
 
     Parameters

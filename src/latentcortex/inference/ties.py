@@ -18,10 +18,10 @@ from latentcortex.executors import share
 TIE: Final = {2: 2e-3, 4: 1e-5, 8: 1e-10}
 """By the bytes of the coarser of two numbers: what differs by no more than this fraction of their size is equal."""
 
-SOLVED: Final = 1e-4
+SOLUTION_ERROR: Final = 1e-4
 """Of what varies in a prediction: solutions of a ridge in float32 are no more accurate."""
 
-LAST_PLACES: Final = 4
+SUM_ERROR_ULPS: Final = 4
 """Rounding errors of a sum, in units of the last place of what is added."""
 
 
@@ -120,7 +120,7 @@ def same_predictions(one: FloatArray, other: FloatArray) -> BoolArray:
             apart = np.abs(sides[0] - sides[1]).max(0)
             varying = np.max([side.std(0, dtype=np.float64) for side in sides], axis=0)
             size = np.max([np.abs(side).max(0) for side in sides], axis=0)
-            return np.asarray(apart <= SOLVED * varying + LAST_PLACES * eps * size)
+            return np.asarray(apart <= SOLUTION_ERROR * varying + SUM_ERROR_ULPS * eps * size)
 
     parts = share(same, tiles(one.shape[1]))
     return np.concatenate(parts) if parts else np.zeros(0, dtype=bool)

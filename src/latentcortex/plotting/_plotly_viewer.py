@@ -16,14 +16,14 @@ from latentcortex import _surfaces
 from latentcortex._arrays import FloatArray
 from latentcortex._files import write_text
 from latentcortex._pycortex import View
-from latentcortex._surfaces import HEMISPHERES, Kind, Mesh
+from latentcortex._surfaces import HEMISPHERES, Mesh, SurfaceKind
 from latentcortex.errors import MissingExtraError
 from latentcortex.plotting._viewer_maps import ViewerMaps, viewer_maps
 from latentcortex.plotting.cortex import relief
 from latentcortex.space import Atlas
 
 NEEDED: Final = "The light viewer"
-SHAPES: Final[dict[str, Kind]] = {"Inflated": "inflated", "Folded": "pial"}
+SHAPES: Final[dict[str, SurfaceKind]] = {"Inflated": "inflated", "Folded": "pial"}
 """The surfaces that a page has, the first of them at first."""
 APART_MM: Final = 8.0
 """Between the hemispheres, at least."""
@@ -98,7 +98,7 @@ def require_light(template: str = "") -> None:
         _surfaces.surface(kind, template)
 
 
-def _shapes(template: str) -> dict[str, Kind]:
+def _shapes(template: str) -> dict[str, SurfaceKind]:
     """Name the surfaces that a page of this cortex has."""
     return {name: kind for name, kind in SHAPES.items() if _surfaces.has(kind, template)} or SHAPES
 

@@ -247,10 +247,10 @@ def alignment(y: FloatArray, gram: FloatArray) -> FloatArray:
     flattest = values[-1 - max((len(values) - 1) // 10, 1)] + len(values) * np.finfo(np.float64).eps * values[0]
     floor = values <= flattest
 
-    def mean(of: FloatArray, some: BoolArray) -> FloatArray:
+    def mean(values: FloatArray, rows: BoolArray) -> FloatArray:
         """Average, but for the direction of the intercept, which is the last and has no power."""
-        return np.asarray(of[some].sum(0) / (some.sum() - some[-1]))
+        return np.asarray(values[rows].sum(0) / (rows.sum() - rows[-1]))
 
     low, base = mean(values, floor), mean(z2, floor)
-    ratios = [(mean(z2, some) - base) / max(float(mean(values, some) - low), 1e-300) for some in (first, ~first)]
+    ratios = [(mean(z2, rows) - base) / max(float(mean(values, rows) - low), 1e-300) for rows in (first, ~first)]
     return np.stack(ratios)

@@ -156,8 +156,8 @@ def commonality(r2_by_subset: R2BySubset) -> dict[tuple[str, ...], FloatArray]:
         for chosen in combinations(bands, size):
             total = np.zeros_like(_of(r2_by_set, everything))
             for k in range(size + 1):
-                for some in combinations(chosen, k):
-                    total += (-1) ** (k + 1) * _of(r2_by_set, (everything - set(chosen)) | set(some))
+                for subset in combinations(chosen, k):
+                    total += (-1) ** (k + 1) * _of(r2_by_set, (everything - set(chosen)) | set(subset))
             common[chosen] = total
     return common
 
@@ -192,8 +192,8 @@ def shapley_shares(r2_by_subset: R2BySubset) -> FloatArray:
         others = [other for other in bands if other != band]
         total = np.zeros_like(_of(r2_by_set, frozenset(bands)))
         for k in range(len(bands)):
-            for some in combinations(others, k):
-                before = frozenset(some)
+            for subset in combinations(others, k):
+                before = frozenset(subset)
                 total += (_of(r2_by_set, before | {band}) - _of(r2_by_set, before)) / comb(len(others), k)
         shares.append(total / len(bands))
     return np.stack(shares)
@@ -205,8 +205,8 @@ def _by_set(r2_by_subset: R2BySubset) -> tuple[tuple[str, ...], dict[frozenset[s
         raise InputError("There is no model to split: r2_by_subset is empty.")
     bands = max(r2_by_subset, key=len)
     r2_by_set: dict[frozenset[str], FloatArray] = {}
-    for subset, given in r2_by_subset.items():
-        r2 = np.asarray(numbers(f"R² of {'+'.join(subset)}", given), dtype=np.float64)
+    for subset, values in r2_by_subset.items():
+        r2 = np.asarray(numbers(f"R² of {'+'.join(subset)}", values), dtype=np.float64)
         r2_by_set[frozenset(subset)] = np.where(np.isfinite(r2), r2, np.nan)
     if len(r2_by_set) < len(r2_by_subset):
         raise InputError("Two models of r2_by_subset have the same bands.")
@@ -219,12 +219,12 @@ def _by_set(r2_by_subset: R2BySubset) -> tuple[tuple[str, ...], dict[frozenset[s
     return bands, r2_by_set
 
 
-def _of(known: Mapping[frozenset[str], FloatArray], bands: frozenset[str]) -> FloatArray:
+def _of(r2_by_set: Mapping[frozenset[str], FloatArray], bands: frozenset[str]) -> FloatArray:
     if not bands:
-        return np.zeros_like(next(iter(known.values())))
-    if bands not in known:
+        return np.zeros_like(next(iter(r2_by_set.values())))
+    if bands not in r2_by_set:
         raise InputError(f"r2_by_subset lacks the model of {', '.join(sorted(bands))}.")
-    return known[bands]
+    return r2_by_set[bands]
 
 
 def overlap(one: FloatArray, other: FloatArray) -> float:

@@ -156,7 +156,7 @@ class Surface:
 
         Hemispheres are a metre apart, so that none of their voxels are near each other.
         """
-        kind: _surfaces.Kind = "sphere" if _surfaces.has("sphere", self.template) else "inflated"
+        kind: _surfaces.SurfaceKind = "sphere" if _surfaces.has("sphere", self.template) else "inflated"
         meshes = _surfaces.surface(kind, self.template)
         coordinates = [mesh.coordinates + 1000.0 * i * np.eye(3)[0] for i, mesh in enumerate(meshes)]
         return np.asarray(np.concatenate(coordinates)[self.vertices])

@@ -13,7 +13,7 @@ import pandas as pd
 
 from latentcortex import _files, decoding, evaluation, reconstructors, reporting
 from latentcortex._arrays import FloatArray, digest, refuse_beyond_memory
-from latentcortex._methods import Part, Sentences
+from latentcortex._methods import MethodsPart, Sentences
 from latentcortex._results import LOG, ResultsFolder, refuse_links
 from latentcortex.errors import InputError
 from latentcortex.evaluation import Metric, Originals, Score, Seen
@@ -316,8 +316,8 @@ class DecodingStages:
 
     def _methods(self) -> dict[str, Sentences]:
         """Let the reconstructors write what they do for the methods text."""
-        chosen, baseline = self.data.settings.reconstructor, Part(self.reconstructors[-1], BASELINE, {})
-        written = of_routes(self.routes, [Part(self.reconstructors[0], chosen.name, chosen.arguments), baseline])
+        chosen, baseline = self.data.settings.reconstructor, MethodsPart(self.reconstructors[-1], BASELINE, {})
+        written = of_routes(self.routes, [MethodsPart(self.reconstructors[0], chosen.name, chosen.arguments), baseline])
         return written | of_metrics(self.metrics)
 
     @property

@@ -14,7 +14,7 @@ import numpy as np
 
 from latentcortex import _files, analyses, checking, encoding, reporting
 from latentcortex._arrays import FloatArray
-from latentcortex._methods import Part, Sentences
+from latentcortex._methods import MethodsPart, Sentences
 from latentcortex._nifti import as_nifti
 from latentcortex._results import LOG, ResultsFolder, refuse_links
 from latentcortex._ridge import decompositions
@@ -307,7 +307,7 @@ class EncodingStages:
         data, settings = self.data, self.data.settings
         made = {"dataset": data.dataset, "extractor": data.extractor, "estimator": self.study.estimator()}
         chosen = {kind: getattr(settings, kind) for kind in made}
-        parts = {kind: Part(one, chosen[kind].name, chosen[kind].arguments) for kind, one in made.items()}
+        parts = {kind: MethodsPart(one, chosen[kind].name, chosen[kind].arguments) for kind, one in made.items()}
         written = of_parts(parts, participant=participant, models=data.models)
         return written | of_analyses(self._analyses)
 

@@ -26,7 +26,7 @@ class Inspection:
     findings: tuple[str, ...]
 
 
-def inspect_design(design: checking.Design) -> list[Inspection]:
+def inspect_design(design: checking.StudyDesign) -> list[Inspection]:
     """Hold a design against every rule."""
     findings = checking.findings(design)
     return [

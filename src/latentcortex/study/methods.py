@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from latentcortex._methods import Part, Sentences, sentences_of
+from latentcortex._methods import MethodsPart, Sentences, sentences_of
 from latentcortex.analyses.methods import of_ceiling, of_comparisons, of_control
 from latentcortex.encoding.methods import of_shares, of_tests
 from latentcortex.maps import Maps
@@ -19,12 +19,14 @@ if TYPE_CHECKING:
     from latentcortex.splits import Splits
 
 
-def of_parts(parts: Mapping[str, Part], *, participant: str, models: Sequence[Sequence[str]]) -> dict[str, Sentences]:
+def of_parts(
+    parts: Mapping[str, MethodsPart], *, participant: str, models: Sequence[Sequence[str]]
+) -> dict[str, Sentences]:
     """Let what was picked from the shelves write what it does.
 
     Parameters
     ----------
-    parts : mapping of str to Part
+    parts : mapping of str to MethodsPart
         `dataset`, `extractor` and `estimator`.
     participant : str
     models : sequence of sequence of str
@@ -45,7 +47,7 @@ def of_parts(parts: Mapping[str, Part], *, participant: str, models: Sequence[Se
 
 def of_analyses(analyses: Sequence[Analysis]) -> dict[str, Sentences]:
     """Let analyses write what only they do, those of them that do more than the tests of maps tell."""
-    written = {f"analysis {one.name}": sentences_of("analysis", Part(one, one.name, {})) for one in analyses}
+    written = {f"analysis {one.name}": sentences_of("analysis", MethodsPart(one, one.name, {})) for one in analyses}
     return {name: sentences for name, sentences in written.items() if sentences.text}
 
 
@@ -72,13 +74,13 @@ def of_results(maps: Maps, criterion: Criterion, splits: Splits, *, averaged: bo
     return {name: Sentences(text) for name, text in texts.items() if text}
 
 
-def of_routes(routes: Mapping[str, Reconstructor], reconstructors: Sequence[Part]) -> dict[str, Sentences]:
+def of_routes(routes: Mapping[str, Reconstructor], reconstructors: Sequence[MethodsPart]) -> dict[str, Sentences]:
     """Let the reconstructors of a study write how images were made, each by the routes that it is used for.
 
     Parameters
     ----------
     routes : mapping of str to Reconstructor
-    reconstructors : sequence of Part
+    reconstructors : sequence of MethodsPart
         The study's, and last the baseline, which may be the same.
     """
     used = {part.name: [route for route, one in routes.items() if one is part.made] for part in reconstructors}
@@ -91,7 +93,9 @@ def of_routes(routes: Mapping[str, Reconstructor], reconstructors: Sequence[Part
 
 def of_metrics(metrics: Mapping[str, Metric]) -> dict[str, Sentences]:
     """Let metrics write how they compare images, those that say it."""
-    written = {f"metric {name}": sentences_of("metric", Part(metric, name, {})) for name, metric in metrics.items()}
+    written = {
+        f"metric {name}": sentences_of("metric", MethodsPart(metric, name, {})) for name, metric in metrics.items()
+    }
     return {name: sentences for name, sentences in written.items() if sentences.text}
 
 

@@ -8,7 +8,7 @@ from latentcortex import checking, reporting
 from latentcortex._arrays import listed, refuse_beyond_memory
 from latentcortex._shelf import unknown
 from latentcortex.analyses import StimulusCounts
-from latentcortex.checking import Design
+from latentcortex.checking import StudyDesign
 from latentcortex.errors import InputError
 from latentcortex.estimators import Checkable, Nesting
 from latentcortex.extractors import Windowed
@@ -78,13 +78,13 @@ def check_report(data: StudyData, participant: str) -> None:
     reporting.check_viewer(data.settings.report.viewer, data.figures, space)
 
 
-def design_of(data: StudyData, participant: str, *, extracted: bool) -> Design:
+def design_of(data: StudyData, participant: str, *, extracted: bool) -> StudyDesign:
     """Put together what the linter judges: a sample of voxels, splits, tests, models and, if extracted, features."""
     if extracted:
         _ = data.features  # by which stimuli may be alike, and share a fold
     splits, unit = data.splits(participant), data.settings.splits.unit
     captions = data.stimuli.captions(data.stimuli.ids)
-    return Design(
+    return StudyDesign(
         data.sample(participant),
         splits,
         data.criterion,
