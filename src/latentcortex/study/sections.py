@@ -129,7 +129,7 @@ class ReportSettings(Section):
 
     atlas: str = ""
     """Regions: the name of an atlas, a folder with one, or, of a subject's own cortex, `overlays` (pycortex) or `aparc`
-    (FreeSurfer); none by default."""
+    (FreeSurfer); of a dataset that brings regions, their name there; none by default."""
     mask: Literal["own", "joint"] = "own"
     """Where shares are drawn: where they are significant themselves, if unique shares are computed, or where the joint
     model is."""
