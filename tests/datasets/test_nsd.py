@@ -186,6 +186,15 @@ def test_the_authors_noise_ceiling_lies_beside_the_maps(nsd_release: layout.NSD,
     np.testing.assert_allclose(table["noise_ceiling_1"], ncsnr**2 / (ncsnr**2 + 1))
 
 
+def test_the_methods_text_says_what_was_read_and_left_out(nsd_release: layout.NSD, make_nsd: Made) -> None:
+    said = make_nsd(nsd_release, preset="takagi2023", betas="b3").methods("01")
+    assert "participant subj01 of the Natural Scenes Dataset [@allen2022]" in said
+    assert "(`betas_fithrf_GLMdenoise_RR`), of 2,250 trials in 3 sessions" in said
+    n_shared = len(set(nsd_release.masterordering[:2250][nsd_release.masterordering[:2250] <= 1000]))
+    assert f"The {n_shared:,} images that all participants were to see are the test set, as in [@takagi2023]." in said
+    assert "1 of the 59 voxels were outside the field of view" in said
+
+
 # Which voxels
 
 
