@@ -24,6 +24,7 @@ from latentcortex._arrays import BoolArray, FloatArray, IntArray, digest, finger
 from latentcortex._nifti import read_series_header, volumes
 from latentcortex._store import Store
 from latentcortex.datasets import _hdf5, _mgh
+from latentcortex.datasets._hdf5_columns import columns
 from latentcortex.datasets._nsd_release import TRIALS, Session
 from latentcortex.datasets._sampling import sampled_print
 from latentcortex.datasets._voxel_major import voxel_major
@@ -179,7 +180,7 @@ def _columns(path: Path, shape: tuple[int, ...], places: IntArray) -> NDArray[An
                 f"{path}: betas are {stored.shape}; expected {(TRIALS, *shape)}, 750 trials on the grid of the ROIs: "
                 "is it of another participant or space?"
             )
-        return _hdf5.columns(stored, places)
+        return columns(stored, places)
 
 
 def _invalid(stored: NDArray[Any]) -> BoolArray:
