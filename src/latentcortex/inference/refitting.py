@@ -243,9 +243,7 @@ def band_residual_p(
     lean = test.by_voxel(np.asarray)
     reduced_fits = test.reduced.fits(test.others)
     theirs = test.by_voxel(lambda y: _operator(test.others, rows.fitted).T @ y)
-    without = np.concatenate(
-        share(lambda voxels: test.reduced.lowered(reduced_fits, theirs[voxels], voxels), test.tiles())
-    )
+    without = np.concatenate(share(lambda at: test.reduced.lowered(reduced_fits, theirs[at], at), test.tiles()))
 
     def gain(band: FloatArray, voxels: IntArray) -> FloatArray:
         fits = test.full.fits(np.hstack([test.others, band]), only=voxels)
@@ -269,10 +267,8 @@ def band_residual_p(
 def _factor(gram: FloatArray) -> FloatArray:
     """Find columns that a kernel is the product of, (n_rows, rank), by Cholesky's decomposition with pivots."""
     wide = np.array(gram, dtype=np.float64, order="F")
-    small = max(MIN_COLUMN_FRACTION**2, len(wide) * float(np.finfo(gram.dtype).eps)) * float(
-        wide.diagonal().max(initial=0)
-    )
-    lower, pivots, rank, _ = linalg.lapack.dpstrf(wide, tol=small, lower=1)
+    fraction = max(MIN_COLUMN_FRACTION**2, len(wide) * float(np.finfo(gram.dtype).eps))
+    lower, pivots, rank, _ = linalg.lapack.dpstrf(wide, tol=fraction * float(wide.diagonal().max(initial=0)), lower=1)
     columns = np.zeros((len(wide), rank))
     columns[pivots - 1] = np.tril(lower[:, :rank])
     return columns
@@ -356,10 +352,8 @@ def _kept(basis: FloatArray, groups: Sequence[str] | None) -> IntArray:
     place = np.argsort(np.argsort(first))[code]
     for n_left_out in range(1, int(place.max()) + 1):
         left_out = place < n_left_out
-        if (
-            left_out.sum() >= rank
-            and np.linalg.eigvalsh(basis[left_out].T @ basis[left_out])[0] >= MIN_LEFT_OUT_FRACTION
-        ):
+        rest = basis[left_out]
+        if len(rest) >= rank and np.linalg.eigvalsh(rest.T @ rest)[0] >= MIN_LEFT_OUT_FRACTION:
             return np.flatnonzero(~left_out)
     raise InputError(
         f"The other bands and the intercept have {rank} columns over {n_rows} rows; too few rows or groups are left to "
