@@ -17,7 +17,7 @@ from latentcortex._blocks import BLOCK, CHANGED, FORMAT, MANIFEST, REMEDY, block
 from latentcortex._store import SUFFIX, Part, Store
 from latentcortex.bands import Band
 from latentcortex.errors import IncompleteError, InputError
-from latentcortex.extractors import Counting, Extractor, Sized, Windowed
+from latentcortex.extractors import ById, Counting, Extractor, Sized, Windowed, Wordy
 from latentcortex.features import SPREAD, Features
 from latentcortex.stimuli import Stimuli, pixel_hash
 
@@ -175,13 +175,46 @@ def _extract_block(
     bands: tuple[str, ...],
     ids: Sequence[str],
 ) -> Part:
-    images = stimuli.images(ids)
-    extracted = extractor.extract(images, stimuli.captions(ids), [pixel_hash(image) for image in images], bands)
+    extracted = _extracted(stimuli, extractor, bands, ids)
     flat = {band: _checked(band, extracted[band], ids) for band in bands}
     spread = {band.removeprefix(SPREAD): values for band, values in extracted.items() if band.startswith(SPREAD)}
     facts = {"spread": {band: float(values.sum(dtype=np.float64)) for band, values in spread.items()}} if spread else {}
     store.save(key, flat, facts)
     return Part(dict(flat), facts)
+
+
+def _extracted(
+    stimuli: Stimuli, extractor: Extractor, bands: tuple[str, ...], ids: Sequence[str]
+) -> dict[str, FloatArray]:
+    """Ask an extractor for a few stimuli: by id, without images, or images of one size at a time."""
+    if isinstance(extractor, ById):
+        return extractor.extract_by_id(ids, bands)
+    captions = stimuli.captions(ids)
+    if not stimuli.has_images and isinstance(extractor, Wordy):
+        return extractor.extract(np.empty((len(ids), 0, 0, 3), dtype=np.uint8), captions, [""] * len(ids), bands)
+    sizes = [stimuli.load(name).shape for name in ids] if stimuli.any_size else []
+    if len(set(sizes)) < 2:
+        images = stimuli.images(ids)
+        return extractor.extract(images, captions, [pixel_hash(image) for image in images], bands)
+    merged: dict[str, FloatArray] = {}
+    for size in dict.fromkeys(sizes):
+        at = [i for i, one in enumerate(sizes) if one == size]
+        images = stimuli.images([ids[i] for i in at])
+        hashes = [pixel_hash(image) for image in images]
+        for band, values in extractor.extract(images, [captions[i] for i in at], hashes, bands).items():
+            _put(merged, band, at, values, len(ids))
+    return merged
+
+
+def _put(merged: dict[str, FloatArray], band: str, at: Sequence[int], values: FloatArray, n_stimuli: int) -> None:
+    """Put the rows of images of one size in their places; raise `InputError` if a band is not as wide as before."""
+    whole = merged.setdefault(band, np.empty((n_stimuli, *values.shape[1:]), dtype=values.dtype))
+    if whole.shape[1:] != values.shape[1:]:
+        raise InputError(
+            f"Band {band} is {values.shape[1:]} for images of one size and {whole.shape[1:]} for those of another: "
+            "this extractor does not resize images; bring them to one size."
+        )
+    whole[np.asarray(at)] = values
 
 
 def _checked(band: str, values: FloatArray, ids: Sequence[str]) -> FloatArray:

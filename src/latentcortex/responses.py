@@ -39,6 +39,9 @@ MIN_TRAIN_ROWS: Final = 8
 """Training rows of a session or run below which it is not z-scored: where all have 8 that costs a quarter of R², where
 all have 5 nearly half, and where all have 2 everything: their standard deviation is the distance of two numbers."""
 
+MAX_MISSING: Final = 0.1
+"""Of the stimuli, how many may have no trial of a voxel that was not measured in some sessions: their mean is then that
+of its other stimuli, which a regression takes for no deviation at all."""
 N_STRETCHES: Final = 16
 """Stretches of voxels, all over the valid ones, from which decisions are made that hold for all voxels."""
 STRETCH: Final = 128
@@ -54,7 +57,8 @@ class Responses:
     data : ndarray of shape (n_rows, n_voxels)
         Response amplitude, in percent signal change or in units of z-scores; kept in float32. A voxel with a nan or
         without variance is *not valid*: it is kept, never fitted, and nan in every map. What a masked array hides is
-        nan.
+        nan. Only where stimuli are repeated, a voxel that is nan throughout some sessions, since it was not measured
+        there, is valid by its other sessions; see `averaged`.
     rows : DataFrame of length n_rows
         Columns `stimulus`, `session`, `run` (strings) and `n_repeats` (trials that the row averages).
     space : Space
@@ -133,8 +137,15 @@ class Responses:
         return bool((np.diff(runs) != 0).sum() == runs.max())
 
     def valid(self) -> BoolArray:
-        """Tell which voxels are finite and vary by more than rounding, (n_voxels,)."""
-        return varying(self.data)
+        """Tell which voxels are finite and vary by more than rounding, (n_voxels,).
+
+        Of a voxel that was not measured in some sessions that is asked of its means over trials; see `averaged`.
+        """
+        valid = varying(self.data)
+        partly, measured = self._partly_measured()
+        if len(partly):
+            valid[partly] = varying(self._means(partly, measured))
+        return valid
 
     def select_stimuli(self, ids: Sequence[str]) -> Responses:
         """Take the rows of these stimuli, in their present order."""
@@ -194,7 +205,7 @@ class Responses:
         """Subtract the mean of the rows `fit` and divide by their standard deviation, per session or run.
 
         A session or run without any such row is z-scored with the statistics of all its rows, see `scored_with`. A
-        voxel that does not vary over the fitted rows of one session becomes nan there, hence not valid.
+        voxel that does not vary over the fitted rows of one session becomes nan in all rows, hence not valid.
 
         Raises
         ------
@@ -216,13 +227,17 @@ class Responses:
                 f"Use {wider}zscore='none', another split, or leave such a {within} out."
             )
         data, lost = np.empty_like(self.data, dtype=np.float32), {}
+        is_lost = np.zeros(self.data.shape[1], dtype=bool)
         codes = self._codes(within)
         for code in range(int(codes.max()) + 1):
             rows = np.flatnonzero(codes == code)
             fitted = rows[fit[rows]]
             data[rows] = _scored(self.data[rows], self.data[fitted])
             label = "-".join(self.rows.loc[self.rows.index[rows[0]], _keys(within)])
-            lost[label] = int((np.isnan(data[rows]).any(0) & np.isfinite(self.data[rows]).all(0)).sum())
+            is_undefined, is_given = np.isnan(data[rows]).any(0), np.isfinite(self.data[rows]).all(0)
+            lost[label] = int((is_undefined & is_given).sum())
+            is_lost |= is_undefined & ~np.isnan(self.data[rows]).all(0)
+        data[:, is_lost] = np.nan  # in all rows: nan in one session alone would mean that it was not measured there
         counted = _lost.get()
         if counted is None:
             log_lost(lost, within)
@@ -256,7 +271,9 @@ class Responses:
     def averaged(self) -> Responses:
         """Average the rows of each stimulus; `n_repeats` says over how many trials.
 
-        Session and run are empty, but of a stimulus that has one row.
+        Session and run are empty, but of a stimulus that has one row. A voxel that is nan in all rows of some sessions
+        has the mean of the other trials; where a stimulus has none, that of the voxel's other stimuli, unless these are
+        more than a tenth (`MAX_MISSING`): then it stays nan.
         """
         codes, first = pd.factorize(self.rows["stimulus"])
         if len(first) == len(codes):
@@ -267,10 +284,49 @@ class Responses:
         starts = np.searchsorted(codes[order], np.arange(len(first)))
         weighted = self.data[order] * weights[order, None].astype(np.float32)
         data = np.add.reduceat(weighted, starts, axis=0) / total[:, None].astype(np.float32)
+        partly, measured = self._partly_measured()
+        if len(partly):
+            data[:, partly] = self._means(partly, measured)
         once = np.bincount(codes) == 1
         places = {key: np.where(once, self.rows[key].to_numpy()[order[starts]], "") for key in ("session", "run")}
         rows = pd.DataFrame({"stimulus": np.asarray(first), **places, "n_repeats": total})
         return replace(self, data=data.astype(np.float32), rows=rows)
+
+    def _partly_measured(self) -> tuple[IntArray, BoolArray]:
+        """Find the voxels that are nan in all rows of some sessions, and nowhere else; none if no stimulus is repeated.
+
+        Returns
+        -------
+        voxels : ndarray of int, shape (n_partly,)
+        measured : ndarray of bool, shape (n_rows, n_partly)
+            In which rows each is not nan.
+        """
+        with np.errstate(invalid="ignore", over="ignore"):
+            suspects = np.flatnonzero(np.isnan(self.data.sum(axis=0)))
+        if not len(suspects) or len(self.ids) == len(self.rows):
+            return suspects[:0], np.empty((len(self.rows), 0), dtype=bool)
+        codes, missing = self._codes("session"), np.isnan(self.data[:, suspects])
+        order = np.argsort(codes, kind="stable")
+        starts = np.searchsorted(codes[order], np.arange(int(codes.max()) + 1))
+        n_missing = np.add.reduceat(missing[order], starts, axis=0, dtype=np.intp)
+        whole = n_missing == np.bincount(codes)[:, None]
+        partly = ((n_missing == 0) | whole).all(axis=0) & ~whole.all(axis=0)
+        return suspects[partly], ~missing[:, partly]
+
+    def _means(self, voxels: IntArray, measured: BoolArray) -> FloatArray:
+        """Average the measured rows of each stimulus, (n_stimuli, n_voxels), as `averaged` says it of such voxels."""
+        codes = pd.factorize(self.rows["stimulus"])[0]
+        order = np.argsort(codes, kind="stable")
+        starts = np.searchsorted(codes[order], np.arange(int(codes.max()) + 1))
+        weights = np.where(measured, self.n_repeats[:, None], 0).astype(np.float32)
+        summed = np.where(measured, self.data[:, voxels], 0) * weights
+        totals, total_weights = (np.add.reduceat(one[order], starts, axis=0) for one in (summed, weights))
+        present = total_weights > 0
+        with np.errstate(invalid="ignore", divide="ignore"):
+            means = totals / total_weights
+            others = np.where(present, means, 0).sum(axis=0) / present.sum(axis=0)
+        fill = (~present).mean(axis=0) <= MAX_MISSING
+        return np.asarray(np.where(~present & fill, others, means).astype(np.float32))
 
     def repeated_within_run(self) -> tuple[str, ...]:
         """List the stimuli of which two trials lie in one run, and share its noise; in order of first appearance."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
@@ -14,6 +15,8 @@ from numpy.typing import NDArray
 from latentcortex._arrays import listed, positions, unique_ids
 from latentcortex._copies import ImageView, views
 from latentcortex.errors import InputError
+
+logger = logging.getLogger(__name__)
 
 Image = NDArray[np.uint8]
 T = TypeVar("T")
@@ -30,6 +33,10 @@ class Stimuli:
         (empty where there is none); further columns (`split`, `category`, ...) are kept as they are.
     load : callable
         Stimulus id -> image, uint8 RGB of shape (height, width, 3).
+    any_size : bool
+        Whether images may differ in size. What compares or averages pixels needs one size, whatever this says.
+    has_images : bool
+        False where there are only ids and captions, see `without_images`.
 
     Raises
     ------
@@ -39,16 +46,28 @@ class Stimuli:
 
     table: pd.DataFrame
     load: Callable[[str], Image]
+    any_size: bool = False
+    has_images: bool = True
 
     def __post_init__(self) -> None:
         if len(self.table) == 0:
             raise InputError("There is no stimulus; expected at least one row.")
         unique_ids(self.table.index, what="Stimulus ids")
 
+    @classmethod
+    def without_images(cls, table: pd.DataFrame) -> Stimuli:
+        """Make stimuli of which only ids, captions and further columns are there.
+
+        Bands that are read from a file, or from captions, can be extracted; two of them are the same stimulus only if
+        they have one id.
+        """
+        return cls(table, _no_image, has_images=False)
+
     def __repr__(self) -> str:
         """Say what it holds, in one line."""
+        kind = "images" if self.has_images else "stimuli without images"
         return (
-            f"Stimuli({len(self.table)} images, {self.table.index[0]} to {self.table.index[-1]}; {listed(self.table)})"
+            f"Stimuli({len(self.table)} {kind}, {self.table.index[0]} to {self.table.index[-1]}; {listed(self.table)})"
         )
 
     @property
@@ -58,7 +77,7 @@ class Stimuli:
 
     def select_stimuli(self, ids: Sequence[str]) -> Stimuli:
         """Take these stimuli, in this order."""
-        return Stimuli(self.table.iloc[positions(self.ids, ids, what="stimulus ids")], self.load)
+        return replace(self, table=self.table.iloc[positions(self.ids, ids, what="stimulus ids")])
 
     def captions(self, ids: Sequence[str]) -> list[tuple[str, ...]]:
         """Return the captions of each of these stimuli."""
@@ -84,11 +103,15 @@ class Stimuli:
     def pixel_hashes(self) -> list[str]:
         """Hash the pixels of every image; equal images have equal hashes, whatever they are called.
 
+        Without images it is the id that is hashed.
+
         Raises
         ------
         InputError
-            If the images differ in size.
+            If the images differ in size, and may not.
         """
+        if not self.has_images:
+            return [id_hash(name) for name in self.ids]
         return list(self._each(pixel_hash).values())
 
     def fingerprints(self) -> dict[str, ImageFingerprint]:
@@ -97,18 +120,24 @@ class Stimuli:
         Raises
         ------
         InputError
-            If the images differ in size.
+            If the images differ in size, and may not.
         """
+        if not self.has_images:
+            return {name: ImageFingerprint(id_hash(name), ()) for name in self.ids}
         return self._each(ImageFingerprint.from_image)
 
     def _each(self, function: Callable[[Image], T]) -> dict[str, T]:
-        """Apply a function to every image, each loaded once; check that all have one size."""
+        """Apply a function to every image, each loaded once; check that all have one size, if they must."""
         shapes, results = {}, {}
         for name in self.ids:
             image = self.load(name)
             shapes[name] = image.shape
             results[name] = function(image)
-        _one_size(shapes.items())
+        if not self.any_size:
+            _one_size(shapes.items())
+        elif len(sizes := {shape[:2] for shape in shapes.values()}) > 1:
+            sentence = "Images differ in size (%s pixels): each is brought to the extractor's size, whatever its shape."
+            logger.info(sentence, listed(f"{height} x {width}" for height, width in sorted(sizes)))
         return results
 
 
@@ -141,7 +170,23 @@ def _one_size(shapes: Iterable[tuple[str, tuple[int, ...]]]) -> None:
     if len(names) > 1:
         rarest = sorted(names.items(), key=lambda size: len(size[1]))
         sizes = listed(f"{h} x {w} pixels as {of[0]}, {len(of)} in all" for (h, w), of in rarest)
-        raise InputError(f"Stimuli differ in size ({sizes}); bring them to one size.")
+        raise InputError(
+            f"Stimuli differ in size ({sizes}); bring them to one size, or, where the extractor resizes each and "
+            "nothing compares pixels, set any_size = true in [dataset]."
+        )
+
+
+def _no_image(name: str) -> Image:
+    """Raise `InputError`: there is none."""
+    raise InputError(
+        f"Stimulus {name} has no image, only an id and captions; what is asked for needs images: give them, or an "
+        "extractor that needs none (precomputed, categories)."
+    )
+
+
+def id_hash(name: str) -> str:
+    """Hash the id of a stimulus without an image, in place of its pixels."""
+    return hashlib.sha256(f"no image: {name}".encode()).hexdigest()
 
 
 def pixel_hash(image: Image) -> str:

@@ -167,7 +167,7 @@ def test_only_z_is_reconstructed_since_pooled_text_is_not_decoded(small: Path, l
     images = Reconstructor(str(small), routes=["z"], n_steps=STEPS).reconstruct("z", latents, ["a", "b"], 1)
     z = torch.from_numpy(latents["z"].reshape(2, 16, 8, 8))
     np.testing.assert_array_equal(images[:, 0], _ldm.decode(ldm.parts, z))
-    with pytest.raises(InputError, match="Route zc needs the pooled text that this model is told besides c"):
+    with pytest.raises(InputError, match="Route zc needs the pooled text that this model is given besides c"):
         Reconstructor(str(small), n_steps=STEPS)
 
 

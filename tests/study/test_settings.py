@@ -392,4 +392,4 @@ def test_every_key_has_a_meaning() -> None:
         if not field.metadata:
             for key, of_key in field.annotation.model_fields.items():
                 assert of_key.description, (section, key)
-    assert datasets.SHELF.where.keys() <= {"folder", "phantom"}
+    assert datasets.SHELF.where.keys() <= {"algonauts2023", "bdpy", "folder", "glmsingle", "nsd", "phantom"}

@@ -53,7 +53,7 @@ def test_a_study_of_a_mask_writes_valid_bids_and_a_report_that_is_made_again(
     assert cli.main(["run", str(volume_study), "--out", str(out), "--quiet"]) == 0
     page = (out / "sub-01.html").read_text()
     assert "Voxels are those of a mask in MNI152NLin2009cAsym (4 x 4 x 4 mm)." in page
-    assert "On axial cuts" in page
+    assert "On axial slices" in page
     assert {path.stem for path in (out / "sub-01" / "figures").iterdir()} == {
         "ceiling-slices",
         "latents-slices",

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from latentcortex._shelf import Shelf
 from latentcortex.datasets._voxels import check_participants, read_voxels, responses_of_slice
-from latentcortex.datasets.dataset import Anatomical, Dataset, DescribedDataset, Probe
+from latentcortex.datasets.dataset import Anatomical, Dataset, DescribedDataset, Probe, WithAtlases, WithRegions
 
 __all__ = [
     "SHELF",
@@ -14,6 +14,8 @@ __all__ = [
     "Dataset",
     "DescribedDataset",
     "Probe",
+    "WithAtlases",
+    "WithRegions",
     "check_participants",
     "make",
     "read_voxels",
@@ -23,7 +25,11 @@ __all__ = [
 SHELF: Final = Shelf(
     "dataset",
     {
+        "algonauts2023": "latentcortex.datasets.algonauts2023:Algonauts2023",
+        "bdpy": "latentcortex.datasets.bdpy:BdPy",
         "folder": "latentcortex.datasets.folder:Folder",
+        "glmsingle": "latentcortex.datasets.glmsingle:GLMsingle",
+        "nsd": "latentcortex.datasets.nsd:NSD",
         "phantom": "latentcortex.datasets.phantom:Phantom",
     },
 )

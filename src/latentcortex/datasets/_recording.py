@@ -6,7 +6,7 @@ import logging
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
@@ -15,9 +15,11 @@ from latentcortex import _files, _gifti
 from latentcortex._arrays import FloatArray, IntArray, digest, fingerprint, listed
 from latentcortex._nifti import read_grid, read_series_header, volumes
 from latentcortex._npy import Matrix
+from latentcortex.datasets._response_files import CIFTI, HDF5, CiftiMatrix, HDF5Matrix, ResponseMatrix, Rows
+from latentcortex.datasets._trials import described, note_scale
 from latentcortex.datasets._voxel_major import TrialBlocks, voxel_major
 from latentcortex.errors import AlignmentError, InputError
-from latentcortex.space import Space, Surface, Unlocated, Volume
+from latentcortex.space import Atlas, Space, Surface, Unlocated, Volume
 
 logger = logging.getLogger(__name__)
 
@@ -27,6 +29,11 @@ SERIES: Final = ("responses.nii.gz", "responses.nii")
 SURFACES: Final = {"left": "responses_hemi-L.func.gii", "right": "responses_hemi-R.func.gii"}
 """GIFTI files of vertices in place of an array: one data array per trial in each."""
 TRIALS: Final = "trials.tsv"
+VOXELS: Final = "voxels.tsv"
+HEMISPHERE: Final = "{hemi}"
+LETTERS: Final = {"left": "L", "right": "R"}
+SAMPLED: Final = 16
+"""Voxels by which the unit of the amplitudes is judged."""
 
 
 @dataclass(frozen=True)
@@ -55,9 +62,14 @@ class Placement:
             )
 
 
-@dataclass(frozen=True, eq=False)
-class Recording:
-    """Trials, responses and voxels of one participant in a folder.
+def taken(dataset: object, key: str) -> Any:
+    """Take a key of [dataset] out of a dataset whose method, for one participant, has the same name."""
+    return vars(dataset).pop(key)
+
+
+@dataclass(frozen=True)
+class Files:
+    """Where the files of one participant are.
 
     Parameters
     ----------
@@ -65,24 +77,48 @@ class Recording:
         The dataset's folder.
     folder : Path
         Where trials and responses of the participant lie: a folder below, or the dataset's own.
-    table : DataFrame
-        The participant's rows of `trials.tsv`; the index numbers the rows of the file, where the header is the first.
-    trial_rows : ndarray of int, shape (n_trials,)
-        The rows of the responses that are the participant's, from 0.
-    n_rows : int
-        Rows of the responses in all: those of `trials.tsv`.
-    placement : Placement
+    trials : Path
+        The table of trials.
+    responses : str
+        The file of the responses as the study names it; empty for one of the usual names.
     scratch : Path
         Where a copy by voxel of a series of volumes is kept.
     """
 
     root: Path
     folder: Path
+    trials: Path
+    responses: str
+    scratch: Path
+
+    def find(self, name: str) -> Path:
+        """Return the participant's file of this name if there is one, else that of all participants."""
+        path = self.folder / name
+        return path if path.exists() else self.root / name
+
+
+@dataclass(frozen=True, eq=False)
+class Recording:
+    """Trials, responses and voxels of one participant in a folder.
+
+    Parameters
+    ----------
+    files : Files
+    table : DataFrame
+        The participant's rows of the table of trials, in the order of the responses; the index numbers the rows of the
+        file, where the header is the first.
+    trial_rows : ndarray of int, shape (n_trials,)
+        The rows of the responses that are the participant's, from 0.
+    n_rows : int
+        Rows of the responses in all: those of the table of trials.
+    placement : Placement
+    """
+
+    files: Files
     table: pd.DataFrame
     trial_rows: IntArray
     n_rows: int
     placement: Placement
-    scratch: Path
 
     @property
     def ids(self) -> tuple[str, ...]:
@@ -92,38 +128,47 @@ class Recording:
     @cached_property
     def rows(self) -> pd.DataFrame:
         """The trials as a dataset describes them; see `Dataset.rows`."""
-        names = {"stimulus_id": "stimulus", "session": "session", "run": "run"}
-        rows = self.table[list(names)].rename(columns=names).reset_index(drop=True).assign(n_repeats=1)
-        if "split" not in self.table.columns:
-            return rows
-        splits = self.table.groupby("stimulus_id")["split"].agg(lambda values: listed(sorted(set(values))))
-        mixed = splits[splits.str.contains(", ")]
-        if len(mixed):
-            both = listed(f"{name} ({values})" for name, values in mixed.items())
-            raise InputError(
-                f"{self.folder / TRIALS} has stimuli in two splits: {both}; give all trials of one the same split."
-            )
-        return rows.assign(split=self.table["split"].to_numpy())
+        return described(self.table, self.files.trials)
 
     @cached_property
     def path(self) -> Path:
         """The file of the responses."""
-        present = [name for name in (RESPONSES, *SERIES, SURFACES["left"]) if (self.folder / name).is_file()]
+        if self.files.responses:
+            return self.files.find(self.files.responses.partition(":")[0].replace(HEMISPHERE, "L"))
+        folder = self.files.folder
+        present = [name for name in (RESPONSES, *SERIES, SURFACES["left"]) if (folder / name).is_file()]
         if len(present) > 1:
-            raise InputError(f"{self.folder} has {' and '.join(present)}; keep one of them.")
+            raise InputError(f"{folder} has {' and '.join(present)}; keep one of them.")
         if not present:
             raise InputError(
-                f"{self.folder / RESPONSES} is missing; expected an array (n_trials, n_voxels), or with `mask` a "
-                f"series of volumes {SERIES[0]}, or with `template` {' and '.join(SURFACES.values())}."
+                f"{folder / RESPONSES} is missing; expected an array (n_trials, n_voxels), or with `mask` a series of "
+                f"volumes {SERIES[0]}, or with `template` {' and '.join(SURFACES.values())}, or another file that "
+                "`responses` in [dataset] names."
             )
-        return self.folder / present[0]
+        return folder / present[0]
 
     @cached_property
-    def matrix(self) -> Matrix | TrialBlocks:
+    def matrix(self) -> ResponseMatrix:
         """The responses on the disk: one row per trial, one column per voxel."""
-        if self.path.name == RESPONSES:
+        matrix = self._opened()
+        note_scale(matrix.columns(0, min(SAMPLED, matrix.shape[1])), self.path.name)
+        return matrix
+
+    def _opened(self) -> ResponseMatrix:
+        """Open the file by its kind."""
+        path, rows = self.path, Rows(self.n_rows, self.files.trials)
+        if path.name.endswith(".npy"):
             return self._array
-        return self._copy_of_surfaces if self.path.name == SURFACES["left"] else self._copy_of_volumes
+        if path.name.endswith(HDF5):
+            return HDF5Matrix.open(path, self.files.responses.partition(":")[2], rows)
+        if path.name.endswith(CIFTI):
+            return CiftiMatrix.open(path, rows, on_cortex=bool(self.placement.template))
+        if path.name.endswith((".nii", ".nii.gz")):
+            return self._copy_of_volumes
+        if path.name.endswith(".gii"):
+            return self._copy_of_surfaces
+        kinds = listed((".npy", ".nii", ".nii.gz", ".gii", *CIFTI, *HDF5))
+        raise InputError(f"{path} is of no kind that is read as responses ({kinds}); convert it.")
 
     @property
     def _array(self) -> Matrix:
@@ -134,7 +179,7 @@ class Recording:
             raise InputError(f"{path} holds {matrix.dtype}; expected floating-point numbers.")
         if len(matrix.shape) != 2 or matrix.shape[0] != self.n_rows:
             raise AlignmentError(
-                f"{path} is {matrix.shape}, {TRIALS} has {self.n_rows} rows; "
+                f"{path} is {matrix.shape}, {self.files.trials.name} has {self.n_rows} rows; "
                 "expected one row per trial and one column per voxel."
             )
         if matrix.dtype != np.float32:
@@ -150,7 +195,8 @@ class Recording:
         header = read_series_header(path)
         if header.shape[3] != self.n_rows:
             raise AlignmentError(
-                f"{path} has {header.shape[3]} volumes, {TRIALS} {self.n_rows} rows; expected one volume per trial."
+                f"{path} has {header.shape[3]} volumes, {self.files.trials.name} {self.n_rows} rows; "
+                "expected one volume per trial."
             )
         if header.shape[:3] != volume.shape or not np.allclose(header.affine, volume.affine, atol=1e-4):
             raise AlignmentError(
@@ -160,23 +206,37 @@ class Recording:
         shape = self.n_rows, volume.n_voxels
         key = digest("by voxel", self._hash(path), fingerprint(volume.mask))[:32]
         trials = (amplitudes[volume.mask] for amplitudes in volumes(path, header))
-        return voxel_major(trials, shape, source=path, key=key, scratch=self.scratch)
+        return voxel_major(trials, shape, source=path, key=key, scratch=self.files.scratch)
+
+    @property
+    def _hemispheres(self) -> dict[str, Path]:
+        """The files of both hemispheres."""
+        name = self.files.responses
+        if not name:
+            return {side: self.files.folder / file for side, file in SURFACES.items()}
+        if HEMISPHERE not in name:
+            raise InputError(
+                f"`responses` in [dataset], {name!r}, is one file of vertices; write {HEMISPHERE} where "
+                "the files of both hemispheres have L and R."
+            )
+        return {side: self.files.find(name.replace(HEMISPHERE, letter)) for side, letter in LETTERS.items()}
 
     @property
     def _copy_of_surfaces(self) -> TrialBlocks:
         """All vertices of both hemispheres, left then right, from a copy by voxel."""
-        paths = {side: self.folder / name for side, name in SURFACES.items()}
+        paths = self._hemispheres
         shapes = {side: _gifti.series_shape(path) for side, path in paths.items()}
         for side, (n_arrays, _) in shapes.items():
             if n_arrays != self.n_rows:
                 raise AlignmentError(
-                    f"{paths[side]} has {n_arrays} arrays, {TRIALS} {self.n_rows} rows; expected one array per trial."
+                    f"{paths[side]} has {n_arrays} arrays, {self.files.trials.name} {self.n_rows} "
+                    "rows; expected one array per trial."
                 )
         key = digest("by voxel", [self._hash(path) for path in paths.values()])[:32]
         both = zip(*(_gifti.series(path, side=side) for side, path in paths.items()), strict=True)
         shape = self.n_rows, sum(n_vertices for _, n_vertices in shapes.values())
         trials = (np.concatenate(pair) for pair in both)
-        return voxel_major(trials, shape, source=paths["left"], key=key, scratch=self.scratch)
+        return voxel_major(trials, shape, source=paths["left"], key=key, scratch=self.files.scratch)
 
     def _hash(self, path: Path) -> str:
         """Return the SHA-256 of a file, which is read once in a run."""
@@ -233,14 +293,9 @@ class Recording:
             )
         return space
 
-    def _find_file(self, name: str) -> Path:
-        """Return the participant's file of this name if there is one, else that of all participants."""
-        path = self.folder / name
-        return path if path.exists() else self.root / name
-
     @property
     def _mask(self) -> Path | None:
-        return self._find_file(self.placement.mask) if self.placement.mask else None
+        return self.files.find(self.placement.mask) if self.placement.mask else None
 
     @cached_property
     def _volume(self) -> Volume | None:
@@ -249,16 +304,34 @@ class Recording:
         if mask is None or placement.reference is None:
             return None
         transform = placement.transform or ""
-        if transform and self._find_file(transform).is_dir():
-            transform = str(self._find_file(transform))
+        if transform and self.files.find(transform).is_dir():
+            transform = str(self.files.find(transform))
         return Volume.read(mask, reference=placement.reference, template=placement.template or "", transform=transform)
+
+    @cached_property
+    def voxels(self) -> pd.DataFrame | None:
+        """What `voxels.tsv` says of each voxel, if there is such a file; its rows are the columns of the responses."""
+        path = self.files.find(VOXELS)
+        if not path.is_file():
+            return None
+        table = _files.read_tsv(path, needs=())
+        if len(table) != self.space.n_voxels:
+            raise AlignmentError(
+                f"{path} has {len(table)} rows, {self.path} {self.space.n_voxels} voxels; expected one row per voxel."
+            )
+        return table
+
+    @cached_property
+    def regions(self) -> Atlas | None:
+        """The regions that `voxels.tsv` lists; see `Atlas.listed`."""
+        return None if self.voxels is None else Atlas.listed(self.voxels, self.files.find(VOXELS))
 
     @cached_property
     def background(self) -> Path | None:
         """The anatomical image to draw behind the voxels, if one is given."""
         if self.placement.background is None:
             return None
-        path = self._find_file(self.placement.background)
+        path = self.files.find(self.placement.background)
         if not (read_grid(path, expected="anatomy").values > 0).any():
             raise InputError(f"{path}, the `background`, is nowhere above 0; expected anatomy.")
         return path
@@ -266,8 +339,9 @@ class Recording:
     def fingerprint(self) -> str:
         """Return a digest of the trials, the responses and the files that say where the voxels are."""
         background, volume = self.background, self._volume
-        right = [self.folder / SURFACES["right"]] if self.path.name == SURFACES["left"] else []
-        paths = [self.path, *right, *filter(None, (self._mask, background))]
+        right = [self._hemispheres["right"]] if self.path.name.endswith(".gii") else []
+        more = [self.files.find(VOXELS)] if self.voxels is not None else []
+        paths = [self.path, *right, *more, *filter(None, (self._mask, background))]
         placed = [] if volume is None else [volume.description, *volume.digests]
         trials = [self.table.columns.tolist(), self.table.to_numpy().tolist(), self.trial_rows.tolist(), self.n_rows]
         return digest(self.placement.template, trials, [self._hash(path) for path in paths], placed)

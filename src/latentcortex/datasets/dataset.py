@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from latentcortex._arrays import FloatArray
 from latentcortex.responses import Responses
-from latentcortex.space import Space
+from latentcortex.space import Atlas, Space
 from latentcortex.stimuli import Stimuli
 
 
@@ -106,4 +106,22 @@ class Anatomical(Protocol):
 
     def background(self, participant: str) -> Path | None:
         """Return the path of the anatomical image, in the mm of the voxels, if there is one."""
+        ...
+
+
+@runtime_checkable
+class WithRegions(Protocol):
+    """A dataset that lists the region of each voxel: `atlas = "voxels"` in [report], where positions are unknown."""
+
+    def regions(self, participant: str) -> Atlas | None:
+        """Return the regions, labels (n_voxels,), if they are listed."""
+        ...
+
+
+@runtime_checkable
+class WithAtlases(Protocol):
+    """A dataset that brings regions of its own, which `atlas` in [report] may name."""
+
+    def atlas_folder(self, participant: str, name: str) -> Path | None:
+        """Return the folder of such an atlas, as `space.Atlas.find` reads it; None if it is none of the dataset's."""
         ...

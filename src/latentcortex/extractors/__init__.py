@@ -5,9 +5,29 @@ from __future__ import annotations
 from typing import Any, Final
 
 from latentcortex._shelf import Shelf
-from latentcortex.extractors.extractor import Counting, DescribedExtractor, Extractor, Scheduled, Sized, Windowed
+from latentcortex.extractors.extractor import (
+    ById,
+    Counting,
+    DescribedExtractor,
+    Extractor,
+    Scheduled,
+    Sized,
+    Windowed,
+    Wordy,
+)
 
-__all__ = ["SHELF", "Counting", "DescribedExtractor", "Extractor", "Scheduled", "Sized", "Windowed", "make"]
+__all__ = [
+    "SHELF",
+    "ById",
+    "Counting",
+    "DescribedExtractor",
+    "Extractor",
+    "Scheduled",
+    "Sized",
+    "Windowed",
+    "Wordy",
+    "make",
+]
 
 SHELF: Final = Shelf(
     "extractor",
@@ -16,6 +36,7 @@ SHELF: Final = Shelf(
         "clip": "latentcortex.extractors.clip:CLIP",
         "ldm": "latentcortex.extractors.ldm:LDM",
         "pixels": "latentcortex.extractors.pixels:Pixels",
+        "precomputed": "latentcortex.extractors.precomputed:Precomputed",
     },
 )
 

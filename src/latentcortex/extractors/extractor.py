@@ -98,3 +98,22 @@ class Scheduled(Protocol):
     def timestep(self, band: str) -> dict[str, float]:
         """Return the `timestep` and `alpha_bar` of a band; empty for a band that does not depend on noise."""
         ...
+
+
+@runtime_checkable
+class ById(Protocol):
+    """An extractor that reads features of stimuli by their ids, and looks at no image."""
+
+    def extract_by_id(self, ids: Sequence[str], bands: Sequence[str]) -> dict[str, FloatArray]:
+        """Read the bands of a few stimuli; as `Extractor.extract` returns them."""
+        ...
+
+
+@runtime_checkable
+class Wordy(Protocol):
+    """An extractor that reads captions only, so that stimuli need no images; `words` are what it looks for."""
+
+    @property
+    def words(self) -> Sequence[str]:
+        """The words."""
+        ...

@@ -19,7 +19,7 @@ from latentcortex.errors import IncompleteError, InputError
 from latentcortex.maps import Maps
 from latentcortex.reporting.section import ReportSection
 from latentcortex.responses import Responses, Within
-from latentcortex.space import Atlas, atlas_digest
+from latentcortex.space import LISTED_REGIONS, Atlas, atlas_digest
 from latentcortex.splits import Splits
 from latentcortex.statistics import MASK, OF_MODEL, R, Significance
 
@@ -109,6 +109,10 @@ class Content:
         maps = Maps.load(path.parents[1], participant=kept["participant"])
         name = kept["settings"]["report"]["atlas"]
         atlas = Atlas.find(name, maps.space) if name and maps.space.canvases else None
+        if name == LISTED_REGIONS and not maps.space.canvases:
+            listed_in = path.with_name(f"sub-{kept['participant']}_{LISTED_REGIONS}.tsv")
+            refuse_damaged(path.parents[1], [listed_in])
+            atlas = Atlas.listed(_files.read_tsv(listed_in, needs=()), listed_in)
         if atlas is not None and kept.get("atlas") not in (None, atlas_digest(name, [maps.space])):
             raise InputError(f"Atlas {name} is not as it was when its regions were scored; run the study again.")
         background = background_of(path.parents[1], kept["participant"])

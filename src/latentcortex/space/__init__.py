@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from latentcortex.space.atlas import Atlas, atlas_digest
+from latentcortex.space.atlas import LISTED_REGIONS, Atlas, atlas_digest
 from latentcortex.space.surface import TEMPLATES, Surface
 from latentcortex.space.unlocated import Unlocated
 from latentcortex.space.volume import Volume
 
 Space = Unlocated | Surface | Volume
 
-__all__ = ["TEMPLATES", "Atlas", "Space", "Surface", "Unlocated", "Volume", "atlas_digest"]
+__all__ = ["LISTED_REGIONS", "TEMPLATES", "Atlas", "Space", "Surface", "Unlocated", "Volume", "atlas_digest"]

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from latentcortex import _files, _gifti, _surfaces
@@ -23,6 +24,12 @@ from latentcortex.space.unlocated import Unlocated
 from latentcortex.space.volume import Volume
 
 logger = logging.getLogger(__name__)
+
+LISTED_REGIONS: Final = "voxels"
+"""Name of an atlas that a table lists voxel by voxel, for voxels without a known position."""
+REGION: Final = "region"
+"""The column of such a table that names a voxel's region."""
+NO_REGION: Final = ("", "0", "n/a", "none")
 
 MAX_AFFINE_DIFFERENCE_MM: Final = 1e-3
 """Largest difference between two affines, in mm, at which they still count as the same grid."""
@@ -129,6 +136,42 @@ class Atlas:
         _surfaces.on_all_vertices(labels, self.template)
         return Atlas(self.name, labels, self.names, self.template)
 
+    @classmethod
+    def listed(cls, table: pd.DataFrame, path: Path) -> Atlas:
+        """Make an atlas of a table with a row for each voxel.
+
+        Parameters
+        ----------
+        table : DataFrame of strings
+            A column `region` names the region of each voxel, or columns of 0 and 1 are a region each.
+        path : Path
+            Where it is from, for errors.
+
+        Raises
+        ------
+        InputError
+            If it names no region, or a voxel lies in two.
+        """
+        if REGION in table.columns:
+            of_voxel = ["" if name in NO_REGION else name for name in table[REGION]]
+        else:
+            masks = [name for name in table.columns if set(table[name]) <= {"0", "1"} and "1" in set(table[name])]
+            inside = (table[masks] == "1").to_numpy()
+            twice = np.flatnonzero(inside.sum(axis=1) > 1)
+            if len(twice):
+                both = listed(np.array(masks)[inside[twice[0]]])
+                raise InputError(
+                    f"{path} row {table.index[twice[0]]} is in {both}; expected each voxel in one region: keep some of "
+                    "the columns of 0 and 1, or give a column region."
+                )
+            of_voxel = [masks[int(row.argmax())] if row.any() else "" for row in inside]
+        names = [name for name in dict.fromkeys(of_voxel) if name]
+        if not names:
+            raise InputError(f"{path} names no region; expected a column region, or columns of 0 and 1.")
+        numbers = {"": 0, **{name: number for number, name in enumerate(names, start=1)}}
+        labels = np.array([numbers[name] for name in of_voxel], dtype=np.intp)
+        return cls(LISTED_REGIONS, labels, dict(enumerate(names, start=1)))
+
     def voxels(self, space: Unlocated | Surface | Volume, regions: Sequence[str]) -> NDArray[np.intp]:
         """Find the voxels that lie in any of these regions, ascending.
 
@@ -162,7 +205,7 @@ def atlas_digest(name: str, spaces: Iterable[Unlocated | Surface | Volume]) -> s
     InputError
         If there is no such atlas, or one of its files is missing.
     """
-    if not name:
+    if name in ("", LISTED_REGIONS):  # a dataset's digest has the regions that it lists
         return ""
     folder = _folder(name)
     if folder is not None:

@@ -57,8 +57,10 @@ class Unlocated:
         return self.on_mesh(np.asarray(labels, dtype=np.float32))
 
     def take(self, whole: NDArray[np.generic]) -> NDArray[np.generic]:
-        """Raise `InputError`: nothing is known of where these voxels are in a whole."""
-        raise InputError("Voxels without a known position are in no region.")
+        """Return what is given of each voxel; raise `InputError` for anything else, since no position is known."""
+        if whole.shape != (self.n_voxels,):
+            raise InputError("Voxels without a known position are in no region but those that are given for each.")
+        return whole
 
     def select_voxels(self, voxels: NDArray[np.intp]) -> Unlocated:
         """Take some voxels."""

@@ -23,7 +23,7 @@ from latentcortex.estimators.banded_ridge import BandedRidge
 from latentcortex.extraction import extract
 from latentcortex.features import Features
 from latentcortex.responses import COLUMNS, Responses, none_usable, sample_valid_voxels
-from latentcortex.space import Atlas, Space, Unlocated
+from latentcortex.space import LISTED_REGIONS, Atlas, Space, Unlocated
 from latentcortex.splits import Splits, coordinates
 from latentcortex.stimuli import ImageFingerprint, Stimuli
 from latentcortex.study.provenance import Provenance
@@ -119,6 +119,12 @@ class StudyData:
             self._spaces[participant] = self.dataset.space(participant)
         return self._spaces[participant]
 
+    def atlas_name(self, participant: str) -> str:
+        """Name the atlas of the report as `Atlas.find` takes it: the folder of one that the dataset brings."""
+        name, dataset = self.settings.report.atlas, self.dataset
+        own = dataset.atlas_folder(participant, name) if name and isinstance(dataset, datasets.WithAtlases) else None
+        return str(own) if own else name
+
     def atlas(self, participant: str) -> Atlas | None:
         """Find the atlas of the report, if one is named; the last one is kept.
 
@@ -127,17 +133,25 @@ class StudyData:
         InputError
             If the voxels have no known position.
         """
-        name, space = self.settings.report.atlas, self.space(participant)
-        if not name:
+        space = self.space(participant)
+        if not self.settings.report.atlas:
             return None
         if isinstance(space, Unlocated):
+            regions = self._listed_regions(participant)
+            if regions is not None:
+                return regions
             raise InputError(
-                "`atlas` in [report] needs voxels of known position: give `template` or `mask` in [dataset], or no "
-                "atlas."
+                "`atlas` in [report] needs voxels of known position: give `template` or `mask` in [dataset], or "
+                "no atlas; regions that a table lists by voxel are the atlas 'voxels'."
             )
         if self._atlas is None or self._atlas[0] is not space:
-            self._atlas = space, Atlas.find(name, space)
+            self._atlas = space, Atlas.find(self.atlas_name(participant), space)
         return self._atlas[1]
+
+    def _listed_regions(self, participant: str) -> Atlas | None:
+        """Return the regions that the dataset lists for voxels without a position, if [report] asks for these."""
+        dataset, is_asked_for = self.dataset, self.settings.report.atlas == LISTED_REGIONS
+        return dataset.regions(participant) if is_asked_for and isinstance(dataset, datasets.WithRegions) else None
 
     def reader(self, participant: str) -> Callable[[slice], Responses]:
         """Make what reads the trials of some voxels, and holds nothing else, so that other processes may be sent it."""

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -319,6 +319,12 @@ class EncodingStages:
         )
         return self._parts(participant) | results
 
+    def _plain_settings(self, participant: str) -> dict[str, dict[str, Any]]:
+        """Write the settings down for the report, which finds the atlas again by what it is called there."""
+        settings = self.data.settings.plain()
+        settings["report"]["atlas"] = self.data.atlas_name(participant)
+        return settings
+
     def _report(self, participant: str, maps: Maps) -> None:
         timer = self.data.timer
         with timer.measure("write"):
@@ -333,7 +339,7 @@ class EncodingStages:
                 maps=maps,
                 atlas=self.data.atlas(participant),
                 facts=reporting.facts_of(maps, self.data.rows(participant), self.data.splits(participant)),
-                settings=self.data.settings.plain(),
+                settings=self._plain_settings(participant),
                 made_by=self.data.provenance.features,
                 log=self.out / LOG,
                 reconstructions=f"decoding/sub-{participant}.html" if self.study.decodes else "",

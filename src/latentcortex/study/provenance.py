@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import latentcortex
 from latentcortex._arrays import digest
+from latentcortex.datasets import WithAtlases
 from latentcortex.space import atlas_digest
 
 if TYPE_CHECKING:
@@ -33,6 +34,9 @@ class Provenance:
     @cached_property
     def _atlas(self) -> str:
         """Digest of the atlas's files; only an atlas of the participants' own cortex asks for their spaces."""
+        if isinstance(self.data.dataset, WithAtlases):
+            names = {name: self.data.atlas_name(name) for name in self.data.participants}
+            return digest([atlas_digest(atlas, [self.data.space(name)]) for name, atlas in names.items()])
         spaces = (self.data.space(name) for name in self.data.participants)
         return atlas_digest(self.data.settings.report.atlas, spaces)
 

@@ -129,7 +129,8 @@ class ReportSettings(Section):
 
     atlas: str = ""
     """Regions: the name of an atlas, a folder with one, or, of a subject's own cortex, `overlays` (pycortex) or `aparc`
-    (FreeSurfer); none by default."""
+    (FreeSurfer); of a dataset with regions of its own also the name of these, of `nsd` such as `streams` and
+    `prf-visualrois`; `voxels` are those that a table lists by voxel, where positions are unknown. None by default."""
     mask: Literal["own", "joint"] = "own"
     """Where shares are drawn: where they are significant themselves, if unique shares are computed, or where the joint
     model is."""

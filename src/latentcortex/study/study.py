@@ -229,7 +229,7 @@ class Study:
 
     def extractor(self) -> Any:
         """Make the extractor."""
-        return self._make(extractors.SHELF, "extractor", paths=("model",), seeded=True)
+        return self._make(extractors.SHELF, "extractor", paths=("model", "folder"), seeded=True)
 
     def estimator(self) -> Any:
         """Make the estimator."""
