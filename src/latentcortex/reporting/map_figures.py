@@ -13,7 +13,7 @@ from matplotlib.figure import Figure as MatplotlibFigure
 
 from latentcortex import plotting
 from latentcortex._arrays import FloatArray
-from latentcortex.bands import Band
+from latentcortex.bands import Band, Model
 from latentcortex.inference.ties import at_most
 from latentcortex.maps import Maps
 from latentcortex.reporting.content import Content, Figure, found_by_any, models, said_false, significant
@@ -260,7 +260,7 @@ def partition(content: Content, analysis: str) -> Iterator[PaintedMaps]:
     maps, panels = content.maps, []
     for model in models(maps, analysis):
         unsure = _unsure(content, analysis, model)
-        for band in model.split("+"):
+        for band in Model.parse(model):
             share = maps.values(analysis=analysis, model=model, band=band, statistic=PRODUCT_SHARE.name)
             significant_share = significant(maps, share, analysis=analysis, model=model)
             panels.append(plotting.Panel(title_of(band), significant_share, maps.space, unsure))
@@ -269,7 +269,7 @@ def partition(content: Content, analysis: str) -> Iterator[PaintedMaps]:
         "Product share of each layer in the variance that the joint model of all layers explains, where that "
         f"model is significant{said_false(maps, analysis)}.{CANNOT_BE_TOLD if panels[0].unsure is not None else ''}",
         viewer_label=f"product {SHARE}",
-        n_columns=len(models(maps, analysis)[0].split("+")),
+        n_columns=len(Model.parse(models(maps, analysis)[0])),
         outlines=False,
     )
 
@@ -307,7 +307,7 @@ def _share_panels(content: Content, analysis: str, statistic: str, mask: str) ->
     """Take the shares of both bands at every strength or step, where a column of the statistic `mask` says so."""
     maps, axis, panels = content.maps, content.section(analysis).axis, []
     for model in models(maps, analysis):
-        facts, bands = {"analysis": analysis, "model": model}, model.split("+")
+        facts, bands = {"analysis": analysis, "model": model}, Model.parse(model)
         shares = np.stack([maps.values(**facts, band=band, statistic=statistic) for band in bands])
         tested = [""] * len(bands) if mask == MASK.name else bands
         is_significant = np.stack([maps.values(**facts, band=band, statistic=mask) == 1 for band in tested])
@@ -316,7 +316,7 @@ def _share_panels(content: Content, analysis: str, statistic: str, mask: str) ->
         # Beside a significant share one that is not is nothing; where neither is, there is nothing to draw.
         shares = np.where(is_significant, shares, np.where(is_significant.any(0), 0, np.nan)).astype(np.float32)
         unsure = _unsure(content, analysis, model) if statistic == PRODUCT_SHARE.name else None
-        title = f"{axis} {Band(bands[1]).entities[axis]} %"
+        title = f"{axis} {bands[1].entities[axis]} %"
         panels.append(plotting.Panel(title, shares, maps.space, unsure))
     return panels
 

@@ -10,7 +10,7 @@ import pandas as pd
 
 from latentcortex import inference, plotting
 from latentcortex._arrays import listed
-from latentcortex.bands import Band
+from latentcortex.bands import Band, Model
 from latentcortex.maps import short
 from latentcortex.reporting.content import Content, Figure, found_by_any, models
 from latentcortex.reporting.tables import region_means
@@ -40,7 +40,7 @@ def profile(means: pd.DataFrame, analysis: str, key: str) -> Figure:
         The entity of z_c along which the models differ, a key of `WORDS`.
     """
     table = means.copy()
-    table["x"] = [Band(model.split("+")[1]).number(key) for model in table["model"]]
+    table["x"] = [Model.parse(model)[1].number(key) for model in table["model"]]
     table["series"] = [{"zc": "z_c"}.get(Band(band).kind, band) for band in table["band"]]
     drawn, missing = _known_regions(table, "mean")
     rows = drawn.rename(columns={"mean": "y"})
@@ -104,13 +104,13 @@ def similarity(content: Content, analysis: str) -> Iterator[Figure]:
     places = space.places()[is_any_significant]
     tables = {}
     for title, (statistic, kind) in kinds.items():
-        bands = [next((b for b in m.split("+") if kind and b.startswith(kind)), "") for m in names]
+        bands = [next((b for b in Model.parse(m) if kind and b.startswith(kind)), "") for m in names]
         columns = zip(names, bands, strict=True)
         values = [content.maps.values(analysis=analysis, model=m, band=b, statistic=statistic) for m, b in columns]
         tables[title] = inference.map_similarity(
             np.stack(values)[:, is_any_significant], places, seed=int(content.settings["run"]["seed"])
         )
-    labels = [f"{Band(m.split('+')[1]).number(key)} %" for m in names]
+    labels = [f"{Model.parse(m)[1].number(key)} %" for m in names]
     yield Figure(
         f"{analysis}-similarity",
         f"Pearson correlation between the maps of each two {WORDS[key]}s, over the {is_any_significant.sum():,} "
