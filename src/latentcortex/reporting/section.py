@@ -11,7 +11,7 @@ from typing import Any
 class ReportSection:
     """What stands in the report below one analysis, as the analysis declares it.
 
-    It is kept as JSON in the folder of results (`reporting.Content.save`), so that a report can be made again without
+    It is kept as JSON in the folder of results (`reporting.Content.write`), so that a report can be made again without
     the analyses.
 
     Parameters
