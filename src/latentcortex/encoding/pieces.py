@@ -101,7 +101,8 @@ def score(
         Values `p` (n_voxels,), unless each permutation refits, and `accuracy` (3, n_voxels), see
         `map_columns.accuracy`; of a model of several bands `shares` (n_columns, n_voxels), in the order of the
         criterion's shares and their facts, `excess` (0 or 1, n_voxels) and, with product shares, those on either half
-        of the test stimuli, `halves` (2 n_bands, n_voxels). Sums `region_numbers` and `regions`, see `RegionMeans.sums`.
+        of the test stimuli, `halves` (2 n_bands, n_voxels). Sums `region_numbers` and `regions`, see
+        `RegionMeans.sums`.
     """
     values: dict[str, NDArray[Any]] = {} if null.refits else {"p": null.p(held_out)}
     values["accuracy"] = accuracy(held_out)
