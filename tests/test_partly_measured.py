@@ -7,11 +7,13 @@ import pandas as pd
 import pytest
 
 from latentcortex import scoring
-from latentcortex.encoding import Encoder
+from latentcortex.analyses.joining import valid_voxels
+from latentcortex.encoding import Cells, Encoder, ReadByChunk
 from latentcortex.estimators.banded_ridge import BandedRidge
 from latentcortex.features import Features
 from latentcortex.responses import Responses
 from latentcortex.space import Unlocated
+from latentcortex.splits import Splits
 
 N = 200
 IDS = [f"s{i:03d}" for i in range(N)]
@@ -96,3 +98,13 @@ def test_its_noise_ceiling_is_that_of_the_measured_trials() -> None:
     np.testing.assert_array_equal(np.isfinite(alone).sum(0), np.isfinite(repeats[:, :, 1]).sum(0))
     found = scoring.noise_ceiling(repeats)
     assert found[1] == pytest.approx(scoring.noise_ceiling(alone[:, :, None])[0], rel=1e-6)
+
+
+def test_a_study_says_once_how_many_voxels_keep_their_other_sessions(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", logger="latentcortex")
+    given = responses()
+    by_chunk = ReadByChunk.of(given, Splits.held_out(IDS[60:], IDS[:60]), "session")
+    assert valid_voxels(by_chunk, Cells()).all()
+    said = [record.getMessage() for record in caplog.records if "not measured" in record.getMessage()]
+    assert len(said) == 1
+    assert said[0].startswith("1 voxels were not measured in some sessions")

@@ -292,6 +292,10 @@ class Responses:
         rows = pd.DataFrame({"stimulus": np.asarray(first), **places, "n_repeats": total})
         return replace(self, data=data.astype(np.float32), rows=rows)
 
+    def partly_measured(self) -> IntArray:
+        """List the voxels that were not measured in some sessions and are valid by the others; see `averaged`."""
+        return self._partly_measured()[0]
+
     def _partly_measured(self) -> tuple[IntArray, BoolArray]:
         """Find the voxels that are nan in all rows of some sessions, and nowhere else; none if no stimulus is repeated.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections import Counter
 from collections.abc import Sequence
 
@@ -15,6 +16,8 @@ from latentcortex.encoding.chunks import SplitResponses, averaged, usable_voxels
 from latentcortex.errors import InputError
 from latentcortex.maps import Maps
 from latentcortex.responses import counting_lost, log_lost, none_usable
+
+logger = logging.getLogger(__name__)
 
 
 def usable_sample(responses: SplitResponses, cells: Cells, within: str = "session") -> Sample:
@@ -29,7 +32,7 @@ def sample_of(responses: SplitResponses, valid: BoolArray) -> Sample:
 
 
 def valid_voxels(responses: SplitResponses, cells: Cells, within: str = "session") -> BoolArray:
-    """Look for the voxels that are usable, (n_voxels,); say once how many z-scoring loses.
+    """Look for the voxels that are usable, (n_voxels,); say once how many z-scoring loses, or are partly measured.
 
     Parameters
     ----------
@@ -46,10 +49,16 @@ def valid_voxels(responses: SplitResponses, cells: Cells, within: str = "session
     chunks = cells.chunks(responses.space.n_voxels)
     each = [Cell((responses, voxels), {"valid": f"{voxels.start}-{voxels.stop}"}) for voxels in chunks]
     results = cells.map(_validity, each, title="usable voxels")
-    valid = np.concatenate([result["valid"].values["valid"] for result in results])
+    valid, partly = (np.concatenate([r["valid"].values[name] for r in results]) for name in ("valid", "partly"))
     of_chunks = [json.loads(result["lost"].values["json"].tobytes()) for result in results]
     for of_fold in zip(*of_chunks, strict=True):
         log_lost(sum(map(Counter, of_fold), Counter()), within)
+    if (valid & partly).any():
+        sentence = (
+            "%d voxels were not measured in some sessions: a stimulus has the mean of its measured trials there, "
+        )
+        sentence += "and one without any the mean of the voxel's other stimuli."
+        logger.info(sentence, int((valid & partly).sum()))
     if not valid.any():
         with counting_lost():
             _refuse(responses, chunks)
@@ -73,9 +82,13 @@ def _validity(item: tuple[SplitResponses, slice]) -> Result:
     """Tell which voxels of a chunk are usable, and how many each fold loses by z-scoring."""
     responses, voxels = item
     with counting_lost() as lost:
-        valid = usable_voxels(averaged(responses.folds(voxels)))
+        folds = responses.folds(voxels)
+        valid = usable_voxels(averaged(folds))
+    partly = np.zeros(len(valid), dtype=bool)
+    for side in (side for sides in folds for side in sides):
+        partly[side.partly_measured()] = True
     text = np.frombuffer(json.dumps(lost).encode(), dtype=np.uint8)
-    return {"valid": Piece({"valid": valid}), "lost": Piece({"json": text})}
+    return {"valid": Piece({"valid": valid, "partly": partly}), "lost": Piece({"json": text})}
 
 
 def joined(parts: list[Maps]) -> Maps:
